@@ -1,0 +1,33 @@
+"""scaleinv: training dynamics of networks whose weights have no scale.
+
+Everything public is resolved on first use, so that ``import scaleinv`` costs no more than ``import torch`` and numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: public name -> module that defines it
+_PUBLIC = {
+    "StateError": "scaleinv.errors",
+    "UserError": "scaleinv.errors",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+if TYPE_CHECKING:
+    from scaleinv.errors import StateError as StateError
+    from scaleinv.errors import UserError as UserError
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'scaleinv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
