@@ -136,7 +136,7 @@ class Sphere(Optimizer):
     >>> sphere = Sphere(torch.optim.SGD([weight], lr=1.0), [weight], elr=0.1)
     >>> weight.grad = torch.tensor([-0.8, 0.6])
     >>> sphere.step()
-    >>> round(float(weight.norm()), 6), sphere.optimizer.param_groups[0]["lr"]
+    >>> round(weight.norm().item(), 6), sphere.optimizer.param_groups[0]["lr"]
     (5.0, 2.5)
     """
 
@@ -240,7 +240,7 @@ class Sphere(Optimizer):
             sets = named
         units = []
         for name, tensors in sets.items():
-            names = tuple(named) if self.granularity == "total" else (name,)
+            names = _tensor_names(named) if self.granularity == "total" else _tensor_names({name: tensors})
             with torch.no_grad():
                 if self.granularity == "row":
                     wanted = self._equalise_rows(name, tensors[0], radius)
@@ -292,7 +292,7 @@ class Sphere(Optimizer):
     def elr(self) -> float:
         """The ELR of the next step (of the first sphere, should a scheduler treat them differently)."""
         if self._elr is not None:
-            return _check_elr(self._elr(self._steps))
+            return _check_elr(self._elr(self._steps), zero=True)
         index = next(i for i, unit in enumerate(self._unit_of_group) if unit is not None)
         return float(self.param_groups[index]["lr"])
 
@@ -308,7 +308,7 @@ class Sphere(Optimizer):
 
     def _push_rates(self) -> None:
         inner = self.optimizer.param_groups
-        scheduled = None if self._elr is None else _check_elr(self._elr(self._steps))
+        scheduled = None if self._elr is None else _check_elr(self._elr(self._steps), zero=True)
         elr_of_unit: dict[int, float] = {}
         for i, unit in enumerate(self._unit_of_group):
             group = self.param_groups[i]
@@ -324,7 +324,7 @@ class Sphere(Optimizer):
                     if group["lr"] != self._last_elr[i]:
                         raise UserError("the ELR is a function of the step and a scheduler changes it as well; use one of the two")
                     group["lr"] = self._last_elr[i] = scheduled
-                elr = _check_elr(group["lr"])
+                elr = _check_elr(group["lr"], zero=True)
                 if elr_of_unit.setdefault(unit, elr) != elr:
                     raise UserError(
                         f"one sphere ({self.units[unit].name}) got the two ELRs {elr_of_unit[unit]} and {elr}; "
@@ -381,9 +381,8 @@ class Sphere(Optimizer):
         return [p.clone() for unit in self.units for p in unit.parameters]
 
     def _name_culprit(self, unit: Unit, what: str, tensors: Sequence[Tensor | None]) -> None:
-        for position, tensor in enumerate(tensors):
+        for name, tensor in zip(unit.names, tensors):
             if tensor is not None and not bool(torch.isfinite(tensor).all()):
-                name = unit.names[position] if len(unit.names) == len(tensors) else f"tensor {position} of {unit.name}"
                 raise StateError(f"the {what} of {name} (shape {tuple(tensor.shape)}) is not finite at step {self._steps}")
         raise StateError(f"the norm of the {what} of {unit.name} is not a finite number at step {self._steps}")
 
@@ -516,8 +515,16 @@ def _row_norms(tensor: Tensor) -> Tensor:
     return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)), keepdim=True)
 
 
-def _check_elr(elr: float) -> float:
+def _tensor_names(named: Mapping[str, Sequence[Tensor]]) -> tuple[str, ...]:
+    """One name a tensor: its group's, with the position where the group has several."""
+    return tuple(
+        name if len(tensors) == 1 else f"{name}[{i}]" for name, tensors in named.items() for i in range(len(tensors))
+    )
+
+
+def _check_elr(elr: float, *, zero: bool = False) -> float:
+    """``zero``: the end of a schedule may be 0, a constant ELR may not."""
     value = float(elr)
-    if not (math.isfinite(value) and value > 0):
+    if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
         raise UserError(f"ELR {value} is not a positive finite number; typical values lie between 1e-5 and 1")
     return value
