@@ -1,0 +1,8 @@
+"""Data sets in memory, normalised once, with a batch order that is a function of (seed, epoch) alone."""
+
+from __future__ import annotations
+
+from scaleinv.lab.data.dataset import DATASETS, Dataset, load_dataset
+from scaleinv.lab.data.order import batches, eval_batches
+
+__all__ = ["DATASETS", "Dataset", "batches", "eval_batches", "load_dataset"]
