@@ -36,4 +36,5 @@ def permutation(purpose: int, seed: int, index: int, n: int) -> npt.NDArray[np.i
 
 def below(bound: int, random: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """Integers in [0, bound), bound < 2^16, from the upper 32 bits of each word; relative bias below 2^-16."""
-    return ((random >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(np.int64)
+    scaled: npt.NDArray[np.uint64] = (random >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)
+    return scaled.astype(np.int64)

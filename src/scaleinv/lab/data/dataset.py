@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.lab.data import _random, digits
+from scaleinv.lab.data import _random, digits, source
 from scaleinv.lab.data.raw import RawSplit
 
 
@@ -60,18 +59,6 @@ SPECS: dict[str, Spec] = {
 DATASETS: tuple[str, ...] = tuple(SPECS)  #: the names `load_dataset` knows
 
 
-def _digits(
-    train_limit: int | None, with_test: bool, data_dir: str | Path | None, verify: bool
-) -> tuple[RawSplit, RawSplit | None]:
-    train, test = digits.load()
-    return train.first(train_limit), test if with_test else None
-
-
-_READERS: dict[str, Callable[[int | None, bool, str | Path | None, bool], tuple[RawSplit, RawSplit | None]]] = {
-    "digits": _digits,
-}
-
-
 def load_dataset(
     name: str,
     *,
@@ -91,7 +78,7 @@ def load_dataset(
     classes by a generator seeded with ``noise_seed``. A redrawn label may be the true one, so with C classes about
     p (1 - 1/C) of the labels are wrong. This is how the papers' code does it. Test labels are left alone.
 
-    ``verify=False`` skips the published checksums (for files made by hand); sizes and label ranges are always checked.
+    ``verify=False`` skips the published checksums (for files made by hand), not the checks of structure and labels.
 
     Raises `UserError`: unknown name, files missing or not as published, subset outside [2, size], noise outside [0, 1].
 
@@ -106,13 +93,14 @@ def load_dataset(
         raise UserError(f"subset {subset} of {name} is impossible: choose 2 to {spec.train_size} train images")
     if not 0.0 <= label_noise <= 1.0:  # NaN fails too
         raise UserError(f"label noise {label_noise} is no fraction of the labels: choose a value from 0 to 1")
-    train, test = _READERS[name](subset, with_test, data_dir, verify)
-    if test is None:
+    train, test = digits.load() if name == "digits" else source.load(name, subset, with_test, data_dir, verify)
+    train = train.first(subset)
+    if test is None or not with_test:
         test = RawSplit(np.empty((0, *train.images.shape[1:]), np.uint8), np.empty(0, np.int64))
-    train = RawSplit(train.images, noisy(train.labels, spec.classes, label_noise, noise_seed))
     for split in (train, test):
         if len(split.labels) and not 0 <= split.labels.min() <= split.labels.max() < spec.classes:
             raise UserError(f"{name} has labels outside 0..{spec.classes - 1}: its files are damaged; fetch them again")
+    train = RawSplit(train.images, noisy(train.labels, spec.classes, label_noise, noise_seed))
     return Dataset(
         name=name,
         train_images=normalise(train.images, spec),
@@ -127,7 +115,7 @@ def load_dataset(
 
 def noisy(labels: npt.NDArray[np.int64], classes: int, fraction: float, seed: int) -> npt.NDArray[np.int64]:
     """A copy of ``labels``, round(fraction * n) of them (chosen without replacement) redrawn uniformly."""
-    out = labels.copy()
+    out: npt.NDArray[np.int64] = labels.copy()
     count = round(fraction * len(labels))
     if count:
         where = _random.permutation(_random.NOISE, seed, 0, len(labels))[:count]
@@ -138,7 +126,6 @@ def noisy(labels: npt.NDArray[np.int64], classes: int, fraction: float, seed: in
 def normalise(images: npt.NDArray[np.uint8], spec: Spec) -> Tensor:
     """(images / levels - mean) / std per channel, float32, the only copy made."""
     shape = (1, len(spec.mean), 1, 1)
-    # an unwritable array (a view of file bytes) would make torch warn; float() makes the copy
     out = torch.from_numpy(images.astype(np.float32))
     return out.div_(spec.levels).sub_(torch.tensor(spec.mean).view(shape)).div_(torch.tensor(spec.std).view(shape))
 

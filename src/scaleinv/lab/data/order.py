@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from scaleinv.errors import UserError
@@ -39,7 +38,7 @@ def batches(n: int, batch_size: int, *, seed: int, epoch: int) -> list[torch.Ten
     """
     sizes = _sizes(n, batch_size)
     order = torch.from_numpy(_random.permutation(_random.BATCHES, seed, epoch, n))
-    return list(order.split(sizes))
+    return list(torch.split(order, sizes))
 
 
 def eval_batches(n: int, batch_size: int) -> list[torch.Tensor]:
@@ -49,4 +48,4 @@ def eval_batches(n: int, batch_size: int) -> list[torch.Tensor]:
     [[0, 1], [2, 3, 4]]
     """
     sizes = _sizes(n, batch_size)
-    return list(torch.from_numpy(np.arange(n, dtype=np.int64)).split(sizes))
+    return list(torch.split(torch.arange(n), sizes))
