@@ -1,4 +1,6 @@
-"""Synthetic run and sweep folders in the documented form (docs/architecture.md), with plausible curves of all three regimes."""
+"""Synthetic run and sweep folders in the documented form (docs/architecture.md), with plausible curves of all three
+regimes.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ def curves(elr: float, epochs: int, rng: np.random.Generator, diverge_at: int | 
     noise = np.exp(rng.normal(0, 0.08, t.size))
     if elr < 3e-2:  # convergence: the loss falls, the effective gradient with it, and larger ELRs end flatter
         loss = 9.0 * np.exp(-t * (0.02 + 3.5 * elr**0.5)) / (1 + 10 * t * elr**0.5) * noise
-        eg = 60 * loss ** 0.85 * (3e-2 / elr) ** 0.1 * np.exp(rng.normal(0, 0.05, t.size))
+        eg = 60 * loss**0.85 * (3e-2 / elr) ** 0.1 * np.exp(rng.normal(0, 0.05, t.size))
         error = 0.02 + 0.88 * (1 - np.exp(-loss / 2))
     elif elr < 1.0:  # a stable level away from both the minimum and chance
         level = 0.25 * (elr / 3e-2) ** 0.7
@@ -66,13 +68,22 @@ def curves(elr: float, epochs: int, rng: np.random.Generator, diverge_at: int | 
 
 
 def run_rows(
-    elr: float, epochs: int, seed: int, exact: bool = True, diverge_at: int | None = None, groups: tuple[str, ...] = GROUPS
+    elr: float,
+    epochs: int,
+    seed: int,
+    exact: bool = True,
+    diverge_at: int | None = None,
+    groups: tuple[str, ...] = GROUPS,
 ) -> list[Row]:
     """The metrics rows of one run."""
     rng = np.random.default_rng([seed, int(1e6 * elr)])
     c = curves(elr, epochs, rng, diverge_at)
     spe, rho = 90, 8.9
-    rows: list[Row] = [(0, 0, "reference", f"direction-{i}", q, v) for i in range(5) for q, v in (("loss", 8.6 + 0.2 * i), ("error", 0.9))]
+    rows: list[Row] = [
+        (0, 0, "reference", f"direction-{i}", q, v)
+        for i in range(5)
+        for q, v in (("loss", 8.6 + 0.2 * i), ("error", 0.9))
+    ]
     evaluated = sorted({0, *np.unique(np.geomspace(1, epochs, 14).round().astype(int)).tolist()})
 
     def measured(step: int, epoch: int, split: str, group: str, eg: float, share: float) -> None:
@@ -136,7 +147,12 @@ def write_run(
     }[regime]
     evidence = {
         "reason": reason,
-        "statistics": {"window": [epochs // 2, epochs], "loss_median": last("online", "loss"), "share_below": 0.97, "z": -0.6},
+        "statistics": {
+            "window": [epochs // 2, epochs],
+            "loss_median": last("online", "loss"),
+            "share_below": 0.97,
+            "z": -0.6,
+        },
         "cosine": last("online", "cosine"),
     }
     status = "diverged" if diverge_at is not None else "finished"
@@ -177,7 +193,9 @@ def write_sweep(
         for elr in elrs:
             name = hashlib.sha256(f"{elr}{seed}".encode()).hexdigest()[:12]
             bad = epochs // 3 if diverged and elr == elrs[-1] and seed == seeds else None
-            entries.append(write_run(folder / "runs" / name, elr, epochs, seed, exact=exact, diverge_at=bad, config=config))
+            entries.append(
+                write_run(folder / "runs" / name, elr, epochs, seed, exact=exact, diverge_at=bad, config=config)
+            )
     if mapped:
         summary = {
             "boundaries": {"1/2": boundary(entries, 2), "2/3": boundary(entries, 3)},

@@ -1,7 +1,7 @@
 """Read run folders and sweep folders (their form: docs/architecture.md). Needs pyarrow and numpy, no torch.
 
-A folder may be in use while it is read: a run without ``result.json`` has not ended and is readable, and so is a sweep without
-``sweep.json``. What cannot be read is a :class:`~scaleinv.errors.UserError` that names the file.
+A folder may be in use while it is read: a run without ``result.json`` has not ended and is readable, and so is a
+sweep without ``sweep.json``. What cannot be read is a :class:`~scaleinv.errors.UserError` that names the file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Series:
-    """One quantity over a run: ``steps``, ``epochs`` and ``values``, each of shape (n,), in the order they were written."""
+    """One quantity over a run: ``steps``, ``epochs`` and ``values``, each of shape (n,), in the order they were
+    written.
+    """
 
     steps: Ints
     epochs: Ints
@@ -69,7 +71,8 @@ class Run:
 
     @cached_property
     def elr(self) -> float:
-        """The run's effective learning rate: the config's ``elr``, else the first one measured; NaN where neither is known.
+        """The run's effective learning rate: the config's ``elr``, else the first one measured; NaN where neither is
+        known.
 
         A run with a learning rate in the config instead moves at the ELR lr / rho^2, which the metrics record.
         """
@@ -102,7 +105,9 @@ class Run:
         return bool(np.any(~np.isnan(values)))
 
     def groups(self) -> list[str]:
-        """The scale-invariant groups in the order they were first written, without ``total`` and the reference directions."""
+        """The scale-invariant groups in the order they were first written, without ``total`` and the reference
+        directions.
+        """
         names = (group for split, group, _ in self.metrics if split != "reference" and group != "total")
         return list(dict.fromkeys(names))
 
@@ -123,7 +128,9 @@ class Run:
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A sweep folder as read: its config, its regime map (None: not written yet) and its runs by rising ELR, then seed."""
+    """A sweep folder as read: its config, its regime map (None: not written yet) and its runs by rising ELR, then
+    seed.
+    """
 
     folder: Path
     config: Mapping[str, Any]
@@ -183,7 +190,9 @@ def load_sweep(folder: str | Path) -> SweepRun:
     head = _read_head(path / "sweep-config.json", "sweep")
     summary = _read_json(path / "sweep.json") if (path / "sweep.json").exists() else None
     if summary is not None and not isinstance(summary.get("runs"), list):
-        raise UserError(f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept")
+        raise UserError(
+            f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"
+        )
     runs = [load_run(entry.parent) for entry in sorted((path / "runs").glob("*/config.json"))]
     runs.sort(key=_order)
     return SweepRun(folder=path, config=head["sweep"], summary=summary, runs=runs)
@@ -195,7 +204,9 @@ def _order(run: Run) -> tuple[float, int, str]:
 
 def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
     def refuse(token: str) -> float:
-        raise UserError(f"{path} contains {token}, which no configuration has: restore the file or begin in a new folder")
+        raise UserError(
+            f"{path} contains {token}, which no configuration has: restore the file or begin in a new folder"
+        )
 
     try:
         content = json.loads(path.read_text("utf-8"), parse_constant=refuse if finite else None)
@@ -214,7 +225,9 @@ def _read_head(path: Path, key: str) -> dict[str, Any]:
     if "format" not in content or not isinstance(content.get(key), dict):
         raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")
     if content["format"] != FORMAT:
-        raise UserError(f"{path} has format {content['format']!r}, this version reads {FORMAT}: use the scaleinv that wrote it")
+        raise UserError(
+            f"{path} has format {content['format']!r}, this version reads {FORMAT}: use the scaleinv that wrote it"
+        )
     return content
 
 
@@ -230,7 +243,9 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
         except FileNotFoundError:
             continue  # a run in progress has replaced this part
         except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{part} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again") from None
+            raise UserError(
+                f"{part} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
+            ) from None
         missing = [name for name in _COLUMNS if name not in table.column_names]
         if missing:
             raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
@@ -244,7 +259,9 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
         values = table["value"].to_numpy().astype(np.float64, casting="safe")
         names, codes = _encode(table)
     except (pa.ArrowException, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}: columns of the wrong type ({' '.join(str(error).split())}): not files of scaleinv") from None
+        raise UserError(
+            f"{folder}: columns of the wrong type ({' '.join(str(error).split())}): not files of scaleinv"
+        ) from None
 
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
