@@ -7,12 +7,14 @@ text colour there, which is how the same figure reads on white and on black.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -79,11 +81,15 @@ _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 
 
-def style() -> Any:
-    """A context manager with our look; new_figure and save enter it by themselves."""
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Our look for the statements inside; new_figure, save and to_inline_svg enter it by themselves."""
     import matplotlib
 
-    return matplotlib.rc_context(_RC)
+    with warnings.catch_warnings(), matplotlib.rc_context(_RC):
+        # a user's name may hold characters our font has no glyph for: a box is drawn, a page shows them in the reader's font
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def new_figure(width: float, height: float, ncols: int = 1, nrows: int = 1, **grid: Any) -> tuple[Figure, Any]:
@@ -180,20 +186,20 @@ def to_inline_svg(
     prefix = name or "f" + hashlib.sha256(raw).hexdigest()[:8]
     root = ElementTree.fromstring(raw)
     _make_ids_unique(root, prefix, titles or {})
-    for metadata in root.findall(f"{{{_SVG}}}metadata"):
-        root.remove(metadata)
+    for parent in root.iter():
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)  # the style sheet of an inline <svg> would hold for the whole page
     for element in root.iter():
         if element.text is not None and not element.text.strip():
             element.text = None
         element.tail = None  # layout of the source only; text of matplotlib's SVG never has a tail
         css = element.get("style")
         if css is not None:
-            css = re.sub(r"(font: [^;]*?px) [^;]*", rf"\1 {_SANS}", css)
-            css = re.sub(r"font-family: [^;]*", f"font-family: {_SANS}", css)
+            css = re.sub(r"font: ((?:\w+ )*)([\d.]+px) [^;]*", _font, css)
+            css = re.sub(r"font-family: [^;]*;? ?", "", css)
             element.set("style", css.replace(INK, "currentColor"))
-        for attribute in ("fill", "stroke"):
-            if element.get(attribute) == INK:
-                element.set(attribute, "currentColor")
+    root.set("style", f"font-family: {_SANS}; stroke-linejoin: round; stroke-linecap: butt")
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
     root.set("role", "img")
@@ -202,6 +208,13 @@ def to_inline_svg(
     ElementTree.register_namespace("xlink", _XLINK)
     text: str = ElementTree.tostring(root, encoding="unicode")
     return text
+
+
+def _font(match: re.Match[str]) -> str:
+    """The shorthand without its family: the page sets the family once."""
+    words, size = match.group(1).split(), match.group(2)
+    bold = "; font-weight: bold" if any(word in ("bold", "600", "700") for word in words) else ""
+    return f"font-size: {size}{bold}"
 
 
 def _make_ids_unique(root: Any, prefix: str, titles: Mapping[str, str]) -> None:
