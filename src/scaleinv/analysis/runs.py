@@ -1,0 +1,292 @@
+"""Read run folders and sweep folders (their form: docs/architecture.md). Needs pyarrow and numpy, no torch.
+
+A folder may be in use while it is read: a run without ``result.json`` has not ended and is readable, and so is a
+sweep without ``sweep.json``. What cannot be read is a :class:`~scaleinv.errors.UserError` that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.errors import UserError
+
+FORMAT = 1
+_TEXT = ("split", "group", "quantity")
+_COLUMNS = ("step", "epoch", *_TEXT, "value")
+
+Key = tuple[str, str, str]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One quantity over a run: ``steps``, ``epochs`` and ``values``, each of shape (n,), in the order they were
+    written.
+    """
+
+    steps: Ints
+    epochs: Ints
+    values: Floats
+
+
+_EMPTY = Series(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float64))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder as read: its config, its environment, its result (None: not ended) and its metrics."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    identity: str
+    environment: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    metrics: Mapping[Key, Series] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name; inside a sweep it is the identity of the config."""
+        return self.folder.name
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``converged``, ``diverged`` or ``failed``; ``running`` where there is no result yet."""
+        return "running" if self.result is None else str(self.result.get("status", "unknown"))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed in the config; None where the config has none."""
+        seed = self.config.get("seed")
+        return int(seed) if isinstance(seed, int) else None
+
+    @cached_property
+    def elr(self) -> float:
+        """The run's effective learning rate: the config's ``elr``, else the first one measured; NaN where neither is
+        known.
+
+        A run with a learning rate in the config instead moves at the ELR lr / rho^2, which the metrics record.
+        """
+        stated = self.config.get("elr")
+        if isinstance(stated, (int, float)) and not isinstance(stated, bool):
+            return float(stated)
+        for split in ("train", "online"):
+            values = self.series(split, "total", "elr")[1]
+            known = values[np.isfinite(values)]
+            if known.size:
+                return float(known[0])
+        return math.nan
+
+    def table(self, split: str, group: str, quantity: str) -> Series:
+        """The series with its steps; empty where it was never measured."""
+        return self.metrics.get((split, group, quantity), _EMPTY)
+
+    def series(self, split: str, group: str, quantity: str) -> tuple[Ints, Floats]:
+        """``(epochs, values)``, each of shape (n,); empty where it was never measured.
+
+        >>> run = load_run("runs/demo/runs/0123abcd")             # doctest: +SKIP
+        >>> epochs, loss = run.series("online", "total", "loss")  # doctest: +SKIP
+        """
+        found = self.table(split, group, quantity)
+        return found.epochs, found.values
+
+    def has(self, split: str, group: str, quantity: str) -> bool:
+        """Whether at least one value was measured (NaN means not measured)."""
+        values = self.table(split, group, quantity).values
+        return bool(np.any(~np.isnan(values)))
+
+    def groups(self) -> list[str]:
+        """The scale-invariant groups in the order they were first written, without ``total`` and the reference
+        directions.
+        """
+        names = (group for split, group, _ in self.metrics if split != "reference" and group != "total")
+        return list(dict.fromkeys(names))
+
+    def quantities(self, split: str, group: str = "total") -> list[str]:
+        """What was recorded for a group in a split, in the order it was first written."""
+        return [quantity for s, g, quantity in self.metrics if (s, g) == (split, group)]
+
+    def reference(self, quantity: str = "loss") -> Floats:
+        """The quantity at random directions of the same network with the same head, shape (directions,)."""
+        found = [s.values for (split, _, q), s in self.metrics.items() if (split, q) == ("reference", quantity)]
+        return np.concatenate(found) if found else np.zeros(0, np.float64)
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that has a row; 0 where there is none."""
+        return max((int(s.epochs[-1]) for s in self.metrics.values() if s.epochs.size), default=0)
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A sweep folder as read: its config, its regime map (None: not written yet) and its runs by rising ELR, then
+    seed.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any] | None
+    runs: list[Run]
+
+    def find(self, name: str) -> Run | None:
+        """The run of that name; None where its folder is not there."""
+        return next((run for run in self.runs if run.name == name), None)
+
+
+def folder_kind(folder: str | Path) -> Literal["run", "sweep"]:
+    """Whether a folder is a run or a sweep; a UserError where it is neither."""
+    path = Path(folder)
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; name the folder of a run or a sweep")
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; name the folder of a run or a sweep")
+    if (path / "sweep-config.json").exists():
+        return "sweep"
+    if (path / "config.json").exists():
+        return "run"
+    raise UserError(f"{path} has neither sweep-config.json nor config.json: not a folder of a run or a sweep")
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder, ended or in progress.
+
+    Errors: UserError for a folder that is missing, a sweep's, foreign, of another format, or has a damaged file.
+    """
+    path = Path(folder)
+    if folder_kind(path) == "sweep":
+        raise UserError(f"{path} is the folder of a sweep; its runs are in {path / 'runs'}")
+    head = _read_head(path / "config.json", "config")
+    result = _read_json(path / "result.json") if (path / "result.json").exists() else None
+    environment = head.get("environment") or {}
+    if not isinstance(environment, dict):
+        raise UserError(f"{path / 'config.json'}: 'environment' is {type(environment).__name__}, expected an object")
+    return Run(
+        folder=path,
+        config=head["config"],
+        identity=str(head.get("identity", "")),
+        environment=environment,
+        result=result,
+        metrics=_read_metrics(path / "metrics"),
+    )
+
+
+def load_sweep(folder: str | Path) -> SweepRun:
+    """Read a sweep folder, ended or in progress; a run folder that has no config yet is left out.
+
+    Errors: UserError for a folder that is missing, a run's, foreign, of another format, or has a damaged file.
+    """
+    path = Path(folder)
+    if folder_kind(path) == "run":
+        raise UserError(f"{path} is the folder of a single run, not of a sweep")
+    head = _read_head(path / "sweep-config.json", "sweep")
+    summary = _read_json(path / "sweep.json") if (path / "sweep.json").exists() else None
+    if summary is not None and not isinstance(summary.get("runs"), list):
+        raise UserError(
+            f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"
+        )
+    runs = [load_run(entry.parent) for entry in sorted((path / "runs").glob("*/config.json"))]
+    runs.sort(key=_order)
+    return SweepRun(folder=path, config=head["sweep"], summary=summary, runs=runs)
+
+
+def _order(run: Run) -> tuple[float, int, str]:
+    return (run.elr if math.isfinite(run.elr) else math.inf, -1 if run.seed is None else run.seed, run.name)
+
+
+def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
+    def refuse(token: str) -> float:
+        raise UserError(
+            f"{path} contains {token}, which no configuration has: restore the file or begin in a new folder"
+        )
+
+    try:
+        content = json.loads(path.read_text("utf-8"), parse_constant=refuse if finite else None)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged, not JSON ({error}): restore the file or begin in a new folder") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object: not a file of scaleinv")
+    return content
+
+
+def _read_head(path: Path, key: str) -> dict[str, Any]:
+    """A config file: ``{"format": 1, key: {...}, ...}``."""
+    content = _read_json(path, finite=True)
+    if "format" not in content or not isinstance(content.get(key), dict):
+        raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{path} has format {content['format']!r}, this version reads {FORMAT}: use the scaleinv that wrote it"
+        )
+    return content
+
+
+def _read_metrics(folder: Path) -> dict[Key, Series]:
+    """All parts in the order of their names, split into series; the order of rows is kept."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for part in sorted(folder.glob("part-*.parquet")):
+        try:
+            table = pq.read_table(part, partitioning=None)
+        except FileNotFoundError:
+            continue  # a run in progress has replaced this part
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(
+                f"{part} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
+            ) from None
+        missing = [name for name in _COLUMNS if name not in table.column_names]
+        if missing:
+            raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
+        tables.append(table.select(list(_COLUMNS)))
+    if not tables:
+        return {}
+    try:
+        table = pa.concat_tables(tables, promote_options="none").combine_chunks()
+        steps = table["step"].to_numpy().astype(np.int64, casting="safe")
+        epochs = table["epoch"].to_numpy().astype(np.int64, casting="safe")
+        values = table["value"].to_numpy().astype(np.float64, casting="safe")
+        names, codes = _encode(table)
+    except (pa.ArrowException, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder}: columns of the wrong type ({' '.join(str(error).split())}): not files of scaleinv"
+        ) from None
+
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
+    series = {}
+    for i, name in enumerate(names):
+        rows = order[bounds[i] : bounds[i + 1]]
+        series[name] = Series(steps[rows], epochs[rows], values[rows])
+    return series
+
+
+def _encode(table: Any) -> tuple[list[Key], Ints]:
+    """Each row's (split, group, quantity) as a number, numbered by first appearance."""
+    combined = np.zeros(table.num_rows, np.int64)
+    labels: list[list[str]] = []
+    for name in _TEXT:
+        column = table[name].combine_chunks().dictionary_encode()
+        labels.append([str(label) for label in column.dictionary.to_pylist()])
+        combined = combined * max(1, len(labels[-1])) + column.indices.to_numpy().astype(np.int64)
+    present, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
+    by_appearance = np.argsort(first)
+    rank = np.empty_like(by_appearance)
+    rank[by_appearance] = np.arange(len(by_appearance))
+    names = []
+    for code in present[by_appearance].tolist():
+        rest, quantity = divmod(code, max(1, len(labels[2])))
+        split, group = divmod(rest, max(1, len(labels[1])))
+        names.append((labels[0][split], labels[1][group], labels[2][quantity]))
+    return names, rank[inverse.reshape(-1)].astype(np.int64)

@@ -1,0 +1,184 @@
+"""What a sweep's page says about each run, gathered from the regime map and the run folders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
+from scaleinv.report.text import elr_digits, elr_text, number
+
+#: what a run that ended by itself may be called
+ENDED = ("finished", "converged", "diverged")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One run of a sweep. Numbers that were not measured are NaN."""
+
+    key: str  # short and safe, links the same run across figures and table
+    name: str
+    elr: float
+    elr_label: str
+    seed: int | None
+    regime: int | None
+    evidence: Mapping[str, Any]
+    status: str
+    train_loss: float
+    test_error: float
+    effective_gradient: float
+    ess: float
+    cosine: float
+    run: Run | None  # None where the folder is gone
+
+    @property
+    def title(self) -> str:
+        """``ELR 3.2e-3, seed 1``."""
+        return f"ELR {self.elr_label}" + (f", seed {self.seed}" if self.seed is not None else "")
+
+    def series(self, split: str, quantity: str, group: str = "total") -> tuple[Ints, Floats]:
+        """The run's series; empty where the folder is gone or it was not measured."""
+        if self.run is None:
+            return np.zeros(0, np.int64), np.zeros(0, np.float64)
+        return self.run.series(split, group, quantity)
+
+    @property
+    def broken_at(self) -> int | None:
+        """The first epoch whose train loss is not a finite number; None where all are."""
+        for split in ("online", "train"):
+            epochs, values = self.series(split, "loss")
+            bad = np.flatnonzero(~np.isfinite(values))
+            if bad.size:
+                return int(epochs[bad[0]])
+        return None
+
+
+@dataclass(frozen=True)
+class SweepFacts:
+    """A sweep as its page shows it."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    runs: list[RunFacts]
+    boundaries: Mapping[str, Any] | None  # None: the regime map is not written yet
+    horizon: Mapping[str, Any]
+    digits: int
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({fact.seed for fact in self.runs if fact.seed is not None})
+
+    @property
+    def elrs(self) -> list[float]:
+        return sorted({fact.elr for fact in self.runs if math.isfinite(fact.elr)})
+
+    def of_regime(self, regime: int | None) -> list[RunFacts]:
+        return [fact for fact in self.runs if fact.regime == regime]
+
+    def references(self) -> Floats:
+        """Train loss of random directions, over all runs (they share the head); empty where it was not measured."""
+        found = [fact.run.reference("loss") for fact in self.runs if fact.run is not None]
+        values = np.unique(np.concatenate(found)) if found else np.zeros(0, np.float64)
+        return values[np.isfinite(values)]
+
+    def split(self) -> str:
+        """Where the curves come from: the exact pass where it was made at half of the epochs or more, else the
+        training steps.
+        """
+        exact = sum(fact.series("train", "loss")[1].size for fact in self.runs)
+        online = sum(fact.series("online", "loss")[1].size for fact in self.runs)
+        return "train" if exact and exact >= 0.5 * online else "online"
+
+
+def gather(sweep: SweepRun) -> SweepFacts:
+    """The facts of a sweep, by rising ELR, then seed."""
+    entries = _entries(sweep)
+    elrs = [number(entry.get("elr")) for entry, _ in entries]
+    digits = elr_digits(elrs)
+    order = sorted(
+        range(len(entries)),
+        key=lambda i: (elrs[i] if math.isfinite(elrs[i]) else math.inf, _seed(entries[i][0]) or 0, i),
+    )
+    facts = []
+    for place, i in enumerate(order):
+        entry, run = entries[i]
+        regime, evidence = entry.get("regime"), entry.get("evidence")
+        facts.append(
+            RunFacts(
+                key=f"r{place}",
+                name=str(entry.get("run", "")),
+                elr=elrs[i],
+                elr_label=elr_text(elrs[i], digits),
+                seed=_seed(entry),
+                regime=regime if regime in (1, 2, 3) else None,
+                evidence=evidence if isinstance(evidence, dict) else {},
+                status=str(entry.get("status") or "unknown"),
+                train_loss=number(entry.get("train_loss")),
+                test_error=number(entry.get("test_error")),
+                effective_gradient=number(entry.get("effective_gradient")),
+                ess=number(entry.get("ess")),
+                cosine=number(entry.get("cosine")),
+                run=run,
+            )
+        )
+    summary = sweep.summary or {}
+    boundaries = summary.get("boundaries")
+    horizon = summary.get("horizon")
+    return SweepFacts(
+        folder=sweep.folder,
+        config=sweep.config,
+        runs=facts,
+        boundaries=boundaries if isinstance(boundaries, dict) else None,
+        horizon=horizon if isinstance(horizon, dict) else {},
+        digits=digits,
+    )
+
+
+def _seed(entry: Mapping[str, Any]) -> int | None:
+    seed = entry.get("seed")
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+
+
+def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
+    """The regime map's entries with their folders; runs that it does not list yet speak for themselves."""
+    listed = [entry for entry in (sweep.summary or {}).get("runs", []) if isinstance(entry, dict)]
+    entries: list[tuple[Mapping[str, Any], Run | None]] = [
+        (entry, sweep.find(str(entry.get("run")))) for entry in listed
+    ]
+    known = {str(entry.get("run")) for entry in listed}
+    entries += [(entry_of(run), run) for run in sweep.runs if run.name not in known]
+    return entries
+
+
+def entry_of(run: Run) -> dict[str, Any]:
+    """A run's entry as the regime map would hold it, from its folder alone: the last value of each quantity."""
+    result = run.result or {}
+    return {
+        "run": run.name,
+        "elr": run.elr,
+        "seed": run.seed,
+        "regime": result.get("regime"),
+        "evidence": result.get("evidence"),
+        "status": run.status,
+        "train_loss": last(run, "loss"),
+        "test_error": last_of(run, "test", "error"),
+        "effective_gradient": last(run, "eg"),
+        "ess": last(run, "ess"),
+        "cosine": last_of(run, "online", "cosine"),
+    }
+
+
+def last(run: Run, quantity: str) -> float:
+    """The last value, of the exact pass where there is one, else of the training steps."""
+    return last_of(run, "train" if run.has("train", "total", quantity) else "online", quantity)
+
+
+def last_of(run: Run, split: str, quantity: str) -> float:
+    """The last value of a series that is not NaN; NaN where nothing was measured."""
+    values = run.series(split, "total", quantity)[1]
+    return float(values[-1]) if values.size else math.nan

@@ -1,0 +1,383 @@
+"""The figures of a sweep: the regime map, the curves of all ELRs, the diagram of the papers, step sizes against ELR."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scaleinv.analysis.runs import Floats, Ints
+from scaleinv.figures import style
+from scaleinv.figures.style import INK, regime_colours, regime_markers, regime_names
+from scaleinv.report.drawing import Drawing, drawable, end_labels, limits, nothing, thin
+from scaleinv.report.facts import RunFacts, SweepFacts
+from scaleinv.report.text import count, show
+from scaleinv.report.words import boundary, boundary_words, horizon, numbers_line, reach
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SOURCE = {
+    "train": "exact pass over the train set at fixed weights",
+    "online": "accumulated over the training steps of each epoch",
+}
+_PANEL = (5.3, 3.9)  # inches; two beside each other on a page
+_AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
+
+
+def sweep_drawings(facts: SweepFacts, bar: bool = False) -> list[Drawing]:
+    """All figures in the order of the page; ``bar`` adds a colour bar to the curves, for figures that stand alone."""
+    split = facts.split()
+    return [
+        regime_map(facts),
+        curves(facts, split, "loss", "Train loss", "train loss", log=True, bar=bar),
+        curves(facts, "test", "error", "Test error", "test error, %", log=False, bar=bar),
+        curves(facts, split, "eg", "Effective gradient", "mean effective gradient norm", log=True, bar=bar),
+        diagram(facts, split, bar),
+        step_size(facts),
+        cosine(facts),
+    ]
+
+
+def _elr_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:
+    """A log ELR axis over all runs of the sweep."""
+    span = limits([np.array(facts.elrs)], log=True, margin=0.03)
+    if span is None:
+        nothing(axes, "no run with a known ELR")
+        return None
+    axes.set_xscale("log")
+    axes.set_xlim(span)
+    style.log_ticks(axes.xaxis, *span)
+    axes.set_xlabel("effective learning rate")
+    return span
+
+
+def _shade_boundaries(axes: Axes, facts: SweepFacts) -> None:
+    for name in ("1/2", "2/3"):
+        found = boundary(facts, name)
+        if found.known:
+            low, high = sorted((found.low, found.high))
+            axes.axvspan(low, high, facecolor=INK, alpha=0.1, linewidth=0, zorder=0.5)
+
+
+def regime_map(facts: SweepFacts) -> Drawing:
+    """Train loss of every run against its ELR, coloured and marked by regime, under a band of the regimes."""
+    fig, (band, axes) = style.new_figure(10, 3.9, nrows=2, sharex=True, height_ratios=(0.075, 1))
+    said = reach(facts)
+    drawing = Drawing(
+        "regime-map",
+        "Regime map",
+        "Each mark is a run, at its last train loss. Grey: the intervals that hold the boundaries "
+        f"(1/2 {boundary_words(facts, '1/2')}; 2/3 {boundary_words(facts, '2/3')}). "
+        "Dotted: train loss of random directions of the same network with the same head.",
+        f"Regime map over {count(len(facts.runs), 'run')}: "
+        + "; ".join(f"{regime_names[r]} {said[r]}" for r in (1, 2, 3)),
+        fig,
+        wide=True,
+    )
+    drawing.name(axes, "ELR", "train loss")
+    with style.style():
+        span = _elr_axis(axes, facts)
+        band.set_axis_off()
+        references = facts.references()
+        losses = np.array([fact.train_loss for fact in facts.runs])
+        around = limits([losses, references], log=True, margin=0.06)
+        if span is None or around is None:
+            if span is not None:
+                nothing(axes, "no train loss was measured")
+            return drawing
+        _regime_band(band, facts, span)
+        axes.set_yscale("log")
+        axes.set_ylim(around)
+        style.log_ticks(axes.yaxis, *around)
+        axes.set_ylabel("train loss at the end")
+        _shade_boundaries(axes, facts)
+        for level in references:
+            axes.axhline(level, color=INK, alpha=0.45, linewidth=0.8, linestyle=":", zorder=1)
+        if references.size:
+            axes.text(
+                0.005, float(references.max()), "random directions", fontsize=8, va="bottom", transform=axes.get_yaxis_transform()
+            )  # fmt: skip
+        for fact in facts.runs:
+            _mark_run(drawing, axes, fact, fact.train_loss)
+        handles = [_regime_handle(regime) for regime in (1, 2, 3, None) if facts.of_regime(regime)]
+        axes.legend(handles=handles, loc="lower right", handletextpad=0.2)
+    return drawing
+
+
+def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> None:
+    """Coloured stretches named by regime; hatched where a boundary lies somewhere inside."""
+    first, second = boundary(facts, "1/2"), boundary(facts, "2/3")
+    stretches: list[tuple[int, float, float]] = []
+    if first.low > 0:
+        stretches.append((1, span[0], first.low))
+    if first.high > 0 and second.low > 0 and first.high <= second.low:
+        stretches.append((2, first.high, second.low))
+    elif first.high > 0 and not second.low > 0 and not second.high > 0:
+        stretches.append((2, first.high, span[1]))
+    elif second.low > 0 and not first.low > 0 and not first.high > 0:
+        stretches.append((2, span[0], second.low))
+    if second.high > 0:
+        stretches.append((3, second.high, span[1]))
+    band.set_ylim(0, 1)
+    whole = math.log10(span[1] / span[0])
+    for regime, low, high in stretches:
+        # a regime that one run alone shows is still drawn, as wide as a mark
+        low, high = max(low / 10 ** (0.006 * whole), span[0]), min(high * 10 ** (0.006 * whole), span[1])
+        band.axvspan(low, high, facecolor=regime_colours[regime], alpha=0.9, linewidth=0)
+        share = math.log10(high / low) / whole
+        name = f"{regime}  {regime_names[regime]}" if share > 0.2 else str(regime)
+        middle = math.sqrt(low * high)
+        band.text(middle, 0.47, name, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
+
+
+def _regime_handle(regime: int | None) -> Any:
+    from matplotlib.lines import Line2D
+
+    name = f"{regime} {regime_names[regime]}" if regime else regime_names[None]
+    look = _mark_look(regime)
+    return Line2D([], [], linestyle="none", label=name, **look)
+
+
+def _mark_look(regime: int | None) -> dict[str, Any]:
+    colour = regime_colours[regime]
+    hollow = regime is None
+    return {
+        "marker": regime_markers[regime],
+        "markersize": 6.5,
+        "markerfacecolor": "none" if hollow else colour,
+        "markeredgecolor": colour,
+        "markeredgewidth": 1.4 if hollow else 0.6,
+    }
+
+
+def _mark_run(drawing: Drawing, axes: Axes, fact: RunFacts, value: float) -> None:
+    """A run's mark at its ELR; at the upper edge with a cross where its value has no place on the axis."""
+    if not math.isfinite(fact.elr) or fact.elr <= 0:
+        return
+    log = axes.get_yscale() == "log"
+    if drawable(np.array([value]), log)[0]:
+        (mark,) = axes.plot(fact.elr, value, linestyle="none", zorder=3, **_mark_look(fact.regime))
+        drawing.point_at(mark, axes, fact.key, numbers_line(fact))
+    elif fact.broken_at is not None:
+        (mark,) = axes.plot(
+            fact.elr, 0.975, linestyle="none", marker="X", markersize=7.5, markerfacecolor=regime_colours[fact.regime],
+            markeredgecolor=INK, markeredgewidth=0.6, transform=axes.get_xaxis_transform(), zorder=3, clip_on=False,
+        )  # fmt: skip
+        drawing.point_at(mark, axes, fact.key, numbers_line(fact))
+        axes.text(
+            fact.elr, 0.94, "not finite", fontsize=7.5, ha="right", va="top", rotation=90, transform=axes.get_xaxis_transform()
+        )  # fmt: skip
+
+
+def _curve(facts: RunFacts, split: str, quantity: str) -> tuple[Ints, Floats]:
+    epochs, values = facts.series(split, quantity)
+    return thin(epochs, 100 * values if quantity == "error" else values)
+
+
+def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str, *, log: bool, bar: bool) -> Drawing:
+    """A quantity against the epoch, a line for each run, coloured and labelled by ELR, ending in the mark of its
+    regime.
+    """
+    fig, axes = style.new_figure(*_PANEL)
+    source = "eval mode with the running normalisation statistics" if split == "test" else SOURCE[split]
+    drawing = Drawing(
+        f"curve-{quantity}-{'test' if split == 'test' else 'train'}",
+        title,
+        f"{title} against epoch; {source}."
+        + (" A cross: not a finite number from there on." if _broken(facts) else ""),
+        f"{title} against epoch for {count(len(facts.elrs), 'ELR')}, coloured from blue (low) to gold (high)",
+        fig,
+    )
+    drawing.name(axes, "epoch", label)
+    colours = style.elr_colours([fact.elr for fact in facts.runs])
+    lines = [_curve(fact, split, quantity) for fact in facts.runs]
+    with style.style():
+        around = limits([values for _, values in lines], log)
+        if around is None:
+            nothing(axes)
+            return drawing
+        if log:
+            axes.set_yscale("log")
+            style.log_ticks(axes.yaxis, *around)
+        else:
+            around = (min(0.0, around[0]) if around[0] < 10 else around[0], around[1])
+        axes.set_ylim(around)
+        end = max((int(epochs[-1]) for epochs, _ in lines if epochs.size), default=1)
+        axes.set_xlim(0, max(1, end))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        alpha = 0.95 if len(facts.seeds) < 2 else 0.7
+        ends: dict[float, list[float]] = {}
+        for fact, colour, (epochs, values) in zip(facts.runs, colours, lines):
+            shown = drawable(values, log)
+            if not shown.any():
+                continue
+            visible = np.where(shown, values, np.nan)
+            (line,) = axes.plot(epochs, visible, color=colour, alpha=alpha, linewidth=1.2)
+            drawing.point_at(line, axes, fact.key, numbers_line(fact))
+            final = int(np.flatnonzero(shown)[-1])
+            crossed = fact.broken_at is not None and quantity != "error"
+            axes.plot(
+                epochs[final], values[final], linestyle="none", marker="X" if crossed else regime_markers[fact.regime], markersize=6
+                if crossed else 4, markerfacecolor=colour, markeredgecolor=INK if crossed else colour, markeredgewidth=0.6,
+                clip_on=False, zorder=4,
+            )  # fmt: skip
+            ends.setdefault(fact.elr, []).append(float(np.median(values[shown][-5:])))
+        labels = {fact.elr: (fact.elr_label, colour) for fact, colour in zip(facts.runs, colours)}
+        end_labels(axes, [(float(np.median(v)), *labels[elr]) for elr, v in sorted(ends.items())], _AXES_HEIGHT)
+    if bar:
+        style.elr_colour_bar(fig, axes, facts.elrs)
+    return drawing
+
+
+def _broken(facts: SweepFacts) -> bool:
+    return any(fact.broken_at is not None for fact in facts.runs)
+
+
+def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
+    """Effective gradient against train loss, a dot for each epoch, a star where training began."""
+    fig, axes = style.new_figure(*_PANEL)
+    drawing = Drawing(
+        "diagram",
+        "Effective gradient against train loss",
+        f"A dot for each epoch ({SOURCE[split]}), a star at the start, the mark of the regime at the end. Converging runs fall along "
+        "lines of slope 1; a lower line is a flatter minimum.",
+        "Diagram of effective gradient norm against train loss on log axes, one trajectory for each run",
+        fig,
+    )
+    drawing.name(axes, "train loss", "effective gradient")
+    colours = style.elr_colours([fact.elr for fact in facts.runs])
+    tracks = []
+    for fact in facts.runs:
+        (at, loss), (also_at, eg) = fact.series(split, "loss"), fact.series(split, "eg")
+        _, i, j = np.intersect1d(at, also_at, return_indices=True)
+        starts = [np.array([fact.series("train", q)[1][0]]) for q in ("loss", "eg") if fact.series("train", q)[1].size]
+        loss, eg = loss[i], eg[j]
+        if split == "online" and len(starts) == 2:  # before training only the exact pass has measured
+            loss, eg = np.concatenate([starts[0], loss]), np.concatenate([starts[1], eg])
+        shown = drawable(loss, True) & drawable(eg, True)
+        tracks.append((fact, loss[shown], eg[shown]))
+    with style.style():
+        x_span = limits([loss for _, loss, _ in tracks], log=True)
+        y_span = limits([eg for _, _, eg in tracks], log=True)
+        if x_span is None or y_span is None:
+            nothing(axes)
+            return drawing
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(x_span)
+        axes.set_ylim(y_span)
+        style.log_ticks(axes.xaxis, *x_span)
+        style.log_ticks(axes.yaxis, *y_span)
+        axes.set_xlabel("train loss")
+        axes.set_ylabel("mean effective gradient norm")
+        placed: list[tuple[float, float]] = []
+        for (fact, loss, eg), colour in zip(tracks, colours):
+            if not loss.size:
+                continue
+            x, y = loss, eg
+            if x.size > 400:  # dots of one run beyond this lie on each other
+                x, y = x[:: x.size // 400 + 1], y[:: y.size // 400 + 1]
+            (line,) = axes.plot(
+                x, y, color=colour, linewidth=0.7, alpha=0.65, marker=".", markersize=3.2, markeredgewidth=0
+            )
+            drawing.point_at(line, axes, fact.key, numbers_line(fact))
+            axes.plot(
+                x[0], y[0], marker="*", markersize=9, color=colour, markeredgecolor=INK, markeredgewidth=0.4, zorder=4
+            )
+            look = {
+                **_mark_look(fact.regime),
+                "markersize": 5,
+                "markerfacecolor": colour,
+                "markeredgecolor": INK,
+                "markeredgewidth": 0.5,
+            }
+            axes.plot(loss[-1], eg[-1], linestyle="none", zorder=5, **look)
+            _label_end(axes, fact, colour, float(loss[-1]), float(eg[-1]), placed)
+    if bar:
+        style.elr_colour_bar(fig, axes, facts.elrs)
+    return drawing
+
+
+def _label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, placed: list[tuple[float, float]]) -> None:
+    """The ELR beside a trajectory's end, unless another label is already there."""
+    place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+    at = (float(place[0]), float(place[1]))
+    if at[0] > 0.9 or any(abs(at[0] - other[0]) < 0.11 and abs(at[1] - other[1]) < 0.045 for other in placed):
+        return
+    placed.append(at)
+    axes.annotate(
+        fact.elr_label, (x, y), xytext=(5, -1), textcoords="offset points", fontsize=7.5, color=colour, va="center", zorder=6
+    )  # fmt: skip
+
+
+def step_size(facts: SweepFacts) -> Drawing:
+    """Effective step size of every run against its ELR, log-log."""
+    fig, axes = style.new_figure(5.3, 3.3)
+    drawing = Drawing(
+        "step-size",
+        "Effective step size",
+        "ESS = ELR x effective gradient: the tangent of the angle of one step. Shaded: the boundary intervals.",
+        "Effective step size against ELR on log axes, marks by regime",
+        fig,
+    )
+    drawing.name(axes, "ELR", "ESS")
+    with style.style():
+        around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
+        if _elr_axis(axes, facts) is None or around is None:
+            nothing(axes)
+            return drawing
+        axes.set_yscale("log")
+        axes.set_ylim(around)
+        style.log_ticks(axes.yaxis, *around)
+        axes.set_ylabel("effective step size")
+        _shade_boundaries(axes, facts)
+        for fact in facts.runs:
+            _mark_run(drawing, axes, fact, fact.ess)
+    return drawing
+
+
+def cosine(facts: SweepFacts) -> Drawing:
+    """Cosine between consecutive weights of every run against its ELR."""
+    fig, axes = style.new_figure(5.3, 3.3)
+    drawing = Drawing(
+        "cosine",
+        "Cosine between consecutive weights",
+        "1: small steps; near 0 (within the dashed lines, |cos| < 0.3): consecutive weights are uncorrelated.",
+        "Cosine between consecutive weights against ELR, marks by regime",
+        fig,
+    )
+    drawing.name(axes, "ELR", "cosine")
+    with style.style():
+        if _elr_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
+            nothing(axes)
+            return drawing
+        lowest = min(fact.cosine for fact in facts.runs if math.isfinite(fact.cosine))
+        axes.set_ylim(min(-0.36, lowest - 0.05), 1.05)
+        axes.set_yticks([-0.3, 0, 0.3, 0.6, 1])
+        axes.set_ylabel("cosine")
+        _shade_boundaries(axes, facts)
+        for level in (-0.3, 0.3):
+            axes.axhline(level, color=INK, alpha=0.5, linewidth=0.8, linestyle="--", zorder=1)
+        for fact in facts.runs:
+            _mark_run(drawing, axes, fact, fact.cosine)
+    return drawing
+
+
+def summary_line(facts: SweepFacts) -> str:
+    """What was run, in one line: ``20 ELRs from 1e-4 to 10, 1 seed, 60 epochs``."""
+    labels = [fact.elr_label for fact in facts.runs if math.isfinite(fact.elr)]
+    span = f" from {labels[0]} to {labels[-1]}" if len(facts.elrs) > 1 else ""
+    seeds = f", {count(len(facts.seeds), 'seed')}" if facts.seeds else ""
+    return f"{count(len(facts.elrs), 'ELR')}{span}{seeds}, {horizon(facts)}"
+
+
+def reference_words(facts: SweepFacts) -> str:
+    """The loss of random directions as a range; empty where it was not measured."""
+    values = facts.references()
+    if not values.size:
+        return ""
+    low, high = show(float(values.min())), show(float(values.max()))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,174 @@
+"""The answer in words: where the regimes lie, within which horizon, and what is not decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scaleinv.figures.style import regime_names
+from scaleinv.report.facts import ENDED, RunFacts, SweepFacts
+from scaleinv.report.text import count, elr_text, number, plain, show
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A boundary between two regimes as an interval of ELRs; NaN where a side was not found."""
+
+    low: float
+    high: float
+    decided: bool
+
+    @property
+    def known(self) -> bool:
+        """Whether both sides are there."""
+        return self.low > 0 and self.high > 0
+
+
+def boundary(facts: SweepFacts, name: str) -> Boundary:
+    """The boundary ``1/2`` or ``2/3``."""
+    found = (facts.boundaries or {}).get(name)
+    if not isinstance(found, Mapping):
+        return Boundary(number(None), number(None), False)
+    return Boundary(number(found.get("low")), number(found.get("high")), bool(found.get("decided")))
+
+
+def reach(facts: SweepFacts) -> dict[int, str]:
+    """Each regime's ELRs in words, from the boundaries where they are known and from the runs where they are not."""
+    first, second = boundary(facts, "1/2"), boundary(facts, "2/3")
+
+    def text(elr: float) -> str:
+        return elr_text(elr, facts.digits)
+
+    # the union over seeds may be so wide that no ELR between the boundaries is in regime 2 for all of them
+    mixed = first.known and second.known and first.high > second.low
+    said = {
+        1: f"up to {text(first.low)}" if first.low > 0 else _seen(facts, 1),
+        2: f"from {text(first.high)} to {text(second.low)}" if first.high > 0 and second.low > 0 else _seen(facts, 2),
+        3: f"from {text(second.high)}" if second.high > 0 else _seen(facts, 3),
+    }
+    if mixed:
+        said[2] = f"{_seen(facts, 2)}, at no ELR in all seeds"
+    return said
+
+
+def _seen(facts: SweepFacts, regime: int) -> str:
+    elrs = sorted({fact.elr for fact in facts.of_regime(regime)})
+    if not elrs:
+        return "at none of the ELRs tried"
+    low, high = elr_text(elrs[0], facts.digits), elr_text(elrs[-1], facts.digits)
+    return f"seen at {low}" if low == high else f"seen from {low} to {high}"
+
+
+def horizon(facts: SweepFacts) -> str:
+    """``60 epochs``: what the statement is limited to."""
+    for source in (facts.horizon, facts.config):
+        for unit in ("epochs", "steps"):
+            value = number(source.get(unit))
+            if value > 0:
+                return count(int(value), unit[:-1])
+    return "unknown horizon"
+
+
+def statement(facts: SweepFacts) -> str:
+    """The sweep's answer in one sentence."""
+    said = reach(facts)
+    parts = [f"{regime_names[regime]} {said[regime]}" for regime in (1, 2, 3)]
+    sentence = "; ".join(parts)
+    seeds = count(len(facts.seeds), "seed") if facts.seeds else "unknown seed"
+    return f"{sentence[0].upper()}{sentence[1:]}; horizon {horizon(facts)}, {seeds}."
+
+
+def boundary_words(facts: SweepFacts, name: str) -> str:
+    """``between 2.6e-2 and 4.8e-2``; what is missing where it is not so."""
+    found = boundary(facts, name)
+    low, high = elr_text(found.low, facts.digits), elr_text(found.high, facts.digits)
+    if found.known:
+        return f"between {low} and {high}" + ("" if found.decided else ", not decided")
+    if found.low > 0:
+        return f"above {low}, the upper side was not found"
+    if found.high > 0:
+        return f"below {high}, the lower side was not found"
+    return "not found among the ELRs tried"
+
+
+def remarks(facts: SweepFacts) -> list[str]:
+    """What a reader must know before trusting the map: runs undecided, broken off, not ended."""
+    said = []
+    if facts.boundaries is None:
+        ended = sum(fact.status in ENDED for fact in facts.runs)
+        said.append(
+            f"The regime map is not written yet: {ended} of the {count(len(facts.runs), 'run')} so far have ended."
+        )
+    undecided = [fact for fact in facts.of_regime(None) if fact.status in ENDED and fact.broken_at is None]
+    if undecided:
+        said.append(f"{count(len(undecided), 'run')} undecided: {_list(undecided)}.")
+    broken = [fact for fact in facts.runs if fact.broken_at is not None]
+    if broken:
+        said.append(f"{count(len(broken), 'run')} with a train loss that is not a finite number: {_list(broken)}.")
+    open_runs = [fact for fact in facts.runs if fact.status not in ENDED]
+    if open_runs:
+        said.append(f"{count(len(open_runs), 'run')} not ended: {_list(open_runs)}.")
+    gone = [fact for fact in facts.runs if fact.run is None]
+    if gone:
+        said.append(f"{count(len(gone), 'run')} without a folder, so without curves: {_list(gone)}.")
+    return said
+
+
+def _list(facts: list[RunFacts]) -> str:
+    shown = [fact.title for fact in facts[:6]]
+    return ", ".join(shown).replace("ELR ", "", 0) + (f" and {len(facts) - 6} more" if len(facts) > 6 else "")
+
+
+def reason(evidence: Mapping[str, Any]) -> str:
+    """The evidence in a sentence: its own ``reason``, else its first numbers."""
+    stated = evidence.get("reason")
+    if isinstance(stated, str) and stated.strip():
+        sentence = stated.strip()
+        return sentence[0].upper() + sentence[1:]
+    statistics = evidence.get("statistics")
+    pairs = statistics if isinstance(statistics, Mapping) else evidence
+    shown = [
+        f"{str(key).replace('_', ' ')} {plain(value)}"
+        for key, value in pairs.items()
+        if not isinstance(value, (dict, list))
+    ]
+    return ", ".join(shown[:4]) or "No evidence recorded"
+
+
+def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """All of the evidence but its sentence as pairs of text; ``statistics`` is unfolded, deeper objects are joined by
+    a point.
+    """
+    pairs: list[tuple[str, str]] = []
+
+    def unfold(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                inner = str(key).replace("_", " ")
+                unfold(f"{prefix} · {inner}" if prefix else inner, item)
+        else:
+            pairs.append((prefix, plain(value)))
+
+    for key, value in evidence.items():
+        if key == "statistics":
+            unfold("", value)
+        elif key != "reason":
+            unfold(str(key).replace("_", " "), value)
+    return pairs
+
+
+def numbers_line(fact: RunFacts) -> str:
+    """A run's last numbers in a line, for a tooltip."""
+    regime = f"regime {fact.regime}, {regime_names[fact.regime]}" if fact.regime else "regime undecided"
+    values = [
+        ("train loss", fact.train_loss),
+        ("effective gradient", fact.effective_gradient),
+        ("ESS", fact.ess),
+        ("cosine", fact.cosine),
+    ]
+    measured = [f"{name} {show(value)}" for name, value in values if value == value]
+    if fact.test_error == fact.test_error:
+        measured.insert(1, f"test error {100 * fact.test_error:.1f} %")
+    broken = [f"loss not finite from epoch {fact.broken_at}"] if fact.broken_at is not None else []
+    return f"{fact.title}: {regime}" + "".join(f"; {part}" for part in [*broken, *measured])
