@@ -49,7 +49,7 @@ def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
 
     The files lie in a folder named after the fingerprint. It is built under another name and renamed, so it is there
     whole or not at all; if it is there already and equal to ``dataset``, it is used. Of several processes that share
-    at the same time one writes and the others wait for it. Memory format is kept: channels_last images are opened as channels_last.
+    at the same time one writes and the others wait for it. Memory format (channels_last or not) is kept.
 
     Raises `UserError` if ``directory`` cannot be written or the disk is full; then nothing is left behind.
     """
