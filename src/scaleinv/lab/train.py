@@ -16,6 +16,7 @@ from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.lab.config import RunConfig, check
 from scaleinv.lab.data import Dataset, augment, batches
 from scaleinv.lab.environment import environment
+from scaleinv.lab.files import read_json, write_json
 from scaleinv.lab.evaluate import exact_metrics, reference_rows, test_rows
 from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.rows import Row
@@ -240,3 +241,11 @@ def run(
         store.finish(live.step, live.setup.model.state_dict(), live.state(), result)
         watch(Event("ended", live.step, config.steps, live.epochs, message=live.status))
         return result
+
+
+def record_verdict(folder: Path, regime: int | None, evidence: Mapping[str, Any]) -> None:
+    """Put what the analysis found into result.json (a later analysis may find otherwise: the metrics stay)."""
+    path = folder / "result.json"
+    result = read_json(path)
+    if (result.get("regime"), result.get("evidence")) != (regime, dict(evidence)):
+        write_json(path, {**result, "regime": regime, "evidence": dict(evidence)})
