@@ -36,6 +36,8 @@ class Settings:
     """si: fully scale-invariant, last layer frozen. standard: affine norms, trained last layer."""
     norm: str = "batch"
     """Normalization layer: batch, layer or group."""
+    norm_eps: float = 1e-5
+    """eps of the normalization layers: where a weight is so small that it matters, its scale is no longer free."""
     width: int | None = None
     """Width of the network (default: 32, on digits 8; mlp 64)."""
     head_norm: float = 10.0
@@ -104,6 +106,7 @@ def resolve(
         model=settings.model,
         variant=settings.variant,
         norm=settings.norm,
+        norm_eps=settings.norm_eps,
         width=settings.width or (_SMALL_WIDTH if small else DEFAULT_WIDTH)[settings.model],
         head_norm=settings.head_norm,
         loss=settings.loss,

@@ -22,9 +22,9 @@ from scaleinv.sphere import Sphere
 _INIT, _HEAD, _REFERENCE = 1, 2, 3
 
 
-def generator(seed: int, purpose: int) -> torch.Generator:
-    """A generator whose stream depends on (seed, purpose) alone; no two pairs share one."""
-    state = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)
+def generator(seed: int, *purpose: int) -> torch.Generator:
+    """A generator whose stream depends on (seed, purpose) alone; no two share one."""
+    state = np.random.SeedSequence(seed, spawn_key=purpose).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
@@ -76,6 +76,7 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
         width=config.width,
         head_norm=config.head_norm,
         norm=config.norm,
+        norm_eps=config.norm_eps,
         generator=generator(config.seed, _INIT),
         head_generator=generator(config.seed, _HEAD),
     )
@@ -119,6 +120,6 @@ def group_tensors(model: nn.Module) -> dict[str, tuple[Tensor, ...]]:
     return groups
 
 
-def reference_generator(config: RunConfig) -> torch.Generator:
-    """For the random directions that set the level of regime 3: shared by all runs of a seed."""
-    return generator(config.seed, _REFERENCE)
+def reference_generator(config: RunConfig, step: int) -> torch.Generator:
+    """For the random directions that set the level of regime 3 at a step: shared by all runs of a seed."""
+    return generator(config.seed, _REFERENCE, step)
