@@ -50,7 +50,7 @@ def curves(elr: float, epochs: int, rng: np.random.Generator, diverge_at: int | 
     t = np.arange(epochs + 1.0)
     noise = np.exp(rng.normal(0, 0.08, t.size))
     if elr < 3e-2:  # convergence: the loss falls, the effective gradient with it, and larger ELRs end flatter
-        loss = 9.0 * np.exp(-t * (0.02 + 3.5 * elr**0.5)) / (1 + 10 * t * elr**0.5) * noise
+        loss = 9.0 / (1 + t * (elr / 3e-2) ** 0.45) ** 2.6 * noise
         eg = 60 * loss**0.85 * (3e-2 / elr) ** 0.1 * np.exp(rng.normal(0, 0.05, t.size))
         error = 0.02 + 0.88 * (1 - np.exp(-loss / 2))
     elif elr < 1.0:  # a stable level away from both the minimum and chance

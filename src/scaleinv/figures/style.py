@@ -303,10 +303,10 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def power_of_ten(value: float) -> str:
-    """``10⁻³`` for 0.001, ``2·10⁻³`` for 0.002; plain from 0.01 to 1000."""
+    """``10⁻³`` for 0.001, ``2·10⁻³`` for 0.002; plain from 0.02 to 999."""
     if value <= 0 or not math.isfinite(value):
         return f"{value:g}"
-    if 0.0099 < value < 1001:
+    if 0.0101 < value < 999.5:
         return f"{value:.3g}"
     exponent = math.floor(math.log10(value) + 1e-9)
     mantissa = value / 10.0**exponent
