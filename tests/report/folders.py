@@ -120,15 +120,33 @@ def run_rows(
 
 
 def write_run(
-    folder: Path, elr: float = 1e-2, epochs: int = 60, seed: int = 1, *, ended: bool = True, exact: bool = True,
-    diverge_at: int | None = None, config: dict[str, Any] | None = None, groups: tuple[str, ...] = GROUPS,
-) -> dict[str, Any]:  # fmt: skip
+    folder: Path,
+    elr: float = 1e-2,
+    epochs: int = 60,
+    seed: int = 1,
+    *,
+    ended: bool = True,
+    exact: bool = True,
+    diverge_at: int | None = None,
+    config: dict[str, Any] | None = None,
+    groups: tuple[str, ...] = GROUPS,
+) -> dict[str, Any]:
     """A run folder; returns its entry for ``sweep.json``."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "data": "digits", "model": "convnet", "variant": "si", "width": 16, "elr": elr, "lr": None, "epochs": epochs,
-        "seed": seed, "batch_size": 16, "loss": "cross-entropy", "data_fingerprint": "sha256:0f3a", **(config or {}),
-    }  # fmt: skip
+        "data": "digits",
+        "model": "convnet",
+        "variant": "si",
+        "width": 16,
+        "elr": elr,
+        "lr": None,
+        "epochs": epochs,
+        "seed": seed,
+        "batch_size": 16,
+        "loss": "cross-entropy",
+        "data_fingerprint": "sha256:0f3a",
+        **(config or {}),
+    }
     head = {"format": 1, "config": config, "identity": folder.name, "environment": ENVIRONMENT}
     (folder / "config.json").write_text(json.dumps(head, indent=1))
     rows = run_rows(elr, epochs, seed, exact, diverge_at, groups)
@@ -141,7 +159,7 @@ def write_run(
 
     reason = {
         1: "loss below 0.02 in the last 12 of 12 epochs of the window",
-        2: "stationary: loss of the window's halves differs by 0.6 standard errors, all epochs above 0.02 and below chance",
+        2: "stationary: loss of the window's halves differs by 0.6 standard errors, above 0.02, below chance",
         3: "test error at chance, consecutive iterates uncorrelated, loss not below that of random directions",
         None: f"the loss is not finite from epoch {diverge_at}",
     }[regime]
@@ -158,16 +176,29 @@ def write_run(
     status = "diverged" if diverge_at is not None else "finished"
     if ended:
         result = {
-            "status": status, "steps": 90 * epochs, "epochs": epochs, "message": "", "timing": {"train": 12.5, "evaluate": 1.5},
-            "regime": regime, "evidence": evidence,
-        }  # fmt: skip
+            "status": status,
+            "steps": 90 * epochs,
+            "epochs": epochs,
+            "message": "",
+            "timing": {"train": 12.5, "evaluate": 1.5},
+            "regime": regime,
+            "evidence": evidence,
+        }
         (folder / "result.json").write_text(json.dumps(result))
     loss_split = "train" if exact else "online"
     return {
-        "run": folder.name, "elr": elr, "seed": seed, "regime": regime, "evidence": evidence,
-        "train_loss": last(loss_split, "loss"), "test_error": last("test", "error"),
-        "effective_gradient": last(loss_split, "eg"), "ess": last("online", "ess"), "cosine": last("online", "cosine"), "status": status,
-    }  # fmt: skip
+        "run": folder.name,
+        "elr": elr,
+        "seed": seed,
+        "regime": regime,
+        "evidence": evidence,
+        "train_loss": last(loss_split, "loss"),
+        "test_error": last("test", "error"),
+        "effective_gradient": last(loss_split, "eg"),
+        "ess": last("online", "ess"),
+        "cosine": last("online", "cosine"),
+        "status": status,
+    }
 
 
 def boundary(entries: list[dict[str, Any]], upper: int) -> dict[str, Any]:
@@ -180,9 +211,16 @@ def boundary(entries: list[dict[str, Any]], upper: int) -> dict[str, Any]:
 
 
 def write_sweep(
-    folder: Path, elrs: list[float] | None = None, epochs: int = 60, seeds: int = 1, *, mapped: bool = True, diverged: bool = True,
-    exact: bool = True, config: dict[str, Any] | None = None,
-) -> Path:  # fmt: skip
+    folder: Path,
+    elrs: list[float] | None = None,
+    epochs: int = 60,
+    seeds: int = 1,
+    *,
+    mapped: bool = True,
+    diverged: bool = True,
+    exact: bool = True,
+    config: dict[str, Any] | None = None,
+) -> Path:
     """A sweep folder; the run at the largest ELR of the last seed has a loss that is not finite from a third on."""
     elrs = list(np.geomspace(1e-4, 10, 20)) if elrs is None else elrs
     folder.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ def style() -> Iterator[None]:
     import matplotlib
 
     with warnings.catch_warnings(), matplotlib.rc_context(_RC):
-        # a user's name may hold characters our font has no glyph for: a box is drawn, a page shows them in the reader's font
+        # a user's name may hold characters our font has no glyph for: a box is drawn
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 

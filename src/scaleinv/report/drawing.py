@@ -169,8 +169,16 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float
             solid_capstyle="butt",
         )
         axes.text(
-            1.028, place, text, color=colour, fontsize=size, va="center", ha="left", transform=axes.transAxes, parse_math=False
-        )  # fmt: skip
+            1.028,
+            place,
+            text,
+            color=colour,
+            fontsize=size,
+            va="center",
+            ha="left",
+            transform=axes.transAxes,
+            parse_math=False,
+        )
 
 
 def nothing(axes: Axes, words: str = "not measured") -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from scaleinv.analysis.runs import Run
 from scaleinv.figures.style import regime_colours, regime_names
-from scaleinv.report.text import MISSING, clean, esc, plain
+from scaleinv.report.text import MISSING, clean, esc, numbers_whole, plain
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 _SHAPES = {
@@ -62,7 +62,7 @@ def regime_cell(regime: int | None) -> str:
 def card(label: str, value: str, note: str = "", kind: str = "") -> str:
     """A key number with its name; the texts are escaped here."""
     below = f'<span class="note">{esc(note)}</span>' if note else ""
-    return f'<dl class="card {kind}"><dt>{esc(label)}</dt><dd>{esc(value)}{below}</dd></dl>'
+    return f'<dl class="card {kind}"><dt>{esc(label)}</dt><dd>{numbers_whole(esc(value))}{below}</dd></dl>'
 
 
 def pairs(items: Iterable[tuple[str, str]]) -> str:
@@ -85,7 +85,7 @@ def words_section() -> str:
     items = [
         (
             "ELR",
-            "effective learning rate, lr / ρ² for SGD: the learning rate that acts on the direction of the weights; ρ is their norm",
+            "effective learning rate, lr / ρ² for SGD: the rate that acts on the weights' direction; ρ is their norm",
         ),
         ("effective gradient", "ρ times the gradient norm: the gradient at the same direction on the unit sphere"),
         (

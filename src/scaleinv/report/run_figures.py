@@ -100,7 +100,8 @@ def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
         lines.append(Line(f"g{every.index(group)}", group, *thin(*run.series(split, group, quantity)), colour))
     if has_total:
         lines.append(Line("total", "total", *thin(*run.series(split, "total", quantity)), INK, dashed=True))
-    caption = f"Groups from blue (first in the network) to gold (last); dashed: all of them together; {_HOW[split].split(': ')[1]}."
+    caption = "Groups from blue (first in the network) to gold (last); dashed: all of them together; "
+    caption += f"{_HOW[split].split(': ')[1]}."
     if step > 1:
         caption += f" {len(drawn)} of {count(len(every), 'group')} drawn, evenly chosen."
     return _panel(f"group-{quantity}", title, label, lines, caption, log=True)

@@ -35,7 +35,7 @@ def run_page(run: Run) -> str:
     body = [
         f"<h1>Training run{esc(elr)}</h1>",
         f'<p class="about">{esc(about(run.config))}{esc(seed)} · {esc(run.name)}</p>',
-        f'<p class="answer">{esc(head)} after {count(run.last_epoch, "epoch")}{esc(f": {message}" if message else "")}.</p>',
+        f'<p class="answer">{esc(head)}, {count(run.last_epoch, "epoch")} done{esc(f": {message}" if message else "")}.</p>',
         _cards(run),
         _evidence(run),
         "<h2>Training</h2>",

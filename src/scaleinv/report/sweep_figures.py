@@ -70,7 +70,7 @@ def regime_map(facts: SweepFacts) -> Drawing:
         "Regime map",
         "Each mark is a run, at its last train loss. Grey: the intervals that hold the boundaries "
         f"(1/2 {boundary_words(facts, '1/2')}; 2/3 {boundary_words(facts, '2/3')}). "
-        "Dotted: train loss of random directions of the same network with the same head.",
+        "Dotted line and band: train loss of random directions of the network with the same head, median and range.",
         f"Regime map over {count(len(facts.runs), 'run')}: "
         + "; ".join(f"{regime_names[r]} {said[r]}" for r in (1, 2, 3)),
         fig,
@@ -93,12 +93,19 @@ def regime_map(facts: SweepFacts) -> Drawing:
         style.log_ticks(axes.yaxis, *around)
         axes.set_ylabel("train loss at the end")
         _shade_boundaries(axes, facts)
-        for level in references:
-            axes.axhline(level, color=INK, alpha=0.45, linewidth=0.8, linestyle=":", zorder=1)
+        if references.size > 1:
+            axes.axhspan(float(references.min()), float(references.max()), facecolor=INK, alpha=0.08, linewidth=0)
+        if references.size:
+            axes.axhline(float(np.median(references)), color=INK, alpha=0.6, linewidth=0.9, linestyle=":", zorder=1)
         if references.size:
             axes.text(
-                0.005, float(references.max()), "random directions", fontsize=8, va="bottom", transform=axes.get_yaxis_transform()
-            )  # fmt: skip
+                0.005,
+                float(references.max()),
+                "random directions",
+                fontsize=8,
+                va="bottom",
+                transform=axes.get_yaxis_transform(),
+            )
         for fact in facts.runs:
             _mark_run(drawing, axes, fact, fact.train_loss)
         handles = [_regime_handle(regime) for regime in (1, 2, 3, None) if facts.of_regime(regime)]
@@ -127,7 +134,8 @@ def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> No
         low, high = max(low / 10 ** (0.006 * whole), span[0]), min(high * 10 ** (0.006 * whole), span[1])
         band.axvspan(low, high, facecolor=regime_colours[regime], alpha=0.9, linewidth=0)
         share = math.log10(high / low) / whole
-        name = f"{regime}  {regime_names[regime]}" if share > 0.2 else str(regime)
+        name = f"{regime}  {regime_names[regime]}"
+        name = name if share > 0.0085 * len(name) else str(regime)
         middle = math.sqrt(low * high)
         band.text(middle, 0.47, name, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
 
@@ -162,13 +170,29 @@ def _mark_run(drawing: Drawing, axes: Axes, fact: RunFacts, value: float) -> Non
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
     elif fact.broken_at is not None:
         (mark,) = axes.plot(
-            fact.elr, 0.975, linestyle="none", marker="X", markersize=7.5, markerfacecolor=regime_colours[fact.regime],
-            markeredgecolor=INK, markeredgewidth=0.6, transform=axes.get_xaxis_transform(), zorder=3, clip_on=False,
-        )  # fmt: skip
+            fact.elr,
+            0.975,
+            linestyle="none",
+            marker="X",
+            markersize=7.5,
+            markerfacecolor=regime_colours[fact.regime],
+            markeredgecolor=INK,
+            markeredgewidth=0.6,
+            transform=axes.get_xaxis_transform(),
+            zorder=3,
+            clip_on=False,
+        )
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
         axes.text(
-            fact.elr, 0.94, "not finite", fontsize=7.5, ha="right", va="top", rotation=90, transform=axes.get_xaxis_transform()
-        )  # fmt: skip
+            fact.elr,
+            0.94,
+            "not finite",
+            fontsize=7.5,
+            ha="right",
+            va="top",
+            rotation=90,
+            transform=axes.get_xaxis_transform(),
+        )
 
 
 def _curve(facts: RunFacts, split: str, quantity: str) -> tuple[Ints, Floats]:
@@ -220,10 +244,17 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
             final = int(np.flatnonzero(shown)[-1])
             crossed = fact.broken_at is not None and quantity != "error"
             axes.plot(
-                epochs[final], values[final], linestyle="none", marker="X" if crossed else regime_markers[fact.regime], markersize=6
-                if crossed else 4, markerfacecolor=colour, markeredgecolor=INK if crossed else colour, markeredgewidth=0.6,
-                clip_on=False, zorder=4,
-            )  # fmt: skip
+                epochs[final],
+                values[final],
+                linestyle="none",
+                marker="X" if crossed else regime_markers[fact.regime],
+                markersize=6 if crossed else 4,
+                markerfacecolor=colour,
+                markeredgecolor=INK if crossed else colour,
+                markeredgewidth=0.6,
+                clip_on=False,
+                zorder=4,
+            )
             ends.setdefault(fact.elr, []).append(float(np.median(values[shown][-5:])))
         labels = {fact.elr: (fact.elr_label, colour) for fact, colour in zip(facts.runs, colours)}
         end_labels(axes, [(float(np.median(v)), *labels[elr]) for elr, v in sorted(ends.items())], _AXES_HEIGHT)
@@ -242,8 +273,8 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
     drawing = Drawing(
         "diagram",
         "Effective gradient against train loss",
-        f"A dot for each epoch ({SOURCE[split]}), a star at the start, the mark of the regime at the end. Converging runs fall along "
-        "lines of slope 1; a lower line is a flatter minimum.",
+        f"A dot for each epoch ({SOURCE[split]}), a star at the start, the mark of the regime at the end. "
+        "Converging runs fall along lines of slope 1; a lower line is a flatter minimum.",
         "Diagram of effective gradient norm against train loss on log axes, one trajectory for each run",
         fig,
     )
@@ -309,8 +340,15 @@ def _label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, plac
         return
     placed.append(at)
     axes.annotate(
-        fact.elr_label, (x, y), xytext=(5, -1), textcoords="offset points", fontsize=7.5, color=colour, va="center", zorder=6
-    )  # fmt: skip
+        fact.elr_label,
+        (x, y),
+        xytext=(5, -7),
+        textcoords="offset points",
+        fontsize=7.5,
+        color=colour,
+        va="center",
+        zorder=6,
+    )
 
 
 def step_size(facts: SweepFacts) -> Drawing:
@@ -319,7 +357,7 @@ def step_size(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "step-size",
         "Effective step size",
-        "ESS = ELR x effective gradient: the tangent of the angle of one step. Shaded: the boundary intervals.",
+        "ESS = ELR × effective gradient: the tangent of the angle of one step. Shaded: the boundary intervals.",
         "Effective step size against ELR on log axes, marks by regime",
         fig,
     )

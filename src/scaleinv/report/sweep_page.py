@@ -17,7 +17,7 @@ from scaleinv.report.page import (
     words_section,
 )
 from scaleinv.report.sweep_figures import reference_words, summary_line, sweep_drawings
-from scaleinv.report.text import clean, count, esc, percent, plain, show
+from scaleinv.report.text import clean, count, esc, numbers_whole, percent, plain, show
 from scaleinv.report.words import boundary_words, flat_evidence, reach, reason, remarks, statement
 
 
@@ -30,7 +30,7 @@ def sweep_page(sweep: SweepRun) -> str:
     body = [
         "<h1>Three regimes of training on the sphere</h1>",
         f'<p class="about">{esc(about(config))} · {esc(summary_line(facts))}</p>',
-        f'<p class="answer">{esc(statement(facts))}</p>',
+        f'<p class="answer">{numbers_whole(esc(statement(facts)))}</p>',
         _cards(facts),
         _remarks(facts),
         regime_map.to_html(),
