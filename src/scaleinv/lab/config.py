@@ -1,0 +1,114 @@
+"""What a run is: a frozen dataclass whose hash is the run's name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from scaleinv.errors import UserError
+
+#: changed whenever the same config would give other numbers
+FORMAT = 1
+
+EVALUATION_MODES = ("exact", "online")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's numbers, and nothing else. Build it with :func:`resolve`, which fills defaults."""
+
+    data: str
+    data_fingerprint: str  # of the images and labels used
+    model: str
+    variant: str  # si | standard
+    norm: str  # batch | layer | group
+    width: int
+    head_norm: float
+    loss: str  # ce | mse
+    batch_size: int
+    steps: int  # the horizon, in optimizer steps
+    elr: float | None  # on the sphere ...
+    lr: float | None  # ... or in the whole space
+    other_lr: float  # of weights with a scale of their own
+    momentum: float
+    weight_decay: float  # in the whole space only
+    granularity: str
+    subset: int | None
+    label_noise: float
+    augment: bool
+    seed: int  # of the initialisation, the head, the batch order, the noise and the augmentation
+    evaluation: str  # exact | online
+    eval_every: int | None  # epochs; None: log-spaced
+    recompute_bn: bool  # test metrics with recomputed BN statistics at every evaluation (always at the last)
+    threads: int  # reductions are split over threads, so their number is part of the numbers
+
+    def identity(self) -> str:
+        """The run's name: a hash over all fields and the format's version; 16 hex digits."""
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], where: str = "config.json") -> RunConfig:
+        """The inverse of :meth:`to_dict`; refuses unknown, missing, mistyped and non-finite values."""
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in known:
+                raise UserError(f"{where}: unknown field {name!r}; was it written by another version of scaleinv?")
+        for name, field in known.items():
+            if name not in fields:
+                raise UserError(f"{where}: field {name!r} is missing; was it written by another version of scaleinv?")
+            _check_type(where, name, fields[name], str(field.type))
+        return cls(**fields)
+
+
+def _check_type(where: str, name: str, value: Any, kind: str) -> None:
+    allowed = [part.strip() for part in kind.split("|")]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: {name} is {value}; a finite number is needed, so mend the file or start in another folder")
+    actual = "None" if value is None else type(value).__name__
+    if actual == "int" and "float" in allowed:
+        return
+    if actual not in allowed:
+        raise UserError(f"{where}: {name} is {value!r}; a value of type {kind} is needed")
+
+
+def check(config: RunConfig) -> None:
+    """Refuse values that make no sense, each in one line."""
+    from scaleinv.lab.losses import get_loss
+    from scaleinv.sphere import GRANULARITIES
+
+    get_loss(config.loss)
+    if (config.elr is None) == (config.lr is None):
+        raise UserError("give one of --elr (train on the sphere) and --lr (train in the whole space)")
+    for name, value in (("elr", config.elr), ("lr", config.lr)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"{name} {value} is not a positive number")
+    for name, number in (("other-lr", config.other_lr), ("weight-decay", config.weight_decay)):
+        if not (math.isfinite(number) and number >= 0):
+            raise UserError(f"{name} {number} is not a number >= 0")
+    if config.elr is not None and config.weight_decay:
+        raise UserError(
+            f"weight decay {config.weight_decay} on the sphere only sets another ELR; leave it out, or use --lr for the whole space"
+        )
+    if not 0 <= config.momentum < 1:
+        raise UserError(f"momentum {config.momentum} is not in [0, 1)")
+    if config.granularity not in GRANULARITIES:
+        raise UserError(f"unknown granularity {config.granularity!r}; choose one of: {', '.join(GRANULARITIES)}")
+    if config.evaluation not in EVALUATION_MODES:
+        raise UserError(f"unknown evaluation mode {config.evaluation!r}; choose exact or online")
+    for name, count in (("steps", config.steps), ("batch-size", config.batch_size), ("threads", config.threads)):
+        least = 2 if name == "batch-size" else 1
+        if count < least:
+            raise UserError(f"{name} {count} is less than {least}")
+    if config.eval_every is not None and config.eval_every < 1:
+        raise UserError(f"eval-every {config.eval_every} is not a positive number of epochs")
+    if config.seed < 0:
+        raise UserError(f"seed {config.seed} is negative; use 0 or more")

@@ -1,0 +1,51 @@
+"""The usual augmentation of small images: random crop after padding, and horizontal flip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scaleinv.errors import UserError
+from scaleinv.lab.data import _random
+
+PADDING = 4  #: pixels on each side
+
+
+def augment(images: Tensor, *, seed: int, step: int, pad_value: Sequence[float]) -> Tensor:
+    """A random crop of each image padded by 4 pixels, flipped left to right with probability 1/2.
+
+    ``images``: normalised, (B, C, H, W); the result has the same shape, dtype, device and memory format. ``pad_value``:
+    the value of black per channel after normalisation, `Dataset.pad_value` (padding before normalisation, as usually
+    done, pads with black; 0 after it would be the mean grey). Shifts and flips are a function of (seed, step) alone,
+    so a resumed run sees the images of an uninterrupted one.
+
+    Raises `UserError` if ``pad_value`` has another number of channels, or seed or step is negative.
+
+    >>> data = load_dataset("digits")
+    >>> augment(data.train_images[:32], seed=0, step=0, pad_value=data.pad_value).shape
+    torch.Size([32, 1, 8, 8])
+    """
+    b, c, h, w = images.shape
+    if len(pad_value) != c:
+        raise UserError(f"augmentation of {c} channel(s) got {len(pad_value)} pad value(s): give one for each")
+    random = _random.words(_random.AUGMENT, seed, step, b)
+    shifts = 2 * PADDING + 1
+    both = torch.from_numpy(_random.below(2 * shifts * shifts, random))  # one draw: flip, rows, columns
+    flip, rows, columns = both % 2 == 1, both // 2 % shifts, both // 2 // shifts
+    padded = images.new_empty(b, h + 2 * PADDING, w + 2 * PADDING, c)
+    padded[:] = images.new_tensor(pad_value)
+    padded[:, PADDING : PADDING + h, PADDING : PADDING + w] = images.permute(0, 2, 3, 1)
+    across = torch.arange(w).expand(b, w)
+    across = torch.where(flip[:, None], across.flip(1), across) + columns[:, None]
+    down = torch.arange(h) + rows[:, None]
+    # pixels as rows of a (B * H' * W', C) table: one gather makes every crop and flip
+    flat = (torch.arange(b)[:, None, None] * (h + 2 * PADDING) + down[:, :, None]) * (w + 2 * PADDING) + across[:, None]
+    taken = padded.view(-1, c).index_select(0, flat.flatten().to(images.device))
+    out = taken.view(b, h, w, c).permute(0, 3, 1, 2)
+    return out.contiguous(memory_format=torch.channels_last) if _channels_last(images) else out.contiguous()
+
+
+def _channels_last(images: Tensor) -> bool:
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()

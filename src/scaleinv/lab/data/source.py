@@ -1,0 +1,226 @@
+"""Find the published files of a data set on disk, verify them, read them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.errors import UserError
+from scaleinv.lab.data import cifar, idx
+from scaleinv.lab.data.catalog import CATALOG, Form, PublishedFile
+from scaleinv.lab.data.raw import RawSplit
+
+ENVIRONMENT = "SCALEINV_DATA"  #: the variable that names the data folder
+
+_Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A complete form of a data set on disk: a folder of files, or the archive as published."""
+
+    name: str
+    form: Form
+    path: Path  # the folder, or the archive
+
+    @property
+    def is_archive(self) -> bool:
+        return self.form.archive is not None and self.path.name == self.form.archive.name
+
+    def paths(self) -> list[Path]:
+        """The files on disk, in the order of the form (one, for an archive)."""
+        if self.is_archive:
+            return [self.path]
+        return [found for file in self.form.files if (found := _on_disk(self.path, file, self.form)) is not None]
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.paths())
+
+    def damage(self) -> str:
+        """The first file that is not as published, as one line; empty if all are."""
+        try:
+            for _ in self.contents(list(self.form.files), verify=True):
+                pass
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def read(self, train_limit: int | None, with_test: bool, verify: bool) -> tuple[RawSplit, RawSplit | None]:
+        """The first ``train_limit`` train images (None: all) and the test images; files not needed are not opened."""
+        train = self._split("train", train_limit, verify)
+        return train, self._split("test", None, verify) if with_test else None
+
+    def _split(self, split: str, limit: int | None, verify: bool) -> RawSplit:
+        files = [file for file in self.form.files if file.split == split]
+        parts, count = [], 0
+        for images, labels in self._parts(files, verify):
+            rest = len(images) if limit is None else limit - count
+            parts.append((images[:rest], labels[:rest]))
+            count += len(parts[-1][0])
+            if count == limit:
+                break
+        if limit is not None and count < limit:
+            raise UserError(f"{self.path} holds {count} train images of {self.name}, not the {limit} asked for")
+        return RawSplit(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+
+    def _parts(self, files: list[PublishedFile], verify: bool) -> Iterator[_Part]:
+        contents = self.contents(files, verify)
+        if self.form.kind == "idx":
+            (images_where, images), (labels_where, labels) = contents
+            pixels = idx.parse(images, images_where, 3)
+            marks = idx.parse(labels, labels_where, 1).astype(np.int64)
+            if len(pixels) != len(marks):
+                raise UserError(
+                    f"{images_where} has {len(pixels)} images, {labels_where} {len(marks)} labels: replace one"
+                )
+            yield pixels[:, None], marks
+            return
+        parse = cifar.parse_pickle if self.form.kind == "pickle" else cifar.parse_binary
+        for where, data in contents:
+            yield parse(data, where, 100 if self.name == "cifar100" else 10)
+
+    def contents(self, files: list[PublishedFile], verify: bool) -> Iterator[tuple[str, bytes]]:
+        """(what to call it, bytes) of each file, uncompressed and verified."""
+        if self.is_archive:
+            yield from self._members(files, verify)
+            return
+        for file in files:
+            path = _on_disk(self.path, file, self.form)
+            if path is None:
+                raise UserError(f"{self.path / file.name} is gone; {_get(self.name)}")
+            data = _read(path)
+            stored = data
+            if path.suffix == ".gz":
+                try:
+                    data = gzip.decompress(stored)
+                except (OSError, EOFError, zlib.error) as error:
+                    raise UserError(
+                        f"{path} cannot be decompressed ({error}); delete it, then {_get(self.name)}"
+                    ) from error
+            # a file compressed again by someone has another .gz sum and the same content
+            if verify and not (file.gz_md5 and _md5(stored) == file.gz_md5) and _md5(data) != file.md5:
+                raise _damaged(path, file.md5, _md5(data), self.name)
+            yield str(path), data
+
+    def _members(self, files: list[PublishedFile], verify: bool) -> Iterator[tuple[str, bytes]]:
+        archive = self.form.archive
+        assert archive is not None
+        if verify and (found := md5_of(self.path)) != archive.md5:
+            raise _damaged(self.path, archive.md5, found, self.name)
+        wanted = {f"{self.form.folders[0]}/{file.name}": file for file in files}
+        held: dict[str, bytes] = {}
+        order = list(wanted)
+        try:
+            with tarfile.open(self.path, "r:gz") as tar:
+                for member in tar:
+                    if member.name in wanted and (stream := tar.extractfile(member)) is not None:
+                        held[member.name] = stream.read()
+                    while order and order[0] in held:
+                        yield f"{self.path}:{order[0]}", held.pop(order.pop(0))
+                    if not order:
+                        return
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            raise UserError(f"{self.path} cannot be unpacked ({error}); delete it, then {_get(self.name)}") from error
+        raise UserError(f"{self.path} holds no {order[0]}; delete it, then {_get(self.name)}")
+
+
+def resolve(data_dir: str | Path | None) -> Path | None:
+    """The data folder: ``data_dir``, else the environment's, else None. Raises `UserError` if it is no folder."""
+    named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
+    if named is None:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        origin = "" if data_dir is not None else f" (from {ENVIRONMENT})"
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"data folder {folder}{origin} {problem}: create it or name another with --data-dir")
+    return folder
+
+
+def find(name: str, data_dir: str | Path | None = None) -> Source:
+    """The first complete form of ``name`` on disk. Raises `UserError`: what is missing, where, and what to do."""
+    folder = resolve(data_dir)
+    partial = ""
+    for form in CATALOG[name]:
+        places = [folder / below for below in form.folders] if folder else []
+        for place in [*places, *map(Path, form.system_folders)]:
+            missing = [file.name for file in form.files if _on_disk(place, file, form) is None]
+            if not missing and place == folder and _is_of_another(place, name, form):
+                continue
+            if not missing:
+                return Source(name, form, place)
+            if len(missing) < len(form.files) and not partial:
+                partial = f"{name} is incomplete: {place / missing[0]} is missing; {_get(name)}"
+        if folder and form.archive and (folder / form.archive.name).is_file():
+            return Source(name, form, folder / form.archive.name)
+    if partial:
+        raise UserError(partial)
+    if folder is None:
+        raise UserError(f"{name} needs a data folder: name it with --data-dir or {ENVIRONMENT}; {_get(name)}")
+    expected = " or ".join(f"{form.folders[0]}/" for form in CATALOG[name])
+    raise UserError(f"{name} is not in {folder}: expected {expected} there; {_get(name)}")
+
+
+def load(
+    name: str, train_limit: int | None, with_test: bool, data_dir: str | Path | None, verify: bool
+) -> tuple[RawSplit, RawSplit | None]:
+    """Find and read ``name``."""
+    return find(name, data_dir).read(train_limit, with_test, verify)
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file, read in pieces."""
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with path.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _on_disk(folder: Path, file: PublishedFile, form: Form) -> Path | None:
+    names = [file.name, f"{file.name}.gz"] if form.kind == "idx" else [file.name]
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _is_of_another(place: Path, name: str, form: Form) -> bool:
+    """MNIST and Fashion-MNIST have files of the same names: whether those in ``place`` are the other's."""
+    if form.kind != "idx":
+        return False
+    path = _on_disk(place, form.files[1], form)  # the train labels: small
+    assert path is not None
+    others = [other.files[1] for key, forms in CATALOG.items() if key != name for other in forms if other.kind == "idx"]
+    return md5_of(path) in {md5 for file in others for md5 in (file.md5, file.gz_md5)}
+
+
+def _get(name: str) -> str:
+    return f"`scaleinv data fetch {name}` downloads it"
+
+
+def _damaged(path: Path, expected: str, found: str, name: str) -> UserError:
+    return UserError(
+        f"{path} is not the published file: expected MD5 {expected}, found {found}; delete it, then {_get(name)}"
+    )

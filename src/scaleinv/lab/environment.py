@@ -1,0 +1,44 @@
+"""Where a run was made: versions, git revision, command, machine. Stored beside the config, never part of its identity."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+import scaleinv
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit of the git work tree ``folder`` lies in, with ``+`` if it has changes; ``None`` outside of one."""
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() or None
+
+
+def environment(threads: int, device: str = "cpu") -> dict[str, Any]:
+    """What to write into config.json."""
+    return {
+        "scaleinv": scaleinv.__version__,
+        "git": git_revision(Path(scaleinv.__file__).parent),
+        "argv": sys.argv,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+        "threads": threads,
+        "device": device,
+    }

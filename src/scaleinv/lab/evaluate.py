@@ -1,0 +1,191 @@
+"""Exact metrics at fixed weights: one forward-backward pass over the train set gives all of them (PAPERS 5).
+
+The pass is in train mode, un-shuffled, at the batch size of training. It yields the train loss and error (5.1), the mean effective
+stochastic gradient norm (5.3: mean over batches of the norm, not norm of the mean) and, for free, recomputed BN statistics: the
+average of the batch statistics. The network's own running statistics are left as they were.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from scaleinv import geometry
+from scaleinv.lab.data import eval_batches
+from scaleinv.lab.losses import Loss
+from scaleinv.lab.rows import Row
+
+#: images of a forward pass without gradients; the size does not change an eval-mode result, only its speed
+TEST_BATCH = 500
+
+
+@contextmanager
+def fresh_bn_statistics(model: nn.Module) -> Iterator[None]:
+    """Within: BN layers average the statistics of the batches they see; afterwards everything is as before."""
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    saved = [([b.clone() for b in m.buffers()], m.momentum) for m in layers]
+    training = model.training
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # cumulative average
+        yield
+    finally:
+        for layer, (buffers, momentum) in zip(layers, saved):
+            layer.momentum = momentum
+            for buffer, value in zip(layer.buffers(), buffers):
+                buffer.copy_(value)
+        model.train(training)
+
+
+def has_bn_statistics(model: nn.Module) -> bool:
+    """Whether eval mode differs from train mode by running statistics."""
+    return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())
+
+
+def test_metrics(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> tuple[float, float]:
+    """Mean loss and error fraction in eval mode; NaN without test images."""
+    n = len(labels)
+    if n == 0:
+        return math.nan, math.nan
+    training = model.training
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=images.device)
+    wrong = torch.zeros((), dtype=torch.int64, device=images.device)
+    with torch.no_grad():
+        for start in range(0, n, TEST_BATCH):
+            x, y = images[start : start + TEST_BATCH], labels[start : start + TEST_BATCH]
+            logits = model(x)
+            total += loss(logits, y).double() * len(y)
+            wrong += (logits.argmax(1) != y).sum()
+    model.train(training)
+    return float(total) / n, float(wrong) / n
+
+
+def exact_metrics(
+    model: nn.Module,
+    groups: Mapping[str, Sequence[Tensor]],
+    data: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    batch_size: int,
+    loss: Loss,
+    learning_rates: Sequence[float],
+    step: int,
+    epoch: int,
+) -> list[Row]:
+    """The rows of one evaluation epoch, splits ``train`` and ``test``; costs one forward-backward and one or two test passes.
+
+    ``learning_rates``: the rates that would act now, of the total and of every group: ELR = rate / rho^2.
+    """
+    images, labels = data
+    tensors = [t for ts in groups.values() for t in ts]
+    rows: list[Row] = []
+
+    def add(split: str, group: str, quantity: str, value: float) -> None:
+        rows.append(Row(step, epoch, split, group, quantity, float(value)))
+
+    with fresh_bn_statistics(model):
+        model.train()
+        total = torch.zeros((), dtype=torch.float64, device=images.device)
+        wrong = torch.zeros((), dtype=torch.int64, device=images.device)
+        index = eval_batches(len(labels), batch_size)
+        squares = torch.zeros((len(index), len(tensors)), dtype=torch.float64, device=images.device)
+        for k, batch in enumerate(index):
+            x, y = images[batch[0] : batch[-1] + 1], labels[batch[0] : batch[-1] + 1]
+            logits = model(x)
+            value = loss(logits, y)
+            gradients = torch.autograd.grad(value, tensors)
+            squares[k] = torch.stack(torch._foreach_norm(gradients)).double().square()
+            total += value.detach().double() * len(y)
+            wrong += (logits.detach().argmax(1) != y).sum()
+        add("train", "total", "loss", float(total) / len(labels))
+        add("train", "total", "error", float(wrong) / len(labels))
+        if has_bn_statistics(model):
+            recomputed = test_metrics(model, *test, loss)
+        else:
+            recomputed = None
+    owner = [name for name, ts in groups.items() for _ in ts]
+    for name, rate in zip(["total", *groups], learning_rates):
+        columns = [i for i, o in enumerate(owner) if name in ("total", o)]
+        g = float(squares[:, columns].sum(dim=1).sqrt().mean())
+        rho = float(geometry.norm([tensors[i].detach().double() for i in columns]))
+        elr = rate / rho**2 if rho > 0 else math.nan
+        for quantity, value in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", elr * g * rho)):
+            add("train", name, quantity, value)
+    test_loss, test_error = test_metrics(model, *test, loss)
+    add("test", "total", "loss", test_loss)
+    add("test", "total", "error", test_error)
+    if recomputed is not None:
+        add("test", "total", "loss_recomputed_bn", recomputed[0])
+        add("test", "total", "error_recomputed_bn", recomputed[1])
+    return rows
+
+
+def test_rows(
+    model: nn.Module,
+    data: Tensor,
+    test: tuple[Tensor, Tensor],
+    *,
+    batch_size: int,
+    loss: Loss,
+    recompute_bn: bool,
+    step: int,
+    epoch: int,
+) -> list[Row]:
+    """The rows of the split ``test`` alone, for the mode ``online``; recomputing BN costs a forward pass over ``data``."""
+    results = dict(zip(("loss", "error"), test_metrics(model, *test, loss)))
+    if recompute_bn and has_bn_statistics(model):
+        with fresh_bn_statistics(model):
+            model.train()
+            with torch.no_grad():
+                for batch in eval_batches(len(data), batch_size):
+                    model(data[batch[0] : batch[-1] + 1])
+            results |= zip(("loss_recomputed_bn", "error_recomputed_bn"), test_metrics(model, *test, loss))
+    return [Row(step, epoch, "test", "total", quantity, value) for quantity, value in results.items()]
+
+
+#: random directions that set the level of regime 3, and the images they are judged on at most
+REFERENCE_DIRECTIONS = 8
+REFERENCE_IMAGES = 1024
+
+
+def reference_rows(
+    model: nn.Module,
+    groups: Mapping[str, Sequence[Tensor]],
+    data: tuple[Tensor, Tensor],
+    *,
+    batch_size: int,
+    loss: Loss,
+    generator: torch.Generator,
+) -> list[Row]:
+    """Train-mode loss and error of uniformly random directions of the same network with the same head.
+
+    The level to compare regime 3 with: it is measured, because it varies several-fold with the draw of the head. At most
+    ``REFERENCE_IMAGES`` images, the first ones. The weights are restored exactly.
+    """
+    tensors = [t for ts in groups.values() for t in ts]
+    keep = [t.detach().clone() for t in tensors]
+    radius = geometry.norm(keep)
+    images, labels = data[0][:REFERENCE_IMAGES], data[1][:REFERENCE_IMAGES]
+    rows = []
+    with torch.no_grad(), fresh_bn_statistics(model):
+        model.train()
+        for k in range(REFERENCE_DIRECTIONS):
+            torch._foreach_copy_(tensors, geometry.random_direction(tensors, generator, radius))
+            total, wrong = 0.0, 0
+            for batch in eval_batches(len(labels), batch_size):
+                x, y = images[batch[0] : batch[-1] + 1], labels[batch[0] : batch[-1] + 1]
+                logits = model(x)
+                total += float(loss(logits, y)) * len(y)
+                wrong += int((logits.argmax(1) != y).sum())
+            name = f"direction-{k}"
+            rows.append(Row(0, 0, "reference", name, "loss", total / len(labels)))
+            rows.append(Row(0, 0, "reference", name, "error", wrong / len(labels)))
+        torch._foreach_copy_(tensors, keep)
+    return rows

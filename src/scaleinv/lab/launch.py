@@ -1,0 +1,155 @@
+"""Many runs on the cores of one machine: warm worker processes that share one copy of the data.
+
+Every worker has its own pipe, so a worker that dies (out of memory, killed) is known together with its run; the run is tried once
+more in a new worker. Workers leave when their parent is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import shutil
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import RunConfig
+from scaleinv.lab.data import Dataset, SharedDataset, open_shared, share
+from scaleinv.lab.train import Event, run
+
+Watcher = Callable[[RunConfig, Event], None]
+
+#: how often a run may take its worker down before it counts as failed
+TRIES = 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to do."""
+
+    config: RunConfig
+    folder: Path
+    origin: Mapping[str, Any]  # what config.json says about where it was made
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    task: Task | None = None
+
+
+def launch(
+    tasks: Sequence[Task], dataset: Dataset, shared: Path, *, workers: int, watch: Watcher | None = None
+) -> Iterator[tuple[Task, Mapping[str, Any] | None, str]]:
+    """Yield (task, result, error) as runs end; ``result`` is ``None`` where ``error`` says why.
+
+    With one worker everything happens in a single child process too, so that numbers cannot depend on ``workers``.
+    """
+    if not tasks:
+        return
+    threads = {task.config.threads for task in tasks}
+    if len(threads) != 1:
+        raise UserError(f"the runs of a sweep must have one thread count, not {sorted(threads)}")
+    shutil.rmtree(shared, ignore_errors=True)  # what a killed sweep left
+    handle = share(dataset, shared)
+    waiting, tries = deque(tasks), dict.fromkeys(range(len(tasks)), 0)
+    number = {id(task): i for i, task in enumerate(tasks)}
+    crew: list[_Worker] = []
+    try:
+        for _ in range(min(workers, len(tasks))):
+            crew.append(_hire(handle, threads.copy().pop()))
+        while waiting or any(w.task for w in crew):
+            for worker in crew:
+                if worker.task is None and waiting:
+                    worker.task = waiting.popleft()
+                    worker.pipe.send(worker.task)
+            for pipe in wait([w.pipe for w in crew if w.task]):
+                worker = next(w for w in crew if w.pipe is pipe)
+                task = worker.task
+                assert task is not None
+                try:
+                    kind, content = worker.pipe.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    crew[crew.index(worker)] = _hire(handle, task.config.threads)
+                    tries[number[id(task)]] += 1
+                    if tries[number[id(task)]] < TRIES:
+                        waiting.append(task)
+                    else:
+                        yield task, None, f"its worker process died {TRIES} times (exit code {worker.process.exitcode}; memory?)"
+                    continue
+                if kind == "event":
+                    if watch is not None:
+                        watch(task.config, content)
+                    continue
+                worker.task = None
+                yield (task, content, "") if kind == "result" else (task, None, content)
+    finally:
+        for worker in crew:
+            if worker.task is not None:
+                worker.process.kill()  # a checkpoint is never half-written: see checkpoint.py
+            worker.pipe.close()
+        for worker in crew:
+            worker.process.join(timeout=10)
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+def _hire(handle: SharedDataset, threads: int) -> _Worker:
+    context = mp.get_context("spawn")
+    ours, theirs = context.Pipe()
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))  # read once, when the child loads torch
+    try:
+        process = context.Process(target=_serve, args=(theirs, handle), daemon=True)
+        process.start()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _serve(pipe: Connection, handle: SharedDataset) -> None:
+    """A worker's life: take a task, run it, say what happened."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    parent = mp.parent_process()
+    if parent is not None:
+        threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    dataset = open_shared(handle)
+    while True:
+        try:
+            task: Task = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            result = run(
+                task.config,
+                dataset,
+                task.folder,
+                watch=lambda event: pipe.send(("event", event)),
+                origin=task.origin,
+                lock_wait=5.0,
+            )
+            pipe.send(("result", result))
+        except UserError as error:
+            pipe.send(("error", str(error)))
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except Exception as error:  # a bug must not take the other runs along
+            pipe.send(("error", f"{type(error).__name__}: {error}"))
+
+
+def _leave_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,45 @@
+"""The losses of the papers, with their normalisation stated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional
+
+from scaleinv.errors import UserError
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the batch of ``-log softmax(logits)[label]``; logits (N, C), labels (N,) int64; nats."""
+    return functional.cross_entropy(logits, labels)
+
+
+def squared(logits: Tensor, labels: Tensor) -> Tensor:
+    """Squared error on one-hot targets, mean over the batch AND over the C classes.
+
+    ``(sum_c o_c^2 - 2 o_y + 1) / C`` (Nakhodnov et al. 2022, as released). With the sum over classes, or half of it, in place of
+    the mean, the thresholds in the ELR move by the factor 1/C or 2/C.
+    """
+    target = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    return functional.mse_loss(logits, target)
+
+
+LOSSES: dict[str, Loss] = {"ce": cross_entropy, "mse": squared}
+
+
+def get_loss(name: str) -> Loss:
+    """The loss by its name in a config."""
+    if name not in LOSSES:
+        raise UserError(f"unknown loss {name!r}; choose ce (cross-entropy) or mse (squared loss, mean over classes)")
+    return LOSSES[name]
+
+
+def chance_loss(name: str, classes: int) -> float:
+    """Loss of the best constant answer: ``log C`` for cross-entropy, ``(C - 1)/C^2`` for the squared loss."""
+    import math
+
+    get_loss(name)
+    return math.log(classes) if name == "ce" else (classes - 1) / classes**2

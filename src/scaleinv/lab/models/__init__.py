@@ -1,0 +1,71 @@
+"""The networks of the papers, each as ``si`` (fully scale-invariant) and ``standard`` (affine norms, trained head)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from scaleinv.errors import UserError
+from scaleinv.lab.models.convnet import ConvNet
+from scaleinv.lab.models.layers import NORMS
+from scaleinv.lab.models.mlp import MLP
+from scaleinv.lab.models.resnet import ResNet18
+
+__all__ = ["DEFAULT_WIDTH", "MODELS", "NORMS", "VARIANTS", "ConvNet", "MLP", "ResNet18", "build_model"]
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "convnet": ConvNet, "resnet18": ResNet18}
+DEFAULT_WIDTH = {"mlp": 64, "convnet": 32, "resnet18": 32}
+VARIANTS = ("si", "standard")
+#: smallest image side that survives the pools and strides of a model
+_SMALLEST_SIDE = {"mlp": 1, "convnet": 8, "resnet18": 8}
+
+
+def build_model(
+    name: str,
+    *,
+    variant: str = "si",
+    in_shape: tuple[int, ...] = (3, 32, 32),
+    classes: int = 10,
+    width: int | None = None,
+    head_norm: float = 10.0,
+    norm: str = "batch",
+    generator: torch.Generator,
+    head_generator: torch.Generator | None = None,
+) -> nn.Module:
+    """Build a network in float32 from explicit generators (``generator`` alone draws everything, the head last).
+
+    ``si``: norms without affine parameters, last layer frozen, its weight rescaled to Frobenius norm ``head_norm``.
+    ``standard``: the same topology with affine norms and a trained last layer of the default initialisation.
+    The weights of the layers in common are the same draw in both variants.
+
+    >>> net = build_model("convnet", width=32, generator=torch.Generator().manual_seed(0))
+    >>> sum(p.numel() for p in net.parameters() if p.requires_grad)
+    387936
+    """
+    if name not in MODELS:
+        raise UserError(f"unknown model {name!r}; choose one of: {', '.join(MODELS)}")
+    if variant not in VARIANTS:
+        raise UserError(f"unknown variant {variant!r}; choose one of: {', '.join(VARIANTS)}")
+    if norm not in NORMS:
+        raise UserError(f"unknown norm {norm!r}; choose one of: {', '.join(NORMS)}")
+    if width is not None and width < 1:
+        raise UserError(f"width {width} is not a positive number of channels; give --width 1 or more")
+    if not (math.isfinite(head_norm) and head_norm > 0):
+        raise UserError(f"head norm {head_norm} is not a positive number; the papers use 10")
+    side = min(in_shape[1:], default=1)
+    if name != "mlp" and (len(in_shape) != 3 or side < _SMALLEST_SIDE[name]):
+        raise UserError(f"{name} needs images of at least 8x8 pixels, not {'x'.join(map(str, in_shape))}; use mlp")
+    inputs = math.prod(in_shape) if name == "mlp" else in_shape[0]
+    return MODELS[name](
+        inputs,
+        classes,
+        DEFAULT_WIDTH[name] if width is None else width,
+        affine=variant == "standard",
+        norm_kind=norm,
+        head_norm=head_norm if variant == "si" else None,
+        generator=generator,
+        head_generator=generator if head_generator is None else head_generator,
+    )

@@ -1,0 +1,74 @@
+"""Layers shared by the models, initialised from an explicit generator."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from scaleinv.errors import UserError
+
+#: the normalization layers a model can be built with
+NORMS = ("batch", "layer", "group")
+
+
+def kaiming_uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
+    """Fill with PyTorch's default initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): variance 1/(3 fan_in).
+
+    The initial norm of a conv or linear weight is then sqrt(fan_out_elements/3) (PAPERS: sqrt(sum_out/3) in total).
+    """
+    bound = 1.0 / math.sqrt(fan_in)
+    with torch.no_grad():
+        weight.uniform_(-bound, bound, generator=generator)
+
+
+def conv3x3(inputs: int, outputs: int, generator: torch.Generator, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution, padding 1, no bias."""
+    return _conv(inputs, outputs, 3, stride, generator)
+
+
+def conv1x1(inputs: int, outputs: int, generator: torch.Generator, stride: int = 1) -> nn.Conv2d:
+    """A 1x1 convolution, no bias."""
+    return _conv(inputs, outputs, 1, stride, generator)
+
+
+def _conv(inputs: int, outputs: int, size: int, stride: int, generator: torch.Generator) -> nn.Conv2d:
+    conv = nn.utils.skip_init(
+        nn.Conv2d, inputs, outputs, kernel_size=size, stride=stride, padding=size // 2, bias=False, device="cpu"
+    )
+    kaiming_uniform(conv.weight, inputs * size * size, generator)
+    return conv
+
+
+def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool) -> nn.Linear:
+    """A linear layer in PyTorch's default initialisation."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias, device="cpu")
+    kaiming_uniform(layer.weight, inputs, generator)
+    if bias:
+        kaiming_uniform(layer.bias, inputs, generator)
+    return layer
+
+
+def norm(kind: str, channels: int, *, affine: bool, images: bool) -> nn.Module:
+    """A normalization layer over ``channels``; ``images`` tells (N, C, H, W) from (N, C)."""
+    if kind == "batch":
+        return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, affine=affine)
+    if kind == "layer":
+        return nn.GroupNorm(1, channels, affine=affine) if images else nn.LayerNorm(channels, elementwise_affine=affine)
+    if kind == "group":
+        return nn.GroupNorm(math.gcd(channels, 8), channels, affine=affine)
+    raise UserError(f"unknown norm {kind!r}; choose one of: {', '.join(NORMS)}")
+
+
+def head(inputs: int, classes: int, generator: torch.Generator, *, bias: bool, frozen_norm: float | None) -> nn.Linear:
+    """The last layer; with ``frozen_norm`` its weight is rescaled once to that Frobenius norm and takes no gradient.
+
+    The bias, if any, keeps its initial value (PAPERS 2.1: frozen as well, not rescaled).
+    """
+    layer = linear(inputs, classes, generator, bias=bias)
+    if frozen_norm is not None:
+        with torch.no_grad():
+            layer.weight.mul_(frozen_norm / torch.linalg.vector_norm(layer.weight))
+        layer.requires_grad_(False)
+    return layer

@@ -1,0 +1,137 @@
+r"""What happened at every training step, recorded without disturbing it.
+
+Per step three numbers a tensor are kept: the gradient norm ``g`` (before the step), the norm ``n`` (after it) and the length ``d``
+of the step. Everything else follows per epoch, vectorised: for a group with norms ``n`` before and ``n'`` after,
+
+    angle = 2 asin( sqrt((d^2 - (n' - n)^2) / (4 n n')) )
+
+which is exact (law of cosines) and, with norms taken in float64, accurate at 1e-6 rad; ESS = elr * eg, eg = g * rho.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scaleinv.lab.rows import Row
+
+Array = npt.NDArray[np.float64]
+
+
+class StepRecorder:
+    """Accumulate the steps of an epoch on the device and turn them into rows.
+
+    Args:
+        groups: names and tensors of the scale-invariant groups.
+        capacity: steps of the longest epoch.
+    """
+
+    def __init__(self, groups: Mapping[str, Sequence[Tensor]], capacity: int) -> None:
+        self.names = list(groups)
+        self.tensors = [t for tensors in groups.values() for t in tensors]
+        self._owner = np.repeat(np.arange(len(groups)), [len(tensors) for tensors in groups.values()])
+        device = self.tensors[0].device
+        self._numbers = torch.zeros((capacity, 3, len(self.tensors)), dtype=torch.float64, device=device)
+        self._losses = torch.zeros((capacity, 2), dtype=torch.float64, device=device)
+        self._sizes = np.zeros(capacity)  # images of each batch
+        self._rates = np.zeros((capacity, 1 + len(groups)))  # the learning rates that acted: total, groups
+        self._before = [torch.empty_like(t) for t in self.tensors]
+        self._filled = 0
+        self._start = self._norms()
+
+    def _norms(self) -> Tensor:
+        return torch.stack(torch._foreach_norm(self.tensors, dtype=torch.float64)).detach()
+
+    @torch.no_grad()
+    def before_step(self, loss: Tensor, correct: Tensor, size: int) -> None:
+        """To call between backward and the optimizer's step. ``correct``: number of right answers in the batch."""
+        k = self._filled
+        self._losses[k, 0] = loss
+        self._losses[k, 1] = correct
+        self._sizes[k] = size
+        gradients = [t.grad for t in self.tensors]
+        self._numbers[k, 0] = torch.stack(
+            torch._foreach_norm([torch.zeros_like(t) if g is None else g for g, t in zip(gradients, self.tensors)])
+        )
+        torch._foreach_copy_(self._before, self.tensors)
+
+    @torch.no_grad()
+    def after_step(self, learning_rates: Sequence[float]) -> None:
+        """To call after the optimizer's step, with the rates that acted: of the total, then of every group."""
+        k = self._filled
+        torch._foreach_sub_(self._before, self.tensors)
+        self._numbers[k, 1] = self._norms()
+        self._numbers[k, 2] = torch.stack(torch._foreach_norm(self._before))
+        self._rates[k] = learning_rates
+        self._filled += 1
+
+    def flush(self, step: int, epoch: int) -> list[Row]:
+        """The rows of the epoch that ends at ``step``; the recorder is empty afterwards."""
+        n = self._filled
+        if n == 0:
+            return []
+        numbers = self._numbers[:n].cpu().numpy()
+        losses, sizes, rates = self._losses[:n].cpu().numpy(), self._sizes[:n], self._rates[:n]
+        after = numbers[:, 1] ** 2
+        before = np.concatenate([self._start.cpu().numpy()[None] ** 2, after[:-1]])
+        squares = {
+            "g": numbers[:, 0] ** 2,
+            "before": before,
+            "after": after,
+            "d": numbers[:, 2] ** 2,
+        }
+        rows: list[Row] = []
+
+        def add(group: str, quantity: str, value: float) -> None:
+            rows.append(Row(step, epoch, "online", group, quantity, float(value)))
+
+        add("total", "loss", np.sum(losses[:, 0] * sizes) / sizes.sum())
+        add("total", "error", 1.0 - losses[:, 1].sum() / sizes.sum())
+        with np.errstate(all="ignore"):  # a diverged run: NaN and inf are its result
+            chosen = [np.full(len(self.tensors), True), *(self._owner == i for i in range(len(self.names)))]
+            for i, (name, columns) in enumerate(zip(["total", *self.names], chosen)):
+                part = {key: value[:, columns].sum(axis=1) for key, value in squares.items()}
+                for quantity, values in derive(part, rates[:, i]).items():
+                    if quantity != "cosine" or name == "total":
+                        add(name, quantity, values.mean())
+        self._start = self._numbers[n - 1, 1].clone()
+        self._filled = 0
+        return rows
+
+    # -- a run that is killed within an epoch --------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The steps recorded since the last flush."""
+        n = self._filled
+        return {
+            "numbers": self._numbers[:n].cpu().clone(),
+            "losses": self._losses[:n].cpu().clone(),
+            "sizes": torch.from_numpy(self._sizes[:n].copy()),
+            "rates": torch.from_numpy(self._rates[:n].copy()),
+            "start": self._start.cpu().clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        n = self._filled = len(state["numbers"])
+        self._numbers[:n] = state["numbers"]
+        self._losses[:n] = state["losses"]
+        self._sizes[:n] = state["sizes"].numpy()
+        self._rates[:n] = state["rates"].numpy()
+        self._start = state["start"].to(self._start.device)
+
+
+def derive(squares: Mapping[str, Array], rates: Array) -> dict[str, Array]:
+    """Per step: rho (before the step), g, eg, elr, ess, angle, cosine, from squared norms of one group."""
+    rho = np.sqrt(squares["before"])
+    after = np.sqrt(squares["after"])
+    g = np.sqrt(squares["g"])
+    eg = g * rho
+    elr = rates / squares["before"]
+    half = (squares["d"] - (after - rho) ** 2) / (4 * rho * after)
+    angle = 2 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
+    return {"rho": rho, "g": g, "eg": eg, "elr": elr, "ess": elr * eg, "angle": angle, "cosine": np.cos(angle)}

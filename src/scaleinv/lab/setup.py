@@ -1,0 +1,114 @@
+"""From a config to what trains: the network, its groups, the optimizer, the data as the network wants them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import RunConfig
+from scaleinv.lab.data import Dataset
+from scaleinv.lab.losses import Loss, get_loss
+from scaleinv.lab.models import build_model
+from scaleinv.sphere import Sphere
+
+#: what a random stream is for; a number once used keeps its meaning
+_INIT, _HEAD, _REFERENCE = 1, 2, 3
+
+
+def generator(seed: int, purpose: int) -> torch.Generator:
+    """A generator whose stream depends on (seed, purpose) alone; no two pairs share one."""
+    state = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A network at its start and everything its training needs."""
+
+    model: nn.Module
+    groups: Mapping[str, Sequence[Tensor]]  # scale-invariant tensors, by group
+    optimizer: torch.optim.Optimizer
+    sphere: Sphere | None  # the same object as optimizer, on the sphere
+    loss: Loss
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+    def learning_rates(self) -> list[float]:
+        """The rates that act at the next step: of all scale-invariant weights together, then of every group.
+
+        ELR = rate / rho^2. The first is NaN where the groups lie on spheres of their own and have rates of their own.
+        """
+        if self.sphere is None:
+            rate = float(self.optimizer.param_groups[0]["lr"])
+        elif self.sphere.granularity == "total":
+            rate = self.sphere.learning_rate(0, self.sphere.elr)
+        else:
+            elr = self.sphere.elr
+            return [math.nan] + [self.sphere.learning_rate(i, elr) for i in range(len(self.groups))]
+        return [rate] * (1 + len(self.groups))
+
+
+def build(config: RunConfig, dataset: Dataset) -> Setup:
+    """Build a run's parts; equal configs give equal bits. The weights of all runs with one seed start equal."""
+    model = build_model(
+        config.model,
+        variant=config.variant,
+        in_shape=dataset.in_shape,
+        classes=dataset.classes,
+        width=config.width,
+        head_norm=config.head_norm,
+        norm=config.norm,
+        generator=generator(config.seed, _INIT),
+        head_generator=generator(config.seed, _HEAD),
+    )
+    images, test_images = dataset.train_images, dataset.test_images
+    if config.model != "mlp":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        images = images.contiguous(memory_format=torch.channels_last)
+        test_images = test_images.contiguous(memory_format=torch.channels_last)
+    groups = group_tensors(model)
+    wrapped = {id(t) for tensors in groups.values() for t in tensors}
+    others = [p for p in model.parameters() if id(p) not in wrapped]
+    for p in others:
+        p.requires_grad_(p.requires_grad and config.other_lr > 0)
+    others = [p for p in others if p.requires_grad]
+    rate = config.lr if config.lr is not None else 0.0
+    plans: list[dict[str, object]] = [
+        {"params": [t for ts in groups.values() for t in ts], "lr": rate, "weight_decay": config.weight_decay}
+    ]
+    if others:
+        plans.append({"params": others, "lr": config.other_lr, "weight_decay": config.weight_decay})
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(plans, lr=rate, momentum=config.momentum, foreach=True)
+    sphere = None
+    if config.elr is not None:
+        optimizer = sphere = Sphere(optimizer, groups, config.elr, granularity=config.granularity)
+    return Setup(
+        model=model,
+        groups=groups,
+        optimizer=optimizer,
+        sphere=sphere,
+        loss=get_loss(config.loss),
+        train=(images, dataset.train_labels),
+        test=(test_images, dataset.test_labels),
+    )
+
+
+def group_tensors(model: nn.Module) -> dict[str, tuple[Tensor, ...]]:
+    """The scale-invariant groups of weight matrices of one of our models; a group is named after its tensors."""
+    names = model.scale_invariant_groups()  # type: ignore[operator]
+    parameters = dict(model.named_parameters())
+    groups = {"+".join(group): tuple(parameters[name] for name in group) for group in names}
+    if not groups:
+        raise UserError("the network has no scale-invariant weights, so there is no sphere to train on")
+    return groups
+
+
+def reference_generator(config: RunConfig) -> torch.Generator:
+    """For the random directions that set the level of regime 3: shared by all runs of a seed."""
+    return generator(config.seed, _REFERENCE)

@@ -1,0 +1,126 @@
+"""A sweep: runs that differ in the rate and in the seed, nothing else; its folder, and how it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import FORMAT, RunConfig
+from scaleinv.lab.data import Dataset
+from scaleinv.lab.environment import environment
+from scaleinv.lab.files import Lock, read_json, write_json
+from scaleinv.lab.launch import Task, Watcher, launch
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """The runs of a sweep: every value of the axis with every seed."""
+
+    base: RunConfig  # all but the axis and the seed count
+    axis: str  # elr | lr
+    values: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    def runs(self) -> list[RunConfig]:
+        """One config a run, seeds outermost."""
+        return [
+            dataclasses.replace(self.base, **{self.axis: value, "seed": seed}) for seed in self.seeds for value in self.values
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; ``base`` without the axis and the seed."""
+        base = {k: v for k, v in self.base.to_dict().items() if k not in (self.axis, "seed")}
+        return {"base": base, "axis": self.axis, "values": list(self.values), "seeds": list(self.seeds)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the sweep ended: a result, or why there is none."""
+
+    config: RunConfig
+    folder: Path
+    result: Mapping[str, Any] | None
+    error: str = ""
+
+
+def run_folder(out: Path, config: RunConfig) -> Path:
+    """Where a sweep keeps a run: by the hash of its config."""
+    return out / "runs" / config.identity()
+
+
+def run_sweep(
+    sweep: SweepConfig,
+    dataset: Dataset,
+    out: Path,
+    *,
+    workers: int,
+    watch: Watcher | None = None,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Run all runs of ``sweep`` that have not ended, ``workers`` at a time, and return every outcome in the sweep's order.
+
+    The same call after a kill goes on where it stopped. Raises :class:`UserError` for a folder that holds something else.
+    """
+    if workers < 1:
+        raise UserError(f"workers {workers}: at least one is needed")
+    if not sweep.values or not sweep.seeds:
+        raise UserError("a sweep needs at least one rate and one seed")
+    _present(out, sweep)
+    with Lock(out, wait=2.0):
+        if _present(out, sweep) is None:
+            write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
+        origin = environment(sweep.base.threads)
+        configs = sweep.runs()
+        outcomes: dict[str, Outcome] = {}
+
+        def ended(outcome: Outcome) -> None:
+            outcomes[outcome.config.identity()] = outcome
+            if on_outcome is not None:
+                on_outcome(outcome)
+
+        waiting = []
+        for config in configs:
+            folder = run_folder(out, config)
+            if (folder / "result.json").exists():
+                ended(Outcome(config, folder, read_json(folder / "result.json")))
+            else:
+                waiting.append(Task(config, folder, origin))
+        for task, result, error in launch(waiting, dataset, out / ".shared", workers=workers, watch=watch):
+            ended(Outcome(task.config, task.folder, result, error))
+        return [outcomes[config.identity()] for config in configs]
+
+
+def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
+    """The sweep that is there, if it is this one; a :class:`UserError` if the folder holds anything else."""
+    path = out / "sweep-config.json"
+    if path.exists():
+        content = read_json(path)
+        held = content.get("sweep") if isinstance(content, dict) and content.get("format") == FORMAT else None
+        if not isinstance(held, dict):
+            raise UserError(f"{path} is not the config of a sweep of this version; choose another --out")
+        if held != sweep.to_dict():
+            raise UserError(f"{out} is the folder of another sweep ({_difference(held, sweep.to_dict())}); choose another --out")
+        return held
+    if (out / "config.json").exists():
+        raise UserError(f"{out} is the folder of a single run; choose another --out for a sweep")
+    if out.exists():
+        if not out.is_dir():
+            raise UserError(f"{out} is a file, not a folder; choose another --out")
+        if any(p.name not in (".lock", ".sweep-config.json.part") for p in out.iterdir()):
+            raise UserError(f"{out} is not empty and not a sweep; choose another --out")
+    return None
+
+
+def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    flat = [{**side.get("base", {}), **{k: v for k, v in side.items() if k != "base"}} for side in (held, wanted)]
+    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
+
+    def short(value: Any) -> str:
+        return f"{len(value)} values from {min(value):g} to {max(value):g}" if isinstance(value, list) and value else str(value)
+
+    parts = [f"{name}: {short(flat[0].get(name))} there, {short(flat[1].get(name))} here" for name in names]
+    return "; ".join(parts[:2]) + ("; ..." if len(parts) > 2 else "")

@@ -1,0 +1,242 @@
+"""One training run: from wherever it stopped to its horizon, bit for bit as if it had never stopped."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scaleinv.errors import StateError, UserError
+from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
+from scaleinv.lab.config import RunConfig, check
+from scaleinv.lab.data import Dataset, augment, batches
+from scaleinv.lab.environment import environment
+from scaleinv.lab.evaluate import exact_metrics, reference_rows, test_rows
+from scaleinv.lab.recorder import StepRecorder
+from scaleinv.lab.rows import Row
+from scaleinv.lab.schedule import evaluation_epochs
+from scaleinv.lab.setup import Setup, build, reference_generator
+from scaleinv.lab.store import RunStore
+
+#: seconds between checkpoints: what a kill costs at most (besides the step it interrupts)
+CHECKPOINT_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a watcher may want to show; never part of the results."""
+
+    kind: str  # resumed | epoch | ended | notice
+    step: int
+    steps: int  # the horizon
+    epoch: int = 0
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
+
+
+Watcher = Callable[[Event], None]
+
+
+def _silent(_: Event) -> None:
+    return None
+
+
+class _Run:
+    """The loop's state between its steps."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset, store: RunStore, watch: Watcher) -> None:
+        self.config, self.store, self.watch = config, store, watch
+        self.setup: Setup = build(config, dataset)
+        self.pad = dataset.pad_value
+        self.count = len(dataset.train_labels)
+        self.per_epoch = len(batches(self.count, config.batch_size, seed=config.seed, epoch=0))
+        self.recorder = StepRecorder(self.setup.groups, min(self.per_epoch, config.steps))
+        self.epochs = math.ceil(config.steps / self.per_epoch)
+        self.evaluated = set(evaluation_epochs(self.epochs, config.eval_every))
+        self.step = 0
+        self.message = ""
+        self.status = ""
+
+    # -- persistence ----------------------------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        checkpoint, complaints = self.store.resume()
+        for sentence in complaints:
+            self.watch(Event("notice", 0, self.config.steps, message=sentence))
+        if checkpoint is None:
+            self.begin()
+            return
+        try:
+            load_weights(self.setup.model, checkpoint.weights)
+            self.setup.optimizer.load_state_dict(checkpoint.state["optimizer"])
+            self.recorder.load_state_dict(checkpoint.state["recorder"])
+        except (DamagedCheckpoint, KeyError) as error:
+            raise UserError(f"{checkpoint.folder} does not fit this run ({error}); remove the folder to start again") from error
+        self.step = checkpoint.step
+        self.status = str(checkpoint.state.get("status", ""))
+        self.message = str(checkpoint.state.get("message", ""))
+        self.watch(Event("resumed", self.step, self.config.steps, self.step // self.per_epoch))
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.setup.optimizer.state_dict(),
+            "recorder": self.recorder.state_dict(),
+            "status": self.status,
+            "message": self.message,
+        }
+
+    def save(self) -> None:
+        self.store.checkpoint(self.step, self.setup.model.state_dict(), self.state())
+
+    # -- measuring ------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        setup = self.setup
+        self.store.append(
+            reference_rows(
+                setup.model,
+                setup.groups,
+                setup.train,
+                batch_size=self.config.batch_size,
+                loss=setup.loss,
+                generator=reference_generator(self.config),
+            )
+        )
+        self.evaluate(0)
+
+    def evaluate(self, epoch: int) -> list[Row]:
+        setup, config = self.setup, self.config
+        if config.evaluation == "exact":
+            rows = exact_metrics(
+                setup.model,
+                setup.groups,
+                setup.train,
+                setup.test,
+                batch_size=config.batch_size,
+                loss=setup.loss,
+                learning_rates=setup.learning_rates(),
+                step=self.step,
+                epoch=epoch,
+            )
+        else:
+            rows = test_rows(
+                setup.model,
+                setup.train[0],
+                setup.test,
+                batch_size=config.batch_size,
+                loss=setup.loss,
+                recompute_bn=config.recompute_bn or epoch == self.epochs,
+                step=self.step,
+                epoch=epoch,
+            )
+        self.store.append(rows)
+        return rows
+
+    def end_epoch(self, epoch: int, *, evaluate: bool = True) -> None:
+        rows = self.recorder.flush(self.step, epoch)
+        self.store.append(rows)
+        shown = {r.quantity: r.value for r in rows if r.group == "total"}
+        if evaluate and epoch in self.evaluated:
+            measured = self.evaluate(epoch)
+            shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
+        self.watch(Event("epoch", self.step, self.config.steps, epoch, shown))
+
+    # -- the loop -------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        setup, config = self.setup, self.config
+        images, labels = setup.train
+        last_save = time.monotonic()
+        setup.model.train()
+        while self.step < config.steps and not self.status:
+            epoch = self.step // self.per_epoch
+            order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
+            for batch in order[self.step % self.per_epoch :]:
+                x, y = images[batch], labels[batch]
+                if config.augment:
+                    x = augment(x, seed=config.seed, step=self.step, pad_value=self.pad)
+                setup.optimizer.zero_grad(set_to_none=True)
+                logits = setup.model(x)
+                loss = setup.loss(logits, y)
+                loss.backward()  # type: ignore[no-untyped-call]
+                rates = setup.learning_rates()
+                self.recorder.before_step(loss.detach(), (logits.detach().argmax(1) == y).sum(), len(y))
+                try:
+                    setup.optimizer.step()
+                except StateError as error:
+                    self.diverged(str(error), epoch + 1)
+                    return
+                self.recorder.after_step(rates)
+                self.step += 1
+                if self.step == config.steps:
+                    break
+                if time.monotonic() - last_save >= CHECKPOINT_SECONDS and self.step % self.per_epoch:
+                    self.save()
+                    last_save = time.monotonic()
+            if not self.weights_finite():
+                self.diverged(f"the weights are not finite after epoch {epoch + 1}", epoch + 1)
+                return
+            self.end_epoch(epoch + 1)
+            if time.monotonic() - last_save >= CHECKPOINT_SECONDS and self.step < config.steps:
+                self.save()
+                last_save = time.monotonic()
+        self.status = self.status or "finished"
+
+    def weights_finite(self) -> bool:
+        return all(bool(torch.isfinite(t).all()) for ts in self.setup.groups.values() for t in ts)
+
+    def diverged(self, message: str, epoch: int) -> None:
+        """NaN and inf are a result: keep what was measured, name the step, stop."""
+        self.status, self.message = "diverged", message
+        self.end_epoch(epoch, evaluate=False)
+
+
+def run(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    watch: Watcher = _silent,
+    origin: Mapping[str, Any] | None = None,
+    lock_wait: float = 0.0,
+) -> dict[str, Any]:
+    """Train ``config`` in ``folder`` and return its result; a run that has ended is not run again.
+
+    Sets torch's thread count to ``config.threads`` for the process. ``origin`` replaces :func:`environment`.
+    """
+    check(config)
+    if dataset.fingerprint != config.data_fingerprint:
+        raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
+    torch.set_num_threads(config.threads)
+    started = time.monotonic()
+    with RunStore(folder, config, origin or environment(config.threads), wait=lock_wait) as store:
+        result = store.result()
+        if result is not None:
+            return result
+        live = _Run(config, dataset, store, watch)
+        live.restore()
+        resumed_at = live.step
+        live.train()
+        seconds = time.monotonic() - started
+        result = {
+            "status": live.status,
+            "message": live.message,
+            "steps": live.step,
+            "epochs": live.step / live.per_epoch,
+            "steps_per_epoch": live.per_epoch,
+            "timing": {
+                "seconds": seconds,
+                "steps_here": live.step - resumed_at,
+                "seconds_per_step": seconds / max(1, live.step - resumed_at),
+            },
+            "regime": None,
+            "evidence": None,
+        }
+        store.finish(live.step, live.setup.model.state_dict(), live.state(), result)
+        watch(Event("ended", live.step, config.steps, live.epochs, message=live.status))
+        return result
