@@ -26,9 +26,18 @@ SCHEMA = pa.schema(
 )
 GROUPS = ("conv1", "conv2", "conv3", "conv4")
 ENVIRONMENT = {
-    "version": "0.1.0",
-    "git_revision": "4bc5acc",
-    "argv": ["scaleinv", "sweep", "--data", "digits", "--elr", "1e-4:10:20", "--out", "runs/demo"],
+    "scaleinv": "0.1.0",
+    "git": "4bc5acc0",
+    "argv": [
+        "/home/someone/.venv/bin/scaleinv",
+        "sweep",
+        "--data",
+        "digits",
+        "--elr",
+        "1e-4:10:20",
+        "--out",
+        "runs/demo",
+    ],
     "torch": "2.13.0",
     "threads": 1,
     "device": "cpu",
@@ -140,10 +149,10 @@ def write_run(
         "width": 16,
         "elr": elr,
         "lr": None,
-        "epochs": epochs,
+        "steps": 90 * epochs,
         "seed": seed,
         "batch_size": 16,
-        "loss": "cross-entropy",
+        "loss": "ce",
         "data_fingerprint": "sha256:0f3a",
         **(config or {}),
     }
@@ -158,20 +167,18 @@ def write_run(
         return found[-1] if found and math.isfinite(found[-1]) else None
 
     reason = {
-        1: "loss below 0.02 in the last 12 of 12 epochs of the window",
-        2: "stationary: loss of the window's halves differs by 0.6 standard errors, above 0.02, below chance",
+        1: "loss 0.011 on average, below 0.023 in 97% of epochs 31-60",
+        2: "stationary at loss 0.41 +- 0.02 (drift x0.96), above 0.023 in 100% of epochs 31-60, error 23%",
         3: "test error at chance, consecutive iterates uncorrelated, loss not below that of random directions",
         None: f"the loss is not finite from epoch {diverge_at}",
     }[regime]
     evidence = {
         "reason": reason,
-        "statistics": {
-            "window": [epochs // 2, epochs],
-            "loss_median": last("online", "loss"),
-            "share_below": 0.97,
-            "z": -0.6,
-        },
-        "cosine": last("online", "cosine"),
+        "window": [epochs // 2, epochs],
+        "threshold": 0.023,
+        "loss": last("online", "loss"),
+        "share_above_threshold": 0.03,
+        "loss_drift": -0.6,
     }
     status = "diverged" if diverge_at is not None else "finished"
     if ended:
@@ -180,7 +187,7 @@ def write_run(
             "steps": 90 * epochs,
             "epochs": epochs,
             "message": "",
-            "timing": {"train": 12.5, "evaluate": 1.5},
+            "timing": {"seconds": 14.0, "steps_here": 90 * epochs, "seconds_per_step": 14 / (90 * epochs)},
             "regime": regime,
             "evidence": evidence,
         }
@@ -224,8 +231,9 @@ def write_sweep(
     """A sweep folder; the run at the largest ELR of the last seed has a loss that is not finite from a third on."""
     elrs = list(np.geomspace(1e-4, 10, 20)) if elrs is None else elrs
     folder.mkdir(parents=True, exist_ok=True)
-    head = {"format": 1, "sweep": {"elr": elrs, "seeds": seeds, "epochs": epochs, "data": "digits", "model": "convnet"}}
-    (folder / "sweep-config.json").write_text(json.dumps(head))
+    base = {"data": "digits", "model": "convnet", "steps": 90 * epochs}
+    sweep = {"base": base, "axis": "elr", "values": elrs, "seeds": list(range(1, seeds + 1))}
+    (folder / "sweep-config.json").write_text(json.dumps({"format": 1, "sweep": sweep}))
     entries = []
     for seed in range(1, seeds + 1):
         for elr in elrs:

@@ -324,9 +324,15 @@ def log_axis(axes: Axes, which: str = "y") -> None:
 
 def log_ticks(axis: Any, low: float, high: float) -> None:
     """Decades, thinned to about six labels; below two decades also 2 and 5 times a decade."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     decades = math.log10(high / low) if high > low > 0 else 0.0
+    if decades < 0.7:
+        places = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high)
+        axis.set_major_locator(FixedLocator([float(tick) for tick in places if low <= tick <= high]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+        axis.set_minor_locator(FixedLocator([]))
+        return
     if decades < 1:
         subs: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 7)
     elif decades < 2:

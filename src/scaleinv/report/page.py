@@ -113,7 +113,7 @@ def reproduce_section(
     argv = environment.get("argv")
     parts = ["<h2>How to reproduce</h2>"]
     if isinstance(argv, list) and argv:
-        parts.append(f"<pre>{esc(shlex.join(clean(part) for part in argv))}</pre>")
+        parts.append(f"<pre>{esc(command_line([clean(part) for part in argv]))}</pre>")
     differing = sorted(
         {str(key) for other in environments for key in {*other, *environment} if other.get(key) != environment.get(key)}
     )
@@ -132,6 +132,18 @@ def reproduce_section(
     if settings:
         parts.append(f"<details><summary>All settings</summary>{pairs(settings)}</details>")
     return "".join(parts)
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command as one types it: without the path of the program.
+
+    >>> command_line(["/home/me/.venv/bin/scaleinv", "sweep", "--elr", "1e-4:1:21"])
+    'scaleinv sweep --elr 1e-4:1:21'
+    """
+    program = argv[0].replace("\\", "/").rsplit("/", 1)[-1]
+    if program == "__main__.py":
+        return shlex.join(["python", "-m", "scaleinv", *argv[1:]])
+    return shlex.join([program, *argv[1:]])
 
 
 def common_config(runs: Sequence[Run]) -> dict[str, Any]:
@@ -163,5 +175,10 @@ def about(config: Mapping[str, Any]) -> str:
     return line
 
 
+_LABELS = {"git": "git revision", "scaleinv": "scaleinv version", "data_fingerprint": "data fingerprint (sha256)"}
+
+
 def _words(key: Any) -> str:
+    if key in _LABELS:
+        return _LABELS[key]
     return str(key).replace("_", " ")

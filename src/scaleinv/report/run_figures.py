@@ -98,8 +98,8 @@ def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
     for i, group in enumerate(drawn):
         colour = style.elr_colour(i / max(1, len(drawn) - 1))
         lines.append(Line(f"g{every.index(group)}", group, *thin(*run.series(split, group, quantity)), colour))
-    if has_total:
-        lines.append(Line("total", "total", *thin(*run.series(split, "total", quantity)), INK, dashed=True))
+    if has_total:  # first, so that it keeps its label among many
+        lines.insert(0, Line("total", "total", *thin(*run.series(split, "total", quantity)), INK, dashed=True))
     caption = "Groups from blue (first in the network) to gold (last); dashed: all of them together; "
     caption += f"{_HOW[split].split(': ')[1]}."
     if step > 1:
@@ -159,4 +159,4 @@ def _draw(drawing: Drawing, axes: Axes, line: Line, log: bool) -> tuple[float, s
             clip_on=False,
             zorder=4,
         )
-    return float(line.y[final]), short(line.label, 22), line.colour
+    return float(line.y[final]), short(line.label, 18), line.colour

@@ -28,6 +28,7 @@ def run_page(run: Run) -> str:
     head = _STATUS.get(run.status, clean(run.status))
     elr = f" at ELR {elr_text(run.elr, 3)}" if math.isfinite(run.elr) else ""
     seed = f" · seed {run.seed}" if run.seed is not None else ""
+    told = esc(f": {message}") if message else ""
     totals: list[str] = []
     groups: list[str] = []
     for drawing in run_drawings(run):
@@ -35,7 +36,7 @@ def run_page(run: Run) -> str:
     body = [
         f"<h1>Training run{esc(elr)}</h1>",
         f'<p class="about">{esc(about(run.config))}{esc(seed)} · {esc(run.name)}</p>',
-        f'<p class="answer">{esc(head)}, {count(run.last_epoch, "epoch")} done{esc(f": {message}" if message else "")}.</p>',
+        f'<p class="answer">{esc(head)}, {count(run.last_epoch, "epoch")} done{told}.</p>',
         _cards(run),
         _evidence(run),
         "<h2>Training</h2>",
@@ -60,8 +61,8 @@ def _cards(run: Run) -> str:
     note = f"{percent(recomputed)} with statistics recomputed" if math.isfinite(recomputed) else ""
     steps = number(result.get("steps"))
     timing = result.get("timing")
-    seconds = [number(value) for value in timing.values()] if isinstance(timing, dict) else []
-    spent = sum(value for value in seconds if math.isfinite(value))
+    timing = timing if isinstance(timing, dict) else {}
+    spent, here = number(timing.get("seconds")), number(timing.get("steps_here"))
     cards = [
         card(
             "regime", f"{regime} {regime_names[regime]}" if regime else regime_names[None], kind=f"regime{regime or 0}"
@@ -74,7 +75,9 @@ def _cards(run: Run) -> str:
         card("epochs", str(run.last_epoch), f"{plain(int(steps))} steps" if math.isfinite(steps) else ""),
     ]
     if spent > 0:
-        cards.append(card("time", duration(spent)))
+        cards.append(
+            card("time", duration(spent), f"since it went on, {plain(int(here))} steps" if here < steps else "")
+        )
     return f'<div class="cards">{"".join(cards)}</div>'
 
 

@@ -24,17 +24,17 @@ from scaleinv.report.words import boundary_words, flat_evidence, reach, reason, 
 def sweep_page(sweep: SweepRun) -> str:
     """The HTML of a sweep's report."""
     facts = gather(sweep)
-    config = {**sweep.config, **common_config(sweep.runs)}
+    config = {**facts.config, **common_config(sweep.runs)}
     drawings = sweep_drawings(facts)
     regime_map, curves, last = drawings[0], drawings[1:5], drawings[5:]
     body = [
-        "<h1>Three regimes of training on the sphere</h1>",
+        f"<h1>Three regimes of training{' on the sphere' if facts.rate == 'ELR' else ''}</h1>",
         f'<p class="about">{esc(about(config))} · {esc(summary_line(facts))}</p>',
         f'<p class="answer">{numbers_whole(esc(statement(facts)))}</p>',
         _cards(facts),
         _remarks(facts),
         regime_map.to_html(),
-        "<h2>Training, by effective learning rate</h2>",
+        f"<h2>Training, by {facts.axis}</h2>",
         _scale(facts),
         '<div class="grid">',
         *(drawing.to_html() for drawing in curves),
@@ -57,9 +57,9 @@ def _cards(facts: SweepFacts) -> str:
     cards = []
     for regime in (1, 2, 3):
         runs = count(len(facts.of_regime(regime)), "run")
-        cards.append(card(f"{regime} {regime_names[regime]}", said[regime], f"ELR; {runs}", f"regime{regime}"))
+        cards.append(card(f"{regime} {regime_names[regime]}", said[regime], f"{facts.rate}; {runs}", f"regime{regime}"))
     for name in ("1/2", "2/3"):
-        cards.append(card(f"boundary {name}", boundary_words(facts, name), "ELR"))
+        cards.append(card(f"boundary {name}", boundary_words(facts, name), facts.rate))
     if facts.of_regime(None):
         cards.append(card("undecided", count(len(facts.of_regime(None)), "run"), "within the horizon", "regime0"))
     return f'<div class="cards">{"".join(cards)}</div>'
@@ -79,8 +79,8 @@ def _scale(facts: SweepFacts) -> str:
     stops = ", ".join(elr_colour(i / 12) for i in range(13))
     marks = " ".join(f"<span>{regime_cell(regime)}</span>" for regime in (1, 2, 3, None) if facts.of_regime(regime))
     return (
-        f'<div class="scale"><span>ELR {low}</span>'
-        f'<span class="bar" role="img" aria-label="colour scale of ELR, logarithmic, from {low} to {high}" '
+        f'<div class="scale"><span>{facts.rate} {low}</span>'
+        f'<span class="bar" role="img" aria-label="colour scale of the {facts.axis}, {low} to {high}, logarithmic" '
         f'style="background: linear-gradient(to right, {stops})"></span><span>{high}</span>'
         f"<span>· the mark at a line's end is its regime:</span> {marks}</div>"
     )
@@ -89,7 +89,7 @@ def _scale(facts: SweepFacts) -> str:
 def _table(facts: SweepFacts) -> str:
     head = [
         ("regime", True),
-        ("ELR", False),
+        (facts.rate, False),
         ("seed", False),
         ("train loss", False),
         ("test error", False),
