@@ -135,9 +135,10 @@ def retract_(x: Vector, radius: Tensor | float) -> None:
 def angle(a: Vector, b: Vector) -> Tensor:
     r"""Angle between two non-zero vectors in radians, in [0, pi]; a 0-d tensor, NaN if one of them is zero.
 
-    With ``d = b - a``, ``c = <d, a>/<a, a>`` and ``t = d - c a``: ``atan2(||t||, (1 + c) ||a||)``, in float64 where the
-    device has it. Then the angle of two float32 vectors is exact to the last place down to 1e-7 rad, whatever their
-    norms. (Where the device has no float64, 1e-6 rad is accurate to 1e-6 of itself for vectors of about equal norm.)
+    With ``b`` brought to the size of ``a``, ``d = b - a``, ``c = <d, a>/<a, a>`` and ``t = d - c a``:
+    ``atan2(||t||, (1 + c) ||a||)``, in float64 where the device has it. Then the angle of two float32 vectors is exact
+    to the last place down to 1e-7 rad, whatever their norms. (Where the device has no float64, 1e-6 rad is accurate to
+    about 1e-4 of itself.)
 
     >>> angle([torch.tensor([1.0, 0.0])], [torch.tensor([1.0, 1e-6])])
     tensor(1.0000e-06)
@@ -146,7 +147,11 @@ def angle(a: Vector, b: Vector) -> Tensor:
     dtype = torch.promote_types(a[0].dtype, torch.float32)
     if a[0].device.type != "mps":
         a, b = [t.double() for t in a], [t.double() for t in b]
-    difference = torch._foreach_sub(list(b), list(a))
+    # a power of two that brings the norms together: then the difference of close directions has no rounding error
+    # (Sterbenz)
+    power = torch.exp2(torch.round(torch.log2(norm(a) / norm(b))))
+    b = torch._foreach_mul(list(b), power)
+    difference = torch._foreach_sub(b, list(a))
     coefficient = dot(difference, a) / dot(a, a)
     torch._foreach_sub_(difference, torch._foreach_mul(list(a), coefficient))
     found = torch.atan2(norm(difference), (1 + coefficient) * norm(a))
