@@ -14,6 +14,9 @@ law            learning rate       optimizers
 ``normalised`` ``lr = elr rho``    the update does not grow with the gradient: Adam and kin, Lion, Muon
 =============  ==================  ==========================================================================
 
+The ELR then decides the path on the sphere whatever its radius, up to the ``eps`` of the optimizer (and except for the
+first five steps of RAdam, which are plain momentum).
+
 Granularity (what lies on one sphere):
 
 - ``total``: all wrapped tensors together, the papers' case. The individual ELRs of the groups move freely.
@@ -74,6 +77,7 @@ __all__ = ["GRANULARITIES", "LAWS", "Law", "Sphere", "Unit", "optimizer_law"]
 _GRADIENT_AVERAGES = ("momentum_buffer", "exp_avg")
 #: a projection shorter than so many roundings of what it projects has no direction
 _ROUNDINGS = 16
+_LARGEST_RATE = 3.4e38
 #: on an accelerator the flag that something went wrong is read once in so many steps
 _DEFERRED_CHECK_EVERY = 100
 
@@ -207,6 +211,11 @@ class Sphere(Optimizer):
                         "use granularity 'group' for different rates"
                     )
                 rate = self.learning_rate(unit, elr)
+                if rate > _LARGEST_RATE:
+                    raise UserError(
+                        f"ELR {elr:g} at the radius {self.units[unit].radius:g} needs the learning rate "
+                        f"{rate:g}, beyond float32; choose a smaller ELR or radius"
+                    )
             if isinstance(inner[i]["lr"], Tensor):
                 inner[i]["lr"].fill_(rate)
             else:
@@ -374,6 +383,7 @@ class Sphere(Optimizer):
         if shape != mine:
             raise UserError(f"the state is of another Sphere: (law, granularity, spheres, groups) {shape}, here {mine}")
         self.optimizer.load_state_dict(inner)
+        self._restore_scalars(inner)
         self.units = [
             Unit(unit.name, unit.names, unit.parameters, float(radius)) for unit, radius in zip(self.units, radii)
         ]
@@ -382,6 +392,15 @@ class Sphere(Optimizer):
         self._steps = int(own["steps"])
         self._pushed = self._present_rates()
         self._last_elr = [g["lr"] for g in self.param_groups]
+
+    def _restore_scalars(self, inner: dict[str, Any]) -> None:
+        """Undo torch's cast of scalar state to the dtype of the weights: it changes NAdam's path in float64."""
+        numbers = [number for group in inner["param_groups"] for number in group["params"]]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for number, p in zip(numbers, parameters):
+            for key, value in inner["state"].get(number, {}).items():
+                if isinstance(value, Tensor) and value.ndim == 0 and self.optimizer.state[p][key].dtype != value.dtype:
+                    self.optimizer.state[p][key] = value.to(self.optimizer.state[p][key].device, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
         # as torch's optimizers: without hooks, and without the "step" by which a scheduler replaces the method: in a
