@@ -5,7 +5,8 @@ last value alone: near the 1/2 boundary a run reaches the minimum and is thrown 
 ``1 - 1/C``, and ``threshold = 0.01 x`` the loss of the best constant answer (``log C`` for cross-entropy, ``(C-1)/C^2`` for squared loss).
 
 - **3, divergence**: mean error at chance, ``|cos| < 0.3`` for consecutive iterates, and the mean train loss not significantly below the
-  level of random directions of the same network with the same head, which was measured before training.
+  level of random directions of the same network with the same head: that measured before training, or that measured during the
+  window at the present norms of the rows (eps of the norm layers silences rows that became very small, which lowers the level).
 - **1, convergence**: the loss is below the threshold in at least 90 % of the epochs of the window; or it still falls, and the effective
   gradient with it: both drop by a factor >= 1.2 from the first to the last third of the window, by more than 3 standard errors,
   with a rank correlation with time of at most -0.8.
@@ -111,12 +112,7 @@ def classify(run: Run, classes: int = 10) -> Verdict:
     loss_drift, eg_drift = drift(log_loss), drift(log_eg)
     rank, eg_rank = rank_correlation_with_time(w.loss), rank_correlation_with_time(w.eg)
     share = float((w.loss > threshold).mean())
-    reference = run.reference("loss")
-    # directions are independent draws
-    random = Estimate(
-        float(reference.mean()) if len(reference) else math.nan,
-        float(reference.std(ddof=1) / math.sqrt(len(reference))) if len(reference) > 1 else math.nan,
-    )
+    random, present = _level(run, "reference"), _level(run, "reference_present")
     evidence |= {
         "loss": level.value,
         "loss_se": level.error,
@@ -131,9 +127,11 @@ def classify(run: Run, classes: int = 10) -> Verdict:
         "eg_rank": eg_rank,
         "random_loss": random.value,
         "random_loss_se": random.error,
+        "random_loss_present_norms": present.value,
+        "random_loss_present_norms_se": present.error,
     }
     if error.value >= chance * (1 - CHANCE_TOLERANCE):
-        return verdict(*_at_chance(level, error, cosine, random))
+        return verdict(*_at_chance(level, error, cosine, random, present))
     if share <= SHARE_CONVERGED:
         return verdict(
             1, f"loss {level.value:.2g} on average, below {threshold:.2g} in {1 - share:.0%} of epochs {w.first}-{w.last}"
@@ -163,7 +161,19 @@ def classify(run: Run, classes: int = 10) -> Verdict:
     )
 
 
-def _at_chance(level: Estimate, error: Estimate, cosine: Estimate, random: Estimate) -> tuple[int | None, str]:
+def _level(run: Run, split: str) -> Estimate:
+    """Mean loss of the random directions of a split; the draws of one evaluation share the norms, so evaluations are the sample."""
+    series = [s.values for (kind, _, quantity), s in run.metrics.items() if (kind, quantity) == (split, "loss")]
+    if not series:
+        return Estimate(math.nan, math.nan)
+    draws = np.stack(series)  # (directions, evaluations)
+    sample = draws[:, 0] if draws.shape[1] == 1 else draws.mean(axis=0)
+    return Estimate(float(sample.mean()), float(sample.std(ddof=1) / math.sqrt(len(sample))) if len(sample) > 1 else math.nan)
+
+
+def _at_chance(
+    level: Estimate, error: Estimate, cosine: Estimate, random: Estimate, present: Estimate
+) -> tuple[int | None, str]:
     """Regime 3 or its onset, for a run whose error is that of guessing."""
     if not abs(cosine.value) < CORRELATED:
         return None, (
@@ -172,16 +182,24 @@ def _at_chance(level: Estimate, error: Estimate, cosine: Estimate, random: Estim
         )
     if math.isnan(random.value):
         return None, f"error {error.value:.0%} is chance, but the level of random directions was not measured"
-    spread = math.hypot(level.error, 0.0 if math.isnan(random.error) else random.error)
-    if level.value < random.value - SIGNIFICANT * spread:
-        return None, (
-            f"onset of divergence: error {error.value:.0%} is chance, but the loss {level.value:.3g} is below that of random "
-            f"directions, {random.value:.3g} +- {random.error:.1g}"
+    stated = f"error {error.value:.0%} is chance, consecutive iterates are uncorrelated (cos {cosine.value:.2f}), "
+    stated += f"loss {level.value:.3g}"
+    if not _below(level, random):
+        return 3, f"{stated} is that of random directions ({random.value:.3g} +- {random.error:.1g}) or worse"
+    if not math.isnan(present.value) and not _below(level, present):
+        return 3, (
+            f"{stated} is that of random directions with the present norms ({present.value:.3g} +- {present.error:.1g}) or worse; "
+            f"at equal norms it would be {random.value:.3g}, but eps of the norm layers silences rows that became too small"
         )
-    return 3, (
-        f"error {error.value:.0%} is chance, consecutive iterates are uncorrelated (cos {cosine.value:.2f}), loss {level.value:.3g} "
-        f"is that of random directions ({random.value:.3g} +- {random.error:.1g}) or worse"
+    return None, (
+        f"{stated} but is below the level of random directions ({random.value:.3g} +- {random.error:.1g}): onset of divergence"
     )
+
+
+def _below(level: Estimate, reference: Estimate) -> bool:
+    """Whether a level is significantly below a reference."""
+    error = math.hypot(*(0.0 if math.isnan(e) else e for e in (level.error, reference.error)))
+    return level.value < reference.value - SIGNIFICANT * error
 
 
 Boundary = dict[str, Any]
