@@ -112,8 +112,8 @@ def regime_map(facts: SweepFacts) -> Drawing:
         if len(thresholds) == 1 and around[0] < (threshold := thresholds.pop()) < around[1]:
             axes.axhline(threshold, color=INK, alpha=0.6, linewidth=0.9, linestyle="--", zorder=1)
             place = axes.get_yaxis_transform()
-            said = f"converged below {show(threshold)}"
-            axes.text(0.995, threshold, said, fontsize=8, ha="right", va="bottom", transform=place)
+            below = f"converged below {show(threshold)}"
+            axes.text(0.995, threshold, below, fontsize=8, ha="right", va="bottom", transform=place)
         for fact in facts.runs:
             _mark_run(drawing, axes, fact, fact.train_loss)
         handles = [_regime_handle(regime) for regime in (1, 2, 3, None) if facts.of_regime(regime)]
@@ -138,6 +138,8 @@ def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> No
     band.set_ylim(0, 1)
     whole = math.log10(span[1] / span[0])
     for regime, low, high in stretches:
+        if high < span[0] or low > span[1]:
+            continue  # the map speaks of rates that no run here has
         # a regime that one run alone shows is still drawn, as wide as a mark
         low, high = max(low / 10 ** (0.006 * whole), span[0]), min(high * 10 ** (0.006 * whole), span[1])
         band.axvspan(low, high, facecolor=regime_colours[regime], linewidth=0)
