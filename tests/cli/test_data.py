@@ -23,7 +23,8 @@ def test_table_without_a_data_folder(capsys: pytest.CaptureFixture[str]) -> None
     assert run(["data"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:6]] == [
-        ["digits", "intact"], ["mnist", "missing"], ["fashion-mnist", "missing"], ["cifar10", "missing"], ["cifar100", "missing"]
+        ["digits", "intact"], ["mnist", "missing"], ["fashion-mnist", "missing"], ["cifar10", "missing"],
+        ["cifar100", "missing"],
     ]  # fmt: skip
     assert lines[-1] == "no data folder: name it with --data-dir or the environment variable SCALEINV_DATA"
 

@@ -117,7 +117,7 @@ def python2(module: str, name: str, argument: bytes) -> bytes:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_malicious_pickle_is_refused_and_does_nothing(protocol: int, tmp_path: Path) -> None:
-    evil = pickle.dumps({b"data": Touch(tmp_path / "made")}, protocol)
+    evil = pickle.dumps([Touch(tmp_path / "made")], protocol)
     with pytest.raises(UserError, match=r"asks for (posix|nt|os)\.mkdir, which no CIFAR file needs: refused"):
         parse_pickle(evil, "data_batch_1", 10)
     assert not (tmp_path / "made").exists()
@@ -157,7 +157,7 @@ def test_only_uint8_arrays(make_batch: Make, array_pickle: Make) -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 200, 5000, -1])
 def test_a_cut_pickle(cut: int, make_batch: Make) -> None:
-    with pytest.raises(UserError, match="f is no CIFAR-10 batch: .*; replace it by the published file") as caught:
+    with pytest.raises(UserError, match=r"f is no CIFAR-10 batch: .*; replace it by the published file") as caught:
         parse_pickle(make_batch(3, 0).pickled()[:cut], "f", 10)
     assert "\n" not in str(caught.value)
 

@@ -54,7 +54,8 @@ def test_noise_is_a_function_of_its_seed() -> None:
 
 def test_fingerprint_tells_what_is_used() -> None:
     loads: list[dict[str, Any]] = [
-        {}, {"subset": 100}, {"subset": 101}, {"with_test": False}, {"label_noise": 0.1}, {"label_noise": 0.1, "noise_seed": 1}
+        {}, {"subset": 100}, {"subset": 101}, {"with_test": False}, {"label_noise": 0.1},
+        {"label_noise": 0.1, "noise_seed": 1},
     ]  # fmt: skip
     prints = [load_dataset("digits", **kwargs).fingerprint for kwargs in loads]
     assert len(set(prints)) == len(prints)
@@ -71,7 +72,7 @@ def test_frozen() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [
-        ({"name": "imagenet"}, "unknown data set 'imagenet'; choose one of: digits, mnist, fashion-mnist, cifar10, cifar100"),
+        ({"name": "imagenet"}, "'imagenet'; choose one of: digits, mnist, fashion-mnist, cifar10, cifar100"),
         ({"name": "digits", "subset": 1438}, "subset 1438 of digits is impossible: choose 2 to 1437"),
         ({"name": "cifar10", "subset": 50001}, "subset 50001 of cifar10 is impossible: choose 2 to 50000"),
         ({"name": "digits", "subset": 1}, "subset 1 of digits"),
