@@ -93,6 +93,7 @@ def _table(facts: SweepFacts) -> str:
         ("seed", False),
         ("train loss", False),
         ("test error", False),
+        ("recomputed", False),
         ("eff. gradient", False),
         ("ESS", False),
         ("cosine", False),
@@ -102,7 +103,10 @@ def _table(facts: SweepFacts) -> str:
     references = reference_words(facts)
     note = f" Train loss of random directions with the same head: {references}." if references else ""
     return table(
-        head, (_row(fact) for fact in facts.runs), f"Values at the end of each run; a dash: not measured.{note}"
+        head,
+        (_row(fact) for fact in facts.runs),
+        f"Means over {facts.window_words()}, from the training steps. Test error: at the last evaluation, with the running "
+        f"normalisation statistics (recomputed: over the train set). A dash: not measured.{note}",
     )
 
 
@@ -110,6 +114,7 @@ def _row(fact: RunFacts) -> str:
     numbers = [
         show(fact.train_loss),
         percent(fact.test_error),
+        percent(fact.test_error_recomputed),
         *map(show, (fact.effective_gradient, fact.ess, fact.cosine)),
     ]
     if fact.broken_at is not None and fact.train_loss != fact.train_loss:
