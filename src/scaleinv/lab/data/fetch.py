@@ -96,9 +96,9 @@ def _download(base: str, path: Path, md5: str, size: int, report: Progress) -> N
     url = base + path.name
     digest = hashlib.md5(usedforsecurity=False)
     done = 0
-    request = urllib.request.Request(url, headers={"User-Agent": "scaleinv"})
     report(path.name, 0, size)
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "scaleinv"})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, path.open("wb") as out:
             # one byte more than published is enough to know that it is something else
             while piece := answer.read(min(_PIECE, size + 1 - done)):
@@ -107,7 +107,11 @@ def _download(base: str, path: Path, md5: str, size: int, report: Progress) -> N
                 done += len(piece)
                 report(path.name, done, size)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        reason: object = error
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        elif isinstance(error, urllib.error.URLError):
+            reason = error.reason
         raise UserError(
             f"cannot download {url}: {reason}; check the network, name a --mirror, or put the file there by hand"
         ) from error
