@@ -87,7 +87,7 @@ def style() -> Iterator[None]:
     import matplotlib
 
     with warnings.catch_warnings(), matplotlib.rc_context(_RC):
-        # a user's name may hold characters our font has no glyph for: a box is drawn, a page shows them in the reader's font
+        # a user's name may hold characters our font has no glyph for: a box is drawn
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
@@ -303,10 +303,10 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def power_of_ten(value: float) -> str:
-    """``10⁻³`` for 0.001, ``2·10⁻³`` for 0.002; plain from 0.01 to 1000."""
+    """``10⁻³`` for 0.001, ``2·10⁻³`` for 0.002; plain from 0.02 to 999."""
     if value <= 0 or not math.isfinite(value):
         return f"{value:g}"
-    if 0.0099 < value < 1001:
+    if 0.0101 < value < 999.5:
         return f"{value:.3g}"
     exponent = math.floor(math.log10(value) + 1e-9)
     mantissa = value / 10.0**exponent
@@ -324,9 +324,15 @@ def log_axis(axes: Axes, which: str = "y") -> None:
 
 def log_ticks(axis: Any, low: float, high: float) -> None:
     """Decades, thinned to about six labels; below two decades also 2 and 5 times a decade."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     decades = math.log10(high / low) if high > low > 0 else 0.0
+    if decades < 0.7:
+        places = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high)
+        axis.set_major_locator(FixedLocator([float(tick) for tick in places if low <= tick <= high]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+        axis.set_minor_locator(FixedLocator([]))
+        return
     if decades < 1:
         subs: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 7)
     elif decades < 2:

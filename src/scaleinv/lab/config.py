@@ -26,6 +26,7 @@ class RunConfig:
     model: str
     variant: str  # si | standard
     norm: str  # batch | layer | group
+    norm_eps: float
     width: int
     head_norm: float
     loss: str  # ce | mse

@@ -163,29 +163,40 @@ def reference_rows(
     batch_size: int,
     loss: Loss,
     generator: torch.Generator,
+    step: int = 0,
+    epoch: int = 0,
 ) -> list[Row]:
-    """Train-mode loss and error of uniformly random directions of the same network with the same head.
+    """Train-mode loss and error of random directions of the same network with the same head: the level of regime 3.
 
-    The level to compare regime 3 with: it is measured, because it varies several-fold with the draw of the head. At most
-    ``REFERENCE_IMAGES`` images, the first ones. The weights are restored exactly.
+    It is measured, because it varies several-fold with the draw of the head. Before training (``step`` 0, split ``reference``) a
+    direction is uniform on the sphere. Later (split ``reference_present``) every row of every tensor gets a random direction and
+    keeps its present norm: deep in regime 3 a few rows become so small that the eps of the norm layers silences them, which lowers
+    the level. At most ``REFERENCE_IMAGES`` images, the first ones. The weights are restored exactly.
     """
     tensors = [t for ts in groups.values() for t in ts]
     keep = [t.detach().clone() for t in tensors]
     radius = geometry.norm(keep)
+    split = "reference" if step == 0 else "reference_present"
     images, labels = data[0][:REFERENCE_IMAGES], data[1][:REFERENCE_IMAGES]
     rows = []
     with torch.no_grad(), fresh_bn_statistics(model):
         model.train()
         for k in range(REFERENCE_DIRECTIONS):
-            torch._foreach_copy_(tensors, geometry.random_direction(tensors, generator, radius))
+            point = geometry.random_direction(tensors, generator, radius)
+            if step:
+                point = [p * (_row_norms(t) / _row_norms(p)) for p, t in zip(point, keep)]
+            torch._foreach_copy_(tensors, point)
             total, wrong = 0.0, 0
             for batch in eval_batches(len(labels), batch_size):
                 x, y = images[batch[0] : batch[-1] + 1], labels[batch[0] : batch[-1] + 1]
                 logits = model(x)
                 total += float(loss(logits, y)) * len(y)
                 wrong += int((logits.argmax(1) != y).sum())
-            name = f"direction-{k}"
-            rows.append(Row(0, 0, "reference", name, "loss", total / len(labels)))
-            rows.append(Row(0, 0, "reference", name, "error", wrong / len(labels)))
+            rows.append(Row(step, epoch, split, f"direction-{k}", "loss", total / len(labels)))
+            rows.append(Row(step, epoch, split, f"direction-{k}", "error", wrong / len(labels)))
         torch._foreach_copy_(tensors, keep)
     return rows
+
+
+def _row_norms(tensor: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)), keepdim=True)

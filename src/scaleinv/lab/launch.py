@@ -21,6 +21,7 @@ from typing import Any
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset, SharedDataset, open_shared, share
+from scaleinv.lab.setup import lay_out
 from scaleinv.lab.train import Event, run
 
 Watcher = Callable[[RunConfig, Event], None]
@@ -58,7 +59,8 @@ def launch(
     if len(threads) != 1:
         raise UserError(f"the runs of a sweep must have one thread count, not {sorted(threads)}")
     shutil.rmtree(shared, ignore_errors=True)  # what a killed sweep left
-    handle = share(dataset, shared)
+    handle = share(lay_out(dataset, tasks[0].config.model), shared)
+    del dataset
     waiting, tries = deque(tasks), dict.fromkeys(range(len(tasks)), 0)
     number = {id(task): i for i, task in enumerate(tasks)}
     crew: list[_Worker] = []

@@ -16,31 +16,54 @@ _SMALL_BATCH, _BATCH = 16, 128
 _SMALL_WIDTH = {"mlp": 64, "convnet": 8, "resnet18": 8}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Flags shared by ``train`` and ``sweep``; ``None`` means: the default of the data set or the model."""
 
     data: str = "digits"
+    """digits (built in), mnist, fashion-mnist, cifar10 or cifar100."""
     data_dir: Path | None = None
+    """Folder of the data sets (default: the environment variable SCALEINV_DATA)."""
     subset: int | None = None
+    """Train on the first N images only."""
     label_noise: float = 0.0
+    """Fraction of train labels redrawn at random."""
     augment: bool = False
+    """Random crops (padding 4) and horizontal flips."""
     model: str = "convnet"
+    """mlp, convnet or resnet18."""
     variant: str = "si"
+    """si: fully scale-invariant, last layer frozen. standard: affine norms, trained last layer."""
     norm: str = "batch"
+    """Normalization layer: batch, layer or group."""
+    norm_eps: float = 1e-5
+    """eps of the normalization layers: where a weight is so small that it matters, its scale is no longer free."""
     width: int | None = None
+    """Width of the network (default: 32, on digits 8; mlp 64)."""
     head_norm: float = 10.0
+    """Frobenius norm of the frozen last layer (variant si)."""
     loss: str = "ce"
+    """ce: cross-entropy. mse: squared error on one-hot targets, mean over classes."""
     batch_size: int | None = None
+    """Images a step (default: 128, on digits 16)."""
     epochs: int | None = None
+    """Passes over the train set (default: 60)."""
     steps: int | None = None
+    """Optimizer steps, in place of --epochs."""
     other_lr: float | None = None
+    """Learning rate of weights with a scale of their own (default: 0 for si; for standard --lr, or 0.1 on the sphere)."""
     momentum: float = 0.0
+    """Momentum of SGD."""
     weight_decay: float = 0.0
+    """Weight decay (in the whole space only, with --lr)."""
     granularity: str = "total"
+    """What lies on one sphere: total (the papers), group, tensor or row."""
     evaluation: str = "exact"
+    """exact: a pass over the data at evaluation epochs. online: train metrics from the training steps alone."""
     eval_every: int | None = None
+    """Evaluate after every N epochs (default: epochs 0, 1, 2, 3, 4, 6, 8, 11, 16, ... and the last)."""
     recompute_bn: bool = False
+    """In the mode online, test with recomputed BN statistics at every evaluation, not only at the last."""
 
     def load(self) -> Dataset:
         """The data set the settings name."""
@@ -83,6 +106,7 @@ def resolve(
         model=settings.model,
         variant=settings.variant,
         norm=settings.norm,
+        norm_eps=settings.norm_eps,
         width=settings.width or (_SMALL_WIDTH if small else DEFAULT_WIDTH)[settings.model],
         head_norm=settings.head_norm,
         loss=settings.loss,

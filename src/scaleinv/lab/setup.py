@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,9 @@ from scaleinv.sphere import Sphere
 _INIT, _HEAD, _REFERENCE = 1, 2, 3
 
 
-def generator(seed: int, purpose: int) -> torch.Generator:
-    """A generator whose stream depends on (seed, purpose) alone; no two pairs share one."""
-    state = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)
+def generator(seed: int, *purpose: int) -> torch.Generator:
+    """A generator whose stream depends on (seed, purpose) alone; no two share one."""
+    state = np.random.SeedSequence(seed, spawn_key=purpose).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
@@ -54,6 +55,17 @@ class Setup:
         return [rate] * (1 + len(self.groups))
 
 
+def lay_out(dataset: Dataset, model: str) -> Dataset:
+    """The data set in the memory format the network is fastest with; no copy where it has it already."""
+    if model == "mlp":
+        return dataset
+    return dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images.contiguous(memory_format=torch.channels_last),
+        test_images=dataset.test_images.contiguous(memory_format=torch.channels_last),
+    )
+
+
 def build(config: RunConfig, dataset: Dataset) -> Setup:
     """Build a run's parts; equal configs give equal bits. The weights of all runs with one seed start equal."""
     model = build_model(
@@ -64,14 +76,13 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
         width=config.width,
         head_norm=config.head_norm,
         norm=config.norm,
+        norm_eps=config.norm_eps,
         generator=generator(config.seed, _INIT),
         head_generator=generator(config.seed, _HEAD),
     )
-    images, test_images = dataset.train_images, dataset.test_images
+    dataset = lay_out(dataset, config.model)
     if config.model != "mlp":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        images = images.contiguous(memory_format=torch.channels_last)
-        test_images = test_images.contiguous(memory_format=torch.channels_last)
     groups = group_tensors(model)
     wrapped = {id(t) for tensors in groups.values() for t in tensors}
     others = [p for p in model.parameters() if id(p) not in wrapped]
@@ -94,8 +105,8 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
         optimizer=optimizer,
         sphere=sphere,
         loss=get_loss(config.loss),
-        train=(images, dataset.train_labels),
-        test=(test_images, dataset.test_labels),
+        train=(dataset.train_images, dataset.train_labels),
+        test=(dataset.test_images, dataset.test_labels),
     )
 
 
@@ -109,6 +120,6 @@ def group_tensors(model: nn.Module) -> dict[str, tuple[Tensor, ...]]:
     return groups
 
 
-def reference_generator(config: RunConfig) -> torch.Generator:
-    """For the random directions that set the level of regime 3: shared by all runs of a seed."""
-    return generator(config.seed, _REFERENCE)
+def reference_generator(config: RunConfig, step: int) -> torch.Generator:
+    """For the random directions that set the level of regime 3 at a step: shared by all runs of a seed."""
+    return generator(config.seed, _REFERENCE, step)

@@ -16,6 +16,7 @@ from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.lab.config import RunConfig, check
 from scaleinv.lab.data import Dataset, augment, batches
 from scaleinv.lab.environment import environment
+from scaleinv.lab.files import read_json, write_json
 from scaleinv.lab.evaluate import exact_metrics, reference_rows, test_rows
 from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.rows import Row
@@ -96,6 +97,10 @@ class _Run:
     # -- measuring ------------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
+        self.measure_reference(0)
+        self.evaluate(0)
+
+    def measure_reference(self, epoch: int) -> None:
         setup = self.setup
         self.store.append(
             reference_rows(
@@ -104,10 +109,11 @@ class _Run:
                 setup.train,
                 batch_size=self.config.batch_size,
                 loss=setup.loss,
-                generator=reference_generator(self.config),
+                generator=reference_generator(self.config, self.step),
+                step=self.step,
+                epoch=epoch,
             )
         )
-        self.evaluate(0)
 
     def evaluate(self, epoch: int) -> list[Row]:
         setup, config = self.setup, self.config
@@ -143,6 +149,8 @@ class _Run:
         shown = {r.quantity: r.value for r in rows if r.group == "total"}
         if evaluate and epoch in self.evaluated:
             measured = self.evaluate(epoch)
+            if 2 * epoch > self.epochs:  # the window in which regimes are judged
+                self.measure_reference(epoch)
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
         self.watch(Event("epoch", self.step, self.config.steps, epoch, shown))
 
@@ -240,3 +248,11 @@ def run(
         store.finish(live.step, live.setup.model.state_dict(), live.state(), result)
         watch(Event("ended", live.step, config.steps, live.epochs, message=live.status))
         return result
+
+
+def record_verdict(folder: Path, regime: int | None, evidence: Mapping[str, Any]) -> None:
+    """Put what the analysis found into result.json (a later analysis may find otherwise: the metrics stay)."""
+    path = folder / "result.json"
+    result = read_json(path)
+    if (result.get("regime"), result.get("evidence")) != (regime, dict(evidence)):
+        write_json(path, {**result, "regime": regime, "evidence": dict(evidence)})

@@ -156,7 +156,7 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float
     fit = max(1, int(1 / gap) + 1)
     known = [end for end in ends if math.isfinite(end[0]) and (end[0] > 0 or axes.get_yscale() != "log")]
     step = math.ceil(len(known) / fit) if known else 1
-    known = known[::step]
+    known = known[::step]  # the first is always kept
     wanted = [min(1.0, max(0.0, fraction(axes, value))) for value, _, _ in known]
     for place, want, (_, text, colour) in zip(spread(wanted, gap), wanted, known):
         axes.plot(
@@ -169,8 +169,16 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float
             solid_capstyle="butt",
         )
         axes.text(
-            1.028, place, text, color=colour, fontsize=size, va="center", ha="left", transform=axes.transAxes, parse_math=False
-        )  # fmt: skip
+            1.028,
+            place,
+            text,
+            color=colour,
+            fontsize=size,
+            va="center",
+            ha="left",
+            transform=axes.transAxes,
+            parse_math=False,
+        )
 
 
 def nothing(axes: Axes, words: str = "not measured") -> None:

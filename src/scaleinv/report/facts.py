@@ -23,6 +23,7 @@ class RunFacts:
 
     key: str  # short and safe, links the same run across figures and table
     name: str
+    rate: str  # ELR or LR: what elr holds
     elr: float
     elr_label: str
     seed: int | None
@@ -39,7 +40,7 @@ class RunFacts:
     @property
     def title(self) -> str:
         """``ELR 3.2e-3, seed 1``."""
-        return f"ELR {self.elr_label}" + (f", seed {self.seed}" if self.seed is not None else "")
+        return f"{self.rate} {self.elr_label}" + (f", seed {self.seed}" if self.seed is not None else "")
 
     def series(self, split: str, quantity: str, group: str = "total") -> tuple[Ints, Floats]:
         """The run's series; empty where the folder is gone or it was not measured."""
@@ -68,6 +69,12 @@ class SweepFacts:
     boundaries: Mapping[str, Any] | None  # None: the regime map is not written yet
     horizon: Mapping[str, Any]
     digits: int
+    rate: str = "ELR"  # or LR, for a sweep in the whole space
+
+    @property
+    def axis(self) -> str:
+        """The name of the swept rate in full."""
+        return "effective learning rate" if self.rate == "ELR" else "learning rate"
 
     @property
     def seeds(self) -> list[int]:
@@ -98,7 +105,8 @@ class SweepFacts:
 def gather(sweep: SweepRun) -> SweepFacts:
     """The facts of a sweep, by rising ELR, then seed."""
     entries = _entries(sweep)
-    elrs = [number(entry.get("elr")) for entry, _ in entries]
+    axis = "lr" if sweep.config.get("axis") == "lr" else "elr"
+    elrs = [_rate(entry, run, axis) for entry, run in entries]
     digits = elr_digits(elrs)
     order = sorted(
         range(len(entries)),
@@ -112,6 +120,7 @@ def gather(sweep: SweepRun) -> SweepFacts:
             RunFacts(
                 key=f"r{place}",
                 name=str(entry.get("run", "")),
+                rate=axis.upper(),
                 elr=elrs[i],
                 elr_label=elr_text(elrs[i], digits),
                 seed=_seed(entry),
@@ -131,12 +140,27 @@ def gather(sweep: SweepRun) -> SweepFacts:
     horizon = summary.get("horizon")
     return SweepFacts(
         folder=sweep.folder,
-        config=sweep.config,
+        config=flat_config(sweep),
         runs=facts,
         boundaries=boundaries if isinstance(boundaries, dict) else None,
         horizon=horizon if isinstance(horizon, dict) else {},
         digits=digits,
+        rate=axis.upper(),
     )
+
+
+def flat_config(sweep: SweepRun) -> dict[str, Any]:
+    """The sweep's settings in one level: those of its runs, then its own; rates and seeds are shown elsewhere."""
+    base = sweep.config.get("base")
+    own = {key: value for key, value in sweep.config.items() if key not in ("base", "axis", "values", "seeds")}
+    return {**(base if isinstance(base, dict) else {}), **own}
+
+
+def _rate(entry: Mapping[str, Any], run: Run | None, axis: str) -> float:
+    """The swept rate of a run: as the map says, else as its config says, else as measured."""
+    stated = [entry.get(axis), None if run is None else run.config.get(axis)]
+    known = [value for value in map(number, stated) if math.isfinite(value)]
+    return known[0] if known else number(None if run is None else run.elr)
 
 
 def _seed(entry: Mapping[str, Any]) -> int | None:

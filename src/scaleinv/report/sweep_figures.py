@@ -12,7 +12,7 @@ from scaleinv.figures import style
 from scaleinv.figures.style import INK, regime_colours, regime_markers, regime_names
 from scaleinv.report.drawing import Drawing, drawable, end_labels, limits, nothing, thin
 from scaleinv.report.facts import RunFacts, SweepFacts
-from scaleinv.report.text import count, show
+from scaleinv.report.text import count, number, show
 from scaleinv.report.words import boundary, boundary_words, horizon, numbers_line, reach
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ SOURCE = {
     "online": "accumulated over the training steps of each epoch",
 }
 _PANEL = (5.3, 3.9)  # inches; two beside each other on a page
+_ON_BAND = {1: "#ffffff", 2: "#101215", 3: "#ffffff"}
 _AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
 
 
@@ -44,12 +45,12 @@ def _elr_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:
     """A log ELR axis over all runs of the sweep."""
     span = limits([np.array(facts.elrs)], log=True, margin=0.03)
     if span is None:
-        nothing(axes, "no run with a known ELR")
+        nothing(axes, "no run with a known rate")
         return None
     axes.set_xscale("log")
     axes.set_xlim(span)
     style.log_ticks(axes.xaxis, *span)
-    axes.set_xlabel("effective learning rate")
+    axes.set_xlabel(facts.axis)
     return span
 
 
@@ -70,16 +71,17 @@ def regime_map(facts: SweepFacts) -> Drawing:
         "Regime map",
         "Each mark is a run, at its last train loss. Grey: the intervals that hold the boundaries "
         f"(1/2 {boundary_words(facts, '1/2')}; 2/3 {boundary_words(facts, '2/3')}). "
-        "Dotted: train loss of random directions of the same network with the same head.",
+        "Dotted line and band: train loss of random directions of the network with the same head, median and range.",
         f"Regime map over {count(len(facts.runs), 'run')}: "
         + "; ".join(f"{regime_names[r]} {said[r]}" for r in (1, 2, 3)),
         fig,
         wide=True,
     )
-    drawing.name(axes, "ELR", "train loss")
+    drawing.name(axes, facts.rate, "train loss")
     with style.style():
         span = _elr_axis(axes, facts)
         band.set_axis_off()
+        band.set_in_layout(facts.boundaries is not None)
         references = facts.references()
         losses = np.array([fact.train_loss for fact in facts.runs])
         around = limits([losses, references], log=True, margin=0.06)
@@ -93,12 +95,25 @@ def regime_map(facts: SweepFacts) -> Drawing:
         style.log_ticks(axes.yaxis, *around)
         axes.set_ylabel("train loss at the end")
         _shade_boundaries(axes, facts)
-        for level in references:
-            axes.axhline(level, color=INK, alpha=0.45, linewidth=0.8, linestyle=":", zorder=1)
+        if references.size > 1:
+            axes.axhspan(float(references.min()), float(references.max()), facecolor=INK, alpha=0.08, linewidth=0)
+        if references.size:
+            axes.axhline(float(np.median(references)), color=INK, alpha=0.6, linewidth=0.9, linestyle=":", zorder=1)
         if references.size:
             axes.text(
-                0.005, float(references.max()), "random directions", fontsize=8, va="bottom", transform=axes.get_yaxis_transform()
-            )  # fmt: skip
+                0.005,
+                float(references.max()),
+                "random directions",
+                fontsize=8,
+                va="bottom",
+                transform=axes.get_yaxis_transform(),
+            )
+        thresholds = {number(fact.evidence.get("threshold")) for fact in facts.runs if "threshold" in fact.evidence}
+        if len(thresholds) == 1 and around[0] < (threshold := thresholds.pop()) < around[1]:
+            axes.axhline(threshold, color=INK, alpha=0.6, linewidth=0.9, linestyle="--", zorder=1)
+            place = axes.get_yaxis_transform()
+            said = f"converged below {show(threshold)}"
+            axes.text(0.995, threshold, said, fontsize=8, ha="right", va="bottom", transform=place)
         for fact in facts.runs:
             _mark_run(drawing, axes, fact, fact.train_loss)
         handles = [_regime_handle(regime) for regime in (1, 2, 3, None) if facts.of_regime(regime)]
@@ -125,11 +140,12 @@ def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> No
     for regime, low, high in stretches:
         # a regime that one run alone shows is still drawn, as wide as a mark
         low, high = max(low / 10 ** (0.006 * whole), span[0]), min(high * 10 ** (0.006 * whole), span[1])
-        band.axvspan(low, high, facecolor=regime_colours[regime], alpha=0.9, linewidth=0)
+        band.axvspan(low, high, facecolor=regime_colours[regime], linewidth=0)
         share = math.log10(high / low) / whole
-        name = f"{regime}  {regime_names[regime]}" if share > 0.2 else str(regime)
+        name = f"{regime}  {regime_names[regime]}"
+        name = name if share > 0.0085 * len(name) else str(regime)
         middle = math.sqrt(low * high)
-        band.text(middle, 0.47, name, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
+        band.text(middle, 0.47, name, ha="center", va="center", color=_ON_BAND[regime], fontsize=9.5, fontweight="bold")
 
 
 def _regime_handle(regime: int | None) -> Any:
@@ -162,13 +178,29 @@ def _mark_run(drawing: Drawing, axes: Axes, fact: RunFacts, value: float) -> Non
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
     elif fact.broken_at is not None:
         (mark,) = axes.plot(
-            fact.elr, 0.975, linestyle="none", marker="X", markersize=7.5, markerfacecolor=regime_colours[fact.regime],
-            markeredgecolor=INK, markeredgewidth=0.6, transform=axes.get_xaxis_transform(), zorder=3, clip_on=False,
-        )  # fmt: skip
+            fact.elr,
+            0.975,
+            linestyle="none",
+            marker="X",
+            markersize=7.5,
+            markerfacecolor=regime_colours[fact.regime],
+            markeredgecolor=INK,
+            markeredgewidth=0.6,
+            transform=axes.get_xaxis_transform(),
+            zorder=3,
+            clip_on=False,
+        )
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
         axes.text(
-            fact.elr, 0.94, "not finite", fontsize=7.5, ha="right", va="top", rotation=90, transform=axes.get_xaxis_transform()
-        )  # fmt: skip
+            fact.elr,
+            0.94,
+            "not finite",
+            fontsize=7.5,
+            ha="right",
+            va="top",
+            rotation=90,
+            transform=axes.get_xaxis_transform(),
+        )
 
 
 def _curve(facts: RunFacts, split: str, quantity: str) -> tuple[Ints, Floats]:
@@ -187,7 +219,7 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
         title,
         f"{title} against epoch; {source}."
         + (" A cross: not a finite number from there on." if _broken(facts) else ""),
-        f"{title} against epoch for {count(len(facts.elrs), 'ELR')}, coloured from blue (low) to gold (high)",
+        f"{title} against epoch for {count(len(facts.elrs), facts.rate)}, coloured from blue (low) to gold (high)",
         fig,
     )
     drawing.name(axes, "epoch", label)
@@ -220,15 +252,22 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
             final = int(np.flatnonzero(shown)[-1])
             crossed = fact.broken_at is not None and quantity != "error"
             axes.plot(
-                epochs[final], values[final], linestyle="none", marker="X" if crossed else regime_markers[fact.regime], markersize=6
-                if crossed else 4, markerfacecolor=colour, markeredgecolor=INK if crossed else colour, markeredgewidth=0.6,
-                clip_on=False, zorder=4,
-            )  # fmt: skip
+                epochs[final],
+                values[final],
+                linestyle="none",
+                marker="X" if crossed else regime_markers[fact.regime],
+                markersize=6 if crossed else 4,
+                markerfacecolor=colour,
+                markeredgecolor=INK if crossed else colour,
+                markeredgewidth=0.6,
+                clip_on=False,
+                zorder=4,
+            )
             ends.setdefault(fact.elr, []).append(float(np.median(values[shown][-5:])))
         labels = {fact.elr: (fact.elr_label, colour) for fact, colour in zip(facts.runs, colours)}
         end_labels(axes, [(float(np.median(v)), *labels[elr]) for elr, v in sorted(ends.items())], _AXES_HEIGHT)
     if bar:
-        style.elr_colour_bar(fig, axes, facts.elrs)
+        style.elr_colour_bar(fig, axes, facts.elrs, facts.axis)
     return drawing
 
 
@@ -242,8 +281,8 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
     drawing = Drawing(
         "diagram",
         "Effective gradient against train loss",
-        f"A dot for each epoch ({SOURCE[split]}), a star at the start, the mark of the regime at the end. Converging runs fall along "
-        "lines of slope 1; a lower line is a flatter minimum.",
+        f"A dot for each epoch ({SOURCE[split]}), a star at the start, the mark of the regime at the end. "
+        "Converging runs fall along lines of slope 1; a lower line is a flatter minimum.",
         "Diagram of effective gradient norm against train loss on log axes, one trajectory for each run",
         fig,
     )
@@ -297,7 +336,7 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
             axes.plot(loss[-1], eg[-1], linestyle="none", zorder=5, **look)
             _label_end(axes, fact, colour, float(loss[-1]), float(eg[-1]), placed)
     if bar:
-        style.elr_colour_bar(fig, axes, facts.elrs)
+        style.elr_colour_bar(fig, axes, facts.elrs, facts.axis)
     return drawing
 
 
@@ -309,8 +348,15 @@ def _label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, plac
         return
     placed.append(at)
     axes.annotate(
-        fact.elr_label, (x, y), xytext=(5, -1), textcoords="offset points", fontsize=7.5, color=colour, va="center", zorder=6
-    )  # fmt: skip
+        fact.elr_label,
+        (x, y),
+        xytext=(5, -7),
+        textcoords="offset points",
+        fontsize=7.5,
+        color=colour,
+        va="center",
+        zorder=6,
+    )
 
 
 def step_size(facts: SweepFacts) -> Drawing:
@@ -319,11 +365,11 @@ def step_size(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "step-size",
         "Effective step size",
-        "ESS = ELR x effective gradient: the tangent of the angle of one step. Shaded: the boundary intervals.",
+        "ESS = ELR × effective gradient: the tangent of the angle of one step. Shaded: the boundary intervals.",
         "Effective step size against ELR on log axes, marks by regime",
         fig,
     )
-    drawing.name(axes, "ELR", "ESS")
+    drawing.name(axes, facts.rate, "ESS")
     with style.style():
         around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
         if _elr_axis(axes, facts) is None or around is None:
@@ -349,7 +395,7 @@ def cosine(facts: SweepFacts) -> Drawing:
         "Cosine between consecutive weights against ELR, marks by regime",
         fig,
     )
-    drawing.name(axes, "ELR", "cosine")
+    drawing.name(axes, facts.rate, "cosine")
     with style.style():
         if _elr_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
             nothing(axes)
@@ -371,7 +417,7 @@ def summary_line(facts: SweepFacts) -> str:
     labels = [fact.elr_label for fact in facts.runs if math.isfinite(fact.elr)]
     span = f" from {labels[0]} to {labels[-1]}" if len(facts.elrs) > 1 else ""
     seeds = f", {count(len(facts.seeds), 'seed')}" if facts.seeds else ""
-    return f"{count(len(facts.elrs), 'ELR')}{span}{seeds}, {horizon(facts)}"
+    return f"{count(len(facts.elrs), facts.rate)}{span}{seeds}, {horizon(facts)}"
 
 
 def reference_words(facts: SweepFacts) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -98,6 +99,11 @@ def short(value: Any, limit: int = 28) -> str:
 def esc(value: Any) -> str:
     """Text for HTML, in an element or a quoted attribute."""
     return html.escape(clean(value), quote=True)
+
+
+def numbers_whole(text: str) -> str:
+    """Escaped text whose numbers like ``2.3e-2`` are not broken over two lines."""
+    return re.sub(r"(?<![\w.])\d[\d.]*e-\d+(?!\w)", r'<span class="whole">\g<0></span>', text)
 
 
 def plain(value: Any) -> str:

@@ -55,19 +55,20 @@ def reach(facts: SweepFacts) -> dict[int, str]:
 def _seen(facts: SweepFacts, regime: int) -> str:
     elrs = sorted({fact.elr for fact in facts.of_regime(regime)})
     if not elrs:
-        return "at none of the ELRs tried"
+        return f"at none of the {facts.rate}s tried"
     low, high = elr_text(elrs[0], facts.digits), elr_text(elrs[-1], facts.digits)
     return f"seen at {low}" if low == high else f"seen from {low} to {high}"
 
 
 def horizon(facts: SweepFacts) -> str:
     """``60 epochs``: what the statement is limited to."""
-    for source in (facts.horizon, facts.config):
+    reached = [fact.run.last_epoch for fact in facts.runs if fact.run is not None and fact.status == "finished"]
+    for source in (facts.horizon, {"epochs": max(reached, default=None)}, facts.config):
         for unit in ("epochs", "steps"):
             value = number(source.get(unit))
             if value > 0:
-                return count(int(value), unit[:-1])
-    return "unknown horizon"
+                return count(round(value), unit[:-1])
+    return "unknown"
 
 
 def statement(facts: SweepFacts) -> str:
@@ -76,11 +77,15 @@ def statement(facts: SweepFacts) -> str:
     parts = [f"{regime_names[regime]} {said[regime]}" for regime in (1, 2, 3)]
     sentence = "; ".join(parts)
     seeds = count(len(facts.seeds), "seed") if facts.seeds else "unknown seed"
+    if facts.boundaries is None:
+        sentence = f"so far: {sentence}"
     return f"{sentence[0].upper()}{sentence[1:]}; horizon {horizon(facts)}, {seeds}."
 
 
 def boundary_words(facts: SweepFacts, name: str) -> str:
     """``between 2.6e-2 and 4.8e-2``; what is missing where it is not so."""
+    if facts.boundaries is None:
+        return "not known yet"
     found = boundary(facts, name)
     low, high = elr_text(found.low, facts.digits), elr_text(found.high, facts.digits)
     if found.known:
@@ -89,7 +94,7 @@ def boundary_words(facts: SweepFacts, name: str) -> str:
         return f"above {low}, the upper side was not found"
     if found.high > 0:
         return f"below {high}, the lower side was not found"
-    return "not found among the ELRs tried"
+    return f"not found among the {facts.rate}s tried"
 
 
 def remarks(facts: SweepFacts) -> list[str]:
@@ -106,7 +111,10 @@ def remarks(facts: SweepFacts) -> list[str]:
     broken = [fact for fact in facts.runs if fact.broken_at is not None]
     if broken:
         said.append(f"{count(len(broken), 'run')} with a train loss that is not a finite number: {_list(broken)}.")
-    open_runs = [fact for fact in facts.runs if fact.status not in ENDED]
+    failed = [fact for fact in facts.runs if fact.status == "failed"]
+    if failed:
+        said.append(f"{count(len(failed), 'run')} failed: {_list(failed)}.")
+    open_runs = [fact for fact in facts.runs if fact.status not in (*ENDED, "failed")]
     if open_runs:
         said.append(f"{count(len(open_runs), 'run')} not ended: {_list(open_runs)}.")
     gone = [fact for fact in facts.runs if fact.run is None]
@@ -117,7 +125,7 @@ def remarks(facts: SweepFacts) -> list[str]:
 
 def _list(facts: list[RunFacts]) -> str:
     shown = [fact.title for fact in facts[:6]]
-    return ", ".join(shown).replace("ELR ", "", 0) + (f" and {len(facts) - 6} more" if len(facts) > 6 else "")
+    return ", ".join(shown) + (f" and {len(facts) - 6} more" if len(facts) > 6 else "")
 
 
 def reason(evidence: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +13,7 @@ from scaleinv.lab.data.raw import RawSplit
 
 TEST_SIZE = 360
 SPLIT_SEED = 0
+CHECKSUM = "e0a031d56d9f5542c7a17076305598edad1b2a83fa14e2579fd2b1764ff55b2b"  #: of the split, see `checksum`
 
 
 def stratified_split(
@@ -47,3 +50,12 @@ def load() -> tuple[RawSplit, RawSplit]:
     labels = source.target.astype(np.int64)
     train, test = stratified_split(labels)
     return RawSplit(images[train], labels[train]), RawSplit(images[test], labels[test])
+
+
+def checksum(train: RawSplit, test: RawSplit) -> str:
+    """The sha256 of train images, train labels, test images, test labels."""
+    digest = hashlib.sha256()
+    for split in (train, test):
+        digest.update(split.images.tobytes())
+        digest.update(split.labels.astype("<i8").tobytes())
+    return digest.hexdigest()

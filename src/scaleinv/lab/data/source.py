@@ -49,7 +49,7 @@ class Source:
     def damage(self) -> str:
         """The first file that is not as published, as one line; empty if all are."""
         try:
-            for _ in self._contents(list(self.form.files), verify=True):
+            for _ in self.contents(list(self.form.files), verify=True):
                 pass
         except UserError as error:
             return str(error)
@@ -74,7 +74,7 @@ class Source:
         return RawSplit(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
 
     def _parts(self, files: list[PublishedFile], verify: bool) -> Iterator[_Part]:
-        contents = self._contents(files, verify)
+        contents = self.contents(files, verify)
         if self.form.kind == "idx":
             (images_where, images), (labels_where, labels) = contents
             pixels = idx.parse(images, images_where, 3)
@@ -89,7 +89,7 @@ class Source:
         for where, data in contents:
             yield parse(data, where, 100 if self.name == "cifar100" else 10)
 
-    def _contents(self, files: list[PublishedFile], verify: bool) -> Iterator[tuple[str, bytes]]:
+    def contents(self, files: list[PublishedFile], verify: bool) -> Iterator[tuple[str, bytes]]:
         """(what to call it, bytes) of each file, uncompressed and verified."""
         if self.is_archive:
             yield from self._members(files, verify)
@@ -155,6 +155,8 @@ def find(name: str, data_dir: str | Path | None = None) -> Source:
         places = [folder / below for below in form.folders] if folder else []
         for place in [*places, *map(Path, form.system_folders)]:
             missing = [file.name for file in form.files if _on_disk(place, file, form) is None]
+            if not missing and place == folder and _is_of_another(place, name, form):
+                continue
             if not missing:
                 return Source(name, form, place)
             if len(missing) < len(form.files) and not partial:
@@ -202,6 +204,16 @@ def _read(path: Path) -> bytes:
 def _on_disk(folder: Path, file: PublishedFile, form: Form) -> Path | None:
     names = [file.name, f"{file.name}.gz"] if form.kind == "idx" else [file.name]
     return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _is_of_another(place: Path, name: str, form: Form) -> bool:
+    """MNIST and Fashion-MNIST have files of the same names: whether those in ``place`` are the other's."""
+    if form.kind != "idx":
+        return False
+    path = _on_disk(place, form.files[1], form)  # the train labels: small
+    assert path is not None
+    others = [other.files[1] for key, forms in CATALOG.items() if key != name for other in forms if other.kind == "idx"]
+    return md5_of(path) in {md5 for file in others for md5 in (file.md5, file.gz_md5)}
 
 
 def _get(name: str) -> str:

@@ -32,6 +32,7 @@ def build_model(
     width: int | None = None,
     head_norm: float = 10.0,
     norm: str = "batch",
+    norm_eps: float = 1e-5,
     generator: torch.Generator,
     head_generator: torch.Generator | None = None,
 ) -> nn.Module:
@@ -51,6 +52,8 @@ def build_model(
         raise UserError(f"unknown variant {variant!r}; choose one of: {', '.join(VARIANTS)}")
     if norm not in NORMS:
         raise UserError(f"unknown norm {norm!r}; choose one of: {', '.join(NORMS)}")
+    if not (math.isfinite(norm_eps) and norm_eps > 0):
+        raise UserError(f"norm eps {norm_eps} is not a positive number; torch and the papers use 1e-5")
     if width is not None and width < 1:
         raise UserError(f"width {width} is not a positive number of channels; give --width 1 or more")
     if not (math.isfinite(head_norm) and head_norm > 0):
@@ -65,6 +68,7 @@ def build_model(
         DEFAULT_WIDTH[name] if width is None else width,
         affine=variant == "standard",
         norm_kind=norm,
+        norm_eps=norm_eps,
         head_norm=head_norm if variant == "si" else None,
         generator=generator,
         head_generator=generator if head_generator is None else head_generator,

@@ -25,6 +25,7 @@ class ConvNet(nn.Module):
         *,
         affine: bool,
         norm_kind: str,
+        norm_eps: float,
         head_norm: float | None,
         generator: torch.Generator,
         head_generator: torch.Generator,
@@ -32,7 +33,7 @@ class ConvNet(nn.Module):
         super().__init__()
         sizes = [channels, width, 2 * width, 4 * width, 8 * width]
         self.convs = nn.ModuleList(conv3x3(a, b, generator) for a, b in zip(sizes, sizes[1:]))
-        self.norms = nn.ModuleList(norm(norm_kind, size, affine=affine, images=True) for size in sizes[1:])
+        self.norms = nn.ModuleList(norm(norm_kind, size, affine=affine, eps=norm_eps, images=True) for size in sizes[1:])
         self.head = head(8 * width, classes, head_generator, bias=True, frozen_norm=head_norm)
 
     def forward(self, images: Tensor) -> Tensor:

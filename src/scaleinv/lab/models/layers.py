@@ -50,14 +50,16 @@ def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool)
     return layer
 
 
-def norm(kind: str, channels: int, *, affine: bool, images: bool) -> nn.Module:
+def norm(kind: str, channels: int, *, affine: bool, eps: float, images: bool) -> nn.Module:
     """A normalization layer over ``channels``; ``images`` tells (N, C, H, W) from (N, C)."""
     if kind == "batch":
-        return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, affine=affine)
+        return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, eps=eps, affine=affine)
     if kind == "layer":
-        return nn.GroupNorm(1, channels, affine=affine) if images else nn.LayerNorm(channels, elementwise_affine=affine)
+        if images:
+            return nn.GroupNorm(1, channels, eps=eps, affine=affine)
+        return nn.LayerNorm(channels, eps=eps, elementwise_affine=affine)
     if kind == "group":
-        return nn.GroupNorm(math.gcd(channels, 8), channels, affine=affine)
+        return nn.GroupNorm(math.gcd(channels, 8), channels, eps=eps, affine=affine)
     raise UserError(f"unknown norm {kind!r}; choose one of: {', '.join(NORMS)}")
 
 

@@ -24,6 +24,7 @@ class MLP(nn.Module):
         *,
         affine: bool,
         norm_kind: str,
+        norm_eps: float,
         head_norm: float | None,
         generator: torch.Generator,
         head_generator: torch.Generator,
@@ -31,7 +32,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs] + [width] * LAYERS
         self.layers = nn.ModuleList(linear(a, b, generator, bias=False) for a, b in zip(sizes, sizes[1:]))
-        self.norms = nn.ModuleList(norm(norm_kind, width, affine=affine, images=False) for _ in range(LAYERS))
+        self.norms = nn.ModuleList(norm(norm_kind, width, affine=affine, eps=norm_eps, images=False) for _ in range(LAYERS))
         self.head = head(width, classes, head_generator, bias=True, frozen_norm=head_norm)
 
     def forward(self, images: Tensor) -> Tensor:

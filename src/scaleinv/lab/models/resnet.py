@@ -14,17 +14,17 @@ class Block(nn.Module):
     """norm, ReLU, conv, norm, ReLU, conv, plus the shortcut: identity, or norm and 1x1 conv of the activated input."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, *, affine: bool, norm_kind: str, generator: torch.Generator
+        self, inputs: int, outputs: int, stride: int, *, affine: bool, norm_kind: str, norm_eps: float, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.norm1 = norm(norm_kind, inputs, affine=affine, images=True)
+        self.norm1 = norm(norm_kind, inputs, affine=affine, eps=norm_eps, images=True)
         self.conv1 = conv3x3(inputs, outputs, generator, stride)
-        self.norm2 = norm(norm_kind, outputs, affine=affine, images=True)
+        self.norm2 = norm(norm_kind, outputs, affine=affine, eps=norm_eps, images=True)
         self.conv2 = conv3x3(outputs, outputs, generator)
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
-                norm(norm_kind, inputs, affine=affine, images=True), conv1x1(inputs, outputs, generator, stride)
+                norm(norm_kind, inputs, affine=affine, eps=norm_eps, images=True), conv1x1(inputs, outputs, generator, stride)
             )
 
     def forward(self, stream: Tensor) -> Tensor:
@@ -49,6 +49,7 @@ class ResNet18(nn.Module):
         *,
         affine: bool,
         norm_kind: str,
+        norm_eps: float,
         head_norm: float | None,
         generator: torch.Generator,
         head_generator: torch.Generator,
@@ -63,11 +64,11 @@ class ResNet18(nn.Module):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 layers.append(
-                    Block(inputs, outputs, stride, affine=affine, norm_kind=norm_kind, generator=generator)
+                    Block(inputs, outputs, stride, affine=affine, norm_kind=norm_kind, norm_eps=norm_eps, generator=generator)
                 )
                 inputs = outputs
             self.stages.append(nn.Sequential(*layers))
-        self.norm = norm(norm_kind, inputs, affine=affine, images=True)
+        self.norm = norm(norm_kind, inputs, affine=affine, eps=norm_eps, images=True)
         self.head = head(inputs, classes, head_generator, bias=False, frozen_norm=head_norm)
 
     def forward(self, images: Tensor) -> Tensor:

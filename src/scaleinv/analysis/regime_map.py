@@ -1,0 +1,88 @@
+"""The regime map of a sweep: every run classified, the boundaries, in one JSON object (sweep.json)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaleinv.analysis.regimes import NAMES, Verdict, boundaries, classify, window
+from scaleinv.analysis.runs import Run, load_run
+
+#: classes of the data sets
+CLASSES = {"cifar100": 100}
+
+
+def run_verdict(run: Run) -> Verdict:
+    """The regime of a run by its own config."""
+    return classify(run, CLASSES.get(str(run.config.get("data")), 10))
+
+
+def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
+    """One entry of sweep.json. Means over the window (the last half of the epochs), but ``test_error``: the last evaluation's."""
+    w = window(run)
+
+    def average(values: Any) -> float | None:
+        value = float(np.mean(values)) if len(values) else math.nan
+        return value if math.isfinite(value) else None
+
+    def last(quantity: str) -> float | None:
+        values = run.series("test", "total", quantity)[1]
+        return float(values[-1]) if len(values) and math.isfinite(values[-1]) else None
+
+    elr = run.elr
+    return {
+        "run": run.name,
+        "elr": elr if math.isfinite(elr) else None,
+        "lr": run.config.get("lr"),
+        "seed": run.seed,
+        "regime": verdict.regime,
+        "evidence": verdict.evidence,
+        "train_loss": average(w.loss),
+        "test_error": last("error"),
+        "test_error_recomputed_bn": last("error_recomputed_bn"),
+        "effective_gradient": average(w.eg),
+        "ess": average(w.ess),
+        "cosine": average(w.cosine),
+        "status": run.status,
+    }
+
+
+def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, Any]:
+    """The entry of a run that has no result."""
+    empty = ("train_loss", "test_error", "test_error_recomputed_bn", "effective_gradient", "ess", "cosine")
+    return {
+        "run": name,
+        "elr": config.get("elr"),
+        "lr": config.get("lr"),
+        "seed": config.get("seed"),
+        "regime": None,
+        "evidence": {"reason": f"the run failed: {message}"},
+        **dict.fromkeys(empty),
+        "status": "failed",
+    }
+
+
+def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of sweep.json from the rows of its runs. ``horizon``: how long the runs were, part of the statement."""
+    points = [(float(row[axis]), int(row["seed"]), row["regime"]) for row in rows if row[axis] is not None]
+    return {"boundaries": boundaries(points), "axis": axis, "horizon": dict(horizon), "runs": [dict(row) for row in rows]}
+
+
+def count_regimes(summary: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The rates of each regime, ascending, by name; a rate whose seeds disagree stands under each name."""
+    found: dict[str, set[float]] = {name: set() for name in NAMES.values()}
+    for row in summary["runs"]:
+        rate = row[summary["axis"]]
+        if rate is not None:
+            found[NAMES[row["regime"]]].add(float(rate))
+    return {name: sorted(rates) for name, rates in found.items()}
+
+
+def verdict_of(folder: Path) -> tuple[Run, Verdict]:
+    """Load a run folder and classify it."""
+    run = load_run(folder)
+    return run, run_verdict(run)

@@ -1,0 +1,77 @@
+"""Means with honest errors, trends and drifts of a short, correlated series."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error."""
+
+    value: float
+    error: float
+
+
+def autocorrelation_time(x: Floats) -> float:
+    r"""Integrated autocorrelation time ``1 + 2 sum_k r_k`` in samples, at least 1.
+
+    Summed over Geyer's initial positive sequence (pairs of lags while their sum is positive), which stays stable for short series.
+    """
+    n = len(x)
+    if n < 4:
+        return 1.0
+    centred = x - x.mean()
+    variance = float(centred @ centred) / n
+    if not variance > 0:
+        return 1.0
+    r = np.array([float(centred[: n - k] @ centred[k:]) / n / variance for k in range(n // 2)])
+    total = 0.0
+    for k in range(0, len(r) - 1, 2):
+        pair = r[k] + r[k + 1]
+        if pair <= 0:
+            break
+        total += pair
+    return float(max(1.0, 2.0 * total - 1.0))
+
+
+def mean(x: Floats) -> Estimate:
+    """Sample mean with a standard error that respects autocorrelation: ``sd sqrt(tau / n)``."""
+    n = len(x)
+    if n == 0:
+        return Estimate(math.nan, math.nan)
+    if n == 1:
+        return Estimate(float(x[0]), math.nan)
+    return Estimate(float(x.mean()), float(x.std(ddof=1) * math.sqrt(autocorrelation_time(x) / n)))
+
+
+def drift(x: Floats) -> Estimate:
+    """Mean of the last third minus mean of the first third, with the error of the difference."""
+    k = len(x) // 3
+    if k < 2:
+        return Estimate(math.nan, math.nan)
+    first, last = x[:k], x[-k:]
+    # the correlation time of the residuals of a line, else a trend would hide itself in its own error
+    line = np.polynomial.Polynomial.fit(np.arange(len(x)), x, 1)
+    residual = x - line(np.arange(len(x)))
+    tau = autocorrelation_time(residual)
+    spread = float(residual.std(ddof=2))
+    return Estimate(float(last.mean() - first.mean()), spread * math.sqrt(2 * min(tau, k) / k))
+
+
+def rank_correlation_with_time(x: Floats) -> float:
+    """Spearman's correlation of a series with its index: -1 falls at every step, 0 no trend."""
+    n = len(x)
+    if n < 3:
+        return math.nan
+    ranks = np.empty(n)
+    ranks[np.argsort(x, kind="stable")] = np.arange(n)
+    time = np.arange(n) - (n - 1) / 2
+    centred = ranks - (n - 1) / 2
+    return float(centred @ time / (time @ time))

@@ -1,0 +1,91 @@
+"""``scaleinv sweep``: many rates, one regime map."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from scaleinv.errors import UserError
+from scaleinv.lab.settings import Settings
+
+
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True, kw_only=True)
+class SweepCommand(Settings):
+    """Train one network at many effective learning rates and map the three regimes.
+
+    All runs of a seed share their initialisation and batch order. DIR is the sweep's folder; the same command again goes on where
+    it stopped, and only shows the map once all runs have ended. Writes DIR/sweep.json and DIR/report.html.
+    """
+
+    out: Path
+    """Folder of the sweep."""
+    elr: str | None = None
+    """Effective learning rates: a:b:n for n log-spaced values, or a comma list."""
+    lr: str | None = None
+    """Learning rates in the whole space instead, in the same form."""
+    seeds: int = 1
+    """Number of seeds: every rate is run with seeds 0 to N-1."""
+    workers: int | None = None
+    """Runs at a time, one thread each (default: one a core)."""
+    json: bool = False
+    """Print the content of sweep.json on stdout."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self) -> int:
+        """0: all runs have ended; 1: some failed."""
+        from scaleinv.analysis.regime_map import failed_row, regime_map, run_row, verdict_of
+        from scaleinv.cli.present import outcome_line, print_map
+        from scaleinv.lab.files import write_json
+        from scaleinv.lab.grid import parse_grid
+        from scaleinv.lab.progress import ProgressView
+        from scaleinv.lab.settings import check_names, resolve
+        from scaleinv.lab.sweep import Outcome, SweepConfig, run_sweep
+        from scaleinv.lab.train import record_verdict
+        from scaleinv.report import write_report
+
+        check_names(self)
+        if (self.elr is None) == (self.lr is None):
+            raise UserError("give one of --elr (on the sphere) and --lr (in the whole space), for example --elr 1e-4:1:21")
+        axis = "elr" if self.elr is not None else "lr"
+        values = parse_grid(self.elr or self.lr or "", axis)
+        if self.seeds < 1:
+            raise UserError(f"seeds {self.seeds}: at least one is needed")
+        workers = self.workers if self.workers is not None else os.cpu_count() or 1
+        if workers < 1:
+            raise UserError(f"workers {workers}: at least one is needed")
+        dataset = self.load()
+        first = {"elr": None, "lr": None, axis: values[0]}
+        base = resolve(self, dataset, elr=first["elr"], lr=first["lr"], seed=0, threads=1)
+        sweep = SweepConfig(base, axis, tuple(values), tuple(range(self.seeds)))
+        rows = {}
+
+        with ProgressView(total=len(values) * self.seeds, quiet=self.quiet) as view:
+
+            def ended(outcome: Outcome) -> None:
+                name = outcome.config.identity()
+                if outcome.result is None:
+                    rows[name] = failed_row(name, outcome.config.to_dict(), outcome.error)
+                else:
+                    run, verdict = verdict_of(outcome.folder)
+                    record_verdict(outcome.folder, verdict.regime, verdict.evidence)
+                    rows[name] = run_row(run, verdict)
+                view.run_ended(outcome.config, outcome_line(rows[name]))
+
+            outcomes = run_sweep(sweep, dataset, self.out, workers=workers, watch=view.event, on_outcome=ended)
+        ordered = sorted((rows[o.config.identity()] for o in outcomes), key=lambda row: (row[axis] or 0.0, row["seed"]))
+        per_epoch = next((o.result["steps_per_epoch"] for o in outcomes if o.result), None)
+        horizon = {"steps": base.steps, "steps_per_epoch": per_epoch, "epochs": base.steps / per_epoch if per_epoch else None}
+        summary = regime_map(ordered, axis, horizon)
+        write_json(self.out / "sweep.json", summary)
+        report = write_report(self.out)
+        if self.json:
+            print(json.dumps(summary))
+        else:
+            print_map(summary, base.to_dict(), report)
+        return 1 if any(o.result is None for o in outcomes) else 0

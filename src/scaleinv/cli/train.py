@@ -1,0 +1,59 @@
+"""``scaleinv train``: one run in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from scaleinv.lab.settings import Settings
+
+
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand(Settings):
+    """Train one network, on the sphere (--elr) or in the whole space (--lr), and record its metrics.
+
+    DIR is the run's folder. The same command again goes on where it stopped; a run that has ended is only shown.
+    """
+
+    out: Path
+    """Folder of the run."""
+    elr: float | None = None
+    """Effective learning rate: train on the sphere."""
+    lr: float | None = None
+    """Learning rate: train in the whole space."""
+    seed: int = 0
+    """Seed of initialisation, head, batch order and augmentation."""
+    threads: int | None = None
+    """Threads of torch (default: all cores); part of the run's identity."""
+    json: bool = False
+    """Print the result as JSON on stdout."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self) -> int:
+        """0: the run has ended (a diverged one too)."""
+        from scaleinv.analysis.regime_map import run_row, verdict_of
+        from scaleinv.cli.present import print_run
+        from scaleinv.lab.progress import ProgressView
+        from scaleinv.lab.settings import check_names, resolve
+        from scaleinv.lab.train import record_verdict, run
+
+        check_names(self)
+        dataset = self.load()
+        threads = self.threads if self.threads is not None else os.cpu_count() or 1
+        config = resolve(self, dataset, elr=self.elr, lr=self.lr, seed=self.seed, threads=threads)
+        with ProgressView(total=1, quiet=self.quiet) as view:
+            result = run(config, dataset, self.out, watch=lambda event: view.event(config, event))
+        folder, verdict = verdict_of(self.out)
+        record_verdict(self.out, verdict.regime, verdict.evidence)
+        row = run_row(folder, verdict)
+        if self.json:
+            print(json.dumps({**row, "folder": str(self.out), "timing": result["timing"]}))
+        else:
+            print_run(folder, row, result)
+        return 0

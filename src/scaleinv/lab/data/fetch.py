@@ -1,0 +1,119 @@
+"""Download a data set from its publisher (or a mirror of theirs), verified before it is put in place."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from scaleinv.errors import UserError
+from scaleinv.lab.data.catalog import CATALOG, Form
+from scaleinv.lab.data.dataset import DATASETS
+from scaleinv.lab.data.source import ENVIRONMENT, Source, find, resolve
+
+_TIMEOUT = 30.0  # seconds without a byte from the server
+_PIECE = 1 << 18
+
+Progress = Callable[[str, int, int], None]  #: (file, bytes so far, bytes in all)
+
+
+def fetch(
+    name: str, data_dir: str | Path | None = None, *, mirror: str | None = None, progress: Progress | None = None
+) -> Path:
+    """Download ``name`` into the data folder, which is made if need be; return the folder that holds the data set now.
+
+    What is there and intact is not downloaded again. Each file is checked against its published MD5 before it is
+    renamed into place, so an interrupted or damaged download changes nothing. ``mirror`` replaces the publisher's
+    address; it must hold the files under the published names.
+
+    Raises `UserError`: unknown or embedded data set, no data folder, no network, checksum differs, disk full.
+    """
+    if name not in CATALOG:
+        if name in DATASETS:
+            raise UserError(f"{name} comes with scikit-learn: there is nothing to download")
+        raise UserError(f"unknown data set {name!r}; choose one of: {', '.join(CATALOG)}")
+    folder = _folder(data_dir)
+    try:
+        held = find(name, folder)
+        if not held.damage():
+            return held.path
+    except UserError:
+        pass  # missing or incomplete: that is why we are here
+    form = next(form for form in CATALOG[name] if form.url)
+    base = (mirror or form.url).rstrip("/") + "/"
+    target = folder / form.folders[0]
+    report = progress or (lambda *_: None)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
+            if form.archive:
+                archive = Path(work) / form.archive.name
+                _download(base, archive, form.archive.md5, form.archive.size, report)
+                _unpack(Source(name, form, archive), target)
+            else:
+                _idx_files(form, base, Path(work), target, report)
+    except OSError as error:
+        raise UserError(f"cannot write {name} into {folder}: {error.strerror or error}") from error
+    return target
+
+
+def _folder(data_dir: str | Path | None) -> Path:
+    named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
+    if named is None:
+        raise UserError(f"no data folder to download into: name it with --data-dir or {ENVIRONMENT}")
+    folder = Path(named).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make data folder {folder}: {error.strerror}") from error
+    resolved = resolve(folder)
+    assert resolved is not None
+    return resolved
+
+
+def _idx_files(form: Form, base: str, work: Path, target: Path, report: Progress) -> None:
+    for file, size in zip(form.files, form.gz_sizes):
+        name = f"{file.name}.gz"
+        _download(base, work / name, file.gz_md5, size, report)
+        target.mkdir(parents=True, exist_ok=True)
+        os.replace(work / name, target / name)
+        (target / file.name).unlink(missing_ok=True)  # a damaged plain file would be read first
+
+
+def _unpack(archive: Source, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file, (_, data) in zip(archive.form.files, archive.contents(list(archive.form.files), verify=False)):
+        part = archive.path.with_name(file.name)
+        part.write_bytes(data)
+        os.replace(part, target / file.name)
+
+
+def _download(base: str, path: Path, md5: str, size: int, report: Progress) -> None:
+    url = base + path.name
+    digest = hashlib.md5(usedforsecurity=False)
+    done = 0
+    request = urllib.request.Request(url, headers={"User-Agent": "scaleinv"})
+    report(path.name, 0, size)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, path.open("wb") as out:
+            # one byte more than published is enough to know that it is something else
+            while piece := answer.read(min(_PIECE, size + 1 - done)):
+                out.write(piece)
+                digest.update(piece)
+                done += len(piece)
+                report(path.name, done, size)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(
+            f"cannot download {url}: {reason}; check the network, name a --mirror, or put the file there by hand"
+        ) from error
+    if digest.hexdigest() != md5:
+        got = f"more than {size}" if done > size else str(done)
+        raise UserError(
+            f"{url} is not the published file: expected {size} bytes with MD5 {md5}, got {got} with MD5 "
+            f"{digest.hexdigest()}; nothing was kept, try again or name a --mirror"
+        )

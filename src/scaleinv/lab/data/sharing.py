@@ -1,0 +1,150 @@
+"""Hold a data set once per machine: memory-mapped files that all worker processes open.
+
+The processes share the pages of the operating system's file cache. A mapping is copy-on-write: a process that writes
+to its tensors changes neither the files nor what others see.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scaleinv.errors import UserError
+from scaleinv.lab.data.dataset import Dataset
+
+_TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class SharedDataset:
+    """Where a shared data set lies: small and picklable, to be handed to worker processes."""
+
+    directory: str  # absolute; holds one .npy file per tensor
+    name: str
+    classes: int
+    fingerprint: str
+    pad_value: tuple[float, ...]
+    channels_last: bool  # images lie as (N, H, W, C)
+
+    def open(self) -> Dataset:
+        """The data set, its tensors mapped from the files (`open_shared`)."""
+        return open_shared(self)
+
+    def remove(self) -> None:
+        """Delete the files (`remove_shared`)."""
+        remove_shared(self)
+
+
+def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
+    """Write ``dataset`` below ``directory`` once, for `open_shared` in any process of this machine.
+
+    The files lie in a folder named after the fingerprint. It is built under another name and renamed, so it is there
+    whole or not at all; if it is there already and equal to ``dataset``, it is used. Of several processes that share
+    at the same time one writes and the others wait for it. Memory format (channels_last or not) is kept.
+
+    Raises `UserError` if ``directory`` cannot be written or the disk is full; then nothing is left behind.
+    """
+    root = Path(directory).absolute()
+    images = dataset.train_images
+    channels_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    target = root / f"{dataset.name}-{dataset.fingerprint[:32]}-{'nhwc' if channels_last else 'nchw'}"
+    handle = SharedDataset(
+        str(target), dataset.name, dataset.classes, dataset.fingerprint, dataset.pad_value, channels_last
+    )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root):
+            for left in root.glob("*.part"):  # whoever wrote it has died: we hold the lock
+                shutil.rmtree(left, ignore_errors=True)
+            if not _holds(handle, dataset):
+                shutil.rmtree(target, ignore_errors=True)
+                _write(handle, dataset)
+    except OSError as error:
+        raise UserError(
+            f"cannot share {dataset.name} in {root}: {error.strerror or error}; "
+            f"it needs {-(-_bytes(dataset) // 2**20)} MB of disk there"
+        ) from error
+    return handle
+
+
+def open_shared(handle: SharedDataset) -> Dataset:
+    """Map a shared data set. Raises `UserError` if its files are gone or cut short."""
+    tensors = {}
+    for field in _TENSORS:
+        path = Path(handle.directory) / f"{field}.npy"
+        try:
+            # "c" maps privately: pages are shared until written, and torch does not warn of an unwritable array
+            tensors[field] = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"shared data {path} cannot be opened ({error}); share the data set again") from error
+        if handle.channels_last and field.endswith("images"):
+            tensors[field] = tensors[field].permute(0, 3, 1, 2)
+    return Dataset(
+        name=handle.name,
+        classes=handle.classes,
+        fingerprint=handle.fingerprint,
+        pad_value=handle.pad_value,
+        **tensors,
+    )
+
+
+def remove_shared(handle: SharedDataset) -> None:
+    """Delete a shared data set. Processes that have it open keep their mapping; a second call does nothing."""
+    folder = Path(handle.directory)
+    if not folder.is_dir():
+        return
+    with _locked(folder.parent):
+        # renamed first: a process that opens it now finds all of it or nothing
+        gone = folder.with_name(f"{folder.name}.part")
+        if folder.is_dir():
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # released by the system if we die
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holds(handle: SharedDataset, dataset: Dataset) -> bool:
+    """Whether the files are there and equal to ``dataset`` (files that outlived a power cut may be cut or empty)."""
+    try:
+        held = open_shared(handle)
+    except UserError:
+        return False
+    return all(torch.equal(getattr(held, field), getattr(dataset, field)) for field in _TENSORS)
+
+
+def _write(handle: SharedDataset, dataset: Dataset) -> None:
+    target = Path(handle.directory)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        part.mkdir()
+        for field in _TENSORS:
+            tensor: Tensor = getattr(dataset, field)
+            if handle.channels_last and field.endswith("images"):
+                tensor = tensor.permute(0, 2, 3, 1)
+            np.save(part / f"{field}.npy", tensor.contiguous().numpy())
+        part.rename(target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _bytes(dataset: Dataset) -> int:
+    tensors: list[Tensor] = [getattr(dataset, field) for field in _TENSORS]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

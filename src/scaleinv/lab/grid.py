@@ -1,0 +1,56 @@
+"""Grids of positive numbers as text: ``a:b:n`` or a comma list. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+
+from scaleinv.errors import UserError
+
+
+def parse_grid(text: str, name: str = "elr") -> list[float]:
+    """A comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
+
+    Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers, for n < 2
+    and for a = b.
+
+    >>> parse_grid("1e-3:1e-1:3")
+    [0.001, 0.01, 0.1]
+    >>> parse_grid("0.5, 2, 10:1000:3")
+    [0.5, 2.0, 10.0, 100.0, 1000.0]
+    """
+    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+    if not pieces:
+        raise UserError(f"{name} {text!r} holds no number; write a:b:n (n log-spaced values) or a comma list")
+    values = [value for piece in pieces for value in _piece(piece, name)]
+    return list(dict.fromkeys(values))
+
+
+def _piece(text: str, name: str) -> list[float]:
+    ends = [end.strip() for end in text.split(":")]
+    if len(ends) == 1:
+        return [_number(text, text, name)]
+    if len(ends) != 3:
+        raise UserError(f"{name} {text!r} is not understood; write a:b:n (n log-spaced values from a to b) or a comma list")
+    low, high = _number(ends[0], text, name), _number(ends[1], text, name)
+    try:
+        count = int(ends[2])
+    except ValueError:
+        raise UserError(f"{name} {text!r}: {ends[2]!r} is not a whole number of values") from None
+    if count < 2:
+        raise UserError(f"{name} {text!r} asks for {count} value(s); a range needs at least 2")
+    if low == high:
+        raise UserError(f"{name} {text!r} starts and ends at {low:g}; a range needs two different ends")
+    step = (math.log10(high) - math.log10(low)) / (count - 1)
+    # six significant digits: what is printed is what ran
+    inner = [float(f"{10 ** (math.log10(low) + step * k):.6g}") for k in range(1, count - 1)]
+    return [low, *inner, high]
+
+
+def _number(piece: str, text: str, name: str) -> float:
+    try:
+        value = float(piece)
+    except ValueError:
+        raise UserError(f"{name} {text!r}: {piece!r} is not a number") from None
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(f"{name} {text!r}: {piece} is not a positive finite number")
+    return value

@@ -1,0 +1,162 @@
+"""The figures of a single run: loss, error, effective gradient, the turning of the weights, and each group's norm and
+steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaleinv.analysis.runs import Floats, Ints, Run
+from scaleinv.figures import style
+from scaleinv.figures.style import INK
+from scaleinv.report.drawing import Drawing, drawable, end_labels, limits, nothing, thin
+from scaleinv.report.text import clean, count, short, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: more groups than this (rows, say) are drawn as every second, third ...
+MOST_GROUPS = 32
+_PANEL = (5.3, 3.4)
+_AXES_HEIGHT = 2.7
+_TEST = "#c27803"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of a panel."""
+
+    key: str
+    label: str
+    x: Ints
+    y: Floats
+    colour: str
+    dots: bool = False
+    dashed: bool = False
+
+
+def run_drawings(run: Run) -> list[Drawing]:
+    """All figures in the order of the page; those that the run has no numbers for are left out."""
+    blue = style.elr_colour(0.0)
+    panels = [
+        _total(run, "loss", "Loss", "loss", [("online", blue), ("train", INK), ("test", _TEST)], log=True),
+        _total(run, "error", "Error", "error, %", [("online", blue), ("train", INK), ("test", _TEST)], log=False),
+        _total(
+            run, "eg", "Effective gradient", "effective gradient norm", [("online", blue), ("train", INK)], log=True
+        ),
+        _total(run, "cosine", "Cosine between consecutive weights", "cosine", [("online", blue)], log=False),
+    ]
+    for quantity, title, label in (
+        ("angle", "Angle between consecutive weights", "angle, radians"),
+        ("rho", "Norm of each group", "ρ"),
+        ("elr", "Effective learning rate of each group", "effective learning rate"),
+        ("eg", "Effective gradient of each group", "effective gradient norm"),
+        ("ess", "Effective step size of each group", "effective step size"),
+    ):
+        panels.append(_groups(run, quantity, title, label))
+    return [panel for panel in panels if panel is not None]
+
+
+_NAMES = {"online": "training steps", "train": "train set, exact", "test": "test set"}
+_HOW = {
+    "online": "line: accumulated over the training steps of each epoch",
+    "train": "dots: exact pass over the train set at fixed weights",
+    "test": "dashed: test set, eval mode",
+}
+
+
+def _total(
+    run: Run, quantity: str, title: str, label: str, splits: Sequence[tuple[str, str]], *, log: bool
+) -> Drawing | None:
+    lines, told = [], []
+    for split, colour in splits:
+        if not run.has(split, "total", quantity):
+            continue
+        epochs, values = run.series(split, "total", quantity)
+        x, y = thin(epochs, 100 * values if quantity == "error" else values)
+        lines.append(Line(split, _NAMES[split], x, y, colour, dots=split == "train", dashed=split == "test"))
+        told.append(_HOW[split])
+    if not lines:
+        return None
+    caption = "; ".join(told)
+    return _panel(f"run-{quantity}", title, label, lines, caption[0].upper() + caption[1:] + ".", log)
+
+
+def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
+    split = "online" if any(run.has("online", group, quantity) for group in run.groups()) else "train"
+    every = [group for group in run.groups() if run.has(split, group, quantity)]
+    has_total = run.has(split, "total", quantity)
+    if not every and (quantity != "angle" or not has_total):
+        return None
+    step = -(-len(every) // MOST_GROUPS) or 1
+    drawn = every[::step]
+    lines = []
+    for i, group in enumerate(drawn):
+        colour = style.elr_colour(i / max(1, len(drawn) - 1))
+        lines.append(Line(f"g{every.index(group)}", group, *thin(*run.series(split, group, quantity)), colour))
+    if has_total:  # first, so that it keeps its label among many
+        lines.insert(0, Line("total", "total", *thin(*run.series(split, "total", quantity)), INK, dashed=True))
+    caption = "Groups from blue (first in the network) to gold (last); dashed: all of them together; "
+    caption += f"{_HOW[split].split(': ')[1]}."
+    if step > 1:
+        caption += f" {len(drawn)} of {count(len(every), 'group')} drawn, evenly chosen."
+    return _panel(f"group-{quantity}", title, label, lines, caption, log=True)
+
+
+def _panel(stem: str, title: str, label: str, lines: Sequence[Line], caption: str, log: bool) -> Drawing:
+    fig, axes = style.new_figure(*_PANEL)
+    drawing = Drawing(
+        stem, title, caption, f"{title} against epoch: {', '.join(short(line.label) for line in lines)}", fig
+    )
+    drawing.name(axes, "epoch", label)
+    with style.style():
+        around = limits([line.y for line in lines], log)
+        if around is None:
+            nothing(axes, "no finite value")
+            return drawing
+        if log:
+            axes.set_yscale("log")
+            style.log_ticks(axes.yaxis, *around)
+        axes.set_ylim(around)
+        axes.set_xlim(0, max(1, *(int(line.x[-1]) for line in lines if line.x.size)))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        ends = [end for line in lines if (end := _draw(drawing, axes, line, log)) is not None]
+        end_labels(axes, ends, _AXES_HEIGHT, size=8)
+    return drawing
+
+
+def _draw(drawing: Drawing, axes: Axes, line: Line, log: bool) -> tuple[float, str, str] | None:
+    """Draw a line; its end for the label, None where nothing can be drawn."""
+    shown = drawable(line.y, log)
+    if not shown.any():
+        return None
+    visible = np.where(shown, line.y, np.nan)
+    look = (
+        {"linestyle": "none", "marker": "o", "markersize": 3.6}
+        if line.dots
+        else {"linestyle": "--" if line.dashed else "-"}
+    )
+    (artist,) = axes.plot(
+        line.x, visible, color=line.colour, linewidth=1.3, clip_on=not line.dots, zorder=3 if line.dots else 2, **look
+    )
+    final = int(np.flatnonzero(shown)[-1])
+    bad = np.flatnonzero(~np.isfinite(line.y))
+    broken = f"; not finite from epoch {int(line.x[bad[0]])}" if bad.size and bad[-1] > final else ""
+    drawing.point_at(artist, axes, line.key, f"{clean(line.label)}: last {show(float(line.y[final]))}{broken}")
+    if broken:
+        axes.plot(
+            line.x[final],
+            line.y[final],
+            marker="X",
+            markersize=6.5,
+            color=line.colour,
+            markeredgecolor=INK,
+            clip_on=False,
+            zorder=4,
+        )
+    return float(line.y[final]), short(line.label, 18), line.colour

@@ -1,0 +1,90 @@
+"""The page of a single run: how it went, its numbers, its curves, how to reproduce."""
+
+from __future__ import annotations
+
+import math
+
+from scaleinv.analysis.runs import Run
+from scaleinv.figures.style import regime_names
+from scaleinv.report.facts import entry_of, last_of
+from scaleinv.report.page import about, card, page, pairs, regime_cell, reproduce_section, words_section
+from scaleinv.report.run_figures import run_drawings
+from scaleinv.report.text import clean, count, duration, elr_text, esc, number, percent, plain, show
+from scaleinv.report.words import flat_evidence, reason
+
+_STATUS = {
+    "finished": "Finished",
+    "converged": "Converged",
+    "diverged": "Diverged: the loss is no longer a finite number",
+    "failed": "Failed",
+    "running": "Not ended: running, or stopped and waiting to go on",
+}
+
+
+def run_page(run: Run) -> str:
+    """The HTML of a run's report."""
+    result = run.result or {}
+    message = str(result.get("message") or "")
+    head = _STATUS.get(run.status, clean(run.status))
+    elr = f" at ELR {elr_text(run.elr, 3)}" if math.isfinite(run.elr) else ""
+    seed = f" · seed {run.seed}" if run.seed is not None else ""
+    told = esc(f": {message}") if message else ""
+    totals: list[str] = []
+    groups: list[str] = []
+    for drawing in run_drawings(run):
+        (groups if drawing.stem.startswith("group-") else totals).append(drawing.to_html())
+    body = [
+        f"<h1>Training run{esc(elr)}</h1>",
+        f'<p class="about">{esc(about(run.config))}{esc(seed)} · {esc(run.name)}</p>',
+        f'<p class="answer">{esc(head)}, {count(run.last_epoch, "epoch")} done{told}.</p>',
+        _cards(run),
+        _evidence(run),
+        "<h2>Training</h2>",
+        f'<div class="grid">{"".join(totals)}</div>' if totals else "<p>Nothing was measured yet.</p>",
+    ]
+    if groups:
+        body += [
+            f"<h2>The scale-invariant groups ({len(run.groups())})</h2>",
+            f'<div class="grid">{"".join(groups)}</div>',
+        ]
+    extra = [("seed", str(run.seed))] if run.seed is not None else []
+    body += [words_section(), reproduce_section([run.environment], run.config, extra)]
+    return page(f"Run {clean(run.folder.resolve().name)}", body)
+
+
+def _cards(run: Run) -> str:
+    entry = entry_of(run)
+    result = run.result or {}
+    regime = entry["regime"] if entry["regime"] in (1, 2, 3) else None
+    broken = run.has("online", "total", "loss") and not math.isfinite(number(entry["train_loss"]))
+    recomputed = last_of(run, "test", "error_recomputed_bn")
+    note = f"{percent(recomputed)} with statistics recomputed" if math.isfinite(recomputed) else ""
+    steps = number(result.get("steps"))
+    timing = result.get("timing")
+    timing = timing if isinstance(timing, dict) else {}
+    spent, here = number(timing.get("seconds")), number(timing.get("steps_here"))
+    cards = [
+        card(
+            "regime", f"{regime} {regime_names[regime]}" if regime else regime_names[None], kind=f"regime{regime or 0}"
+        ),
+        card("train loss", "not finite" if broken else show(entry["train_loss"])),
+        card("test error", percent(entry["test_error"]), note),
+        card("effective gradient", show(entry["effective_gradient"])),
+        card("ESS", show(entry["ess"])),
+        card("cosine", show(entry["cosine"], 4)),
+        card("epochs", str(run.last_epoch), f"{plain(int(steps))} steps" if math.isfinite(steps) else ""),
+    ]
+    if spent > 0:
+        cards.append(
+            card("time", duration(spent), f"since it went on, {plain(int(here))} steps" if here < steps else "")
+        )
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _evidence(run: Run) -> str:
+    evidence = (run.result or {}).get("evidence")
+    if not isinstance(evidence, dict) or not evidence:
+        return ""
+    regime = (run.result or {}).get("regime")
+    cell = regime_cell(regime if regime in (1, 2, 3) else None)
+    return f"<details><summary>{cell}: {esc(reason(evidence))}</summary>{pairs(flat_evidence(evidence))}</details>"

@@ -1,0 +1,65 @@
+"""Write the page, or the figures, of a run or a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scaleinv.analysis.runs import folder_kind, load_run, load_sweep
+from scaleinv.errors import UserError
+from scaleinv.figures import style
+from scaleinv.report.drawing import Drawing
+from scaleinv.report.facts import gather
+from scaleinv.report.run_figures import run_drawings
+from scaleinv.report.run_page import run_page
+from scaleinv.report.sweep_figures import sweep_drawings
+from scaleinv.report.sweep_page import sweep_page
+
+
+def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of a run's or a sweep's folder, and return its path.
+
+    ``out`` is the page's file, or a folder for it; by default it is ``report.html`` in the folder itself. The page is
+    one file that loads nothing. The same folder gives the same bytes.
+
+    Errors: UserError where the folder is not a run or a sweep, is damaged, or the page cannot be written.
+
+    >>> write_report("runs/demo")  # doctest: +SKIP
+    PosixPath('runs/demo/report.html')
+    """
+    source = Path(folder)
+    content = sweep_page(load_sweep(source)) if folder_kind(source) == "sweep" else run_page(load_run(source))
+    path = _page_path(source, out)
+    style.write_whole(path, content.encode("utf-8"))
+    return path
+
+
+def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | None = None) -> list[Path]:
+    """Write every figure of the page as files, into ``figures/`` beside the page; return their paths.
+
+    Errors: as :func:`write_report`, and UserError for an unknown format.
+    """
+    unknown = [name for name in formats if name not in style.FORMATS]
+    if unknown or not formats:
+        raise UserError(
+            f"unknown figure format {unknown[0] if unknown else ''!r}; choose from: {', '.join(style.FORMATS)}"
+        )
+    source = Path(folder)
+    drawings: list[Drawing]
+    if folder_kind(source) == "sweep":
+        drawings = sweep_drawings(gather(load_sweep(source)), bar=True)
+    else:
+        drawings = run_drawings(load_run(source))
+    target = _page_path(source, out).parent / "figures"
+    return [
+        path
+        for drawing in drawings
+        for path in style.save(drawing.fig, target, drawing.stem, list(dict.fromkeys(formats)))
+    ]
+
+
+def _page_path(source: Path, out: str | Path | None) -> Path:
+    if out is None:
+        return source / "report.html"
+    path = Path(out)
+    return path if path.suffix.lower() in (".html", ".htm") and not path.is_dir() else path / "report.html"
