@@ -215,14 +215,16 @@ def _report(
     joint = [v for v in basis if set(v) <= {0, 1}]
     mixed = [v for v in basis if not set(v) <= {0, 1}]
     used = {i for v in basis for i, n in enumerate(v) if n} | set(state.single) | set(state.dead)
-    row, partial = [], []
+    row: dict[str, int] = {}
+    partial = []
     for i in by_use:
         slices = state.slices.get(i)
         if slices is None or slices.draws < DRAWS or i in state.dead:
             continue
         if i in state.single:
-            if each_slice(slices) is not None:
-                row.append(names[i])
+            dim = each_slice(slices)
+            if dim is not None:
+                row[names[i]] = dim
         else:
             found = ranges(slices)
             if found is not None:
@@ -255,5 +257,6 @@ def _report(
         defect={},
         shapes={n: tuple(p.shape) for n, p in zip(names, probe.tensors)},
         norms={n: float(torch.linalg.vector_norm(p.double())) for n, p in zip(names, original)},
+        row_dim=row,
         frozen=tuple(n for n, p in model.named_parameters() if not p.requires_grad),
     )

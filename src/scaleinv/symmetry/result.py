@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
+
+from scaleinv.errors import UserError
+
 
 @dataclass(frozen=True)
 class Partial:
@@ -48,6 +52,7 @@ class Symmetries:
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     norms: Mapping[str, float] = field(repr=False)  # Frobenius norm of each tensor as given
     frozen: tuple[str, ...] = field(default=(), repr=False)
+    row_dim: Mapping[str, int] = field(default_factory=dict, repr=False)  # which dimension counts the rows of ``row``
 
     # -- groups --------------------------------------------------------------------------------------------------
 
@@ -78,6 +83,18 @@ class Symmetries:
             taken |= set(tensors)
             result.append((group_name(tensors), tensors))
         return result
+
+    def parameters(
+        self, model: nn.Module, *, with_affine: bool = False, frozen: bool = False
+    ) -> dict[str, tuple[nn.Parameter, ...]]:
+        """The groups of :meth:`select` as parameters of ``model`` (the analysed one, or one built alike)."""
+        named = dict(model.named_parameters())
+        chosen = self.select(with_affine=with_affine, frozen=frozen)
+        for _, tensors in chosen:
+            for tensor in tensors:
+                if tensor not in named or tuple(named[tensor].shape) != self.shapes[tensor]:
+                    raise UserError(f"{type(model).__name__} has no parameter {tensor!r} of shape {self.shapes[tensor]}")
+        return {name: tuple(named[tensor] for tensor in tensors) for name, tensors in chosen}
 
     def is_affine(self, tensors: tuple[str, ...]) -> bool:
         """Whether the group holds no matrix: gains, biases (one number per channel)."""
@@ -158,8 +175,8 @@ class Symmetries:
 
 
 def group_name(tensors: tuple[str, ...]) -> str:
-    """A short name of a group: its first tensor, and how many more."""
-    return tensors[0] if len(tensors) == 1 else f"{tensors[0]} (+{len(tensors) - 1})"
+    """The name of a group: those of its tensors joined by ``+``."""
+    return "+".join(tensors)
 
 
 def _vector(shape: tuple[int, ...]) -> bool:
