@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from scaleinv.symmetry.circuits import Irrational, canonical_basis
 from scaleinv.symmetry.jacobian import SPARE_ROWS, ZERO, Rows, Spectrum, cotangent, factor_rows, full_row, spectrum
+from scaleinv.symmetry.defect import eps_defect
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.probe import MODERATE, TINY, Probe
-from scaleinv.symmetry.result import Partial, Symmetries
+from scaleinv.symmetry.result import Partial, Symmetries, group_name, rescaling_name
+from scaleinv.symmetry.trial import trial
+from scaleinv.symmetry.verify import TOLERANCE, Claim, Residuals, eps_law, holds_up_to_eps, verify, verify_dead
 
 #: cotangents for the row and part tests
 DRAWS = 8
@@ -35,6 +37,22 @@ class _State:
     fast: bool = True
     skipped: int = 0
     outputs: int = 0
+
+
+@dataclass
+class _Found:
+    """The answer in indices, with the tests it passed."""
+
+    state: _State
+    basis: list[tuple[int, ...]]
+    order: list[int]  # indices in the order of last use
+    parts: dict[int, tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]]
+    claims: list[Claim]
+    mask: Tensor
+    residuals: dict[str, Residuals] = field(default_factory=dict)
+    dead_change: float = 0.0
+    eps_laws: dict[str, list[float]] = field(default_factory=dict)
+    reason: str = ""
 
 
 def find_symmetries(model: nn.Module, inputs: Any, *, seed: int = 0) -> Symmetries:
@@ -59,25 +77,88 @@ def find_symmetries(model: nn.Module, inputs: Any, *, seed: int = 0) -> Symmetri
     Source: the identities <grad f(x), x> = 0 and grad f(c x) = grad f(x)/c of scale-invariant f (Lobacheva et al. 2021).
     """
     probe = Probe(model, inputs)
-    generator = torch.Generator().manual_seed(seed)
+    trial(probe)
     original = [p.detach().clone() for p in probe.tensors]
-    state = _State(Rows(torch.zeros(len(probe.tensors), dtype=torch.float64)), {}, spectrum(torch.zeros(0, 0)), [], [], [])
-    basis: list[tuple[int, ...]] = []
+    found = _search(probe, original, seed)
+    literals = sorted(probe.replaced)
+    if literals:
+        # small added numbers were taken for eps: put them back and see whether every claim holds up to an eps
+        probe.literals = False
+        found.eps_laws = {c.name: eps_law(probe, c, found.mask) for c in found.claims}
+        if not all(holds_up_to_eps(law) for law in found.eps_laws.values()):
+            literals = []
+            found = _search(probe, original, seed)
+        probe.literals = bool(literals)
+    with torch.no_grad():
+        for p, start in zip(probe.tensors, original):
+            p.copy_(start)
+    return _report(model, inputs, probe, found, literals)
+
+
+def _search(probe: Probe, original: list[Tensor], seed: int) -> _Found:
+    """Null space at two generic places, its basis, and the test of every claim."""
+    generator = torch.Generator().manual_seed(seed)
+    count = len(probe.tensors)
+    state = _State(Rows(torch.zeros(count, dtype=torch.float64)), {}, spectrum(torch.zeros(0, 0)), [], [], [])
+    vectors: list[tuple[int, ...]] = []
     reason = ""
     place = 0
+    mask = torch.zeros(0)
     while place < PLACES or (reason and place < _MORE_PLACES):
         probe.perturb(generator, original)
-        _look(probe, state, generator, first=place == 0)
+        mask = _look(probe, state, generator, first=place == 0)
         place += 1
         try:
-            basis = canonical_basis(state.spectrum.null.numpy(), [probe.order[i] for i in state.rest])
+            vectors = canonical_basis(state.spectrum.null.numpy(), [probe.order[i] for i in state.rest])
             reason = ""
         except Irrational as error:
-            basis, reason = [], f"the null space is not made of rescalings: {error}"
+            vectors, reason = [], f"the null space is not made of rescalings: {error}"
     if not reason and not state.spectrum.clear:
         reason = "no clear gap between the singular values"
-    full = [_spread(b, state.rest, len(probe.tensors)) for b in basis]
-    return _report(model, probe, state, full, original, reason)
+    basis = [_spread(v, state.rest, count) for v in vectors]
+    order = sorted(range(count), key=lambda i: (probe.order[i], i))
+    found = _Found(state, basis, order, _parts(state), [], mask)
+    found.claims = _claims(probe, found)
+    found.residuals = verify(probe, found.claims, mask, generator)
+    found.dead_change = verify_dead(probe, state.dead, mask, generator)
+    bad = [name for name, r in found.residuals.items() if not r.good]
+    if bad and not reason:
+        worst = found.residuals[bad[0]]
+        reason = (
+            f"{len(bad)} claims fail the test by scaling, first {bad[0]}: outputs change by {worst.output:.1e}, "
+            f"<g, w> is {worst.dot:.1e}, g(cw) = g/c is off by {worst.law:.1e}"
+        )
+    if not reason and not found.dead_change <= TOLERANCE:
+        reason = f"moving the dead tensors changes the outputs by {found.dead_change:.1e}"
+    found.reason = reason
+    return found
+
+
+def _parts(state: _State) -> dict[int, tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]]:
+    """Dimension, ranges and smallest blocks of the fused tensors."""
+    result = {}
+    for i in state.rest:
+        slices = state.slices.get(i)
+        part = ranges(slices) if slices is not None and slices.draws >= DRAWS else None
+        if part is not None:
+            result[i] = (part[0], tuple(part[1]), tuple(part[2]))
+    return result
+
+
+def _claims(probe: Probe, found: _Found) -> list[Claim]:
+    names = probe.names
+    claims = [Claim(names[i], {i: 1}) for i in found.order if i in found.state.single]
+    for vector in found.basis:
+        exponents = {i: vector[i] for i in found.order if vector[i]}
+        joint = set(exponents.values()) == {1}
+        name = group_name(tuple(names[i] for i in exponents)) if joint else rescaling_name(
+            {names[i]: n for i, n in exponents.items()}
+        )
+        claims.append(Claim(name, exponents))
+    for i, (dim, spans, _) in found.parts.items():
+        where = ",".join(f"{a}:{b}" for a, b in spans)
+        claims.append(Claim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
+    return claims
 
 
 def _spread(vector: tuple[int, ...], where: list[int], length: int) -> tuple[int, ...]:
@@ -106,7 +187,7 @@ def usable_outputs(probe: Probe) -> Tensor:
     return good.double()
 
 
-def _look(probe: Probe, state: _State, generator: torch.Generator, *, first: bool) -> None:
+def _look(probe: Probe, state: _State, generator: torch.Generator, *, first: bool) -> Tensor:
     """Add the rows of one place to the state and decide anew."""
     count = len(probe.tensors)
     everything = list(range(count))
@@ -151,6 +232,7 @@ def _look(probe: Probe, state: _State, generator: torch.Generator, *, first: boo
         context.__exit__(None, None, None)
     if first:
         _more_draws(probe, state, mask, generator)
+    return mask
 
 
 def _whole(probe: Probe, state: _State, outputs: Tensor, u: Tensor, which: list[int], *, note: bool) -> Tensor:
@@ -201,62 +283,64 @@ def _has_parts(slices: Slices) -> bool:
     return each_slice(slices) is not None or ranges(slices) is not None
 
 
-def _report(
-    model: nn.Module,
-    probe: Probe,
-    state: _State,
-    basis: list[tuple[int, ...]],
-    original: list[Tensor],
-    reason: str,
-) -> Symmetries:
-    names = probe.names
-    by_use = sorted(range(len(names)), key=lambda i: (probe.order[i], i))
+def _report(model: nn.Module, inputs: Any, probe: Probe, found: _Found, literals: list[float]) -> Symmetries:
+    names, state, by_use = probe.names, found.state, found.order
+    joint = [v for v in found.basis if set(v) <= {0, 1}]
+    mixed = [v for v in found.basis if not set(v) <= {0, 1}]
     single = [i for i in by_use if i in set(state.single)]
-    joint = [v for v in basis if set(v) <= {0, 1}]
-    mixed = [v for v in basis if not set(v) <= {0, 1}]
-    used = {i for v in basis for i, n in enumerate(v) if n} | set(state.single) | set(state.dead)
-    row: dict[str, int] = {}
-    partial = []
-    for i in by_use:
+    used = {i for v in found.basis for i, n in enumerate(v) if n} | set(state.single) | set(state.dead)
+    rows = {}
+    for i in single:
         slices = state.slices.get(i)
-        if slices is None or slices.draws < DRAWS or i in state.dead:
-            continue
-        if i in state.single:
-            dim = each_slice(slices)
-            if dim is not None:
-                row[names[i]] = dim
-        else:
-            found = ranges(slices)
-            if found is not None:
-                partial.append(Partial(names[i], found[0], tuple(found[1]), tuple(found[2])))
+        dim = each_slice(slices) if slices is not None and slices.draws >= DRAWS else None
+        if dim is not None:
+            rows[names[i]] = dim
+    groups = [[i] for i in single] + [[i for i in by_use if v[i]] for v in joint]
+    eps = probe.eps
+    shapes = {n: tuple(p.shape) for n, p in zip(names, probe.tensors)}
+    norms = {n: float(torch.linalg.vector_norm(p.double())) for n, p in zip(names, probe.tensors)}
+    generator = torch.Generator().manual_seed(1)
+    by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
+    defect = eps_defect(model, inputs, by_name, probe, generator)
     s = state.spectrum
     evidence = {
-        "verdict": "undecided" if reason else "clear",
-        "reason": reason,
+        "verdict": "undecided" if found.reason else "clear",
+        "reason": found.reason,
         "dtype": "float64",
-        "eps": probe.eps,
+        "eps": eps,
         "perturbation": 0.2,
+        "places": PLACES,
         "outputs": state.outputs,
         "skipped_outputs": state.skipped,
         "rows": len(state.rows.values),
-        "cut": s.cut,
+        "rank": s.cut,
         "singular_values": [float(x) for x in s.singular[max(0, s.cut - 3) : s.cut + 3]],
-        "smallest_kept": s.kept,
-        "largest_dropped": s.dropped,
-        "largest_single_cosine": float(np.max([0.0] + [float(state.rows.cosine()[i]) for i in state.single])),
+        "smallest_kept": _number(s.kept),
+        "largest_dropped": _number(s.dropped),
+        "largest_single_cosine": max([float(state.rows.cosine()[i]) for i in state.single], default=0.0),
+        "smallest_other_cosine": min([float(state.rows.cosine()[i]) for i in state.rest], default=1.0),
+        "residuals": {name: {"output": r.output, "dot": r.dot, "law": r.law} for name, r in found.residuals.items()},
+        "dead_change": found.dead_change,
+        "eps_by_hand": literals,
+        "up_to_eps": found.eps_laws,
     }
     return Symmetries(
         single=tuple(names[i] for i in single),
-        row=tuple(row),
+        row=tuple(rows),
         joint=tuple(tuple(names[i] for i in by_use if v[i]) for v in joint),
-        partial=tuple(partial),
+        partial=tuple(Partial(names[i], *part) for i, part in found.parts.items()),
         rescaling=tuple({names[i]: v[i] for i in by_use if v[i]} for v in mixed),
         dead=tuple(names[i] for i in by_use if i in set(state.dead)),
         fixed=tuple(names[i] for i in by_use if i not in used),
         evidence=evidence,
-        defect={},
-        shapes={n: tuple(p.shape) for n, p in zip(names, probe.tensors)},
-        norms={n: float(torch.linalg.vector_norm(p.double())) for n, p in zip(names, original)},
-        row_dim=row,
+        defect=defect,
+        shapes=shapes,
+        norms=norms,
         frozen=tuple(n for n, p in model.named_parameters() if not p.requires_grad),
+        row_dim=rows,
     )
+
+
+def _number(value: float) -> float | None:
+    """NaN is not JSON."""
+    return value if value == value else None

@@ -24,6 +24,9 @@ _DROPOUT = (
 )  # fmt: skip
 #: builtin normalization calls and the place of eps among their positional arguments
 _EPS_AT = {"batch_norm": 7, "instance_norm": 7, "layer_norm": 4, "group_norm": 4, "rms_norm": 3}
+#: calls that may hold an eps written by hand, and the largest number taken for one
+_ADDS = frozenset("add add_ __add__ __radd__ __iadd__ clamp clamp_ clamp_min clamp_min_".split())
+LARGEST_EPS = 1e-3
 #: what only asks a tensor about itself
 _QUESTIONS = frozenset(
     "size dim ndimension numel nelement stride is_floating_point is_complex is_contiguous element_size data_ptr "
@@ -65,6 +68,8 @@ class Factors(TorchFunctionMode):
     factors: one 0-dim tensor per parameter, or None. A factor is applied to the result of a map that is linear in the
     tensor (convolution, linear, embedding, matmul) rather than to the tensor, which spares the weight's gradient; every
     other use sees the multiplied tensor itself, so no layer has to be known.
+    literals: also take small numbers that are added to a tensor, or bound it from below, for an eps written by hand;
+    ``replaced`` tells which. That is a guess, to be confirmed by scaling the weights.
     order: the number of the last call that used each tensor (0 = none), filled while the model runs.
     """
 
@@ -75,12 +80,15 @@ class Factors(TorchFunctionMode):
         factors: list[Tensor] | None = None,
         dtype: torch.dtype | None = None,
         eps: float | None = None,
+        literals: bool = False,
     ) -> None:
         super().__init__()
         self.place = {id(p): i for i, p in enumerate(parameters)}
         self.factors = factors
         self.dtype = dtype
         self.eps = eps
+        self.literals = literals
+        self.replaced: set[float] = set()
         self.calls = 0
         self.order = [0] * len(self.place)
 
@@ -102,6 +110,9 @@ class Factors(TorchFunctionMode):
             kwargs = {k: self.dtype if _is_low(v) else v for k, v in kwargs.items()}
         if self.eps is not None:
             args, kwargs = self._without_eps(func, name, args, kwargs)
+            if self.literals and name in _ADDS:
+                args = (*args[:1], *(self._literal(a) for a in args[1:]))
+                kwargs = {k: self._literal(v) if k in ("other", "min") else v for k, v in kwargs.items()}
         self.calls += 1
         used = self._used(args) + self._used(kwargs.values())
         if not used:
@@ -133,6 +144,12 @@ class Factors(TorchFunctionMode):
         if at is not None and len(args) > at and isinstance(args[at], float):
             args = (*args[:at], self.eps, *args[at + 1 :])
         return args, kwargs
+
+    def _literal(self, value: Any) -> Any:
+        if type(value) is float and 1e-20 < value <= LARGEST_EPS:
+            self.replaced.add(value)
+            return self.eps
+        return value
 
     def _used(self, values: Iterable[Any]) -> list[int]:
         found = []

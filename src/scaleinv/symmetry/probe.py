@@ -109,6 +109,8 @@ class Probe:
             if re.search("eps", key, re.IGNORECASE) and type(value) is float and 0 < value < 0.1
         ]
         self.eps = eps
+        self.literals = True  # take small added numbers for eps
+        self.replaced: set[float] = set()
         self.set_eps(eps)
         self.parameters: dict[str, nn.Parameter] = {}
         for name, p in self.model.named_parameters():
@@ -142,10 +144,11 @@ class Probe:
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(self._buffers[name])
-        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps)
+        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps, literals=self.literals)
         with reproducible(self.tensors[0].device), precision(self.dtype), mode:
             result = self.model(*self.args, **self.kwargs)
         self.order = mode.order
+        self.replaced |= mode.replaced
         return result
 
     def outputs(self, factors: list[Tensor] | None = None) -> Tensor:

@@ -155,7 +155,7 @@ class Symmetries:
             spans = ", ".join(f"{a}:{b}" for a, b in part.ranges)
             rows.append(("partial", part.name, f"dim {part.dim}, {spans}"))
         for pair in self.rescaling:
-            rows.append(("rescaling", ", ".join(f"{name}^{exponent:+d}" for name, exponent in pair.items()), ""))
+            rows.append(("rescaling", rescaling_name(pair), ""))
         if self.dead:
             rows.append(("dead", ", ".join(self.dead), "weight decay on them does nothing to the function"))
         if self.fixed:
@@ -177,6 +177,11 @@ class Symmetries:
 def group_name(tensors: tuple[str, ...]) -> str:
     """The name of a group: those of its tensors joined by ``+``."""
     return "+".join(tensors)
+
+
+def rescaling_name(pair: Mapping[str, int]) -> str:
+    """The exponents in words: ``a^+1, b^-1``."""
+    return ", ".join(f"{name}^{exponent:+d}" for name, exponent in pair.items())
 
 
 def _vector(shape: tuple[int, ...]) -> bool:
