@@ -55,7 +55,7 @@ class _Found:
     reason: str = ""
 
 
-def find_symmetries(model: nn.Module, inputs: Any, *, seed: int = 0) -> Symmetries:
+def find_symmetries(model: nn.Module, inputs: Any, *, seed: int = 0, defect: bool = True) -> Symmetries:
     """Every rescaling symmetry of ``model``'s parameters: which tensors have no scale, alone or together.
 
     Tensor i is multiplied by exp(s_i); the null space of J = d outputs / d s at s = 0 is the set of all rescaling
@@ -64,7 +64,7 @@ def find_symmetries(model: nn.Module, inputs: Any, *, seed: int = 0) -> Symmetri
 
     model: any ``nn.Module``; it is not changed. Frozen parameters are looked at like the others.
     inputs: a tensor, a tuple of positional arguments or a dict of named ones; random data of the right shape will do.
-    seed: of the weights' perturbation and of the cotangents.
+    seed: of the weights' perturbation and of the cotangents.  defect: measure what eps does to every group.
     Raises UserError for a model that cannot be probed: NaN weights, no floating output, wrong shapes, non-determinism.
 
     >>> import torch
@@ -92,7 +92,7 @@ def find_symmetries(model: nn.Module, inputs: Any, *, seed: int = 0) -> Symmetri
     with torch.no_grad():
         for p, start in zip(probe.tensors, original):
             p.copy_(start)
-    return _report(model, inputs, probe, found, literals)
+    return _report(model, inputs, probe, found, literals, with_defect=defect)
 
 
 def _search(probe: Probe, original: list[Tensor], seed: int) -> _Found:
@@ -283,7 +283,9 @@ def _has_parts(slices: Slices) -> bool:
     return each_slice(slices) is not None or ranges(slices) is not None
 
 
-def _report(model: nn.Module, inputs: Any, probe: Probe, found: _Found, literals: list[float]) -> Symmetries:
+def _report(
+    model: nn.Module, inputs: Any, probe: Probe, found: _Found, literals: list[float], *, with_defect: bool
+) -> Symmetries:
     names, state, by_use = probe.names, found.state, found.order
     joint = [v for v in found.basis if set(v) <= {0, 1}]
     mixed = [v for v in found.basis if not set(v) <= {0, 1}]
@@ -301,7 +303,7 @@ def _report(model: nn.Module, inputs: Any, probe: Probe, found: _Found, literals
     norms = {n: float(torch.linalg.vector_norm(p.double())) for n, p in zip(names, probe.tensors)}
     generator = torch.Generator().manual_seed(1)
     by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
-    defect = eps_defect(model, inputs, by_name, probe, generator)
+    defect = eps_defect(model, inputs, by_name, generator) if with_defect else {}
     s = state.spectrum
     evidence = {
         "verdict": "undecided" if found.reason else "clear",

@@ -27,7 +27,8 @@ def table_rows(found: Symmetries, lr: float | None) -> list[Row]:
             rho = found.norm(tensors)
             elr = "" if lr is None else ("-" if rho == 0 else f"{lr / rho**2:.2e}")
             eps = found.defect.get(group_name(tensors), {})
-            limit = f"{eps['norm_1_percent']:.2g}" if eps else ""
+            one_percent = eps.get("norm_1_percent")
+            limit = "" if one_percent is None else f"{one_percent:.2g}"
             remarks = []
             if any(n in found.frozen for n in tensors):
                 remarks.append("frozen" if all(n in found.frozen for n in tensors) else "frozen in part: not free in training")
@@ -36,7 +37,7 @@ def table_rows(found: Symmetries, lr: float | None) -> list[Row]:
             if kind == "single" and tensors[0] in found.row:
                 dim = found.row_dim.get(tensors[0], 0)
                 remarks.append("each row by itself" if dim == 0 else f"each slice of dim {dim} by itself")
-            if eps and rho < eps["norm_1_percent"]:
+            if one_percent is not None and rho < one_percent:
                 remarks.append("eps is felt: more than 1 % error at this norm")
             rows.append((kind, "\n".join(tensors), f"{rho:.3g}", elr, limit, "; ".join(remarks)))
     for part in found.partial:
@@ -90,7 +91,7 @@ def terminal_table(found: Symmetries, lr: float | None = None) -> list[Renderabl
         table.add_row(*cells)
     lines: list[RenderableType] = [Text(found.headline(), style="bold"), Text(""), table, Text("")]
     if found.single or found.joint:
-        note = f"{NOTES['single']}. '1 % eps' is the norm at which the eps of the norms makes an error of 1 %."
+        note = f"{NOTES['single']}. '1 % eps' is the norm at which eps makes 1 % error in the effective gradient."
         if lr is not None:
             note = f"ELR is lr/norm^2 at lr {lr:g} (SGD; for Adam and its kin the rate is lr/norm). " + note
         lines.append(Text(note[0].upper() + note[1:], style="dim"))

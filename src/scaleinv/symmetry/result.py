@@ -48,7 +48,7 @@ class Symmetries:
     dead: tuple[str, ...]
     fixed: tuple[str, ...]
     evidence: Mapping[str, Any] = field(repr=False)
-    defect: Mapping[str, Mapping[str, float]] = field(repr=False)
+    defect: Mapping[str, Mapping[str, float | None]] = field(repr=False)
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     norms: Mapping[str, float] = field(repr=False)  # Frobenius norm of each tensor as given
     frozen: tuple[str, ...] = field(default=(), repr=False)
