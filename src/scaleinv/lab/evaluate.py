@@ -120,8 +120,8 @@ def exact_metrics(
         g = float(squares[:, columns].sum(dim=1).sqrt().mean())
         rho = float(geometry.norm([tensors[i].detach().double() for i in columns]))
         elr = rate / rho**2 if rho > 0 else math.nan
-        for quantity, value in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", elr * g * rho)):
-            add("train", name, quantity, value)
+        for quantity, number in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", elr * g * rho)):
+            add("train", name, quantity, number)
     test_loss, test_error = test_metrics(model, *test, loss)
     add("test", "total", "loss", test_loss)
     add("test", "total", "error", test_error)

@@ -86,15 +86,16 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
     groups = group_tensors(model)
     wrapped = {id(t) for tensors in groups.values() for t in tensors}
     others = [p for p in model.parameters() if id(p) not in wrapped]
-    for p in others:
-        p.requires_grad_(p.requires_grad and config.other_lr > 0)
-    others = [p for p in others if p.requires_grad]
     rate = config.lr if config.lr is not None else 0.0
+    other_rate = rate if config.other_lr is None else config.other_lr
+    for p in others:
+        p.requires_grad_(p.requires_grad and other_rate > 0)
+    others = [p for p in others if p.requires_grad]
     plans: list[dict[str, object]] = [
         {"params": [t for ts in groups.values() for t in ts], "lr": rate, "weight_decay": config.weight_decay}
     ]
     if others:
-        plans.append({"params": others, "lr": config.other_lr, "weight_decay": config.weight_decay})
+        plans.append({"params": others, "lr": other_rate, "weight_decay": config.weight_decay})
     optimizer: torch.optim.Optimizer = torch.optim.SGD(plans, lr=rate, momentum=config.momentum, foreach=True)
     sphere = None
     if config.elr is not None:
@@ -114,7 +115,7 @@ def group_tensors(model: nn.Module) -> dict[str, tuple[Tensor, ...]]:
     """The scale-invariant groups of weight matrices of one of our models; a group is named after its tensors."""
     names = model.scale_invariant_groups()  # type: ignore[operator]
     parameters = dict(model.named_parameters())
-    groups = {"+".join(group): tuple(parameters[name] for name in group) for group in names}
+    groups: dict[str, tuple[Tensor, ...]] = {"+".join(group): tuple(parameters[name] for name in group) for group in names}
     if not groups:
         raise UserError("the network has no scale-invariant weights, so there is no sphere to train on")
     return groups
