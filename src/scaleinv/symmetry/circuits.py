@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-_SNAP = 1e-5
 _LARGEST_DENOMINATOR = 12
 
 
@@ -23,7 +22,7 @@ class Irrational(ValueError):
     """The null space has no basis of small fractions, so it is not a space of rescaling symmetries."""
 
 
-def snap(matrix: Array, tolerance: float = _SNAP) -> Array:
+def snap(matrix: Array, tolerance: float) -> Array:
     """Round every entry to the nearest fraction with a denominator of at most 12; raise Irrational if one is far off."""
     result = np.empty_like(matrix)
     for at, value in np.ndenumerate(matrix):
@@ -105,10 +104,10 @@ def components(rows: Array) -> list[tuple[list[int], list[int]]]:
     return [(block, sorted({int(c) for r in block for c in np.flatnonzero(rows[r])})) for block in blocks.values()]
 
 
-def canonical_basis(null: Array, position: list[int]) -> list[tuple[int, ...]]:
+def canonical_basis(null: Array, position: list[int], tolerance: float = 1e-5) -> list[tuple[int, ...]]:
     """A basis of whole-number circuits of the space spanned by the rows of ``null`` (d, T).
 
-    position: when each tensor is last used in the forward pass. Returns d tuples of T exponents, least first.
+    position: when each tensor is last used in the forward pass.  tolerance: of the entries of its echelon form. Returns d tuples of T exponents, least first.
     Raises Irrational where the space is not spanned by small fractions.
 
     >>> canonical_basis(np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]), [1, 2, 3])
@@ -119,7 +118,7 @@ def canonical_basis(null: Array, position: list[int]) -> list[tuple[int, ...]]:
     if not len(null):
         return []
     early = sorted(range(tensors), key=lambda i: (position[i], i))
-    rows = snap(echelon(null, early))
+    rows = snap(echelon(null, early, max(1e-7, tolerance)), tolerance)
     result: list[tuple[int, ...]] = []
     for block, columns in components(rows):
         inner = rows[np.ix_(block, columns)]

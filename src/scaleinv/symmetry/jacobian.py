@@ -17,8 +17,6 @@ from scaleinv.symmetry.probe import Probe
 
 #: rows beyond the rank: they decide that the rank has stopped growing and keep the smallest singular value off zero
 SPARE_ROWS = 6
-#: |cos(g_i, w_i)| below this is zero in float64: rounding leaves 1e-13, an honest angle is above 1e-6
-ZERO = 1e-9
 
 
 @dataclass

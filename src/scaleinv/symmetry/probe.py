@@ -17,8 +17,6 @@ from scaleinv.symmetry.mode import Factors
 
 #: eps of the probe: far below any variance, and BatchNorm refuses 0
 TINY = 1e-30
-#: eps where a constant channel would amplify rounding: 1e-16 of rounding over sqrt(1e-16) stays at 1e-8
-MODERATE = 1e-16
 #: outputs that are caches of inner states, not results
 _CACHES = frozenset({"past_key_values", "mems", "cache_params"})
 _SEED = 20260
@@ -199,10 +197,11 @@ class Probe:
         """Put the weights near ``original``, at a generic place: 20 % of each tensor's rms, and 0.1 where it is zero."""
         with torch.no_grad():
             for p, start in zip(self.tensors, original):
-                rms = float(start.double().square().mean().sqrt()) if start.numel() else 0.0
+                rms = float(start.square().mean(dtype=torch.float64).sqrt()) if start.numel() else 0.0
                 size = amount * rms if rms > 0 else 0.1
-                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-                p.copy_(start.to(p.device) + (size * noise).to(p))
+                noise = torch.randn(p.shape, generator=generator, dtype=torch.float32)  # the same in every precision
+                p.copy_(start)
+                p.add_(noise.to(p), alpha=size)
 
 
 @contextlib.contextmanager
