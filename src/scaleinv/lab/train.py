@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scaleinv.errors import StateError, UserError
 from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
@@ -47,6 +48,18 @@ Watcher = Callable[[Event], None]
 
 def _silent(_: Event) -> None:
     return None
+
+
+def train_step(setup: Setup, recorder: StepRecorder, images: Tensor, labels: Tensor) -> None:
+    """One step on one batch, recorded. Raises :class:`StateError` where the sphere has no next step."""
+    setup.optimizer.zero_grad(set_to_none=True)
+    logits = setup.model(images)
+    loss = setup.loss(logits, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    rates = setup.learning_rates()
+    recorder.before_step(loss.detach(), (logits.detach().argmax(1) == labels).sum(), len(labels))
+    setup.optimizer.step()
+    recorder.after_step(rates)
 
 
 class _Run:
@@ -175,18 +188,11 @@ class _Run:
                 x, y = images[batch], labels[batch]
                 if config.augment:
                     x = augment(x, seed=config.seed, step=self.step, pad_value=self.pad)
-                setup.optimizer.zero_grad(set_to_none=True)
-                logits = setup.model(x)
-                loss = setup.loss(logits, y)
-                loss.backward()  # type: ignore[no-untyped-call]
-                rates = setup.learning_rates()
-                self.recorder.before_step(loss.detach(), (logits.detach().argmax(1) == y).sum(), len(y))
                 try:
-                    setup.optimizer.step()
+                    train_step(setup, self.recorder, x, y)
                 except StateError as error:
                     self.diverged(str(error), epoch + 1)
                     return
-                self.recorder.after_step(rates)
                 self.step += 1
                 if self.step == config.steps:
                     break
