@@ -118,7 +118,7 @@ def canonical_basis(null: Array, position: list[int], tolerance: float = 1e-5) -
     if not len(null):
         return []
     early = sorted(range(tensors), key=lambda i: (position[i], i))
-    rows = snap(echelon(null, early, max(1e-7, tolerance)), tolerance)
+    rows = snap(echelon(null, early, max(1e-7, tolerance / 10)), tolerance)
     result: list[tuple[int, ...]] = []
     for block, columns in components(rows):
         inner = rows[np.ix_(block, columns)]

@@ -97,7 +97,10 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
     """Every claim at the probe's present place, in double precision."""
     generator = torch.Generator().manual_seed(seed + 2)
     mask = found.state.mask if not found.precision.single else usable_outputs(probe, DOUBLE)
-    return test_claims(probe, found.claims(probe.names), found.state.dead, found.row, mask, generator)
+    single = found.precision.single
+    return test_claims(
+        probe, found.claims(probe.names), found.state.dead, found.row, mask, generator, explain=not single
+    )
 
 
 def _finish(

@@ -77,7 +77,6 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
     dropped = float(singular[cut] / singular[0]) if cut < count else float("nan")
     clear = kept > floor * 10 and (cut == count or (dropped < floor and kept / max(dropped, noise) >= gap))
     null = right[cut:] / size
-    null = null / torch.linalg.vector_norm(null, dim=1, keepdim=True) if len(null) else null
     return Spectrum(singular, null, cut, clear, kept, dropped)
 
 

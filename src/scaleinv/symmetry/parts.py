@@ -90,6 +90,9 @@ def _blocks(sums: Tensor, size: Tensor, zero: float) -> list[tuple[int, int]]:
         hits = torch.nonzero(same).flatten().tolist()
         for hit in reversed(hits):
             a = start + hit
+            own = sums[:, a:end].sum(1).abs().max()
+            if not own <= zero * torch.linalg.vector_norm(size[a:end]):
+                continue  # small against the whole tensor only
             while a < end and not live[a]:
                 a += 1
             b = end

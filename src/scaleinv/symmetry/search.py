@@ -225,7 +225,8 @@ def _decide(state: State, precision: Precision) -> None:
     found = spectrum(
         state.rows.values[:, state.rest] / size, noise=precision.noise, floor=precision.floor, gap=precision.gap
     )
-    null = found.null / size if len(found.null) else found.null
+    # back to the exponents of the tensors, whose sizes differ by orders: orthonormal again, for the echelon form
+    null = torch.linalg.qr((found.null / size).T).Q.T if len(found.null) else found.null
     state.spectrum = Spectrum(found.singular, null, found.cut, found.clear, found.kept, found.dropped)
 
 
