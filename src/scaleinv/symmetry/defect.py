@@ -1,9 +1,13 @@
 """How far eps is from spoiling the symmetry: the defect of every scale-invariant group at the weights as they are.
 
-A norm divides by sqrt(var + eps), and var falls as rho^2, so with x = eps/var its output and the gradient behind it are off by
-the factor (1 + x)^(-1/2): 1 % at x = 0.020, 10 % at x = 0.235, and x ~ rho^-2. Later norms undo a part of the error of the
-outputs, but not that of the gradient, which is what moves the weights. So the error measured here is that of the effective
-gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a norm where eps is nothing; both from one random cotangent.
+A norm divides by sqrt(var + eps), and var falls as rho^2, so with x = eps/var its output and the gradient behind it
+are off by
+the factor (1 + x)^(-1/2): 1 % at x = 0.020, 10 % at x = 0.235, and x ~ rho^-2. Later norms undo a part of the error
+of the
+outputs, but not that of the gradient, which is what moves the weights. So the error measured here is that of the
+effective
+gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a norm where eps is nothing; both from one random
+cotangent.
 """
 
 from __future__ import annotations
@@ -103,7 +107,8 @@ def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[T
 def _solve(
     errors: Callable[[float], float], factor: float, error: float, target: float
 ) -> tuple[float | None, tuple[float, float]]:
-    """The factor at which the error is the target (within 15 % of the target error, or where it jumps), and the last (factor, error) tried.
+    """The factor at which the error is the target (within 15 % of the target error, or where it jumps), and the last
+    (factor, error) tried.
 
     Steps by the law of one norm, inside a bracket once there is one.
     """
@@ -118,11 +123,11 @@ def _solve(
             low = max(low, factor)
         else:
             high = min(high, factor)
-        if 0 < low and high < (1 + _CLOSE) * low:  # a kink: ReLUs switch there and the error jumps over the target
+        if low > 0 and high < (1 + _CLOSE) * low:  # a kink: ReLUs switch there and the error jumps over the target
             return math.sqrt(low * high), (factor, error)
         following = norm_of_error(factor, error, target)
         if not low < following < high:
-            following = math.sqrt(low * high) if 0 < low and high < math.inf else following
+            following = math.sqrt(low * high) if low > 0 and high < math.inf else following
         if following < 1e-9 or following > 1e3:
             return None, (factor, error)
         factor, error = following, errors(following)

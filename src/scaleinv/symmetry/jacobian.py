@@ -1,7 +1,9 @@
 """The derivative of a model's outputs with respect to the log-scales of its tensors, row by row, and its null space.
 
-With tensor i multiplied by exp(s_i) and J = d outputs / d s at s = 0, one backward pass with a random cotangent u gives a
-whole row u^T J, and as many rows as J has rank, and a few more, have the null space of J with probability one. Entry i of
+With tensor i multiplied by exp(s_i) and J = d outputs / d s at s = 0, one backward pass with a random cotangent u
+gives a
+whole row u^T J, and as many rows as J has rank, and a few more, have the null space of J with probability one. Entry
+i of
 a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactly zero between gradient and weight is
 scale-invariance (2a of Lobacheva et al. 2021).
 """

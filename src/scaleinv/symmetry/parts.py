@@ -55,9 +55,7 @@ def each_slice(slices: Slices, zero: float = 1e-9) -> int | None:
     return None
 
 
-def ranges(
-    slices: Slices, zero: float = 1e-9
-) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]]] | None:
+def ranges(slices: Slices, zero: float = 1e-9) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]]] | None:
     """The scale-invariant part of a tensor: (dimension, merged ranges, smallest blocks), None if there is none.
 
     Only parts of at least two slices count: the dimension is the one with the most slices in them.
