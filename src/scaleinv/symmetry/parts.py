@@ -55,9 +55,7 @@ def each_slice(slices: Slices, zero: float = 1e-9) -> int | None:
     return None
 
 
-def ranges(
-    slices: Slices, zero: float = 1e-9
-) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]]] | None:
+def ranges(slices: Slices, zero: float = 1e-9) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]]] | None:
     """The scale-invariant part of a tensor: (dimension, merged ranges, smallest blocks), None if there is none.
 
     Only parts of at least two slices count: the dimension is the one with the most slices in them.
@@ -90,6 +88,9 @@ def _blocks(sums: Tensor, size: Tensor, zero: float) -> list[tuple[int, int]]:
         hits = torch.nonzero(same).flatten().tolist()
         for hit in reversed(hits):
             a = start + hit
+            own = sums[:, a:end].sum(1).abs().max()
+            if not own <= zero * torch.linalg.vector_norm(size[a:end]):
+                continue  # small against the whole tensor only
             while a < end and not live[a]:
                 a += 1
             b = end
