@@ -12,7 +12,7 @@ from scaleinv.theory import amin2026 as theory
     "phi-dynamics",
     paper="Amin, Chang, Khanna 2026",
     place="update of Phi; solvable model",
-    statement="Phi' = B Phi/(1 + Phi^2 eg^2) exactly; on L = 1 - <beta, u> the rest point is an unstable spiral of modulus sqrt(1+a-a^2).",
+    statement="Phi' = B Phi/(1 + Phi^2 eg^2) exactly; on L = 1 - <beta, u> rest is an unstable spiral, sqrt(1+a-a^2).",
     scales={"toy": 1.0},
 )
 def phi_dynamics(context: Context) -> Result:
@@ -52,7 +52,7 @@ def phi_dynamics(context: Context) -> Result:
         sheet.at_most(f"fixed point moves by, a {keep:g}", float(np.abs(moved - point).max()), 1e-14)
         columns = []
         for e in np.eye(2) * 1e-6:
-            ends = [np.array(theory.tilt_step(*(point + s * e), keep)) for s in (1, -1)]
+            ends = [np.array(theory.tilt_step(point[0] + s * e[0], point[1] + s * e[1], keep)) for s in (1, -1)]
             columns.append((ends[0] - ends[1]) / 2e-6)
         modulus = np.abs(np.linalg.eigvals(np.stack(columns, axis=1)))
         expected = theory.tilt_eigenvalue_modulus(keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from scaleinv.theory import kodryan2022, lobacheva2021
     "1-identities",
     paper="Lobacheva et al. 2021, Kodryan et al. 2022",
     place="eqs. 2, 4, 7, 8, 9",
-    statement="On a network the norm recursion, the step's cosine, the sum rule, the convex combination and the feedback hold at every step.",
+    statement="On a network norm recursion, step cosine, sum rule, convex combination and feedback hold at every step.",
     scales={"toy": 6.0},
 )
 def identities(context: Context) -> Result:
@@ -44,8 +45,11 @@ class _Net:
         self.torch = torch
         generator = torch.Generator().manual_seed(1)
         sizes = (12, 24, 24, 16)
-        draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)  # noqa: E731
-        self.weights = [(0.3 * draw(out, into)).requires_grad_() for into, out in zip(sizes[:-1], sizes[1:])]
+
+        def draw(*shape: int) -> Any:
+            return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+        self.weights = [(0.3 * draw(out, into)).requires_grad_() for into, out in itertools.pairwise(sizes)]
         self.head = draw(4, sizes[-1])
         self.x, self.y = draw(256, sizes[0]), torch.randint(4, (256,), generator=generator)
 

@@ -105,6 +105,8 @@ class Sheet:
             raise RuntimeError(f"the sheet has {name!r} twice")
         if isinstance(measured, float) and math.isnan(measured):
             verdict = "fails"
+        # numbers of numpy become plain ones: results travel between processes and into JSON
+        measured, expected = (value.item() if hasattr(value, "item") else value for value in (measured, expected))
         self.measured[name], self.expected[name], self.tolerance[name] = measured, expected, tolerance
         self.verdicts[name] = verdict
         return verdict
@@ -112,9 +114,13 @@ class Sheet:
     def result(self) -> Result:
         """The verdict over all comparisons; those that do not hold are named in the evidence."""
         found = set(self.verdicts.values())
-        verdict: Verdict = "fails" if "fails" in found else "undecided" if "undecided" in found or not found else "holds"
+        verdict: Verdict = "holds"
+        if "fails" in found:
+            verdict = "fails"
+        elif "undecided" in found or not found:
+            verdict = "undecided"
         wrong = [
-            f"{name} {state}: {_short(self.measured[name])} against {_short(self.expected[name])}, {self.tolerance[name]}"
+            f"{name} {state}: {_short(self.measured[name])}, not {_short(self.expected[name])} ({self.tolerance[name]})"
             for name, state in self.verdicts.items()
             if state != "holds" and name in self.measured
         ]
