@@ -47,7 +47,7 @@ def test_json_and_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     answer = json.loads(out, parse_constant=refuse)
     assert answer["status"] == "diverged"
     assert answer["regime"] is None
-    assert "the step 1 leaves weights that are not finite" in answer["evidence"]["reason"]
+    assert "step 1 leaves weights that are not finite" in answer["evidence"]["reason"]
     assert answer["folder"] == str(tmp_path / "r")
 
 

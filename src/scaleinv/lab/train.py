@@ -199,7 +199,8 @@ class _Run:
                 if self.step % self.per_epoch:
                     self.save_if_due()
             if not self.weights_finite():
-                self.diverged(f"the step {self.recorder.first_nonfinite(self.step)} leaves weights that are not finite", epoch + 1)
+                bad = self.recorder.first_nonfinite(self.step)
+                self.diverged(f"step {bad} leaves weights that are not finite", epoch + 1)
                 return
             self.end_epoch(epoch + 1)
             if self.step < config.steps:
