@@ -91,7 +91,7 @@ class StepRecorder:
         self._packed = self._filled
 
     def first_nonfinite(self, step: int) -> int:
-        """The first recorded step that leaves weights whose norm is not finite (``step``: done so far); else ``step``."""
+        """The first recorded step that leaves weights of non-finite norm (``step``: done so far); else ``step``."""
         self._pack()
         finite = torch.isfinite(self._numbers[: self._filled, 1]).all(dim=1).cpu().numpy()
         return step - self._filled + (int(np.argmin(finite)) if not finite.all() else self._filled)

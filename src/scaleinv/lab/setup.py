@@ -115,7 +115,9 @@ def group_tensors(model: nn.Module) -> dict[str, tuple[Tensor, ...]]:
     """The scale-invariant groups of weight matrices of one of our models; a group is named after its tensors."""
     names = model.scale_invariant_groups()  # type: ignore[operator]
     parameters = dict(model.named_parameters())
-    groups: dict[str, tuple[Tensor, ...]] = {"+".join(group): tuple(parameters[name] for name in group) for group in names}
+    groups: dict[str, tuple[Tensor, ...]] = {
+        "+".join(group): tuple(parameters[name] for name in group) for group in names
+    }
     if not groups:
         raise UserError("the network has no scale-invariant weights, so there is no sphere to train on")
     return groups
