@@ -82,6 +82,9 @@ OF_SWEEP = [
     ("--elr 0.1,1 --seeds 0", "seeds 0"),
     ("--elr 0.1,1 --workers 0", "workers 0"),
     ("--elr 0.1,1 --workers -1", "workers -1"),
+    ("--elr 0.1,1 --workers two", "--workers: 'two' is not a whole number; see scaleinv sweep --help"),
+    ("--elr 0.1,1 more", "Unrecognized options: more"),
+    ("--elr 1:2:1000000", "more than 10000"),
 ]
 OF_TRAIN = [
     ("", "give one of --elr"),
@@ -93,6 +96,10 @@ OF_TRAIN = [
     ("--elr 0.1 --seed -1", "seed -1"),
     ("--elr 0.1 --seed 9223372036854775808", "seed 9223372036854775808"),
     ("--elr 0.1 --threads 0", "threads 0"),
+    ("--elr ten", "--elr: 'ten' is not a number; see scaleinv train --help"),
+    ("--elr None", "'None' is not a number"),
+    ("--elr 0.1 --widht 3", "Unrecognized options: --widht"),
+    ("--elr", "Missing value for argument '--elr'"),
 ]
 CASES = (
     [("sweep", f"--elr 0.1,1 {flags}", message) for flags, message in SHARED]
@@ -116,7 +123,7 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_bad_input(command: str, flags: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = SWEEP if command == "sweep" else TRAIN
     out = tmp_path / "out"
-    error = refused([*base, *flags.split(), "--out", str(out)], capsys)
+    error = refused([*base, "--out", str(out), *flags.split()], capsys)
     assert message in error
     assert list(tmp_path.iterdir()) == []
 

@@ -37,7 +37,7 @@ class Settings:
     norm: str = "batch"
     """Normalization layer: batch, layer or group."""
     norm_eps: float = 1e-5
-    """eps of the normalization layers; where weights are so small that it matters, their scale is not free."""
+    """eps of the normalization layers: it breaks the scale invariance of very small weights."""
     width: int | None = None
     """Width of the network (default: 32, on digits 8; mlp 64)."""
     head_norm: float = 10.0
@@ -51,7 +51,7 @@ class Settings:
     steps: int | None = None
     """Optimizer steps, in place of --epochs."""
     other_lr: float | None = None
-    """Learning rate of weights with a scale of their own (default: 0 for si; for standard --lr, or 0.1 on the sphere)."""
+    """Learning rate of weights with a scale of their own (default: si 0; standard --lr, or 0.1 on the sphere)."""
     momentum: float = 0.0
     """Momentum of SGD."""
     weight_decay: float = 0.0
