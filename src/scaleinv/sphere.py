@@ -258,7 +258,7 @@ class Sphere(Optimizer):
 
     def _keep_weights(self) -> None:
         """Copy all weights, so that a step that ends nowhere can be taken back."""
-        weights = [p.detach() for g in self.optimizer.param_groups for p in g["params"]]
+        weights = [p for g in self.optimizer.param_groups for p in g["params"]]
         if self._kept is None:
             self._kept = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._kept, weights)
