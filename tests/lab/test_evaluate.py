@@ -17,7 +17,7 @@ from scaleinv.lab.data import load_dataset
 from scaleinv.lab.losses import get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.lab.rows import Row
-from scaleinv.lab.setup import group_tensors
+from scaleinv.lab import groups as lab_groups
 
 N, BATCH = 161, 32  # five full batches and one image more, which joins the last
 SLICES = [slice(0, 32), slice(32, 64), slice(64, 96), slice(96, 128), slice(128, 161)]
@@ -81,11 +81,15 @@ def fingerprint(net: Any) -> list[bytes]:
     ]
 
 
+def groups_of(net: Any) -> dict[str, tuple[Tensor, ...]]:
+    return lab_groups.group_tensors(net, lab_groups.group_names(type(net).__name__.lower(), "si", "batch", (1, 8, 8), 10))
+
+
 @pytest.mark.parametrize("loss", ["ce", "mse"])
 def test_exact_metrics_equal_slow_ones(digits: tuple[Tensor, ...], loss: str) -> None:
     x, y, tx, ty = digits
     net = network()
-    groups = group_tensors(net)
+    groups = groups_of(net)
     before = fingerprint(net)
     rows = evaluate.exact_metrics(
         net, groups, (x, y), (tx, ty), batch_size=BATCH, loss=get_loss(loss), learning_rates=RATES, step=40, epoch=8
@@ -144,7 +148,7 @@ def test_the_online_mode_measures_the_test_set_the_same(digits: tuple[Tensor, ..
     net = network()
     before = fingerprint(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
-    exact = table(evaluate.exact_metrics(net, group_tensors(net), (x, y), (tx, ty), learning_rates=RATES, **options))
+    exact = table(evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options))
     online = table(evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options))
     assert fingerprint(net) == before
     assert set(online) == {("test", "total", q) for q in ("loss", "error", "loss_recomputed_bn", "error_recomputed_bn")}
@@ -161,7 +165,7 @@ def test_networks_without_running_statistics_have_nothing_to_recompute(digits: t
     assert not evaluate.has_bn_statistics(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
     for rows in (
-        evaluate.exact_metrics(net, group_tensors(net), (x, y), (tx, ty), learning_rates=RATES, **options),
+        evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options),
         evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options),
     ):
         assert not [r for r in rows if r.quantity.endswith("recomputed_bn")]
@@ -175,9 +179,9 @@ def test_the_mode_of_every_module_survives(digits: tuple[Tensor, ...], mode: boo
     net.norms[1].train(not mode)  # a layer someone has frozen
     before = fingerprint(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
-    evaluate.exact_metrics(net, group_tensors(net), (x, y), (tx, ty), learning_rates=RATES, **options)
+    evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options)
     evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options)
-    evaluate.reference_rows(net, group_tensors(net), (x, y), generator=torch.Generator().manual_seed(0), **options)
+    evaluate.reference_rows(net, groups_of(net), (x, y), generator=torch.Generator().manual_seed(0), **options)
     assert fingerprint(net) == before
 
 
@@ -194,7 +198,7 @@ def test_a_network_that_left_the_numbers_is_a_result(digits: tuple[Tensor, ...])
     with torch.no_grad():
         net.convs[2].weight[0] = math.nan
     rows = evaluate.exact_metrics(
-        net, group_tensors(net), (x, y), (tx, ty), batch_size=BATCH, loss=get_loss("ce"), learning_rates=RATES, step=0,
+        net, groups_of(net), (x, y), (tx, ty), batch_size=BATCH, loss=get_loss("ce"), learning_rates=RATES, step=0,
         epoch=0,
     )  # fmt: skip
     assert math.isnan(table(rows)["train", "total", "loss"])
@@ -206,7 +210,7 @@ def test_a_network_that_left_the_numbers_is_a_result(digits: tuple[Tensor, ...])
 def reference(net: Any, digits: tuple[Tensor, ...], seed: int, step: int = 0) -> list[Row]:
     return evaluate.reference_rows(
         net,
-        group_tensors(net),
+        groups_of(net),
         digits[:2],
         batch_size=BATCH,
         loss=get_loss("ce"),
@@ -286,7 +290,7 @@ def test_the_weights_come_back_even_if_the_loss_fails(digits: tuple[Tensor, ...]
     with pytest.raises(RuntimeError, match="no loss today"):
         evaluate.reference_rows(
             net,
-            group_tensors(net),
+            groups_of(net),
             digits[:2],
             batch_size=BATCH,
             loss=broken,

@@ -67,6 +67,16 @@ def complain(message: str) -> int:
 
 def run(argv: Sequence[str]) -> int:
     """Run ``scaleinv ARGV``; the exit code: 0 done, 1 the answer is no, 2 the user's mistake, 130 interrupted."""
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader (head, less) has left: not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
@@ -96,7 +106,3 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"scaleinv: interrupted; the same command goes on where `{name}` stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # the reader (head, less) has left: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

@@ -14,6 +14,8 @@ from scaleinv.errors import UserError
 #: changed whenever the same config would give other numbers
 FORMAT = 1
 
+#: torch refuses a factor beyond float32, 3e38; on the sphere it is elr rho^2
+LARGEST_RATE = 1e30
 EVALUATION_MODES = ("exact", "online")
 
 
@@ -98,9 +100,11 @@ def check(config: RunConfig) -> None:
     for name, value in (("elr", config.elr), ("lr", config.lr)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{name} {value} is not a positive number")
+        if value is not None and value > LARGEST_RATE:
+            raise UserError(f"{name} {value:g} is beyond what float32 weights can take; choose at most {LARGEST_RATE:g}")
     for name, number in (("other-lr", config.other_lr), ("weight-decay", config.weight_decay)):
-        if number is not None and not (math.isfinite(number) and number >= 0):
-            raise UserError(f"{name} {number} is not a number >= 0")
+        if number is not None and not 0 <= number <= LARGEST_RATE:  # NaN fails too
+            raise UserError(f"{name} {number} is not a number from 0 to {LARGEST_RATE:g}")
     if config.other_lr is None and config.lr is None:
         raise UserError("other-lr is missing: on the sphere there is no --lr to stand for it")
     if config.elr is not None and config.weight_decay:

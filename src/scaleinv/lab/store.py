@@ -82,9 +82,9 @@ class RunStore:
         if present is None:
             content = {"config": config.to_dict(), "identity": config.identity(), "environment": dict(environment)}
             write_json(folder / "config.json", {"format": FORMAT, **content})
-        with disk_errors(folder):
-            self._metrics.mkdir(exist_ok=True)
-            self._checkpoints.mkdir(exist_ok=True)
+        for path in (self._metrics, self._checkpoints):
+            with disk_errors(path):
+                path.mkdir(exist_ok=True)
 
     def __enter__(self) -> RunStore:
         return self
