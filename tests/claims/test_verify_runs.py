@@ -54,7 +54,7 @@ def test_a_check_that_breaks_fails_and_is_not_kept(tmp_path, monkeypatch):
     outcome = verify._check("broken", "toy", str(tmp_path), False)
     assert outcome.verdict == "fails"
     assert outcome.broke
-    assert "ZeroDivisionError: of this test (test_verify.py:" in outcome.evidence
+    assert "ZeroDivisionError: of this test (test_verify_runs.py:" in outcome.evidence
     # an id the processes do not know breaks there, whole run included
     monkeypatch.undo()
     (outcome,) = verify.run([(one, "toy")], tmp_path)
