@@ -186,3 +186,18 @@ def test_norms_without_decay():
     assert mehmeti2024.rho_sq_at(at, 1.0, 0.5, 0.02) == pytest.approx(path[at, 0], rel=1e-4)
     assert mehmeti2024.elr_ratio_at(at, 1.0, 9.0, 0.5, 0.02) == pytest.approx(path[at, 1] / path[at, 0], rel=1e-4)
     assert abs(mehmeti2024.elr_ratio_at(1e9, 1.0, 9.0, 0.5, 0.02) - 1) < 1e-3
+
+
+def test_values_that_mean_nothing_are_refused():
+    with pytest.raises(OutsideConditions, match="is_a_cosine"):
+        amin2026.tilt_step(1.5, 0.1, 0.9)
+    with pytest.raises(UserError, match="nu is 2"):
+        amin2026.mean_log_drift(0.1, 1.0, 1.1, nu=2)
+    with pytest.raises(UserError, match="factor is -1"):
+        amin2026.next_phi(0.1, 1.0, -1.0)
+    with pytest.raises(UserError, match="temperature is 0; it has to be positive"):
+        thermo.entropy(0.0, 1.0, 3.0)
+    with pytest.raises(UserError, match="dimension is 1"):
+        thermo.pressure(0.1, 1.0, 1.0)
+    with pytest.raises(UserError, match="two equal lists"):
+        thermo.temperature_bracket([1.0, 2.0], [1.0])
