@@ -73,7 +73,8 @@ def main() -> int:
             path.write_text(text.replace(old, new))
             tests, claims = failing_tests(copy), failing_claims(copy, name)
             missed += not (tests or claims)
-            print(f"{name}: {new.strip().splitlines()[-1].strip()}")
+            changed = next(b for a, b in zip(old.splitlines(), new.splitlines()) if a != b) if "\"" not in new else new
+            print(f"{name}: {changed.splitlines()[-1].strip()}")
             print(f"    tests:  {', '.join(tests) or 'none'}")
             print(f"    claims: {', '.join(claims) or 'none'}", flush=True)
     print("every mutation was caught" if not missed else f"{missed} mutations were NOT caught")
