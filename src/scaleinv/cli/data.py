@@ -25,7 +25,7 @@ class DataCommand:
     action: Annotated[Literal["list", "fetch"], tyro.conf.Positional] = "list"
     """What to do."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = ""
     """The data set to fetch: mnist, fashion-mnist, cifar10 or cifar100."""
 
     data_dir: Path | None = None

@@ -57,7 +57,7 @@ class Drawing:
             described.append(
                 {
                     "box": [
-                        round(v, 2)
+                        round(float(v), 4)
                         for v in (box.x0 * width, box.x1 * width, (1 - box.y0) * height, (1 - box.y1) * height)
                     ],
                     "x": [x, axes.get_xscale(), *axes.get_xlim()],

@@ -116,7 +116,9 @@ def _panel(stem: str, title: str, label: str, lines: Sequence[Line], caption: st
     with style.style():
         around = limits([line.y for line in lines], log)
         if around is None:
-            nothing(axes, "no finite value")
+            nothing(
+                axes, "no positive value" if log and any((line.y == 0).any() for line in lines) else "no finite value"
+            )
             return drawing
         if log:
             axes.set_yscale("log")

@@ -69,7 +69,8 @@ def regime_map(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "regime-map",
         "Regime map",
-        "Each mark is a run, at its last train loss. Grey: the intervals that hold the boundaries "
+        f"Each mark is a run, at its mean train loss over {facts.window_words()}. "
+        "Grey: the intervals that hold the boundaries "
         f"(1/2 {boundary_words(facts, '1/2')}; 2/3 {boundary_words(facts, '2/3')}). "
         "Dotted line and band: train loss of random directions of the network with the same head, median and range.",
         f"Regime map over {count(len(facts.runs), 'run')}: "
@@ -93,7 +94,7 @@ def regime_map(facts: SweepFacts) -> Drawing:
         axes.set_yscale("log")
         axes.set_ylim(around)
         style.log_ticks(axes.yaxis, *around)
-        axes.set_ylabel("train loss at the end")
+        axes.set_ylabel("train loss")
         _shade_boundaries(axes, facts)
         if references.size > 1:
             axes.axhspan(float(references.min()), float(references.max()), facecolor=INK, alpha=0.08, linewidth=0)
@@ -112,8 +113,8 @@ def regime_map(facts: SweepFacts) -> Drawing:
         if len(thresholds) == 1 and around[0] < (threshold := thresholds.pop()) < around[1]:
             axes.axhline(threshold, color=INK, alpha=0.6, linewidth=0.9, linestyle="--", zorder=1)
             place = axes.get_yaxis_transform()
-            said = f"converged below {show(threshold)}"
-            axes.text(0.995, threshold, said, fontsize=8, ha="right", va="bottom", transform=place)
+            below = f"converged below {show(threshold)}"
+            axes.text(0.995, threshold, below, fontsize=8, ha="right", va="bottom", transform=place)
         for fact in facts.runs:
             _mark_run(drawing, axes, fact, fact.train_loss)
         handles = [_regime_handle(regime) for regime in (1, 2, 3, None) if facts.of_regime(regime)]
@@ -138,6 +139,8 @@ def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> No
     band.set_ylim(0, 1)
     whole = math.log10(span[1] / span[0])
     for regime, low, high in stretches:
+        if high < span[0] or low > span[1]:
+            continue  # the map speaks of rates that no run here has
         # a regime that one run alone shows is still drawn, as wide as a mark
         low, high = max(low / 10 ** (0.006 * whole), span[0]), min(high * 10 ** (0.006 * whole), span[1])
         band.axvspan(low, high, facecolor=regime_colours[regime], linewidth=0)
@@ -365,7 +368,8 @@ def step_size(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "step-size",
         "Effective step size",
-        "ESS = ELR × effective gradient: the tangent of the angle of one step. Shaded: the boundary intervals.",
+        f"ESS = ELR × effective gradient, the tangent of the angle of one step; mean over {facts.window_words()}. "
+        "Shaded: the boundary intervals.",
         "Effective step size against ELR on log axes, marks by regime",
         fig,
     )
@@ -391,7 +395,7 @@ def cosine(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "cosine",
         "Cosine between consecutive weights",
-        "1: small steps; near 0 (within the dashed lines, |cos| < 0.3): consecutive weights are uncorrelated.",
+        f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated.",
         "Cosine between consecutive weights against ELR, marks by regime",
         fig,
     )

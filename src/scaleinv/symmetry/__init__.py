@@ -1,1 +1,17 @@
+"""Which weights of a model have no scale: groups, rescaling pairs, dead weights, eps defect; conversion."""
 
+from __future__ import annotations
+
+from scaleinv.symmetry.check import assert_scale_invariant
+from scaleinv.symmetry.convert import Conversion, make_scale_invariant
+from scaleinv.symmetry.find import find_symmetries
+from scaleinv.symmetry.result import Partial, Symmetries
+
+__all__ = [
+    "Conversion",
+    "Partial",
+    "Symmetries",
+    "assert_scale_invariant",
+    "find_symmetries",
+    "make_scale_invariant",
+]

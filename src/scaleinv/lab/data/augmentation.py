@@ -23,6 +23,7 @@ def augment(images: Tensor, *, seed: int, step: int, pad_value: Sequence[float])
 
     Raises `UserError` if ``pad_value`` has another number of channels, or seed or step is negative.
 
+    >>> from scaleinv.lab.data import load_dataset
     >>> data = load_dataset("digits")
     >>> augment(data.train_images[:32], seed=0, step=0, pad_value=data.pad_value).shape
     torch.Size([32, 1, 8, 8])
@@ -43,9 +44,6 @@ def augment(images: Tensor, *, seed: int, step: int, pad_value: Sequence[float])
     # pixels as rows of a (B * H' * W', C) table: one gather makes every crop and flip
     flat = (torch.arange(b)[:, None, None] * (h + 2 * PADDING) + down[:, :, None]) * (w + 2 * PADDING) + across[:, None]
     taken = padded.view(-1, c).index_select(0, flat.flatten().to(images.device))
-    out = taken.view(b, h, w, c).permute(0, 3, 1, 2)
-    return out.contiguous(memory_format=torch.channels_last) if _channels_last(images) else out.contiguous()
-
-
-def _channels_last(images: Tensor) -> bool:
-    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    out = taken.view(b, h, w, c).permute(0, 3, 1, 2)  # channels_last, as it comes from the gather
+    wanted = torch.empty_like(images)
+    return out if out.stride() == wanted.stride() else wanted.copy_(out)

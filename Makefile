@@ -1,0 +1,51 @@
+# Needs only python3 (>= 3.10) and make.   make help
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint quick slow nightly bench dist clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(STAMP) ## virtual environment in .venv with scaleinv and everything its tests need
+	@echo "ready: $(BIN)/scaleinv"
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (torch and friends: about a minute, more on a slow network)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "python3 is older than 3.10; run: make setup PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# the answer in three minutes: dense where regime 2 lies, four decades in all
+DEMO_ELR := 1e-4,3e-4,1e-3,2e-3,4e-3,6e-3,8e-3,1e-2,1.3e-2,1.7e-2,2.2e-2,3e-2,4e-2,6e-2,1e-1,2e-1,4e-1,1
+
+demo: $(STAMP) ## the three regimes on scikit-learn's digits, with a report (under 3 minutes on 2 cores)
+	@$(BIN)/scaleinv sweep --data digits --model convnet --elr $(DEMO_ELR) --epochs 60 --out runs/demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+quick: $(STAMP) ## the tests that take seconds
+	$(BIN)/python -m pytest -q -m "not slow and not nightly"
+
+test: lint ## everything CI runs
+	$(BIN)/python -m pytest -q -m "not nightly"
+	$(BIN)/scaleinv verify --scale toy
+
+nightly: $(STAMP) ## all tests and the claims that take long
+	$(BIN)/python -m pytest -q
+	$(BIN)/scaleinv verify
+
+bench: $(STAMP) ## speed, as ratios in one run
+	$(BIN)/python benchmarks/run.py
+
+dist: $(STAMP) ## wheel and source distribution in dist/
+	$(BIN)/python -m build
+
+clean: ## remove what make made (not runs/)
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
