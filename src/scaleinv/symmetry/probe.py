@@ -1,0 +1,225 @@
+"""A private copy of the user's model that can be run again and again: same randomness, same buffers, chosen precision."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scaleinv.errors import UserError
+from scaleinv.symmetry.mode import Factors
+
+#: eps of the probe: far below any variance, and BatchNorm refuses 0
+TINY = 1e-30
+#: eps where a constant channel would amplify rounding: 1e-16 of rounding over sqrt(1e-16) stays at 1e-8
+MODERATE = 1e-16
+#: outputs that are caches of inner states, not results
+_CACHES = frozenset({"past_key_values", "mems", "cache_params"})
+_SEED = 20260
+
+
+def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``inputs`` as (args, kwargs): a tensor, a sequence of positional arguments, or a mapping of named ones."""
+    if isinstance(inputs, Mapping):
+        return (), {str(k): v for k, v in inputs.items()}
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    raise UserError(f"inputs is {type(inputs).__name__}; give a tensor, a tuple of arguments or a dict of named arguments")
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """``value`` (nested tuples, lists, dicts) with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {k: map_tensors(v, change) for k, v in value.items()}
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return type(value)(map_tensors(v, change) for v in value)
+    return value
+
+
+def output_tensors(value: Any) -> list[Tensor]:
+    """All floating tensors of a model's result: a tensor, tuples, lists, dicts, dataclasses (ModelOutput), in order."""
+    if isinstance(value, Tensor):
+        if value.is_complex():
+            return [torch.view_as_real(value)]
+        return [value] if value.is_floating_point() else []
+    if isinstance(value, Mapping):
+        return [t for k, v in value.items() if k not in _CACHES for t in output_tensors(v)]
+    if isinstance(value, (tuple, list)):
+        return [t for v in value for t in output_tensors(v)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [t for f in dataclasses.fields(value) for t in output_tensors(getattr(value, f.name))]
+    return []
+
+
+def deep_copy(model: nn.Module) -> nn.Module:
+    """A deep copy, also of a model that holds results of earlier computations (the weight of an old-style weight norm)."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise UserError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+
+
+class Probe:
+    """Evaluate a model's outputs as one vector, in ``dtype``, train mode, the same function at every call.
+
+    The copy holds the user's weights until :meth:`perturb` moves them to a generic place. Modules named ``Dropout`` and
+    dropout calls are switched off; other randomness is frozen by the same seed before every call.
+    """
+
+    def __init__(
+        self, model: nn.Module, inputs: Any, *, dtype: torch.dtype | None = torch.float64, eps: float | None = TINY
+    ) -> None:
+        names = dict(model.named_parameters())
+        if not names:
+            raise UserError(f"{type(model).__name__} has no parameters, so there is nothing that could have a scale")
+        for name, p in names.items():
+            if isinstance(p, nn.parameter.UninitializedParameter):
+                raise UserError(f"parameter {name!r} is not initialised yet; run the model once before")
+            if not bool(torch.isfinite(p.detach()).all()):
+                raise UserError(f"parameter {name!r} holds NaN or infinite values; load weights that are finite")
+        self.model = deep_copy(model)
+        if any(p.device.type == "mps" for p in names.values()):
+            self.model.cpu()  # has no double precision
+        self.dtype = dtype
+        if dtype is not None:
+            self.model.to(dtype)
+        self.model.train()
+        for module in self.model.modules():
+            if "dropout" in type(module).__name__.lower() and not list(module.children()):
+                module.eval()
+        self.eps_attributes = [
+            (module, key, float(value))
+            for module in self.model.modules()
+            for key, value in vars(module).items()
+            if re.search("eps", key, re.IGNORECASE) and type(value) is float and 0 < value < 0.1
+        ]
+        self.eps = eps
+        self.set_eps(eps)
+        self.parameters: dict[str, nn.Parameter] = {}
+        for name, p in self.model.named_parameters():
+            if p.is_floating_point():
+                p.requires_grad_(False)
+                p.grad = None
+                self.parameters[name] = p
+        self.names = list(self.parameters)
+        self.tensors = list(self.parameters.values())
+        device = self.tensors[0].device
+
+        def move(t: Tensor) -> Tensor:
+            t = t.detach().to(device)
+            return t.to(dtype) if t.is_floating_point() and dtype is not None else t.clone()
+
+        self.args, self.kwargs = map_tensors(call_arguments(inputs), move)
+        self._buffers = {name: b.detach().clone() for name, b in self.model.named_buffers()}
+        self.order = [0] * len(self.names)
+        self.shapes: list[tuple[int, ...]] = []
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def set_eps(self, eps: float | None) -> None:
+        """Use ``eps`` in every module and normalization call; None restores the model's own."""
+        self.eps = eps
+        for module, key, own in self.eps_attributes:
+            setattr(module, key, own if eps is None else eps)
+
+    def run(self, factors: list[Tensor] | None = None) -> Any:
+        """The model's result, whatever it is."""
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(self._buffers[name])
+        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps)
+        with reproducible(self.tensors[0].device), precision(self.dtype), mode:
+            result = self.model(*self.args, **self.kwargs)
+        self.order = mode.order
+        return result
+
+    def outputs(self, factors: list[Tensor] | None = None) -> Tensor:
+        """All floating outputs as one vector (M,)."""
+        tensors = output_tensors(self.run(factors))
+        if not tensors:
+            raise UserError(
+                f"{type(self.model).__name__} returns no floating-point tensor; wrap it in a module that returns its outputs"
+            )
+        self.shapes = [tuple(t.shape) for t in tensors]
+        dtype = self.dtype or tensors[0].dtype
+        return torch.cat([t.reshape(-1).to(dtype) for t in tensors])
+
+    def value(self) -> Tensor:
+        """The outputs (M,) without a graph."""
+        with torch.no_grad():
+            return self.outputs()
+
+    # -- weights -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def scaled(self, factor: Mapping[int, float]) -> Iterator[None]:
+        """Multiply tensors (by index) by numbers while the context lasts."""
+        saved = {i: self.tensors[i].detach().clone() for i in factor}
+        with torch.no_grad():
+            for i, c in factor.items():
+                self.tensors[i].mul_(c)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for i, old in saved.items():
+                    self.tensors[i].copy_(old)
+
+    @contextlib.contextmanager
+    def differentiable(self, which: Sequence[int] | None = None) -> Iterator[list[nn.Parameter]]:
+        """The parameters require gradients while the context lasts (frozen ones too)."""
+        chosen = [self.tensors[i] for i in (range(len(self.tensors)) if which is None else which)]
+        for p in chosen:
+            p.requires_grad_(True)
+        try:
+            yield chosen
+        finally:
+            for p in chosen:
+                p.requires_grad_(False)
+
+    def perturb(self, generator: torch.Generator, original: Sequence[Tensor], amount: float = 0.2) -> None:
+        """Put the weights near ``original``, at a generic place: 20 % of each tensor's rms, and 0.1 where it is zero."""
+        with torch.no_grad():
+            for p, start in zip(self.tensors, original):
+                rms = float(start.double().square().mean().sqrt()) if start.numel() else 0.0
+                size = amount * rms if rms > 0 else 0.1
+                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                p.copy_(start.to(p.device) + (size * noise).to(p))
+
+
+@contextlib.contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Draw the same random numbers at every use and leave torch's generators as they were."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(enabled=False):
+        torch.manual_seed(_SEED)
+        yield
+
+
+@contextlib.contextmanager
+def precision(dtype: torch.dtype | None) -> Iterator[None]:
+    """Make ``dtype`` the default type of new tensors while the context lasts."""
+    if dtype is None:
+        yield
+        return
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
