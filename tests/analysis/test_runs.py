@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
 ROWS = [
     (0, 0, "reference", "direction-0", "loss", 8.5),
     (0, 0, "reference", "direction-1", "loss", 8.7),
+    (0, 0, "reference_present", "direction-7", "loss", 1.0),
     (0, 0, "train", "total", "loss", 9.0),
     (0, 0, "train", "b", "eg", 600.0),
     (90, 1, "online", "total", "loss", 4.0),
@@ -84,6 +85,26 @@ def test_parts_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
         write(tmp_path, list(chosen), f"part-{i:06d}.parquet")
     (tmp_path / "metrics" / "part-000099.parquet.partial").write_bytes(b"half a file")
     assert load_run(tmp_path).series("online", "total", "loss")[1].tolist() == [float(s) for s in range(12)]
+
+
+def test_a_run_that_just_ended_is_read_once(tmp_path: Path) -> None:
+    write(tmp_path, ROWS[:4])
+    write(tmp_path, ROWS, "part-final.parquet")  # joined, and the parts not removed yet
+    assert load_run(tmp_path).series("train", "total", "loss")[1].tolist() == [9.0, 1.5]
+
+
+def test_a_part_that_vanishes_while_it_is_read_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, ROWS[:8])
+    read = pq.read_table
+
+    def end_the_run(part: Path, **keywords: object) -> object:
+        if part.name == "part-000000.parquet":
+            write(tmp_path, ROWS, "part-final.parquet")
+            part.unlink()
+        return read(part, **keywords)
+
+    monkeypatch.setattr(pq, "read_table", end_the_run)
+    assert load_run(tmp_path).last_epoch == 3
 
 
 def test_a_run_in_progress_is_readable(tmp_path: Path) -> None:

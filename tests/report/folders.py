@@ -201,6 +201,7 @@ def write_run(
         "evidence": evidence,
         "train_loss": last(loss_split, "loss"),
         "test_error": last("test", "error"),
+        "test_error_recomputed_bn": last("test", "error_recomputed_bn"),
         "effective_gradient": last(loss_split, "eg"),
         "ess": last("online", "ess"),
         "cosine": last("online", "cosine"),

@@ -72,7 +72,7 @@ def page(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_answer_comes_first(page: str) -> None:
     text = Reader(page).text
     answer = "Convergence up to 2.3e-2 ; chaotic equilibrium from 4.3e-2 to 0.89; divergence from 1.6; "
-    answer += "horizon 60 epochs, 1 seed."
+    answer += "horizon 60 epochs, 1 seed; 1 of 20 runs undecided."
     assert answer in text
     assert text.index(answer) < text.index("Train loss")
     assert "boundary 1/2 between 2.3e-2 and 4.3e-2" in text
@@ -208,6 +208,7 @@ def test_a_sweep_in_progress(tmp_path: Path) -> None:
     assert "So far:" in text
     assert "The regime map is not written yet: 2 of the 3 runs so far have ended." in text
     assert "1 run not ended" in text
+    assert "The run has not ended" in text
     assert "boundary 1/2 not known yet" in text
 
 
@@ -249,9 +250,7 @@ def facts_with(**bounds: Any) -> SweepFacts:
 
     def one(regime: int, elr: float) -> RunFacts:
         nan = math.nan
-        return RunFacts(
-            f"r{regime}", "n", "ELR", elr, str(elr), 1, regime, {}, "finished", nan, nan, nan, nan, nan, None
-        )
+        return RunFacts(f"r{regime}", "n", "ELR", elr, str(elr), 1, regime, {}, "finished", *[nan] * 6, None)
 
     found = bounds.pop("seen", (1, 2, 3))
     return SweepFacts(Path("s"), {}, [one(r, runs[r]) for r in found], bounds, {"epochs": 60}, 2)

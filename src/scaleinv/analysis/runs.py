@@ -20,6 +20,8 @@ import numpy.typing as npt
 from scaleinv.errors import UserError
 
 FORMAT = 1
+_FINAL = "part-final.parquet"
+_TRIES = 5
 _TEXT = ("split", "group", "quantity")
 _COLUMNS = ("step", "epoch", *_TEXT, "value")
 
@@ -108,7 +110,7 @@ class Run:
         """The scale-invariant groups in the order they were first written, without ``total`` and the reference
         directions.
         """
-        names = (group for split, group, _ in self.metrics if split != "reference" and group != "total")
+        names = (group for split, group, _ in self.metrics if split in ("online", "train") and group != "total")
         return list(dict.fromkeys(names))
 
     def quantities(self, split: str, group: str = "total") -> list[str]:
@@ -232,24 +234,22 @@ def _read_head(path: Path, key: str) -> dict[str, Any]:
 
 
 def _read_metrics(folder: Path) -> dict[Key, Series]:
-    """All parts in the order of their names, split into series; the order of rows is kept."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """All parts in the order of their names, split into series; the order of rows is kept.
 
-    tables = []
-    for part in sorted(folder.glob("part-*.parquet")):
+    A run that ends joins its parts into one, so a reader may find both, or a part that is gone.
+    """
+    import pyarrow as pa
+
+    for attempt in range(_TRIES):
+        parts = sorted(folder.glob("part-*.parquet"))
+        if folder / _FINAL in parts:
+            parts = [folder / _FINAL]  # it holds all rows; other parts beside it are about to be removed
         try:
-            table = pq.read_table(part, partitioning=None)
-        except FileNotFoundError:
-            continue  # a run in progress has replaced this part
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(
-                f"{part} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
-            ) from None
-        missing = [name for name in _COLUMNS if name not in table.column_names]
-        if missing:
-            raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
-        tables.append(table.select(list(_COLUMNS)))
+            tables = [_read_part(part) for part in parts]
+            break
+        except FileNotFoundError:  # the run has ended, and joined its parts, since they were listed
+            if attempt == _TRIES - 1:
+                raise UserError(f"{folder}: its files keep changing while they are read; try again") from None
     if not tables:
         return {}
     try:
@@ -270,6 +270,24 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
         rows = order[bounds[i] : bounds[i + 1]]
         series[name] = Series(steps[rows], epochs[rows], values[rows])
     return series
+
+
+def _read_part(part: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(part, partitioning=None)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{part} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
+        ) from None
+    missing = [name for name in _COLUMNS if name not in table.column_names]
+    if missing:
+        raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
+    return table.select(list(_COLUMNS))
 
 
 def _encode(table: Any) -> tuple[list[Key], Ints]:

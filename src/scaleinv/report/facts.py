@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from scaleinv.analysis.regime_map import run_row, run_verdict
+from scaleinv.analysis.regimes import Verdict
 from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
 from scaleinv.report.text import elr_digits, elr_text, number
 
@@ -32,6 +34,7 @@ class RunFacts:
     status: str
     train_loss: float
     test_error: float
+    test_error_recomputed: float  # with normalisation statistics recomputed over the train set
     effective_gradient: float
     ess: float
     cosine: float
@@ -47,6 +50,14 @@ class RunFacts:
         if self.run is None:
             return np.zeros(0, np.int64), np.zeros(0, np.float64)
         return self.run.series(split, group, quantity)
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """The first and the last epoch the run was judged by; its numbers are means over them."""
+        found = self.evidence.get("window")
+        if isinstance(found, list) and len(found) == 2 and all(isinstance(epoch, int) for epoch in found):
+            return found[0], found[1]
+        return None
 
     @property
     def broken_at(self) -> int | None:
@@ -86,6 +97,14 @@ class SweepFacts:
 
     def of_regime(self, regime: int | None) -> list[RunFacts]:
         return [fact for fact in self.runs if fact.regime == regime]
+
+    def window_words(self) -> str:
+        """``epochs 31-60``, over which the numbers are means; in general words where the runs differ."""
+        windows = {fact.window for fact in self.runs if fact.window is not None}
+        if len(windows) == 1:
+            first, last = windows.pop()
+            return f"epochs {first}-{last}"
+        return "the last half of each run"
 
     def references(self) -> Floats:
         """Train loss of random directions, over all runs (they share the head); empty where it was not measured."""
@@ -129,6 +148,7 @@ def gather(sweep: SweepRun) -> SweepFacts:
                 status=str(entry.get("status") or "unknown"),
                 train_loss=number(entry.get("train_loss")),
                 test_error=number(entry.get("test_error")),
+                test_error_recomputed=number(entry.get("test_error_recomputed_bn")),
                 effective_gradient=number(entry.get("effective_gradient")),
                 ess=number(entry.get("ess")),
                 cosine=number(entry.get("cosine")),
@@ -175,12 +195,24 @@ def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
         (entry, sweep.find(str(entry.get("run")))) for entry in listed
     ]
     known = {str(entry.get("run")) for entry in listed}
-    entries += [(entry_of(run), run) for run in sweep.runs if run.name not in known]
+    entries += [(_row(run), run) for run in sweep.runs if run.name not in known]
     return entries
 
 
+def _row(run: Run) -> dict[str, Any]:
+    """A run's entry as the regime map will hold it, from its folder alone; a run that has not ended is not judged."""
+    result = run.result or {}
+    if run.result is None:
+        verdict = Verdict(None, {"reason": "the run has not ended"})
+    elif isinstance(result.get("evidence"), dict):
+        verdict = Verdict(result.get("regime"), result["evidence"])
+    else:
+        verdict = run_verdict(run)
+    return run_row(run, verdict)
+
+
 def entry_of(run: Run) -> dict[str, Any]:
-    """A run's entry as the regime map would hold it, from its folder alone: the last value of each quantity."""
+    """A run's numbers as a page about it alone shows them: the last value of each quantity."""
     result = run.result or {}
     return {
         "run": run.name,

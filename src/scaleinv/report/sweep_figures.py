@@ -69,7 +69,8 @@ def regime_map(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "regime-map",
         "Regime map",
-        "Each mark is a run, at its last train loss. Grey: the intervals that hold the boundaries "
+        f"Each mark is a run, at its mean train loss over {facts.window_words()}. "
+        "Grey: the intervals that hold the boundaries "
         f"(1/2 {boundary_words(facts, '1/2')}; 2/3 {boundary_words(facts, '2/3')}). "
         "Dotted line and band: train loss of random directions of the network with the same head, median and range.",
         f"Regime map over {count(len(facts.runs), 'run')}: "
@@ -93,7 +94,7 @@ def regime_map(facts: SweepFacts) -> Drawing:
         axes.set_yscale("log")
         axes.set_ylim(around)
         style.log_ticks(axes.yaxis, *around)
-        axes.set_ylabel("train loss at the end")
+        axes.set_ylabel("train loss")
         _shade_boundaries(axes, facts)
         if references.size > 1:
             axes.axhspan(float(references.min()), float(references.max()), facecolor=INK, alpha=0.08, linewidth=0)
@@ -367,7 +368,8 @@ def step_size(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "step-size",
         "Effective step size",
-        "ESS = ELR × effective gradient: the tangent of the angle of one step. Shaded: the boundary intervals.",
+        f"ESS = ELR × effective gradient, the tangent of the angle of one step; mean over {facts.window_words()}. "
+        "Shaded: the boundary intervals.",
         "Effective step size against ELR on log axes, marks by regime",
         fig,
     )
@@ -393,7 +395,7 @@ def cosine(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "cosine",
         "Cosine between consecutive weights",
-        "1: small steps; near 0 (within the dashed lines, |cos| < 0.3): consecutive weights are uncorrelated.",
+        f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated.",
         "Cosine between consecutive weights against ELR, marks by regime",
         fig,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from scaleinv.analysis.runs import SweepRun
 from scaleinv.figures.style import elr_colour, regime_names
 from scaleinv.report.facts import RunFacts, SweepFacts, gather
@@ -86,42 +89,52 @@ def _scale(facts: SweepFacts) -> str:
     )
 
 
+def _loss(fact: RunFacts) -> str:
+    broken = fact.broken_at is not None and fact.train_loss != fact.train_loss
+    return "not finite" if broken else show(fact.train_loss)
+
+
 def _table(facts: SweepFacts) -> str:
-    head = [
-        ("regime", True),
-        (facts.rate, False),
-        ("seed", False),
-        ("train loss", False),
-        ("test error", False),
-        ("eff. gradient", False),
-        ("ESS", False),
-        ("cosine", False),
-        ("status", True),
-        ("why", True),
+    """The runs; a column that says the same of every run is left out."""
+    columns: list[tuple[str, Callable[[RunFacts], str]]] = [("train loss", _loss)]
+    if len(facts.seeds) > 1:
+        columns.insert(0, ("seed", lambda fact: plain(fact.seed)))
+    columns.append(("test error", lambda fact: percent(fact.test_error)))
+    recomputed = any(math.isfinite(fact.test_error_recomputed) for fact in facts.runs)
+    if recomputed:
+        columns.append(("recomputed", lambda fact: percent(fact.test_error_recomputed)))
+    columns += [
+        ("eff. gradient", lambda fact: show(fact.effective_gradient)),
+        ("ESS", lambda fact: show(fact.ess)),
+        ("cosine", lambda fact: show(fact.cosine)),
     ]
+    same_status = len({fact.status for fact in facts.runs}) == 1
+    texts = ["why"] if same_status else ["status", "why"]
+
+    caption = (
+        f"Means over {facts.window_words()}, from the training steps. Test error: at the last evaluation, with the "
+    )
+    caption += "running normalisation statistics"
+    caption += " (recomputed: over the train set)" if recomputed else ""
+    caption += ". A dash: not measured."
+    if same_status and facts.runs:
+        caption += f" All runs: {facts.runs[0].status}."
     references = reference_words(facts)
-    note = f" Train loss of random directions with the same head: {references}." if references else ""
-    return table(
-        head, (_row(fact) for fact in facts.runs), f"Values at the end of each run; a dash: not measured.{note}"
-    )
+    caption += f" Train loss of random directions with the same head: {references}." if references else ""
 
+    def row(fact: RunFacts) -> str:
+        cells = "".join(f"<td>{esc(value(fact))}</td>" for _, value in columns)
+        status = "" if same_status else f'<td class="text">{esc(fact.status)}</td>'
+        details = pairs([*flat_evidence(fact.evidence), ("run folder", fact.name)])
+        return (
+            f'<tr data-run="{fact.key}"><td class="text">{regime_cell(fact.regime)}</td>'
+            f'<th scope="row">{esc(fact.elr_label)}</th>{cells}{status}'
+            f'<td class="why"><details><summary>{esc(reason(fact.evidence))}</summary>{details}</details></td></tr>'
+        )
 
-def _row(fact: RunFacts) -> str:
-    numbers = [
-        show(fact.train_loss),
-        percent(fact.test_error),
-        *map(show, (fact.effective_gradient, fact.ess, fact.cosine)),
-    ]
-    if fact.broken_at is not None and fact.train_loss != fact.train_loss:
-        numbers[0] = "not finite"
-    cells = "".join(f"<td>{esc(value)}</td>" for value in numbers)
-    seed = plain(fact.seed)
-    details = pairs([*flat_evidence(fact.evidence), ("run folder", fact.name)])
-    return (
-        f'<tr data-run="{fact.key}"><td class="text">{regime_cell(fact.regime)}</td>'
-        f'<th scope="row">{esc(fact.elr_label)}</th><td>{esc(seed)}</td>{cells}<td class="text">{esc(fact.status)}</td>'
-        f'<td class="why"><details><summary>{esc(reason(fact.evidence))}</summary>{details}</details></td></tr>'
-    )
+    numbers = [(name, False) for name, _ in columns]
+    head = [("regime", True), (facts.rate, False), *numbers, *((name, True) for name in texts)]
+    return table(head, map(row, facts.runs), caption)
 
 
 def _reproduce(sweep: SweepRun, facts: SweepFacts, config: dict[str, object]) -> str:

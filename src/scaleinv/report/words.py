@@ -79,7 +79,9 @@ def statement(facts: SweepFacts) -> str:
     seeds = count(len(facts.seeds), "seed") if facts.seeds else "unknown seed"
     if facts.boundaries is None:
         sentence = f"so far: {sentence}"
-    return f"{sentence[0].upper()}{sentence[1:]}; horizon {horizon(facts)}, {seeds}."
+    undecided = len(facts.of_regime(None))
+    rest = f"; {undecided} of {count(len(facts.runs), 'run')} undecided" if undecided else ""
+    return f"{sentence[0].upper()}{sentence[1:]}; horizon {horizon(facts)}, {seeds}{rest}."
 
 
 def boundary_words(facts: SweepFacts, name: str) -> str:

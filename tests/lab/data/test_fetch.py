@@ -161,6 +161,29 @@ def test_not_there(published: tuple[Path, str], tmp_path: Path) -> None:
         fetch("cifar10", tmp_path, mirror="nonsense")
 
 
+def test_a_killed_download_leaves_nothing(published: tuple[Path, str], tmp_path: Path) -> None:
+    target = tmp_path / "data"
+    (target / ".fetch-mnist").mkdir(parents=True)
+    (target / ".fetch-mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"half")
+    fetch("mnist", target)
+    assert [path.name for path in target.iterdir()] == ["MNIST"]
+
+
+def test_two_downloads_of_one_set(published: tuple[Path, str], tmp_path: Path) -> None:
+    target = tmp_path / "data"
+    refused: list[str] = []
+
+    def second(_: str, done: int, __: int) -> None:
+        if not refused:
+            with pytest.raises(UserError, match="another process downloads into") as caught:
+                fetch("mnist", target)
+            refused.append(str(caught.value))
+
+    fetch("mnist", target, progress=second)
+    assert refused
+    assert len(load_dataset("mnist", data_dir=target).train_labels) == 20
+
+
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCALEINV_DATA", raising=False)
     with pytest.raises(UserError, match="digits comes with scikit-learn: there is nothing to download"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
 from scaleinv.lab.data import batches, eval_batches
 
 
+@settings(deadline=None)
 @given(st.integers(2, 300), st.integers(2, 70), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_every_image_once_and_no_batch_of_one(n: int, batch_size: int, seed: int, epoch: int) -> None:
     for parts in (batches(n, batch_size, seed=seed, epoch=epoch), eval_batches(n, batch_size)):

@@ -101,6 +101,25 @@ def test_two_processes_hold_the_same_pages(digits: Dataset, tmp_path: Path) -> N
         assert private == 0  # ... and none of it is a copy
 
 
+def _share(directory: str, answers: Any) -> None:
+    torch.set_num_threads(1)
+    answers.put(share(load_dataset("digits"), directory))
+
+
+def test_processes_that_share_at_once(digits: Dataset, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    processes = [context.Process(target=_share, args=(str(tmp_path), answers)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    handles = [answers.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+    assert handles[0] == handles[1] == handles[2]
+    assert equal(open_shared(handles[0]), digits)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", Path(handles[0].directory).name]
+
+
 def test_writing_to_an_opened_tensor_stays_private(digits: Dataset, tmp_path: Path) -> None:
     handle = share(digits, tmp_path)
     first = open_shared(handle)

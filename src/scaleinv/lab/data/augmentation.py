@@ -23,6 +23,7 @@ def augment(images: Tensor, *, seed: int, step: int, pad_value: Sequence[float])
 
     Raises `UserError` if ``pad_value`` has another number of channels, or seed or step is negative.
 
+    >>> from scaleinv.lab.data import load_dataset
     >>> data = load_dataset("digits")
     >>> augment(data.train_images[:32], seed=0, step=0, pad_value=data.pad_value).shape
     torch.Size([32, 1, 8, 8])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import http.client
 import os
-import tempfile
+import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from scaleinv.errors import UserError
@@ -49,13 +51,13 @@ def fetch(
     target = folder / form.folders[0]
     report = progress or (lambda *_: None)
     try:
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
+        with _workshop(folder / f".fetch-{name}") as work:
             if form.archive:
-                archive = Path(work) / form.archive.name
+                archive = work / form.archive.name
                 _download(base, archive, form.archive.md5, form.archive.size, report)
                 _unpack(Source(name, form, archive), target)
             else:
-                _idx_files(form, base, Path(work), target, report)
+                _idx_files(form, base, work, target, report)
     except OSError as error:
         raise UserError(f"cannot write {name} into {folder}: {error.strerror or error}") from error
     return target
@@ -73,6 +75,26 @@ def _folder(data_dir: str | Path | None) -> Path:
     resolved = resolve(folder)
     assert resolved is not None
     return resolved
+
+
+@contextmanager
+def _workshop(work: Path) -> Iterator[Path]:
+    """An empty folder for one process at a time; what a killed download left in it is removed."""
+    work.mkdir(exist_ok=True)
+    descriptor = os.open(work, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process downloads into {work.parent}: wait until it is done") from error
+        try:
+            for left in work.iterdir():
+                left.unlink()
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    finally:
+        os.close(descriptor)
 
 
 def _idx_files(form: Form, base: str, work: Path, target: Path, report: Progress) -> None:
