@@ -1,1 +1,14 @@
+"""The papers' formulas as functions, one file per paper, and simulators of the toy models. Needs numpy only; torch
+tensors are welcome.
 
+Every formula's docstring gives the formula, its conditions, units and source, and what the paper approximates.
+Outside its conditions a formula says so: numbers raise :class:`OutsideConditions`, arrays have NaN there and
+``formula.reasons(...)`` tells why.
+"""
+
+from __future__ import annotations
+
+from scaleinv.theory._formula import OutsideConditions
+from scaleinv.theory.kosson2024 import Equilibrium, equilibrium
+
+__all__ = ["Equilibrium", "OutsideConditions", "equilibrium"]

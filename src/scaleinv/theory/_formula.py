@@ -1,0 +1,188 @@
+"""What a formula is here: a function of named quantities that knows its domain and its conditions.
+
+Arguments are numbers, numpy arrays or torch tensors and are broadcast; the computation is numpy float64; the answer
+is of the kind of the arguments (a float for numbers, a float64 tensor on the same device if any argument is a
+tensor). NaN in, NaN out.
+
+A value that no reading of the formula allows (a negative learning rate) raises :class:`~scaleinv.errors.UserError`. A
+formula that holds under conditions only names them: outside, numbers raise :class:`OutsideConditions`; arrays have
+NaN at those places,
+and ``formula.reasons(...)`` says in words why, place by place. There is never a silent number.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, Generic, NoReturn, ParamSpec, TypeAlias
+
+import numpy as np
+
+from scaleinv.errors import UserError
+
+P = ParamSpec("P")
+
+#: a float, a numpy array or a torch tensor
+Number: TypeAlias = Any
+
+
+class OutsideConditions(UserError):
+    """The formula does not hold at these values; the message names the condition."""
+
+
+# What every quantity may be, wherever it occurs. NaN passes: an unmeasured value is not a mistake.
+_DOMAINS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(
+        ("lr", "elr", "elrs", "rho", "rho_sq", "rho0_sq", "alpha", "alphas", "low", "high", "k", "phi", "tolerance"),
+        ("positive", lambda v: v > 0),
+    ),
+    **dict.fromkeys(
+        ("wd", "eg", "g", "ess", "esses", "steps", "sharpness", "noise"), ("zero or positive", lambda v: v >= 0)
+    ),
+    **dict.fromkeys(("momentum", "beta1", "beta2"), ("in [0, 1)", lambda v: (v >= 0) & (v < 1))),
+    "delta": ("in (0, 1)", lambda v: (v > 0) & (v < 1)),
+    "keep": ("in (0, 1]", lambda v: (v > 0) & (v <= 1)),
+    "dimension": ("at least 2", lambda v: v >= 2),
+}
+
+
+class Condition(Generic[P]):
+    """A named condition: callable on the quantities it needs, gives booleans; its text is its docstring's first
+    line.
+    """
+
+    def __init__(self, function: Callable[P, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = function.__name__
+        self.text = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
+        self.parameters = tuple(inspect.signature(function).parameters)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        bound = inspect.signature(self.function).bind(*args, **kwargs)
+        values = {name: _numeric(value) for name, value in bound.arguments.items()}
+        _check_domains(self.name, values)
+        return _restore(self.function(**values), list(bound.arguments.values()), kind=bool)  # type: ignore[call-arg]
+
+
+class Formula(Generic[P]):
+    """A function of the papers; see the module's docstring for what it does outside its conditions."""
+
+    def __init__(
+        self, function: Callable[P, Any], requires: tuple[Condition[Any], ...], positive: tuple[str, ...]
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.requires = requires
+        self.positive = positive
+        self.signature = inspect.signature(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        given, values = self._bind(args, kwargs)
+        with np.errstate(all="ignore"):
+            result = self.function(**values)  # type: ignore[call-arg]
+            for condition in self.requires:
+                fails = self._fails(condition, values)
+                if not np.any(fails):
+                    continue
+                if all(np.ndim(value) == 0 for value in values.values()):
+                    raise OutsideConditions(self._reason(condition, values))
+                if isinstance(result, tuple):
+                    result = tuple(np.where(fails, np.nan, part) for part in result)
+                else:
+                    result = np.where(fails, np.nan, result)
+        return _restore(result, given)
+
+    def reasons(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Why there is no number, in words: a string, or an array of strings in the shape of the answer; empty where
+        it holds.
+        """
+        _, values = self._bind(args, kwargs)
+        shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
+        words = np.full(shape, "", dtype=object)
+        with np.errstate(all="ignore"):
+            for condition in reversed(self.requires):
+                fails = np.broadcast_to(self._fails(condition, values), shape)
+                for place in zip(*np.nonzero(fails)) if shape else ([()] if fails else []):
+                    here = {name: np.broadcast_to(value, shape)[place] for name, value in values.items()}
+                    words[place] = self._reason(condition, here)
+        return words if shape else str(words[()])
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = {name: _numeric(value) for name, value in bound.arguments.items()}
+        _check_domains(self.function.__name__, values, self.positive)
+        return list(bound.arguments.values()), values
+
+    def _fails(self, condition: Condition[Any], values: dict[str, Any]) -> Any:
+        needed = {name: values[name] for name in condition.parameters}
+        unknown = functools.reduce(np.logical_or, [np.isnan(value) for value in needed.values()])
+        return np.logical_and(np.logical_not(condition.function(**needed)), np.logical_not(unknown))
+
+    def _reason(self, condition: Condition[Any], values: dict[str, Any]) -> str:
+        where = ", ".join(f"{name}={float(values[name]):.6g}" for name in condition.parameters)
+        name = self.function.__name__
+        return f"{name} is outside its conditions: {condition.name} ({condition.text}) fails at {where}"
+
+
+def condition(function: Callable[P, Any]) -> Condition[P]:
+    """Make a named condition of a function that returns booleans."""
+    return Condition(function)
+
+
+def formula(*requires: Condition[Any], positive: tuple[str, ...] = ()) -> Callable[[Callable[P, Any]], Formula[P]]:
+    """Make a formula; ``positive`` names quantities that may be zero elsewhere but not here."""
+
+    def wrap(function: Callable[P, Any]) -> Formula[P]:
+        return Formula(function, requires, positive)
+
+    return wrap
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _numeric(value: Any) -> Any:
+    if _is_tensor(value):
+        return value.detach().to("cpu").double().numpy()
+    if isinstance(value, (str, bool)) or value is None:
+        return value
+    return np.asarray(value, dtype=np.float64)
+
+
+def _restore(result: Any, given: list[Any], kind: type = float) -> Any:
+    if isinstance(result, tuple):
+        return tuple(_restore(part, given, kind) for part in result)
+    tensor = next((value for value in given if _is_tensor(value)), None)
+    if tensor is not None:
+        torch = sys.modules["torch"]
+        return torch.as_tensor(np.array(result), device=tensor.device)
+    return kind(result) if np.ndim(result) == 0 else result
+
+
+def _check_domains(where: str, values: dict[str, Any], positive: tuple[str, ...] = ()) -> None:
+    with np.errstate(all="ignore"):
+        for name, value in values.items():
+            if name not in _DOMAINS or value is None:
+                continue
+            words, allowed = _DOMAINS[name]
+            if name in positive:
+                words, allowed = "positive", lambda v: v > 0
+            wrong = ~(allowed(value) | np.isnan(value))
+            if np.any(wrong):
+                _refuse(where, name, value[wrong] if np.ndim(value) else value, words)
+        if "lr" in values and "wd" in values:
+            product = values["lr"] * values["wd"]
+            if np.any(product >= 1):
+                _refuse(where, "lr * wd", product[product >= 1] if np.ndim(product) else product, "below 1")
+        if "low" in values and "high" in values and np.any(values["low"] > values["high"]):
+            raise UserError(f"{where}: low is above high; low <= eg <= high bound the effective gradient norm")
+
+
+def _refuse(where: str, name: str, value: Any, words: str) -> NoReturn:
+    raise UserError(f"{where}: {name} is {float(np.ravel(value)[0]):g}; it has to be {words}")

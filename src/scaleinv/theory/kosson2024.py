@@ -1,0 +1,210 @@
+r"""Rotational equilibrium of SGD, SGDM, AdamW and Lion (Kosson, Messmer, Jaggi, ICML 2024, 2305.17212) under one
+interface.
+
+At equilibrium weight decay shrinks a scale-invariant weight as much as its updates lengthen it; what is left is a
+rotation by a known angle per step. The formulas assume gradients without memory from step to step ("random walk"); a
+net's are not quite.
+
+The momentum-corrected forms for updates of fixed norm U are those of the "hyperball" analysis (2606.16899),
+``al = 1 - lr wd``: ``||W|| = lr U sqrt((1 + al b)/((1 - al^2)(1 - al b)))``, rotation
+``sqrt((1 - al^2)(1 - b^2))/(1 + al b)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from scaleinv.errors import UserError
+from scaleinv.theory import wan2020
+from scaleinv.theory._formula import Number, formula
+
+OptimizerLaw = Literal["sgd", "sgdm", "adamw", "lion", "muon"]
+LAWS: tuple[OptimizerLaw, ...] = ("sgd", "sgdm", "adamw", "lion", "muon")
+
+
+@formula(positive=("wd",))
+def sgd_angle(lr: Number, wd: Number) -> Number:
+    """``sqrt(2 lr wd)`` radians per step (RMS).
+
+    >>> round(sgd_angle(0.1, 0.005), 6)
+    0.031623
+    """
+    return np.sqrt(2 * lr * wd)
+
+
+@formula(positive=("wd",))
+def sgd_norm(eg: Number, lr: Number, wd: Number, momentum: Number = 0.0) -> Number:
+    """``(lr eg^2 / (2 wd (1 - momentum)))^(1/4)``; the paper's form, see :func:`wan2020.rho_at_equilibrium` for the
+    exact one.
+    """
+    return (lr * eg**2 / (2 * wd * (1 - momentum))) ** 0.25
+
+
+@formula(positive=("wd",))
+def adamw_angle(lr: Number, wd: Number, beta1: Number) -> Number:
+    """``sqrt(2 lr wd (1 - beta1)/(1 + beta1))`` radians per step; drops terms of relative order ``lr wd/(1 - beta1)``.
+
+    >>> round(adamw_angle(0.001, 0.5, 0.9), 7)
+    0.0072548
+    """
+    return np.sqrt(2 * lr * wd * (1 - beta1) / (1 + beta1))
+
+
+@formula(positive=("wd",))
+def adamw_norm(lr: Number, wd: Number, dimension: Number) -> Number:
+    """``sqrt(lr dimension / (2 wd))``: RMS weight ``sqrt(lr/(2 wd))``, whatever beta1 is.
+
+    A widely copied note has an extra factor ``sqrt((1-beta1)/(1+beta1))``: it takes update and weight for
+    independent, which momentum forbids, and is wrong by sqrt 19 at beta1 = 0.9.
+    """
+    return np.sqrt(lr * dimension / (2 * wd))
+
+
+@formula(positive=("wd",))
+def lion_angle(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Number:
+    """``sqrt(pi/2) sqrt(2 lr wd) sqrt((1-b1)^2 + b1^2 (1-b2)/(1+b2))`` radians per step.
+
+    The paper linearises the correlation of signs, so it is low by one to three per cent at the usual betas and fails
+    for small b1: see :func:`lion_angle_exact`.
+    """
+    return np.sqrt(np.pi / 2) * np.sqrt(2 * lr * wd) * np.sqrt((1 - beta1) ** 2 + beta1**2 * (1 - beta2) / (1 + beta2))
+
+
+def _lion_lengthening(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Number:
+    """``1 + 2 sum_k al^k R_k`` with R_k the correlation of Lion's signs k steps apart, ``R_k = (2/pi) asin(r_k)``.
+
+    ``r_k`` is the correlation of the interpolations ``beta1 m + (1 - beta1) g`` for white Gaussian g.
+    """
+    lr, wd, beta1, beta2 = np.broadcast_arrays(lr, wd, beta1, beta2)
+    al = 1 - lr * wd
+    variance = (1 - beta1) ** 2 + beta1**2 * (1 - beta2) / (1 + beta2)
+    first = beta1 * (1 - beta2) * ((1 - beta1) + beta1 * beta2 / (1 + beta2)) / variance
+    total, factor, lag = np.ones_like(al), al.copy(), first.copy()
+    # terms fall at least like (al beta2)^k; stop when the rest is below 1e-12 of the sum
+    rate = float(np.max(al * beta2)) if al.size else 0.0
+    for _ in range(int(np.ceil(np.log(1e-13) / np.log(rate))) if rate > 0 else 1):
+        total = total + 2 * factor * (2 / np.pi) * np.arcsin(lag)
+        factor, lag = factor * al, lag * beta2
+    return total
+
+
+@formula(positive=("wd",))
+def lion_angle_exact(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Number:
+    """``sqrt((1 - al^2) / (1 + 2 sum_k al^k (2/pi) asin r_k))``, radians per step: :func:`lion_angle` without
+    linearising (ours).
+
+    ``r_k = beta2^(k-1) beta1 (1-beta2) ((1-beta1) + beta1 beta2/(1+beta2)) / ((1-beta1)^2 + beta1^2
+    (1-beta2)/(1+beta2))``.
+    """
+    al = 1 - lr * wd
+    return np.sqrt((1 - al**2) / _lion_lengthening(lr, wd, beta1, beta2))
+
+
+@formula(positive=("wd",))
+def lion_norm(lr: Number, wd: Number, beta1: Number, beta2: Number, dimension: Number) -> Number:
+    """``lr sqrt(dimension) sqrt((1 + 2 sum_k al^k R_k)/(1 - al^2))`` (ours, the paper has none), R_k as in
+    :func:`lion_angle_exact`.
+    """
+    al = 1 - lr * wd
+    return lr * np.sqrt(dimension) * np.sqrt(_lion_lengthening(lr, wd, beta1, beta2) / (1 - al**2))
+
+
+@formula(positive=("wd",))
+def averaged_update_norm(lr: Number, wd: Number, beta1: Number, update: Number) -> Number:
+    """Weight norm when the update is a moving average (decay beta1) of norm ``update``:
+    ``lr U sqrt((1+al b)/((1-al^2)(1-al b)))``.
+    """
+    al = 1 - lr * wd
+    return lr * update * np.sqrt((1 + al * beta1) / ((1 - al**2) * (1 - al * beta1)))
+
+
+@formula(positive=("wd",))
+def averaged_update_angle(lr: Number, wd: Number, beta1: Number) -> Number:
+    """Momentum-corrected rotation, ``sqrt((1 - al^2)(1 - b^2))/(1 + al b)`` radians per step.
+
+    >>> round(averaged_update_angle(0.001, 0.5, 0.9), 6)
+    0.007256
+    """
+    al = 1 - lr * wd
+    return np.sqrt((1 - al**2) * (1 - beta1**2)) / (1 + al * beta1)
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """Where weight decay and updates balance.
+
+    ``angle``: RMS radians per step. ``norm``: of the weight (NaN where it needs a quantity that was not given;
+    ``missing`` names it). ``time_scale``: steps in which a deviation of the squared norm falls by e.
+    """
+
+    law: OptimizerLaw
+    angle: Number
+    norm: Number
+    time_scale: Number
+    missing: str = ""
+
+
+def equilibrium(
+    law: OptimizerLaw,
+    lr: Number,
+    wd: Number,
+    *,
+    momentum: Number = 0.0,
+    beta1: Number | None = None,
+    beta2: Number | None = None,
+    eg: Number | None = None,
+    dimension: Number | None = None,
+    update: Number | None = None,
+    corrected: bool = True,
+) -> Equilibrium:
+    """Equilibrium of an optimizer on a scale-invariant weight of ``dimension`` numbers.
+
+    ``sgd`` and ``sgdm`` (coupled decay) need ``eg``, the RMS effective gradient norm, for the norm; ``adamw``,
+    ``lion`` and ``muon`` (decoupled decay ``x (1 - lr wd)``) need ``dimension``, or ``update`` for muon, the norm of
+    its update. Betas default to AdamW 0.9, Lion 0.9 and 0.99, Muon 0.95. ``corrected=False`` gives the papers'
+    leading-order forms.
+
+    Time scale: SGD ``1/(4 lr wd)``, with momentum unchanged to leading order, updates of fixed norm ``1/(2 lr wd)``.
+
+    >>> e = equilibrium("adamw", 1e-3, 0.5, dimension=2000)
+    >>> round(e.angle, 5), round(e.norm, 2), e.time_scale
+    (0.00726, 1.41, 1000.0)
+    """
+    if law not in LAWS:
+        raise UserError(f"optimizer law {law!r} is not known; choose one of: {', '.join(LAWS)}")
+    if law in ("sgd", "sgdm"):
+        momentum = momentum if law == "sgdm" else 0.0
+        norm: Number = float("nan")
+        if eg is not None:
+            norm = (wan2020.rho_at_equilibrium if corrected else sgd_norm)(eg=eg, lr=lr, wd=wd, momentum=momentum)
+        angle = wan2020.angle(lr, wd, momentum)
+        return Equilibrium(law, angle, norm, _time_scale(lr, wd, 4.0), "" if eg is not None else "eg")
+    scale = _time_scale(lr, wd, 2.0)
+    if law == "lion":
+        b1, b2 = 0.9 if beta1 is None else beta1, 0.99 if beta2 is None else beta2
+        angle = (lion_angle_exact if corrected else lion_angle)(lr, wd, b1, b2)
+        if dimension is None:
+            return Equilibrium(law, angle, float("nan"), scale, "dimension")
+        return Equilibrium(law, angle, lion_norm(lr, wd, b1, b2, dimension), scale)
+    b1 = (0.9 if law == "adamw" else 0.95) if beta1 is None else beta1
+    angle = averaged_update_angle(lr, wd, b1) if corrected else adamw_angle(lr, wd, b1)
+    if law == "adamw" and dimension is not None:
+        if not corrected:
+            return Equilibrium(law, angle, adamw_norm(lr, wd, dimension), scale)
+        update = _adamw_update(b1, dimension)
+    if update is None:
+        return Equilibrium(law, angle, float("nan"), scale, "dimension" if law == "adamw" else "update")
+    return Equilibrium(law, angle, averaged_update_norm(lr, wd, b1, update), scale)
+
+
+@formula(positive=("wd",))
+def _time_scale(lr: Number, wd: Number, rate: Number) -> Number:
+    return 1 / (rate * lr * wd)
+
+
+@formula()
+def _adamw_update(beta1: Number, dimension: Number) -> Number:
+    return np.sqrt((1 - beta1) / (1 + beta1) * dimension)
