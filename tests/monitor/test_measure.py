@@ -37,7 +37,8 @@ def slow(before: list[Tensor], after: list[Tensor], slopes: list[Tensor], rate: 
     norm = float(g.norm())
     return {
         "rho": rho, "g": norm, "eg": norm * rho, "lr": rate.lr, "elr": rate.lr / rho**2, "ess": rate.lr * norm / rho,
-        "angle": angle, "radial": float(d @ u), "tangential": float(tangential.norm()), "decay": rate.lr * rate.wd * rho,
+        "angle": angle, "radial": float(d @ u), "tangential": float(tangential.norm()),
+        "decay": rate.lr * rate.wd * rho,
         "alignment": float(-(d @ g) / (d.norm() * norm)), "g_radial": float(g @ w) / (norm * rho),
     }  # fmt: skip
 
@@ -121,7 +122,8 @@ def test_a_step_that_is_none_and_a_weight_that_is_zero() -> None:
     assert (still["angle"], still["radial"], still["tangential"]) == (0.0, 0.0, 0.0)
     born = quantities([zero], [zero + 1], [zero + 1])
     assert born["rho"] == 0
-    assert born["angle"] == pytest.approx(math.pi / 2)  # it had no direction; the whole step counts as tangential
+    assert math.isnan(born["angle"])  # it had no direction
+    assert born["tangential"] == pytest.approx(2.0)
 
 
 def test_not_finite_stays_not_finite() -> None:

@@ -92,7 +92,9 @@ def test_intervals() -> None:
     third, chosen = Monitor(model, optimizer, every=3), Monitor(model, optimizer)
     train(model, optimizer, 40)
     assert third.history()["step"].tolist() == list(range(0, 40, 3))
-    assert chosen.every > 10  # a step of this net takes well under a millisecond, so logging it costs much more than 1 %
+    assert (
+        chosen.every > 10
+    )  # a step of this net takes well under a millisecond, so logging it costs much more than 1 %
     assert third.step == chosen.step == 40
 
 

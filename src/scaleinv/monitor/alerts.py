@@ -31,7 +31,9 @@ NEAR_BOUNDARY = 0.5
 
 @dataclass(frozen=True)
 class Alert:
-    """``kind`` is one of: non-finite, spike-eg, spike-angle, still, dead-decay, not-scale-free, eps, boundary, out-of-time."""
+    """``kind`` is one of: non-finite, spike-eg, spike-angle, still, dead-decay, not-scale-free, eps, boundary,
+    out-of-time.
+    """
 
     kind: str
     step: int
@@ -100,7 +102,7 @@ class Watch:
         since = f"; all was finite at step {last}" if last is not None else ""
         what = f"the {where} is the first that is not finite" if where else "the loss is not finite"
         numbers = {"loss": record.loss, "elr": record.get(group, "elr"), "angle": record.get(group, "angle")}
-        remedy = "go back to a checkpoint before this step and lower the learning rate, clip the gradient, or look for a division by zero"
+        remedy = "go back to a checkpoint and lower the learning rate, clip the gradient, or find what divides by zero"
         return [Alert("non-finite", record.step, group, what + since, numbers, "", remedy)]
 
     def _decay_of_the_dead(self, record: Record, rates: Sequence[Rates]) -> list[Alert]:
@@ -133,9 +135,14 @@ class Watch:
             losses = [r.loss for r in self._recent]
             usual_loss = float(np.median(losses))
             risen = record.loss > 1.5 * usual_loss
-            loss = "" if record.loss != record.loss else f"; the loss is {record.loss:.4g} (median before {usual_loss:.4g})"
+            loss = (
+                ""
+                if record.loss != record.loss
+                else f"; the loss is {record.loss:.4g} (median before {usual_loss:.4g})"
+            )
             others = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-            reason = f"{what} {value:.3g} is {value / before:.3g} times its median over {len(past)} logged steps{others}{loss}"
+            times = f"{value / before:.3g} times its median over {len(past)} logged steps"
+            reason = f"{what} {value:.3g} is {times}{others}{loss}"
             name = record.groups[worst]
             ahead = "" if risen or loss == "" else "the loss has not followed yet"
             remedy = "lower the learning rate of this group, clip the gradient, or look at this batch"
@@ -148,14 +155,17 @@ class Watch:
             return []
         j = COLUMN["angle"]
         angles = np.concatenate([past[-(STILL - 1) :, :, j], record.values[None, :, j]])
-        moved = (angles > 0).any(axis=0)
+        moved = np.any(angles > 0, axis=0).tolist()
         found = []
         for i, g in enumerate(self._monitor.groups, start=1):
-            if g.kind != FREE or moved[i] or not moved[1:].any() or not np.isfinite(angles[:, i]).all():
+            if g.kind != FREE or moved[i] or not any(moved[1:]) or not np.isfinite(angles[:, i]).all():
                 continue
             slope, lr = record.get(g.name, "g"), rates[i].lr
             if slope != slope:
-                cause, remedy = "it gets no gradient", "freeze it on purpose, or see where the graph is cut (detach, no_grad)"
+                cause, remedy = (
+                    "it gets no gradient",
+                    "freeze it on purpose, or see where the graph is cut (detach, no_grad)",
+                )
             elif slope == 0:
                 cause, remedy = "its gradient is zero", "see whether its output is used, or dies in a ReLU"
             elif lr == 0:
@@ -182,7 +192,9 @@ class Watch:
             rho, first = record.get(g.name, "rho"), self._monitor._history.records[0]
             before, rho0 = abs(first.get(g.name, "g_radial")), first.get(g.name, "rho")
             numbers = {"g_radial": float(typical[i]), "g_radial_first": before, "rho": rho, "rho_first": rho0}
-            told = f"gradient and weight have the cosine {typical[i]:.2g} (median of 8 steps), a scale-free weight has 0"
+            told = (
+                f"gradient and weight have the cosine {typical[i]:.2g} (median of 8 steps), a scale-free weight has 0"
+            )
             if before < RADIAL / 2 and rho < rho0:
                 reason = f"eps of the normalisation breaks the invariance at the present norm {rho:.3g}: {told}"
                 ahead = "the ELR stops growing as the norm falls, and the gradient shrinks with the norm"
@@ -191,7 +203,9 @@ class Watch:
             else:
                 reason = f"the group does not look scale-invariant: {told}"
                 remedy = "let find_symmetries(model, inputs) decide; if it agrees, a smaller eps in the normalisation"
-                found.append(Alert("not-scale-free", record.step, g.name, reason, numbers, "its ELR means little", remedy))
+                found.append(
+                    Alert("not-scale-free", record.step, g.name, reason, numbers, "its ELR means little", remedy)
+                )
         return found
 
     def _boundary(self, record: Record, past: Any) -> list[Alert]:
@@ -228,5 +242,7 @@ class Watch:
         )
         numbers = {"time_to_equilibrium": worst.time_to_equilibrium, "left": float(left)}
         ahead = f"it takes {worst.time_to_equilibrium:.3g} steps; until then the initial norms decide the ELR"
-        remedy = "nothing, if that is meant; else scale the weights to the equilibrium norm at the start, or raise lr wd"
+        remedy = (
+            "nothing, if that is meant; else scale the weights to the equilibrium norm at the start, or raise lr wd"
+        )
         return [Alert("out-of-time", record.step, "total", reason, numbers, ahead, remedy)]

@@ -1,14 +1,14 @@
 """What is to come for a scale-invariant group: equilibrium, phase, and when large steps are possible and certain.
 
-The formulas are those of :mod:`scaleinv.theory`; this file says which of them apply to an optimizer and feeds them with what was
-measured. A number is NaN where no formula applies; ``why`` says which condition fails.
+The formulas are those of :mod:`scaleinv.theory`; this file says which of them apply to an optimizer and feeds them
+with what was measured. A number is NaN where no formula applies; ``why`` says which condition fails.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +58,9 @@ class Forecast:
 def forecast(
     group: str, columns: Mapping[str, Array], optimizer: Optimizer, options: Mapping[str, Any], size: int, law: str
 ) -> Forecast:
-    """From the last logged steps (``columns``: step, rho, eg, elr, angle, tangential ...) and the options of its param group."""
+    """From the last logged steps (``columns``: step, rho, eg, elr, angle, tangential ...) and the options of its
+    param group.
+    """
     step = columns["step"][-WINDOW:]
     rho, eg, angle = (columns[name][-WINDOW:] for name in ("rho", "eg", "angle"))
     now = float(rho[-1]) if len(rho) else NAN
@@ -66,17 +68,17 @@ def forecast(
     turning = _rms(angle)
     growth, sure = slope(step, rho)
     phase = phase_of(angle, growth, sure, len(rho))
-    base = {"group": group, "angle": turning, "rho": now, "elr": elr, "phase": phase, "growth": growth}
+    base = Forecast(group, turning, now, elr, phase, growth)
     lr, wd = float(columns["lr"][-1]) if len(rho) else NAN, float(options.get("weight_decay", 0.0) or 0.0)
     if isinstance(optimizer, Sphere):
-        return Forecast(**base, why="on a sphere the norm is fixed: the ELR alone sets the angle")
+        return replace(base, why="on a sphere the norm is fixed: the ELR alone sets the angle")
     if not wd:
-        return Forecast(**base, why="no weight decay: the norm only grows, there is no equilibrium")
+        return replace(base, why="no weight decay: the norm only grows, there is no equilibrium")
     if not (math.isfinite(now) and lr > 0 and 0 < lr * wd < 1):
-        return Forecast(**base, why=f"no forecast for rho {now:g}, lr {lr:g}, weight decay {wd:g}")
+        return replace(base, why=f"no forecast for rho {now:g}, lr {lr:g}, weight decay {wd:g}")
     kind = equilibrium_law(optimizer, options)
     if kind is None:
-        return Forecast(**base, why=f"no equilibrium formula for {type(engine(optimizer)).__name__} as it is set")
+        return replace(base, why=f"no equilibrium formula for {type(engine(optimizer)).__name__} as it is set")
     good = np.isfinite(eg) & (eg > 0)
     pull = float(np.sqrt(np.mean(eg[good] ** 2))) if good.sum() >= FEWEST else NAN
     known: dict[str, Any] = {}
@@ -94,29 +96,35 @@ def forecast(
     at = equilibrium(kind, lr, wd, **known)
     rest = float(at.norm)
     elr_rest = (lr / rest**2 if law == "sgd" else lr / rest) if rest > 0 else NAN
-    filled = {
-        **base,
-        "equilibrium_angle": float(at.angle),
-        "equilibrium_rho": rest,
-        "equilibrium_elr": elr_rest,
-        "time_scale": float(at.time_scale),
-        "time_to_equilibrium": _time_left(now, rest, float(at.time_scale), 4 if kind in ("sgd", "sgdm") else 2),
-    }
+    filled = replace(
+        base,
+        equilibrium_angle=float(at.angle),
+        equilibrium_rho=rest,
+        equilibrium_elr=elr_rest,
+        time_scale=float(at.time_scale),
+        time_to_equilibrium=_time_left(now, rest, float(at.time_scale), 4 if kind in ("sgd", "sgdm") else 2),
+    )
     if kind != "sgd":
-        return Forecast(**filled, why="the window of large steps is known for SGD without momentum only")
+        return replace(filled, why="the window of large steps is known for SGD without momentum only")
     if good.sum() < FEWEST:
-        return Forecast(**filled, why=f"the window of large steps needs {FEWEST} logged gradients")
+        return replace(filled, why=f"the window of large steps needs {FEWEST} logged gradients")
     low, high = (float(x) for x in np.percentile(eg[good], PERCENTILES))
-    return Forecast(**filled, **jump_window(now, low, high, lr, wd))
+    return replace(filled, **jump_window(now, low, high, lr, wd))
 
 
 def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> dict[str, Any]:
-    """Proposition 2 of Lobacheva et al. 2021 from here: when a step of ``jump_angle`` is possible at the earliest and certain.
+    """Proposition 2 of Lobacheva et al. 2021 from here: when a step of ``jump_angle`` is possible at the earliest and
+    certain.
 
-    The size is the largest of which the proposition speaks, ``delta = 0.9 lr wd (l/L)^2``: 0.95 l/L of the equilibrium rotation.
+    The size is the largest of which the proposition speaks, ``delta = 0.9 lr wd (l/L)^2``: 0.95 l/L of the
+    equilibrium rotation.
     """
     delta = 0.9 * lr * wd * (low / high) ** 2
-    found: dict[str, Any] = {"low": low, "high": high, "jump_angle": math.acos(1 - delta) if delta > 1e-12 else math.sqrt(2 * delta)}
+    found: dict[str, Any] = {
+        "low": low,
+        "high": high,
+        "jump_angle": math.acos(1 - delta) if delta > 1e-12 else math.sqrt(2 * delta),
+    }
     for name, formula in (("t_min", lobacheva2021.t_min), ("t_max", lobacheva2021.t_max)):
         try:
             found[name] = formula(rho**2, low, high, lr, wd, delta)

@@ -103,7 +103,9 @@ def _found(
     for name, members in found.select(frozen=True):
         tensors = tuple(named[m] for m in members if m in named)
         if len(tensors) != len(members):
-            raise UserError(f"the symmetries given are of another model: it has no parameter {members[0]!r}; pass its own")
+            raise UserError(
+                f"the symmetries given are of another model: it has no parameter {members[0]!r}; pass its own"
+            )
         if all(id(t) in known for t in tensors):
             free[name] = tensors
     kinds = dict.fromkeys(named, OWN)
@@ -128,7 +130,9 @@ def _by_hand(model: nn.Module, given: Any, known: set[int]) -> dict[str, tuple[T
         if not isinstance(item, Tensor):
             raise UserError(f"groups: {item!r} is a {type(item).__name__}, not a parameter and not the name of one")
         if id(item) not in known:
-            raise UserError(f"groups: {names.get(id(item), 'a tensor')} is not held by the optimizer; add it there first")
+            raise UserError(
+                f"groups: {names.get(id(item), 'a tensor')} is not held by the optimizer; add it there first"
+            )
         return item
 
     def members(item: Any) -> tuple[Tensor, ...]:

@@ -23,8 +23,9 @@ def nice(least: float) -> int:
     power = 0
     while True:
         for digit in _NICE:
-            if digit * 10**power >= least:
-                return digit * 10**power
+            candidate = digit * int(10**power)
+            if candidate >= least:
+                return candidate
         power += 1
 
 

@@ -1,15 +1,17 @@
 r"""The numbers of one step, read from the weights before it, the weights after it and the gradient.
 
-Every tensor gives seven sums, from which everything else follows on the host (:mod:`scaleinv.monitor.quantities`). With ``w`` the
-weight before the step, ``d`` its change, ``g`` the gradient::
+Every tensor gives seven sums, from which everything else follows on the host (:mod:`scaleinv.monitor.quantities`).
+With ``w`` the weight before the step, ``d`` its change, ``g`` the gradient::
 
     ww = <w, w>    dw = <d, w>    tt = sum |d - c w|^2    qq = sum c <d, w>    gg = <g, g>    gw = <g, w>    gd = <g, d>
 
 ``tt`` and ``qq`` are summed over chunks with ``c = <d, w>/<w, w>`` of the chunk. The tangential part of a group then is
-``tt + (qq - dw^2/ww)`` over all its chunks: the first is a sum of squares, the second the spread of the c, so an angle of 1e-6 rad
-beside a larger radial change loses nothing (``|d|^2 - dw^2/ww`` would be rounding). The sums are additive over tensors, over the shards of a tensor and over processes.
+``tt + (qq - dw^2/ww)`` over all its chunks: the first is a sum of squares, the second the spread of the c, so an
+angle of 1e-6 rad beside a larger radial change loses nothing (``|d|^2 - dw^2/ww`` would be rounding). The sums are
+additive over tensors, over the shards of a tensor and over processes.
 
-On a CPU a tensor is read in chunks that fit the cache, so that each number is fetched from memory once. Nothing here waits for a device.
+On a CPU a tensor is read in chunks that fit the cache, so that each number is fetched from memory once. Nothing here
+waits for a device.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ def local(tensor: Tensor) -> Tensor:
 
 def _order(tensor: Tensor) -> list[int]:
     """The dimensions from slow to fast, as they lie in memory."""
-    return sorted(range(tensor.ndim), key=lambda i: -tensor.stride(i))
+    return sorted(range(tensor.ndim), key=lambda i: -tensor.stride()[i])
 
 
 def _flat(tensor: Tensor, order: Sequence[int]) -> Tensor:
@@ -58,7 +60,7 @@ def _pieces(tensor: Tensor, order: Sequence[int]) -> Sequence[Tensor]:
     flat = _flat(tensor, order)
     if tensor.device.type != "cpu" or flat.numel() <= CHUNK:
         return (flat,)
-    return flat.split(CHUNK)
+    return torch.split(flat, CHUNK)
 
 
 def _exact(piece: Tensor) -> Tensor:
@@ -146,4 +148,6 @@ def _add_up(chunks: Tensor, counts: Sequence[int]) -> Tensor:
     if all(c == 1 for c in counts):
         return chunks
     owner = torch.tensor([i for i, c in enumerate(counts) for _ in range(c)]).to(chunks.device, non_blocking=True)
-    return torch.zeros(len(counts), chunks.shape[1], dtype=chunks.dtype, device=chunks.device).index_add_(0, owner, chunks)
+    return torch.zeros(len(counts), chunks.shape[1], dtype=chunks.dtype, device=chunks.device).index_add_(
+        0, owner, chunks
+    )

@@ -89,17 +89,21 @@ class _Waiting:
 class Monitor:
     r"""Measure how fast each weight really turns, in a training loop of your own.
 
-    It attaches itself to the optimizer's step by hooks and changes nothing: losses and weights are bit-identical with and without.
+    It attaches itself to the optimizer's step by hooks and changes nothing: losses and weights are bit-identical with
+    and without.
 
     Args:
         model: the model, also inside ``torch.compile``, DistributedDataParallel or ``fully_shard``.
         optimizer: the optimizer whose steps are measured, or several; a :class:`~scaleinv.Sphere` is one.
-        inputs: a batch for the model. Given, ``find_symmetries(model, inputs)`` says which weights have no scale (seconds, once).
-        groups: instead of ``inputs``, what is known: the result of ``find_symmetries``, or names or tensors, alone or in lists, or a
-            mapping from names to such. All other tensors are measured too, one by one, as "scale unknown".
-        every: log every n-th step. Default: the smallest of 1, 2, 5, 10, ... at which logging takes at most 1 % of the time.
-        sinks: where numbers go besides memory: a folder (string or path) for a run folder that ``scaleinv report`` reads, a
-            function of one dict, or sinks of :mod:`scaleinv.monitor.sinks`.
+        inputs: a batch for the model. Given, ``find_symmetries(model, inputs)`` says which weights have no scale
+            (seconds, once).
+        groups: instead of ``inputs``, what is known: the result of ``find_symmetries``, or names or tensors, alone or
+            in lists, or a mapping from names to such. All other tensors are measured too, one by one, as "scale
+            unknown".
+        every: log every n-th step. Default: the smallest of 1, 2, 5, 10, ... at which logging takes at most 1 % of
+            the time.
+        sinks: where numbers go besides memory: a folder (string or path) for a run folder that ``scaleinv report``
+            reads, a function of one dict, or sinks of :mod:`scaleinv.monitor.sinks`.
         keep: logged steps kept in memory.
         total_steps: length of the run, for the forecasts.
         boundary: an ELR known from a sweep at which training changes its regime; nearing it is an alert.
@@ -107,7 +111,8 @@ class Monitor:
     Raises:
         UserError: an optimizer that holds no parameter of the model, unknown groups, a folder that cannot be written.
 
-    Cost of a logged step: one copy of the weights while the step is taken, one transfer. Other steps: nothing but a counter.
+    Cost of a logged step: one copy of the weights while the step is taken, one transfer. Other steps: nothing but a
+    counter.
 
     >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, 2))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -137,7 +142,9 @@ class Monitor:
         given = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
         for one in given:
             if not isinstance(one, Optimizer):
-                raise UserError(f"Monitor(model, optimizer): the optimizer is a {type(one).__name__}, not a torch.optim.Optimizer")
+                raise UserError(
+                    f"Monitor(model, optimizer): the optimizer is a {type(one).__name__}, not a torch.optim.Optimizer"
+                )
         if every is not None and (not isinstance(every, int) or every < 1):
             raise UserError(f"every={every}: log every n-th step with a whole number n >= 1, or leave it out")
         if keep < 1:
@@ -146,14 +153,18 @@ class Monitor:
         self._optimizers = [unwrap(one) for one in given]
         known = parameter_names(model)
         if not self._optimizers or not any(id(p) in known for one in self._optimizers for p in held(one)):
-            raise UserError("the optimizer holds no parameter of this model; build it from model.parameters() of the same model")
+            raise UserError(
+                "the optimizer holds no parameter of this model; build it from model.parameters() of the same model"
+            )
         if inputs is not None and groups is not None:
             raise UserError("give inputs or groups, not both: groups are found with the inputs")
         if inputs is not None:
             from scaleinv.symmetry import find_symmetries
 
             groups = find_symmetries(bare(model), inputs)
-        self._given = groups if groups is None or hasattr(groups, "verdict") or isinstance(groups, Mapping) else list(groups)
+        self._given = (
+            groups if groups is None or hasattr(groups, "verdict") or isinstance(groups, Mapping) else list(groups)
+        )
         self.groups: list[Group] = []
         self._known_tensors: list[Tensor] = []
         self._names: dict[int, str] = {}
@@ -189,7 +200,8 @@ class Monitor:
     # -- what a loop calls ---------------------------------------------------------------------------------------------
 
     def loss(self, loss: Tensor | float) -> None:
-        """Tell the loss of the coming step (between the forward pass and ``optimizer.step()``); several calls are averaged.
+        """Tell the loss of the coming step (between the forward pass and ``optimizer.step()``); several calls are
+        averaged.
 
         Nothing is read from the device here, and nothing is done at all for a step that is not logged.
         """
@@ -212,7 +224,8 @@ class Monitor:
         return tuple(self._optimizers)
 
     def history(self) -> dict[str, Any]:
-        """Everything in memory as numpy columns of one length: ``step``, ``loss``, ``total/rho``, ``GROUP/QUANTITY``, ...
+        """Everything in memory as numpy columns of one length: ``step``, ``loss``, ``total/rho``, ``GROUP/QUANTITY``,
+        ...
 
         Quantities: :mod:`scaleinv.monitor.quantities`. ``step`` counts the steps done before; NaN = not measured.
         ``total`` is all scale-invariant groups together; where none is known, all tensors.
@@ -225,11 +238,14 @@ class Monitor:
         try:
             import pandas
         except ImportError:
-            raise UserError("to_pandas() needs pandas: pip install pandas; history() gives numpy columns without it") from None
+            raise UserError(
+                "to_pandas() needs pandas: pip install pandas; history() gives numpy columns without it"
+            ) from None
         return pandas.DataFrame(self.history()).set_index("step")
 
     def forecasts(self) -> list[Forecast]:
-        """What is to come for every scale-invariant group and for all together; see :mod:`scaleinv.monitor.forecast`."""
+        """What is to come for every scale-invariant group and for all together; see :mod:`scaleinv.monitor.forecast`.
+        """
         from scaleinv.monitor.forecast import forecast
 
         self._collect(wait=True)
@@ -237,19 +253,19 @@ class Monitor:
         if not recent:
             return []
         steps = np.array([r.step for r in recent], np.float64)
-        holder: dict[int, tuple[Optimizer, Mapping[str, Any]]] = {}
+        holder: dict[int, tuple[Optimizer, dict[str, Any]]] = {}
         for one in self._optimizers:
             for options in engine(one).param_groups:
-                holder.update({id(p): (one, options) for p in options["params"]})
+                holder.update(dict.fromkeys(map(id, options["params"]), (one, options)))
         found = []
         for i, g in enumerate(self.groups, start=1):
             mine = [holder[id(t)] for t in g.tensors if id(t) in holder]
             if not g.scale_free or not mine or any(m[1] is not mine[0][1] for m in mine):
                 continue
-            columns = {q: np.array([r.get(g.name, q) for r in recent]) for q in QUANTITIES}
+            numbers = {q: np.array([r.get(g.name, q) for r in recent], np.float64) for q in QUANTITIES}
             optimizer, options = mine[0]
             size = sum(t.numel() for t in g.tensors)
-            found.append(forecast(g.name, {"step": steps, **columns}, optimizer, options, size, self._rates[i].law))
+            found.append(forecast(g.name, {"step": steps, **numbers}, optimizer, options, size, self._rates[i].law))
         return found
 
     def summary(self) -> Summary:
@@ -258,7 +274,9 @@ class Monitor:
         return Summary.of(self)
 
     def close(self) -> None:
-        """Take the hooks off, hand over what is measured, close the sinks. The history stays readable; a second call does nothing."""
+        """Take the hooks off, hand over what is measured, close the sinks. The history stays readable; a second call
+        does nothing.
+        """
         if self._closed:
             return
         self._collect(wait=True)
@@ -322,7 +340,8 @@ class Monitor:
         free = sum(g.kind == FREE for g in self.groups)
         return f"Monitor({len(self.groups)} groups, {free} scale-invariant; {len(self._history)} steps logged, {state})"
 
-    # -- the hooks ------------------------------------------------------------------------------------------------------
+    # -- the hooks
+    # ------------------------------------------------------------------------------------------------------
 
     def _logged_now(self) -> bool:
         return self._round % self._interval.every == 0
@@ -352,7 +371,9 @@ class Monitor:
     def _after(self, index: int) -> None:
         probe = self._open.pop(index, None)
         optimizer = self._optimizers[index]
-        found = getattr(optimizer, "found_inf", None)  # GradScaler tells a fused optimizer; others it does not call at all
+        found = getattr(
+            optimizer, "found_inf", None
+        )  # GradScaler tells a fused optimizer; others it does not call at all
         if isinstance(found, Tensor):
             if _on_host(found):
                 if bool(found):
@@ -383,7 +404,9 @@ class Monitor:
         self._stepped.clear()
         try:
             if measured:
-                self._waiting.append(_Waiting(self._round - self._skipped, self.epoch, measured, _mean(losses), self._late))
+                self._waiting.append(
+                    _Waiting(self._round - self._skipped, self.epoch, measured, _mean(losses), self._late)
+                )
             if self._waiting:
                 self._collect(wait=False)
         except Exception as error:
@@ -415,7 +438,8 @@ class Monitor:
     def _give_up(self, error: Exception) -> None:
         self._detach()
         warnings.warn(
-            f"scaleinv.Monitor stopped measuring at step {self.step}, training goes on: {type(error).__name__}: {error}",
+            f"scaleinv.Monitor stopped measuring at step {self._round}, training goes on: "
+            f"{type(error).__name__}: {error}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -427,7 +451,8 @@ class Monitor:
         self._closed = True
         self._drop()
 
-    # -- on the host ----------------------------------------------------------------------------------------------------
+    # -- on the host
+    # ----------------------------------------------------------------------------------------------------
 
     def _update_tensors(self) -> None:
         present = [p for one in self._optimizers for p in held(one)]
@@ -462,7 +487,7 @@ class Monitor:
         owner = np.array([self._owner[id(t)] for t, _ in arrived.tensors])
         has = np.array([h for _, h in arrived.tensors], bool)
         self._first_bad = self._find_bad(arrived, sums, has)
-        sums[np.ix_(~has, _HAS_G)] = 0.0
+        sums[np.ix_(~has, np.array(_HAS_G))] = 0.0
         grouped, seen, slopes = np.zeros((count + 1, len(SUMS))), np.zeros(count + 1, int), np.zeros(count + 1, int)
         np.add.at(grouped[1:], owner, sums)
         np.add.at(seen[1:], owner, 1)
@@ -470,7 +495,7 @@ class Monitor:
         chosen = [i for i in range(count) if seen[i + 1] and (self._in_total[i] or not self._any_free)]
         grouped[0] = grouped[1:][chosen].sum(axis=0)
         slopes[0] = slopes[1:][chosen].sum()
-        grouped[np.ix_(slopes == 0, _HAS_G)] = np.nan
+        grouped[np.ix_(slopes == 0, np.array(_HAS_G))] = np.nan
         rate_of = [[arrived.rates[id(t)] for t in g.tensors if id(t) in arrived.rates] for g in self.groups]
         none = [Rates(float("nan"), float("nan"), "measured")]
         merged = [common(r or none) for r in rate_of]

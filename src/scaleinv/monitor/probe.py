@@ -31,8 +31,9 @@ class Probe:
 
     @torch.no_grad()
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Copy the weights, look at the gradients; gives the arguments back with the closure wrapped, if there is one."""
-        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        """Copy the weights, look at the gradients; gives the arguments back with the closure wrapped, if there is one.
+        """
+        closure: Any = args[1] if len(args) > 1 else kwargs.get("closure")
         waits = callable(closure)
         self.copies = [keep(p) if waits or p.grad is not None else None for p in self.tensors]
         if not waits:
@@ -134,11 +135,11 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     if device.type == "cuda":
         host = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True)
         host.copy_(joined, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
     else:
         host = joined.to("cpu")
-    return list(host.split([len(p) for p in parts])), event
+    return list(torch.split(host, [len(p) for p in parts])), event
 
 
 __all__ = ["Loss", "Probe", "local", "reduce_shards", "shard_groups", "to_host"]

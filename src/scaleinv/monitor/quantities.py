@@ -5,19 +5,19 @@ r"""From the sums of a step to the quantities that are recorded. Names are stabl
 ``g``           norm of the gradient that the optimizer got (after clipping, unscaled)
 ``eg``          effective gradient norm ``g rho``
 ``lr``          learning rate of the group
-``elr``         effective learning rate by the law of the optimizer; NaN for groups that have, or may have, a scale of their own
+``elr``         effective learning rate by the law of the optimizer; NaN for groups not known to be scale-invariant
 ``ess``         effective step size: ``elr eg`` for the SGD law, else ``tangential / rho``, which that is for plain SGD
-``angle``       by which the step turned the group, radians
+``angle``       by which the step turned the group, radians; NaN from a zero weight, which has no direction
 ``radial``      radial part of the step, signed: the change of rho to first order, weight decay included
 ``tangential``  length of the tangential part of the step
-``decay``       the part due to weight decay, ``lr wd rho``; NaN where the decay passes through Adam's normalisation (coupled decay)
-``alignment``   cosine between the step and minus the gradient
+``decay``       the part due to weight decay, ``lr wd rho``; NaN where decay is coupled and the update normalised (Adam)
+``alignment``   cosine between step and minus gradient; NaN if the optimizer writes into the gradient (foreach Nesterov)
 ``g_radial``    cosine between gradient and weight: zero, up to rounding, for a scale-invariant group
 ==============  ======================================================================================================
 
-Laws: ``sgd`` gives ``elr = lr / rho^2``, ``normalised`` (the update does not grow with the gradient: Adam and kin, Lion, Muon)
-``elr = lr / rho`` (PAPERS: Lobacheva et al. 2021; homogeneity classes of Amin et al. 2026). ``measured``, for optimizers whose law is
-not known: ``tangential / (rho eg)``, the ELR that plain SGD would need for this step.
+Laws: ``sgd`` gives ``elr = lr / rho^2`` (Lobacheva et al. 2021); ``normalised``, where the update does not grow with
+the gradient (Adam and kin, Lion, Muon), ``elr = lr / rho`` (homogeneity classes of Amin et al. 2026). ``measured``, for
+optimizers whose law is not known: ``tangential / (rho eg)``, the ELR that plain SGD would need for this step.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ COLUMN = {name: i for i, name in enumerate(QUANTITIES)}
 
 @dataclass(frozen=True)
 class Rates:
-    """How the optimizer treats a tensor: learning rate, weight decay, law (sgd | normalised | measured) and where the decay acts."""
+    """How the optimizer treats a tensor: learning rate, weight decay, law (sgd | normalised | measured) and where the
+    decay acts.
+    """
 
     lr: float
     wd: float
@@ -78,7 +80,7 @@ def derive(sums: Array, rates: Sequence[Rates], scale_free: Sequence[bool]) -> A
         elr = np.where(law == "sgd", lr / ww, np.where(law == "normalised", lr / rho, tangential / (rho * eg)))
         elr = np.where(np.array(scale_free, bool), elr, np.nan)
         ess = np.where(law == "sgd", lr / ww * eg, tangential / rho)
-        angle = np.arctan2(tangential, rho + radial)
+        angle = np.where(ww == 0, np.nan, np.arctan2(tangential, rho + radial))  # zero has no direction
         step = np.hypot(tangential, radial)
         decay = np.where(direct | (wd == 0), lr * wd * rho, np.nan)
         alignment = -sign * gd / (g * step)

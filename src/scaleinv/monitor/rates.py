@@ -15,7 +15,9 @@ _DECOUPLED = ("AdamW", "Lion", "Muon", "Adafactor")
 
 
 def unwrap(optimizer: Optimizer) -> Optimizer:
-    """The optimizer whose ``step`` is taken: inside the wrappers of Accelerate and Lightning. A Sphere is one by itself."""
+    """The optimizer whose ``step`` is taken: inside the wrappers of Accelerate and Lightning. A Sphere is one by
+    itself.
+    """
     while not isinstance(optimizer, Sphere):
         inner = getattr(optimizer, "optimizer", None)
         if not isinstance(inner, Optimizer):

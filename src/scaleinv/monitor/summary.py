@@ -1,4 +1,5 @@
-"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines."""
+"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ MOST_ROWS = 24
 
 @dataclass(frozen=True)
 class Summary:
-    """``answer``: sentences. ``rows``: a row a group, as text. Prints itself as text, with rich in colour, in a notebook as HTML."""
+    """``answer``: sentences. ``rows``: a row a group, as text. Prints itself as text, with rich in colour, in a
+    notebook as HTML.
+    """
 
     answer: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -50,7 +53,10 @@ class Summary:
             rows.append((rank, tuple(cells)))
         rows.sort(key=lambda row: -row[0])
         return cls(
-            tuple(_answer(monitor, found)), tuple(cells for _, cells in rows), tuple(_notes(found)), tuple(monitor.alerts)
+            tuple(_answer(monitor, found)),
+            tuple(cells for _, cells in rows),
+            tuple(_notes(found)),
+            tuple(monitor.alerts),
         )
 
     def _cut(self) -> tuple[list[tuple[str, ...]], str]:
@@ -83,7 +89,9 @@ class Summary:
             table.add_row(*(Text(cell) for cell in row))
         lines = [Text(line, style="bold") for line in self.answer]
         notes = [Text(line, style="dim") for line in ([more] if more else []) + list(self.notes)]
-        return Group(*lines, *([table] if rows else []), *notes, *(Text(f"alert  {a}", style="red") for a in self.alerts))
+        return Group(
+            *lines, *([table] if rows else []), *notes, *(Text(f"alert  {a}", style="red") for a in self.alerts)
+        )
 
     def _repr_html_(self) -> str:
         rows, more = self._cut()
@@ -98,19 +106,18 @@ class Summary:
 
 def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
     count = sum(g.kind == FREE for g in monitor.groups)
-    logged = len(monitor._history)
-    lines = [f"{monitor.step} steps, {logged} logged (every {monitor.every}); {len(monitor.groups)} groups, {count} scale-invariant."]
+    logged = f"{monitor.step} steps, {len(monitor._history)} logged (every {monitor.every})"
+    lines = [f"{logged}; {_count(len(monitor.groups), 'group')}, {count} scale-invariant."]
     if not count:
-        lines.append(
-            "No scale-invariant group is known, so angles but no ELR: pass inputs=batch (find_symmetries) or groups=[...]."
-        )
+        told = "No scale-invariant group is known, so there are angles but no ELR: "
+        lines.append(told + "pass inputs=batch (find_symmetries decides) or groups=[...].")
         return lines
     known = [f for f in found.values() if f.group != "total"]
     compared = [f for f in known if math.isfinite(f.equilibrium_angle) and f.angle > 0]
     if compared:
         ratios = sorted(f.angle / f.equilibrium_angle for f in compared)
         near = sum(0.8 <= r <= 1.25 for r in ratios)
-        line = f"{near} of {len(compared)} groups turn within 20 % of their equilibrium rotation"
+        line = f"{near} of {_count(len(compared), 'group')} turn within 20 % of their equilibrium rotation"
         line += f" (measured / predicted: {ratios[0]:.2g} to {ratios[-1]:.2g})"
         slow = max((f.time_to_equilibrium for f in compared if math.isfinite(f.time_to_equilibrium)), default=math.nan)
         if slow > 0:
@@ -120,31 +127,41 @@ def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
         lines.append(line + ".")
     falling = [f for f in known if f.phase == "B"]
     if falling:
-        windows = [f for f in falling if math.isfinite(f.t_max)]
-        line = f"{len(falling)} groups are in phase B: their norms fall and their ELRs grow"
-        if windows:
-            first = min(windows, key=lambda f: f.t_min if math.isfinite(f.t_min) else f.t_max)
-            line += (
-                f"; {first.group}: a step of {first.jump_angle:.2g} rad or more is possible in {_show(first.t_min)} steps "
-                f"and certain in {_show(first.t_max)} while eg stays in [{first.low:.3g}, {first.high:.3g}]"
-            )
-        lines.append(line + ".")
+        lines.append(f"Phase B in {_count(len(falling), 'group')}: norms fall, ELRs grow{_window(falling)}.")
     broken = [f.group for f in known if f.phase == "C"]
     if broken:
-        lines.append(f"{len(broken)} groups are breaking down (phase C): {', '.join(broken[:3])}.")
+        lines.append(f"Breaking down (phase C) now: {', '.join(broken[:3])}{' ...' if len(broken) > 3 else ''}.")
     return lines
+
+
+def _window(falling: list[Any]) -> str:
+    """When the first of the groups may, and must, make a large step; nothing where that is already so."""
+    ahead = [f for f in falling if f.t_min > 0]
+    if not ahead:
+        return ""
+    first = min(ahead, key=lambda f: f.t_min)
+    until = f" and certain after {_show(first.t_max)}" if math.isfinite(first.t_max) else ""
+    size = f"a turn of {first.jump_angle:.2g} rad in one step"
+    return f"; {first.group}: {size} is possible after {_show(first.t_min)} steps{until} while {_bounds(first)}"
+
+
+def _bounds(f: Any) -> str:
+    return f"eg stays in [{f.low:.3g}, {f.high:.3g}]"
 
 
 def _notes(found: dict[str, Any]) -> list[str]:
     reasons: dict[str, int] = {}
     for f in found.values():
         if f.why and f.group != "total":
-            reasons[f.why] = reasons.get(f.why, 0) + 1
+            why = f.why.partition(" fails at ")[0]  # the numbers differ from group to group
+            reasons[why] = reasons.get(why, 0) + 1
     common = sorted(reasons.items(), key=lambda item: -item[1])[:3]
-    return [f"{count} groups: {why}" for why, count in common]
+    return [f"{_count(count, 'group')}: {why}" for why, count in common]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _show(value: float) -> str:
-    if value != value:
-        return ""
-    return f"{value:.3g}"
+    return "" if value != value else f"{value:.3g}"

@@ -1,7 +1,7 @@
 """Where the numbers of a :class:`~scaleinv.Monitor` go besides memory.
 
-Names are stable: ``loss``, ``GROUP/QUANTITY`` with ``total`` first; trackers get them under ``scaleinv/``. A sink that raises is
-dropped with one warning; training goes on.
+Names are stable: ``loss``, ``GROUP/QUANTITY`` with ``total`` first; trackers get them under ``scaleinv/``. A sink
+that raises is dropped with one warning; training goes on.
 """
 
 from __future__ import annotations

@@ -30,14 +30,18 @@ _FORMAT = 1
 class RunFolder(Sink):
     """Writes ``config.json``, ``metrics/``, ``alerts.jsonl`` and, on closing, ``result.json``.
 
-    Metrics are Parquet parts (needs pyarrow); without pyarrow, or with ``form="jsonl"``, one file ``metrics.jsonl`` with a row a line,
-    which :func:`to_parquet` turns into parts. A row's ``epoch`` is ``monitor.epoch`` if that was told, else the step. The split
-    is ``online``. A folder that holds another run is refused; one of the same model and optimizer is gone on with.
+    Metrics are Parquet parts (needs pyarrow); without pyarrow, or with ``form="jsonl"``, one file ``metrics.jsonl``
+    with a row a line, which :func:`to_parquet` turns into parts. A row's ``epoch`` is ``monitor.epoch`` if that was
+    told, else the step. The split is ``online``. A folder that holds another run is refused; one of the same model
+    and optimizer is gone on with.
 
-    folder: created if it is not there.  rows: written in parts of about so many rows, or after ``seconds``, whatever is first.
+    folder: created if it is not there.  rows: written in parts of about so many rows, or after ``seconds``, whatever
+    is first.
     """
 
-    def __init__(self, folder: str | Path, *, form: str | None = None, rows: int = 50_000, seconds: float = 60.0) -> None:
+    def __init__(
+        self, folder: str | Path, *, form: str | None = None, rows: int = 50_000, seconds: float = 60.0
+    ) -> None:
         if form not in (None, "parquet", "jsonl"):
             raise UserError(f"form={form!r}: choose parquet or jsonl")
         self.folder = Path(folder)
@@ -53,9 +57,14 @@ class RunFolder(Sink):
     def open(self, monitor: Monitor) -> None:
         self.form = self._wanted or ("parquet" if _has_pyarrow() else "jsonl")
         if self.form == "parquet" and not _has_pyarrow():
-            raise UserError("Parquet files need pyarrow: pip install 'scaleinv[lab]', or RunFolder(folder, form='jsonl')")
+            raise UserError(
+                "Parquet files need pyarrow: pip install 'scaleinv[lab]', or RunFolder(folder, form='jsonl')"
+            )
         config = _config(monitor)
-        identity = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+        same = {
+            k: config[k] for k in ("source", "model", "optimizer", "groups")
+        }  # not the lr, which a schedule changes
+        identity = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
         head = {"format": _FORMAT, "config": config, "identity": identity, "environment": _environment(monitor)}
         path = self.folder / "config.json"
         try:
@@ -100,7 +109,8 @@ class RunFolder(Sink):
         """Put what was taken on the disk."""
         if self._lines is not None:
             for row in self._rows:
-                self._lines.write(json.dumps(dict(zip(_COLUMNS, [*row[:5], _number(row[5])]))) + "\n")
+                cells: list[Any] = [*row[:5], _number(row[5])]
+                self._lines.write(json.dumps(dict(zip(_COLUMNS, cells))) + "\n")
             self._lines.flush()
         elif self._rows:
             write_part(self.folder / "metrics" / f"part-{self._part:05d}.parquet", self._rows)
@@ -119,7 +129,9 @@ class RunFolder(Sink):
 
 
 def to_parquet(folder: str | Path) -> Path:
-    """Turn ``metrics.jsonl`` of a run folder into a Parquet part beside the others; the path of the part. Needs pyarrow."""
+    """Turn ``metrics.jsonl`` of a run folder into a Parquet part beside the others; the path of the part. Needs
+    pyarrow.
+    """
     source, metrics = Path(folder) / "metrics.jsonl", Path(folder) / "metrics"
     if not source.exists():
         raise UserError(f"{folder} has no metrics.jsonl")
@@ -146,7 +158,7 @@ def write_part(path: Path, rows: list[Any]) -> None:
     import pyarrow.parquet as pq
 
     types = (pa.int64(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.float64())
-    columns = list(zip(*rows)) if rows else [()] * len(_COLUMNS)
+    columns: list[Any] = list(zip(*rows)) or [()] * len(_COLUMNS)
     table = pa.table({name: pa.array(column, kind) for name, column, kind in zip(_COLUMNS, columns, types)})
     part = path.with_name(f".{path.name}.part")
     pq.write_table(table, part, compression="zstd")
@@ -161,7 +173,7 @@ def _has_pyarrow() -> bool:
 
 def _config(monitor: Monitor) -> dict[str, Any]:
     """What tells this run from another: model, optimizers and their first options."""
-    optimizers = []
+    optimizers: list[dict[str, Any]] = []
     for one in monitor.optimizers:
         groups = [
             {k: _plain(v) for k, v in g.items() if k not in ("params", "param_names") and _simple(v)}

@@ -1,4 +1,5 @@
-"""Experiment trackers: TensorBoard, wandb, MLflow, trackio. Each is an optional library, imported when the sink opens."""
+"""Experiment trackers: TensorBoard, wandb, MLflow, trackio. Each is an optional library, imported when the sink opens.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class TensorBoard(Tracker):
 
     def __init__(self, writer: Any = "runs", *, groups: bool = True) -> None:
         super().__init__(groups=groups)
-        self._given, self._writer = writer, None
+        self._given: Any = writer
+        self._writer: Any = None
         self._own = False
 
     def open(self, monitor: Monitor) -> None:
@@ -35,16 +37,16 @@ class TensorBoard(Tracker):
             self._writer = self._given
             return
         need("tensorboard", "tensorboard", "the TensorBoard sink")
-        self._writer = need("torch.utils.tensorboard", "tensorboard", "the TensorBoard sink").SummaryWriter(str(self._given))
+        self._writer = need("torch.utils.tensorboard", "tensorboard", "the TensorBoard sink").SummaryWriter(
+            str(self._given)
+        )
         self._own = True
 
     def write(self, record: Record) -> None:
-        assert self._writer is not None
         for name, value in self.numbers(record).items():
             self._writer.add_scalar(name, value, record.step)
 
     def alert(self, alert: Alert) -> None:
-        assert self._writer is not None
         self._writer.add_text(f"scaleinv/alert/{alert.kind}", str(alert), alert.step)
 
     def close(self) -> None:
@@ -83,7 +85,9 @@ class Wandb(Tracker):
 
 
 class MLflow(Tracker):
-    """Into the active MLflow run, else into a new one (ended with the monitor). MLflow forbids some characters: ``+`` becomes ``.``"""
+    """Into the active MLflow run, else into a new one (ended with the monitor). MLflow forbids some characters: ``+``
+    becomes ``.``
+    """
 
     def __init__(self, *, groups: bool = True, tracking_uri: str | None = None, **options: Any) -> None:
         super().__init__(groups=groups)
