@@ -90,8 +90,7 @@ class Watch:
 
     def _non_finite(self, record: Record) -> list[Alert]:
         where = self._monitor._first_bad
-        loss_told = any(r.loss == r.loss for r in self._recent)
-        bad_loss = math.isinf(record.loss) or (record.loss != record.loss and loss_told)
+        bad_loss = record.told and not math.isfinite(record.loss)
         if not where and not bad_loss:
             return []
         group = "total"

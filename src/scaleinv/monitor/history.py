@@ -26,6 +26,7 @@ class Record:
     loss: float
     groups: tuple[str, ...]  # "total", then the groups
     values: Array  # (groups, quantities)
+    told: bool = True  # whether the loss was told; a NaN that was told is a result
 
     def get(self, group: str, quantity: str) -> float:
         """One number; NaN for a group that this step did not have."""
@@ -36,14 +37,11 @@ class Record:
     def to_dict(self) -> dict[str, float]:
         """``{"step", "loss", "group/quantity": ...}``: what sinks get; what was not measured is left out."""
         result: dict[str, float] = {"step": self.step}
-        if self.loss == self.loss or self.loss is not _NOT_MEASURED:
+        if self.told:
             result["loss"] = self.loss
         for name, row in zip(self.groups, self.values.tolist()):
             result.update({f"{name}/{q}": v for q, v in zip(QUANTITIES, row) if v == v})
         return result
-
-
-_NOT_MEASURED = float("nan")
 
 
 class History:
@@ -120,4 +118,5 @@ class History:
                 values[:, :, COLUMN[quantity]] = cube[:, :, j]
         self.records.clear()
         for i, step in enumerate(steps):
-            self.records.append(Record(step, epochs[i], losses[i], names, values[i].copy()))
+            told = losses[i] == losses[i]
+            self.records.append(Record(step, epochs[i], losses[i], names, values[i].copy(), told))

@@ -504,7 +504,7 @@ class Monitor:
         # of a group that only some optimizers of this round have moved, nothing is known
         whole = [True, *(seen[i + 1] == len(g.tensors) for i, g in enumerate(self.groups))]
         values[~np.array(whole)] = np.nan
-        record = Record(step, arrived.epoch, loss, self._titles, values)
+        record = Record(step, arrived.epoch, loss, self._titles, values, arrived.told)
         self._history.records.append(record)
         self._rates = merged
         for sink in self._sinks:

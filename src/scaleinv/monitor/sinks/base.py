@@ -57,7 +57,7 @@ class Lines(Sink):
 
     def write(self, record: Record) -> None:
         parts = [f"step {record.step:>7}"]
-        if record.loss == record.loss:
+        if record.told:
             parts.append(f"loss {record.loss:.4g}")
         for name in ("rho", "eg", "elr", "angle"):
             value = record.get("total", name)

@@ -52,7 +52,6 @@ class RunFolder(Sink):
         self._written = time.monotonic()
         self._started = time.time()
         self._steps = 0
-        self._bad = False
 
     def open(self, monitor: Monitor) -> None:
         self.form = self._wanted or ("parquet" if _has_pyarrow() else "jsonl")
@@ -91,9 +90,8 @@ class RunFolder(Sink):
     def write(self, record: Record) -> None:
         epoch = record.step if record.epoch is None else record.epoch
         self._steps = max(self._steps, record.step + 1)
-        if record.loss == record.loss or self._bad:
+        if record.told:
             self._rows.append((record.step, epoch, "online", "total", "loss", record.loss))
-        self._bad = self._bad or record.loss == record.loss  # once told, a NaN loss is a result
         for name, row in zip(record.groups, record.values.tolist()):
             for quantity, value in zip(QUANTITIES, row):
                 if value == value:
