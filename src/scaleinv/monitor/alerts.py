@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 BACK = 32
 #: a spike is so many times the median of the steps before
 SPIKE = 10.0
-#: cosine between gradient and weight above which a group counts as having a scale; float32 rounding stays below 1e-3
-RADIAL = 0.02
+#: |cos(gradient, weight)| sqrt(size) above which a group counts as having a scale: about 1 for a weight with one, below 1e-3
+#: in float32 and 1e-2 in bfloat16 for one without (rounding errors, like random directions, fall as 1/sqrt(size))
+RADIAL = 0.1
 #: logged steps without turning that are too many
 STILL = 8
 #: share of the known boundary from which its coming nearer is told
@@ -125,7 +126,7 @@ class Watch:
             j = COLUMN[quantity]
             with np.errstate(all="ignore"):
                 usual = np.median(past[:, :, j], axis=0)
-                bad = np.flatnonzero((record.values[:, j] > SPIKE * usual) & (usual > 0))
+                bad = 1 + np.flatnonzero((record.values[1:, j] > SPIKE * usual[1:]) & (usual[1:] > 0))  # 0 is the total
             if not len(bad):
                 continue
             # one alert: of the group that stands out most
@@ -186,15 +187,15 @@ class Watch:
             typical = np.median(recent, axis=0)
         found = []
         for i, g in enumerate(self._monitor.groups, start=1):
-            if g.kind != FREE or not typical[i] > RADIAL:
+            root = math.sqrt(g.size)
+            if g.kind != FREE or not typical[i] * root > RADIAL:
                 continue
             rho, first = record.get(g.name, "rho"), self._monitor._history.records[0]
             before, rho0 = abs(first.get(g.name, "g_radial")), first.get(g.name, "rho")
             numbers = {"g_radial": float(typical[i]), "g_radial_first": before, "rho": rho, "rho_first": rho0}
-            told = (
-                f"gradient and weight have the cosine {typical[i]:.2g} (median of 8 steps), a scale-free weight has 0"
-            )
-            if before < RADIAL / 2 and rho < rho0:
+            told = f"gradient and weight have the cosine {typical[i]:.2g} (median of 8 logged steps); "
+            told += f"without a scale it is zero, with one about {1 / root:.2g}"
+            if before * root < RADIAL / 2 and rho < rho0:
                 reason = f"eps of the normalisation breaks the invariance at the present norm {rho:.3g}: {told}"
                 ahead = "the ELR stops growing as the norm falls, and the gradient shrinks with the norm"
                 remedy = "a smaller eps, less weight decay, or scale the group up (the function stays the same)"
