@@ -38,9 +38,9 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
                 for j, quantity in enumerate(QUANTITIES):
                     # what is zero for a scale-invariant weight is rounding, and the processes round differently
                     small = {"g_radial": 1e-3 if name in (*FREE, "total") else 1e-5}.get(quantity, 1e-6)
-                    np.testing.assert_allclose(
-                        values[:, i, j], alone[f"{name}/{quantity}"], rtol=2e-4, atol=small, err_msg=f"{kind} {name} {quantity}"
-                    )
+                    told = f"{kind} {name} {quantity}"
+                    wanted = alone[f"{name}/{quantity}"]
+                    np.testing.assert_allclose(values[:, i, j], wanted, rtol=2e-4, atol=small, err_msg=told)
         losses = np.mean([s["loss"].numpy() for s in states], axis=0)  # each process knows the loss of its part
         np.testing.assert_allclose(losses, alone["loss"], rtol=1e-5)
     assert [r["ddp sinks"] for r in ranks] == [1, 0]

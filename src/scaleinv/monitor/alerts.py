@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 BACK = 32
 #: a spike is so many times the median of the steps before
 SPIKE = 10.0
-#: |cos(gradient, weight)| sqrt(size) above which a group counts as having a scale: about 1 for a weight with one, below 1e-3
-#: in float32 and 1e-2 in bfloat16 for one without (rounding errors, like random directions, fall as 1/sqrt(size))
+#: |cos(gradient, weight)| sqrt(size) above which a group counts as having a scale: about 1 for a weight with one, below
+#: 1e-3 in float32 and 1e-2 in bfloat16 for one without (rounding errors fall as 1/sqrt(size), like random directions)
 RADIAL = 0.1
 #: logged steps without turning that are too many
 STILL = 8

@@ -1,5 +1,4 @@
-"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines.
-"""
+"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines."""
 
 from __future__ import annotations
 
