@@ -1,6 +1,7 @@
 """A callback for Hugging Face's Trainer: ``Trainer(..., callbacks=[MonitorCallback()])``.
 
-In a loop of your own with Accelerate no callback is needed: ``Monitor(model, optimizer)`` after ``accelerator.prepare``.
+In a loop of your own with Accelerate no callback is needed: ``Monitor(model, optimizer)`` after
+``accelerator.prepare``.
 """
 
 from __future__ import annotations
