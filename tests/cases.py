@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a table)
 """Models with the symmetries they must have, derived by hand; each reason stands beside the case.
 
 A case gives every group of the answer. ``build`` returns (model, inputs). Names are those of ``named_parameters()``.
@@ -393,6 +394,8 @@ CASES = [
     Case("rms norm written out", _seeded(RMSNet, normal(10, 6)), "RMS norm over features: the matrix, not its rows; "
          "a cast to float32 and an eps under another name must not hide it",
          single=("first.weight",), fixed=("gain", "last.weight", "last.bias")),
+    Case("eps written by hand", _seeded(HiddenEps, normal(10, 6)), "a batch norm whose eps no one can set",
+         single=("first.weight",), row=("first.weight",), fixed=("last.weight", "last.bias")),
     Case("weight norm", _seeded(weight_norm_net, normal(10, 6)),
          "v / |v| row by row; the gain g and the bias pass ReLU, the next gain undoes them",
          single=tuple(f"{i}.parametrizations.weight.original1" for i in (0, 2)),

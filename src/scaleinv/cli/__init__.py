@@ -32,7 +32,7 @@ class Runnable(Protocol):
 COMMANDS: dict[str, Command] = {
     "sweep": Command("scaleinv.cli.sweep:SweepCommand", "train at many ELRs on the sphere and map the three regimes"),
     "train": Command("scaleinv.cli.train:TrainCommand", "train one network and record its metrics"),
-    "report": Command("scaleinv.cli.report:ReportCommand", "make the HTML page (or figures) of a run or a sweep", "report"),
+    "report": Command("scaleinv.cli.report:ReportCommand", "make the page (or figures) of a run or a sweep", "report"),
     "data": Command("scaleinv.cli.data:DataCommand", "which data sets are there, where, and are they intact"),
     "doctor": Command("scaleinv.cli.doctor:DoctorCommand", "which weights of a model have no scale"),
     "toy": Command("scaleinv.cli.toy:ToyCommand", "the toy function of the papers: theory beside simulation"),
@@ -66,7 +66,17 @@ def complain(message: str) -> int:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run ``scaleinv ARGV``; return the exit code (0 done, 1 the answer is no, 2 the user's mistake, 130 interrupted)."""
+    """Run ``scaleinv ARGV``; the exit code: 0 done, 1 the answer is no, 2 the user's mistake, 130 interrupted."""
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader (head, less) has left: not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
@@ -91,11 +101,8 @@ def run(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == "scaleinv":
             raise
-        return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: pip install 'scaleinv[{command.extra}]'")
+        install = f"pip install 'scaleinv[{command.extra}]'"
+        return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: {install}")
     except KeyboardInterrupt:
         print(f"scaleinv: interrupted; the same command goes on where `{name}` stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # the reader (head, less) has left: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -18,8 +17,9 @@ from scaleinv.lab.settings import Settings
 class SweepCommand(Settings):
     """Train one network at many effective learning rates and map the three regimes.
 
-    All runs of a seed share their initialisation and batch order. DIR is the sweep's folder; the same command again goes on where
-    it stopped, and only shows the map once all runs have ended. Writes DIR/sweep.json and DIR/report.html.
+    All runs of a seed share their initialisation and batch order. DIR is the sweep's folder; the same command again
+    goes on where it stopped, and only shows the map once all runs have ended. Writes DIR/sweep.json and
+    DIR/report.html.
     """
 
     out: Path
@@ -41,7 +41,8 @@ class SweepCommand(Settings):
         """0: all runs have ended; 1: some failed."""
         from scaleinv.analysis.regime_map import failed_row, regime_map, run_row, verdict_of
         from scaleinv.cli.present import outcome_line, print_map
-        from scaleinv.lab.files import write_json
+        from scaleinv.lab.environment import cores
+        from scaleinv.lab.files import json_text, write_json
         from scaleinv.lab.grid import parse_grid
         from scaleinv.lab.progress import ProgressView
         from scaleinv.lab.settings import check_names, resolve
@@ -51,19 +52,21 @@ class SweepCommand(Settings):
 
         check_names(self)
         if (self.elr is None) == (self.lr is None):
-            raise UserError("give one of --elr (on the sphere) and --lr (in the whole space), for example --elr 1e-4:1:21")
+            example = "for example --elr 1e-4:1:21"
+            raise UserError(f"give one of --elr (on the sphere) and --lr (in the whole space), {example}")
         axis = "elr" if self.elr is not None else "lr"
-        values = parse_grid(self.elr or self.lr or "", axis)
+        values = parse_grid(self.elr if self.elr is not None else self.lr or "", axis)
         if self.seeds < 1:
             raise UserError(f"seeds {self.seeds}: at least one is needed")
-        workers = self.workers if self.workers is not None else os.cpu_count() or 1
+        workers = self.workers if self.workers is not None else cores()
         if workers < 1:
             raise UserError(f"workers {workers}: at least one is needed")
         dataset = self.load()
         first = {"elr": None, "lr": None, axis: values[0]}
         base = resolve(self, dataset, elr=first["elr"], lr=first["lr"], seed=0, threads=1)
         sweep = SweepConfig(base, axis, tuple(values), tuple(range(self.seeds)))
-        rows = {}
+        rows: dict[str, dict[str, Any]] = {}
+        failed: list[str] = []
 
         with ProgressView(total=len(values) * self.seeds, quiet=self.quiet) as view:
 
@@ -71,21 +74,31 @@ class SweepCommand(Settings):
                 name = outcome.config.identity()
                 if outcome.result is None:
                     rows[name] = failed_row(name, outcome.config.to_dict(), outcome.error)
+                    failed.append(name)
                 else:
-                    run, verdict = verdict_of(outcome.folder)
-                    record_verdict(outcome.folder, verdict.regime, verdict.evidence)
-                    rows[name] = run_row(run, verdict)
+                    try:
+                        run, verdict = verdict_of(outcome.folder)
+                        record_verdict(outcome.folder, verdict.regime, verdict.evidence)
+                        rows[name] = run_row(run, verdict)
+                    except UserError as error:  # a damaged file of one run does not stop the others
+                        rows[name] = failed_row(name, outcome.config.to_dict(), str(error))
+                        failed.append(name)
                 view.run_ended(outcome.config, outcome_line(rows[name]))
 
             outcomes = run_sweep(sweep, dataset, self.out, workers=workers, watch=view.event, on_outcome=ended)
         ordered = sorted((rows[o.config.identity()] for o in outcomes), key=lambda row: (row[axis] or 0.0, row["seed"]))
         per_epoch = next((o.result["steps_per_epoch"] for o in outcomes if o.result), None)
-        horizon = {"steps": base.steps, "steps_per_epoch": per_epoch, "epochs": base.steps / per_epoch if per_epoch else None}
+        epochs = base.steps / per_epoch if per_epoch else None
+        horizon = {"steps": base.steps, "steps_per_epoch": per_epoch, "epochs": epochs}
         summary = regime_map(ordered, axis, horizon)
         write_json(self.out / "sweep.json", summary)
-        report = write_report(self.out)
+        try:
+            report = str(write_report(self.out))
+        except UserError as error:  # a damaged run: the map stands all the same
+            report = f"not written: {error}"
+            failed.append("report")
         if self.json:
-            print(json.dumps(summary))
+            print(json_text(summary))
         else:
             print_map(summary, base.to_dict(), report)
-        return 1 if any(o.result is None for o in outcomes) else 0
+        return 1 if failed else 0

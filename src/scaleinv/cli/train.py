@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +37,15 @@ class TrainCommand(Settings):
         """0: the run has ended (a diverged one too)."""
         from scaleinv.analysis.regime_map import run_row, verdict_of
         from scaleinv.cli.present import print_run
+        from scaleinv.lab.environment import cores
+        from scaleinv.lab.files import json_text
         from scaleinv.lab.progress import ProgressView
         from scaleinv.lab.settings import check_names, resolve
         from scaleinv.lab.train import record_verdict, run
 
         check_names(self)
         dataset = self.load()
-        threads = self.threads if self.threads is not None else os.cpu_count() or 1
+        threads = self.threads if self.threads is not None else cores()
         config = resolve(self, dataset, elr=self.elr, lr=self.lr, seed=self.seed, threads=threads)
         with ProgressView(total=1, quiet=self.quiet) as view:
             result = run(config, dataset, self.out, watch=lambda event: view.event(config, event))
@@ -53,7 +53,7 @@ class TrainCommand(Settings):
         record_verdict(self.out, verdict.regime, verdict.evidence)
         row = run_row(folder, verdict)
         if self.json:
-            print(json.dumps({**row, "folder": str(self.out), "timing": result["timing"]}))
+            print(json_text({**row, "folder": str(self.out), "timing": result["timing"]}))
         else:
             print_run(folder, row, result)
         return 0

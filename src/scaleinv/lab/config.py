@@ -14,6 +14,8 @@ from scaleinv.errors import UserError
 #: changed whenever the same config would give other numbers
 FORMAT = 1
 
+#: torch refuses a factor beyond float32, 3e38; on the sphere it is elr rho^2
+LARGEST_RATE = 1e30
 EVALUATION_MODES = ("exact", "online")
 
 
@@ -34,7 +36,7 @@ class RunConfig:
     steps: int  # the horizon, in optimizer steps
     elr: float | None  # on the sphere ...
     lr: float | None  # ... or in the whole space
-    other_lr: float  # of weights with a scale of their own
+    other_lr: float | None  # of weights with a scale of their own; None: lr
     momentum: float
     weight_decay: float  # in the whole space only
     granularity: str
@@ -46,6 +48,12 @@ class RunConfig:
     eval_every: int | None  # epochs; None: log-spaced
     recompute_bn: bool  # test metrics with recomputed BN statistics at every evaluation (always at the last)
     threads: int  # reductions are split over threads, so their number is part of the numbers
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # 1 and 1.0 are one config
+            value = getattr(self, field.name)
+            if "float" in str(field.type) and type(value) is int:
+                object.__setattr__(self, field.name, float(value))
 
     def identity(self) -> str:
         """The run's name: a hash over all fields and the format's version; 16 hex digits."""
@@ -73,7 +81,7 @@ class RunConfig:
 def _check_type(where: str, name: str, value: Any, kind: str) -> None:
     allowed = [part.strip() for part in kind.split("|")]
     if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{where}: {name} is {value}; a finite number is needed, so mend the file or start in another folder")
+        raise UserError(f"{where}: {name} is {value}, not a finite number; mend the file or start in another folder")
     actual = "None" if value is None else type(value).__name__
     if actual == "int" and "float" in allowed:
         return
@@ -92,12 +100,17 @@ def check(config: RunConfig) -> None:
     for name, value in (("elr", config.elr), ("lr", config.lr)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{name} {value} is not a positive number")
+        if value is not None and value > LARGEST_RATE:
+            raise UserError(f"{name} {value:g} is beyond what float32 weights can take; choose at most {LARGEST_RATE:g}")
     for name, number in (("other-lr", config.other_lr), ("weight-decay", config.weight_decay)):
-        if not (math.isfinite(number) and number >= 0):
-            raise UserError(f"{name} {number} is not a number >= 0")
+        if number is not None and not 0 <= number <= LARGEST_RATE:  # NaN fails too
+            raise UserError(f"{name} {number} is not a number from 0 to {LARGEST_RATE:g}")
+    if config.other_lr is None and config.lr is None:
+        raise UserError("other-lr is missing: on the sphere there is no --lr to stand for it")
     if config.elr is not None and config.weight_decay:
         raise UserError(
-            f"weight decay {config.weight_decay} on the sphere only sets another ELR; leave it out, or use --lr for the whole space"
+            f"weight decay {config.weight_decay} on the sphere only sets another ELR; "
+            "leave it out, or use --lr for the whole space"
         )
     if not 0 <= config.momentum < 1:
         raise UserError(f"momentum {config.momentum} is not in [0, 1)")
@@ -111,5 +124,5 @@ def check(config: RunConfig) -> None:
             raise UserError(f"{name} {count} is less than {least}")
     if config.eval_every is not None and config.eval_every < 1:
         raise UserError(f"eval-every {config.eval_every} is not a positive number of epochs")
-    if config.seed < 0:
-        raise UserError(f"seed {config.seed} is negative; use 0 or more")
+    if not 0 <= config.seed < 2**63:
+        raise UserError(f"seed {config.seed} is impossible; choose 0 to 2^63 - 1")

@@ -1,7 +1,8 @@
-"""Where a run was made: versions, git revision, command, machine. Stored beside the config, never part of its identity."""
+"""Where a run was made: versions, git revision, command, machine. Stored beside the config, not part of its identity."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -12,6 +13,13 @@ import numpy
 import torch
 
 import scaleinv
+
+
+def cores() -> int:
+    """Cores this process may use: fewer than the machine's within a container or under taskset."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def git_revision(folder: Path) -> str | None:

@@ -1,8 +1,9 @@
 """Exact metrics at fixed weights: one forward-backward pass over the train set gives all of them (PAPERS 5).
 
-The pass is in train mode, un-shuffled, at the batch size of training. It yields the train loss and error (5.1), the mean effective
-stochastic gradient norm (5.3: mean over batches of the norm, not norm of the mean) and, for free, recomputed BN statistics: the
-average of the batch statistics. The network's own running statistics are left as they were.
+The pass is in train mode, un-shuffled, at the batch size of training. It yields the train loss and error (5.1), the
+mean effective stochastic gradient norm (5.3: mean over batches of the norm, not norm of the mean) and, for free,
+recomputed BN statistics: the average of the batch statistics. The network's own running statistics are left as they
+were.
 """
 
 from __future__ import annotations
@@ -25,11 +26,22 @@ TEST_BATCH = 500
 
 
 @contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Within: train or eval mode; afterwards every module is in the mode it was in."""
+    flags = [(m, m.training) for m in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
 def fresh_bn_statistics(model: nn.Module) -> Iterator[None]:
     """Within: BN layers average the statistics of the batches they see; afterwards everything is as before."""
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     saved = [([b.clone() for b in m.buffers()], m.momentum) for m in layers]
-    training = model.training
     try:
         for layer in layers:
             layer.reset_running_stats()
@@ -40,7 +52,6 @@ def fresh_bn_statistics(model: nn.Module) -> Iterator[None]:
             layer.momentum = momentum
             for buffer, value in zip(layer.buffers(), buffers):
                 buffer.copy_(value)
-        model.train(training)
 
 
 def has_bn_statistics(model: nn.Module) -> bool:
@@ -53,17 +64,14 @@ def test_metrics(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -
     n = len(labels)
     if n == 0:
         return math.nan, math.nan
-    training = model.training
-    model.eval()
     total = torch.zeros((), dtype=torch.float64, device=images.device)
     wrong = torch.zeros((), dtype=torch.int64, device=images.device)
-    with torch.no_grad():
+    with _mode(model, False), torch.no_grad():
         for start in range(0, n, TEST_BATCH):
             x, y = images[start : start + TEST_BATCH], labels[start : start + TEST_BATCH]
             logits = model(x)
             total += loss(logits, y).double() * len(y)
             wrong += (logits.argmax(1) != y).sum()
-    model.train(training)
     return float(total) / n, float(wrong) / n
 
 
@@ -79,7 +87,7 @@ def exact_metrics(
     step: int,
     epoch: int,
 ) -> list[Row]:
-    """The rows of one evaluation epoch, splits ``train`` and ``test``; costs one forward-backward and one or two test passes.
+    """The rows of one evaluation epoch, splits ``train`` and ``test``; costs a forward-backward and two test passes.
 
     ``learning_rates``: the rates that would act now, of the total and of every group: ELR = rate / rho^2.
     """
@@ -90,8 +98,7 @@ def exact_metrics(
     def add(split: str, group: str, quantity: str, value: float) -> None:
         rows.append(Row(step, epoch, split, group, quantity, float(value)))
 
-    with fresh_bn_statistics(model):
-        model.train()
+    with _mode(model, True), fresh_bn_statistics(model):
         total = torch.zeros((), dtype=torch.float64, device=images.device)
         wrong = torch.zeros((), dtype=torch.int64, device=images.device)
         index = eval_batches(len(labels), batch_size)
@@ -99,25 +106,22 @@ def exact_metrics(
         for k, batch in enumerate(index):
             x, y = images[batch[0] : batch[-1] + 1], labels[batch[0] : batch[-1] + 1]
             logits = model(x)
-            value = loss(logits, y)
-            gradients = torch.autograd.grad(value, tensors)
-            squares[k] = torch.stack(torch._foreach_norm(gradients)).double().square()
-            total += value.detach().double() * len(y)
+            objective = loss(logits, y)
+            gradients = torch.autograd.grad(objective, tensors)
+            squares[k] = torch.stack(geometry.norms(gradients)).double().square()
+            total += objective.detach().double() * len(y)
             wrong += (logits.detach().argmax(1) != y).sum()
         add("train", "total", "loss", float(total) / len(labels))
         add("train", "total", "error", float(wrong) / len(labels))
-        if has_bn_statistics(model):
-            recomputed = test_metrics(model, *test, loss)
-        else:
-            recomputed = None
+        recomputed = test_metrics(model, *test, loss) if has_bn_statistics(model) else None
     owner = [name for name, ts in groups.items() for _ in ts]
     for name, rate in zip(["total", *groups], learning_rates):
         columns = [i for i, o in enumerate(owner) if name in ("total", o)]
         g = float(squares[:, columns].sum(dim=1).sqrt().mean())
         rho = float(geometry.norm([tensors[i].detach().double() for i in columns]))
         elr = rate / rho**2 if rho > 0 else math.nan
-        for quantity, value in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", elr * g * rho)):
-            add("train", name, quantity, value)
+        for quantity, number in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", elr * g * rho)):
+            add("train", name, quantity, number)
     test_loss, test_error = test_metrics(model, *test, loss)
     add("test", "total", "loss", test_loss)
     add("test", "total", "error", test_error)
@@ -138,12 +142,11 @@ def test_rows(
     step: int,
     epoch: int,
 ) -> list[Row]:
-    """The rows of the split ``test`` alone, for the mode ``online``; recomputing BN costs a forward pass over ``data``."""
+    """The rows of the split ``test`` alone, for the mode ``online``; recomputing BN costs a pass over ``data``."""
     results = dict(zip(("loss", "error"), test_metrics(model, *test, loss)))
     if recompute_bn and has_bn_statistics(model):
         with fresh_bn_statistics(model):
-            model.train()
-            with torch.no_grad():
+            with _mode(model, True), torch.no_grad():
                 for batch in eval_batches(len(data), batch_size):
                     model(data[batch[0] : batch[-1] + 1])
             results |= zip(("loss_recomputed_bn", "error_recomputed_bn"), test_metrics(model, *test, loss))
@@ -168,10 +171,11 @@ def reference_rows(
 ) -> list[Row]:
     """Train-mode loss and error of random directions of the same network with the same head: the level of regime 3.
 
-    It is measured, because it varies several-fold with the draw of the head. Before training (``step`` 0, split ``reference``) a
-    direction is uniform on the sphere. Later (split ``reference_present``) every row of every tensor gets a random direction and
-    keeps its present norm: deep in regime 3 a few rows become so small that the eps of the norm layers silences them, which lowers
-    the level. At most ``REFERENCE_IMAGES`` images, the first ones. The weights are restored exactly.
+    It is measured, because it varies several-fold with the draw of the head. Before training (``step`` 0, split
+    ``reference``) a direction is uniform on the sphere. Later (split ``reference_present``) every row of every tensor
+    gets a random direction and keeps its present norm: deep in regime 3 a few rows become so small that the eps of the
+    norm layers silences them, which lowers the level. At most ``REFERENCE_IMAGES`` images, the first ones. The weights
+    are restored exactly.
     """
     tensors = [t for ts in groups.values() for t in ts]
     keep = [t.detach().clone() for t in tensors]
@@ -179,12 +183,11 @@ def reference_rows(
     split = "reference" if step == 0 else "reference_present"
     images, labels = data[0][:REFERENCE_IMAGES], data[1][:REFERENCE_IMAGES]
     rows = []
-    with torch.no_grad(), fresh_bn_statistics(model):
-        model.train()
+    with torch.no_grad(), _mode(model, True), fresh_bn_statistics(model), _restored(tensors, keep):
         for k in range(REFERENCE_DIRECTIONS):
             point = geometry.random_direction(tensors, generator, radius)
             if step:
-                point = [p * (_row_norms(t) / _row_norms(p)) for p, t in zip(point, keep)]
+                point = [p * (geometry.row_norms(t) / geometry.row_norms(p)) for p, t in zip(point, keep)]
             torch._foreach_copy_(tensors, point)
             total, wrong = 0.0, 0
             for batch in eval_batches(len(labels), batch_size):
@@ -194,9 +197,13 @@ def reference_rows(
                 wrong += int((logits.argmax(1) != y).sum())
             rows.append(Row(step, epoch, split, f"direction-{k}", "loss", total / len(labels)))
             rows.append(Row(step, epoch, split, f"direction-{k}", "error", wrong / len(labels)))
-        torch._foreach_copy_(tensors, keep)
     return rows
 
 
-def _row_norms(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)), keepdim=True)
+@contextmanager
+def _restored(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+    """Afterwards, whatever happens, the tensors hold the values."""
+    try:
+        yield
+    finally:
+        torch._foreach_copy_(list(tensors), list(values))

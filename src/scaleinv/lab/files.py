@@ -21,9 +21,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; what was saved before is intact, free the disk or choose another --out"
-        ) from error
+        why = error.strerror or str(error)
+        advice = "what was saved before is intact; free the disk or choose another --out"
+        raise UserError(f"cannot write {path}: {why}; {advice}") from error
 
 
 def sha256(path: Path) -> str:
@@ -33,6 +33,15 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: handle.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Have the file on the disk before going on: a power cut may not leave an empty file under a good name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -52,8 +61,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Atomic JSON; NaN and infinities become null, since JSON has no word for them."""
-    text = json.dumps(_finite(value), indent=1, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
+    write_bytes(path, json_text(value, indent=1).encode() + b"\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON; NaN and infinities become null.
+
+    >>> json_text({"loss": float("nan")})
+    '{"loss": null}'
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
@@ -74,7 +91,7 @@ def read_json(path: Path) -> Any:
 
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); mend the file or start in another folder") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -93,13 +110,16 @@ class Lock:
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
-            except OSError:
+            except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    self._handle.close()
+                    self.release()
                     raise UserError(
                         f"another process is working on {folder}; wait for it, or choose another --out"
                     ) from None
                 time.sleep(0.05)
+            except OSError as error:  # a file system without locks
+                self.release()
+                raise UserError(f"cannot lock {self._path}: {error.strerror}; choose another --out") from error
 
     def release(self) -> None:
         """Let the next process in."""

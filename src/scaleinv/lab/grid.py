@@ -6,12 +6,14 @@ import math
 
 from scaleinv.errors import UserError
 
+MOST = 10_000  #: values of a range
+
 
 def parse_grid(text: str, name: str = "elr") -> list[float]:
     """A comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
 
-    Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers, for n < 2
-    and for a = b.
+    Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers, for
+    n < 2 and for a = b.
 
     >>> parse_grid("1e-3:1e-1:3")
     [0.001, 0.01, 0.1]
@@ -30,7 +32,7 @@ def _piece(text: str, name: str) -> list[float]:
     if len(ends) == 1:
         return [_number(text, text, name)]
     if len(ends) != 3:
-        raise UserError(f"{name} {text!r} is not understood; write a:b:n (n log-spaced values from a to b) or a comma list")
+        raise UserError(f"{name} {text!r} is not understood; write a:b:n (n log-spaced values) or a comma list")
     low, high = _number(ends[0], text, name), _number(ends[1], text, name)
     try:
         count = int(ends[2])
@@ -38,12 +40,17 @@ def _piece(text: str, name: str) -> list[float]:
         raise UserError(f"{name} {text!r}: {ends[2]!r} is not a whole number of values") from None
     if count < 2:
         raise UserError(f"{name} {text!r} asks for {count} value(s); a range needs at least 2")
+    if count > MOST:
+        raise UserError(f"{name} {text!r} asks for {count} values, more than {MOST}; is that meant?")
     if low == high:
         raise UserError(f"{name} {text!r} starts and ends at {low:g}; a range needs two different ends")
     step = (math.log10(high) - math.log10(low)) / (count - 1)
     # six significant digits: what is printed is what ran
     inner = [float(f"{10 ** (math.log10(low) + step * k):.6g}") for k in range(1, count - 1)]
-    return [low, *inner, high]
+    values = [low, *inner, high]
+    if len(set(values)) < count:
+        raise UserError(f"{name} {text!r}: {count} values between these ends agree in six digits; choose fewer")
+    return values
 
 
 def _number(piece: str, text: str, name: str) -> float:

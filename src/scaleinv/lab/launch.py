@@ -11,8 +11,10 @@ import os
 import shutil
 import signal
 import threading
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -48,7 +50,7 @@ class _Worker:
 
 def launch(
     tasks: Sequence[Task], dataset: Dataset, shared: Path, *, workers: int, watch: Watcher | None = None
-) -> Iterator[tuple[Task, Mapping[str, Any] | None, str]]:
+) -> Generator[tuple[Task, Mapping[str, Any] | None, str], None, None]:
     """Yield (task, result, error) as runs end; ``result`` is ``None`` where ``error`` says why.
 
     With one worker everything happens in a single child process too, so that numbers cannot depend on ``workers``.
@@ -61,17 +63,17 @@ def launch(
     shutil.rmtree(shared, ignore_errors=True)  # what a killed sweep left
     handle = share(lay_out(dataset, tasks[0].config.model), shared)
     del dataset
-    waiting, tries = deque(tasks), dict.fromkeys(range(len(tasks)), 0)
-    number = {id(task): i for i, task in enumerate(tasks)}
+    waiting, tries = deque(tasks), {id(task): 0 for task in tasks}
     crew: list[_Worker] = []
     try:
         for _ in range(min(workers, len(tasks))):
-            crew.append(_hire(handle, threads.copy().pop()))
+            crew.append(_hire(handle, tasks[0].config.threads))
         while waiting or any(w.task for w in crew):
             for worker in crew:
                 if worker.task is None and waiting:
                     worker.task = waiting.popleft()
-                    worker.pipe.send(worker.task)
+                    with suppress(OSError):  # it has died already: the pipe is readable, and says so below
+                        worker.pipe.send(worker.task)
             for pipe in wait([w.pipe for w in crew if w.task]):
                 worker = next(w for w in crew if w.pipe is pipe)
                 task = worker.task
@@ -79,13 +81,17 @@ def launch(
                 try:
                     kind, content = worker.pipe.recv()
                 except (EOFError, OSError):
+                    worker.pipe.close()
                     worker.process.join()
-                    crew[crew.index(worker)] = _hire(handle, task.config.threads)
-                    tries[number[id(task)]] += 1
-                    if tries[number[id(task)]] < TRIES:
+                    crew.remove(worker)
+                    tries[id(task)] += 1
+                    if tries[id(task)] < TRIES:
                         waiting.append(task)
                     else:
-                        yield task, None, f"its worker process died {TRIES} times (exit code {worker.process.exitcode}; memory?)"
+                        code = worker.process.exitcode
+                        yield task, None, f"its worker process died {TRIES} times (exit code {code}; out of memory?)"
+                    if sum(w.task is None for w in crew) < len(waiting):
+                        crew.append(_hire(handle, task.config.threads))
                     continue
                 if kind == "event":
                     if watch is not None:
@@ -111,7 +117,8 @@ def _hire(handle: SharedDataset, threads: int) -> _Worker:
     os.environ.update(dict.fromkeys(names, str(threads)))  # read once, when the child loads torch
     try:
         process = context.Process(target=_serve, args=(theirs, handle), daemon=True)
-        process.start()
+        with _interrupts_held():
+            process.start()
     finally:
         for name, value in before.items():
             if value is None:
@@ -122,9 +129,18 @@ def _hire(handle: SharedDataset, threads: int) -> _Worker:
     return _Worker(process, ours)
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal, but is the parent's to handle: a child that starts within never sees it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection, handle: SharedDataset) -> None:
     """A worker's life: take a task, run it, say what happened."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = mp.parent_process()
     if parent is not None:
         threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
@@ -135,21 +151,32 @@ def _serve(pipe: Connection, handle: SharedDataset) -> None:
         except (EOFError, OSError):
             return
         try:
-            result = run(
-                task.config,
-                dataset,
-                task.folder,
-                watch=lambda event: pipe.send(("event", event)),
-                origin=task.origin,
-                lock_wait=5.0,
-            )
-            pipe.send(("result", result))
-        except UserError as error:
-            pipe.send(("error", str(error)))
-        except (BrokenPipeError, ConnectionResetError):
+            answer = _attempt(task, dataset, pipe)
+            pipe.send(answer)
+        except OSError:  # the parent has closed the pipe: it wants no answer any more
             return
-        except Exception as error:  # a bug must not take the other runs along
-            pipe.send(("error", f"{type(error).__name__}: {error}"))
+
+
+def _attempt(task: Task, dataset: Dataset, pipe: Connection) -> tuple[str, Any]:
+    try:
+        result = run(
+            task.config,
+            dataset,
+            task.folder,
+            watch=lambda event: pipe.send(("event", event)),
+            origin=task.origin,
+            lock_wait=5.0,
+        )
+    except UserError as error:
+        return "error", str(error)
+    except (BrokenPipeError, ConnectionResetError):
+        raise
+    except Exception as error:  # a bug must not take the other runs along
+        with suppress(OSError):
+            task.folder.mkdir(parents=True, exist_ok=True)
+            (task.folder / "error.txt").write_text(traceback.format_exc())
+        return "error", f"{type(error).__name__}: {error} (traceback: {task.folder / 'error.txt'})"
+    return "result", result
 
 
 def _leave_with(sentinel: int) -> None:

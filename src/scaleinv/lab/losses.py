@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -20,8 +21,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def squared(logits: Tensor, labels: Tensor) -> Tensor:
     """Squared error on one-hot targets, mean over the batch AND over the C classes.
 
-    ``(sum_c o_c^2 - 2 o_y + 1) / C`` (Nakhodnov et al. 2022, as released). With the sum over classes, or half of it, in place of
-    the mean, the thresholds in the ELR move by the factor 1/C or 2/C.
+    ``(sum_c o_c^2 - 2 o_y + 1) / C`` (Nakhodnov et al. 2022, as released). With the sum over classes, or half of it, in
+    place of the mean, the thresholds in the ELR move by the factor 1/C or 2/C.
     """
     target = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
     return functional.mse_loss(logits, target)
@@ -39,7 +40,5 @@ def get_loss(name: str) -> Loss:
 
 def chance_loss(name: str, classes: int) -> float:
     """Loss of the best constant answer: ``log C`` for cross-entropy, ``(C - 1)/C^2`` for the squared loss."""
-    import math
-
     get_loss(name)
     return math.log(classes) if name == "ce" else (classes - 1) / classes**2

@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.train import Event
@@ -61,18 +69,19 @@ class ProgressView:
         if self.live:
             self.progress.stop()
 
-    def say(self, line: str) -> None:
-        """A line that stays."""
+    def say(self, line: str, *, always: bool = False) -> None:
+        """A line that stays; ``always``: even if quiet."""
         if self.live:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        elif not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+        elif always or not self.quiet:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     def event(self, config: RunConfig, event: Event) -> None:
         """Show what a run reports."""
         name = describe(config)
         if event.kind == "notice":
-            self.say(f"{name}: {event.message}")
+            self.say(f"{name}: {event.message}", always=True)
         elif event.kind == "resumed":
             self.say(f"{name}: goes on at step {event.step} of {event.steps}")
         if self.live:
@@ -85,9 +94,11 @@ class ProgressView:
             self.progress.update(self.bars[config], completed=event.step, note=_numbers(event.numbers))
             return
         now = time.monotonic()
-        if event.kind == "epoch" and now - self.spoken.setdefault(config, now if self.total > 1 else 0.0) >= LOG_EVERY:
+        last = self.spoken.setdefault(config, now if self.total > 1 else -LOG_EVERY)
+        if event.kind == "epoch" and now - last >= LOG_EVERY:
             self.spoken[config] = now
-            self.say(f"{name}: epoch {event.epoch}, step {event.step}/{event.steps}, {_numbers(event.numbers)}")
+            where = f"{name}: epoch {event.epoch}, step {event.step}/{event.steps}"
+            self.say(", ".join(filter(None, (where, _numbers(event.numbers)))))
 
     def run_ended(self, config: RunConfig, line: str) -> None:
         """A run of a sweep has ended; ``line`` says how."""

@@ -1,7 +1,8 @@
 r"""What happened at every training step, recorded without disturbing it.
 
-Per step three numbers a tensor are kept: the gradient norm ``g`` (before the step), the norm ``n`` (after it) and the length ``d``
-of the step. Everything else follows per epoch, vectorised: for a group with norms ``n`` before and ``n'`` after,
+Per step three numbers a tensor are kept: the gradient norm ``g`` (before the step), the norm ``n`` (after it) and the
+length ``d`` of the step. Everything else follows per epoch, vectorised: for a group with norms ``n`` before and ``n'``
+after,
 
     angle = 2 asin( sqrt((d^2 - (n' - n)^2) / (4 n n')) )
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scaleinv.geometry import norms
 from scaleinv.lab.rows import Row
 
 Array = npt.NDArray[np.float64]
@@ -55,7 +57,7 @@ class StepRecorder:
         self._sizes[k] = size
         gradients = [t.grad for t in self.tensors]
         self._numbers[k, 0] = torch.stack(
-            torch._foreach_norm([torch.zeros_like(t) if g is None else g for g, t in zip(gradients, self.tensors)])
+            norms([torch.zeros_like(t) if g is None else g for g, t in zip(gradients, self.tensors)])
         )
         torch._foreach_copy_(self._before, self.tensors)
 
@@ -65,9 +67,14 @@ class StepRecorder:
         k = self._filled
         torch._foreach_sub_(self._before, self.tensors)
         self._numbers[k, 1] = self._norms()
-        self._numbers[k, 2] = torch.stack(torch._foreach_norm(self._before))
+        self._numbers[k, 2] = torch.stack(norms(self._before))
         self._rates[k] = learning_rates
         self._filled += 1
+
+    def first_nonfinite(self, step: int) -> int:
+        """The first of the recorded steps (the last of which is ``step`` - 1) after which a norm is not finite; ``step`` if none."""
+        finite = torch.isfinite(self._numbers[: self._filled, 1]).all(dim=1).cpu().numpy()
+        return step - self._filled + (int(np.argmin(finite)) if not finite.all() else self._filled)
 
     def flush(self, step: int, epoch: int) -> list[Row]:
         """The rows of the epoch that ends at ``step``; the recorder is empty afterwards."""

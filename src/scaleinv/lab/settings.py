@@ -88,18 +88,19 @@ def resolve(
 ) -> RunConfig:
     """Fill every default and check the whole; equal configs then mean equal numbers.
 
-    The default ``other_lr`` is 0 for ``si`` (the last layer is frozen) and 0.1 on the sphere, ``lr`` in the whole space, for ``standard``.
+    The default ``other_lr`` is 0 for ``si`` (the last layer is frozen); for ``standard`` it is 0.1 on the sphere and follows ``lr``
+    (``None``) in the whole space.
     """
     check_names(settings)
     small = settings.data == "digits"
     batch_size = settings.batch_size or (_SMALL_BATCH if small else _BATCH)
     if settings.batch_size is not None and settings.batch_size < 2:
-        raise UserError(f"batch size {settings.batch_size} is too small: batch normalization needs two images in a batch")
+        raise UserError(f"batch size {settings.batch_size} is too small: batch normalization needs two images")
     per_epoch = len(batches(len(dataset.train_labels), batch_size, seed=0, epoch=0))
     steps = settings.steps if settings.steps is not None else per_epoch * (settings.epochs or DEFAULT_EPOCHS)
     other_lr = settings.other_lr
     if other_lr is None:
-        other_lr = 0.0 if settings.variant == "si" else (0.1 if lr is None else lr)
+        other_lr = 0.0 if settings.variant == "si" else (0.1 if lr is None else None)
     config = RunConfig(
         data=settings.data,
         data_fingerprint=dataset.fingerprint,

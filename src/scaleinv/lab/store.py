@@ -6,6 +6,7 @@ a killed run wrote after its last checkpoint is known and cut, and rows and weig
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from scaleinv.errors import UserError
 from scaleinv.lab.checkpoint import Checkpoint, load_newest, save_checkpoint
 from scaleinv.lab.config import FORMAT, RunConfig
-from scaleinv.lab.files import Lock, disk_errors, read_json, write_json
+from scaleinv.lab.files import Lock, disk_errors, read_json, sha256, sync, write_json
 from scaleinv.lab.rows import Row
 
 SCHEMA = pa.schema(
@@ -31,6 +32,10 @@ SCHEMA = pa.schema(
     ]
 )
 FINAL_PART = "part-final.parquet"
+#: what result.json must hold to count
+_RESULT = {"status": str, "message": str, "steps": int, "epochs": float, "steps_per_epoch": int, "timing": dict}
+#: what a process killed before config.json was there may leave
+_BEFORE_CONFIG = {".lock", ".config.json.part", "error.txt"}
 
 
 def read_config(folder: Path) -> RunConfig | None:
@@ -42,8 +47,21 @@ def read_config(folder: Path) -> RunConfig | None:
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise UserError(f"{path} is not the config of a run; choose another --out")
     if content.get("format") != FORMAT:
-        raise UserError(f"{path} has the format {content.get('format')}, this version writes {FORMAT}; choose another --out")
+        raise UserError(
+            f"{path} has the format {content.get('format')}, this version writes {FORMAT}; choose another --out"
+        )
     return RunConfig.from_dict(content["config"], str(path))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """result.json of a run that has ended; a :class:`UserError` if it is damaged."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not the result of a run")
+    for name, kind in _RESULT.items():
+        if not isinstance(content.get(name), (int, float) if kind is float else kind):
+            raise UserError(f"{path} is damaged ({name} is {content.get(name)!r})")
+    return content
 
 
 class RunStore:
@@ -53,7 +71,7 @@ class RunStore:
         self.folder = folder
         self._metrics, self._checkpoints = folder / "metrics", folder / "checkpoints"
         self._rows: list[Row] = []
-        self._parts: list[str] = []
+        self._parts: dict[str, str] = {}  # name to sha256
         _present(folder, config)  # refuse before anything is written
         self._lock = Lock(folder, wait=wait)
         try:
@@ -61,19 +79,12 @@ class RunStore:
         except UserError:
             self._lock.release()
             raise
-        with disk_errors(folder):
-            self._metrics.mkdir(exist_ok=True)
-            self._checkpoints.mkdir(exist_ok=True)
         if present is None:
-            write_json(
-                folder / "config.json",
-                {
-                    "format": FORMAT,
-                    "config": config.to_dict(),
-                    "identity": config.identity(),
-                    "environment": dict(environment),
-                },
-            )
+            content = {"config": config.to_dict(), "identity": config.identity(), "environment": dict(environment)}
+            write_json(folder / "config.json", {"format": FORMAT, **content})
+        for path in (self._metrics, self._checkpoints):
+            with disk_errors(path):
+                path.mkdir(exist_ok=True)
 
     def __enter__(self) -> RunStore:
         return self
@@ -81,32 +92,30 @@ class RunStore:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def result(self) -> dict[str, Any] | None:
-        """The content of result.json, if the run has ended."""
+    def result(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The content of result.json, if the run has ended; a damaged one is no result and told."""
         path = self.folder / "result.json"
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None, []
+        try:
+            return read_result(path), []
+        except UserError as error:
+            return None, [f"{error}; it is written anew from the last checkpoint"]
 
     def resume(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest whole checkpoint and what there is to say; metrics that came after it are cut."""
-        checkpoint, complaints = load_newest(self._checkpoints)
-        while checkpoint is not None:
-            missing = [name for name in checkpoint.parts if not _readable(self._metrics / name)]
-            if not missing:
-                break
-            complaints.append(f"checkpoint {checkpoint.folder.name} is passed over: metrics/{missing[0]} is missing or damaged")
-            with disk_errors(checkpoint.folder):
-                checkpoint.folder.rename(checkpoint.folder.with_name(f"damaged-{checkpoint.folder.name}"))
-            checkpoint, more = load_newest(self._checkpoints)
-            complaints += more
-        self._parts = list(checkpoint.parts) if checkpoint else []
-        if complaints and checkpoint is None:
-            complaints.append("no whole checkpoint is left: the run starts again")
+        checkpoint, complaints = load_newest(self._checkpoints, self._metrics)
+        self._parts = dict(checkpoint.parts) if checkpoint else {}
+        if complaints:
+            complaints.append(
+                f"the run goes on from {checkpoint.folder.name}" if checkpoint else "no whole checkpoint is left: it starts again"
+            )
         self._drop_stale_parts()
         return checkpoint, complaints
 
     def _drop_stale_parts(self) -> None:
         with disk_errors(self._metrics):
-            for path in self._metrics.iterdir():
+            for path in (*self._metrics.glob("part-*.parquet"), *self._metrics.glob(".part-*.part")):
                 if path.name not in self._parts:
                     path.unlink()
 
@@ -118,21 +127,24 @@ class RunStore:
         """Write the rows taken since the last call, then weights and state."""
         if self._rows:
             name = f"part-{len(self._parts):05d}.parquet"
-            _write_part(self._metrics / name, _table(self._rows))
-            self._parts.append(name)
+            self._parts[name] = _write_part(self._metrics / name, _table(self._rows))
             self._rows = []
-        save_checkpoint(self._checkpoints, step=step, parts=tuple(self._parts), weights=weights, state=state)
+        save_checkpoint(self._checkpoints, step=step, parts=self._parts, weights=weights, state=state)
 
     def finish(
         self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], result: Mapping[str, Any]
     ) -> None:
-        """Join all parts into one, save the last checkpoint and, last of all, result.json."""
-        tables = [pq.read_table(self._metrics / name, schema=SCHEMA) for name in self._parts if name != FINAL_PART]
-        if self._parts != [FINAL_PART]:
-            _write_part(self._metrics / FINAL_PART, pa.concat_tables([*tables, _table(self._rows)]).combine_chunks())
-        self._rows, self._parts = [], [FINAL_PART]
-        save_checkpoint(self._checkpoints, step=step, parts=tuple(self._parts), weights=weights, state=state)
+        """Join all parts into one, save the last checkpoint (the only one that stays) and, last of all, result.json."""
+        if list(self._parts) != [FINAL_PART]:  # else it was killed within this function, after the checkpoint
+            tables = [pq.read_table(self._metrics / name, schema=SCHEMA) for name in self._parts]
+            joined = pa.concat_tables([*tables, _table(self._rows)]).combine_chunks()
+            self._rows, self._parts = [], {FINAL_PART: _write_part(self._metrics / FINAL_PART, joined)}
+            save_checkpoint(self._checkpoints, step=step, parts=self._parts, weights=weights, state=state, keep=1)
         self._drop_stale_parts()
+        with disk_errors(self.folder):
+            for damaged in self._checkpoints.glob("damaged-*"):
+                shutil.rmtree(damaged, ignore_errors=True)
+            (self.folder / "error.txt").unlink(missing_ok=True)
         self.write_result(result)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -150,8 +162,7 @@ def _present(folder: Path, config: RunConfig) -> RunConfig | None:
     if present is None and folder.exists():
         if not folder.is_dir():
             raise UserError(f"{folder} is a file, not a folder; choose another --out")
-        known = {".lock", "metrics", "checkpoints", ".config.json.part"}
-        if any(p.name not in known for p in folder.iterdir()):
+        if any(p.name not in _BEFORE_CONFIG for p in folder.iterdir()):
             raise UserError(f"{folder} is not empty and not a run folder; choose another --out")
     return present
 
@@ -163,20 +174,20 @@ def _difference(present: RunConfig, wanted: RunConfig) -> str:
 
 
 def _table(rows: Sequence[Row]) -> pa.Table:
-    columns = list(zip(*rows)) if rows else [[] for _ in SCHEMA]
+    columns = zip(*rows) if rows else ((),) * len(SCHEMA)
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA)], schema=SCHEMA)
 
 
-def _write_part(path: Path, table: pa.Table) -> None:
+def _write_part(path: Path, table: pa.Table) -> str:
+    """Write a part whole or not at all; its sha256."""
     part = path.with_name(f".{path.name}.part")
     with disk_errors(path):
-        pq.write_table(table, part, compression="zstd")
-        part.replace(path)
-
-
-def _readable(path: Path) -> bool:
-    try:
-        pq.read_schema(path)
-    except (OSError, pa.ArrowInvalid):
-        return False
-    return True
+        try:
+            pq.write_table(table, part, compression="zstd")
+            sync(part)
+            checksum = sha256(part)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+    return checksum

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from scaleinv.lab.data import Dataset
 from scaleinv.lab.environment import environment
 from scaleinv.lab.files import Lock, read_json, write_json
 from scaleinv.lab.launch import Task, Watcher, launch
+from scaleinv.lab.setup import build
+from scaleinv.lab.store import read_result
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,13 @@ class SweepConfig:
 
     def runs(self) -> list[RunConfig]:
         """One config a run, seeds outermost."""
-        return [
-            dataclasses.replace(self.base, **{self.axis: value, "seed": seed}) for seed in self.seeds for value in self.values
-        ]
+        return [self.run(value, seed) for seed in self.seeds for value in self.values]
+
+    def run(self, value: float, seed: int) -> RunConfig:
+        """The config of one run."""
+        if self.axis == "elr":
+            return dataclasses.replace(self.base, elr=value, seed=seed)
+        return dataclasses.replace(self.base, lr=value, seed=seed)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``base`` without the axis and the seed."""
@@ -70,6 +77,7 @@ def run_sweep(
     if not sweep.values or not sweep.seeds:
         raise UserError("a sweep needs at least one rate and one seed")
     _present(out, sweep)
+    build(sweep.base, dataset)  # what it refuses is refused once, before anything is written
     with Lock(out, wait=2.0):
         if _present(out, sweep) is None:
             write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
@@ -85,12 +93,16 @@ def run_sweep(
         waiting = []
         for config in configs:
             folder = run_folder(out, config)
-            if (folder / "result.json").exists():
-                ended(Outcome(config, folder, read_json(folder / "result.json")))
-            else:
+            try:
+                result = read_result(folder / "result.json")
+            except UserError:  # not there, or damaged: the run's worker will tell
                 waiting.append(Task(config, folder, origin))
-        for task, result, error in launch(waiting, dataset, out / ".shared", workers=workers, watch=watch):
-            ended(Outcome(task.config, task.folder, result, error))
+            else:
+                ended(Outcome(config, folder, result))
+        # closed at once when the loop is left by an exception: its workers are killed then
+        with closing(launch(waiting, dataset, out / ".shared", workers=workers, watch=watch)) as ending:
+            for task, outcome, error in ending:
+                ended(Outcome(task.config, task.folder, outcome, error))
         return [outcomes[config.identity()] for config in configs]
 
 
@@ -100,10 +112,11 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
     if path.exists():
         content = read_json(path)
         held = content.get("sweep") if isinstance(content, dict) and content.get("format") == FORMAT else None
-        if not isinstance(held, dict):
+        if not isinstance(held, dict) or not isinstance(held.get("base"), dict):
             raise UserError(f"{path} is not the config of a sweep of this version; choose another --out")
         if held != sweep.to_dict():
-            raise UserError(f"{out} is the folder of another sweep ({_difference(held, sweep.to_dict())}); choose another --out")
+            difference = _difference(held, sweep.to_dict())
+            raise UserError(f"{out} is the folder of another sweep ({difference}); choose another --out")
         return held
     if (out / "config.json").exists():
         raise UserError(f"{out} is the folder of a single run; choose another --out for a sweep")
@@ -120,7 +133,9 @@ def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
 
     def short(value: Any) -> str:
-        return f"{len(value)} values from {min(value):g} to {max(value):g}" if isinstance(value, list) and value else str(value)
+        if isinstance(value, list) and value:
+            return f"{len(value)} from {min(value):g} to {max(value):g}"
+        return str(value)
 
     parts = [f"{name}: {short(flat[0].get(name))} there, {short(flat[1].get(name))} here" for name in names]
     return "; ".join(parts[:2]) + ("; ..." if len(parts) > 2 else "")

@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scaleinv.errors import StateError, UserError
 from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.lab.config import RunConfig, check
 from scaleinv.lab.data import Dataset, augment, batches
 from scaleinv.lab.environment import environment
-from scaleinv.lab.files import read_json, write_json
 from scaleinv.lab.evaluate import exact_metrics, reference_rows, test_rows
+from scaleinv.lab.files import write_json
 from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.rows import Row
 from scaleinv.lab.schedule import evaluation_epochs
 from scaleinv.lab.setup import Setup, build, reference_generator
-from scaleinv.lab.store import RunStore
+from scaleinv.lab.store import RunStore, read_result
 
-#: seconds between checkpoints: what a kill costs at most (besides the step it interrupts)
+#: seconds between checkpoints: what a kill costs at most (besides the step or evaluation it interrupts) ...
 CHECKPOINT_SECONDS = 4.0
+#: ... unless writing them would take more than this share of the time
+CHECKPOINT_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,23 @@ def _silent(_: Event) -> None:
     return None
 
 
+def train_step(setup: Setup, recorder: StepRecorder, images: Tensor, labels: Tensor) -> None:
+    """One step on one batch, recorded. Raises :class:`StateError` where the sphere has no next step."""
+    setup.optimizer.zero_grad(set_to_none=True)
+    logits = setup.model(images)
+    loss = setup.loss(logits, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    rates = setup.learning_rates()
+    recorder.before_step(loss.detach(), (logits.detach().argmax(1) == labels).sum(), len(labels))
+    setup.optimizer.step()
+    recorder.after_step(rates)
+
+
 class _Run:
     """The loop's state between its steps."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset, store: RunStore, watch: Watcher) -> None:
-        self.config, self.store, self.watch = config, store, watch
-        self.setup: Setup = build(config, dataset)
+    def __init__(self, config: RunConfig, dataset: Dataset, setup: Setup, store: RunStore, watch: Watcher) -> None:
+        self.config, self.setup, self.store, self.watch = config, setup, store, watch
         self.pad = dataset.pad_value
         self.count = len(dataset.train_labels)
         self.per_epoch = len(batches(self.count, config.batch_size, seed=config.seed, epoch=0))
@@ -62,6 +76,7 @@ class _Run:
         self.step = 0
         self.message = ""
         self.status = ""
+        self.next_save = time.monotonic() + CHECKPOINT_SECONDS
 
     # -- persistence ----------------------------------------------------------------------------------------------------
 
@@ -76,8 +91,10 @@ class _Run:
             load_weights(self.setup.model, checkpoint.weights)
             self.setup.optimizer.load_state_dict(checkpoint.state["optimizer"])
             self.recorder.load_state_dict(checkpoint.state["recorder"])
-        except (DamagedCheckpoint, KeyError) as error:
-            raise UserError(f"{checkpoint.folder} does not fit this run ({error}); remove the folder to start again") from error
+        except (DamagedCheckpoint, LookupError, ValueError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{checkpoint.folder} does not fit this run ({error}); remove {self.store.folder} to start again"
+            ) from error
         self.step = checkpoint.step
         self.status = str(checkpoint.state.get("status", ""))
         self.message = str(checkpoint.state.get("message", ""))
@@ -91,8 +108,12 @@ class _Run:
             "message": self.message,
         }
 
-    def save(self) -> None:
-        self.store.checkpoint(self.step, self.setup.model.state_dict(), self.state())
+    def save_if_due(self) -> None:
+        started = time.monotonic()
+        if started >= self.next_save:
+            self.store.checkpoint(self.step, self.setup.model.state_dict(), self.state())
+            ended = time.monotonic()
+            self.next_save = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
 
     # -- measuring ------------------------------------------------------------------------------------------------------
 
@@ -159,7 +180,6 @@ class _Run:
     def train(self) -> None:
         setup, config = self.setup, self.config
         images, labels = setup.train
-        last_save = time.monotonic()
         setup.model.train()
         while self.step < config.steps and not self.status:
             epoch = self.step // self.per_epoch
@@ -168,31 +188,22 @@ class _Run:
                 x, y = images[batch], labels[batch]
                 if config.augment:
                     x = augment(x, seed=config.seed, step=self.step, pad_value=self.pad)
-                setup.optimizer.zero_grad(set_to_none=True)
-                logits = setup.model(x)
-                loss = setup.loss(logits, y)
-                loss.backward()  # type: ignore[no-untyped-call]
-                rates = setup.learning_rates()
-                self.recorder.before_step(loss.detach(), (logits.detach().argmax(1) == y).sum(), len(y))
                 try:
-                    setup.optimizer.step()
+                    train_step(setup, self.recorder, x, y)
                 except StateError as error:
                     self.diverged(str(error), epoch + 1)
                     return
-                self.recorder.after_step(rates)
                 self.step += 1
                 if self.step == config.steps:
                     break
-                if time.monotonic() - last_save >= CHECKPOINT_SECONDS and self.step % self.per_epoch:
-                    self.save()
-                    last_save = time.monotonic()
+                if self.step % self.per_epoch:
+                    self.save_if_due()
             if not self.weights_finite():
-                self.diverged(f"the weights are not finite after epoch {epoch + 1}", epoch + 1)
+                self.diverged(f"the step {self.recorder.first_nonfinite(self.step)} leaves weights that are not finite", epoch + 1)
                 return
             self.end_epoch(epoch + 1)
-            if time.monotonic() - last_save >= CHECKPOINT_SECONDS and self.step < config.steps:
-                self.save()
-                last_save = time.monotonic()
+            if self.step < config.steps:
+                self.save_if_due()
         self.status = self.status or "finished"
 
     def weights_finite(self) -> bool:
@@ -222,11 +233,14 @@ def run(
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
     torch.set_num_threads(config.threads)
     started = time.monotonic()
+    setup = build(config, dataset)  # what it refuses is refused before anything is written
     with RunStore(folder, config, origin or environment(config.threads), wait=lock_wait) as store:
-        result = store.result()
+        result, complaints = store.result()
         if result is not None:
             return result
-        live = _Run(config, dataset, store, watch)
+        for sentence in complaints:
+            watch(Event("notice", 0, config.steps, message=sentence))
+        live = _Run(config, dataset, setup, store, watch)
         live.restore()
         resumed_at = live.step
         live.train()
@@ -253,6 +267,6 @@ def run(
 def record_verdict(folder: Path, regime: int | None, evidence: Mapping[str, Any]) -> None:
     """Put what the analysis found into result.json (a later analysis may find otherwise: the metrics stay)."""
     path = folder / "result.json"
-    result = read_json(path)
+    result = read_result(path)
     if (result.get("regime"), result.get("evidence")) != (regime, dict(evidence)):
         write_json(path, {**result, "regime": regime, "evidence": dict(evidence)})

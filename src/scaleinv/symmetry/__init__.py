@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from scaleinv.symmetry.check import assert_scale_invariant
+from scaleinv.symmetry.convert import Conversion, make_scale_invariant
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.result import Partial, Symmetries
 
-__all__ = ["Partial", "Symmetries", "assert_scale_invariant", "find_symmetries"]
+__all__ = [
+    "Conversion",
+    "Partial",
+    "Symmetries",
+    "assert_scale_invariant",
+    "find_symmetries",
+    "make_scale_invariant",
+]

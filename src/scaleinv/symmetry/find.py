@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scaleinv.symmetry.circuits import Irrational, canonical_basis
-from scaleinv.symmetry.jacobian import SPARE_ROWS, ZERO, Rows, Spectrum, cotangent, factor_rows, full_row, spectrum
-from scaleinv.symmetry.parts import Slices, each_slice, ranges
-from scaleinv.symmetry.probe import MODERATE, TINY, Probe
-from scaleinv.symmetry.result import Partial, Symmetries
+from scaleinv.errors import UserError
+from scaleinv.symmetry.defect import eps_defect
+from scaleinv.symmetry.precision import DOUBLE, SINGLE
+from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.result import Partial, Symmetries, group_name
+from scaleinv.symmetry.search import PLACES, Found, search, usable_outputs
+from scaleinv.symmetry.trial import trial
+from scaleinv.symmetry.verify import TOLERANCE, Tested, eps_law, holds_up_to_eps, put_to_test
 
-#: cotangents for the row and part tests
-DRAWS = 8
-#: generic places at which the null space must be the same
-PLACES = 2
-_MORE_PLACES = 4
-
-
-@dataclass
-class _State:
-    """What is known so far."""
-
-    rows: Rows
-    slices: dict[int, Slices]
-    spectrum: Spectrum
-    single: list[int]
-    dead: list[int]
-    rest: list[int]
-    fast: bool = True
-    skipped: int = 0
-    outputs: int = 0
+#: models with more parameters than this are searched in single precision first
+_LARGE = 1_000_000
 
 
-def find_symmetries(model: nn.Module, inputs: Any, *, seed: int = 0) -> Symmetries:
+def find_symmetries(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    seed: int = 0,
+    defect: bool = True,
+    precision: Literal["auto", "double", "single"] = "auto",
+) -> Symmetries:
     """Every rescaling symmetry of ``model``'s parameters: which tensors have no scale, alone or together.
 
     Tensor i is multiplied by exp(s_i); the null space of J = d outputs / d s at s = 0 is the set of all rescaling
     symmetries (train mode, float64, eps 1e-30, weights moved to two generic places). The answer is its least basis of
-    circuits (:mod:`scaleinv.symmetry.circuits`), and every claim is checked by scaling the weights.
+    circuits (:mod:`scaleinv.symmetry.circuits`), and every claim is tested in float64 by scaling the weights.
 
     model: any ``nn.Module``; it is not changed. Frozen parameters are looked at like the others.
     inputs: a tensor, a tuple of positional arguments or a dict of named ones; random data of the right shape will do.
-    seed: of the weights' perturbation and of the cotangents.
+    seed: of the weights' perturbation and of the cotangents.  defect: measure what eps does to every group.
+    precision: of the search. ``single`` searches in float32 and falls back to ``double`` unless its gaps are wide and
+    every
+    claim passes the test in float64: the rank seen in float32 says that there is nothing more, the test that there is
+    nothing less. ``auto`` does so for models of more than a million parameters.
     Raises UserError for a model that cannot be probed: NaN weights, no floating output, wrong shapes, non-determinism.
 
     >>> import torch
@@ -56,207 +51,133 @@ def find_symmetries(model: nn.Module, inputs: Any, *, seed: int = 0) -> Symmetri
     >>> found.single, found.dead, found.fixed
     (('0.weight',), ('0.bias',), ('3.weight', '3.bias'))
 
-    Source: the identities <grad f(x), x> = 0 and grad f(c x) = grad f(x)/c of scale-invariant f (Lobacheva et al. 2021).
+    Source: the identities <grad f(x), x> = 0 and grad f(c x) = grad f(x)/c of scale-invariant f (Lobacheva et al.
+    2021).
     """
+    if precision not in ("auto", "double", "single"):
+        raise UserError(f"precision {precision!r} is unknown; choose auto, double or single")
+    trial(Probe(model, inputs, dtype=None, eps=None))
+    originals = dict(model.named_parameters())
+    found, tested = None, Tested()
+    large = sum(p.numel() for p in originals.values()) > _LARGE
+    if precision == "single" or (precision == "auto" and large):
+        probe = Probe(model, inputs, dtype=torch.float32, eps=SINGLE.eps[0])
+        found = search(probe, [originals[n].detach() for n in probe.names], SINGLE, seed)
+        order = probe.order
+        del probe
+        if _trusted(found):
+            probe = Probe(model, inputs)
+            probe.perturb(torch.Generator().manual_seed(seed + 1), [originals[n].detach() for n in probe.names])
+            tested = _test(probe, found, seed)
+            probe.order = order
+            if not tested.reason:
+                return _finish(model, inputs, probe, found, tested, seed, defect)
+            del probe
     probe = Probe(model, inputs)
-    generator = torch.Generator().manual_seed(seed)
-    original = [p.detach().clone() for p in probe.tensors]
-    state = _State(Rows(torch.zeros(len(probe.tensors), dtype=torch.float64)), {}, spectrum(torch.zeros(0, 0)), [], [], [])
-    basis: list[tuple[int, ...]] = []
-    reason = ""
-    place = 0
-    while place < PLACES or (reason and place < _MORE_PLACES):
-        probe.perturb(generator, original)
-        _look(probe, state, generator, first=place == 0)
-        place += 1
-        try:
-            basis = canonical_basis(state.spectrum.null.numpy(), [probe.order[i] for i in state.rest])
-            reason = ""
-        except Irrational as error:
-            basis, reason = [], f"the null space is not made of rescalings: {error}"
-    if not reason and not state.spectrum.clear:
-        reason = "no clear gap between the singular values"
-    full = [_spread(b, state.rest, len(probe.tensors)) for b in basis]
-    return _report(model, probe, state, full, original, reason)
+    found = search(probe, [originals[n].detach() for n in probe.names], DOUBLE, seed)
+    tested = _test(probe, found, seed)
+    return _finish(model, inputs, probe, found, tested, seed, defect)
 
 
-def _spread(vector: tuple[int, ...], where: list[int], length: int) -> tuple[int, ...]:
-    result = [0] * length
-    for i, n in zip(where, vector):
-        result[i] = n
-    return tuple(result)
-
-
-def usable_outputs(probe: Probe) -> Tensor:
-    """1.0 for the outputs that can be trusted at the probe's eps (M,); moves to a larger eps where few are left.
-
-    A constant channel in front of a norm gives 0/sqrt(eps) in exact arithmetic and rounding/sqrt(eps) on a computer: what
-    changes with eps between 1e-30 and 1e-20 comes from there.
-    """
-    for eps, other in ((TINY, 1e-20), (MODERATE, 4 * MODERATE)):
-        probe.set_eps(other)
-        second = probe.value()
-        probe.set_eps(eps)
-        first = probe.value()
-        good = torch.isfinite(first) & torch.isfinite(second)
-        scale = first[good].abs().max() if bool(good.any()) else first.new_tensor(1.0)
-        good &= (first - second).abs() <= 1e-7 * scale
-        if float(good.double().mean()) >= 0.5:
-            break
-    return good.double()
-
-
-def _look(probe: Probe, state: _State, generator: torch.Generator, *, first: bool) -> None:
-    """Add the rows of one place to the state and decide anew."""
-    count = len(probe.tensors)
-    everything = list(range(count))
-    mask = usable_outputs(probe)
-    state.outputs, state.skipped = len(mask), int(len(mask) - mask.sum())
-    # whole gradients: the size of each column, and what the row test needs
-    cotangents = [cotangent(mask, generator) for _ in range(2)]
-    with probe.differentiable():
-        outputs = probe.outputs()
-        position = probe.order
-        rows = torch.stack([_whole(probe, state, outputs, u, everything, note=first) for u in cotangents])
-    probe.order = position
-    state.rows.add(rows)
-    if first:
-        state.dead = _dead(state.rows.size)
-    # activations only: the rows that decide the rank
-    del outputs
-    if state.fast:
-        factors = torch.ones(count, dtype=torch.float64, device=probe.tensors[0].device, requires_grad=True)
-        outputs = probe.outputs(list(factors.unbind()))
-        again = factor_rows(outputs, factors, cotangents)
-        live = state.rows.size > 0
-        state.fast = bool(((again - rows).abs() <= 1e-8 * state.rows.size.clamp_min(1e-300))[:, live].all())
-    if not state.fast:
-        context = probe.differentiable()
-        context.__enter__()
-        outputs = probe.outputs()
-    probe.order = position
-    extra = SPARE_ROWS
-    while True:
-        draws = [cotangent(mask, generator) for _ in range(extra)]
-        if state.fast:
-            state.rows.add(factor_rows(outputs, factors, draws))
-        else:
-            state.rows.add(torch.stack([_whole(probe, state, outputs, u, everything, note=False) for u in draws]))
-        _decide(state, count)
-        missing = state.spectrum.cut + SPARE_ROWS - len(state.rows.values)
-        if missing <= 0 or len(state.rows.values) >= count + 4 * SPARE_ROWS:
-            break
-        extra = min(missing, 16)
-    if not state.fast:
-        context.__exit__(None, None, None)
-    if first:
-        _more_draws(probe, state, mask, generator)
-
-
-def _whole(probe: Probe, state: _State, outputs: Tensor, u: Tensor, which: list[int], *, note: bool) -> Tensor:
-    """One row by whole gradients (T,); ``note`` keeps sizes and slice sums as well."""
-    row = torch.zeros(len(probe.tensors), dtype=torch.float64)
-    for i, g in zip(which, full_row(probe, outputs, u, which)):
-        if g is None:
-            continue
-        w = probe.tensors[i].detach()
-        row[i] = float((g * w).sum())
-        if note:
-            state.rows.size[i] = max(float(state.rows.size[i]), float(g.norm() * w.norm()))
-            state.slices.setdefault(i, Slices()).add(g, w)
-    return row
-
-
-def _dead(size: Tensor) -> list[int]:
-    """Tensors whose gradient is nothing but rounding; their size is set to 0."""
-    largest = float(size.max())
-    dead = [i for i, s in enumerate(size.tolist()) if s <= 1e-10 * largest]
-    size[dead] = 0.0
-    return dead
-
-
-def _decide(state: _State, count: int) -> None:
+def _trusted(found: Found) -> bool:
+    """Whether the float32 search saw gaps that no rounding makes; what it claims is tested in any case."""
+    state = found.state
     cosine = state.rows.cosine()
-    state.single = [i for i in range(count) if i not in state.dead and float(cosine[i]) < ZERO]
-    gone = set(state.single) | set(state.dead)
-    state.rest = [i for i in range(count) if i not in gone]
-    values = state.rows.values[:, state.rest] / state.rows.size[state.rest]
-    found = spectrum(values)
-    null = found.null / state.rows.size[state.rest] if len(found.null) else found.null
-    state.spectrum = Spectrum(found.singular, null, found.cut, found.clear, found.kept, found.dropped)
+    largest = max((float(cosine[i]) for i in state.single), default=0.0)
+    smallest = min((float(cosine[i]) for i in state.rest), default=1.0)
+    size = state.rows.size
+    weakest = min((float(size[i]) for i in range(len(size)) if i not in state.dead), default=0.0)
+    return (
+        not found.reason
+        and state.skipped == 0
+        and smallest >= 10 * max(largest, SINGLE.zero / 10)
+        and weakest >= 10 * SINGLE.dead * float(size.max())
+    )
 
 
-def _more_draws(probe: Probe, state: _State, mask: Tensor, generator: torch.Generator) -> None:
-    """Take the slice sums of further cotangents for the tensors that may have scale-invariant slices."""
-    candidates = [i for i, s in state.slices.items() if i not in state.dead and _has_parts(s)]
-    if not candidates:
-        return
-    with probe.differentiable(candidates):
-        outputs = probe.outputs()
-        for _ in range(DRAWS - 2):
-            _whole(probe, state, outputs, cotangent(mask, generator), candidates, note=True)
+def _test(probe: Probe, found: Found, seed: int) -> Tested:
+    """Every claim at the probe's present place, in double precision."""
+    generator = torch.Generator().manual_seed(seed + 2)
+    mask = found.state.mask if not found.precision.single else usable_outputs(probe, DOUBLE)
+    single = found.precision.single
+    return put_to_test(
+        probe, found.claims(probe.names), found.state.dead, found.row, mask, generator, explain=not single
+    )
 
 
-def _has_parts(slices: Slices) -> bool:
-    return each_slice(slices) is not None or ranges(slices) is not None
-
-
-def _report(
-    model: nn.Module,
-    probe: Probe,
-    state: _State,
-    basis: list[tuple[int, ...]],
-    original: list[Tensor],
-    reason: str,
+def _finish(
+    model: nn.Module, inputs: Any, probe: Probe, found: Found, tested: Tested, seed: int, defect: bool
 ) -> Symmetries:
-    names = probe.names
-    by_use = sorted(range(len(names)), key=lambda i: (probe.order[i], i))
-    single = [i for i in by_use if i in set(state.single)]
-    joint = [v for v in basis if set(v) <= {0, 1}]
-    mixed = [v for v in basis if not set(v) <= {0, 1}]
-    used = {i for v in basis for i, n in enumerate(v) if n} | set(state.single) | set(state.dead)
-    row: dict[str, int] = {}
-    partial = []
-    for i in by_use:
-        slices = state.slices.get(i)
-        if slices is None or slices.draws < DRAWS or i in state.dead:
-            continue
-        if i in state.single:
-            dim = each_slice(slices)
-            if dim is not None:
-                row[names[i]] = dim
-        else:
-            found = ranges(slices)
-            if found is not None:
-                partial.append(Partial(names[i], found[0], tuple(found[1]), tuple(found[2])))
-    s = state.spectrum
+    """Settle the question of small literals, then write the answer down."""
+    literals = sorted(probe.replaced)
+    laws: dict[str, list[float]] = {}
+    if literals:
+        # small added numbers were taken for eps: put them back and see whether every claim holds up to an eps
+        probe.literals = False
+        claims = found.claims(probe.names)
+        laws = {claim.name: eps_law(probe, claim, tested.mask) for claim in claims}
+        if not all(holds_up_to_eps(law) for law in laws.values()):
+            literals, laws = [], {}
+            probe = Probe(model, inputs)
+            probe.literals = False
+            originals = dict(model.named_parameters())
+            found = search(probe, [originals[n].detach() for n in probe.names], DOUBLE, seed)
+            tested = _test(probe, found, seed)
+    names, state = probe.names, found.state
+    reason = found.reason or tested.reason
+    order, eps = found.order, probe.eps
+    del probe
+    parameters = dict(model.named_parameters())
+    dead, single = set(state.dead), set(state.single)
+    used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead
+    groups = [[i] for i in order if i in single] + found.joint
+    by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
+    cosine = state.rows.cosine().tolist()
+    spectrum = state.spectrum
     evidence = {
         "verdict": "undecided" if reason else "clear",
         "reason": reason,
-        "dtype": "float64",
-        "eps": probe.eps,
+        "dtype": "float32, tested in float64" if found.precision.single else "float64",
+        "eps": eps,
         "perturbation": 0.2,
+        "places": PLACES,
         "outputs": state.outputs,
         "skipped_outputs": state.skipped,
         "rows": len(state.rows.values),
-        "cut": s.cut,
-        "singular_values": [float(x) for x in s.singular[max(0, s.cut - 3) : s.cut + 3]],
-        "smallest_kept": s.kept,
-        "largest_dropped": s.dropped,
-        "largest_single_cosine": float(np.max([0.0] + [float(state.rows.cosine()[i]) for i in state.single])),
+        "rank": spectrum.cut,
+        "singular_values": [float(x) for x in spectrum.singular[max(0, spectrum.cut - 3) : spectrum.cut + 3]],
+        "smallest_kept": _number(spectrum.kept),
+        "largest_dropped": _number(spectrum.dropped),
+        "largest_single_cosine": max([cosine[i] for i in state.single], default=0.0),
+        "smallest_other_cosine": min([cosine[i] for i in state.rest], default=1.0),
+        "residuals": {name: r.to_dict() for name, r in tested.residuals.items()},
+        "dead_change": tested.dead_change,
+        "row_change": tested.row_change,
+        "tolerance": TOLERANCE,
+        "eps_by_hand": literals,
+        "up_to_eps": laws,
     }
     return Symmetries(
-        single=tuple(names[i] for i in single),
-        row=tuple(row),
-        joint=tuple(tuple(names[i] for i in by_use if v[i]) for v in joint),
-        partial=tuple(partial),
-        rescaling=tuple({names[i]: v[i] for i in by_use if v[i]} for v in mixed),
-        dead=tuple(names[i] for i in by_use if i in set(state.dead)),
-        fixed=tuple(names[i] for i in by_use if i not in used),
+        single=tuple(names[i] for i in order if i in single),
+        row=tuple(names[i] for i in order if i in found.row),
+        joint=tuple(tuple(names[i] for i in group) for group in found.joint),
+        partial=tuple(Partial(names[i], *part) for i, part in found.parts.items()),
+        rescaling=tuple({names[i]: n for i, n in pair.items()} for pair in found.rescaling),
+        dead=tuple(names[i] for i in order if i in dead),
+        fixed=tuple(names[i] for i in order if i not in used),
         evidence=evidence,
-        defect={},
-        shapes={n: tuple(p.shape) for n, p in zip(names, probe.tensors)},
-        norms={n: float(torch.linalg.vector_norm(p.double())) for n, p in zip(names, original)},
-        row_dim=row,
-        frozen=tuple(n for n, p in model.named_parameters() if not p.requires_grad),
+        defect=eps_defect(model, inputs, by_name, torch.Generator().manual_seed(seed + 3)) if defect else {},
+        shapes={n: tuple(parameters[n].shape) for n in names},
+        norms={n: _norm(parameters[n]) for n in names},
+        frozen=tuple(n for n in names if not parameters[n].requires_grad),
+        row_dim={names[i]: d for i, d in found.row.items()},
     )
+
+
+def _norm(tensor: Tensor) -> float:
+    return float(torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64))
+
+
+def _number(value: float) -> float | None:
+    """NaN and infinity are not JSON."""
+    return value if math.isfinite(value) else None

@@ -1,4 +1,5 @@
-"""A private copy of the user's model that can be run again and again: same randomness, same buffers, chosen precision."""
+"""A private copy of the user's model that can be run again and again: same randomness, same buffers, chosen
+precision."""
 
 from __future__ import annotations
 
@@ -17,8 +18,6 @@ from scaleinv.symmetry.mode import Factors
 
 #: eps of the probe: far below any variance, and BatchNorm refuses 0
 TINY = 1e-30
-#: eps where a constant channel would amplify rounding: 1e-16 of rounding over sqrt(1e-16) stays at 1e-8
-MODERATE = 1e-16
 #: outputs that are caches of inner states, not results
 _CACHES = frozenset({"past_key_values", "mems", "cache_params"})
 _SEED = 20260
@@ -32,7 +31,9 @@ def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (inputs,), {}
     if isinstance(inputs, (tuple, list)):
         return tuple(inputs), {}
-    raise UserError(f"inputs is {type(inputs).__name__}; give a tensor, a tuple of arguments or a dict of named arguments")
+    raise UserError(
+        f"inputs is {type(inputs).__name__}; give a tensor, a tuple of arguments or a dict of named arguments"
+    )
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -62,7 +63,8 @@ def output_tensors(value: Any) -> list[Tensor]:
 
 
 def deep_copy(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a model that holds results of earlier computations (the weight of an old-style weight norm)."""
+    """A deep copy, also of a model that holds results of earlier computations (the weight of an old-style weight
+    norm)."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
@@ -109,6 +111,8 @@ class Probe:
             if re.search("eps", key, re.IGNORECASE) and type(value) is float and 0 < value < 0.1
         ]
         self.eps = eps
+        self.literals = True  # take small added numbers for eps
+        self.replaced: set[float] = set()
         self.set_eps(eps)
         self.parameters: dict[str, nn.Parameter] = {}
         for name, p in self.model.named_parameters():
@@ -142,10 +146,11 @@ class Probe:
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(self._buffers[name])
-        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps)
+        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps, literals=self.literals)
         with reproducible(self.tensors[0].device), precision(self.dtype), mode:
             result = self.model(*self.args, **self.kwargs)
         self.order = mode.order
+        self.replaced |= mode.replaced
         return result
 
     def outputs(self, factors: list[Tensor] | None = None) -> Tensor:
@@ -153,7 +158,7 @@ class Probe:
         tensors = output_tensors(self.run(factors))
         if not tensors:
             raise UserError(
-                f"{type(self.model).__name__} returns no floating-point tensor; wrap it in a module that returns its outputs"
+                f"{type(self.model).__name__} returns no floating-point tensor; wrap it in a module that returns one"
             )
         self.shapes = [tuple(t.shape) for t in tensors]
         dtype = self.dtype or tensors[0].dtype
@@ -193,13 +198,15 @@ class Probe:
                 p.requires_grad_(False)
 
     def perturb(self, generator: torch.Generator, original: Sequence[Tensor], amount: float = 0.2) -> None:
-        """Put the weights near ``original``, at a generic place: 20 % of each tensor's rms, and 0.1 where it is zero."""
+        """Put the weights near ``original``, at a generic place: 20 % of each tensor's rms, and 0.1 where it is
+        zero."""
         with torch.no_grad():
             for p, start in zip(self.tensors, original):
-                rms = float(start.double().square().mean().sqrt()) if start.numel() else 0.0
+                rms = float(start.square().mean(dtype=torch.float64).sqrt()) if start.numel() else 0.0
                 size = amount * rms if rms > 0 else 0.1
-                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-                p.copy_(start.to(p.device) + (size * noise).to(p))
+                noise = torch.randn(p.shape, generator=generator, dtype=torch.float32)  # the same in every precision
+                p.copy_(start)
+                p.add_(noise.to(p), alpha=size)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -39,15 +41,19 @@ def stratified_split(
 
 def load() -> tuple[RawSplit, RawSplit]:
     """Train (1437 images) and test (360) in the order of the source; pixels 0..16, shape (N, 1, 8, 8)."""
-    try:
+    # the file alone: importing scikit-learn takes a second
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError("digits comes with scikit-learn, which is not installed: pip install 'scaleinv[lab]'")
+    path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    if path.exists():
+        table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    else:
         from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "digits comes with scikit-learn, which is not installed: pip install 'scaleinv[lab]'"
-        ) from error
-    source = load_digits()
-    images = source.images.astype(np.uint8)[:, None]
-    labels = source.target.astype(np.int64)
+
+        source = load_digits()
+        table = np.column_stack([source.data, source.target]).astype(np.uint8)
+    images, labels = table[:, :-1].reshape(-1, 1, 8, 8), table[:, -1].astype(np.int64)
     train, test = stratified_split(labels)
     return RawSplit(images[train], labels[train]), RawSplit(images[test], labels[test])
 

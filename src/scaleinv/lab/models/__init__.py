@@ -14,7 +14,7 @@ from scaleinv.lab.models.layers import NORMS
 from scaleinv.lab.models.mlp import MLP
 from scaleinv.lab.models.resnet import ResNet18
 
-__all__ = ["DEFAULT_WIDTH", "MODELS", "NORMS", "VARIANTS", "ConvNet", "MLP", "ResNet18", "build_model"]
+__all__ = ["DEFAULT_WIDTH", "MLP", "MODELS", "NORMS", "VARIANTS", "ConvNet", "ResNet18", "build_model"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "convnet": ConvNet, "resnet18": ResNet18}
 DEFAULT_WIDTH = {"mlp": 64, "convnet": 32, "resnet18": 32}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,8 +14,8 @@ from scaleinv.lab.models.layers import conv3x3, head, norm
 class ConvNet(nn.Module):
     """Widths k, 2k, 4k, 8k; conv, norm, ReLU; max-pool 2 after conv 2, 3 and 4; global max-pool; linear head with bias.
 
-    At 32x32 the last pool is a max-pool of 4, exactly the papers' (Lobacheva et al. 2021, "5-layer CNN"). Parameter count
-    of the convolutions: 9 (c k + 2 k^2 + 8 k^2 + 32 k^2) for c input channels, so 387 936 for k = 32, c = 3.
+    At 32x32 the last pool is a max-pool of 4, exactly the papers' (Lobacheva et al. 2021, "5-layer CNN"). Parameter
+    count of the convolutions: 9 (c k + 2 k^2 + 8 k^2 + 32 k^2) for c input channels, so 387 936 for k = 32, c = 3.
     Input (N, c, H, W) with H, W >= 8.
     """
 
@@ -32,8 +34,10 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [channels, width, 2 * width, 4 * width, 8 * width]
-        self.convs = nn.ModuleList(conv3x3(a, b, generator) for a, b in zip(sizes, sizes[1:]))
-        self.norms = nn.ModuleList(norm(norm_kind, size, affine=affine, eps=norm_eps, images=True) for size in sizes[1:])
+        self.convs = nn.ModuleList(conv3x3(a, b, generator) for a, b in itertools.pairwise(sizes))
+        self.norms = nn.ModuleList(
+            norm(norm_kind, size, affine=affine, eps=norm_eps, images=True) for size in sizes[1:]
+        )
         self.head = head(8 * width, classes, head_generator, bias=True, frozen_norm=head_norm)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -44,7 +48,3 @@ class ConvNet(nn.Module):
                 hidden = functional.max_pool2d(hidden, 2)
         logits: Tensor = self.head(hidden.amax(dim=(2, 3)))
         return logits
-
-    def scale_invariant_groups(self) -> list[tuple[str, ...]]:
-        """Names of the tensors of every minimal scale-invariant group of weight matrices."""
-        return [(f"convs.{i}.weight",) for i in range(len(self.convs))]

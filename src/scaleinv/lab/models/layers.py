@@ -11,6 +11,8 @@ from scaleinv.errors import UserError
 
 #: the normalization layers a model can be built with
 NORMS = ("batch", "layer", "group")
+#: numbers a norm over features needs to pass anything on
+FEWEST_FEATURES = 4
 
 
 def kaiming_uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
@@ -34,7 +36,7 @@ def conv1x1(inputs: int, outputs: int, generator: torch.Generator, stride: int =
 
 
 def _conv(inputs: int, outputs: int, size: int, stride: int, generator: torch.Generator) -> nn.Conv2d:
-    conv = nn.utils.skip_init(
+    conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
         nn.Conv2d, inputs, outputs, kernel_size=size, stride=stride, padding=size // 2, bias=False, device="cpu"
     )
     kaiming_uniform(conv.weight, inputs * size * size, generator)
@@ -43,7 +45,9 @@ def _conv(inputs: int, outputs: int, size: int, stride: int, generator: torch.Ge
 
 def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool) -> nn.Linear:
     """A linear layer in PyTorch's default initialisation."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias, device="cpu")
+    layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Linear, inputs, outputs, bias=bias, device="cpu"
+    )
     kaiming_uniform(layer.weight, inputs, generator)
     if bias:
         kaiming_uniform(layer.bias, inputs, generator)
@@ -51,15 +55,28 @@ def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool)
 
 
 def norm(kind: str, channels: int, *, affine: bool, eps: float, images: bool) -> nn.Module:
-    """A normalization layer over ``channels``; ``images`` tells (N, C, H, W) from (N, C)."""
+    """A normalization layer over ``channels``; ``images`` tells (N, C, H, W) from (N, C).
+
+    ``group``: 8 groups, or the largest smaller power of two that divides the channels. Over (N, C) every group, and
+    ``layer``, must have at least ``FEWEST_FEATURES`` numbers: one alone is normalised to 0 and two to +1 and -1,
+    whatever the input.
+    """
     if kind == "batch":
         return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, eps=eps, affine=affine)
+    if kind in ("layer", "group") and not images and channels < FEWEST_FEATURES:
+        raise UserError(
+            f"width {channels} is too small for norm {kind!r}: it would normalise {channels} number(s) at a time and "
+            f"forget the input; use a width of {FEWEST_FEATURES} or more, or norm 'batch'"
+        )
     if kind == "layer":
         if images:
             return nn.GroupNorm(1, channels, eps=eps, affine=affine)
         return nn.LayerNorm(channels, eps=eps, elementwise_affine=affine)
     if kind == "group":
-        return nn.GroupNorm(math.gcd(channels, 8), channels, eps=eps, affine=affine)
+        groups = math.gcd(channels, 8)
+        while not images and groups > 1 and channels // groups < FEWEST_FEATURES:
+            groups //= 2
+        return nn.GroupNorm(groups, channels, eps=eps, affine=affine)
     raise UserError(f"unknown norm {kind!r}; choose one of: {', '.join(NORMS)}")
 
 

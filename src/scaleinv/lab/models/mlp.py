@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -31,8 +33,10 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [inputs] + [width] * LAYERS
-        self.layers = nn.ModuleList(linear(a, b, generator, bias=False) for a, b in zip(sizes, sizes[1:]))
-        self.norms = nn.ModuleList(norm(norm_kind, width, affine=affine, eps=norm_eps, images=False) for _ in range(LAYERS))
+        self.layers = nn.ModuleList(linear(a, b, generator, bias=False) for a, b in itertools.pairwise(sizes))
+        self.norms = nn.ModuleList(
+            norm(norm_kind, width, affine=affine, eps=norm_eps, images=False) for _ in range(LAYERS)
+        )
         self.head = head(width, classes, head_generator, bias=True, frozen_norm=head_norm)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -41,7 +45,3 @@ class MLP(nn.Module):
             hidden = torch.relu(normalise(layer(hidden)))
         logits: Tensor = self.head(hidden)
         return logits
-
-    def scale_invariant_groups(self) -> list[tuple[str, ...]]:
-        """Names of the tensors of every minimal scale-invariant group of weight matrices."""
-        return [(f"layers.{i}.weight",) for i in range(LAYERS)]

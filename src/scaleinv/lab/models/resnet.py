@@ -14,7 +14,15 @@ class Block(nn.Module):
     """norm, ReLU, conv, norm, ReLU, conv, plus the shortcut: identity, or norm and 1x1 conv of the activated input."""
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, *, affine: bool, norm_kind: str, norm_eps: float, generator: torch.Generator
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        *,
+        affine: bool,
+        norm_kind: str,
+        norm_eps: float,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.norm1 = norm(norm_kind, inputs, affine=affine, eps=norm_eps, images=True)
@@ -24,7 +32,8 @@ class Block(nn.Module):
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
-                norm(norm_kind, inputs, affine=affine, eps=norm_eps, images=True), conv1x1(inputs, outputs, generator, stride)
+                norm(norm_kind, inputs, affine=affine, eps=norm_eps, images=True),
+                conv1x1(inputs, outputs, generator, stride),
             )
 
     def forward(self, stream: Tensor) -> Tensor:
@@ -38,7 +47,8 @@ class Block(nn.Module):
 class ResNet18(nn.Module):
     """Blocks [2, 2, 2, 2] of widths k..8k; a norm before each shortcut convolution and before the global average pool.
 
-    Linear head without bias (Lobacheva et al. 2021, SI version). 2 790 240 scale-invariant weights for k = 32, 3 channels.
+    Linear head without bias (Lobacheva et al. 2021, SI version). 2 790 240 scale-invariant weights for k = 32, 3
+    channels.
     """
 
     def __init__(
@@ -64,7 +74,15 @@ class ResNet18(nn.Module):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 layers.append(
-                    Block(inputs, outputs, stride, affine=affine, norm_kind=norm_kind, norm_eps=norm_eps, generator=generator)
+                    Block(
+                        inputs,
+                        outputs,
+                        stride,
+                        affine=affine,
+                        norm_kind=norm_kind,
+                        norm_eps=norm_eps,
+                        generator=generator,
+                    )
                 )
                 inputs = outputs
             self.stages.append(nn.Sequential(*layers))
@@ -77,13 +95,3 @@ class ResNet18(nn.Module):
             stream = stage(stream)
         logits: Tensor = self.head(torch.relu(self.norm(stream)).mean(dim=(2, 3)))
         return logits
-
-    def scale_invariant_groups(self) -> list[tuple[str, ...]]:
-        """8 single tensors and 4 joint groups: what adds up into one residual stream has one scale (PAPERS 7.4)."""
-        groups: list[tuple[str, ...]] = []
-        for stage, blocks in enumerate(BLOCKS):
-            entry = "stem.weight" if stage == 0 else f"stages.{stage}.0.shortcut.1.weight"
-            stream = [entry] + [f"stages.{stage}.{block}.conv2.weight" for block in range(blocks)]
-            groups += [(f"stages.{stage}.{block}.conv1.weight",) for block in range(blocks)]
-            groups.append(tuple(stream))
-        return groups

@@ -1,0 +1,75 @@
+"""``scaleinv doctor``: which weights of a model have no scale."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from scaleinv.errors import UserError
+
+
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True)
+class DoctorCommand:
+    """Tell which weights of a model have no scale, alone or together, and which trade their scales.
+
+    Any torch model, no names or layer types assumed. Example: scaleinv doctor mypackage.nets:make_net --input
+    12,3,32,32
+    """
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PACKAGE.MODULE:FACTORY")]
+    """A function without arguments that gives the model, a Module class or a Module; FILE.py:FACTORY works too."""
+    input: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="SHAPE")] = ()
+    """An input's shape: 8,3,32,32 (normal numbers) or int:2,16:50257 (integers below 50257). Repeat for several inputs;
+    NAME=SHAPE passes it by name."""
+    lr: float | None = None
+    """Learning rate: show the effective learning rate lr/norm^2 of every group."""
+    json: bool = False
+    """Print one JSON object on stdout and nothing else."""
+    html: Path | None = None
+    """Also write the table as a page of HTML."""
+    expect: Path | None = None
+    """A JSON file saved before: exit code 1 if the groups differ."""
+    seed: int = 0
+    """Seed of the inputs, the perturbation and the cotangents."""
+
+    def run(self) -> int:
+        """0: told (and as expected); 1: other groups than expected."""
+        from rich.console import Console
+
+        from scaleinv.symmetry.expect import differences, read_expected
+        from scaleinv.symmetry.find import find_symmetries
+        from scaleinv.symmetry.load import load_model, parse_inputs
+        from scaleinv.symmetry.render import html_page, terminal_table
+
+        if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
+            raise UserError(
+                f"--lr {self.lr} is not a positive number; give the learning rate you train with, or leave it out"
+            )
+        expected = read_expected(self.expect) if self.expect is not None else None
+        inputs = parse_inputs(self.input, self.seed)
+        model = load_model(self.model)
+        with contextlib.redirect_stdout(sys.stderr):  # what the model prints is not the answer
+            found = find_symmetries(model, inputs, seed=self.seed)
+        if self.html is not None:
+            try:
+                self.html.write_text(html_page(found, self.model, self.lr), encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"cannot write {self.html}: {error.strerror}") from error
+        if self.json:
+            print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+        else:
+            console = Console()
+            for line in terminal_table(found, self.lr):
+                console.print(line)
+        lines = differences(found, expected) if expected is not None else []
+        for line in lines:
+            print(line, file=sys.stderr)
+        return 1 if lines else 0

@@ -1,0 +1,246 @@
+"""The search: rows of J at generic places, null space, basis, slices. What it finds is then tested in ``verify``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from scaleinv.symmetry.circuits import Irrational, canonical_basis
+from scaleinv.symmetry.jacobian import SPARE_ROWS, Rows, Spectrum, cotangent, factor_rows, full_row, spectrum
+from scaleinv.symmetry.parts import Slices, each_slice, ranges
+from scaleinv.symmetry.precision import Precision
+from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.result import group_name, rescaling_name
+from scaleinv.symmetry.verify import Claim
+
+#: cotangents for the row and part tests
+DRAWS = 8
+#: generic places at which the null space must be the same
+PLACES = 2
+_MORE_PLACES = 4
+
+#: dimension, ranges, smallest blocks
+Part = tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+
+
+@dataclass
+class State:
+    """What is known so far; tensors by index."""
+
+    rows: Rows
+    slices: dict[int, Slices] = field(default_factory=dict)
+    spectrum: Spectrum = field(default_factory=lambda: spectrum(torch.zeros(0, 0)))
+    single: list[int] = field(default_factory=list)
+    dead: list[int] = field(default_factory=list)
+    rest: list[int] = field(default_factory=list)
+    fast: bool = True  # rows by activations agree with rows by whole gradients
+    skipped: int = 0
+    outputs: int = 0
+    mask: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+
+@dataclass
+class Found:
+    """The answer in indices."""
+
+    state: State
+    precision: Precision
+    basis: list[tuple[int, ...]]  # exponents of all tensors
+    order: list[int]  # tensors in the order of last use
+    row: dict[int, int]  # tensor -> dimension of its rows, each scale-invariant
+    parts: dict[int, Part]
+    reason: str  # why the answer is undecided, empty if it is not
+
+    @property
+    def joint(self) -> list[list[int]]:
+        """Sets of tensors with exponent 1 each."""
+        return [[i for i in self.order if v[i]] for v in self.basis if set(v) <= {0, 1}]
+
+    @property
+    def rescaling(self) -> list[dict[int, int]]:
+        """All other symmetries, exponents by tensor."""
+        return [{i: v[i] for i in self.order if v[i]} for v in self.basis if not set(v) <= {0, 1}]
+
+    def claims(self, names: Sequence[str]) -> list[Claim]:
+        """Everything that was found, in the form the test by scaling takes."""
+        claims = [Claim(names[i], {i: 1}) for i in self.order if i in self.state.single]
+        claims += [Claim(group_name(tuple(names[i] for i in group)), dict.fromkeys(group, 1)) for group in self.joint]
+        claims += [Claim(rescaling_name({names[i]: n for i, n in pair.items()}), pair) for pair in self.rescaling]
+        for i, (dim, spans, _) in self.parts.items():
+            where = ",".join(f"{a}:{b}" for a, b in spans)
+            claims.append(Claim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
+        return claims
+
+
+def search(probe: Probe, original: Sequence[Tensor], precision: Precision, seed: int) -> Found:
+    """Null space at two generic places and its basis; leaves the probe at the last place."""
+    generator = torch.Generator().manual_seed(seed)
+    count = len(probe.tensors)
+    state = State(Rows(torch.zeros(count, dtype=torch.float64)))
+    vectors: list[tuple[int, ...]] = []
+    reason = ""
+    place = 0
+    while place < PLACES or (reason and place < _MORE_PLACES):
+        probe.perturb(generator, original)
+        _look(probe, state, precision, generator, first=place == 0)
+        place += 1
+        try:
+            null = state.spectrum.null.numpy()
+            vectors = canonical_basis(null, [probe.order[i] for i in state.rest], tolerance=precision.snap)
+            reason = ""
+        except Irrational as error:
+            vectors, reason = [], f"the null space is not made of rescalings: {error}"
+    if not reason and not state.spectrum.clear:
+        reason = "no clear gap between the singular values"
+    basis = []
+    for vector in vectors:
+        full = [0] * count
+        for i, n in zip(state.rest, vector):
+            full[i] = n
+        basis.append(tuple(full))
+    order = sorted(range(count), key=lambda i: (probe.order[i], i))
+    row, parts = _slices(state, precision)
+    return Found(state, precision, basis, order, row, parts, reason)
+
+
+def _slices(state: State, precision: Precision) -> tuple[dict[int, int], dict[int, Part]]:
+    row: dict[int, int] = {}
+    parts: dict[int, Part] = {}
+    for i, slices in state.slices.items():
+        if slices.draws < DRAWS:
+            continue
+        if i in state.single:
+            dim = each_slice(slices, precision.part)
+            if dim is not None:
+                row[i] = dim
+        elif i in state.rest:
+            part = ranges(slices, precision.part)
+            if part is not None:
+                parts[i] = (part[0], tuple(part[1]), tuple(part[2]))
+    return row, parts
+
+
+def usable_outputs(probe: Probe, precision: Precision) -> Tensor:
+    """1.0 for the outputs that can be trusted (M,); moves to a larger eps where few are left.
+
+    A constant channel in front of a norm gives 0/sqrt(eps) in exact arithmetic and rounding/sqrt(eps) on a computer:
+    what
+    changes with eps between 1e-30 and 1e-20 comes from there.
+    """
+    good = torch.zeros(0)
+    for pair in (precision.eps, precision.moderate):
+        if pair is None:
+            break
+        probe.set_eps(pair[1])
+        second = probe.value()
+        probe.set_eps(pair[0])
+        first = probe.value()
+        good = torch.isfinite(first) & torch.isfinite(second)
+        scale = first[good].abs().max() if bool(good.any()) else first.new_tensor(1.0)
+        good &= (first - second).abs() <= (1e-3 if precision.single else 1e-7) * scale
+        if float(good.double().mean()) >= 0.5:
+            break
+    return good.double()
+
+
+def _look(probe: Probe, state: State, precision: Precision, generator: torch.Generator, *, first: bool) -> None:
+    """Add the rows of one place to the state and decide anew."""
+    count = len(probe.tensors)
+    everything = list(range(count))
+    mask = state.mask = usable_outputs(probe, precision)
+    state.outputs, state.skipped = len(mask), int(len(mask) - mask.sum())
+    # whole gradients: the size of each column, and what the row test needs
+    cotangents = [cotangent(mask, generator) for _ in range(2)]
+    with probe.differentiable():
+        outputs = probe.outputs()
+        order = probe.order
+        rows = torch.stack([_whole(probe, state, outputs, u, everything, note=first) for u in cotangents])
+    state.rows.add(rows)
+    if first:
+        state.dead = _dead(state.rows.size, precision.dead)
+    # activations only: the rows that decide the rank
+    del outputs
+    device = probe.tensors[0].device
+    factors = torch.ones(count, dtype=precision.dtype, device=device, requires_grad=True)
+    with contextlib.ExitStack() as stack:
+        if state.fast:
+            outputs = probe.outputs(list(factors.unbind()))
+            live = state.rows.size > 0
+            error = (factor_rows(outputs, factors, cotangents) - rows).abs()
+            state.fast = bool((error <= precision.agree * state.rows.size)[:, live].all())
+        if not state.fast:
+            stack.enter_context(probe.differentiable())
+            outputs = probe.outputs()
+        probe.order = order
+        extra = SPARE_ROWS
+        while True:
+            draws = [cotangent(mask, generator) for _ in range(extra)]
+            if state.fast:
+                state.rows.add(factor_rows(outputs, factors, draws))
+            else:
+                whole = [_whole(probe, state, outputs, u, everything, note=False) for u in draws]
+                state.rows.add(torch.stack(whole))
+            _decide(state, precision)
+            missing = state.spectrum.cut + SPARE_ROWS - len(state.rows.values)
+            if missing <= 0 or len(state.rows.values) >= count + 4 * SPARE_ROWS:
+                break
+            extra = min(missing, 16)
+        del outputs
+    if first:
+        _more_draws(probe, state, precision, generator)
+
+
+def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[int], *, note: bool) -> Tensor:
+    """One row by whole gradients (T,); ``note`` keeps sizes and slice sums as well."""
+    row = torch.zeros(len(probe.tensors), dtype=torch.float64)
+    for i, g in zip(which, full_row(probe, outputs, u, which)):
+        if g is None:
+            continue
+        w = probe.tensors[i].detach()
+        row[i] = float((g * w).sum(dtype=torch.float64))
+        if note:
+            state.rows.size[i] = max(float(state.rows.size[i]), float(g.norm()) * float(w.norm()))
+            state.slices.setdefault(i, Slices()).add(g, w)
+    return row
+
+
+def _dead(size: Tensor, threshold: float) -> list[int]:
+    """Tensors whose gradient is nothing but rounding; their size is set to 0."""
+    largest = float(size.max())
+    dead = [i for i, s in enumerate(size.tolist()) if s <= threshold * largest]
+    size[dead] = 0.0
+    return dead
+
+
+def _decide(state: State, precision: Precision) -> None:
+    cosine = state.rows.cosine()
+    dead = set(state.dead)
+    state.single = [i for i, c in enumerate(cosine.tolist()) if i not in dead and c < precision.zero]
+    gone = dead | set(state.single)
+    state.rest = [i for i in range(len(cosine)) if i not in gone]
+    size = state.rows.size[state.rest]
+    found = spectrum(
+        state.rows.values[:, state.rest] / size, noise=precision.noise, floor=precision.floor, gap=precision.gap
+    )
+    # back to the exponents of the tensors, whose sizes differ by orders: orthonormal again, for the echelon form
+    null = torch.linalg.qr((found.null / size).T).Q.T if len(found.null) else found.null
+    state.spectrum = Spectrum(found.singular, null, found.cut, found.clear, found.kept, found.dropped)
+
+
+def _more_draws(probe: Probe, state: State, precision: Precision, generator: torch.Generator) -> None:
+    """Take the slice sums of further cotangents for the tensors that may have scale-invariant slices."""
+    candidates = []
+    for i, slices in state.slices.items():
+        promising = each_slice(slices, precision.part) is not None or ranges(slices, precision.part) is not None
+        if i not in state.dead and promising:
+            candidates.append(i)
+    if not candidates:
+        return
+    with probe.differentiable(candidates):
+        outputs = probe.outputs()
+        for _ in range(DRAWS - 2):
+            _whole(probe, state, outputs, cotangent(state.mask, generator), candidates, note=True)

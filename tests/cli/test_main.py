@@ -1,0 +1,133 @@
+"""The command line as a whole: overview, unknown commands, missing extras, exit codes."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaleinv import __version__, cli
+
+
+def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said for name in cli.COMMANDS)
+    assert max(map(len, said.splitlines())) <= 80
+    assert cli.run([]) == 2
+    capsys.readouterr()
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"scaleinv {__version__}\n"
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["swep"]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("scaleinv: unknown command 'swep'; choose one of: sweep, train, ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["sweep", "train", "report", "data"])
+def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.run([name, "--help"])
+    assert left.value.code == 0
+    assert f"usage: scaleinv {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("command", "extra"), [("sweep", "lab"), ("train", "lab"), ("report", "report")])
+@pytest.mark.parametrize("absent", ["tyro", "pyarrow", "rich", "safetensors"])
+def test_a_missing_extra_is_told_in_one_line(
+    command: str,
+    extra: str,
+    absent: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if command == "report" and absent in ("rich", "safetensors"):
+        pytest.skip("report does not need it")
+    for name in list(sys.modules):
+        if name.partition(".")[0] == absent or name.startswith(("scaleinv.lab", "scaleinv.analysis", "scaleinv.report")):
+            monkeypatch.delitem(sys.modules, name)
+        elif name.startswith("scaleinv.cli."):
+            monkeypatch.delitem(sys.modules, name)
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **options: Any) -> Any:
+        if name.partition(".")[0] == absent:
+            raise ModuleNotFoundError(f"No module named {absent!r}", name=absent)
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    arguments = [str(tmp_path)] if command == "report" else ["--elr", "0.1,1", "--out", str(tmp_path / "x")]
+    if command == "train":
+        arguments[1] = "0.1"
+    if command == "report":
+        (tmp_path / "config.json").write_text('{"format": 1, "config": {"data": "digits"}}')
+        (tmp_path / "metrics").mkdir()
+        (tmp_path / "metrics" / "part-final.parquet").write_bytes(b"")
+    assert cli.run([command, *arguments]) == 2
+    monkeypatch.undo()
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error == (
+        f"scaleinv: `scaleinv {command}` needs {absent}, which is not installed: pip install 'scaleinv[{extra}]'\n"
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of ours that is missing is no missing extra."""
+
+    def broken(name: str, package: str | None = None) -> Any:
+        raise ModuleNotFoundError("No module named 'scaleinv.lab.nothing'", name="scaleinv.lab.nothing")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(ModuleNotFoundError):
+        cli.run(["train", "--elr", "1", "--out", "x"])
+
+
+def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    from scaleinv.cli.train import TrainCommand
+
+    monkeypatch.setattr(TrainCommand, "run", interrupted)
+    assert cli.run(["train", "--elr", "1", "--out", str(tmp_path / "x")]) == 130
+    assert capsys.readouterr().err == "scaleinv: interrupted; the same command goes on where `train` stopped\n"
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    process = subprocess.run(
+        f"{sys.executable} -m scaleinv --help | true; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert process.stdout == "0\n"
+    assert process.stderr == ""
+
+
+def test_the_current_directory_is_importable(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("answer = 42\n")
+    code = "from scaleinv import cli; cli.run(['nothing']); cli.run(['data', 'fetch']); import mine; print(mine.answer)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code] if sys.version_info >= (3, 11) else [sys.executable, "-I", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "42\n", done.stderr
