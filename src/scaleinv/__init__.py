@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 #: public name -> module that defines it
 _PUBLIC = {
+    "Monitor": "scaleinv.monitor",
     "Sphere": "scaleinv.sphere",
     "StateError": "scaleinv.errors",
     "UserError": "scaleinv.errors",
@@ -22,6 +23,7 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 if TYPE_CHECKING:
     from scaleinv.errors import StateError as StateError
     from scaleinv.errors import UserError as UserError
+    from scaleinv.monitor import Monitor as Monitor
     from scaleinv.sphere import Sphere as Sphere
 
 
