@@ -71,7 +71,10 @@ def test_an_independent_null_space(name: str) -> None:
     assert (~alive).sum() == len(found.single) + len(found.dead)
 
 
-@pytest.mark.parametrize("name", ["convnet standard", "pre-norm transformer", "fused qkv with qk-norm", "depthwise separable"])
+SEVERAL = ["convnet standard", "pre-norm transformer", "fused qkv with qk-norm", "depthwise separable"]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
 def test_single_precision_says_the_same(name: str) -> None:
     case = next(c for c in CASES if c.name == name)
     model, inputs = case.build()
@@ -128,7 +131,7 @@ def test_a_stop_gradient_is_undecided_not_believed() -> None:
 
 
 class _Literal(nn.Module):
-    """A real constant that looks like an eps: it fixes the scale of the first layer."""
+    """A small constant that is no eps: without it the two layers would trade their scales."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,8 +139,7 @@ class _Literal(nn.Module):
         self.head = nn.Linear(8, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x) * 1e-3
-        return self.head(torch.log(h.square() + 1e-3).tanh())
+        return self.head(torch.relu(self.first(x) + 1e-3))
 
 
 def test_a_constant_that_is_no_eps_is_kept() -> None:
@@ -220,9 +222,9 @@ def test_assert_scale_invariant() -> None:
     x = cases.normal(10, 6)
     assert_scale_invariant(_net(), x, ["0.weight", "3.weight"])
     assert_scale_invariant(_net(), x, [("0.weight", "0.bias")])
-    with pytest.raises(AssertionError, match="4.weight is part of a rescaling symmetry"):
+    with pytest.raises(AssertionError, match=r"4\.weight is part of a rescaling symmetry"):
         assert_scale_invariant(_net(), x, ["4.weight"])
-    with pytest.raises(AssertionError, match="have a scale of their own: 4.weight"):
+    with pytest.raises(AssertionError, match=r"have a scale of their own: 4\.weight"):
         assert_scale_invariant(_net(), x)
     with pytest.raises(UserError, match="no floating parameter 'nose'"):
         assert_scale_invariant(_net(), x, ["nose"])
@@ -238,7 +240,7 @@ class _Noise(nn.Module):
     [
         (nn.ReLU(), torch.ones(2, 3), "ReLU has no parameters"),
         (nn.Linear(3, 2), torch.ones(2, 4), r"Linear.forward fails on input \(2, 4\) with its own weight \(2, 3\)"),
-        (nn.Sequential(nn.Linear(4, 3), nn.Linear(2, 2)), torch.ones(2, 4), r"layer '1' \(Linear\) fails on input \(2, 3\)"),
+        (nn.Sequential(nn.Linear(4, 3), nn.Linear(2, 2)), torch.ones(2, 4), r"layer '1' \(Linear\) fails on input"),
         (nn.Sequential(nn.Linear(4, 3), _Noise()), torch.ones(2, 4), "not deterministic: module '1'"),
         (nn.Sequential(_Noise(), nn.Linear(4, 3)), torch.ones(2, 4), "not deterministic: module '0'"),
         (nn.Linear(3, 2), "words", "inputs is str"),

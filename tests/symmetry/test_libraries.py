@@ -83,7 +83,7 @@ def test_timm_convnext() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
 def test_timm_vit() -> None:
-    """Pre-norm: one joint group of patch embedding, class token, positions and all residual outputs; no single matrix."""
+    """Pre-norm: one joint group of patch embedding, class token, positions and residual outputs; no single matrix."""
     timm = _load("timm")
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=2, embed_dim=12, num_heads=3, img_size=32)

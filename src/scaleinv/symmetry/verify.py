@@ -206,7 +206,7 @@ def eps_law(probe: Probe, claim: Claim, mask: Tensor) -> list[float]:
 
 
 def holds_up_to_eps(changes: Sequence[float]) -> bool:
-    """Whether the changes of :func:`eps_law` are zero or fall as c^-2 (within a factor 10, so not as c^-1) until rounding."""
+    """Whether the changes of :func:`eps_law` are zero, or fall as c^-2 and not c^-1, until rounding."""
     first, second, third = changes
     rounding = 1e-2 * TOLERANCE
     if not all(map(math.isfinite, changes)):
