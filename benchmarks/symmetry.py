@@ -2,9 +2,12 @@
 
     python benchmarks/symmetry.py [--columns 12] [--full] [--gpt2]
 
-The reference is what one writes first: float64, batch 12, one ``torch.func.jvp`` over all p * exp(s_i) per tensor, then an
-SVD. It gives the null space and nothing else; ours also picks the basis, tests every claim and measures the eps defect. The
-reference is timed on ``--columns`` tensors, evenly spread, and scaled to all of them (``--full``: on all). CPU time of one
+The reference is what one writes first: float64, batch 12, one ``torch.func.jvp`` over all p * exp(s_i) per tensor,
+then an
+SVD. It gives the null space and nothing else; ours also picks the basis, tests every claim and measures the eps
+defect. The
+reference is timed on ``--columns`` tensors, evenly spread, and scaled to all of them (``--full``: on all). CPU time
+of one
 thread, reference and ours in turns, so that a busy machine does not decide.
 """
 
@@ -76,7 +79,8 @@ def peak(task: str) -> float:
 
 def run_task(task: str) -> None:
     torch.set_num_threads(1)
-    small = build_model("mlp", variant="standard", in_shape=(1, 4, 4), width=4, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    small = build_model("mlp", variant="standard", in_shape=(1, 4, 4), width=4, generator=generator)
     find_symmetries(small, torch.randn(4, 1, 4, 4))  # libraries loaded
     del small
     before = memory("VmRSS")

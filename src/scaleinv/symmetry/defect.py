@@ -65,8 +65,8 @@ def eps_defect(
     for name, group in groups.items():
         weights = torch.cat([own.tensors[i].detach().double().reshape(-1) for i in group])
         rho = float(weights.norm())
-        now = torch.cat([present[i] for i in group])
-        starts[name] = _error(now, _FAR * torch.cat([far[i] for i in group]))
+        now = _joined([present[i] for i in group])
+        starts[name] = _error(now, _joined([far[i] for i in group], _FAR))
         cosine = abs(float(now @ weights)) / (rho * float(now.norm())) if rho > 0 and bool(now.any()) else None
         result[name] = {"norm": rho, "cosine": cosine, "error": None, "norm_1_percent": None, "norm_10_percent": None}
     # the other groups' eps is in the reference too, which is only right where it is nothing
@@ -77,13 +77,13 @@ def eps_defect(
             continue
         indices = list(group)
         if shared:
-            reference = _FAR * torch.cat([far[i] for i in indices])
+            reference = _joined([far[i] for i in indices], _FAR)
         else:
-            reference = _FAR * torch.cat(_gradients(own, indices, _FAR, u))
-            start = _error(torch.cat([present[i] for i in indices]), reference)
+            reference = _joined(_gradients(own, indices, _FAR, u), _FAR)
+            start = _error(_joined([present[i] for i in indices]), reference)
 
         def errors(factor: float, indices: list[int] = indices, reference: Tensor = reference) -> float:
-            return _error(factor * torch.cat(_gradients(own, indices, factor, u)), reference)
+            return _error(_joined(_gradients(own, indices, factor, u), factor), reference)
 
         measured = _measured(errors, start)
         result[name]["error"] = start if math.isfinite(start) else None
@@ -99,12 +99,14 @@ def _error(effective: Tensor, reference: Tensor) -> float:
 
 
 def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[Tensor]:
-    """Gradients (flat, float64) of <u, outputs> with the group's weights multiplied by a factor."""
+    """Gradients (flat) of <u, outputs> with the group's weights multiplied by a factor."""
     with own.scaled(dict.fromkeys(group, factor)), own.differentiable(group):
         gradients = full_row(own, own.outputs(), u, group, keep=False)
-    return [
-        (torch.zeros_like(own.tensors[i]) if g is None else g).double().reshape(-1) for i, g in zip(group, gradients)
-    ]
+    return [(torch.zeros_like(own.tensors[i]) if g is None else g).reshape(-1) for i, g in zip(group, gradients)]
+
+
+def _joined(parts: list[Tensor], factor: float = 1.0) -> Tensor:
+    return torch.cat(parts).double().mul_(factor)
 
 
 def _measured(errors: Callable[[float], float], start: float) -> tuple[float, float] | None:
