@@ -72,7 +72,7 @@ class StepRecorder:
         self._filled += 1
 
     def first_nonfinite(self, step: int) -> int:
-        """The first of the recorded steps (the last of which is ``step`` - 1) after which a norm is not finite; ``step`` if none."""
+        """The first recorded step (the last is ``step`` - 1) after which a norm is not finite; ``step`` if none."""
         finite = torch.isfinite(self._numbers[: self._filled, 1]).all(dim=1).cpu().numpy()
         return step - self._filled + (int(np.argmin(finite)) if not finite.all() else self._filled)
 
