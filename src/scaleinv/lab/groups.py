@@ -1,7 +1,7 @@
 """The scale-invariant groups of a network of the lab, found numerically, never listed by hand.
 
-What is invariant depends on how layers are connected, not on how wide they are or on the image size, so a narrow twin on
-small images is searched instead of the network itself, once a process.
+What is invariant depends on how layers are connected, not on how wide they are or on the image size, so a narrow
+twin on small images is searched instead of the network itself, once a process.
 """
 
 from __future__ import annotations
