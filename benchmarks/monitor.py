@@ -44,7 +44,9 @@ class Block(nn.Module):
 class Gpt2(nn.Module):
     """The size of GPT-2 small (124M, tied head), random weights."""
 
-    def __init__(self, width: int = 768, layers: int = 12, heads: int = 12, vocabulary: int = 50257, length: int = 1024) -> None:
+    def __init__(
+        self, width: int = 768, layers: int = 12, heads: int = 12, vocabulary: int = 50257, length: int = 1024
+    ) -> None:
         super().__init__()
         self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
@@ -152,7 +154,7 @@ def measure(name: str, make: Callable[[], Any], rounds: int) -> None:
     model, optimizer, loss_of = make()
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     print(f"\n{name}: {weights / 4e6:.1f}M weights, {len(list(model.parameters()))} tensors")
-    step(model, optimizer, loss_of)
+    step(model, optimizer, loss_of)  # allocates gradients and the state of the optimizer
     times: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}
     copied = 0
@@ -179,6 +181,7 @@ def measure(name: str, make: Callable[[], Any], rounds: int) -> None:
                 seconds = step(model, optimizer, loss_of, watcher)
                 inside = watcher.spent
             times.setdefault(kind, []).append(seconds)
+            print(f"    {kind}: step {seconds:.2f} s (plain {plain:.2f} s), of it {inside:.3f} s watching", flush=True)
             shares.setdefault(kind, []).append(inside)
     base = median(times["no monitor"])
     print(f"  plain step {base:.3f} s (median of {rounds})")

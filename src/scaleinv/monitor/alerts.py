@@ -13,6 +13,7 @@ import numpy as np
 from scaleinv.monitor.groups import DEAD, FREE
 from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import COLUMN, Rates
+from scaleinv.symmetry.result import Symmetries
 
 if TYPE_CHECKING:
     from scaleinv.monitor.monitor import Monitor
@@ -23,7 +24,7 @@ BACK = 32
 SPIKE = 10.0
 #: |cos(gradient, weight)| sqrt(size) above which a group counts as having a scale: about 1 for a weight with one, below
 #: 1e-3 in float32 and 1e-2 in bfloat16 for one without (rounding errors fall as 1/sqrt(size), like random directions)
-RADIAL = 0.1
+RADIAL = 0.25
 #: logged steps without turning that are too many
 STILL = 8
 #: share of the known boundary from which its coming nearer is told
@@ -106,17 +107,19 @@ class Watch:
         return [Alert("non-finite", record.step, group, what + since, numbers, "", remedy)]
 
     def _decay_of_the_dead(self, record: Record, rates: Sequence[Rates]) -> list[Alert]:
-        found = []
-        for i, g in enumerate(self._monitor.groups, start=1):
-            rate = rates[i]
-            if g.kind != DEAD or not rate.wd > 0:
-                continue
-            numbers = {"wd": rate.wd, "rho": record.get(g.name, "rho")}
-            reason = f"weight decay {rate.wd:g} acts on a tensor that the output does not depend on"
-            half = f"its norm halves every {math.log(2) / (rate.lr * rate.wd):.3g} steps" if rate.lr > 0 else ""
-            remedy = "leave it out of the model (bias=False before a normalisation) or out of the decay"
-            found.append(Alert("dead-decay", record.step, g.name, reason, numbers, half, remedy))
-        return found
+        dead = [
+            (g, rates[i]) for i, g in enumerate(self._monitor.groups, start=1) if g.kind == DEAD and rates[i].wd > 0
+        ]
+        if not dead or any(kind == "dead-decay" for kind, _ in self._standing):
+            return []
+        first, rate = dead[0]
+        numbers = {"wd": rate.wd, "rho": record.get(first.name, "rho"), "tensors": float(len(dead))}
+        others = f" (so it is with {', '.join(g.name for g, _ in dead[1:4])}{' ...' if len(dead) > 4 else ''})"
+        reason = f"weight decay {rate.wd:g} acts on a tensor that the output does not depend on"
+        half = f"its norm halves every {math.log(2) / (rate.lr * rate.wd):.3g} steps" if rate.lr > 0 else ""
+        remedy = "leave it out of the model (bias=False before a normalisation) or out of the decay"
+        told = reason + (others if len(dead) > 1 else "")
+        return [Alert("dead-decay", record.step, first.name, told, numbers, half, remedy)]
 
     def _spikes(self, record: Record, past: Any) -> list[Alert]:
         if len(past) < BACK // 2:
@@ -195,7 +198,8 @@ class Watch:
             numbers = {"g_radial": float(typical[i]), "g_radial_first": before, "rho": rho, "rho_first": rho0}
             told = f"gradient and weight have the cosine {typical[i]:.2g} (median of 8 logged steps); "
             told += f"without a scale it is zero, with one about {1 / root:.2g}"
-            if before * root < RADIAL / 2 and rho < rho0:
+            proved = isinstance(self._monitor._given, Symmetries)  # scale-invariant but for eps
+            if proved or (before * root < RADIAL / 2 and rho < rho0):
                 reason = f"eps of the normalisation breaks the invariance at the present norm {rho:.3g}: {told}"
                 ahead = "the ELR stops growing as the norm falls, and the gradient shrinks with the norm"
                 remedy = "a smaller eps, less weight decay, or scale the group up (the function stays the same)"
@@ -236,9 +240,12 @@ class Watch:
             return []
         worst = max(slow, key=lambda f: f.time_to_equilibrium)
         left = total - record.step
+        name, *more = worst.group.split("+")
+        name += f" + {len(more)} more" if more else ""
+        count = f"{len(slow)} group{'' if len(slow) == 1 else 's'}"
         reason = (
-            f"{len(slow)} groups will not reach their equilibrium in the {left} steps that are left "
-            f"(slowest: {worst.group}, rho {worst.rho:.3g}, there {worst.equilibrium_rho:.3g})"
+            f"{count} will not reach equilibrium in the {left} steps that are left "
+            f"(slowest: {name}, rho {worst.rho:.3g}, there {worst.equilibrium_rho:.3g})"
         )
         numbers = {"time_to_equilibrium": worst.time_to_equilibrium, "left": float(left)}
         ahead = f"it takes {worst.time_to_equilibrium:.3g} steps; until then the initial norms decide the ELR"

@@ -61,8 +61,9 @@ def forecast(
     """From the last logged steps (``columns``: step, rho, eg, elr, angle, tangential ...) and the options of its
     param group.
     """
-    step = columns["step"][-WINDOW:]
-    rho, eg, angle = (columns[name][-WINDOW:] for name in ("rho", "eg", "angle"))
+    last = min(WINDOW, max(FEWEST, len(columns["step"]) // 2))  # not the start of the run
+    columns = {name: column[-last:] for name, column in columns.items()}
+    step, rho, eg, angle = (columns[name] for name in ("step", "rho", "eg", "angle"))
     now = float(rho[-1]) if len(rho) else NAN
     elr = float(columns["elr"][-1]) if len(rho) else NAN
     turning = _rms(angle)
@@ -190,6 +191,6 @@ def _time_left(rho: float, rest: float, scale: float, power: int) -> float:
 
 def _update_norm(columns: Mapping[str, Array], lr: float, wd: float) -> float:
     """Norm of the update of the last steps, in units of the learning rate, without weight decay."""
-    tangential, radial, rho = (columns[name][-WINDOW:] for name in ("tangential", "radial", "rho"))
-    sizes = np.hypot(tangential, radial + lr * wd * rho) / columns["lr"][-WINDOW:]
+    tangential, radial, rho = (columns[name] for name in ("tangential", "radial", "rho"))
+    sizes = np.hypot(tangential, radial + lr * wd * rho) / columns["lr"]
     return float(np.nanmedian(sizes)) if np.isfinite(sizes).any() else NAN

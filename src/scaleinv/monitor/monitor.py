@@ -101,7 +101,7 @@ class Monitor:
             in lists, or a mapping from names to such. All other tensors are measured too, one by one, as "scale
             unknown".
         every: log every n-th step. Default: the smallest of 1, 2, 5, 10, ... at which logging takes at most 1 % of
-            the time.
+            the time (a run whose ``total_steps`` are known is logged 50 times all the same).
         sinks: where numbers go besides memory: a folder (string or path) for a run folder that ``scaleinv report``
             reads, a function of one dict, or sinks of :mod:`scaleinv.monitor.sinks`.
         keep: logged steps kept in memory.
@@ -419,7 +419,7 @@ class Monitor:
             self._interval.step(end - self._last_end - spent)
         self._spent, self._last_end = 0.0, end
         if measured and self._interval.logged(spent):
-            self._interval.every = self._agreed(self._interval.choice())
+            self._interval.every = self._agreed(self._interval.choice(self.total_steps))
 
     def _drop(self) -> None:
         self._measured, self._losses = [], []

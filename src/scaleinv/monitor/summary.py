@@ -43,7 +43,7 @@ class Summary:
         for name, values in zip(last.groups, last.values):
             f = found.get(name)
             angle = f.angle if f else float(values[COLUMN["angle"]])
-            cells = [name, *(_show(values[COLUMN[q]]) for q in ("rho", "eg", "elr")), _show(angle)]
+            cells = [_short(name), *(_show(values[COLUMN[q]]) for q in ("rho", "eg", "elr")), _show(angle)]
             if f is None:
                 cells += ["", "", "", next((g.kind for g in monitor.groups if g.name == name), "")]
             else:
@@ -129,7 +129,9 @@ def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
         lines.append(f"Phase B in {_count(len(falling), 'group')}: norms fall, ELRs grow{_window(falling)}.")
     broken = [f.group for f in known if f.phase == "C"]
     if broken:
-        lines.append(f"Breaking down (phase C) now: {', '.join(broken[:3])}{' ...' if len(broken) > 3 else ''}.")
+        lines.append(
+            f"Breaking down (phase C) now: {', '.join(_short(name) for name in broken[:3])}{' ...' if len(broken) > 3 else ''}."
+        )
     return lines
 
 
@@ -141,7 +143,7 @@ def _window(falling: list[Any]) -> str:
     first = min(ahead, key=lambda f: f.t_min)
     until = f" and certain after {_show(first.t_max)}" if math.isfinite(first.t_max) else ""
     size = f"a turn of {first.jump_angle:.2g} rad in one step"
-    return f"; {first.group}: {size} is possible after {_show(first.t_min)} steps{until} while {_bounds(first)}"
+    return f"; {_short(first.group)}: {size} is possible after {_show(first.t_min)} steps{until} while {_bounds(first)}"
 
 
 def _bounds(f: Any) -> str:
@@ -156,6 +158,12 @@ def _notes(found: dict[str, Any]) -> list[str]:
             reasons[why] = reasons.get(why, 0) + 1
     common = sorted(reasons.items(), key=lambda item: -item[1])[:3]
     return [f"{_count(count, 'group')}: {why}" for why, count in common]
+
+
+def _short(name: str) -> str:
+    """A joint group by its first tensor; the whole name is in the history."""
+    first, *others = name.split("+")
+    return f"{first} + {len(others)} more" if others else name
 
 
 def _count(number: int, what: str) -> str:
