@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a table)
 """Models with the symmetries they must have, derived by hand; each reason stands beside the case.
 
 A case gives every group of the answer. ``build`` returns (model, inputs). Names are those of ``named_parameters()``.

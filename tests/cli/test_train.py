@@ -31,7 +31,7 @@ def test_first_and_second_call(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.run([*RUN, "--elr", "0.01", "--out", str(out)]) == 0
     answer, progress = capsys.readouterr()
     lines = answer.splitlines()
-    assert lines[0] == "? undecided: 2 epochs are too few to judge; at least 10 are needed"
+    assert lines[0] == "? undecided: 2 epochs are too few to judge; at least 20 are needed"
     assert lines[1].startswith("finished after 8 steps (2 epochs) in ")
     table = lines[2 : lines.index(next(line for line in lines if line.startswith("folder ")))]
     assert max(map(len, table)) <= 80

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from scaleinv.lab import evaluate
+from scaleinv.lab import groups as lab_groups
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.losses import get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.lab.rows import Row
-from scaleinv.lab.setup import group_tensors
 
 N, BATCH = 161, 32  # five full batches and one image more, which joins the last
 SLICES = [slice(0, 32), slice(32, 64), slice(64, 96), slice(96, 128), slice(128, 161)]
@@ -81,11 +81,16 @@ def fingerprint(net: Any) -> list[bytes]:
     ]
 
 
+def groups_of(net: Any) -> dict[str, tuple[Tensor, ...]]:
+    names = lab_groups.group_names(type(net).__name__.lower(), "si", "batch", (1, 8, 8), 10)
+    return lab_groups.group_tensors(net, names)
+
+
 @pytest.mark.parametrize("loss", ["ce", "mse"])
 def test_exact_metrics_equal_slow_ones(digits: tuple[Tensor, ...], loss: str) -> None:
     x, y, tx, ty = digits
     net = network()
-    groups = group_tensors(net)
+    groups = groups_of(net)
     before = fingerprint(net)
     rows = evaluate.exact_metrics(
         net, groups, (x, y), (tx, ty), batch_size=BATCH, loss=get_loss(loss), learning_rates=RATES, step=40, epoch=8
@@ -144,7 +149,7 @@ def test_the_online_mode_measures_the_test_set_the_same(digits: tuple[Tensor, ..
     net = network()
     before = fingerprint(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
-    exact = table(evaluate.exact_metrics(net, group_tensors(net), (x, y), (tx, ty), learning_rates=RATES, **options))
+    exact = table(evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options))
     online = table(evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options))
     assert fingerprint(net) == before
     assert set(online) == {("test", "total", q) for q in ("loss", "error", "loss_recomputed_bn", "error_recomputed_bn")}
@@ -161,7 +166,7 @@ def test_networks_without_running_statistics_have_nothing_to_recompute(digits: t
     assert not evaluate.has_bn_statistics(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
     for rows in (
-        evaluate.exact_metrics(net, group_tensors(net), (x, y), (tx, ty), learning_rates=RATES, **options),
+        evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options),
         evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options),
     ):
         assert not [r for r in rows if r.quantity.endswith("recomputed_bn")]
@@ -175,9 +180,9 @@ def test_the_mode_of_every_module_survives(digits: tuple[Tensor, ...], mode: boo
     net.norms[1].train(not mode)  # a layer someone has frozen
     before = fingerprint(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
-    evaluate.exact_metrics(net, group_tensors(net), (x, y), (tx, ty), learning_rates=RATES, **options)
+    evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options)
     evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options)
-    evaluate.reference_rows(net, group_tensors(net), (x, y), generator=torch.Generator().manual_seed(0), **options)
+    evaluate.reference_rows(net, groups_of(net), (x, y), generator=torch.Generator().manual_seed(0), **options)
     assert fingerprint(net) == before
 
 
@@ -194,7 +199,7 @@ def test_a_network_that_left_the_numbers_is_a_result(digits: tuple[Tensor, ...])
     with torch.no_grad():
         net.convs[2].weight[0] = math.nan
     rows = evaluate.exact_metrics(
-        net, group_tensors(net), (x, y), (tx, ty), batch_size=BATCH, loss=get_loss("ce"), learning_rates=RATES, step=0,
+        net, groups_of(net), (x, y), (tx, ty), batch_size=BATCH, loss=get_loss("ce"), learning_rates=RATES, step=0,
         epoch=0,
     )  # fmt: skip
     assert math.isnan(table(rows)["train", "total", "loss"])
@@ -206,7 +211,7 @@ def test_a_network_that_left_the_numbers_is_a_result(digits: tuple[Tensor, ...])
 def reference(net: Any, digits: tuple[Tensor, ...], seed: int, step: int = 0) -> list[Row]:
     return evaluate.reference_rows(
         net,
-        group_tensors(net),
+        groups_of(net),
         digits[:2],
         batch_size=BATCH,
         loss=get_loss("ce"),
@@ -286,7 +291,7 @@ def test_the_weights_come_back_even_if_the_loss_fails(digits: tuple[Tensor, ...]
     with pytest.raises(RuntimeError, match="no loss today"):
         evaluate.reference_rows(
             net,
-            group_tensors(net),
+            groups_of(net),
             digits[:2],
             batch_size=BATCH,
             loss=broken,
@@ -304,3 +309,38 @@ def test_at_most_so_many_images_judge_a_direction(digits: tuple[Tensor, ...], mo
     assert table(some)["reference", "direction-0", "error"] * 70 == pytest.approx(
         round(table(some)["reference", "direction-0", "error"] * 70)
     )
+
+
+def test_the_limit_of_large_elrs_is_near_the_level_of_random_directions_but_not_at_it() -> None:
+    """A huge step leads to minus a gradient. Its loss against that of random directions: the margin of regime 3."""
+    data = load_dataset("digits")
+    x, y = data.train_images, data.train_labels
+    ratios, significant = [], []
+    for head in range(2, 6):
+        net: Any = build_model(
+            "convnet",
+            width=8,
+            in_shape=(1, 8, 8),
+            generator=torch.Generator().manual_seed(0),
+            head_generator=torch.Generator().manual_seed(head),
+        )
+        weights = [conv.weight for conv in net.convs]
+        generator = torch.Generator().manual_seed(1)
+        levels: list[list[float]] = [[], []]
+        for _ in range(40):
+            parts = torch.randperm(len(y), generator=generator)[:160].split(16)
+            point = [torch.randn(w.shape, generator=generator) for w in weights]
+            for found in levels:
+                with torch.no_grad():
+                    size = math.sqrt(sum(float(p.square().sum()) for p in point))
+                    for w, p in zip(weights, point):
+                        w.copy_(10 * p / size)
+                    found.append(float(np.mean([functional.cross_entropy(net(x[i]), y[i]).item() for i in parts[1:]])))
+                objective = functional.cross_entropy(net(x[parts[0]]), y[parts[0]])
+                point = [-g for g in torch.autograd.grad(objective, weights)]
+        random, limit = (np.array(found) for found in levels)
+        ratios.append(limit.mean() / random.mean())
+        difference = limit - random
+        significant.append(difference.mean() < -3 * difference.std() / math.sqrt(len(difference)))
+    assert 0.85 < min(ratios) < max(ratios) < 1.1, ratios
+    assert any(significant), ratios

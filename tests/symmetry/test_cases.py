@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.cases import CASES, Case
 
 from scaleinv.symmetry import find_symmetries
-from tests.cases import CASES, Case
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)

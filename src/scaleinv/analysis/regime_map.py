@@ -22,7 +22,7 @@ def run_verdict(run: Run) -> Verdict:
 
 
 def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
-    """One entry of sweep.json. Means over the window (the last half of the epochs), but ``test_error``: the last evaluation's."""
+    """One entry of sweep.json: means over the window (last half of the epochs), test errors of the last evaluation."""
     w = window(run)
 
     def average(values: Any) -> float | None:
@@ -67,9 +67,14 @@ def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, 
 
 
 def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of sweep.json from the rows of its runs. ``horizon``: how long the runs were, part of the statement."""
+    """The content of sweep.json from the rows of its runs; ``horizon``: their length, part of the statement."""
     points = [(float(row[axis]), int(row["seed"]), row["regime"]) for row in rows if row[axis] is not None]
-    return {"boundaries": boundaries(points), "axis": axis, "horizon": dict(horizon), "runs": [dict(row) for row in rows]}
+    return {
+        "boundaries": boundaries(points),
+        "axis": axis,
+        "horizon": dict(horizon),
+        "runs": [dict(row) for row in rows],
+    }
 
 
 def count_regimes(summary: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -1,19 +1,31 @@
 """Which regime a run on the sphere is in, with the evidence; and the boundaries of a sweep.
 
-The decision uses the online loss, error, effective gradient and cosine of every epoch in the window, the last half of the run, never the
-last value alone: near the 1/2 boundary a run reaches the minimum and is thrown out again. Let ``chance`` be the error of guessing,
-``1 - 1/C``, and ``threshold = 0.01 x`` the loss of the best constant answer (``log C`` for cross-entropy, ``(C-1)/C^2`` for squared loss).
+The decision uses the online loss, error, effective gradient and cosine of every epoch in the window, the last half of
+the run, never the last value alone: near the 1/2 boundary a run reaches the minimum and is thrown out again. Let
+``chance`` be the error of guessing, ``1 - 1/C``, and ``threshold = 0.01 x`` the loss of the best constant answer (``log
+C`` for cross-entropy, ``(C-1)/C^2`` for squared loss).
 
-- **3, divergence**: mean error at chance, ``|cos| < 0.3`` for consecutive iterates, and the mean train loss not significantly below the
-  level of random directions of the same network with the same head: that measured before training, or that measured during the
-  window at the present norms of the rows (eps of the norm layers silences rows that became very small, which lowers the level).
-- **1, convergence**: the loss is below the threshold in at least 90 % of the epochs of the window; or it still falls, and the effective
-  gradient with it: both drop by a factor >= 1.2 from the first to the last third of the window, by more than 3 standard errors,
-  with a rank correlation with time of at most -0.8.
-- **2, chaotic equilibrium**: the loss is above the threshold in at least half of the epochs of the window, stationary (drift of its
-  logarithm between the first and the last third within 3 standard errors or below 15 %), and better than chance.
-- otherwise **undecided**, with the reason: among others the intermittent band (10-50 % of the epochs above the threshold), the onset of
-  regime 3 (chance error, iterates still correlated, or a loss below the random level), a level that still moves.
+- **3, divergence**: mean error at chance (within 5 % of ``chance``, and an accuracy at most half as much again as that
+  of guessing), ``|cos| < 0.3`` for consecutive iterates, and the mean train loss not below the level of random
+  directions of the same network with the same head (by more than 3 standard errors and 15 %): that measured before
+  training, or that measured during the window at the present norms of the rows (eps of the norm layers silences rows
+  that became very small, which lowers the level). The 15 % are there because the limit of large ELRs is not quite a
+  random direction: a huge step leads from any point to minus its gradient, and such directions have a loss 0-12 % below
+  random ones (convnet on digits, twelve heads). Where 3 standard errors of the difference exceed half of the level,
+  nothing is decided.
+- **1, convergence**: the loss is below the threshold in at least 90 % of the epochs of the window and in most of the
+  last tenth of them (a run that ends above it has been thrown out, and nobody knows for how long); or it still falls,
+  and the effective gradient with it: both drop by a factor >= 1.2 from the first to the last third of the window, by
+  more than 3 standard errors, with a rank correlation with time of at most -0.9 (a step has -0.75), and at least a
+  quarter of the drop comes after the middle third (a power law gives 44 %, an exponential 50 %; less is the approach to
+  a level).
+- **2, chaotic equilibrium**: the loss is above the threshold in at least half of the epochs of every third of the
+  window (so a run that gets to the minimum late is not one), stationary (the means of its logarithm over the first and
+  the last third differ by less than 15 %, or by less than 3 standard errors while its means differ by less than a
+  factor of 2), and better than chance.
+- otherwise **undecided**, with the reason: among others the intermittent band (some 10-50 % of the epochs above the
+  threshold), the onset of regime 3 (chance error, iterates still correlated, or a loss below the random level), a level
+  that still moves, a run shorter than 20 epochs.
 """
 
 from __future__ import annotations
@@ -33,12 +45,18 @@ Floats = npt.NDArray[np.float64]
 
 THRESHOLD = 0.01  # of the loss of the best constant answer
 SHARE_CONVERGED, SHARE_STATIONARY = 0.1, 0.5  # of the window's epochs above the threshold
-FALL, FALL_RANK = math.log(1.2), -0.8
+FALL, FALL_RANK = math.log(1.2), -0.9
 STATIONARY_DRIFT = math.log(1.15)
 SIGNIFICANT = 3.0  # standard errors
 CORRELATED = 0.3  # |cosine| of consecutive iterates from which they count as correlated
-CHANCE_TOLERANCE = 0.05  # of the error of guessing
-FEWEST_EPOCHS = 10
+CHANCE_TOLERANCE = 0.05  # of the error of guessing, ...
+CHANCE_ACCURACY = 0.5  # ... and of its accuracy: 95 % error on 100 classes is five times better than guessing
+LATE_SHARE = 0.25  # of a fall that must come after the middle third for it to go on
+MOST_STATIONARY = 2.0  # ratio of the means of the first and the last third, whatever the errors
+END = 0.1  # of the window: its last epochs
+BELOW = 0.15  # of a reference level: as far below it a run in regime 3 may be
+VAGUE = 0.5  # of a reference level: 3 standard errors beyond this decide nothing
+FEWEST_EPOCHS = 20
 
 NAMES = {1: "convergence", 2: "chaotic equilibrium", 3: "divergence", None: "undecided"}
 
@@ -111,7 +129,11 @@ def classify(run: Run, classes: int = 10) -> Verdict:
     level, error, cosine = mean(w.loss), mean(w.error), mean(w.cosine)
     loss_drift, eg_drift = drift(log_loss), drift(log_eg)
     rank, eg_rank = rank_correlation_with_time(w.loss), rank_correlation_with_time(w.eg)
-    share = float((w.loss > threshold).mean())
+    above = w.loss > threshold
+    share, thirds = float(above.mean()), [float(part.mean()) for part in _thirds(above.astype(np.float64))]
+    ends_above = float(above[-max(3, round(END * len(above))) :].mean()) > 0.5
+    late = [_late_share(values) for values in (log_loss, log_eg)]
+    first, _, last = (float(part.mean()) for part in _thirds(w.loss))
     random, present = _level(run, "reference"), _level(run, "reference_present")
     evidence |= {
         "loss": level.value,
@@ -119,40 +141,62 @@ def classify(run: Run, classes: int = 10) -> Verdict:
         "error": error.value,
         "cosine": cosine.value,
         "share_above_threshold": share,
+        "share_above_threshold_by_third": thirds,
+        "ends_above_threshold": ends_above,
         "loss_drift": loss_drift.value,
         "loss_drift_se": loss_drift.error,
         "loss_rank": rank,
+        "loss_late_share_of_drift": late[0],
+        "loss_last_third_to_first": last / first if first > 0 else math.nan,
         "eg_drift": eg_drift.value,
         "eg_drift_se": eg_drift.error,
         "eg_rank": eg_rank,
+        "eg_late_share_of_drift": late[1],
         "random_loss": random.value,
         "random_loss_se": random.error,
         "random_loss_present_norms": present.value,
         "random_loss_present_norms_se": present.error,
     }
-    if error.value >= chance * (1 - CHANCE_TOLERANCE):
+    if error.value >= chance - min(CHANCE_TOLERANCE * chance, CHANCE_ACCURACY * (1 - chance)):
+        if _falls(loss_drift, rank):
+            fall = math.exp(loss_drift.value)
+            return verdict(
+                None, f"error {error.value:.0%} is chance, but the loss still falls (x{fall:.2f}); train longer"
+            )
         return verdict(*_at_chance(level, error, cosine, random, present))
     if share <= SHARE_CONVERGED:
-        return verdict(
-            1, f"loss {level.value:.2g} on average, below {threshold:.2g} in {1 - share:.0%} of epochs {w.first}-{w.last}"
-        )
-    if all(
-        d.value <= -FALL and d.value <= -SIGNIFICANT * d.error and r <= FALL_RANK
-        for d, r in ((loss_drift, rank), (eg_drift, eg_rank))
-    ):
+        if ends_above:
+            return verdict(
+                None,
+                f"thrown out at the end: loss below {threshold:.2g} in {1 - share:.0%} of epochs {w.first}-{w.last} "
+                "but not in the last ones; the 1/2 band",
+            )
         return verdict(
             1,
-            f"loss still falls (x{math.exp(loss_drift.value):.2f} within epochs {w.first}-{w.last}) and the effective gradient "
-            f"with it (x{math.exp(eg_drift.value):.2f})",
+            f"loss {level.value:.2g} on average, below {threshold:.2g} in {1 - share:.0%} of epochs {w.first}-{w.last}",
         )
-    if share < SHARE_STATIONARY:
+    falling = _falls(loss_drift, rank) and _falls(eg_drift, eg_rank)
+    if falling and min(late) >= LATE_SHARE:
         return verdict(
-            None, f"intermittent: the loss is above {threshold:.2g} in {share:.0%} of epochs {w.first}-{w.last}, the 1/2 band"
+            1,
+            f"loss still falls (x{math.exp(loss_drift.value):.2f} within epochs {w.first}-{w.last}) and the effective "
+            f"gradient with it (x{math.exp(eg_drift.value):.2f})",
         )
-    if abs(loss_drift.value) > max(SIGNIFICANT * loss_drift.error, STATIONARY_DRIFT):
+    if min(thirds) < SHARE_STATIONARY:
+        parts = ", ".join(f"{part:.0%}" for part in thirds)
         return verdict(
             None,
-            f"the level still moves: x{math.exp(loss_drift.value):.2f} within epochs {w.first}-{w.last}; train longer",
+            f"intermittent: the loss is above {threshold:.2g} in {parts} of the thirds of epochs {w.first}-{w.last}, "
+            "the 1/2 band",
+        )
+    near = 1 / MOST_STATIONARY <= last / first <= MOST_STATIONARY
+    if not (
+        abs(loss_drift.value) <= STATIONARY_DRIFT or (near and abs(loss_drift.value) <= SIGNIFICANT * loss_drift.error)
+    ):
+        how = "falls ever more slowly" if falling else "still moves"
+        return verdict(
+            None,
+            f"the level {how}: x{math.exp(loss_drift.value):.2f} within epochs {w.first}-{w.last}; train longer",
         )
     return verdict(
         2,
@@ -161,45 +205,77 @@ def classify(run: Run, classes: int = 10) -> Verdict:
     )
 
 
+def _thirds(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """The first, the middle and the last third, as :func:`drift` takes them; the middle one may be longer."""
+    k = max(1, len(values) // 3)
+    return values[:k], values[k:-k], values[-k:]
+
+
+def _falls(change: Estimate, rank: float) -> bool:
+    """Whether a logarithm falls: by enough, significantly, and steadily."""
+    return change.value <= -FALL and change.value <= -SIGNIFICANT * change.error and rank <= FALL_RANK
+
+
+def _late_share(values: Floats) -> float:
+    """How much of the change from the first to the last third comes after the middle one; NaN where there is none."""
+    first, middle, last = (float(part.mean()) for part in _thirds(values))
+    return (last - middle) / (last - first) if last != first else math.nan
+
+
 def _level(run: Run, split: str) -> Estimate:
-    """Mean loss of the random directions of a split; the draws of one evaluation share the norms, so evaluations are the sample."""
+    """Mean loss of a split's random directions; draws of one evaluation share the norms: evaluations are the sample."""
     series = [s.values for (kind, _, quantity), s in run.metrics.items() if (kind, quantity) == (split, "loss")]
     if not series:
         return Estimate(math.nan, math.nan)
     draws = np.stack(series)  # (directions, evaluations)
     sample = draws[:, 0] if draws.shape[1] == 1 else draws.mean(axis=0)
-    return Estimate(float(sample.mean()), float(sample.std(ddof=1) / math.sqrt(len(sample))) if len(sample) > 1 else math.nan)
+    return Estimate(
+        float(sample.mean()), float(sample.std(ddof=1) / math.sqrt(len(sample))) if len(sample) > 1 else math.nan
+    )
 
 
 def _at_chance(
     level: Estimate, error: Estimate, cosine: Estimate, random: Estimate, present: Estimate
 ) -> tuple[int | None, str]:
     """Regime 3 or its onset, for a run whose error is that of guessing."""
+    if math.isnan(cosine.value):
+        return None, f"error {error.value:.0%} is chance, but the cosine of consecutive iterates was not measured"
     if not abs(cosine.value) < CORRELATED:
         return None, (
-            f"onset of divergence: error {error.value:.0%} is chance, but consecutive iterates are still correlated "
-            f"(cos {cosine.value:.2f})"
+            f"error {error.value:.0%} is chance, but consecutive iterates are correlated (cos {cosine.value:.2f}): "
+            "onset of divergence, or a start that was never left"
         )
     if math.isnan(random.value):
         return None, f"error {error.value:.0%} is chance, but the level of random directions was not measured"
     stated = f"error {error.value:.0%} is chance, consecutive iterates are uncorrelated (cos {cosine.value:.2f}), "
     stated += f"loss {level.value:.3g}"
+    directions = f"random directions ({random.value:.3g} +- {random.error:.1g})"
+    if _vague(level, random):
+        return None, f"{stated} +- {level.error:.1g}, but this and {directions} are too uncertain to compare"
     if not _below(level, random):
-        return 3, f"{stated} is that of random directions ({random.value:.3g} +- {random.error:.1g}) or worse"
-    if not math.isnan(present.value) and not _below(level, present):
+        return 3, f"{stated} is that of {directions} or worse"
+    if not (math.isnan(present.value) or _vague(level, present) or _below(level, present)):
         return 3, (
-            f"{stated} is that of random directions with the present norms ({present.value:.3g} +- {present.error:.1g}) or worse; "
-            f"at equal norms it would be {random.value:.3g}, but eps of the norm layers silences rows that became too small"
+            f"{stated} is that of random directions with the present norms ({present.value:.3g} +- {present.error:.1g})"
+            f" or worse; at equal norms it would be {random.value:.3g}, but eps of the norm layers silences rows that "
+            "became too small"
         )
-    return None, (
-        f"{stated} but is below the level of random directions ({random.value:.3g} +- {random.error:.1g}): onset of divergence"
-    )
+    return None, f"{stated} but is below the level of {directions}: onset of divergence"
+
+
+def _errors(level: Estimate, reference: Estimate) -> float:
+    """The standard error of the difference; an unknown one counts as none."""
+    return math.hypot(*(0.0 if math.isnan(e) else e for e in (level.error, reference.error)))
+
+
+def _vague(level: Estimate, reference: Estimate) -> bool:
+    """Whether the two are too uncertain to find one below the other."""
+    return SIGNIFICANT * _errors(level, reference) > VAGUE * reference.value
 
 
 def _below(level: Estimate, reference: Estimate) -> bool:
-    """Whether a level is significantly below a reference."""
-    error = math.hypot(*(0.0 if math.isnan(e) else e for e in (level.error, reference.error)))
-    return level.value < reference.value - SIGNIFICANT * error
+    """Whether a level is below a reference, significantly and by more than the limit of large ELRs is."""
+    return level.value < reference.value - max(SIGNIFICANT * _errors(level, reference), BELOW * reference.value)
 
 
 Boundary = dict[str, Any]
@@ -208,9 +284,9 @@ Boundary = dict[str, Any]
 def boundaries(points: Sequence[tuple[float, int, int | None]]) -> dict[str, Boundary]:
     """Boundaries between the regimes as intervals of the rate, from (rate, seed, regime).
 
-    For one seed the interval 1/2 runs from the largest rate up to which every decided run is in regime 1 to the smallest rate from
-    which on none is; 2/3 alike with regime 3. ``decided`` only if both sides were seen. Several seeds: the union of their intervals,
-    decided if every seed's is.
+    For one seed the interval 1/2 runs from the largest rate up to which every decided run is in regime 1 to the
+    smallest rate from which on none is; 2/3 alike with regime 3. ``decided`` only if both sides were seen. Several
+    seeds: the union of their intervals, decided if every seed's is.
 
     >>> boundaries([(1e-3, 0, 1), (1e-2, 0, 2), (1e-1, 0, 3)])["1/2"]
     {'low': 0.001, 'high': 0.01, 'decided': True}

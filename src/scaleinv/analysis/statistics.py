@@ -22,7 +22,10 @@ class Estimate:
 def autocorrelation_time(x: Floats) -> float:
     r"""Integrated autocorrelation time ``1 + 2 sum_k r_k`` in samples, at least 1.
 
-    Summed over Geyer's initial positive sequence (pairs of lags while their sum is positive), which stays stable for short series.
+    Summed over Geyer's initial positive sequence (pairs of lags while their sum is positive), which stays stable for
+    short series, and corrected for the correlation that subtracting the sample mean takes away, ``1 + 2 w / n`` for a
+    window of ``w`` lags (Wolff 2004). Measured on AR(1) series, errors built on it are right within 20 % from four
+    correlation times on and a third too small at one and a half; too large where neighbours anticorrelate.
     """
     n = len(x)
     if n < 4:
@@ -32,13 +35,14 @@ def autocorrelation_time(x: Floats) -> float:
     if not variance > 0:
         return 1.0
     r = np.array([float(centred[: n - k] @ centred[k:]) / n / variance for k in range(n // 2)])
-    total = 0.0
+    total, used = 0.0, 0
     for k in range(0, len(r) - 1, 2):
         pair = r[k] + r[k + 1]
         if pair <= 0:
             break
         total += pair
-    return float(max(1.0, 2.0 * total - 1.0))
+        used = k + 1
+    return float(max(1.0, (2.0 * total - 1.0) * (1 + 2 * used / n)))
 
 
 def mean(x: Floats) -> Estimate:
@@ -52,9 +56,12 @@ def mean(x: Floats) -> Estimate:
 
 
 def drift(x: Floats) -> Estimate:
-    """Mean of the last third minus mean of the first third, with the error of the difference."""
+    """Mean of the last third minus mean of the first third, with the error of the difference.
+
+    NaN for fewer than 6 values, or where one is not finite.
+    """
     k = len(x) // 3
-    if k < 2:
+    if k < 2 or not np.all(np.isfinite(x)):
         return Estimate(math.nan, math.nan)
     first, last = x[:k], x[-k:]
     # the correlation time of the residuals of a line, else a trend would hide itself in its own error

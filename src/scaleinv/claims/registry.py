@@ -1,10 +1,11 @@
 """The registry of claims. A file in this package that calls :func:`claim` adds some; nothing else has to be touched.
 
-A check is ``check(context) -> Result``. It fills a :class:`Sheet` with comparisons (measured, expected, tolerance) decided beforehand and
-notes, and returns ``sheet.result()``. Its file imports torch and the lab inside functions only: the list must be quick.
+A check is ``check(context) -> Result``. It fills a :class:`Sheet` with comparisons (measured, expected, tolerance)
+decided beforehand and notes, and returns ``sheet.result()``. Its file imports torch and the lab inside functions
+only: the list must be quick.
 
-Scales: ``toy`` (no network), ``digits``, ``mnist``, ``cifar-small``, ``paper``; ``quick`` is what is run by default: toy, digits and whatever
-a claim marks quick itself.
+Scales: ``toy`` (no network), ``digits``, ``mnist``, ``cifar-small``, ``paper``; ``quick`` is what is run by default:
+toy, digits and whatever a claim marks quick itself.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ QUICK_BUDGET = 1500.0
 
 @dataclass(frozen=True)
 class Context:
-    """What a check is told: its scale, a folder for run folders (kept between calls) and whether to ignore what is there."""
+    """What a check is told: its scale, a folder for run folders (kept between calls) and whether to ignore what is
+    there.
+    """
 
     scale: Scale
     runs: Path
@@ -47,7 +50,9 @@ class Result:
 
 
 class Sheet:
-    """Comparisons of one check. The claim fails if one fails, is undecided if one is, and an empty sheet decides nothing."""
+    """Comparisons of one check. The claim fails if one fails, is undecided if one is, and an empty sheet decides
+    nothing.
+    """
 
     def __init__(self) -> None:
         self.measured: dict[str, Any] = {}
@@ -59,7 +64,9 @@ class Sheet:
     def close(
         self, name: str, measured: float, expected: float, *, rel: float = 0.0, abs: float = 0.0, se: float = 0.0
     ) -> Verdict:
-        """``|measured - expected| <= rel |expected| + abs``. With a standard error: undecided where 2 s.e. reach over the edge."""
+        """``|measured - expected| <= rel |expected| + abs``. With a standard error: undecided where 2 s.e. reach over
+        the edge.
+        """
         allowed = rel * math.fabs(expected) + abs
         off = math.fabs(measured - expected)
         words = " + ".join([f"{100 * rel:g} %"] * (rel > 0) + [f"{abs:g}"] * (abs > 0)) or "0"
@@ -98,6 +105,8 @@ class Sheet:
             raise RuntimeError(f"the sheet has {name!r} twice")
         if isinstance(measured, float) and math.isnan(measured):
             verdict = "fails"
+        # numbers of numpy become plain ones: results travel between processes and into JSON
+        measured, expected = (value.item() if hasattr(value, "item") else value for value in (measured, expected))
         self.measured[name], self.expected[name], self.tolerance[name] = measured, expected, tolerance
         self.verdicts[name] = verdict
         return verdict
@@ -105,9 +114,13 @@ class Sheet:
     def result(self) -> Result:
         """The verdict over all comparisons; those that do not hold are named in the evidence."""
         found = set(self.verdicts.values())
-        verdict: Verdict = "fails" if "fails" in found else "undecided" if "undecided" in found or not found else "holds"
+        verdict: Verdict = "holds"
+        if "fails" in found:
+            verdict = "fails"
+        elif "undecided" in found or not found:
+            verdict = "undecided"
         wrong = [
-            f"{name} {state}: {_short(self.measured[name])} against {_short(self.expected[name])}, {self.tolerance[name]}"
+            f"{name} {state}: {_short(self.measured[name])}, not {_short(self.expected[name])} ({self.tolerance[name]})"
             for name, state in self.verdicts.items()
             if state != "holds" and name in self.measured
         ]
@@ -176,7 +189,9 @@ def claims() -> dict[str, Claim]:
 
 
 def select(scale: str, only: tuple[str, ...] = ()) -> list[tuple[Claim, Scale]]:
-    """The claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones first."""
+    """The claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones
+    first.
+    """
     if scale not in (*SCALES, "quick", "all"):
         raise UserError(f"scale {scale!r} is not known; choose one of: quick, all, {', '.join(SCALES)}")
     known = claims()

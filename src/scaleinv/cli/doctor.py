@@ -20,7 +20,8 @@ from scaleinv.errors import UserError
 class DoctorCommand:
     """Tell which weights of a model have no scale, alone or together, and which trade their scales.
 
-    Any torch model, no names or layer types assumed. Example: scaleinv doctor mypackage.nets:make_net --input 12,3,32,32
+    Any torch model, no names or layer types assumed. Example: scaleinv doctor mypackage.nets:make_net --input
+    12,3,32,32
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PACKAGE.MODULE:FACTORY")]
@@ -49,7 +50,9 @@ class DoctorCommand:
         from scaleinv.symmetry.render import html_page, terminal_table
 
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
-            raise UserError(f"--lr {self.lr} is not a positive number; give the learning rate you train with, or leave it out")
+            raise UserError(
+                f"--lr {self.lr} is not a positive number; give the learning rate you train with, or leave it out"
+            )
         expected = read_expected(self.expect) if self.expect is not None else None
         inputs = parse_inputs(self.input, self.seed)
         model = load_model(self.model)

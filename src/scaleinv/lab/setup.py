@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
+from scaleinv.lab.groups import group_names, group_tensors
 from scaleinv.lab.losses import Loss, get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.sphere import Sphere
@@ -83,7 +83,8 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
     dataset = lay_out(dataset, config.model)
     if config.model != "mlp":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    groups = group_tensors(model)
+    names = group_names(config.model, config.variant, config.norm, dataset.in_shape, dataset.classes)
+    groups = group_tensors(model, names)
     wrapped = {id(t) for tensors in groups.values() for t in tensors}
     others = [p for p in model.parameters() if id(p) not in wrapped]
     rate = config.lr if config.lr is not None else 0.0
@@ -109,18 +110,6 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
         train=(dataset.train_images, dataset.train_labels),
         test=(dataset.test_images, dataset.test_labels),
     )
-
-
-def group_tensors(model: nn.Module) -> dict[str, tuple[Tensor, ...]]:
-    """The scale-invariant groups of weight matrices of one of our models; a group is named after its tensors."""
-    names = model.scale_invariant_groups()  # type: ignore[operator]
-    parameters = dict(model.named_parameters())
-    groups: dict[str, tuple[Tensor, ...]] = {
-        "+".join(group): tuple(parameters[name] for name in group) for group in names
-    }
-    if not groups:
-        raise UserError("the network has no scale-invariant weights, so there is no sphere to train on")
-    return groups
 
 
 def reference_generator(config: RunConfig, step: int) -> torch.Generator:

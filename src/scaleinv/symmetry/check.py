@@ -34,7 +34,9 @@ def assert_scale_invariant(
     if names is None:
         kept = [n for n in found.shapes if n not in free and n not in found.dead and n not in found.frozen]
         if kept:
-            raise AssertionError(f"these trained tensors have a scale of their own: {', '.join(kept)}; {found.headline()}")
+            raise AssertionError(
+                f"these trained tensors have a scale of their own: {', '.join(kept)}; {found.headline()}"
+            )
         return found
     for wanted in [names] if isinstance(names, str) else names:
         tensors = (wanted,) if isinstance(wanted, str) else tuple(wanted)
@@ -50,7 +52,9 @@ def assert_scale_invariant(
             if set(group) <= left:
                 left -= set(group)
         if left:
-            raise AssertionError(f"{', '.join(sorted(left))}: not scale-invariant as part of this set; {found.headline()}")
+            raise AssertionError(
+                f"{', '.join(sorted(left))}: not scale-invariant as part of this set; {found.headline()}"
+            )
     return found
 
 

@@ -1,8 +1,10 @@
 """From a null space to the rescalings a person would name: minimal supports, small whole exponents, one fixed choice.
 
 The null space N (vectors of exponents, one per tensor) is a rational subspace. Its vectors of minimal support are the
-circuits of a matroid: no part of such a symmetry is a symmetry. There may be very many; this file picks a basis of N made
-of circuits, the least in the order of :func:`rank_key`, which is what reads best: few tensors, small exponents, neighbours
+circuits of a matroid: no part of such a symmetry is a symmetry. There may be very many; this file picks a basis of N
+made
+of circuits, the least in the order of :func:`rank_key`, which is what reads best: few tensors, small exponents,
+neighbours
 in the forward pass, and among equals the tensors used last.
 """
 
@@ -23,7 +25,8 @@ class Irrational(ValueError):
 
 
 def snap(matrix: Array, tolerance: float) -> Array:
-    """Round every entry to the nearest fraction with a denominator of at most 12; raise Irrational if one is far off."""
+    """Round every entry to the nearest fraction with a denominator of at most 12; raise Irrational if one is far
+    off."""
     result = np.empty_like(matrix)
     for at, value in np.ndenumerate(matrix):
         near = Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR)
@@ -74,7 +77,8 @@ def whole(vector: Array, position: list[int]) -> tuple[int, ...]:
 
 
 def rank_key(vector: tuple[int, ...], position: list[int]) -> tuple[float, ...]:
-    """Sorting key of a circuit: number of tensors, size of the exponents, spread over the forward pass, late before early."""
+    """Sorting key of a circuit: number of tensors, size of the exponents, spread over the forward pass, late before
+    early."""
     support = [position[i] for i, n in enumerate(vector) if n]
     joint = all(n >= 0 for n in vector)
     spread = 0 if joint else max(support) - min(support)
@@ -107,7 +111,8 @@ def components(rows: Array) -> list[tuple[list[int], list[int]]]:
 def canonical_basis(null: Array, position: list[int], tolerance: float = 1e-5) -> list[tuple[int, ...]]:
     """A basis of whole-number circuits of the space spanned by the rows of ``null`` (d, T).
 
-    position: when each tensor is last used in the forward pass.  tolerance: of the entries of its echelon form. Returns d tuples of T exponents, least first.
+    position: when each tensor is last used in the forward pass.  tolerance: of the entries of its echelon form.
+    Returns d tuples of T exponents, least first.
     Raises Irrational where the space is not spanned by small fractions.
 
     >>> canonical_basis(np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]), [1, 2, 3])
@@ -118,7 +123,7 @@ def canonical_basis(null: Array, position: list[int], tolerance: float = 1e-5) -
     if not len(null):
         return []
     early = sorted(range(tensors), key=lambda i: (position[i], i))
-    rows = snap(echelon(null, early, max(1e-7, tolerance)), tolerance)
+    rows = snap(echelon(null, early, max(1e-7, tolerance / 10)), tolerance)
     result: list[tuple[int, ...]] = []
     for block, columns in components(rows):
         inner = rows[np.ix_(block, columns)]

@@ -1,15 +1,19 @@
 """How far eps is from spoiling the symmetry: the defect of every scale-invariant group at the weights as they are.
 
-A norm divides by sqrt(var + eps), and var falls as rho^2, so with x = eps/var its output and the gradient behind it are off by
-the factor (1 + x)^(-1/2): 1 % at x = 0.020, 10 % at x = 0.235, and x ~ rho^-2. Later norms undo a part of the error of the
-outputs, but not that of the gradient, which is what moves the weights. So the error measured here is that of the effective
-gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a norm where eps is nothing; both from one random cotangent.
+A norm divides by sqrt(var + eps), and var falls as rho^2, so with x = eps/var its output and the gradient behind it
+are off by
+the factor (1 + x)^(-1/2): 1 % at x = 0.020, 10 % at x = 0.235, and x ~ rho^-2. Later norms undo a part of the error
+of the
+outputs, but not that of the gradient, which is what moves the weights. So the error measured here is that of the
+effective
+gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a norm where eps is nothing; both from one random
+cotangent.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +22,11 @@ from torch import Tensor, nn
 from scaleinv.symmetry.jacobian import cotangent, full_row
 from scaleinv.symmetry.probe import Probe
 
-#: evaluations per group and target
-_STEPS = 12
+#: evaluations per group and target, and the relative accuracy of the error at which to stop
+_STEPS = 8
+_CLOSE = 0.15
+#: factor on the weights at which eps is nothing
+_FAR = 1e3
 
 
 def norm_of_error(rho: float, now: float, error: float) -> float:
@@ -47,53 +54,61 @@ def eps_defect(
         return {}
     own = Probe(model, inputs, dtype=None, eps=None)
     u = cotangent(torch.ones_like(own.value(), dtype=torch.float64), generator)
+    together = sorted({i for group in groups.values() for i in group})
+    present = dict(zip(together, _gradients(own, together, 1.0, u)))
+    # x falls by 1e6: nothing is left of eps, and single precision still holds the weights
+    far = dict(zip(together, _gradients(own, together, _FAR, u)))
     result: dict[str, dict[str, float | None]] = {}
+    starts = {}
     for name, group in groups.items():
-        indices = list(group)
-        rho = float(torch.stack([own.tensors[i].double().square().sum() for i in indices]).sum().sqrt())
-        weights = torch.cat([own.tensors[i].detach().double().reshape(-1) for i in indices])
-        if rho == 0:
-            result[name] = {"norm": 0.0, "cosine": None, "error": None, "norm_1_percent": None, "norm_10_percent": None}
+        weights = torch.cat([own.tensors[i].detach().double().reshape(-1) for i in group])
+        rho = float(weights.norm())
+        now = torch.cat([present[i] for i in group])
+        starts[name] = _error(now, _FAR * torch.cat([far[i] for i in group]))
+        cosine = abs(float(now @ weights)) / (rho * float(now.norm())) if rho > 0 and bool(now.any()) else None
+        result[name] = {"norm": rho, "cosine": cosine, "error": None, "norm_1_percent": None, "norm_10_percent": None}
+    # the other groups' eps is in the reference too, which is only right where it is nothing
+    shared = all(error < 1e-3 for error in starts.values()) and len(together) == sum(map(len, groups.values()))
+    for name, group in groups.items():
+        rho, start = result[name]["norm"] or 0.0, starts[name]
+        if rho == 0 or result[name]["cosine"] is None:
             continue
-        now = _gradient(own, indices, 1.0, u)
-        cosine = abs(float(now @ weights)) / max(rho * float(now.norm()), 1e-300)
-        # x falls by 1e6: nothing is left of eps, and single precision still holds the weights
-        errors = _Errors(own, indices, u, 1e3 * _gradient(own, indices, 1e3, u))
-        start = errors.of(now)
+        indices = list(group)
+        if shared:
+            reference = _FAR * torch.cat([far[i] for i in indices])
+        else:
+            reference = _FAR * torch.cat(_gradients(own, indices, _FAR, u))
+            start = _error(torch.cat([present[i] for i in indices]), reference)
+
+        def errors(factor: float, indices: list[int] = indices, reference: Tensor = reference) -> float:
+            return _error(factor * torch.cat(_gradients(own, indices, factor, u)), reference)
+
         one, end = _solve(errors, 1.0, start, 0.01)
         ten, _ = _solve(errors, *end, 0.10)
-        result[name] = {
-            "norm": rho,
-            "cosine": cosine,
-            "error": start if math.isfinite(start) else None,
-            "norm_1_percent": None if one is None else one * rho,
-            "norm_10_percent": None if ten is None else ten * rho,
-        }
+        result[name]["error"] = start if math.isfinite(start) else None
+        result[name]["norm_1_percent"] = None if one is None else one * rho
+        result[name]["norm_10_percent"] = None if ten is None else ten * rho
     return result
 
 
-class _Errors:
-    """Error of the effective gradient of a group as a function of the factor on its weights."""
-
-    def __init__(self, own: Probe, group: list[int], u: Tensor, reference: Tensor) -> None:
-        self.own, self.group, self.u, self.reference = own, group, u, reference
-
-    def of(self, effective: Tensor) -> float:
-        return float((effective - self.reference).norm()) / max(float(self.reference.norm()), 1e-300)
-
-    def __call__(self, factor: float) -> float:
-        return self.of(factor * _gradient(self.own, self.group, factor, self.u))
+def _error(effective: Tensor, reference: Tensor) -> float:
+    return float((effective - reference).norm()) / max(float(reference.norm()), 1e-300)
 
 
-def _gradient(own: Probe, group: list[int], factor: float, u: Tensor) -> Tensor:
+def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[Tensor]:
+    """Gradients (flat, float64) of <u, outputs> with the group's weights multiplied by a factor."""
     with own.scaled(dict.fromkeys(group, factor)), own.differentiable(group):
         gradients = full_row(own, own.outputs(), u, group, keep=False)
-    parts = [torch.zeros_like(own.tensors[i]) if g is None else g for i, g in zip(group, gradients)]
-    return torch.cat([g.double().reshape(-1) for g in parts])
+    return [
+        (torch.zeros_like(own.tensors[i]) if g is None else g).double().reshape(-1) for i, g in zip(group, gradients)
+    ]
 
 
-def _solve(errors: _Errors, factor: float, error: float, target: float) -> tuple[float | None, tuple[float, float]]:
-    """The factor at which the error is the target (within 5 %, or where it jumps), and the last (factor, error) tried.
+def _solve(
+    errors: Callable[[float], float], factor: float, error: float, target: float
+) -> tuple[float | None, tuple[float, float]]:
+    """The factor at which the error is the target (within 15 % of the target error, or where it jumps), and the last
+    (factor, error) tried.
 
     Steps by the law of one norm, inside a bracket once there is one.
     """
@@ -101,17 +116,18 @@ def _solve(errors: _Errors, factor: float, error: float, target: float) -> tuple
     for _ in range(_STEPS):
         if not math.isfinite(error):
             return None, (factor, target)
-        if abs(error / target - 1) < 0.05:
-            return factor, (factor, error)
+        if abs(error / target - 1) < _CLOSE:
+            # the rest of the way by the law of one norm
+            return norm_of_error(factor, error, target), (factor, error)
         if error > target:
             low = max(low, factor)
         else:
             high = min(high, factor)
-        if 0 < low and high < 1.05 * low:  # a kink: ReLUs switch there and the error jumps over the target
+        if low > 0 and high < (1 + _CLOSE) * low:  # a kink: ReLUs switch there and the error jumps over the target
             return math.sqrt(low * high), (factor, error)
         following = norm_of_error(factor, error, target)
         if not low < following < high:
-            following = math.sqrt(low * high) if 0 < low and high < math.inf else following
+            following = math.sqrt(low * high) if low > 0 and high < math.inf else following
         if following < 1e-9 or following > 1e3:
             return None, (factor, error)
         factor, error = following, errors(following)

@@ -26,7 +26,9 @@ def read_expected(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; save one with: scaleinv doctor ... --json > {path}") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; save one with: scaleinv doctor ... --json > {path}"
+        ) from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict) or not set(content) & set(_KEYS):
@@ -56,4 +58,6 @@ def differences(found: Symmetries, expected: Mapping[str, Any]) -> list[str]:
 def _words(item: Any) -> str:
     if isinstance(item, str):
         return item
-    return ", ".join(f"{part[0]}^{part[1]:+d}" if isinstance(part, tuple) and len(part) == 2 else str(part) for part in item)
+    return ", ".join(
+        f"{part[0]}^{part[1]:+d}" if isinstance(part, tuple) and len(part) == 2 else str(part) for part in item
+    )

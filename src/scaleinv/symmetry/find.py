@@ -15,7 +15,7 @@ from scaleinv.symmetry.probe import Probe
 from scaleinv.symmetry.result import Partial, Symmetries, group_name
 from scaleinv.symmetry.search import PLACES, Found, search, usable_outputs
 from scaleinv.symmetry.trial import trial
-from scaleinv.symmetry.verify import TOLERANCE, Tested, eps_law, holds_up_to_eps, test_claims
+from scaleinv.symmetry.verify import TOLERANCE, Tested, eps_law, holds_up_to_eps, put_to_test
 
 #: models with more parameters than this are searched in single precision first
 _LARGE = 1_000_000
@@ -38,7 +38,8 @@ def find_symmetries(
     model: any ``nn.Module``; it is not changed. Frozen parameters are looked at like the others.
     inputs: a tensor, a tuple of positional arguments or a dict of named ones; random data of the right shape will do.
     seed: of the weights' perturbation and of the cotangents.  defect: measure what eps does to every group.
-    precision: of the search. ``single`` searches in float32 and falls back to ``double`` unless its gaps are wide and every
+    precision: of the search. ``single`` searches in float32 and falls back to ``double`` unless its gaps are wide and
+    every
     claim passes the test in float64: the rank seen in float32 says that there is nothing more, the test that there is
     nothing less. ``auto`` does so for models of more than a million parameters.
     Raises UserError for a model that cannot be probed: NaN weights, no floating output, wrong shapes, non-determinism.
@@ -50,7 +51,8 @@ def find_symmetries(
     >>> found.single, found.dead, found.fixed
     (('0.weight',), ('0.bias',), ('3.weight', '3.bias'))
 
-    Source: the identities <grad f(x), x> = 0 and grad f(c x) = grad f(x)/c of scale-invariant f (Lobacheva et al. 2021).
+    Source: the identities <grad f(x), x> = 0 and grad f(c x) = grad f(x)/c of scale-invariant f (Lobacheva et al.
+    2021).
     """
     if precision not in ("auto", "double", "single"):
         raise UserError(f"precision {precision!r} is unknown; choose auto, double or single")
@@ -97,7 +99,10 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
     """Every claim at the probe's present place, in double precision."""
     generator = torch.Generator().manual_seed(seed + 2)
     mask = found.state.mask if not found.precision.single else usable_outputs(probe, DOUBLE)
-    return test_claims(probe, found.claims(probe.names), found.state.dead, found.row, mask, generator)
+    single = found.precision.single
+    return put_to_test(
+        probe, found.claims(probe.names), found.state.dead, found.row, mask, generator, explain=not single
+    )
 
 
 def _finish(
@@ -111,7 +116,7 @@ def _finish(
         probe.literals = False
         claims = found.claims(probe.names)
         laws = {claim.name: eps_law(probe, claim, tested.mask) for claim in claims}
-        if not all(holds_up_to_eps(law) for law in laws.values()):
+        if not laws or not all(holds_up_to_eps(law) for law in laws.values()):
             literals, laws = [], {}
             probe = Probe(model, inputs)
             probe.literals = False

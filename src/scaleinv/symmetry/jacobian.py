@@ -1,7 +1,9 @@
 """The derivative of a model's outputs with respect to the log-scales of its tensors, row by row, and its null space.
 
-With tensor i multiplied by exp(s_i) and J = d outputs / d s at s = 0, one backward pass with a random cotangent u gives a
-whole row u^T J, and as many rows as J has rank, and a few more, have the null space of J with probability one. Entry i of
+With tensor i multiplied by exp(s_i) and J = d outputs / d s at s = 0, one backward pass with a random cotangent u
+gives a
+whole row u^T J, and as many rows as J has rank, and a few more, have the null space of J with probability one. Entry
+i of
 a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactly zero between gradient and weight is
 scale-invariance (2a of Lobacheva et al. 2021).
 """
@@ -77,7 +79,6 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
     dropped = float(singular[cut] / singular[0]) if cut < count else float("nan")
     clear = kept > floor * 10 and (cut == count or (dropped < floor and kept / max(dropped, noise) >= gap))
     null = right[cut:] / size
-    null = null / torch.linalg.vector_norm(null, dim=1, keepdim=True) if len(null) else null
     return Spectrum(singular, null, cut, clear, kept, dropped)
 
 

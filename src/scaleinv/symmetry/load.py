@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from scaleinv.errors import UserError
 
-_FORM = "give PACKAGE.MODULE:FACTORY or FILE.py:FACTORY, FACTORY a function without arguments, a Module class or a Module"
+_FORM = (
+    "give PACKAGE.MODULE:FACTORY or FILE.py:FACTORY, FACTORY a function without arguments, a Module class or a Module"
+)
 
 
 def load_model(target: str) -> nn.Module:
@@ -33,9 +35,11 @@ def load_model(target: str) -> nn.Module:
         found: Any = _module(where)
         for part in name.split("."):
             if not hasattr(found, part):
-                names = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")] if hasattr(
-                    found, "__dict__"
-                ) else []
+                names = (
+                    [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
+                    if hasattr(found, "__dict__")
+                    else []
+                )
                 hint = f"; it has: {', '.join(sorted(names)[:12])}" if names else ""
                 raise UserError(f"{where} has no {part!r}{hint}")
             found = getattr(found, part)
@@ -63,7 +67,9 @@ def _module(where: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (where == error.name or where.startswith(error.name + ".")):
             raise UserError(f"there is no module {where!r} here or on the Python path; {_FORM}") from error
-        raise UserError(f"{where} imports {error.name}, which is not installed; install it or remove the import") from error
+        raise UserError(
+            f"{where} imports {error.name}, which is not installed; install it or remove the import"
+        ) from error
     except UserError:
         raise
     except Exception as error:
@@ -83,7 +89,7 @@ def _called(factory: Any, target: str) -> Any:
         needed = []
     if needed:
         raise UserError(
-            f"{target} needs arguments ({', '.join(needed)}); write a function without arguments that calls it and name that"
+            f"{target} needs arguments ({', '.join(needed)}); name a function that calls it without arguments"
         )
     try:
         return factory()

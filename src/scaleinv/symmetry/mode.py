@@ -1,6 +1,7 @@
 """What a model computes when every parameter tensor carries a factor, seen call by call.
 
-One ``TorchFunctionMode`` does four things that need no knowledge of the layers: it puts the factors in, notes the order in
+One ``TorchFunctionMode`` does four things that need no knowledge of the layers: it puts the factors in, notes the
+order in
 which tensors are used, keeps the arithmetic in one precision, and takes the eps out of normalization functions.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,34 +26,81 @@ _DROPOUT = (
 #: builtin normalization calls and the place of eps among their positional arguments
 _EPS_AT = {"batch_norm": 7, "instance_norm": 7, "layer_norm": 4, "group_norm": 4, "rms_norm": 3}
 #: calls that may hold an eps written by hand, and the largest number taken for one
-_ADDS = frozenset("add add_ __add__ __radd__ __iadd__ clamp clamp_ clamp_min clamp_min_".split())
+_ADDS = frozenset(["add", "add_", "__add__", "__radd__", "__iadd__", "clamp", "clamp_", "clamp_min", "clamp_min_"])
 LARGEST_EPS = 1e-3
 #: what only asks a tensor about itself
 _QUESTIONS = frozenset(
-    "size dim ndimension numel nelement stride is_floating_point is_complex is_contiguous element_size data_ptr "
-    "get_device storage_offset __hash__ __len__ is_same_size untyped_storage has_names requires_grad_".split()
+    [
+        "size",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "stride",
+        "is_floating_point",
+        "is_complex",
+        "is_contiguous",
+        "element_size",
+        "data_ptr",
+        "get_device",
+        "storage_offset",
+        "__hash__",
+        "__len__",
+        "is_same_size",
+        "untyped_storage",
+        "has_names",
+        "requires_grad_",
+    ]
 )
 _ASKED = frozenset(
-    "shape dtype device ndim requires_grad is_leaf grad layout is_cuda is_sparse is_quantized is_meta is_mkldnn names "
-    "is_nested is_cpu is_mps is_xla grad_fn itemsize nbytes _backward_hooks is_mtia is_xpu is_vulkan is_maia".split()
+    [
+        "shape",
+        "dtype",
+        "device",
+        "ndim",
+        "requires_grad",
+        "is_leaf",
+        "grad",
+        "layout",
+        "is_cuda",
+        "is_sparse",
+        "is_quantized",
+        "is_meta",
+        "is_mkldnn",
+        "names",
+        "is_nested",
+        "is_cpu",
+        "is_mps",
+        "is_xla",
+        "grad_fn",
+        "itemsize",
+        "nbytes",
+        "_backward_hooks",
+        "is_mtia",
+        "is_xpu",
+        "is_vulkan",
+        "is_maia",
+    ]
 )
 #: maps linear in one tensor: where it stands, and where the bias that is added afterwards stands (None = there is none)
 _LINEAR: dict[Any, tuple[int, int | None, str, str]] = {
     functional.linear: (1, 2, "weight", "bias"),
     functional.embedding: (1, None, "weight", ""),
     torch.addmm: (2, 0, "mat2", "input"),
-    **{
-        f: (1, 2, "weight", "bias")
-        for f in (
+    **dict.fromkeys(
+        (
             torch.conv1d, torch.conv2d, torch.conv3d,
             torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
-        )
-    },
-    **{f: (1, None, "", "") for f in (torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)},
+        ),
+        (1, 2, "weight", "bias"),
+    ),
+    **dict.fromkeys(
+        (torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), (1, None, "", "")
+    ),
 }  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def _eps_parameter(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of a Python function's parameters if ``eps`` is one of them."""
     try:
@@ -188,8 +236,8 @@ class Factors(TorchFunctionMode):
         if func is torch.addmm and (len(args) > 3 or set(kwargs) & {"beta", "alpha", "out"}):
             return None
         values = list(args)
-        weight = values[weight_at] if len(values) > weight_at else kwargs.get(weight_name)
-        bias = None
+        weight: Any = values[weight_at] if len(values) > weight_at else kwargs.get(weight_name)
+        bias: Any = None
         if bias_at is not None:
             bias = values[bias_at] if len(values) > bias_at else kwargs.get(bias_name)
         i = self.place.get(id(weight))
@@ -197,18 +245,19 @@ class Factors(TorchFunctionMode):
         if i is None or len(used) != 1 + (j is not None):
             return None
         if func is torch.addmm:
-            first = values[1] if len(values) > 1 else kwargs["mat1"]
-            result = torch.mm(first, weight) * self.factors[i]
-            return result + (bias if j is None else bias * self.factors[j])
+            first: Any = values[1] if len(values) > 1 else kwargs["mat1"]
+            product: Tensor = torch.mm(first, weight) * self.factors[i]
+            shift: Tensor = bias if j is None else bias * self.factors[j]
+            return product + shift
         if bias is not None:
             if len(values) > (bias_at or 0):
                 values[bias_at or 0] = None
             else:
                 kwargs[bias_name] = None
-        result = func(*values, **kwargs) * self.factors[i]
+        result: Tensor = func(*values, **kwargs) * self.factors[i]
         if bias is not None:
             spatial = 0 if func is functional.linear else weight.dim() - 2
-            shifted = bias if j is None else bias * self.factors[j]
+            shifted: Tensor = bias if j is None else bias * self.factors[j]
             result = result + shifted.reshape(-1, *[1] * spatial)
         return result
 

@@ -1,4 +1,5 @@
-"""A private copy of the user's model that can be run again and again: same randomness, same buffers, chosen precision."""
+"""A private copy of the user's model that can be run again and again: same randomness, same buffers, chosen
+precision."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (inputs,), {}
     if isinstance(inputs, (tuple, list)):
         return tuple(inputs), {}
-    raise UserError(f"inputs is {type(inputs).__name__}; give a tensor, a tuple of arguments or a dict of named arguments")
+    raise UserError(
+        f"inputs is {type(inputs).__name__}; give a tensor, a tuple of arguments or a dict of named arguments"
+    )
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -60,7 +63,8 @@ def output_tensors(value: Any) -> list[Tensor]:
 
 
 def deep_copy(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a model that holds results of earlier computations (the weight of an old-style weight norm)."""
+    """A deep copy, also of a model that holds results of earlier computations (the weight of an old-style weight
+    norm)."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
@@ -154,7 +158,7 @@ class Probe:
         tensors = output_tensors(self.run(factors))
         if not tensors:
             raise UserError(
-                f"{type(self.model).__name__} returns no floating-point tensor; wrap it in a module that returns its outputs"
+                f"{type(self.model).__name__} returns no floating-point tensor; wrap it in a module that returns one"
             )
         self.shapes = [tuple(t.shape) for t in tensors]
         dtype = self.dtype or tensors[0].dtype
@@ -194,7 +198,8 @@ class Probe:
                 p.requires_grad_(False)
 
     def perturb(self, generator: torch.Generator, original: Sequence[Tensor], amount: float = 0.2) -> None:
-        """Put the weights near ``original``, at a generic place: 20 % of each tensor's rms, and 0.1 where it is zero."""
+        """Put the weights near ``original``, at a generic place: 20 % of each tensor's rms, and 0.1 where it is
+        zero."""
         with torch.no_grad():
             for p, start in zip(self.tensors, original):
                 rms = float(start.square().mean(dtype=torch.float64).sqrt()) if start.numel() else 0.0

@@ -20,7 +20,8 @@ NOTES = {
 
 
 def table_rows(found: Symmetries, lr: float | None) -> list[Row]:
-    """One row per finding; the norm, the ELR lr/rho^2 (SGD) and the norm at which eps makes 1 % error for the groups."""
+    """One row per finding; the norm, the ELR lr/rho^2 (SGD) and the norm at which eps makes 1 % error for the
+    groups."""
     rows: list[Row] = []
     for kind, groups in (("single", [(n,) for n in found.single]), ("joint", list(found.joint))):
         for tensors in groups:
@@ -31,7 +32,9 @@ def table_rows(found: Symmetries, lr: float | None) -> list[Row]:
             limit = "" if one_percent is None else f"{one_percent:.2g}"
             remarks = []
             if any(n in found.frozen for n in tensors):
-                remarks.append("frozen" if all(n in found.frozen for n in tensors) else "frozen in part: not free in training")
+                remarks.append(
+                    "frozen" if all(n in found.frozen for n in tensors) else "frozen in part: not free in training"
+                )
             if found.is_affine(tensors):
                 remarks.append("affine pair of a norm" if len(tensors) == 2 else "gains and biases")
             if kind == "single" and tensors[0] in found.row:
@@ -106,7 +109,9 @@ def html_page(found: Symmetries, title: str, lr: float | None = None) -> str:
     for row in [tuple(heads), *table_rows(found, lr)]:
         tag = "th" if row == tuple(heads) else "td"
         cells = [cell for i, cell in enumerate(row) if not (i == 3 and lr is None)]
-        rows.append("<tr>" + "".join(f"<{tag}>{html.escape(c).replace(chr(10), '<br>')}</{tag}>" for c in cells) + "</tr>")
+        rows.append(
+            "<tr>" + "".join(f"<{tag}>{html.escape(c).replace(chr(10), '<br>')}</{tag}>" for c in cells) + "</tr>"
+        )
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}"
         "table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.25em .8em .25em 0;"

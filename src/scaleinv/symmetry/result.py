@@ -65,7 +65,8 @@ class Symmetries:
     def groups(self) -> list[tuple[str, tuple[str, ...]]]:
         """(name, tensors) of every single and joint group with a weight matrix in it: what rho is measured on.
 
-        Groups of vectors only (the weight and bias of an affine norm), dead and wholly or partly frozen ones are left out.
+        Groups of vectors only (the weight and bias of an affine norm), dead and wholly or partly frozen ones are left
+        out.
         """
         return self.select()
 
@@ -93,7 +94,9 @@ class Symmetries:
         for _, tensors in chosen:
             for tensor in tensors:
                 if tensor not in named or tuple(named[tensor].shape) != self.shapes[tensor]:
-                    raise UserError(f"{type(model).__name__} has no parameter {tensor!r} of shape {self.shapes[tensor]}")
+                    raise UserError(
+                        f"{type(model).__name__} has no parameter {tensor!r} of shape {self.shapes[tensor]}"
+                    )
         return {name: tuple(named[tensor] for tensor in tensors) for name, tensors in chosen}
 
     def is_affine(self, tensors: tuple[str, ...]) -> bool:
@@ -119,11 +122,15 @@ class Symmetries:
             parts.append(_count(len(self.joint) - len(heavy), "affine pair"))
         if self.partial:
             parts.append(f"{_count(len(self.partial), 'fused tensor')} in part")
-        pairs = _count(len(self.rescaling), "rescaling " + ("pair" if all(len(r) == 2 for r in self.rescaling) else "set"))
+        pairs = _count(
+            len(self.rescaling), "rescaling " + ("pair" if all(len(r) == 2 for r in self.rescaling) else "set")
+        )
         parts.append(pairs if self.rescaling else "no rescaling pairs")
         kinds = "bias" if self.dead and all(_vector(self.shapes[n]) for n in self.dead) else "tensor"
         if self.dead:
-            parts.append(f"{len(self.dead)} dead {kinds}" + ("" if len(self.dead) == 1 else "es" if kinds == "bias" else "s"))
+            parts.append(
+                f"{len(self.dead)} dead {kinds}" + ("" if len(self.dead) == 1 else "es" if kinds == "bias" else "s")
+            )
         sentence = "; ".join(parts)
         if not (self.single or self.joint or self.partial or self.rescaling or self.dead):
             sentence = f"none of the {total} tensors has a rescaling symmetry"
@@ -163,7 +170,9 @@ class Symmetries:
         return rows
 
     def __str__(self) -> str:
-        return "\n".join([self.headline(), *(f"  {kind:<9} {what}  {why}".rstrip() for kind, what, why in self.lines())])
+        return "\n".join(
+            [self.headline(), *(f"  {kind:<9} {what}  {why}".rstrip() for kind, what, why in self.lines())]
+        )
 
     def _repr_html_(self) -> str:
         cells = "".join(

@@ -127,7 +127,8 @@ def _slices(state: State, precision: Precision) -> tuple[dict[int, int], dict[in
 def usable_outputs(probe: Probe, precision: Precision) -> Tensor:
     """1.0 for the outputs that can be trusted (M,); moves to a larger eps where few are left.
 
-    A constant channel in front of a norm gives 0/sqrt(eps) in exact arithmetic and rounding/sqrt(eps) on a computer: what
+    A constant channel in front of a norm gives 0/sqrt(eps) in exact arithmetic and rounding/sqrt(eps) on a computer:
+    what
     changes with eps between 1e-30 and 1e-20 comes from there.
     """
     good = torch.zeros(0)
@@ -225,7 +226,8 @@ def _decide(state: State, precision: Precision) -> None:
     found = spectrum(
         state.rows.values[:, state.rest] / size, noise=precision.noise, floor=precision.floor, gap=precision.gap
     )
-    null = found.null / size if len(found.null) else found.null
+    # back to the exponents of the tensors, whose sizes differ by orders: orthonormal again, for the echelon form
+    null = torch.linalg.qr((found.null / size).T).Q.T if len(found.null) else found.null
     state.spectrum = Spectrum(found.singular, null, found.cut, found.clear, found.kept, found.dropped)
 
 

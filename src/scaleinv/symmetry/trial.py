@@ -52,8 +52,8 @@ def trial(probe: Probe) -> Tensor:
         raise UserError(f"every output of {kind} is NaN or infinite on these inputs; give inputs on which it works")
     if first.shape != second.shape or not torch.equal(torch.nan_to_num(first), torch.nan_to_num(second)):
         raise UserError(
-            f"{kind} is not deterministic: {_culprit(earlier, records, kind)} gives another result at the second call although "
-            "torch's random state is the same; switch that randomness off"
+            f"{kind} is not deterministic: {_culprit(earlier, records, kind)} gives another result at the second "
+            "call although torch's random state is the same; switch that randomness off"
         )
     return first
 
@@ -63,7 +63,9 @@ def _print(value: Any) -> float:
     total = 0.0
     for k, t in enumerate(output_tensors(list(value) if isinstance(value, tuple) else value)):
         flat = torch.nan_to_num(t.detach().reshape(-1).double())
-        total += float((flat * torch.linspace(1, 2, len(flat), dtype=torch.float64, device=flat.device)).sum()) * (k + 1)
+        total += float((flat * torch.linspace(1, 2, len(flat), dtype=torch.float64, device=flat.device)).sum()) * (
+            k + 1
+        )
     return total
 
 
@@ -88,7 +90,11 @@ def _failure(stack: list[tuple[str, nn.Module, tuple[Any, ...]]], error: Excepti
     shapes = ", ".join(_shape(a) for a in args) or "no positional argument"
     own = ", ".join(f"{n} {tuple(p.shape)}" for n, p in module.named_parameters(recurse=False))
     where = f"layer {name!r} ({type(module).__name__})" if name else f"{type(module).__name__}.forward"
-    return f"{where} fails on input {shapes}" + (f" with its own {own}" if own else "") + f": {type(error).__name__}: {reason}"
+    return (
+        f"{where} fails on input {shapes}"
+        + (f" with its own {own}" if own else "")
+        + f": {type(error).__name__}: {reason}"
+    )
 
 
 def _shape(value: Any) -> str:

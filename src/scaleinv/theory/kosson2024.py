@@ -93,14 +93,18 @@ def _lion_lengthening(lr: Number, wd: Number, beta1: Number, beta2: Number) -> N
 
 @formula(positive=("wd",))
 def lion_angle_exact(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Number:
-    """``sqrt((1 - al^2) / (1 + 2 sum_k al^k (2/pi) asin r_k))``, radians per step: :func:`lion_angle` without
-    linearising (ours).
+    """:func:`lion_angle` without linearising (ours), radians per step.
 
+    ``q = (lr U/||W||)^2 = (1 - al^2) / (1 + 2 sum_k al^k (2/pi) asin r_k)``, outward part of the step in units of the
+    norm ``o = (1 - al^2 - q)/(2 al)``, angle ``atan2(sqrt(q - o^2), al + o)``;
     ``r_k = beta2^(k-1) beta1 (1-beta2) ((1-beta1) + beta1 beta2/(1+beta2)) / ((1-beta1)^2 + beta1^2
     (1-beta2)/(1+beta2))``.
     """
     al = 1 - lr * wd
-    return np.sqrt((1 - al**2) / _lion_lengthening(lr, wd, beta1, beta2))
+    step_sq = (1 - al**2) / _lion_lengthening(lr, wd, beta1, beta2)  # (lr U / ||W||)^2
+    # the norm is at rest, so decay is made up for by the step's length and by its radial part
+    outward = (1 - al**2 - step_sq) / (2 * al)
+    return np.arctan2(np.sqrt(step_sq - outward**2), al + outward)
 
 
 @formula(positive=("wd",))

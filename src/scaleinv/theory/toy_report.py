@@ -91,11 +91,13 @@ def predicted_level(k: float) -> float:
     """F / sum(alpha): 0 below k = 1, Proposition 3 above, NaN at 1."""
     if k == 1:
         return float("nan")
-    return kodryan2022.equilibrium_level(k) if k > 1 else 0.0  # type: ignore[no-any-return]
+    return kodryan2022.equilibrium_level(k) if k > 1 else 0.0
 
 
 def _spread(values: Any) -> float:
-    """Largest over least group of the means over windows, mean over seeds; values (W, S, n). NaN where nothing moves."""
+    """Largest over least group of the means over windows, mean over seeds; values (W, S, n). NaN where nothing
+    moves.
+    """
     means = values.mean(axis=0)
     low, high = means.min(axis=-1), means.max(axis=-1)
     if np.any(low < 1e-12):
@@ -112,8 +114,7 @@ def table(lines: Sequence[ToyLine]) -> list[tuple[str, ...]]:
     def number(value: float) -> str:
         return "-" if not np.isfinite(value) else f"{value:.4g}"
 
-    head = ("ELR", "k", "regime", "seen", "level", "seen", "s.e.", "ESS", "seen", "cos", "seen", "log spread")
-    head = (*head, "ESS spread")
+    head = ("ELR", "k", "regime", "seen", "level", "seen", "s.e.", "ESS", "seen", "cos", "seen", "log spread", "spread")
     rows = [
         (
             f"{line.elr:.4g}",

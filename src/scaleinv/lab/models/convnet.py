@@ -48,7 +48,3 @@ class ConvNet(nn.Module):
                 hidden = functional.max_pool2d(hidden, 2)
         logits: Tensor = self.head(hidden.amax(dim=(2, 3)))
         return logits
-
-    def scale_invariant_groups(self) -> list[tuple[str, ...]]:
-        """Names of the tensors of every minimal scale-invariant group of weight matrices."""
-        return [(f"convs.{i}.weight",) for i in range(len(self.convs))]

@@ -45,7 +45,3 @@ class MLP(nn.Module):
             hidden = torch.relu(normalise(layer(hidden)))
         logits: Tensor = self.head(hidden)
         return logits
-
-    def scale_invariant_groups(self) -> list[tuple[str, ...]]:
-        """Names of the tensors of every minimal scale-invariant group of weight matrices."""
-        return [(f"layers.{i}.weight",) for i in range(LAYERS)]

@@ -95,13 +95,3 @@ class ResNet18(nn.Module):
             stream = stage(stream)
         logits: Tensor = self.head(torch.relu(self.norm(stream)).mean(dim=(2, 3)))
         return logits
-
-    def scale_invariant_groups(self) -> list[tuple[str, ...]]:
-        """8 single tensors and 4 joint groups: what adds up into one residual stream has one scale (PAPERS 7.4)."""
-        groups: list[tuple[str, ...]] = []
-        for stage, blocks in enumerate(BLOCKS):
-            entry = "stem.weight" if stage == 0 else f"stages.{stage}.0.shortcut.1.weight"
-            stream = [entry] + [f"stages.{stage}.{block}.conv2.weight" for block in range(blocks)]
-            groups += [(f"stages.{stage}.{block}.conv1.weight",) for block in range(blocks)]
-            groups.append(tuple(stream))
-        return groups

@@ -1,0 +1,170 @@
+"""``scaleinv verify``: check the claims of the papers."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from scaleinv.claims.registry import Claim
+    from scaleinv.claims.verify import Outcome
+
+_STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
+
+
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True, kw_only=True)
+class VerifyCommand:
+    """Check the claims of the papers, side by side on the cores; exit code 1 if one fails.
+
+    Each claim says holds, fails or undecided, with what was measured, what was expected and the tolerance decided
+    beforehand.
+    """
+
+    scale: str = "quick"
+    """quick (toy, digits and a few more), all, or one of toy (no network), digits, mnist, cifar-small, paper."""
+    only: str | None = None
+    """Only these claims: a comma list of ids from --list."""
+    list: bool = False
+    """Show the claims with their scales and cost in core-seconds; check nothing."""
+    fresh: bool = False
+    """Check again even if a result (or a training run) of the same code is kept."""
+    cache: Path = Path("runs/verify")
+    """Folder where results and training runs are kept."""
+    workers: int | None = None
+    """Checks at a time, one thread each (default: one a core)."""
+    html: Path | None = None
+    """Also write everything compared to this HTML file."""
+    json: bool = False
+    """Print one JSON object on stdout instead of the table."""
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self) -> int:
+        """0: none fails; 1: one fails."""
+        from scaleinv.claims.page import verify_page
+        from scaleinv.claims.registry import claims, select
+        from scaleinv.claims.verify import run
+        from scaleinv.errors import UserError
+        from scaleinv.figures.style import write_whole
+
+        only = tuple(name.strip() for name in (self.only or "").split(",") if name.strip())
+        if self.only is not None and not only:
+            raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers {self.workers}: at least one is needed")
+        if self.list:
+            # without a filter of its own the list is of everything
+            shown = select("all" if self.scale == "quick" else self.scale, only)
+            return self._list(sorted(shown, key=lambda pair: pair[0].id))
+        chosen = select(self.scale, only)
+        begin = time.perf_counter()
+        with _View(chosen, self.quiet) as view:
+            outcomes = run(
+                chosen, self.cache, fresh=self.fresh, workers=self.workers, started=view.started, ended=view.ended
+            )
+        outcomes = sorted(outcomes, key=lambda outcome: (outcome.id, outcome.scale))
+        if self.html is not None:
+            write_whole(self.html, verify_page(outcomes, claims()).encode())
+        if self.json:
+            print(json.dumps({"claims": [outcome.to_dict() for outcome in outcomes]}))
+        else:
+            _table(outcomes, time.perf_counter() - begin)
+        return 1 if any(outcome.verdict == "fails" for outcome in outcomes) else 0
+
+    def _list(self, chosen: Any) -> int:
+        rows = [(claim.id, scale, claim.scales[scale], claim.is_quick(scale), claim) for claim, scale in chosen]
+        if self.json:
+            fields = ("paper", "place", "statement")
+            listed = [
+                {"id": id, "scale": scale, "cost": cost, "quick": quick, **{f: getattr(claim, f) for f in fields}}
+                for id, scale, cost, quick, claim in rows
+            ]
+            print(json.dumps({"claims": listed}))
+            return 0
+        wide = max(len(id) for id, *_ in rows)
+        for id, scale, cost, quick, claim in rows:
+            print(f"{id:<{wide}}  {scale:<11}  {cost:>6g} core-s  {'quick' if quick else '     '}  {claim.statement}")
+        total = sum(cost for _, _, cost, quick, _ in rows if quick)
+        print(f"{len(rows)} checks; the quick ones cost {total:g} core-seconds")
+        return 0
+
+
+def _table(outcomes: list[Outcome], seconds: float) -> None:
+    """The verdicts; evidence below for whatever does not hold."""
+    from rich.console import Console
+
+    from scaleinv.claims.registry import claims
+
+    console, known = Console(highlight=False), claims()
+    wide = max(len(outcome.id) for outcome in outcomes)
+    for o in outcomes:
+        spent = "kept" if o.cached else f"{o.seconds:.1f} s"
+        verdict = f"[{_STYLES[o.verdict]}]{o.verdict:<9}[/]"
+        line = f"{o.id:<{wide}}  {o.scale:<11}  {verdict}  {spent:>7}  "
+        console.print(line, end="")
+        console.print(known[o.id].statement, markup=False, soft_wrap=True)
+    for o in outcomes:
+        if o.verdict != "holds":
+            console.print(f"{o.id}: {o.evidence}", markup=False, soft_wrap=True)
+    counts = [f"{sum(o.verdict == name for o in outcomes)} {name}" for name in _STYLES]
+    console.print(f"{len(outcomes)} checks: {', '.join(counts)}; {seconds:.1f} s", markup=False)
+
+
+class _View:
+    """Progress on stderr: a bar on a terminal, plain lines in a log, nothing when quiet."""
+
+    def __init__(self, chosen: Any, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True, quiet=quiet)
+        self.quiet, self.total, self.count = quiet, len(chosen), 0
+        self.running: dict[tuple[str, str], None] = {}
+        self.progress = Progress(
+            TextColumn("checking"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+        )
+        self.live = console.is_terminal and not quiet
+        self.task = self.progress.add_task("", total=self.total, note="")
+
+    def __enter__(self) -> _View:
+        if self.live:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.progress.stop()
+
+    def started(self, claim: Claim, scale: str) -> None:
+        """A check has begun."""
+        self.running[claim.id, scale] = None
+        self._show()
+
+    def ended(self, outcome: Outcome) -> None:
+        """A check has ended, or was kept from before."""
+        self.count += 1
+        self.running.pop((outcome.id, outcome.scale), None)
+        if self.live:
+            line = f"{outcome.id} ({outcome.scale}): {outcome.verdict}"
+            self.progress.console.print(line, markup=False, highlight=False)
+            self._show()
+        elif not self.quiet:
+            spent = "kept" if outcome.cached else f"{outcome.seconds:.1f} s"
+            line = f"[{self.count}/{self.total}] {outcome.id} ({outcome.scale}): {outcome.verdict}, {spent}"
+            print(line, file=sys.stderr, flush=True)
+
+    def _show(self) -> None:
+        self.progress.update(self.task, completed=self.count, note=", ".join(id for id, _ in self.running))

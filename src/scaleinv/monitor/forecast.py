@@ -1,0 +1,196 @@
+"""What is to come for a scale-invariant group: equilibrium, phase, and when large steps are possible and certain.
+
+The formulas are those of :mod:`scaleinv.theory`; this file says which of them apply to an optimizer and feeds them
+with what was measured. A number is NaN where no formula applies; ``why`` says which condition fails.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from torch.optim import Optimizer
+
+from scaleinv.monitor.rates import engine
+from scaleinv.sphere import Sphere
+from scaleinv.theory import OutsideConditions, equilibrium, lobacheva2021
+
+Array = npt.NDArray[np.float64]
+NAN = float("nan")
+#: logged steps that a statement about the present rests on
+WINDOW = 32
+#: fewer say nothing
+FEWEST = 8
+#: equilibrium is reached when rho^2 is within this share of its value there
+NEAR = 0.1
+#: of the effective gradient norm in the window: its lower and upper bound l and L
+PERCENTILES = (1.0, 99.0)
+Phase = Literal["A", "B", "C", "steady", ""]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of one group. Angles in radians a step, times in steps from now, ``rho`` in units of the weights."""
+
+    group: str
+    angle: float  # measured, RMS over the window
+    rho: float  # measured, last
+    elr: float
+    phase: Phase  # A rho grows, B rho shrinks and the ELR grows, C break-down, steady, "" too little seen
+    growth: float  # of log rho, per step
+    equilibrium_angle: float = NAN
+    equilibrium_rho: float = NAN
+    equilibrium_elr: float = NAN
+    time_scale: float = NAN
+    time_to_equilibrium: float = NAN
+    jump_angle: float = NAN  # the step the window below speaks of
+    t_min: float = NAN  # no step of that size before, if l <= eg <= L
+    t_max: float = NAN  # one by then
+    low: float = NAN  # l
+    high: float = NAN  # L
+    why: str = ""  # what is missing, and why
+
+
+def forecast(
+    group: str, columns: Mapping[str, Array], optimizer: Optimizer, options: Mapping[str, Any], size: int, law: str
+) -> Forecast:
+    """From the last logged steps (``columns``: step, rho, eg, elr, angle, tangential ...) and the options of its
+    param group.
+    """
+    last = min(WINDOW, max(FEWEST, len(columns["step"]) // 2))  # not the start of the run
+    columns = {name: column[-last:] for name, column in columns.items()}
+    step, rho, eg, angle = (columns[name] for name in ("step", "rho", "eg", "angle"))
+    now = float(rho[-1]) if len(rho) else NAN
+    elr = float(columns["elr"][-1]) if len(rho) else NAN
+    turning = _rms(angle)
+    growth, sure = slope(step, rho)
+    phase = phase_of(angle, growth, sure, len(rho))
+    base = Forecast(group, turning, now, elr, phase, growth)
+    lr, wd = float(columns["lr"][-1]) if len(rho) else NAN, float(options.get("weight_decay", 0.0) or 0.0)
+    if isinstance(optimizer, Sphere):
+        return replace(base, why="on a sphere the norm is fixed: the ELR alone sets the angle")
+    if not wd:
+        return replace(base, why="no weight decay: the norm only grows, there is no equilibrium")
+    if not (math.isfinite(now) and lr > 0 and 0 < lr * wd < 1):
+        return replace(base, why=f"no forecast for rho {now:g}, lr {lr:g}, weight decay {wd:g}")
+    kind = equilibrium_law(optimizer, options)
+    if kind is None:
+        return replace(base, why=f"no equilibrium formula for {type(engine(optimizer)).__name__} as it is set")
+    good = np.isfinite(eg) & (eg > 0)
+    pull = float(np.sqrt(np.mean(eg[good] ** 2))) if good.sum() >= FEWEST else NAN
+    known: dict[str, Any] = {}
+    if kind in ("sgd", "sgdm"):
+        known = {"momentum": options.get("momentum", 0.0)}
+        if math.isfinite(pull):
+            known["eg"] = pull
+    else:
+        betas = options.get("betas")
+        known = {"beta1": betas[0] if betas else options.get("momentum"), "dimension": max(size, 2)}
+        if kind == "lion" and betas:
+            known["beta2"] = betas[1]
+        if kind == "muon":
+            known["update"] = _update_norm(columns, lr, wd)
+    at = equilibrium(kind, lr, wd, **known)
+    rest = float(at.norm)
+    elr_rest = (lr / rest**2 if law == "sgd" else lr / rest) if rest > 0 else NAN
+    filled = replace(
+        base,
+        equilibrium_angle=float(at.angle),
+        equilibrium_rho=rest,
+        equilibrium_elr=elr_rest,
+        time_scale=float(at.time_scale),
+        time_to_equilibrium=_time_left(now, rest, float(at.time_scale), 4 if kind in ("sgd", "sgdm") else 2),
+    )
+    if kind != "sgd":
+        return replace(filled, why="the window of large steps is known for SGD without momentum only")
+    if good.sum() < FEWEST:
+        return replace(filled, why=f"the window of large steps needs {FEWEST} logged gradients")
+    low, high = (float(x) for x in np.percentile(eg[good], PERCENTILES))
+    return replace(filled, **jump_window(now, low, high, lr, wd))
+
+
+def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> dict[str, Any]:
+    """Proposition 2 of Lobacheva et al. 2021 from here: when a step of ``jump_angle`` is possible at the earliest and
+    certain.
+
+    The size is the largest of which the proposition speaks, ``delta = 0.9 lr wd (l/L)^2``: 0.95 l/L of the
+    equilibrium rotation.
+    """
+    delta = 0.9 * lr * wd * (low / high) ** 2
+    found: dict[str, Any] = {
+        "low": low,
+        "high": high,
+        "jump_angle": math.acos(1 - delta) if delta > 1e-12 else math.sqrt(2 * delta),
+    }
+    for name, formula in (("t_min", lobacheva2021.t_min), ("t_max", lobacheva2021.t_max)):
+        try:
+            found[name] = formula(rho**2, low, high, lr, wd, delta)
+        except OutsideConditions as error:
+            found["why"] = str(error)
+    return found
+
+
+def equilibrium_law(optimizer: Optimizer, options: Mapping[str, Any]) -> Any:
+    """The optimizer's name in :func:`scaleinv.theory.equilibrium`; None where no formula is known to hold."""
+    names = {kind.__name__ for kind in type(engine(optimizer)).__mro__}
+    if "SGD" in names:
+        if options.get("dampening"):
+            return None
+        return "sgdm" if options.get("momentum") else "sgd"
+    if names & {"Adam", "AdamW"}:
+        return "adamw" if "AdamW" in names or options.get("decoupled_weight_decay") else None
+    if "Lion" in names:
+        return "lion"
+    return "muon" if "Muon" in names else None
+
+
+def slope(step: Array, values: Array) -> tuple[float, float]:
+    """Growth of log ``values`` per step by least squares, and how many standard errors it is from zero."""
+    good = np.isfinite(values) & (values > 0)
+    if good.sum() < FEWEST:
+        return NAN, 0.0
+    t, y = step[good] - step[good].mean(), np.log(values[good])
+    spread = float(t @ t)
+    if spread == 0:
+        return NAN, 0.0
+    rate = float(t @ y) / spread
+    rest = y - y.mean() - rate * t
+    error = math.sqrt(float(rest @ rest) / (len(t) - 2) / spread)
+    return rate, abs(rate) / error if error > 0 else (math.inf if rate else 0.0)
+
+
+def phase_of(angle: Array, growth: float, sure: float, count: int) -> Phase:
+    """A, B, C or steady. C: one of the last four logged steps turned ten times as far as the median of those before."""
+    if count < FEWEST or not math.isfinite(growth):
+        return ""
+    before, last = angle[:-4], angle[-4:]
+    if len(before) >= FEWEST and np.nanmax(last, initial=0.0) > 10 * np.nanmedian(before) > 0:
+        return "C"
+    if sure < 5:
+        return "steady"
+    return "A" if growth > 0 else "B"
+
+
+def _rms(values: Array) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(values**2))) if len(values) else NAN
+
+
+def _time_left(rho: float, rest: float, scale: float, power: int) -> float:
+    """Steps until rho^2 is near its equilibrium; a deviation of rho^power falls by e in ``scale`` steps."""
+    if not rest > 0:
+        return NAN
+    start = abs((rho / rest) ** power - 1)
+    near = (1 + NEAR) ** (power / 2) - 1
+    return max(0.0, scale * math.log(start / near)) if start > 0 else 0.0
+
+
+def _update_norm(columns: Mapping[str, Array], lr: float, wd: float) -> float:
+    """Norm of the update of the last steps, in units of the learning rate, without weight decay."""
+    tangential, radial, rho = (columns[name] for name in ("tangential", "radial", "rho"))
+    sizes = np.hypot(tangential, radial + lr * wd * rho) / columns["lr"]
+    return float(np.nanmedian(sizes)) if np.isfinite(sizes).any() else NAN

@@ -1,0 +1,153 @@
+r"""The numbers of one step, read from the weights before it, the weights after it and the gradient.
+
+Every tensor gives seven sums, from which everything else follows on the host (:mod:`scaleinv.monitor.quantities`).
+With ``w`` the weight before the step, ``d`` its change, ``g`` the gradient::
+
+    ww = <w, w>    dw = <d, w>    tt = sum |d - c w|^2    qq = sum c <d, w>    gg = <g, g>    gw = <g, w>    gd = <g, d>
+
+``tt`` and ``qq`` are summed over chunks with ``c = <d, w>/<w, w>`` of the chunk. The tangential part of a group then is
+``tt + (qq - dw^2/ww)`` over all its chunks: the first is a sum of squares, the second the spread of the c, so an
+angle of 1e-6 rad beside a larger radial change loses nothing (``|d|^2 - dw^2/ww`` would be rounding). The sums are
+additive over tensors, over the shards of a tensor and over processes.
+
+On a CPU a tensor is read in chunks that fit the cache, so that each number is fetched from memory once. Nothing here
+waits for a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+#: names of the sums, in the order of the columns
+SUMS = ("ww", "dw", "tt", "qq", "gd", "gg", "gw")
+#: numbers in a chunk on a CPU: 1 MB of float32, so that a chunk of w, d and g stays in the cache
+CHUNK = 1 << 18
+_SMALL_FLOATS = (torch.bfloat16, torch.float16)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a DTensor that this process holds; any other tensor as it is."""
+    to_local = getattr(tensor, "to_local", None)
+    if to_local is None:
+        return tensor
+    part: Tensor = to_local()
+    return part
+
+
+def _order(tensor: Tensor) -> list[int]:
+    """The dimensions from slow to fast, as they lie in memory."""
+    return sorted(range(tensor.ndim), key=lambda i: -tensor.stride()[i])
+
+
+def _flat(tensor: Tensor, order: Sequence[int]) -> Tensor:
+    """One-dimensional, without a copy where ``order`` is the tensor's order in memory."""
+    if tensor.is_contiguous() and list(order) == sorted(order):
+        return tensor.view(-1)
+    return tensor.permute(*order).reshape(-1)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    tensor = local(tensor.detach())
+    if tensor.is_sparse:
+        tensor = tensor.coalesce().to_dense()
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _pieces(tensor: Tensor, order: Sequence[int]) -> Sequence[Tensor]:
+    flat = _flat(tensor, order)
+    if tensor.device.type != "cpu" or flat.numel() <= CHUNK:
+        return (flat,)
+    return torch.split(flat, CHUNK)
+
+
+def _exact(piece: Tensor) -> Tensor:
+    return piece.float() if piece.dtype in _SMALL_FLOATS else piece
+
+
+def gradient_sums(weight: Tensor, gradient: Tensor) -> list[Tensor]:
+    """``gg, gw`` of every chunk, flat: 0-d tensors."""
+    w, g = _plain(weight), _plain(gradient)
+    order = _order(w)
+    rows = []
+    for wi, gi in zip(_pieces(w, order), _pieces(g, order)):
+        wi, gi = _exact(wi), _exact(gi)
+        if wi.dtype != gi.dtype:
+            gi = gi.to(wi.dtype)
+        rows += [torch.dot(gi, gi), torch.dot(gi, wi)]
+    return rows
+
+
+def keep(weight: Tensor) -> Tensor:
+    """A copy of a weight (of this process's part of it)."""
+    return local(weight.detach()).clone()
+
+
+def step_sums(before: Tensor, after: Tensor, gradient: Tensor | None) -> list[Tensor]:
+    """``ww, dw, tt, gd`` of every chunk, flat: 0-d tensors; ``gd`` is NaN without a gradient."""
+    w, x = _plain(before), _plain(after)
+    order = _order(x)
+    pieces = list(zip(_pieces(w, order), _pieces(x, order)))
+    slopes: list[Tensor | None] = [None] * len(pieces)
+    if gradient is not None:
+        slopes = list(_pieces(_plain(gradient), order))
+    rows = []
+    for (wi, xi), gi in zip(pieces, slopes):
+        wi = _exact(wi)
+        d = _exact(xi) - wi
+        ww, dw = torch.dot(wi, wi), torch.dot(d, wi)
+        c = dw / ww.clamp_min(torch.finfo(ww.dtype).tiny)
+        gd = torch.full_like(dw, torch.nan) if gi is None else torch.dot(gi.to(d.dtype), d)
+        if d.numel() > 1:
+            d.addcmul_(wi, c, value=-1)
+        else:
+            d.zero_()  # a number alone cannot turn
+        rows += [ww, dw, torch.dot(d, d), gd]
+    return rows
+
+
+def still_sums(weight: Tensor) -> list[Tensor]:
+    """:func:`step_sums` of a tensor that the step leaves alone, one row."""
+    w = _plain(weight)
+    order = _order(w)
+    ww = torch.stack([torch.dot(_exact(p), _exact(p)) for p in _pieces(w, order)]).sum()
+    zero = torch.zeros_like(ww)
+    return [ww, zero, zero, zero]
+
+
+def accumulate(rows: Sequence[Sequence[Tensor]], width: int) -> Tensor:
+    """Sums over the chunks of each tensor, (tensors, width), float64 where the device has it."""
+    if not rows:
+        return torch.zeros(0, width)
+    chunks = _stack(rows, width)
+    return _add_up(chunks, [len(row) // width for row in rows])
+
+
+def accumulate_steps(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """:func:`accumulate` of :func:`step_sums`, with ``qq``: (tensors, 5), ``ww, dw, tt, qq, gd``."""
+    if not rows:
+        return torch.zeros(0, 5)
+    ww, dw, tt, gd = _stack(rows, 4).unbind(1)
+    # in float64: qq - dw^2/ww cancels to the last digit where all chunks shrink alike
+    qq = torch.where(ww > 0, dw * dw / ww, dw)
+    return _add_up(torch.stack([ww, dw, tt, qq, gd], dim=1), [len(row) // 4 for row in rows])
+
+
+def _stack(rows: Sequence[Sequence[Tensor]], width: int) -> Tensor:
+    numbers = [n for row in rows for n in row]
+    device = numbers[0].device
+    exact = torch.float32 if device.type == "mps" else torch.float64
+    if any(n.dtype != numbers[0].dtype or n.device != device for n in numbers):
+        numbers = [n.to(device, exact, non_blocking=True) for n in numbers]
+    return torch.stack(numbers).to(exact).view(-1, width)
+
+
+def _add_up(chunks: Tensor, counts: Sequence[int]) -> Tensor:
+    if all(c == 1 for c in counts):
+        return chunks
+    owner = torch.tensor([i for i, c in enumerate(counts) for _ in range(c)]).to(chunks.device, non_blocking=True)
+    return torch.zeros(len(counts), chunks.shape[1], dtype=chunks.dtype, device=chunks.device).index_add_(
+        0, owner, chunks
+    )

@@ -1,0 +1,144 @@
+"""One step of one optimizer, measured from its two hooks; and the one transfer to the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from scaleinv.monitor.measure import accumulate, accumulate_steps, gradient_sums, keep, local, step_sums, still_sums
+
+Loss = Tensor | float
+
+
+@dataclass
+class Probe:
+    """What is known of a step while it is being taken. Holds one copy of the weights from ``before`` to ``after``."""
+
+    optimizer: Optimizer
+    tensors: Sequence[Tensor]
+    copies: list[Tensor | None] = field(default_factory=list)
+    slopes: list[list[Tensor] | None] = field(default_factory=list)
+    seen: list[tuple[Tensor, int] | None] = field(default_factory=list)
+    loss: Loss | None = None
+    sums: Tensor | None = None
+    has_gradient: list[bool] = field(default_factory=list)
+    scale: Tensor | None = None
+
+    @torch.no_grad()
+    def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Copy the weights, look at the gradients; gives the arguments back with the closure wrapped, if there is one."""
+        closure: Any = args[1] if len(args) > 1 else kwargs.get("closure")
+        waits = callable(closure)
+        self.copies = [keep(p) if waits or p.grad is not None else None for p in self.tensors]
+        if not waits:
+            self._gradients()
+            return None
+        wrapped = self._wrap(closure)
+        if len(args) > 1:
+            return (args[0], wrapped, *args[2:]), kwargs
+        return args, {**kwargs, "closure": wrapped}
+
+    def _wrap(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        first = True
+
+        def call() -> Any:
+            nonlocal first
+            loss = closure()
+            if first:  # the gradient at the weights before the step; later calls are elsewhere (LBFGS)
+                first = False
+                with torch.no_grad():
+                    self._gradients()
+                if isinstance(loss, (Tensor, float, int)):
+                    self.loss = loss.detach() if isinstance(loss, Tensor) else float(loss)
+            return loss
+
+        return call
+
+    def _gradients(self) -> None:
+        self.slopes, self.seen = [], []
+        for p in self.tensors:
+            g = p.grad
+            self.slopes.append(None if g is None else gradient_sums(p, g))
+            self.seen.append(None if g is None else (g, g._version))
+
+    @torch.no_grad()
+    def after(self) -> None:
+        """The sums of the step, on the device; the copy is let go."""
+        slopes = self.slopes or [None] * len(self.tensors)
+        seen = self.seen or [None] * len(self.tensors)
+        self.has_gradient = [s is not None for s in slopes]
+        post = []
+        for p, copy, kept in zip(self.tensors, self.copies, seen):
+            if copy is None:
+                post.append(still_sums(p))
+            else:
+                # the gradient of before the step: not one that the step has written into
+                same = kept is not None and p.grad is kept[0] and kept[0]._version == kept[1]
+                post.append(step_sums(copy, p, p.grad if same else None))
+        nothing = torch.zeros((), dtype=torch.float64)
+        left = accumulate_steps(post)
+        # a tensor without a gradient has no row of its own: zeros in its place
+        right = accumulate([s if s is not None else [nothing.to(left.device)] * 2 for s in slopes], 2)
+        self.scale = self._amp_scale()
+        if self.scale is not None:
+            right = right / self.scale.to(right) ** torch.tensor([2.0, 1.0]).to(right)
+            left[:, 4] /= self.scale.to(left)
+        self.sums = reduce_shards(self.tensors, torch.cat([left, right], dim=1))
+        self.copies, self.slopes, self.seen = [], [], []
+
+    def _amp_scale(self) -> Tensor | None:
+        """GradScaler's scale where the optimizer unscales by itself (fused), so the gradients seen here are scaled."""
+        scale = getattr(self.optimizer, "grad_scale", None)
+        return scale if isinstance(scale, Tensor) else None
+
+
+def shard_groups(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
+    """The mesh of a DTensor and its dimensions along which the tensor is split; None for whole tensors."""
+    placements = getattr(tensor, "placements", None)
+    if placements is None:
+        return None
+    dims = tuple(i for i, place in enumerate(placements) if place.is_shard())
+    return (tensor.device_mesh, dims) if dims else None  # type: ignore[attr-defined]
+
+
+def reduce_shards(tensors: Sequence[Tensor], sums: Tensor) -> Tensor:
+    """Add the sums of the shards over the processes that hold them: one message a mesh dimension."""
+    found: dict[Any, list[int]] = {}
+    for i, t in enumerate(tensors):
+        key = shard_groups(t)
+        if key is not None:
+            found.setdefault(key, []).append(i)
+    for (mesh, dims), rows in found.items():
+        part = sums[rows]
+        for dim in dims:
+            torch.distributed.all_reduce(part, group=mesh.get_group(dim))
+        sums[rows] = part
+    return sums
+
+
+def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
+    """Move 1-d float tensors to the host, one transfer a device.
+
+    On CUDA the copy is queued into pinned memory and an event is returned that says when it is there; elsewhere None.
+    """
+    device = parts[0].device
+    if any(p.device != device for p in parts):
+        return [p.to("cpu", torch.float64) for p in parts], None
+    joined = torch.cat([p.to(parts[0].dtype) for p in parts])
+    event = None
+    if device.type == "cuda":
+        host = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True)
+        host.copy_(joined, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+    else:
+        host = joined.to("cpu")
+    return list(torch.split(host, [len(p) for p in parts])), event
+
+
+__all__ = ["Loss", "Probe", "local", "reduce_shards", "shard_groups", "to_host"]

@@ -1,0 +1,89 @@
+r"""From the sums of a step to the quantities that are recorded. Names are stable: they are the columns of a history.
+
+==============  ======================================================================================================
+``rho``         norm of the group before the step
+``g``           norm of the gradient that the optimizer got (after clipping, unscaled)
+``eg``          effective gradient norm ``g rho``
+``lr``          learning rate of the group
+``elr``         effective learning rate by the law of the optimizer; NaN for groups not known to be scale-invariant
+``ess``         effective step size: ``elr eg`` for the SGD law, else ``tangential / rho``, which that is for plain SGD
+``angle``       by which the step turned the group, radians; NaN from a zero weight, which has no direction
+``radial``      radial part of the step, signed: the change of rho to first order, weight decay included
+``tangential``  length of the tangential part of the step
+``decay``       the part due to weight decay, ``lr wd rho``; NaN where decay is coupled and the update normalised (Adam)
+``alignment``   cosine between step and minus gradient; NaN if the optimizer writes into the gradient (foreach Nesterov)
+``g_radial``    cosine between gradient and weight: zero, up to rounding, for a scale-invariant group
+==============  ======================================================================================================
+
+Laws: ``sgd`` gives ``elr = lr / rho^2`` (Lobacheva et al. 2021); ``normalised``, where the update does not grow with
+the gradient (Adam and kin, Lion, Muon), ``elr = lr / rho`` (homogeneity classes of Amin et al. 2026). ``measured``, for
+optimizers whose law is not known: ``tangential / (rho eg)``, the ELR that plain SGD would need for this step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+#: what is recorded of every group, in the order of the columns
+QUANTITIES = (
+    "rho", "g", "eg", "lr", "elr", "ess", "angle", "radial", "tangential", "decay", "alignment", "g_radial",
+)  # fmt: skip
+COLUMN = {name: i for i, name in enumerate(QUANTITIES)}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How the optimizer treats a tensor: learning rate, weight decay, law (sgd | normalised | measured) and where the
+    decay acts.
+    """
+
+    lr: float
+    wd: float
+    law: str
+    direct: bool = True  # the decay is added to the update itself, not passed through a normalisation
+    sign: float = 1.0  # -1 for ``maximize``
+
+
+def common(rates: Sequence[Rates]) -> Rates:
+    """The rates of a group; NaN where its tensors differ, and the law is then ``measured``."""
+    first = rates[0]
+    if all(r == first for r in rates[1:]):
+        return first
+
+    def one(values: list[float]) -> float:
+        return values[0] if len(set(values)) == 1 else float("nan")
+
+    laws = {r.law for r in rates}
+    lr = one([r.lr for r in rates])
+    law = first.law if len(laws) == 1 and lr == lr else "measured"
+    return Rates(lr, one([r.wd for r in rates]), law, all(r.direct for r in rates), one([r.sign for r in rates]))
+
+
+def derive(sums: Array, rates: Sequence[Rates], scale_free: Sequence[bool]) -> Array:
+    """The quantities, shape (groups, quantities), from the sums of every group, shape (groups, sums)."""
+    ww, dw, tt, qq, gd, gg, gw = sums.T
+    lr, wd = np.array([r.lr for r in rates]), np.array([r.wd for r in rates])
+    direct, sign = np.array([r.direct for r in rates]), np.array([r.sign for r in rates])
+    law = np.array([r.law for r in rates])
+    with np.errstate(all="ignore"):  # a diverged run: NaN and inf are its result
+        rho, g = np.sqrt(ww), np.sqrt(gg)
+        eg = g * rho
+        spread = np.where(ww == 0, 0.0, qq - dw * dw / ww)  # rounding may leave it below zero, NaN stays NaN
+        tangential = np.sqrt(tt + np.maximum(spread, 0.0))
+        radial = np.where(ww == 0, 0.0, dw / rho)
+        elr = np.where(law == "sgd", lr / ww, np.where(law == "normalised", lr / rho, tangential / (rho * eg)))
+        elr = np.where(np.array(scale_free, bool), elr, np.nan)
+        ess = np.where(law == "sgd", lr / ww * eg, tangential / rho)
+        angle = np.where(ww == 0, np.nan, np.arctan2(tangential, rho + radial))  # zero has no direction
+        step = np.hypot(tangential, radial)
+        decay = np.where(direct | (wd == 0), lr * wd * rho, np.nan)
+        alignment = -sign * gd / (g * step)
+        return np.stack(
+            [rho, g, eg, lr, elr, ess, angle, radial, tangential, decay, alignment, gw / eg], axis=1
+        )  # in the order of QUANTITIES

@@ -1,0 +1,13 @@
+"""Where the numbers of a :class:`~scaleinv.Monitor` go besides memory.
+
+Names are stable: ``loss``, ``GROUP/QUANTITY`` with ``total`` first; trackers get them under ``scaleinv/``. A sink
+that raises is dropped with one warning; training goes on.
+"""
+
+from __future__ import annotations
+
+from scaleinv.monitor.sinks.base import Call, Lines, Sink, Tracker, open_sinks
+from scaleinv.monitor.sinks.folder import RunFolder
+from scaleinv.monitor.sinks.trackers import MLflow, TensorBoard, Trackio, Wandb
+
+__all__ = ["Call", "Lines", "MLflow", "RunFolder", "Sink", "TensorBoard", "Tracker", "Trackio", "Wandb", "open_sinks"]

@@ -1,0 +1,134 @@
+"""Experiment trackers: TensorBoard, wandb, MLflow, trackio. Each is an optional library, imported when the sink opens."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from scaleinv.errors import UserError
+from scaleinv.monitor.history import Record
+from scaleinv.monitor.sinks.base import Tracker
+
+if TYPE_CHECKING:
+    from scaleinv.monitor.alerts import Alert
+    from scaleinv.monitor.monitor import Monitor
+
+
+def need(module: str, package: str, what: str) -> Any:
+    """An optional library, or one line that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise UserError(f"{what} needs {package}: pip install {package}") from None
+
+
+class TensorBoard(Tracker):
+    """Scalars into a log folder, or into a ``SummaryWriter`` of yours (which stays open). Alerts are texts."""
+
+    def __init__(self, writer: Any = "runs", *, groups: bool = True) -> None:
+        super().__init__(groups=groups)
+        self._given: Any = writer
+        self._writer: Any = None
+        self._own = False
+
+    def open(self, monitor: Monitor) -> None:
+        if hasattr(self._given, "add_scalar"):
+            self._writer = self._given
+            return
+        need("tensorboard", "tensorboard", "the TensorBoard sink")
+        self._writer = need("torch.utils.tensorboard", "tensorboard", "the TensorBoard sink").SummaryWriter(
+            str(self._given)
+        )
+        self._own = True
+
+    def write(self, record: Record) -> None:
+        for name, value in self.numbers(record).items():
+            self._writer.add_scalar(name, value, record.step)
+
+    def alert(self, alert: Alert) -> None:
+        self._writer.add_text(f"scaleinv/alert/{alert.kind}", str(alert), alert.step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close() if self._own else self._writer.flush()
+
+
+class Wandb(Tracker):
+    """Into a run of Weights & Biases: the one given, else the active one, else a new one (closed with the monitor).
+
+    The x axis is ``scaleinv/step``, so that your own ``wandb.log`` calls and these do not disturb each other's steps.
+    """
+
+    def __init__(self, run: Any = None, *, groups: bool = True, **options: Any) -> None:
+        super().__init__(groups=groups)
+        self._run, self._options, self._own = run, options, False
+
+    def open(self, monitor: Monitor) -> None:
+        wandb = need("wandb", "wandb", "the wandb sink")
+        if self._run is None:
+            self._run = wandb.run
+        if self._run is None:
+            self._run, self._own = wandb.init(**self._options), True
+        self._run.define_metric("scaleinv/step")
+        self._run.define_metric("scaleinv/*", step_metric="scaleinv/step")
+
+    def write(self, record: Record) -> None:
+        self._run.log({**self.numbers(record), "scaleinv/step": record.step})
+
+    def alert(self, alert: Alert) -> None:
+        self._run.alert(title=f"scaleinv: {alert.kind}", text=str(alert))
+
+    def close(self) -> None:
+        if self._own:
+            self._run.finish()
+
+
+class MLflow(Tracker):
+    """Into the active MLflow run, else into a new one (ended with the monitor). MLflow forbids some characters: ``+``
+    becomes ``.``
+    """
+
+    def __init__(self, *, groups: bool = True, tracking_uri: str | None = None, **options: Any) -> None:
+        super().__init__(groups=groups)
+        self._uri, self._options, self._own = tracking_uri, options, False
+
+    def open(self, monitor: Monitor) -> None:
+        self._mlflow = need("mlflow", "mlflow-skinny", "the MLflow sink")
+        if self._uri is not None:
+            self._mlflow.set_tracking_uri(self._uri)
+        active = self._mlflow.active_run()
+        if active is None:
+            active, self._own = self._mlflow.start_run(**self._options), True
+        self._id = active.info.run_id
+
+    def write(self, record: Record) -> None:
+        numbers = {name.replace("+", "."): value for name, value in self.numbers(record).items()}
+        self._mlflow.log_metrics(numbers, step=record.step, run_id=self._id)
+
+    def alert(self, alert: Alert) -> None:
+        client = self._mlflow.tracking.MlflowClient()
+        client.set_tag(self._id, f"scaleinv.alert.{alert.kind}", str(alert)[:5000])
+
+    def close(self) -> None:
+        if self._own:
+            self._mlflow.end_run()
+
+
+class Trackio(Tracker):
+    """Into trackio (local): the active run, else a new one in ``project`` (finished with the monitor)."""
+
+    def __init__(self, project: str | None = None, *, groups: bool = True, **options: Any) -> None:
+        super().__init__(groups=groups)
+        self._project, self._options = project, options
+
+    def open(self, monitor: Monitor) -> None:
+        self._trackio = need("trackio", "trackio", "the trackio sink")
+        if self._project is not None:
+            self._trackio.init(project=self._project, **self._options)
+
+    def write(self, record: Record) -> None:
+        self._trackio.log(self.numbers(record), step=record.step)
+
+    def close(self) -> None:
+        if self._project is not None:
+            self._trackio.finish()

@@ -1,0 +1,174 @@
+"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scaleinv.monitor.groups import FREE
+from scaleinv.monitor.quantities import COLUMN
+
+if TYPE_CHECKING:
+    from scaleinv.monitor.alerts import Alert
+    from scaleinv.monitor.monitor import Monitor
+
+_HEAD = ("group", "rho", "eg", "ELR", "angle", "expected", "rho there", "steps to it", "phase")
+#: more rows than this are cut in the printed table, the fastest turning first
+MOST_ROWS = 24
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``answer``: sentences. ``rows``: a row a group, as text. Prints itself as text, with rich in colour, in a
+    notebook as HTML.
+    """
+
+    answer: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    alerts: tuple[Alert, ...]
+
+    @classmethod
+    def of(cls, monitor: Monitor) -> Summary:
+        """The state of a monitor now."""
+        records = monitor._history.records
+        if not records:
+            told = f"nothing was logged yet (every {monitor.every} steps)"
+            return cls((told,), (), (), tuple(monitor.alerts))
+        found = {f.group: f for f in monitor.forecasts()}
+        last = records[-1]
+        rows: list[tuple[float, tuple[str, ...]]] = []
+        for name, values in zip(last.groups, last.values):
+            f = found.get(name)
+            angle = f.angle if f else float(values[COLUMN["angle"]])
+            cells = [_short(name), *(_show(values[COLUMN[q]]) for q in ("rho", "eg", "elr")), _show(angle)]
+            if f is None:
+                cells += ["", "", "", next((g.kind for g in monitor.groups if g.name == name), "")]
+            else:
+                cells += [_show(f.equilibrium_angle), _show(f.equilibrium_rho), _show(f.time_to_equilibrium), f.phase]
+            rank = math.inf if name == "total" else (1e6 if f else 0) + (angle if math.isfinite(angle) else 0)
+            rows.append((rank, tuple(cells)))
+        rows.sort(key=lambda row: -row[0])
+        return cls(
+            tuple(_answer(monitor, found)),
+            tuple(cells for _, cells in rows),
+            tuple(_notes(found)),
+            tuple(monitor.alerts),
+        )
+
+    def _cut(self) -> tuple[list[tuple[str, ...]], str]:
+        more = len(self.rows) - MOST_ROWS
+        return list(self.rows[:MOST_ROWS]), f"{more} more groups: monitor.to_pandas()" if more > 0 else ""
+
+    def __str__(self) -> str:
+        rows, more = self._cut()
+        lines = list(self.answer)
+        if rows:
+            table = [_HEAD, *rows]
+            widths = [max(len(row[i]) for row in table) for i in range(len(_HEAD))]
+            lines.append("")
+            for row in table:
+                cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1])), row[-1]]
+                lines.append("  ".join(cells).rstrip())
+        lines += [more] if more else []
+        return "\n".join([*lines, *self.notes, *(f"alert  {a}" for a in self.alerts)])
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        rows, more = self._cut()
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for i, title in enumerate(_HEAD):
+            table.add_column(title, justify="left" if i in (0, len(_HEAD) - 1) else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        lines = [Text(line, style="bold") for line in self.answer]
+        notes = [Text(line, style="dim") for line in ([more] if more else []) + list(self.notes)]
+        return Group(
+            *lines, *([table] if rows else []), *notes, *(Text(f"alert  {a}", style="red") for a in self.alerts)
+        )
+
+    def _repr_html_(self) -> str:
+        rows, more = self._cut()
+        head = "".join(f"<th>{html.escape(c)}</th>" for c in _HEAD)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+        answer = "".join(f"<p><b>{html.escape(line)}</b></p>" for line in self.answer)
+        rest = "".join(f"<p>{html.escape(line)}</p>" for line in ([more] if more else []) + list(self.notes))
+        alerts = "".join(f"<p style='color:#b00'>{html.escape(str(a))}</p>" for a in self.alerts)
+        table = f"<table><tr>{head}</tr>{body}</table>" if rows else ""
+        return answer + table + rest + alerts
+
+
+def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
+    count = sum(g.kind == FREE for g in monitor.groups)
+    logged = f"{monitor.step} steps, {len(monitor._history)} logged (every {monitor.every})"
+    lines = [f"{logged}; {_count(len(monitor.groups), 'group')}, {count} scale-invariant."]
+    if not count:
+        told = "No scale-invariant group is known, so there are angles but no ELR: "
+        lines.append(told + "pass inputs=batch (find_symmetries decides) or groups=[...].")
+        return lines
+    known = [f for f in found.values() if f.group != "total"]
+    compared = [f for f in known if math.isfinite(f.equilibrium_angle) and f.angle > 0]
+    if compared:
+        ratios = sorted(f.angle / f.equilibrium_angle for f in compared)
+        near = sum(0.8 <= r <= 1.25 for r in ratios)
+        line = f"{near} of {_count(len(compared), 'group')} turn within 20 % of their equilibrium rotation"
+        line += f" (measured / predicted: {ratios[0]:.2g} to {ratios[-1]:.2g})"
+        slow = max((f.time_to_equilibrium for f in compared if math.isfinite(f.time_to_equilibrium)), default=math.nan)
+        if slow > 0:
+            line += f"; the slowest norm needs {slow:.3g} steps to its equilibrium"
+            if monitor.total_steps is not None:
+                line += f", {max(0, monitor.total_steps - monitor.step)} are left"
+        lines.append(line + ".")
+    falling = [f for f in known if f.phase == "B"]
+    if falling:
+        lines.append(f"Phase B in {_count(len(falling), 'group')}: norms fall, ELRs grow{_window(falling)}.")
+    broken = [f.group for f in known if f.phase == "C"]
+    if broken:
+        lines.append(
+            f"Breaking down (phase C) now: {', '.join(_short(name) for name in broken[:3])}{' ...' if len(broken) > 3 else ''}."
+        )
+    return lines
+
+
+def _window(falling: list[Any]) -> str:
+    """When the first of the groups may, and must, make a large step; nothing where that is already so."""
+    ahead = [f for f in falling if f.t_min > 0]
+    if not ahead:
+        return ""
+    first = min(ahead, key=lambda f: f.t_min)
+    until = f" and certain after {_show(first.t_max)}" if math.isfinite(first.t_max) else ""
+    size = f"a turn of {first.jump_angle:.2g} rad in one step"
+    return f"; {_short(first.group)}: {size} is possible after {_show(first.t_min)} steps{until} while {_bounds(first)}"
+
+
+def _bounds(f: Any) -> str:
+    return f"eg stays in [{f.low:.3g}, {f.high:.3g}]"
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    reasons: dict[str, int] = {}
+    for f in found.values():
+        if f.why and f.group != "total":
+            why = f.why.partition(" fails at ")[0]  # the numbers differ from group to group
+            reasons[why] = reasons.get(why, 0) + 1
+    common = sorted(reasons.items(), key=lambda item: -item[1])[:3]
+    return [f"{_count(count, 'group')}: {why}" for why, count in common]
+
+
+def _short(name: str) -> str:
+    """A joint group by its first tensor; the whole name is in the history."""
+    first, *others = name.split("+")
+    return f"{first} + {len(others)} more" if others else name
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _show(value: float) -> str:
+    return "" if value != value else f"{value:.3g}"
