@@ -57,7 +57,8 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
 
     Each column is scaled to unit length first, which does not change which exponents are null but lets a tensor with a
     small influence be seen. The cut is the widest gap on a log scale below 1e-3 of the largest singular value, with
-    everything below ``noise`` counted as equal; it is clear if it spans a factor ``gap`` and ends below ``floor``.
+    everything below ``noise`` counted as equal; it is clear if the dropped are below ``floor`` and the smallest kept one
+    is ``gap`` times larger, or, where none is dropped, above ten times ``floor``.
     """
     count = columns.shape[1]
     if count == 0:
@@ -77,7 +78,10 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
         cut = count
     kept = float(relative[cut - 1])
     dropped = float(singular[cut] / singular[0]) if cut < count else float("nan")
-    clear = kept > floor * 10 and (cut == count or (dropped < floor and kept / max(dropped, noise) >= gap))
+    if cut < count:
+        clear = dropped < floor and kept / max(dropped, noise) >= gap
+    else:
+        clear = kept > 10 * floor  # nothing to compare with
     null = right[cut:] / size
     return Spectrum(singular, null, cut, clear, kept, dropped)
 

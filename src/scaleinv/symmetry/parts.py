@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 #: sums compared with each one at most; a fused tensor has far fewer blocks with the same running sum
-_NEIGHBOURS = 512
+_NEIGHBOURS = 256
+#: dimensions longer than this are vocabularies, not fused outputs
+_LONGEST = 2**15
 
 
 @dataclass
@@ -65,7 +67,7 @@ def ranges(slices: Slices, zero: float = 1e-9) -> tuple[int, list[tuple[int, int
     """
     best: tuple[int, list[tuple[int, int]], list[tuple[int, int]]] | None = None
     for d, (sums, size) in enumerate(zip(slices.sums, slices.sizes)):
-        if len(size) < 2 or _vector_like(slices):
+        if not 2 <= len(size) <= _LONGEST or _vector_like(slices):
             continue
         blocks = _blocks(torch.stack(sums), size, zero)
         covered = sum(b - a for a, b in blocks)

@@ -17,7 +17,7 @@ class Precision:
     zero: float  # |cos(g, w)|
     dead: float  # |g| |w| against the largest tensor's
     noise: float  # singular values below are all the same
-    floor: float  # largest singular value that may be dropped; ten times it the smallest that may be kept
+    floor: float  # largest singular value that may be dropped
     gap: float  # kept over dropped
     snap: float  # exponent against the nearest small fraction
     part: float  # sums over slices
@@ -36,5 +36,5 @@ DOUBLE = Precision(
 #: rounding leaves 1e-5; what is not far from that is left to double precision
 SINGLE = Precision(
     torch.float32, (1e-14, 1e-13), None,
-    zero=1e-4, dead=1e-5, noise=1e-6, floor=1e-3, gap=30.0, snap=2e-2, part=1e-4, agree=1e-3,
+    zero=1e-4, dead=1e-5, noise=3e-7, floor=1e-4, gap=30.0, snap=2e-2, part=1e-5, agree=1e-3,
 )  # fmt: skip

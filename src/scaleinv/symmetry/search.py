@@ -188,7 +188,7 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
             missing = state.spectrum.cut + SPARE_ROWS - len(state.rows.values)
             if missing <= 0 or len(state.rows.values) >= count + 4 * SPARE_ROWS:
                 break
-            extra = min(missing, 16)
+            extra = min(max(missing, 3), 16)
         del outputs
     if first:
         _more_draws(probe, state, precision, generator)
