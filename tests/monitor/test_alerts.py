@@ -224,7 +224,7 @@ def test_forecast_of_the_recursion_comes_true() -> None:
 def test_window_outside_its_conditions_says_why() -> None:
     found = jump_window(0.1, 0.5, 2.0, 0.05, 1e-2)
     assert "t_max" not in found
-    assert "starts_above" in found["why"]
+    assert found["why"] == "no latest time of the next large step: the theorem asks for rho0^2 > kappa L"
 
 
 def test_forecast_knows_what_it_does_not_know() -> None:

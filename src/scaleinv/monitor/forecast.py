@@ -130,7 +130,9 @@ def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> di
         try:
             found[name] = formula(rho**2, low, high, lr, wd, delta)
         except OutsideConditions as error:
-            found["why"] = str(error)
+            words = str(error).partition("(")[2].partition(")")[0]
+            bound = "earliest" if name == "t_min" else "latest"
+            found["why"] = f"no {bound} time of the next large step: the theorem asks for {words}"
     return found
 
 

@@ -153,9 +153,8 @@ def _bounds(f: Any) -> str:
 def _notes(found: dict[str, Any]) -> list[str]:
     reasons: dict[str, int] = {}
     for f in found.values():
-        if f.why and f.group != "total":
-            why = f.why.partition(" fails at ")[0]  # the numbers differ from group to group
-            reasons[why] = reasons.get(why, 0) + 1
+        if f.why:
+            reasons[f.why] = reasons.get(f.why, 0) + 1
     common = sorted(reasons.items(), key=lambda item: -item[1])[:3]
     return [f"{_count(count, 'group')}: {why}" for why, count in common]
 
