@@ -1,7 +1,9 @@
-"""A GPT whose query and key matrices keep their norm ("hyperball"): the ELR is scheduled.  python examples/gpt_hyperball.py [steps]
+"""A GPT whose query and key matrices keep their norm ("hyperball"): the ELR is scheduled.  python
+examples/gpt_hyperball.py [steps]
 
-Needs tiny-shakespeare. Sphere takes the scale-invariant matrices; AdamW does the rest as ever. The monitor shows a constant
-norm, and an angle that follows the schedule at once, where weight decay would need 1/(2 lr wd) steps to follow.
+Needs tiny-shakespeare. Sphere takes the scale-invariant matrices; AdamW does the rest as ever. The monitor shows a
+constant norm, and an angle that follows the schedule at once, where weight decay would need 1/(2 lr wd) steps to
+follow.
 """
 
 import sys

@@ -244,7 +244,8 @@ class Monitor:
         return pandas.DataFrame(self.history()).set_index("step")
 
     def forecasts(self) -> list[Forecast]:
-        """What is to come for every scale-invariant group and for all together; see :mod:`scaleinv.monitor.forecast`."""
+        """What is to come for every scale-invariant group and for all together; see :mod:`scaleinv.monitor.forecast`.
+        """
         from scaleinv.monitor.forecast import forecast
 
         self._collect(wait=True)

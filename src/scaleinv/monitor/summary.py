@@ -1,4 +1,5 @@
-"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines."""
+"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines.
+"""
 
 from __future__ import annotations
 
@@ -129,9 +130,8 @@ def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
         lines.append(f"Phase B in {_count(len(falling), 'group')}: norms fall, ELRs grow{_window(falling)}.")
     broken = [f.group for f in known if f.phase == "C"]
     if broken:
-        lines.append(
-            f"Breaking down (phase C) now: {', '.join(_short(name) for name in broken[:3])}{' ...' if len(broken) > 3 else ''}."
-        )
+        names = ", ".join(_short(name) for name in broken[:3])
+        lines.append(f"Breaking down (phase C) now: {names}{' ...' if len(broken) > 3 else ''}.")
     return lines
 
 
