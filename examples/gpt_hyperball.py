@@ -36,7 +36,6 @@ print(monitor.summary())
 table = monitor.history()
 for i in range(0, len(table["step"]), 3):
     row = [table[f"blocks.0.q.weight/{quantity}"][i] for quantity in ("rho", "elr", "angle")]
-    print(
-        f"step {table['step'][i]:4d}  loss {table['loss'][i]:.3f}  rho {row[0]:.4f}  ELR {row[1]:.1e}  angle {row[2]:.1e}"
-    )
+    told = f"rho {row[0]:.4f}  ELR {row[1]:.1e}  angle {row[2]:.1e}"
+    print(f"step {table['step'][i]:4d}  loss {table['loss'][i]:.3f}  {told}")
 monitor.close()
