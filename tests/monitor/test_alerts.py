@@ -219,6 +219,8 @@ def test_forecast_of_the_recursion_comes_true() -> None:
         jump = seen + int(np.argmax(angle[seen:] > f.jump_angle))
         assert f.t_min <= jump - seen + 1
         assert f.t_max >= jump - seen
+        assert f.break_angle == pytest.approx(4 * f.equilibrium_angle)
+        assert not (angle[seen : seen + int(f.break_earliest)] > f.break_angle).any() if f.break_earliest > 0 else True
 
 
 def test_window_outside_its_conditions_says_why() -> None:

@@ -136,18 +136,14 @@ def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
 
 
 def _window(falling: list[Any]) -> str:
-    """When the first of the groups may, and must, make a large step; nothing where that is already so."""
-    ahead = [f for f in falling if f.t_min > 0]
+    """When the first of the groups may break down at the earliest; nothing where that is already possible."""
+    ahead = [f for f in falling if f.break_earliest > 0]
     if not ahead:
         return ""
-    first = min(ahead, key=lambda f: f.t_min)
-    until = f" and certain after {_show(first.t_max)}" if math.isfinite(first.t_max) else ""
-    size = f"a turn of {first.jump_angle:.2g} rad in one step"
-    return f"; {_short(first.group)}: {size} is possible after {_show(first.t_min)} steps{until} while {_bounds(first)}"
-
-
-def _bounds(f: Any) -> str:
-    return f"eg stays in [{f.low:.3g}, {f.high:.3g}]"
+    first = min(ahead, key=lambda f: f.break_earliest)
+    size = f"a break-down (a turn of {first.break_angle:.2g} rad in one step)"
+    bounds = f"while eg stays in [{first.low:.3g}, {first.high:.3g}]"
+    return f"; {_short(first.group)}: {size} is possible after {_show(first.break_earliest)} steps {bounds}"
 
 
 def _notes(found: dict[str, Any]) -> list[str]:
