@@ -1,7 +1,7 @@
 """Memory of sweep workers on CIFAR-10: the data set is held once per machine. Goal: nothing of it private to a worker.
 
 Two processes open the shared data set of 50 000 + 10 000 images and read every byte; the kernel's own account of their
-mappings (/proc/PID/smaps) tells what is shared and what is private. Synthetic images of CIFAR-10's size, so no files are needed.
+mappings (/proc/PID/smaps) tells what is shared and what is private. Synthetic images of CIFAR-10's size.
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ _PUBLIC = {
     "Sphere": "scaleinv.sphere",
     "StateError": "scaleinv.errors",
     "UserError": "scaleinv.errors",
+    "assert_scale_invariant": "scaleinv.symmetry",
+    "find_symmetries": "scaleinv.symmetry",
+    "make_scale_invariant": "scaleinv.symmetry",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from scaleinv.errors import UserError as UserError
     from scaleinv.monitor import Monitor as Monitor
     from scaleinv.sphere import Sphere as Sphere
+    from scaleinv.symmetry import assert_scale_invariant as assert_scale_invariant
+    from scaleinv.symmetry import find_symmetries as find_symmetries
+    from scaleinv.symmetry import make_scale_invariant as make_scale_invariant
 
 
 def __getattr__(name: str) -> Any:

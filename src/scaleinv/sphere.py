@@ -46,6 +46,7 @@ Weights must be float32 or float64: half precision rounds away what the sphere i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, overload
 
@@ -253,12 +254,13 @@ class Sphere(Optimizer):
     def _check_gradients(self) -> None:
         for unit in self.units:
             gradients = [p.grad for p in unit.parameters if p.grad is not None]
-            if gradients and not bool(torch.isfinite(geometry.norm(gradients))):
+            # torch's own norm: only whether it is finite matters
+            if gradients and not math.isfinite(torch.stack(torch._foreach_norm(gradients)).sum().item()):
                 self._name_culprit(unit, "gradient", [p.grad for p in unit.parameters])
 
     def _keep_weights(self) -> None:
         """Copy all weights, so that a step that ends nowhere can be taken back."""
-        weights = [p.detach() for g in self.optimizer.param_groups for p in g["params"]]
+        weights = [p for g in self.optimizer.param_groups for p in g["params"]]
         if self._kept is None:
             self._kept = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._kept, weights)
@@ -273,15 +275,11 @@ class Sphere(Optimizer):
     def _return_to_spheres(self) -> None:
         for unit in self.units:
             weights = list(unit.parameters)
-            if self.granularity == "row":
-                sizes = geometry.row_norms(weights[0])
-                good = (torch.isfinite(sizes) & (sizes > 0)).all()
-            else:
-                sizes = geometry.norm(weights)
-                good = torch.isfinite(sizes) & (sizes > 0)
+            sizes = geometry.row_norms(weights[0]) if self.granularity == "row" else geometry.norm(weights)
             if self.check != "step":
+                good = (torch.isfinite(sizes) & (sizes > 0)).all()
                 self._bad = ~good if self._bad is None else self._bad.to(good.device) | ~good
-            elif not bool(good):
+            elif not (sizes.min().item() > 0 and math.isfinite(sizes.max().item())):
                 self._take_back(unit)
             scale = unit.radius / sizes
             if self.granularity == "row":

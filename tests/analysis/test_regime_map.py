@@ -94,12 +94,13 @@ def test_a_failed_run_has_its_place_and_no_say() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_real_sweep_shows_the_three_regimes(tmp_path: Path) -> None:
-    """The network of `make demo`, fewer epochs, one ELR well within each regime."""
+    """The default network, fewer images and epochs, one ELR well within each regime."""
     from scaleinv.lab.settings import Settings, resolve
     from scaleinv.lab.train import run as train
 
-    settings = Settings(data="digits", model="convnet", epochs=24, evaluation="online")
+    settings = Settings(data="digits", subset=600, epochs=20, evaluation="online")
     data = settings.load()
     found: list[dict[str, Any]] = []
     for elr in (1e-3, 1e-2, 1.0):
@@ -111,7 +112,7 @@ def test_a_real_sweep_shows_the_three_regimes(tmp_path: Path) -> None:
     assert 10 * low < middle < high / 2
     assert found[2]["test_error"] == pytest.approx(0.9, abs=0.06)
     assert abs(found[2]["cosine"]) < 0.1
-    summary = regime_map(found, "elr", {"epochs": 24})
+    summary = regime_map(found, "elr", {"epochs": 20})
     assert summary["boundaries"]["1/2"] == {"low": 1e-3, "high": 1e-2, "decided": True}
     assert summary["boundaries"]["2/3"] == {"low": 1e-2, "high": 1.0, "decided": True}
     assert all(math.isfinite(row["ess"]) for row in found)

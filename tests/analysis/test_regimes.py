@@ -199,6 +199,11 @@ def test_a_loss_below_the_random_level_is_the_onset() -> None:
     expect(classify(diverged(6.0)), None, "below the level of random directions", "onset")
 
 
+def test_the_limit_of_large_elrs_is_a_little_below_random_directions() -> None:
+    expect(classify(diverged(8.8 * 0.88, random=(8.8, 8.81, 8.79, 8.8))), 3)
+    expect(classify(diverged(8.8 * 0.83, random=(8.8, 8.81, 8.79, 8.8))), None, "onset")
+
+
 def test_the_level_of_the_present_norms_may_stand_in() -> None:
     present = 6.0 * np.exp(0.05 * np.random.default_rng(0).normal(size=(8, 5)))
     expect(classify(diverged(6.1, present=present)), 3, "present norms")

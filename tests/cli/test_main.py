@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from scaleinv import __version__, cli
+from scaleinv.cli.parse import one_line
 
 
 def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +39,31 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         cli.run([name, "--help"])
     assert left.value.code == 0
-    assert f"usage: scaleinv {name}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"usage: scaleinv {name}" in said
+    assert "{None}" not in said  # a flag that may be left out takes an INT, not a {None}|INT
+
+
+def test_the_frame_of_a_message_is_dropped() -> None:
+    framed = (
+        "╭─ Title ───╮\n│ What is \x1b[1mwrong\x1b[0m,  │\n│   and where. │\n│ ──────── │\n│ For help │\n╰─────────╯\n"
+    )
+    plain = " Title    \n ---------- \n  What is wrong,\n    and where. \n  --------\n  For help\n"
+    assert one_line(framed) == one_line(plain) == "What is wrong, and where"
+    assert one_line("") == "the arguments are not understood"
+    assert one_line("a line\nanother\n") == "a line another"
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_a_flag_that_is_missing(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert cli.run(["train", "--elr", "0.1"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "scaleinv: Missing from scaleinv train: --out PATH Folder of the run. (required); see scaleinv train --help\n",
+    )
 
 
 @pytest.mark.parametrize(("command", "extra"), [("sweep", "lab"), ("train", "lab"), ("report", "report")])
@@ -54,9 +79,8 @@ def test_a_missing_extra_is_told_in_one_line(
     if command == "report" and absent in ("rich", "safetensors"):
         pytest.skip("report does not need it")
     for name in list(sys.modules):
-        if name.partition(".")[0] == absent or name.startswith(("scaleinv.lab", "scaleinv.analysis", "scaleinv.report")):
-            monkeypatch.delitem(sys.modules, name)
-        elif name.startswith("scaleinv.cli."):
+        ours = ("scaleinv.lab", "scaleinv.analysis", "scaleinv.report", "scaleinv.cli.")
+        if name.partition(".")[0] == absent or name.startswith(ours):
             monkeypatch.delitem(sys.modules, name)
     real = builtins.__import__
 

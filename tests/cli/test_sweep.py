@@ -1,4 +1,4 @@
-"""``scaleinv sweep`` from the outside, and the refusals it shares with ``train``: one line, exit code 2, nothing written."""
+"""``scaleinv sweep`` from the outside, and the refusals it shares with ``train``: one line, code 2, nothing written."""
 
 from __future__ import annotations
 
@@ -9,8 +9,36 @@ import pytest
 
 from scaleinv import cli
 
-SWEEP = "sweep --data digits --subset 64 --model mlp --width 4 --steps 8 --workers 1".split()
-TRAIN = "train --data digits --subset 64 --model mlp --width 4 --steps 8 --threads 1".split()
+SWEEP = [
+    "sweep",
+    "--data",
+    "digits",
+    "--subset",
+    "64",
+    "--model",
+    "mlp",
+    "--width",
+    "4",
+    "--steps",
+    "8",
+    "--workers",
+    "1",
+]
+TRAIN = [
+    "train",
+    "--data",
+    "digits",
+    "--subset",
+    "64",
+    "--model",
+    "mlp",
+    "--width",
+    "4",
+    "--steps",
+    "8",
+    "--threads",
+    "1",
+]
 
 SHARED = [
     ("--data cifar11", "unknown data set 'cifar11'"),
@@ -50,10 +78,13 @@ OF_SWEEP = [
     ("--elr 1:2", "not understood"),
     ("--elr ten", "'ten' is not a number"),
     ("--elr=", "holds no number"),
-    ("--elr 1e31,1", "beyond what float32"),
+    ("--elr 1e31,1", "beyond float32"),
     ("--elr 0.1,1 --seeds 0", "seeds 0"),
     ("--elr 0.1,1 --workers 0", "workers 0"),
     ("--elr 0.1,1 --workers -1", "workers -1"),
+    ("--elr 0.1,1 --workers two", "--workers: 'two' is not a whole number; see scaleinv sweep --help"),
+    ("--elr 0.1,1 more", "Unrecognized options: more"),
+    ("--elr 1:2:1000000", "more than 10000"),
 ]
 OF_TRAIN = [
     ("", "give one of --elr"),
@@ -65,6 +96,10 @@ OF_TRAIN = [
     ("--elr 0.1 --seed -1", "seed -1"),
     ("--elr 0.1 --seed 9223372036854775808", "seed 9223372036854775808"),
     ("--elr 0.1 --threads 0", "threads 0"),
+    ("--elr ten", "--elr: 'ten' is not a number; see scaleinv train --help"),
+    ("--elr None", "'None' is not a number"),
+    ("--elr 0.1 --widht 3", "Unrecognized options: --widht"),
+    ("--elr", "Missing value for argument '--elr'"),
 ]
 CASES = (
     [("sweep", f"--elr 0.1,1 {flags}", message) for flags, message in SHARED]
@@ -85,12 +120,10 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(("command", "flags", "message"), CASES)
-def test_bad_input(
-    command: str, flags: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input(command: str, flags: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = SWEEP if command == "sweep" else TRAIN
     out = tmp_path / "out"
-    error = refused([*base, *flags.split(), "--out", str(out)], capsys)
+    error = refused([*base, "--out", str(out), *flags.split()], capsys)
     assert message in error
     assert list(tmp_path.iterdir()) == []
 
@@ -111,8 +144,14 @@ def everything(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([*SWEEP, "--elr", "0.1,2", "--out", "sweep"], "another sweep (values: 2 from 0.1 to 1 there, 2 from 0.1 to 2 here)"),
-        ([*SWEEP, "--elr", "0.1,1", "--momentum", "0.5", "--out", "sweep"], "another sweep (momentum: 0.0 there, 0.5 here)"),
+        (
+            [*SWEEP, "--elr", "0.1,2", "--out", "sweep"],
+            "another sweep (values: 2 from 0.1 to 1 there, 2 from 0.1 to 2 here)",
+        ),
+        (
+            [*SWEEP, "--elr", "0.1,1", "--momentum", "0.5", "--out", "sweep"],
+            "another sweep (momentum: 0.0 there, 0.5 here)",
+        ),
         ([*SWEEP, "--lr", "0.1,1", "--out", "sweep"], "another sweep ("),
         ([*SWEEP, "--elr", "0.1,1", "--seeds", "2", "--out", "sweep"], "another sweep (seeds: "),
         ([*SWEEP, "--elr", "0.1,1", "--out", "run"], "is the folder of a single run"),
@@ -124,9 +163,7 @@ def everything(folder: Path) -> dict[Path, bytes]:
         ([*TRAIN, "--elr", "0.1", "--out", "run/config.json"], "is a file, not a folder"),
     ],
 )
-def test_folders_of_others(
-    finished: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folders_of_others(finished: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = everything(finished)
     argv = [*argv[:-1], str(finished / argv[-1])]
     assert message in refused(argv, capsys)

@@ -131,7 +131,7 @@ def test_from_dict_refuses_a_missing_field() -> None:
         ({"elr": 0.0}, r"elr 0.0 is not a positive number"),
         ({"elr": -1.0}, "elr -1.0"),
         ({"elr": math.nan}, "elr nan"),
-        ({"elr": 1e31}, "beyond what float32"),
+        ({"elr": 1e31}, "beyond float32"),
         ({"elr": None, "lr": math.inf}, "lr inf"),
         ({"other_lr": -0.1}, "other-lr -0.1"),
         ({"other_lr": None}, "other-lr is missing"),

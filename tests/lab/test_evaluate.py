@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from scaleinv.lab import evaluate
+from scaleinv.lab import groups as lab_groups
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.losses import get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.lab.rows import Row
-from scaleinv.lab import groups as lab_groups
 
 N, BATCH = 161, 32  # five full batches and one image more, which joins the last
 SLICES = [slice(0, 32), slice(32, 64), slice(64, 96), slice(96, 128), slice(128, 161)]
@@ -82,7 +82,8 @@ def fingerprint(net: Any) -> list[bytes]:
 
 
 def groups_of(net: Any) -> dict[str, tuple[Tensor, ...]]:
-    return lab_groups.group_tensors(net, lab_groups.group_names(type(net).__name__.lower(), "si", "batch", (1, 8, 8), 10))
+    names = lab_groups.group_names(type(net).__name__.lower(), "si", "batch", (1, 8, 8), 10)
+    return lab_groups.group_tensors(net, names)
 
 
 @pytest.mark.parametrize("loss", ["ce", "mse"])
@@ -308,3 +309,38 @@ def test_at_most_so_many_images_judge_a_direction(digits: tuple[Tensor, ...], mo
     assert table(some)["reference", "direction-0", "error"] * 70 == pytest.approx(
         round(table(some)["reference", "direction-0", "error"] * 70)
     )
+
+
+def test_the_limit_of_large_elrs_is_near_the_level_of_random_directions_but_not_at_it() -> None:
+    """A huge step leads to minus a gradient. Its loss against that of random directions: the margin of regime 3."""
+    data = load_dataset("digits")
+    x, y = data.train_images, data.train_labels
+    ratios, significant = [], []
+    for head in range(2, 6):
+        net: Any = build_model(
+            "convnet",
+            width=8,
+            in_shape=(1, 8, 8),
+            generator=torch.Generator().manual_seed(0),
+            head_generator=torch.Generator().manual_seed(head),
+        )
+        weights = [conv.weight for conv in net.convs]
+        generator = torch.Generator().manual_seed(1)
+        levels: list[list[float]] = [[], []]
+        for _ in range(40):
+            parts = torch.randperm(len(y), generator=generator)[:160].split(16)
+            point = [torch.randn(w.shape, generator=generator) for w in weights]
+            for found in levels:
+                with torch.no_grad():
+                    size = math.sqrt(sum(float(p.square().sum()) for p in point))
+                    for w, p in zip(weights, point):
+                        w.copy_(10 * p / size)
+                    found.append(float(np.mean([functional.cross_entropy(net(x[i]), y[i]).item() for i in parts[1:]])))
+                objective = functional.cross_entropy(net(x[parts[0]]), y[parts[0]])
+                point = [-g for g in torch.autograd.grad(objective, weights)]
+        random, limit = (np.array(found) for found in levels)
+        ratios.append(limit.mean() / random.mean())
+        difference = limit - random
+        significant.append(difference.mean() < -3 * difference.std() / math.sqrt(len(difference)))
+    assert 0.85 < min(ratios) < max(ratios) < 1.1, ratios
+    assert any(significant), ratios

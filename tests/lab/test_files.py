@@ -45,8 +45,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_device_that_is_really_full() -> None:
-    with pytest.raises(UserError, match="No space left"), files.disk_errors(Path("/dev/full")), open("/dev/full", "wb") as full:
-        full.write(b"x" * 100000)
+    full = Path("/dev/full")
+    with pytest.raises(UserError, match="No space left"), files.disk_errors(full), full.open("wb") as handle:
+        handle.write(b"x" * 100000)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1', b"\xff\xfe{}", b"[" * 100000])
@@ -67,7 +68,7 @@ def test_json_with_words_for_numbers(tmp_path: Path, word: str) -> None:
 
 
 def test_missing_json(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read .*No such file"):
+    with pytest.raises(UserError, match=r"cannot read .*No such file"):
         read_json(tmp_path / "a.json")
 
 
@@ -110,7 +111,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files.fcntl, "flock", fail(37))
-    with pytest.raises(UserError, match="cannot lock .*No locks available"):
+    with pytest.raises(UserError, match=r"cannot lock .*No locks available"):
         Lock(tmp_path)
 
 

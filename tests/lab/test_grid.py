@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -18,15 +19,13 @@ def test_ranges_and_lists() -> None:
     assert parse_grid("10:0.1:3") == [10.0, 1.0, 0.1]
 
 
-@given(
-    low=st.floats(1e-12, 1e11, allow_nan=False), ratio=st.floats(1.5, 1e6), count=st.integers(2, 60)
-)
+@given(low=st.floats(1e-12, 1e11, allow_nan=False), ratio=st.floats(1.5, 1e6), count=st.integers(2, 60))
 def test_log_spacing(low: float, ratio: float, count: int) -> None:
     high = low * ratio
     values = parse_grid(f"{low!r}:{high!r}:{count}")
     assert len(values) == count
     assert (values[0], values[-1]) == (low, high)
-    steps = [math.log(b / a) for a, b in zip(values, values[1:])]
+    steps = [math.log(b / a) for a, b in itertools.pairwise(values)]
     # six significant digits of each value
     assert max(abs(step - math.log(ratio) / (count - 1)) for step in steps) < 2.1e-5
 
@@ -53,5 +52,5 @@ def test_evaluation_epochs(epochs: int, every: int | None) -> None:
     if every is not None:
         assert set(chosen) == {*range(0, epochs, every), epochs}
     else:
-        assert all(b <= 2 * a for a, b in zip(chosen[1:], chosen[2:]))
+        assert all(b <= 2 * a for a, b in itertools.pairwise(chosen[1:]))
         assert len(chosen) <= 4 + 2 * math.log2(epochs)

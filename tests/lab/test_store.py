@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from test_config import CONFIG
 
 from scaleinv.errors import UserError
 from scaleinv.lab.rows import Row
 from scaleinv.lab.store import SCHEMA, RunStore, read_config
-from test_config import CONFIG
 
 ENVIRONMENT = {"scaleinv": "0"}
 WEIGHTS = {"w": torch.ones(2)}
@@ -79,7 +79,9 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "metrics/part-mine.parquet", "checkpoints/model.pt", "metrics/", ".git/"])
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "metrics/part-mine.parquet", "checkpoints/model.pt", "metrics/", ".git/"]
+)
 def test_foreign_folders_are_refused_and_untouched(tmp_path: Path, name: str) -> None:
     if name.endswith("/"):
         (tmp_path / name).mkdir()

@@ -6,11 +6,13 @@ the run, never the last value alone: near the 1/2 boundary a run reaches the min
 C`` for cross-entropy, ``(C-1)/C^2`` for squared loss).
 
 - **3, divergence**: mean error at chance (within 5 % of ``chance``, and an accuracy at most half as much again as that
-  of guessing), ``|cos| < 0.3`` for consecutive iterates, and the mean train loss not significantly below the
-  level of random directions of the same network with the same head: that measured before training, or that measured
-  during the window at the present norms of the rows (eps of the norm layers silences rows that became very small, which
-  lowers the level). Where 3 standard errors of the
-  difference exceed half of the level, nothing is decided.
+  of guessing), ``|cos| < 0.3`` for consecutive iterates, and the mean train loss not below the level of random
+  directions of the same network with the same head (by more than 3 standard errors and 15 %): that measured before
+  training, or that measured during the window at the present norms of the rows (eps of the norm layers silences rows
+  that became very small, which lowers the level). The 15 % are there because the limit of large ELRs is not quite a
+  random direction: a huge step leads from any point to minus its gradient, and such directions have a loss 0-12 % below
+  random ones (convnet on digits, twelve heads). Where 3 standard errors of the difference exceed half of the level,
+  nothing is decided.
 - **1, convergence**: the loss is below the threshold in at least 90 % of the epochs of the window and in most of the
   last tenth of them (a run that ends above it has been thrown out, and nobody knows for how long); or it still falls,
   and the effective gradient with it: both drop by a factor >= 1.2 from the first to the last third of the window, by
@@ -52,6 +54,7 @@ CHANCE_ACCURACY = 0.5  # ... and of its accuracy: 95 % error on 100 classes is f
 LATE_SHARE = 0.25  # of a fall that must come after the middle third for it to go on
 MOST_STATIONARY = 2.0  # ratio of the means of the first and the last third, whatever the errors
 END = 0.1  # of the window: its last epochs
+BELOW = 0.15  # of a reference level: as far below it a run in regime 3 may be
 VAGUE = 0.5  # of a reference level: 3 standard errors beyond this decide nothing
 FEWEST_EPOCHS = 20
 
@@ -271,8 +274,8 @@ def _vague(level: Estimate, reference: Estimate) -> bool:
 
 
 def _below(level: Estimate, reference: Estimate) -> bool:
-    """Whether a level is significantly below a reference."""
-    return level.value < reference.value - SIGNIFICANT * _errors(level, reference)
+    """Whether a level is below a reference, significantly and by more than the limit of large ELRs is."""
+    return level.value < reference.value - max(SIGNIFICANT * _errors(level, reference), BELOW * reference.value)
 
 
 Boundary = dict[str, Any]

@@ -29,7 +29,7 @@ def rotation(context: Context) -> Result:
     """Four weights of 2000 numbers, lr wd = 5e-4, 8000 steps after five time scales, from 1.3 times the norm.
     """
     sheet = Sheet()
-    cases: tuple[tuple[OptimizerLaw, float, dict[str, float], float], ...] = (
+    cases: tuple[tuple[OptimizerLaw, float, dict[str, Any], float], ...] = (
         ("sgd", 0.1, {}, 0.01),
         ("sgdm", 0.1, {"momentum": 0.9}, 0.01),
         ("adamw", 1e-3, {"beta1": 0.9}, 0.01),
@@ -39,11 +39,11 @@ def rotation(context: Context) -> Result:
     for law, lr, extra, tolerance in cases:
         wd = 5e-4 / lr
         name = law + (f" {extra['beta1']}/{extra['beta2']}" if law == "lion" else "")
-        size = {"eg": 1.0} if law in ("sgd", "sgdm") else {"dimension": float(DIMENSION)}
-        guess = equilibrium(law, lr, wd, **extra, **size)  # type: ignore[arg-type]
+        size: dict[str, Any] = {"eg": 1.0} if law in ("sgd", "sgdm") else {"dimension": float(DIMENSION)}
+        guess = equilibrium(law, lr, wd, **extra, **size)
         burn = int(5 * guess.time_scale)
         run = random_gradients.simulate(
-            law,  # type: ignore[arg-type]
+            law,
             lr,
             wd,
             dimension=DIMENSION,
@@ -56,8 +56,8 @@ def rotation(context: Context) -> Result:
         )
         if "eg" in size:
             size = {"eg": _mean(run.eg)}
-        sharp = equilibrium(law, lr, wd, **extra, **size)  # type: ignore[arg-type]
-        paper = equilibrium(law, lr, wd, corrected=False, **extra, **size)  # type: ignore[arg-type]
+        sharp = equilibrium(law, lr, wd, **extra, **size)
+        paper = equilibrium(law, lr, wd, corrected=False, **extra, **size)
         sheet.close(f"{name}: angle", _mean(run.angle), paper.angle, rel=tolerance)
         sheet.close(f"{name}: angle, corrected", _mean(run.angle), sharp.angle, rel=0.01)
         sheet.close(f"{name}: norm", _mean(run.norm), sharp.norm, rel=0.01)

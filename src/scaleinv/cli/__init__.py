@@ -90,11 +90,11 @@ def _run(argv: Sequence[str]) -> int:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # a user's own module is named as python -m would find it
     try:
-        import tyro
+        from scaleinv.cli.parse import parse
 
         module, _, attribute = command.target.partition(":")
         kind = getattr(importlib.import_module(module), attribute)
-        parsed = cast("Runnable", tyro.cli(kind, args=list(argv[1:]), prog=f"scaleinv {name}"))
+        parsed = cast("Runnable", parse(kind, argv[1:], f"scaleinv {name}"))
         return parsed.run()
     except UserError as error:
         return complain(str(error))

@@ -67,7 +67,7 @@ def columns(rows: Sequence[Sequence[str]], left: Sequence[int], styles: Mapping[
 
 
 def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str) -> None:
-    """The runs as a table, then the regime map, the boundaries and the report: the answer stands last, in sight."""
+    """The runs, then the regime map, the boundaries and the report: the answer stands last, in sight."""
     axis, rate = summary["axis"], str(summary["axis"]).upper()
     console = _console()
     runs = summary["runs"]
@@ -90,8 +90,8 @@ def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str
     else:
         many = f"{len(seeds)} seed" + "s" * (len(seeds) > 1)
         console.print(
-            f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) on {config['data']}, "
-            f"batch {config['batch_size']}, {epochs:g} epochs, {many}"
+            f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) "
+            f"on {config['data']}, batch {config['batch_size']}, {epochs:g} epochs, {many}"
         )
     for name, rates in count_regimes(summary).items():
         if rates or name != "undecided":
@@ -115,7 +115,7 @@ def _boundary(found: Mapping[str, Any]) -> str:
 
 
 def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """The answer about one run, then its last metrics: of everything together by how they were measured, then by group."""
+    """The answer about one run, then its last metrics: of all together, by how they were measured, then by group."""
     console = _console()
     style = _STYLE[row["regime"]]
     console.print(f"[bold]{regime_name(row['regime'])}[/]: {escape(row['evidence']['reason'])}", style=style)

@@ -16,7 +16,7 @@ class ToyCommand:
     """The toy function sum_i alpha_i x_i^2/(x_i^2+y_i^2) on the unit sphere: theory beside simulation.
 
     One line per ELR; k = ELR * sum(alpha), 1 at the edge of convergence. "log spread" compares the groups' window means
-    of log(1 + ESS_i^2), largest over least (1 = equal, as theory says), "ESS spread" plain means of ESS. Writes
+    of log(1 + ESS_i^2), largest over least (1 = equal, as theory says), "spread" plain means of ESS. Writes
     DIR/fig6-left and DIR/bifurcation (SVG, PDF, PNG and the numbers as JSON) and DIR/toy.json.
     """
 

@@ -1,7 +1,8 @@
 """Checkpoints: a folder per step with weights, training state and a manifest of checksums, renamed into place as one.
 
-Weights are safetensors; the rest is a torch file read with ``weights_only=True``. On loading, every tensor is copied into the one
-that is there, so its memory format stays: a channels_last weight restored as contiguous would change the kernels and the bits.
+Weights are safetensors; the rest is a torch file read with ``weights_only=True``. On loading, every tensor is copied
+into the one that is there, so its memory format stays: a channels_last weight restored as contiguous would change the
+kernels and the bits.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_newest(folder: Path, metrics: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole and whose parts in ``metrics`` are, and a sentence for every newer one that is not.
+    """The newest checkpoint that is whole, its parts in ``metrics`` too, and a sentence for every newer one.
 
     What is not whole is renamed to ``damaged-step-...``: it neither counts as one of those kept nor is it lost.
     """

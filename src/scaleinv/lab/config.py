@@ -21,7 +21,7 @@ EVALUATION_MODES = ("exact", "online")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's numbers, and nothing else. Build it with :func:`resolve`, which fills defaults."""
+    """Everything that decides a run's numbers, and nothing else. :func:`resolve` builds it and fills defaults."""
 
     data: str
     data_fingerprint: str  # of the images and labels used
@@ -101,7 +101,7 @@ def check(config: RunConfig) -> None:
         if value is not None and not (math.isfinite(value) and value > 0):
             raise UserError(f"{name} {value} is not a positive number")
         if value is not None and value > LARGEST_RATE:
-            raise UserError(f"{name} {value:g} is beyond what float32 weights can take; choose at most {LARGEST_RATE:g}")
+            raise UserError(f"{name} {value:g} is beyond float32 weights; choose at most {LARGEST_RATE:g}")
     for name, number in (("other-lr", config.other_lr), ("weight-decay", config.weight_decay)):
         if number is not None and not 0 <= number <= LARGEST_RATE:  # NaN fails too
             raise UserError(f"{name} {number} is not a number from 0 to {LARGEST_RATE:g}")

@@ -1,4 +1,4 @@
-"""Where a run was made: versions, git revision, command, machine. Stored beside the config, not part of its identity."""
+"""Where a run was made: versions, git revision, command, machine. Stored beside the config, not in its identity."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ MOST = 10_000  #: values of a range
 def parse_grid(text: str, name: str = "elr") -> list[float]:
     """A comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
 
-    Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers, for
-    n < 2 and for a = b.
+    Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers,
+    for n < 2 and for a = b.
 
     >>> parse_grid("1e-3:1e-1:3")
     [0.001, 0.01, 0.1]

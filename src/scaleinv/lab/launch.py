@@ -1,7 +1,7 @@
 """Many runs on the cores of one machine: warm worker processes that share one copy of the data.
 
-Every worker has its own pipe, so a worker that dies (out of memory, killed) is known together with its run; the run is tried once
-more in a new worker. Workers leave when their parent is gone, however it went.
+Every worker has its own pipe, so a worker that dies (out of memory, killed) is known together with its run; the run is
+tried once more in a new worker. Workers leave when their parent is gone, however it went.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _hire(handle: SharedDataset, threads: int) -> _Worker:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches every process of the terminal, but is the parent's to handle: a child that starts within never sees it."""
+    """Ctrl-C reaches all processes of a terminal but is the parent's to handle: children started within are deaf."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

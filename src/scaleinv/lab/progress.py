@@ -65,7 +65,9 @@ class ProgressView:
                 self.overall = self.progress.add_task("all runs", total=self.total, note="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self.progress.stop()
 

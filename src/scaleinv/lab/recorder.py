@@ -23,6 +23,9 @@ from scaleinv.lab.rows import Row
 
 Array = npt.NDArray[np.float64]
 
+#: steps whose numbers wait as single tensors at most
+PACK_EVERY = 64
+
 
 class StepRecorder:
     """Accumulate the steps of an epoch on the device and turn them into rows.
@@ -42,42 +45,60 @@ class StepRecorder:
         self._sizes = np.zeros(capacity)  # images of each batch
         self._rates = np.zeros((capacity, 1 + len(groups)))  # the learning rates that acted: total, groups
         self._before = [torch.empty_like(t) for t in self.tensors]
-        self._filled = 0
-        self._start = self._norms()
+        self._filled = 0  # steps recorded ...
+        self._packed = 0  # ... and of these, in the arrays; the numbers of the others wait in lists, in order
+        self._waiting: tuple[list[Tensor], ...] = ([], [], [], [], [])  # losses, right answers, g, n, d
+        self._start = torch.stack(self._norms()).detach()
 
-    def _norms(self) -> Tensor:
-        return torch.stack(torch._foreach_norm(self.tensors, dtype=torch.float64)).detach()
+    def _norms(self) -> list[Tensor]:
+        return list(torch._foreach_norm(self.tensors, dtype=torch.float64))
 
     @torch.no_grad()
     def before_step(self, loss: Tensor, correct: Tensor, size: int) -> None:
         """To call between backward and the optimizer's step. ``correct``: number of right answers in the batch."""
-        k = self._filled
-        self._losses[k, 0] = loss
-        self._losses[k, 1] = correct
-        self._sizes[k] = size
-        gradients = [t.grad for t in self.tensors]
-        self._numbers[k, 0] = torch.stack(
-            norms([torch.zeros_like(t) if g is None else g for g, t in zip(gradients, self.tensors)])
-        )
+        losses, right, g, _, _ = self._waiting
+        losses.append(loss)
+        right.append(correct)
+        self._sizes[self._filled] = size
+        g += norms([torch.zeros_like(t) if t.grad is None else t.grad for t in self.tensors])
         torch._foreach_copy_(self._before, self.tensors)
 
     @torch.no_grad()
     def after_step(self, learning_rates: Sequence[float]) -> None:
         """To call after the optimizer's step, with the rates that acted: of the total, then of every group."""
-        k = self._filled
         torch._foreach_sub_(self._before, self.tensors)
-        self._numbers[k, 1] = self._norms()
-        self._numbers[k, 2] = torch.stack(norms(self._before))
-        self._rates[k] = learning_rates
+        _, _, _, n, d = self._waiting
+        n += self._norms()
+        d += norms(self._before)
+        self._rates[self._filled] = learning_rates
         self._filled += 1
+        if self._filled - self._packed >= PACK_EVERY:
+            self._pack()
+
+    @torch.no_grad()
+    def _pack(self) -> None:
+        """Move the waiting numbers into the arrays: many small tensors at once cost less than one at a time."""
+        steps = slice(self._packed, self._filled)
+        count = self._filled - self._packed
+        if count:
+            for k, scalars in enumerate(self._waiting[:2]):
+                self._losses[steps, k] = torch.stack(scalars[:count]).to(self._losses)
+            for k, scalars in enumerate(self._waiting[2:]):
+                here = torch.stack(scalars[: count * len(self.tensors)])
+                self._numbers[steps, k] = here.view(count, -1).to(self._numbers)
+        for scalars in self._waiting:  # a step that failed halfway leaves more
+            scalars.clear()
+        self._packed = self._filled
 
     def first_nonfinite(self, step: int) -> int:
-        """The first of the recorded steps (the last of which is ``step`` - 1) after which a norm is not finite; ``step`` if none."""
+        """The first recorded step that leaves weights of non-finite norm (``step``: done so far); else ``step``."""
+        self._pack()
         finite = torch.isfinite(self._numbers[: self._filled, 1]).all(dim=1).cpu().numpy()
         return step - self._filled + (int(np.argmin(finite)) if not finite.all() else self._filled)
 
     def flush(self, step: int, epoch: int) -> list[Row]:
         """The rows of the epoch that ends at ``step``; the recorder is empty afterwards."""
+        self._pack()
         n = self._filled
         if n == 0:
             return []
@@ -106,13 +127,14 @@ class StepRecorder:
                     if quantity != "cosine" or name == "total":
                         add(name, quantity, values.mean())
         self._start = self._numbers[n - 1, 1].clone()
-        self._filled = 0
+        self._filled = self._packed = 0
         return rows
 
     # -- a run that is killed within an epoch --------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         """The steps recorded since the last flush."""
+        self._pack()
         n = self._filled
         return {
             "numbers": self._numbers[:n].cpu().clone(),
@@ -124,7 +146,7 @@ class StepRecorder:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of :meth:`state_dict`."""
-        n = self._filled = len(state["numbers"])
+        n = self._filled = self._packed = len(state["numbers"])
         self._numbers[:n] = state["numbers"]
         self._losses[:n] = state["losses"]
         self._sizes[:n] = state["sizes"].numpy()

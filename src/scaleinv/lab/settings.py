@@ -37,7 +37,7 @@ class Settings:
     norm: str = "batch"
     """Normalization layer: batch, layer or group."""
     norm_eps: float = 1e-5
-    """eps of the normalization layers: where a weight is so small that it matters, its scale is no longer free."""
+    """eps of the normalization layers: it breaks the scale invariance of very small weights."""
     width: int | None = None
     """Width of the network (default: 32, on digits 8; mlp 64)."""
     head_norm: float = 10.0
@@ -51,7 +51,7 @@ class Settings:
     steps: int | None = None
     """Optimizer steps, in place of --epochs."""
     other_lr: float | None = None
-    """Learning rate of weights with a scale of their own (default: 0 for si; for standard --lr, or 0.1 on the sphere)."""
+    """Learning rate of weights with a scale of their own (default: si 0; standard --lr, or 0.1 on the sphere)."""
     momentum: float = 0.0
     """Momentum of SGD."""
     weight_decay: float = 0.0
@@ -88,8 +88,8 @@ def resolve(
 ) -> RunConfig:
     """Fill every default and check the whole; equal configs then mean equal numbers.
 
-    The default ``other_lr`` is 0 for ``si`` (the last layer is frozen); for ``standard`` it is 0.1 on the sphere and follows ``lr``
-    (``None``) in the whole space.
+    The default ``other_lr`` is 0 for ``si`` (the last layer is frozen); for ``standard`` it is 0.1 on the sphere and
+    follows ``lr`` (``None``) in the whole space.
     """
     check_names(settings)
     small = settings.data == "digits"

@@ -1,7 +1,7 @@
 """A run folder while it is written: config, metrics in parts, checkpoints, result. See docs/architecture.md.
 
-Rows are held in memory until the next checkpoint, which writes them as one part and names all parts that belong to it. So whatever
-a killed run wrote after its last checkpoint is known and cut, and rows and weights never disagree.
+Rows are held in memory until the next checkpoint, which writes them as one part and names all parts that belong to it.
+So whatever a killed run wrote after its last checkpoint is known and cut, and rows and weights never disagree.
 """
 
 from __future__ import annotations
@@ -107,9 +107,8 @@ class RunStore:
         checkpoint, complaints = load_newest(self._checkpoints, self._metrics)
         self._parts = dict(checkpoint.parts) if checkpoint else {}
         if complaints:
-            complaints.append(
-                f"the run goes on from {checkpoint.folder.name}" if checkpoint else "no whole checkpoint is left: it starts again"
-            )
+            where = f"goes on from {checkpoint.folder.name}" if checkpoint else "starts again: no checkpoint is left"
+            complaints.append(f"the run {where}")
         self._drop_stale_parts()
         return checkpoint, complaints
 

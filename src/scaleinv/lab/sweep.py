@@ -68,9 +68,10 @@ def run_sweep(
     watch: Watcher | None = None,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Run all runs of ``sweep`` that have not ended, ``workers`` at a time, and return every outcome in the sweep's order.
+    """Run all runs of ``sweep`` that have not ended, ``workers`` at a time; every outcome, in the sweep's order.
 
-    The same call after a kill goes on where it stopped. Raises :class:`UserError` for a folder that holds something else.
+    The same call after a kill goes on where it stopped. Raises :class:`UserError` for a folder that holds something
+    else.
     """
     if workers < 1:
         raise UserError(f"workers {workers}: at least one is needed")

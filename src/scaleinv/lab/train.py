@@ -78,7 +78,7 @@ class _Run:
         self.status = ""
         self.next_save = time.monotonic() + CHECKPOINT_SECONDS
 
-    # -- persistence ----------------------------------------------------------------------------------------------------
+    # -- persistence -------------------------------------------------------------------------------------------------
 
     def restore(self) -> None:
         checkpoint, complaints = self.store.resume()
@@ -115,7 +115,7 @@ class _Run:
             ended = time.monotonic()
             self.next_save = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
 
-    # -- measuring ------------------------------------------------------------------------------------------------------
+    # -- measuring ---------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         self.measure_reference(0)
@@ -175,7 +175,7 @@ class _Run:
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
         self.watch(Event("epoch", self.step, self.config.steps, epoch, shown))
 
-    # -- the loop -------------------------------------------------------------------------------------------------------
+    # -- the loop ----------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
         setup, config = self.setup, self.config
@@ -199,7 +199,8 @@ class _Run:
                 if self.step % self.per_epoch:
                     self.save_if_due()
             if not self.weights_finite():
-                self.diverged(f"the step {self.recorder.first_nonfinite(self.step)} leaves weights that are not finite", epoch + 1)
+                bad = self.recorder.first_nonfinite(self.step)
+                self.diverged(f"step {bad} leaves weights that are not finite", epoch + 1)
                 return
             self.end_epoch(epoch + 1)
             if self.step < config.steps:

@@ -116,7 +116,7 @@ def _finish(
         probe.literals = False
         claims = found.claims(probe.names)
         laws = {claim.name: eps_law(probe, claim, tested.mask) for claim in claims}
-        if not all(holds_up_to_eps(law) for law in laws.values()):
+        if not laws or not all(holds_up_to_eps(law) for law in laws.values()):
             literals, laws = [], {}
             probe = Probe(model, inputs)
             probe.literals = False

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+#: sums compared with each one at most; a fused tensor has far fewer blocks with the same running sum
+_NEIGHBOURS = 512
+
 
 @dataclass
 class Slices:
@@ -77,30 +80,44 @@ def _vector_like(slices: Slices) -> bool:
 
 def _blocks(sums: Tensor, size: Tensor, zero: float) -> list[tuple[int, int]]:
     """Shortest runs [a, b) of slices that act and whose sums cancel for every cotangent."""
+    acting = torch.nonzero(size > zero * size.max()).flatten()
+    sums, size = sums[:, acting], size[acting]
+    if not len(acting):
+        return []
     running = torch.cat([sums.new_zeros(sums.shape[0], 1), sums.cumsum(1)], dim=1)  # (K, n + 1)
-    scale = size.max() * len(size) ** 0.5
-    live = (size > zero * size.max()).tolist()
+    energy = torch.cat([size.new_zeros(1), size.square().cumsum(0)])
     blocks: list[tuple[int, int]] = []
     start = 0
-    for end in range(1, running.shape[1]):
+    for end, begins in sorted(_returns(running, zero * float(size.max()) * len(size) ** 0.5).items()):
         # the latest start from which the sums cancel; everything before a found block is closed
-        same = (running[:, start:end] - running[:, end : end + 1]).abs().amax(0) <= zero * scale
-        hits = torch.nonzero(same).flatten().tolist()
-        for hit in reversed(hits):
-            a = start + hit
-            own = sums[:, a:end].sum(1).abs().max()
-            if not own <= zero * torch.linalg.vector_norm(size[a:end]):
-                continue  # small against the whole tensor only
-            while a < end and not live[a]:
-                a += 1
-            b = end
-            while b > a and not live[b - 1]:
-                b -= 1
-            if b > a:
-                blocks.append((a, b))
+        for begin in sorted(begins, reverse=True):
+            if begin < start:
+                break
+            left = (running[:, end] - running[:, begin]).abs().max()
+            if left <= zero * (energy[end] - energy[begin]).clamp_min(0).sqrt():
+                blocks.append((int(acting[begin]), int(acting[end - 1]) + 1))
                 start = end
                 break
     return blocks
+
+
+def _returns(running: Tensor, tolerance: float) -> dict[int, list[int]]:
+    """Pairs begin < end at which the running sums of all cotangents agree: {end: [begin, ...]}.
+
+    Neighbours in the order of the first cotangent's sum are compared, then the second next, and so on: n log n.
+    """
+    order = torch.argsort(running[0])
+    found: dict[int, list[int]] = {}
+    for step in range(1, min(len(order), _NEIGHBOURS)):
+        low, high = order[:-step], order[step:]
+        near = running[0, high] - running[0, low] <= tolerance
+        if not bool(near.any()):
+            break
+        low, high = low[near], high[near]
+        same = (running[:, low] - running[:, high]).abs().amax(0) <= tolerance
+        for a, b in zip(low[same].tolist(), high[same].tolist()):
+            found.setdefault(max(a, b), []).append(min(a, b))
+    return found
 
 
 def _merged(blocks: list[tuple[int, int]]) -> list[tuple[int, int]]:

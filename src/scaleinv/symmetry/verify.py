@@ -206,11 +206,12 @@ def eps_law(probe: Probe, claim: Claim, mask: Tensor) -> list[float]:
 
 
 def holds_up_to_eps(changes: Sequence[float]) -> bool:
-    """Whether the changes of :func:`eps_law` are zero or fall as c^-2 (within a factor 100) until rounding."""
+    """Whether the changes of :func:`eps_law` are zero, or fall as c^-2 and not c^-1, until rounding."""
     first, second, third = changes
+    rounding = 1e-2 * TOLERANCE
     if not all(map(math.isfinite, changes)):
         return False
-    return second <= max(1e-2 * first, TOLERANCE * 1e-2) and third <= max(1e-2 * second, TOLERANCE * 1e-2)
+    return second <= max(1e-3 * first, rounding) and third <= max(1e-3 * second, rounding)
 
 
 def _gradients(probe: Probe, u: Tensor) -> list[Tensor]:

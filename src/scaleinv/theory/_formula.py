@@ -35,11 +35,13 @@ class OutsideConditions(UserError):
 # What every quantity may be, wherever it occurs. NaN passes: an unmeasured value is not a mistake.
 _DOMAINS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(
-        ("lr", "elr", "elrs", "rho", "rho_sq", "rho0_sq", "alpha", "alphas", "low", "high", "k", "phi", "tolerance"),
+        ("lr", "elr", "elrs", "rho", "rho_sq", "rho0_sq", "alpha", "alphas", "low", "high", "k", "phi", "tolerance")
+        + ("factor", "update", "first_rho0_sq", "second_rho0_sq"),
         ("positive", lambda v: v > 0),
     ),
     **dict.fromkeys(
-        ("wd", "eg", "g", "ess", "esses", "steps", "sharpness", "noise"), ("zero or positive", lambda v: v >= 0)
+        ("wd", "eg", "g", "ess", "esses", "steps", "sharpness", "noise", "temperature", "gradient_sq"),
+        ("zero or positive", lambda v: v >= 0),
     ),
     **dict.fromkeys(("momentum", "beta1", "beta2"), ("in [0, 1)", lambda v: (v >= 0) & (v < 1))),
     "delta": ("in (0, 1)", lambda v: (v > 0) & (v < 1)),

@@ -143,5 +143,9 @@ def compiled() -> Callable[..., None] | None:
         import numba
     except ImportError:
         return None
-    kernel: Callable[..., None] = numba.njit(cache=True, nogil=True, error_model="numpy")(chunk_loops)
+    make = functools.partial(numba.njit, nogil=True, error_model="numpy")
+    try:
+        kernel: Callable[..., None] = make(cache=True)(chunk_loops)
+    except RuntimeError:  # nowhere to keep the compiled code: compile once a process
+        kernel = make()(chunk_loops)
     return kernel

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scaleinv.errors import UserError
 from scaleinv.theory._formula import Number, condition, formula
 
 
@@ -62,16 +63,25 @@ def mean_log_drift(phi: Number, eg: Number, factor: Number, nu: int = 1) -> Numb
     ``nu = 0`` (updates of fixed norm, Adam) phi goes as 1/rho and the second term is half as large: weaker
     self-stabilisation.
     """
+    if not np.all(np.isin(nu, (0, 1))):
+        raise UserError(f"mean_log_drift: nu is {np.ravel(nu)[0]:g}; it has to be 1 (SGD) or 0 (updates of fixed norm)")
     damping = np.mean(np.log1p((phi * eg) ** 2), axis=-1)
-    return np.log(factor) - damping * (1 if nu == 1 else 0.5)
+    return np.log(factor) - damping * np.where(nu == 1, 1.0, 0.5)
 
 
-def tilt_step(q: Number, phi: Number, keep: Number) -> tuple[Number, Number]:
+@condition
+def is_a_cosine(q: Number) -> Number:
+    """|q| <= 1 (to rounding)."""
+    return np.abs(q) <= 1 + 1e-12
+
+
+@formula(is_a_cosine)
+def tilt_step(q: Number, phi: Number, keep: Number) -> Number:
     """One step of SGD with decay on ``L = 1 - <beta, u>``, |beta| = 1: ``q = <beta, u>`` and phi, a pair. Exact.
 
     ``q' = (q + phi (1 - q^2)) / n``, ``phi' = phi / (a^2 n^2)``, ``n^2 = 1 + phi^2 (1 - q^2)``.
     """
-    left = 1 - q * q
+    left = np.maximum(1 - q * q, 0.0)
     n_sq = 1 + phi * phi * left
     return (q + phi * left) / np.sqrt(n_sq), phi / (keep * keep * n_sq)
 

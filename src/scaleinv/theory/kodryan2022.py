@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scaleinv.errors import UserError
 from scaleinv.theory._formula import Number, condition, formula
 
 #: above this k the toy's groups no longer share one ESS; observed, see docs/concepts/theory.md
@@ -196,6 +197,8 @@ def toy_regime(k: float) -> int | None:
     >>> [toy_regime(k) for k in (0.5, 1.5, 4.0, 20.0)]
     [1, 2, None, 3]
     """
+    if k <= 0:
+        raise UserError(f"toy_regime: k is {k:g}; it has to be positive")
     if k < 1:
         return 1
     if 1 < k <= EQUALITY_ENDS:

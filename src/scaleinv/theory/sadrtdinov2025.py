@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scaleinv.errors import UserError
 from scaleinv.theory._formula import Number, condition, formula
 
 #: the least mean loss of the 3-D one-sample toy with three vectors (under-parameterised): 1/26
@@ -120,6 +121,9 @@ def temperature_bracket(energy: Number, entropy: Number) -> tuple[np.ndarray, np
     ([0.0, 1.0, 3.0], [1.0, 3.0, inf])
     """
     u, s = np.asarray(energy, float), np.asarray(entropy, float)
+    if u.ndim != 1 or u.shape != s.shape:
+        shapes = f"{u.shape} and {s.shape}"
+        raise UserError(f"temperature_bracket: energy and entropy have shapes {shapes}; two equal lists are needed")
     with np.errstate(all="ignore"):
         slope = (u[:, None] - u[None, :]) / (s[:, None] - s[None, :])
     low, high = np.zeros(len(u)), np.full(len(u), np.inf)

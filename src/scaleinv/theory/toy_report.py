@@ -114,7 +114,7 @@ def table(lines: Sequence[ToyLine]) -> list[tuple[str, ...]]:
     def number(value: float) -> str:
         return "-" if not np.isfinite(value) else f"{value:.4g}"
 
-    head = (*"ELR k regime seen level seen s.e. ESS seen cos seen".split(), "log spread", "ESS spread")
+    head = ("ELR", "k", "regime", "seen", "level", "seen", "s.e.", "ESS", "seen", "cos", "seen", "log spread", "spread")
     rows = [
         (
             f"{line.elr:.4g}",

@@ -1,0 +1,76 @@
+"""From arguments to a command: flags that may be left out read as what they take, and a mistake is told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from scaleinv.errors import UserError
+
+
+def _number(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a {what}") from None
+
+    return convert
+
+
+_KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
+    int: ("INT", _number(int, "whole number")),
+    float: ("FLOAT", _number(float, "number")),
+    str: ("STR", str),
+    Path: ("PATH", Path),
+}
+_RULES = ConstructorRegistry()
+
+
+@_RULES.primitive_rule
+def _may_be_left_out(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """``int | None`` takes an INT; ``None`` is what stands there without the flag."""
+    kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
+    if len(kinds) != 1 or len(get_args(info.type)) != 2 or kinds[0] not in _KINDS:
+        return None
+    name, convert = _KINDS[kinds[0]]
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=name,
+        instance_from_str=lambda words: convert(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, kinds[0]),
+        str_from_instance=lambda value: ["none" if value is None else str(value)],
+    )
+
+
+def parse(kind: type, arguments: Sequence[str], prog: str) -> Any:
+    """A command's dataclass from its arguments; a :class:`UserError` where they do not fit. ``--help`` exits."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, args=list(arguments), prog=prog, registry=_RULES)
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        raise UserError(f"{one_line(said.getvalue())}; see {prog} --help") from None
+
+
+def one_line(box: str) -> str:
+    """What a boxed message says, up to its first rule, without the frame."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = list(filter(None, (line.strip("│| ") for line in text.splitlines())))
+    rules = [k for k, line in enumerate(lines) if not set(line) - set("─-")]
+    if lines and lines[0].startswith("╭"):
+        first = 1
+    else:  # no frame where the terminal has ASCII alone: the title stands above a rule
+        first = rules.pop(0) + 1 if rules else 0
+    end = next((k for k, line in enumerate(lines) if k in rules or line.startswith("╰")), len(lines))
+    return " ".join(lines[first:end]).rstrip(".") or "the arguments are not understood"

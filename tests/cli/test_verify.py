@@ -1,0 +1,70 @@
+"""``scaleinv verify``."""
+
+import json
+
+import pytest
+
+from scaleinv.claims import verify
+from scaleinv.claims.registry import claims
+from scaleinv.claims.verify import Outcome
+from scaleinv.cli import run
+
+
+def test_list(capsys):
+    assert run(["verify", "--list"]) == 0
+    text = capsys.readouterr().out
+    assert all(id in text for id in claims())
+    assert "core-s" in text
+    assert run(["verify", "--list", "--json", "--only", "prop-1"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)["claims"]
+    assert listed["id"] == "prop-1"
+    assert listed["scale"] == "toy"
+    assert listed["cost"] > 0
+
+
+def test_json_page_and_table(tmp_path, capsys):
+    base = ["verify", "--scale", "toy", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]
+    assert run([*base, "--json", "--quiet", "--html", str(tmp_path / "page.html")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    found = json.loads(out)["claims"]
+    assert [c["id"] for c in found] == ["lr-drop", "prop-1"]
+    fields = {"id", "scale", "verdict", "measured", "expected", "tolerance", "evidence", "seconds"}
+    assert all(fields <= set(c) and c["verdict"] == "holds" for c in found)
+    assert found[1]["measured"].keys() == found[1]["expected"].keys() == found[1]["tolerance"].keys()
+    assert "prop-1" in (tmp_path / "page.html").read_text()
+    assert run(base) == 0
+    out, err = capsys.readouterr()
+    assert "2 checks: 2 holds, 0 fails, 0 undecided" in out
+    assert "[2/2]" in err
+    assert "kept" in out
+
+
+def test_exit_code_of_a_failing_claim(tmp_path, capsys, monkeypatch):
+    def one_of_each(chosen, cache, **rest):
+        verdicts = ["fails", "undecided"]
+        return [Outcome(c.id, s, v, {}, {}, {}, f"why {v}", 0.1) for (c, s), v in zip(chosen, verdicts)]
+
+    monkeypatch.setattr(verify, "run", one_of_each)
+    assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "why fails" in out
+    assert "why undecided" in out
+    monkeypatch.setattr(verify, "run", lambda chosen, cache, **rest: one_of_each(chosen, cache)[1:])
+    assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--only", "nonsense"], "unknown claim 'nonsense'"),
+        (["--scale", "nonsense"], "scale 'nonsense'"),
+        (["--only", ""], "--only is empty"),
+        (["--workers", "0"], "workers 0"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, words, capsys, tmp_path):
+    assert run(["verify", "--cache", str(tmp_path), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1

@@ -1,0 +1,271 @@
+"""The traps: state that must not change, ways a model may be built, precision, failures."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests import cases
+from tests.cases import CASES
+from torch import Tensor, nn
+
+from scaleinv.errors import UserError
+from scaleinv.symmetry import assert_scale_invariant, find_symmetries
+from scaleinv.symmetry.precision import DOUBLE
+from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.verify import Claim, verify
+
+
+def _net(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return cases.bn_mlp()
+
+
+def _groups(found: Any) -> dict[str, Any]:
+    return {k: v for k, v in found.to_dict().items() if k not in ("evidence", "defect")}
+
+
+def test_the_model_and_the_random_state_are_left_alone() -> None:
+    model = _net()
+    model[0].weight.requires_grad_(False)
+    model.eval()
+    model[3].weight.grad = torch.ones(8, 8)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    state, dtype = torch.random.get_rng_state(), torch.get_default_dtype()
+    find_symmetries(model, cases.normal(10, 6))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not model[0].weight.requires_grad
+    assert model[3].weight.requires_grad
+    assert not model.training
+    assert torch.equal(model[3].weight.grad, torch.ones(8, 8))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.get_default_dtype() is dtype
+
+
+@pytest.mark.parametrize("name", ["mlp standard", "pre-norm transformer", "tied weights", "post-activation resnet"])
+def test_an_independent_null_space(name: str) -> None:
+    """J by forward differences of the log-scales in float64, one tensor at a time, and its rank by numpy."""
+    case = next(c for c in CASES if c.name == name)
+    model, inputs = case.build()
+    probe = Probe(model, inputs)
+    probe.perturb(torch.Generator().manual_seed(3), [p.detach().clone() for p in probe.tensors])
+    columns = []
+    for i in range(len(probe.tensors)):
+        values = []
+        for step in (-1e-4, 1e-4):
+            with probe.scaled({i: float(np.exp(step))}):
+                values.append(probe.value())
+        columns.append(((values[1] - values[0]) / 2e-4).numpy())
+    matrix = np.stack(columns, axis=1)
+    size = np.linalg.norm(matrix, axis=0)
+    alive = size > 1e-7 * size.max()
+    rank = np.linalg.matrix_rank(matrix[:, alive] / size[alive], tol=1e-5)  # central differences: error about 1e-8
+    found = find_symmetries(model, inputs, defect=False)
+    claims = len(found.single) + len(found.dead) + len(found.joint) + len(found.rescaling)
+    assert len(probe.tensors) - rank == claims
+    assert (~alive).sum() == len(found.single) + len(found.dead)
+
+
+SEVERAL = ["convnet standard", "pre-norm transformer", "fused qkv with qk-norm", "depthwise separable"]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_single_precision_says_the_same(name: str) -> None:
+    case = next(c for c in CASES if c.name == name)
+    model, inputs = case.build()
+    single = find_symmetries(model, inputs, precision="single", defect=False)
+    double = find_symmetries(model, inputs, precision="double", defect=False)
+    assert _groups(single) == _groups(double)
+    assert double.evidence["dtype"] == "float64"
+
+
+def test_single_precision_is_trusted_where_its_gaps_are_wide() -> None:
+    case = next(c for c in CASES if c.name == "convnet standard")
+    found = find_symmetries(*case.build(), precision="single", defect=False)
+    assert found.evidence["dtype"] == "float32, tested in float64"
+    assert max(r["output"] for r in found.evidence["residuals"].values()) < 1e-12
+
+
+def test_seeds_and_batches_do_not_matter() -> None:
+    model = _net()
+    answers = [_groups(find_symmetries(model, cases.normal(n, 6), seed=s)) for s, n in ((0, 10), (1, 10), (2, 40))]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_claim_that_is_wrong_fails_the_test_by_scaling() -> None:
+    probe = Probe(_net(), cases.normal(10, 6))
+    mask = torch.ones_like(probe.value())
+    wrong = [Claim("norm gain alone", {4: 1}), Claim("right", {2: 1})]
+    residuals = verify(probe, [Claim("w", {probe.names.index("3.weight"): 1})], mask, torch.Generator().manual_seed(0))
+    assert residuals["w"].good
+    names = [probe.names.index("4.weight"), probe.names.index("3.weight")]
+    wrong = [Claim("gain", {names[0]: 1}), Claim("matrix", {names[1]: 1})]
+    residuals = verify(probe, wrong, mask, torch.Generator().manual_seed(0))
+    assert not residuals["gain"].good
+    assert residuals["matrix"].good
+    assert residuals["gain"].output > 0.1
+
+
+class _Detached(nn.Module):
+    """<g, w> is zero, but the function depends on the scale of w: the gradient does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8, bias=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.first.weight
+        return self.head(torch.tanh(x @ w.T / w.norm() * w.norm().detach() ** 2))
+
+
+def test_a_stop_gradient_is_undecided_not_believed() -> None:
+    found = find_symmetries(_Detached(), cases.normal(10, 6), defect=False)
+    assert found.verdict == "undecided"
+    assert "fail the test by scaling" in found.headline()
+
+
+class _Literal(nn.Module):
+    """A small constant that is no eps: without it the two layers would trade their scales."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8, bias=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.first(x) + 1e-3))
+
+
+def test_a_constant_that_is_no_eps_is_kept() -> None:
+    found = find_symmetries(_Literal(), cases.normal(10, 6), defect=False)
+    assert found.evidence["eps_by_hand"] == []
+    assert set(found.fixed) == {"first.weight", "head.weight", "head.bias"}
+
+
+def test_an_eps_by_hand_is_told_with_its_law() -> None:
+    case = next(c for c in CASES if c.name == "eps written by hand")
+    found = find_symmetries(*case.build(), defect=False)
+    assert found.evidence["eps_by_hand"] == [1e-5]
+    first, second, third = found.evidence["up_to_eps"]["first.weight"]
+    assert 1e-8 < first < 1
+    assert second == pytest.approx(first * 1e-4, rel=0.3)
+    assert third <= 1e-7 * first
+
+
+def test_a_constant_channel_is_skipped_and_said() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 8, bias=False)
+            self.norm = nn.BatchNorm1d(8, affine=False)
+            self.shift = nn.Parameter(torch.rand(3))
+            self.constant = nn.BatchNorm1d(3, affine=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            flat = self.constant((self.shift * torch.pi).expand(len(x), 3) * x.new_full((len(x), 1), 0.1))
+            return torch.cat([self.norm(self.first(x)), flat], dim=1)
+
+    found = find_symmetries(Net(), cases.normal(10, 6), defect=False)
+    assert found.single == ("first.weight",)
+    assert found.verdict == "clear"
+
+
+def test_old_weight_norm_and_half_of_a_dict() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            with pytest.warns(FutureWarning):
+                self.layer = nn.utils.weight_norm(nn.Linear(6, 8))
+
+        def forward(self, x: Tensor, scale: float = 1.0) -> Any:
+            return {"a": [torch.tanh(self.layer(x))], "b": (None, {"c": x.sum()})}
+
+    found = find_symmetries(Net(), {"x": cases.normal(10, 6)}, defect=False)
+    assert found.single == ("layer.weight_v",)
+    assert set(found.fixed) == {"layer.weight_g", "layer.bias"}
+
+
+def test_frozen_tensors_are_told_and_left_out_of_the_groups() -> None:
+    model = _net()
+    model[3].weight.requires_grad_(False)
+    found = find_symmetries(model, cases.normal(10, 6), defect=False)
+    assert found.frozen == ("3.weight",)
+    assert found.groups == [("0.weight", ("0.weight",))]
+    assert len(found.select(frozen=True)) == 2
+    assert found.parameters(model)["0.weight"][0] is model[0].weight
+
+
+def test_the_affine_pair_is_a_group_only_on_request() -> None:
+    case = next(c for c in CASES if c.name == "mlp standard")
+    found = find_symmetries(*case.build(), defect=False)
+    assert [name for name, _ in found.groups] == list(found.single)
+    assert ("norms.0.weight+norms.0.bias", ("norms.0.weight", "norms.0.bias")) in found.select(with_affine=True)
+
+
+def test_the_answer_is_json_and_html_and_a_sentence() -> None:
+    case = next(c for c in CASES if c.name == "mlp standard")
+    found = find_symmetries(*case.build())
+    again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert again["rescaling"] == [{"norms.2.weight": 1, "norms.2.bias": 1, "head.weight": -1}]
+    assert found.headline() == "3 of 11 tensors are scale-invariant alone; 2 affine pairs; 1 rescaling set"
+    assert "<table>" in found._repr_html_()
+    assert str(found).startswith(found.headline())
+
+
+def test_assert_scale_invariant() -> None:
+    x = cases.normal(10, 6)
+    assert_scale_invariant(_net(), x, ["0.weight", "3.weight"])
+    assert_scale_invariant(_net(), x, [("0.weight", "0.bias")])
+    with pytest.raises(AssertionError, match=r"4\.weight is part of a rescaling symmetry"):
+        assert_scale_invariant(_net(), x, ["4.weight"])
+    with pytest.raises(AssertionError, match=r"have a scale of their own: 4\.weight"):
+        assert_scale_invariant(_net(), x)
+    with pytest.raises(UserError, match="no floating parameter 'nose'"):
+        assert_scale_invariant(_net(), x, ["nose"])
+
+
+class _Noise(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * random.random()
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        (nn.ReLU(), torch.ones(2, 3), "ReLU has no parameters"),
+        (nn.Linear(3, 2), torch.ones(2, 4), r"Linear.forward fails on input \(2, 4\) with its own weight \(2, 3\)"),
+        (nn.Sequential(nn.Linear(4, 3), nn.Linear(2, 2)), torch.ones(2, 4), r"layer '1' \(Linear\) fails on input"),
+        (nn.Sequential(nn.Linear(4, 3), _Noise()), torch.ones(2, 4), "not deterministic: module '1'"),
+        (nn.Sequential(_Noise(), nn.Linear(4, 3)), torch.ones(2, 4), "not deterministic: module '0'"),
+        (nn.Linear(3, 2), "words", "inputs is str"),
+        (nn.LazyLinear(3), torch.ones(2, 4), "not initialised"),
+        (nn.Linear(3, 2), torch.full((2, 3), float("nan")), "every output of Linear is NaN"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_failures_are_one_clear_line(model: nn.Module, inputs: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        find_symmetries(model, inputs)
+    assert "\n" not in str(caught.value)
+
+
+def test_nan_weights_are_named() -> None:
+    model = _net()
+    with torch.no_grad():
+        model[3].weight[0, 0] = float("nan")
+    with pytest.raises(UserError, match=r"'3\.weight' holds NaN"):
+        find_symmetries(model, cases.normal(10, 6))
+
+
+def test_thresholds_stand_apart_from_rounding() -> None:
+    case = next(c for c in CASES if c.name == "resnet18 standard")
+    evidence = find_symmetries(*case.build(), defect=False).evidence
+    assert evidence["largest_single_cosine"] < DOUBLE.zero * 1e-3
+    assert evidence["smallest_other_cosine"] > DOUBLE.zero * 1e3
+    assert evidence["largest_dropped"] < DOUBLE.floor * 1e-3
