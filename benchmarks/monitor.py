@@ -2,9 +2,10 @@
 
     python benchmarks/monitor.py [resnet18|gpt2|all] [--rounds N] [--threads N]
 
-One model; every round takes one training step with each watcher, in turn. ``ratio`` is the median over the rounds of the time of
-the step with the watcher by that of the step without in the same round. ``share`` is the time spent in the watcher itself by the
-time of the plain step: less noisy, since it does not contain the step. For the default interval it is divided by the interval.
+One model; every round takes one training step with each watcher, in turn. ``ratio`` is the median over the rounds of
+the time of the step with the watcher by that of the step without in the same round. ``share`` is the time spent in
+the watcher itself by the time of the plain step: less noisy, since it does not contain the step. For the default
+interval it is divided by the interval.
 """
 
 from __future__ import annotations
@@ -167,8 +168,8 @@ def measure(name: str, make: Callable[[], Any], rounds: int) -> None:
             if kind == "every step":
                 monitor = Monitor(model, optimizer, every=1)
                 spent = timed(monitor)
-                look = optimizer.register_step_pre_hook(lambda *_, m=monitor: sizes.append(held(m)))
                 sizes: list[int] = []
+                look = optimizer.register_step_pre_hook(lambda *_, m=monitor, sizes=sizes: sizes.append(held(m)))
                 seconds = step(model, optimizer, loss_of, monitor)
                 copied = max(copied, *sizes)
                 look.remove()

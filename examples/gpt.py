@@ -1,4 +1,6 @@
-"""A small pre-norm GPT for the examples beside this file, and the text it reads. Parameters have no biases, norms no gains."""
+"""A small pre-norm GPT for the examples beside this file, and the text it reads. Parameters have no biases, norms no
+gains.
+"""
 
 import os
 from pathlib import Path

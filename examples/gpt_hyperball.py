@@ -1,7 +1,9 @@
-"""A GPT whose query and key matrices keep their norm ("hyperball"): the ELR is scheduled.  python examples/gpt_hyperball.py [steps]
+"""A GPT whose query and key matrices keep their norm ("hyperball"): the ELR is scheduled.  python
+examples/gpt_hyperball.py [steps]
 
-Needs tiny-shakespeare. Sphere takes the scale-invariant matrices; AdamW does the rest as ever. The monitor shows a constant
-norm, and an angle that follows the schedule at once, where weight decay would need 1/(2 lr wd) steps to follow.
+Needs tiny-shakespeare. Sphere takes the scale-invariant matrices; AdamW does the rest as ever. The monitor shows a
+constant norm, and an angle that follows the schedule at once, where weight decay would need 1/(2 lr wd) steps to
+follow.
 """
 
 import sys
@@ -34,7 +36,6 @@ print(monitor.summary())
 table = monitor.history()
 for i in range(0, len(table["step"]), 3):
     row = [table[f"blocks.0.q.weight/{quantity}"][i] for quantity in ("rho", "elr", "angle")]
-    print(
-        f"step {table['step'][i]:4d}  loss {table['loss'][i]:.3f}  rho {row[0]:.4f}  ELR {row[1]:.1e}  angle {row[2]:.1e}"
-    )
+    told = f"rho {row[0]:.4f}  ELR {row[1]:.1e}  angle {row[2]:.1e}"
+    print(f"step {table['step'][i]:4d}  loss {table['loss'][i]:.3f}  {told}")
 monitor.close()

@@ -1,8 +1,9 @@
 """How fast does a GPT turn?  python examples/gpt_rotation.py [steps] [adamw|muon] [qk|plain]
 
-Needs tiny-shakespeare. With qk-norm the query and key matrices are scale-invariant each by itself, and AdamW and Muon turn them
-at a rate that learning rate, weight decay and beta alone decide. Without it no matrix is. In both, everything that writes into
-the residual stream (embeddings, attention outputs, MLP outputs) is scale-invariant together, since every reader normalises.
+Needs tiny-shakespeare. With qk-norm the query and key matrices are scale-invariant each by itself, and AdamW and Muon
+turn them at a rate that learning rate, weight decay and beta alone decide. Without it no matrix is. In both,
+everything that writes into the residual stream (embeddings, attention outputs, MLP outputs) is scale-invariant
+together, since every reader normalises.
 """
 
 import sys

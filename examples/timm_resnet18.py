@@ -1,7 +1,8 @@
 """timm's resnet18 with AdamW on digits blown up to 32x32.  python examples/timm_resnet18.py [steps]
 
-Needs timm (with torchvision) and scikit-learn. Every convolution has a BatchNorm behind it, so all 20 are scale-invariant; the
-last layer and most gains and biases of the norms are not, and of these the monitor tells angles only.
+Needs timm (with torchvision) and scikit-learn. Every convolution has a BatchNorm behind it, so all 20 are
+scale-invariant; the last layer and most gains and biases of the norms are not, and of these the monitor tells angles
+only.
 """
 
 import sys

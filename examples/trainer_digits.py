@@ -1,6 +1,7 @@
 """Hugging Face Trainer: one callback.  python examples/trainer_digits.py [steps]
 
-Needs transformers, accelerate and scikit-learn. In a loop of your own with Accelerate, ``Monitor(model, optimizer)`` is enough.
+Needs transformers, accelerate and scikit-learn. In a loop of your own with Accelerate, ``Monitor(model, optimizer)``
+is enough.
 """
 
 import sys

@@ -219,12 +219,14 @@ def test_forecast_of_the_recursion_comes_true() -> None:
         jump = seen + int(np.argmax(angle[seen:] > f.jump_angle))
         assert f.t_min <= jump - seen + 1
         assert f.t_max >= jump - seen
+        assert f.break_angle == pytest.approx(4 * f.equilibrium_angle)
+        assert not (angle[seen : seen + int(f.break_earliest)] > f.break_angle).any() if f.break_earliest > 0 else True
 
 
 def test_window_outside_its_conditions_says_why() -> None:
     found = jump_window(0.1, 0.5, 2.0, 0.05, 1e-2)
     assert "t_max" not in found
-    assert "starts_above" in found["why"]
+    assert found["why"] == "no latest time of the next large step: the theorem asks for rho0^2 > kappa L"
 
 
 def test_forecast_knows_what_it_does_not_know() -> None:

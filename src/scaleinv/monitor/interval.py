@@ -59,8 +59,8 @@ class Interval:
         return self._logged == _FIRST or self._logged in _AGAIN
 
     def choice(self, total_steps: int | None = None) -> int:
-        """The interval that the costs told so far ask for: at most 1000, the first time at most 50 (three costs are few), and
-        such that a run of ``total_steps``, if that is known, is logged 50 times whatever it costs.
+        """The interval that the costs told so far ask for: at most 1000, the first time at most 50 (three costs are
+        few), and such that a run of ``total_steps``, if that is known, is logged 50 times whatever it costs.
         """
         if not self._costs or not self._steps or not median(self._steps) > 0:
             return self.every
