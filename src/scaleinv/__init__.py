@@ -13,10 +13,13 @@ __version__ = "0.1.0"
 #: public name -> module that defines it
 _PUBLIC = {
     "Monitor": "scaleinv.monitor",
+    "Equilibrium": "scaleinv.theory",
+    "OutsideConditions": "scaleinv.theory",
     "Sphere": "scaleinv.sphere",
     "StateError": "scaleinv.errors",
     "UserError": "scaleinv.errors",
     "assert_scale_invariant": "scaleinv.symmetry",
+    "equilibrium": "scaleinv.theory",
     "find_symmetries": "scaleinv.symmetry",
     "make_scale_invariant": "scaleinv.symmetry",
 }
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from scaleinv.symmetry import assert_scale_invariant as assert_scale_invariant
     from scaleinv.symmetry import find_symmetries as find_symmetries
     from scaleinv.symmetry import make_scale_invariant as make_scale_invariant
+    from scaleinv.theory import Equilibrium as Equilibrium
+    from scaleinv.theory import OutsideConditions as OutsideConditions
+    from scaleinv.theory import equilibrium as equilibrium
 
 
 def __getattr__(name: str) -> Any:
