@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from scaleinv.symmetry.jacobian import cotangent, full_row
 from scaleinv.symmetry.probe import Probe
 
-#: evaluations per group and target, and the relative accuracy of the error at which to stop
+#: evaluations per group; the error aimed at, between 1 % and 10 %, and the errors that are good enough to start from
 _STEPS = 8
-_CLOSE = 0.15
+_AIM = 0.03
+_WINDOW = (0.008, 0.12)
 #: factor on the weights at which eps is nothing
 _FAR = 1e3
 
@@ -48,7 +49,8 @@ def eps_defect(
     """Per group, in the model's own dtype and eps, at its own weights:
 
     ``norm``, ``cosine`` |cos(g, w)|, ``error`` (relative, of the effective gradient; rounding included), and
-    ``norm_1_percent``, ``norm_10_percent``, the norms at which that error is 1 % and 10 %; None = not reached.
+    ``norm_1_percent``, ``norm_10_percent``, the norms at which that error is 1 % and 10 %, by the law of one norm from
+    an error measured between the two; None = not reached.
     """
     if not groups:
         return {}
@@ -63,8 +65,8 @@ def eps_defect(
     for name, group in groups.items():
         weights = torch.cat([own.tensors[i].detach().double().reshape(-1) for i in group])
         rho = float(weights.norm())
-        now = torch.cat([present[i] for i in group])
-        starts[name] = _error(now, _FAR * torch.cat([far[i] for i in group]))
+        now = _joined([present[i] for i in group])
+        starts[name] = _error(now, _joined([far[i] for i in group], _FAR))
         cosine = abs(float(now @ weights)) / (rho * float(now.norm())) if rho > 0 and bool(now.any()) else None
         result[name] = {"norm": rho, "cosine": cosine, "error": None, "norm_1_percent": None, "norm_10_percent": None}
     # the other groups' eps is in the reference too, which is only right where it is nothing
@@ -75,19 +77,20 @@ def eps_defect(
             continue
         indices = list(group)
         if shared:
-            reference = _FAR * torch.cat([far[i] for i in indices])
+            reference = _joined([far[i] for i in indices], _FAR)
         else:
-            reference = _FAR * torch.cat(_gradients(own, indices, _FAR, u))
-            start = _error(torch.cat([present[i] for i in indices]), reference)
+            reference = _joined(_gradients(own, indices, _FAR, u), _FAR)
+            start = _error(_joined([present[i] for i in indices]), reference)
 
         def errors(factor: float, indices: list[int] = indices, reference: Tensor = reference) -> float:
-            return _error(factor * torch.cat(_gradients(own, indices, factor, u)), reference)
+            return _error(_joined(_gradients(own, indices, factor, u), factor), reference)
 
-        one, end = _solve(errors, 1.0, start, 0.01)
-        ten, _ = _solve(errors, *end, 0.10)
+        measured = _measured(errors, start)
         result[name]["error"] = start if math.isfinite(start) else None
-        result[name]["norm_1_percent"] = None if one is None else one * rho
-        result[name]["norm_10_percent"] = None if ten is None else ten * rho
+        if measured is not None:
+            factor, error = measured
+            result[name]["norm_1_percent"] = rho * norm_of_error(factor, error, 0.01)
+            result[name]["norm_10_percent"] = rho * norm_of_error(factor, error, 0.10)
     return result
 
 
@@ -96,39 +99,29 @@ def _error(effective: Tensor, reference: Tensor) -> float:
 
 
 def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[Tensor]:
-    """Gradients (flat, float64) of <u, outputs> with the group's weights multiplied by a factor."""
+    """Gradients (flat) of <u, outputs> with the group's weights multiplied by a factor."""
     with own.scaled(dict.fromkeys(group, factor)), own.differentiable(group):
         gradients = full_row(own, own.outputs(), u, group, keep=False)
-    return [
-        (torch.zeros_like(own.tensors[i]) if g is None else g).double().reshape(-1) for i, g in zip(group, gradients)
-    ]
+    return [(torch.zeros_like(own.tensors[i]) if g is None else g).reshape(-1) for i, g in zip(group, gradients)]
 
 
-def _solve(
-    errors: Callable[[float], float], factor: float, error: float, target: float
-) -> tuple[float | None, tuple[float, float]]:
-    """The factor at which the error is the target (within 15 % of the target error, or where it jumps), and the last
-    (factor, error) tried.
+def _joined(parts: list[Tensor], factor: float = 1.0) -> Tensor:
+    return torch.cat(parts).double().mul_(factor)
 
-    Steps by the law of one norm, inside a bracket once there is one.
+
+def _measured(errors: Callable[[float], float], start: float) -> tuple[float, float] | None:
+    """A factor on the weights at which the error is neither rounding nor saturated, and the error there.
+
+    From the error at factor 1, which may be nothing but rounding, by the law of one norm.
     """
-    low, high = 0.0, math.inf  # the error is above the target at low, below it at high
+    factor, error = 1.0, start
     for _ in range(_STEPS):
-        if not math.isfinite(error):
-            return None, (factor, target)
-        if abs(error / target - 1) < _CLOSE:
-            # the rest of the way by the law of one norm
-            return norm_of_error(factor, error, target), (factor, error)
-        if error > target:
-            low = max(low, factor)
-        else:
-            high = min(high, factor)
-        if low > 0 and high < (1 + _CLOSE) * low:  # a kink: ReLUs switch there and the error jumps over the target
-            return math.sqrt(low * high), (factor, error)
-        following = norm_of_error(factor, error, target)
-        if not low < following < high:
-            following = math.sqrt(low * high) if low > 0 and high < math.inf else following
-        if following < 1e-9 or following > 1e3:
-            return None, (factor, error)
-        factor, error = following, errors(following)
-    return None, (factor, error)
+        if not math.isfinite(error) or error <= 0:
+            return None
+        if _WINDOW[0] <= error <= _WINDOW[1]:
+            return factor, error
+        factor = norm_of_error(factor, error, _AIM)
+        if not 1e-12 < factor < _FAR:
+            return None
+        error = errors(factor)
+    return None

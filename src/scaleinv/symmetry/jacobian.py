@@ -57,7 +57,8 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
 
     Each column is scaled to unit length first, which does not change which exponents are null but lets a tensor with a
     small influence be seen. The cut is the widest gap on a log scale below 1e-3 of the largest singular value, with
-    everything below ``noise`` counted as equal; it is clear if the dropped are below ``floor`` and the smallest kept one
+    everything below ``noise`` counted as equal; it is clear if the dropped are below ``floor`` and the smallest kept
+    one
     is ``gap`` times larger, or, where none is dropped, above ten times ``floor``.
     """
     count = columns.shape[1]

@@ -90,24 +90,22 @@ def _blocks(sums: Tensor, size: Tensor, zero: float) -> list[tuple[int, int]]:
     energy = torch.cat([size.new_zeros(1), size.square().cumsum(0)])
     blocks: list[tuple[int, int]] = []
     start = 0
-    for end, begins in sorted(_returns(running, zero * float(size.max()) * len(size) ** 0.5).items()):
+    for end, begins in sorted(_returns(running, energy, zero).items()):
         # the latest start from which the sums cancel; everything before a found block is closed
-        for begin in sorted(begins, reverse=True):
-            if begin < start:
-                break
-            left = (running[:, end] - running[:, begin]).abs().max()
-            if left <= zero * (energy[end] - energy[begin]).clamp_min(0).sqrt():
-                blocks.append((int(acting[begin]), int(acting[end - 1]) + 1))
-                start = end
-                break
+        begin = max(begins)
+        if begin >= start:
+            blocks.append((int(acting[begin]), int(acting[end - 1]) + 1))
+            start = end
     return blocks
 
 
-def _returns(running: Tensor, tolerance: float) -> dict[int, list[int]]:
-    """Pairs begin < end at which the running sums of all cotangents agree: {end: [begin, ...]}.
+def _returns(running: Tensor, energy: Tensor, zero: float) -> dict[int, list[int]]:
+    """Pairs begin < end between which the sums of all cotangents cancel: {end: [begin, ...]}.
 
-    Neighbours in the order of the first cotangent's sum are compared, then the second next, and so on: n log n.
+    running (K, n + 1): running sums; energy (n + 1,): running sum of the squared sizes. Neighbours in the order of the
+    first cotangent's sum are compared, then the second next, and so on, as long as any are near.
     """
+    tolerance = zero * float(energy[-1].sqrt())
     order = torch.argsort(running[0])
     found: dict[int, list[int]] = {}
     for step in range(1, min(len(order), _NEIGHBOURS)):
@@ -116,7 +114,8 @@ def _returns(running: Tensor, tolerance: float) -> dict[int, list[int]]:
         if not bool(near.any()):
             break
         low, high = low[near], high[near]
-        same = (running[:, low] - running[:, high]).abs().amax(0) <= tolerance
+        left = (running[:, low] - running[:, high]).abs().amax(0)
+        same = left <= zero * (energy[low] - energy[high]).abs().sqrt()
         for a, b in zip(low[same].tolist(), high[same].tolist()):
             found.setdefault(max(a, b), []).append(min(a, b))
     return found

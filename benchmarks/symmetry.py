@@ -1,0 +1,148 @@
+"""Speed and memory of ``find_symmetries`` against the naive reference; prints ratios.
+
+    python benchmarks/symmetry.py [--columns 12] [--full] [--gpt2]
+
+The reference is what one writes first: float64, batch 12, one ``torch.func.jvp`` over all p * exp(s_i) per tensor,
+then an
+SVD. It gives the null space and nothing else; ours also picks the basis, tests every claim and measures the eps
+defect. The
+reference is timed on ``--columns`` tensors, evenly spread, and scaled to all of them (``--full``: on all). CPU time
+of one
+thread, reference and ours in turns, so that a busy machine does not decide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+
+from scaleinv.lab.models import build_model
+from scaleinv.symmetry import find_symmetries
+
+
+def resnet() -> tuple[nn.Module, Tensor]:
+    """ResNet-18, width 64, 61 tensors, input 12x3x16x16."""
+    generator = torch.Generator().manual_seed(0)
+    model = build_model("resnet18", variant="standard", in_shape=(3, 16, 16), width=64, generator=generator)
+    return model, torch.randn(12, 3, 16, 16, generator=generator)
+
+
+def naive_jacobian(model: nn.Module, inputs: Tensor, which: list[int] | None = None) -> Tensor:
+    """Columns of d outputs / d s, one forward-mode pass over the whole network each (M, T)."""
+    parameters = {k: p.detach().double() for k, p in model.named_parameters()}
+    buffers = {k: b.double() if b.is_floating_point() else b for k, b in model.named_buffers()}
+    x, names = inputs.double(), list(parameters)
+
+    def outputs(s: Tensor) -> Tensor:
+        scaled = {k: parameters[k] * torch.exp(s[i]) for i, k in enumerate(names)}
+        result: Tensor = functional_call(model, (scaled, {k: b.clone() for k, b in buffers.items()}), (x,))
+        return result.reshape(-1)
+
+    zero = torch.zeros(len(names), dtype=torch.float64)
+    columns = []
+    for i in range(len(names)) if which is None else which:
+        tangent = torch.zeros_like(zero)
+        tangent[i] = 1
+        columns.append(jvp(outputs, (zero,), (tangent,))[1])
+    return torch.stack(columns, dim=1)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of the process."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def training_step(model: nn.Module, x: Tensor) -> None:
+    """One step of SGD with momentum, float32."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    torch.nn.functional.cross_entropy(model(x), torch.arange(12) % 10).backward()
+    optimizer.step()
+
+
+def peak(task: str) -> float:
+    """MiB above an empty process that a task needs, in a process of its own."""
+    command = [sys.executable, __file__, "--task", task]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(json.loads(result.stdout)["peak"])
+
+
+def run_task(task: str) -> None:
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    small = build_model("mlp", variant="standard", in_shape=(1, 4, 4), width=4, generator=generator)
+    find_symmetries(small, torch.randn(4, 1, 4, 4))  # libraries loaded
+    del small
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    model, x = resnet()
+    if task == "step":
+        training_step(model, x)
+    else:
+        find_symmetries(model, x, defect=task == "all")
+    print(json.dumps({"peak": memory("VmHWM") - before}))
+
+
+def memory(key: str) -> float:
+    """MiB from /proc/self/status (Linux)."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(key))
+    return int(line.split()[1]) / 1024
+
+
+def gpt2() -> None:
+    """A model of GPT-2 small's size, 2x16 tokens, wall time on all cores (needs transformers)."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model, ids = GPT2LMHeadModel(GPT2Config()), torch.randint(50257, (2, 16))
+    start, cpu = time.perf_counter(), time.process_time()
+    found = find_symmetries(model, ids)
+    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    print(f"GPT-2 small, 148 tensors, 2x16 tokens: {wall:.1f} s wall, {cpu:.1f} s CPU; {found.headline()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--columns", type=int, default=12)
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--gpt2", action="store_true")
+    parser.add_argument("--task", choices=["step", "search", "all"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.task:
+        run_task(options.task)
+        return
+    if options.gpt2:
+        gpt2()
+        return
+    torch.set_num_threads(1)
+    model, x = resnet()
+    count = len(list(model.parameters()))
+    columns = count if options.full else min(options.columns, count)
+    which = sorted({round(i * (count - 1) / max(columns - 1, 1)) for i in range(columns)})
+    half = len(which) // 2
+    first = seconds(lambda: naive_jacobian(model, x, which[:half]))
+    search = seconds(lambda: find_symmetries(model, x, defect=False))
+    second = seconds(lambda: naive_jacobian(model, x, which[half:]))
+    everything = seconds(lambda: find_symmetries(model, x))
+    naive = (first + second) * count / len(which)
+    print(f"ResNet-18, width 64, {count} tensors, input 12x3x16x16, CPU seconds of one thread")
+    print(f"  naive Jacobian ({len(which)} of {count} columns timed)      {naive:8.1f}")
+    print(f"  search, basis and test of every claim        {search:8.1f}   ratio {naive / search:.1f}")
+    print(f"  with the eps defect of every group           {everything:8.1f}   ratio {naive / everything:.1f}")
+    step, ours, full = peak("step"), peak("search"), peak("all")
+    shares = f"search and test {ours:.0f} ({ours / step:.1f}x); all {full:.0f} ({full / step:.1f}x)"
+    print(f"  peak memory with the model, MiB: training step {step:.0f}; {shares}")
+
+
+if __name__ == "__main__":
+    main()
