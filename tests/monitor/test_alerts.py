@@ -71,6 +71,20 @@ def test_spikes_come_with_their_loss() -> None:
     assert spikes["spike-eg"].forecast == "the loss has not followed yet"
 
 
+def test_spikes_that_come_again_and_again_are_told_sparingly() -> None:
+    def push(i: int, model: nn.Module, _: object) -> None:
+        if i > 20 and i % 40 in (0, 1):
+            model[0].weight.grad.mul_(300)
+
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)  # nothing but the pushes
+    monitor = Monitor(model, optimizer, groups=FREE, every=1)
+    train(model, optimizer, 260, monitor, change=lambda i: push(i, model, optimizer))
+    eg = [a for a in monitor.alerts if a.kind == "spike-eg"]
+    assert [a.step for a in eg] == [40, 80, 160]  # of those at 40, 80, 120, 160, 200 and 240
+    assert "spike number 4; the next is told at 8" in eg[-1].reason
+
+
 @pytest.mark.parametrize(
     ("cause", "told"), [("cut", "gets no gradient"), ("zero", "gradient is zero"), ("lr", "learning rate is 0")]
 )

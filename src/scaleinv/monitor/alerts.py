@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,16 +63,36 @@ class Watch:
         self._monitor = monitor
         self._recent: deque[Record] = deque(maxlen=BACK)
         self._standing: set[tuple[str, str]] = set()
+        self._looked = 0
+        self._spike_at: dict[str, int] = {}  # kind -> logged steps when the last one was seen
+        self._spike_count: dict[str, int] = {}
 
-    def told(self, alerts: Iterable[Alert]) -> None:
+    def told(self, alerts: Sequence[Alert]) -> None:
         """Alerts of before a resume, not to be repeated."""
         self._standing = {(a.kind, a.group) for a in alerts}
         self._recent.clear()
+        kinds = [a.kind for a in alerts]
+        self._spike_count = {kind: 2 ** (kinds.count(kind) - 1) for kind in set(kinds)}
+
+    def _again(self, kind: str) -> str | None:
+        """How to tell a spike: None within ``BACK`` logged steps of the last one, and after that only the 1st, 2nd,
+        4th, 8th ...
+        time: a run that breaks down periodically does so hundreds of times.
+        """
+        last = self._spike_at.get(kind)
+        self._spike_at[kind] = self._looked
+        if last is not None and self._looked - last < BACK:
+            return None
+        count = self._spike_count[kind] = self._spike_count.get(kind, 0) + 1
+        if count & (count - 1):
+            return None
+        return "" if count == 1 else f" (spike number {count}; the next is told at {2 * count})"
 
     def look(self, record: Record, rates: Sequence[Rates]) -> list[Alert]:
         """The new alerts of a logged step."""
         if self._recent and self._recent[-1].groups != record.groups:
             self._recent.clear()  # groups came or went
+        self._looked += 1
         found: list[Alert] = []
         found += self._non_finite(record)
         if not found:
@@ -85,7 +105,7 @@ class Watch:
                 found += self._boundary(record, past)
             found += self._out_of_time(record)
         self._recent.append(record)
-        news = [a for a in found if (a.kind, a.group) not in self._standing]
+        news = [a for a in found if a.kind.startswith("spike") or (a.kind, a.group) not in self._standing]
         lasting = {k for k in self._standing if k[0] in ("dead-decay", "not-scale-free", "eps", "out-of-time")}
         self._standing = lasting | {(a.kind, a.group) for a in found}
         return news
@@ -132,6 +152,9 @@ class Watch:
                 bad = 1 + np.flatnonzero((record.values[1:, j] > SPIKE * usual[1:]) & (usual[1:] > 0))  # 0 is the total
             if not len(bad):
                 continue
+            again = self._again(f"spike-{quantity}")
+            if again is None:
+                continue
             # one alert: of the group that stands out most
             worst = max(bad, key=lambda i: record.values[i, j] / usual[i])
             value, before = float(record.values[worst, j]), float(usual[worst])
@@ -145,7 +168,7 @@ class Watch:
             )
             others = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
             times = f"{value / before:.3g} times its median over {len(past)} logged steps"
-            reason = f"{what} {value:.3g} is {times}{others}{loss}"
+            reason = f"{what} {value:.3g} is {times}{others}{loss}{again}"
             name = record.groups[worst]
             ahead = "" if risen or loss == "" else "the loss has not followed yet"
             remedy = "lower the learning rate of this group, clip the gradient, or look at this batch"
