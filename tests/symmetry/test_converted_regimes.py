@@ -16,9 +16,7 @@ from scaleinv.lab.train import run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "elrs"), [("convnet", (3e-4, 1.5e-2, 2e-1)), ("resnet18", (3e-4, 5e-3, 1e-1))], ids=["convnet", "resnet18"]
-)
+@pytest.mark.parametrize(("model", "elrs"), [("convnet", (3e-4, 1.5e-2, 2e-1)), ("resnet18", (3e-4, 5e-3, 1e-1))])
 def test_a_converted_standard_network_has_three_regimes(
     model: str, elrs: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
