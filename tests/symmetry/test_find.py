@@ -255,6 +255,13 @@ def test_failures_are_one_clear_line(model: nn.Module, inputs: Any, message: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated
+def test_a_compiled_model_is_refused() -> None:
+    for compiled in (torch.jit.script(nn.Linear(4, 3)), torch.compile(nn.Linear(4, 3))):
+        with pytest.raises(UserError, match="the model is compiled"):
+            find_symmetries(compiled, torch.ones(2, 4))
+
+
 def test_nan_weights_are_named() -> None:
     model = _net()
     with torch.no_grad():

@@ -57,8 +57,16 @@ def find_symmetries(
     if precision not in ("auto", "double", "single"):
         raise UserError(f"precision {precision!r} is unknown; choose auto, double or single")
     trial(Probe(model, inputs, dtype=None, eps=None))
+    probe, found, tested = _searched(model, inputs, seed, precision)
+    probe, found, tested, literals, laws = _settled(model, inputs, seed, probe, found, tested)
+    names, eps = probe.names, probe.eps
+    del probe  # the copy in double precision is the largest thing here
+    return _report(model, inputs, names, eps, found, tested, literals, laws, seed, defect)
+
+
+def _searched(model: nn.Module, inputs: Any, seed: int, precision: str) -> tuple[Probe, Found, Tested]:
+    """The search in the wanted precision and the test in float64; the float64 probe stands where it was tested."""
     originals = dict(model.named_parameters())
-    found, tested = None, Tested()
     large = sum(p.numel() for p in originals.values()) > _LARGE
     if precision == "single" or (precision == "auto" and large):
         probe = Probe(model, inputs, dtype=torch.float32, eps=SINGLE.eps[0])
@@ -71,12 +79,11 @@ def find_symmetries(
             tested = _test(probe, found, seed)
             probe.order = order
             if not tested.reason:
-                return _finish(model, inputs, probe, found, tested, seed, defect)
+                return probe, found, tested
             del probe
     probe = Probe(model, inputs)
     found = search(probe, [originals[n].detach() for n in probe.names], DOUBLE, seed)
-    tested = _test(probe, found, seed)
-    return _finish(model, inputs, probe, found, tested, seed, defect)
+    return probe, found, _test(probe, found, seed)
 
 
 def _trusted(found: Found) -> bool:
@@ -90,7 +97,7 @@ def _trusted(found: Found) -> bool:
     return (
         not found.reason
         and state.skipped == 0
-        and smallest >= 10 * max(largest, SINGLE.zero / 10)
+        and smallest >= 10 * max(largest, SINGLE.zero)
         and weakest >= 10 * SINGLE.dead * float(size.max())
     )
 
@@ -105,28 +112,39 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
     )
 
 
-def _finish(
-    model: nn.Module, inputs: Any, probe: Probe, found: Found, tested: Tested, seed: int, defect: bool
-) -> Symmetries:
-    """Settle the question of small literals, then write the answer down."""
+def _settled(
+    model: nn.Module, inputs: Any, seed: int, probe: Probe, found: Found, tested: Tested
+) -> tuple[Probe, Found, Tested, list[float], dict[str, list[float]]]:
+    """Settle whether small added numbers are an eps: put them back and see whether every claim holds up to an eps."""
     literals = sorted(probe.replaced)
-    laws: dict[str, list[float]] = {}
-    if literals:
-        # small added numbers were taken for eps: put them back and see whether every claim holds up to an eps
-        probe.literals = False
-        claims = found.claims(probe.names)
-        laws = {claim.name: eps_law(probe, claim, tested.mask) for claim in claims}
-        if not laws or not all(holds_up_to_eps(law) for law in laws.values()):
-            literals, laws = [], {}
-            probe = Probe(model, inputs)
-            probe.literals = False
-            originals = dict(model.named_parameters())
-            found = search(probe, [originals[n].detach() for n in probe.names], DOUBLE, seed)
-            tested = _test(probe, found, seed)
-    names, state = probe.names, found.state
+    if not literals:
+        return probe, found, tested, [], {}
+    probe.literals = False
+    laws = {claim.name: eps_law(probe, claim, tested.mask) for claim in found.claims(probe.names)}
+    if laws and all(holds_up_to_eps(law) for law in laws.values()):
+        return probe, found, tested, literals, laws
+    probe = Probe(model, inputs)
+    probe.literals = False
+    originals = dict(model.named_parameters())
+    found = search(probe, [originals[n].detach() for n in probe.names], DOUBLE, seed)
+    return probe, found, _test(probe, found, seed), [], {}
+
+
+def _report(
+    model: nn.Module,
+    inputs: Any,
+    names: list[str],
+    eps: float | None,
+    found: Found,
+    tested: Tested,
+    literals: list[float],
+    laws: dict[str, list[float]],
+    seed: int,
+    defect: bool,
+) -> Symmetries:
+    """Write the answer down, with names."""
+    state, order = found.state, found.order
     reason = found.reason or tested.reason
-    order, eps = found.order, probe.eps
-    del probe
     parameters = dict(model.named_parameters())
     dead, single = set(state.dead), set(state.single)
     used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead

@@ -32,8 +32,6 @@ def trial(probe: Probe) -> Tensor:
         return hook
 
     for name, module in probe.model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            continue
         hooks += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
     try:
         with torch.no_grad():
