@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -200,12 +201,17 @@ class Probe:
                 p.requires_grad_(False)
 
     def perturb(self, generator: torch.Generator, original: Sequence[Tensor], amount: float = 0.2) -> None:
-        """Put the weights near ``original``, at a generic place: 20 % of each tensor's rms, and 0.1 where it is
-        zero."""
+        """Put the weights near ``original``, at a generic place: noise of 20 % of each tensor's rms.
+
+        Where a tensor is zero or tiny (residual gains start at 0 or 1e-6), what is behind it would be hidden: noise of
+        0.1 for vectors, 0.3/sqrt(fan in) for matrices.
+        """
         with torch.no_grad():
             for p, start in zip(self.tensors, original):
                 rms = float(start.square().mean(dtype=torch.float64).sqrt()) if start.numel() else 0.0
-                size = amount * rms if rms > 0 else 0.1
+                inputs = p.numel() // p.shape[0] if p.dim() > 0 and p.numel() else 1
+                normal = 0.1 if inputs == 1 else 0.3 / math.sqrt(inputs)
+                size = amount * rms if rms > 0.02 * normal else normal
                 noise = torch.randn(p.shape, generator=generator, dtype=torch.float32)  # the same in every precision
                 p.copy_(start)
                 p.add_(noise.to(p), alpha=size)

@@ -77,17 +77,21 @@ class Found:
 
 
 def search(probe: Probe, original: Sequence[Tensor], precision: Precision, seed: int) -> Found:
-    """Null space at two generic places and its basis; leaves the probe at the last place."""
+    """Null space at two or more generic places and its basis; leaves the probe at the last place."""
     generator = torch.Generator().manual_seed(seed)
     count = len(probe.tensors)
     state = State(Rows(torch.zeros(count, dtype=torch.float64)))
     vectors: list[tuple[int, ...]] = []
     reason = ""
-    place = 0
-    while place < PLACES or (reason and place < _MORE_PLACES):
+    place, rank, grew = 0, -1, True
+    # few outputs give few rows a place: go on until a place adds nothing to the rank
+    while place < PLACES or (grew and place < _MORE_PLACES + count) or (reason and place < _MORE_PLACES):
         probe.perturb(generator, original)
         _look(probe, state, precision, generator, first=place == 0)
         place += 1
+        grew, rank = state.spectrum.cut > rank, state.spectrum.cut
+        if grew and place > 1:
+            continue
         try:
             null = state.spectrum.null.numpy()
             vectors = canonical_basis(null, [probe.order[i] for i in state.rest], tolerance=precision.snap)
@@ -154,6 +158,7 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
     mask = state.mask = usable_outputs(probe, precision)
     state.outputs, state.skipped = len(mask), int(len(mask) - mask.sum())
     # whole gradients: the size of each column, and what the row test needs
+    before = len(state.rows.values)
     cotangents = [cotangent(mask, generator) for _ in range(2)]
     with probe.differentiable():
         outputs = probe.outputs()
@@ -186,7 +191,8 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
                 state.rows.add(torch.stack(whole))
             _decide(state, precision)
             missing = state.spectrum.cut + SPARE_ROWS - len(state.rows.values)
-            if missing <= 0 or len(state.rows.values) >= count + 4 * SPARE_ROWS:
+            here = len(state.rows.values) - before
+            if missing <= 0 or here >= min(int(mask.sum()), count) + SPARE_ROWS:
                 break
             extra = min(max(missing, 3), 16)
         del outputs
