@@ -36,6 +36,7 @@ def read_all(handle: SharedDataset, pipe: Connection) -> None:
     pipe.send(("read", total))
     pipe.recv()  # until the other has read as well
     pipe.send(account(handle.directory))
+    pipe.recv()  # a page counts as shared only while the other maps it
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def main() -> None:
             private = (found["Private_Clean"] + found["Private_Dirty"]) / 1e3
             print(f"worker {process.pid}: data {size:.0f} MB, shared {shared:.0f} MB, private {private:.1f} MB")
         for process, pipe in crew:
-            pipe.close()
+            pipe.send("leave")
             process.join()
 
 
