@@ -5,7 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint quick slow nightly bench dist clean
+# small tensors gain nothing from two threads, and waiting threads steal the other core
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test lint quick nightly mutants bench dist clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -40,6 +43,9 @@ test: lint ## everything CI runs
 nightly: $(STAMP) ## all tests and the claims that take long
 	$(BIN)/python -m pytest -q
 	$(BIN)/scaleinv verify
+
+mutants: $(STAMP) ## change a constant in each formula and list which test or claim notices (20 minutes)
+	$(BIN)/python benchmarks/mutate_theory.py
 
 bench: $(STAMP) ## speed, as ratios in one run
 	$(BIN)/python benchmarks/run.py

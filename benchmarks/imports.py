@@ -1,4 +1,4 @@
-"""`import scaleinv` beside `import torch`: seconds more, medians of interleaved fresh processes. Goal: at most 0.15 s."""
+"""`import scaleinv` beside `import torch`: seconds more, medians of interleaved processes. Goal: at most 0.15 s."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main() -> None:
     base = statistics.median(alone)
     extra = statistics.median([b - a for a, b in zip(alone, both)])
     first = statistics.median([b - a for a, b in zip(alone, used)])
-    print(f"import torch {base:.2f} s; with scaleinv {extra:+.3f} s (goal <= 0.15); and scaleinv.Sphere used {first:+.3f} s")
+    print(f"import torch {base:.2f} s; scaleinv {extra:+.3f} s (goal <= 0.15); scaleinv.Sphere used {first:+.3f} s")
 
 
 if __name__ == "__main__":

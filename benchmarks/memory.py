@@ -1,7 +1,7 @@
 """Memory of sweep workers on CIFAR-10: the data set is held once per machine. Goal: nothing of it private to a worker.
 
 Two processes open the shared data set of 50 000 + 10 000 images and read every byte; the kernel's own account of their
-mappings (/proc/PID/smaps) tells what is shared and what is private. Synthetic images of CIFAR-10's size, so no files are needed.
+mappings (/proc/PID/smaps) tells what is shared and what is private. Synthetic images of CIFAR-10's size.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def read_all(handle: SharedDataset, pipe: Connection) -> None:
     pipe.send(("read", total))
     pipe.recv()  # until the other has read as well
     pipe.send(account(handle.directory))
+    pipe.recv()  # a page counts as shared only while the other maps it
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def main() -> None:
             private = (found["Private_Clean"] + found["Private_Dirty"]) / 1e3
             print(f"worker {process.pid}: data {size:.0f} MB, shared {shared:.0f} MB, private {private:.1f} MB")
         for process, pipe in crew:
-            pipe.close()
+            pipe.send("leave")
             process.join()
 
 

@@ -2,9 +2,10 @@
 
     python benchmarks/monitor.py [resnet18|gpt2|all] [--rounds N] [--threads N]
 
-One model; every round takes one training step with each watcher, in turn. ``ratio`` is the median over the rounds of the time of
-the step with the watcher by that of the step without in the same round. ``share`` is the time spent in the watcher itself by the
-time of the plain step: less noisy, since it does not contain the step. For the default interval it is divided by the interval.
+One model; every round takes one training step with each watcher, in turn. ``ratio`` is the median over the rounds of
+the time of the step with the watcher by that of the step without in the same round. ``share`` is the time spent in
+the watcher itself by the time of the plain step: less noisy, since it does not contain the step. For the default
+interval it is divided by the interval.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Block(nn.Module):
 class Gpt2(nn.Module):
     """The size of GPT-2 small (124M, tied head), random weights."""
 
-    def __init__(self, width: int = 768, layers: int = 12, heads: int = 12, vocabulary: int = 50257, length: int = 1024) -> None:
+    def __init__(
+        self, width: int = 768, layers: int = 12, heads: int = 12, vocabulary: int = 50257, length: int = 1024
+    ) -> None:
         super().__init__()
         self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
@@ -152,7 +155,7 @@ def measure(name: str, make: Callable[[], Any], rounds: int) -> None:
     model, optimizer, loss_of = make()
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     print(f"\n{name}: {weights / 4e6:.1f}M weights, {len(list(model.parameters()))} tensors")
-    step(model, optimizer, loss_of)
+    step(model, optimizer, loss_of)  # allocates gradients and the state of the optimizer
     times: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}
     copied = 0
@@ -165,8 +168,8 @@ def measure(name: str, make: Callable[[], Any], rounds: int) -> None:
             if kind == "every step":
                 monitor = Monitor(model, optimizer, every=1)
                 spent = timed(monitor)
-                look = optimizer.register_step_pre_hook(lambda *_, m=monitor: sizes.append(held(m)))
                 sizes: list[int] = []
+                look = optimizer.register_step_pre_hook(lambda *_, m=monitor, sizes=sizes: sizes.append(held(m)))
                 seconds = step(model, optimizer, loss_of, monitor)
                 copied = max(copied, *sizes)
                 look.remove()
@@ -179,6 +182,7 @@ def measure(name: str, make: Callable[[], Any], rounds: int) -> None:
                 seconds = step(model, optimizer, loss_of, watcher)
                 inside = watcher.spent
             times.setdefault(kind, []).append(seconds)
+            print(f"    {kind}: step {seconds:.2f} s (plain {plain:.2f} s), of it {inside:.3f} s watching", flush=True)
             shares.setdefault(kind, []).append(inside)
     base = median(times["no monitor"])
     print(f"  plain step {base:.3f} s (median of {rounds})")

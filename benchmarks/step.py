@@ -1,7 +1,7 @@
 """One training step on the sphere, projection and online metrics included, against a bare tuned PyTorch loop.
 
-ConvNet of width 16, batch 128, CIFAR-10-sized images, channels_last, data in memory, one thread. Both loops start from the same weights
-and take turns, step by step; the ratio is the median of the ratios of neighbouring steps. Goal: at most 1.05.
+ConvNet of width 16, batch 128, CIFAR-10-sized images, channels_last, data in memory, one thread. Both loops start from
+the same weights and take turns, step by step; the ratio is the median over neighbouring steps. Goal: at most 1.05.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def main() -> None:
     ratio = statistics.median(a / b for a, b in zip(times["ours"][5:], times["bare"][5:]))
     ms = {name: 1e3 * statistics.median(values[5:]) for name, values in times.items()}
     print(
-        f"ConvNet k={width}, batch {BATCH}: bare {ms['bare']:.1f} ms, on the sphere with metrics {ms['ours']:.1f} ms a step, "
-        f"ratio {ratio:.3f} (goal <= 1.05)"
+        f"ConvNet k={width}, batch {BATCH}: bare {ms['bare']:.1f} ms a step, on the sphere with metrics "
+        f"{ms['ours']:.1f} ms, ratio {ratio:.3f} (goal <= 1.05)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Throughput of a sweep with two workers against one (one thread each), whole commands, interleaved. Goal: at least 1.8x."""
+"""Throughput of a sweep with two workers against one, one thread each, interleaved. Goal: at least 1.8x."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> None:
                 times[workers].append(time.perf_counter() - start)
     ratio = statistics.median(a / b for a, b in zip(times[1], times[2]))
     one, two = statistics.median(times[1]), statistics.median(times[2])
-    print(f"sweep of {RUNS} runs, {EPOCHS} epochs: 1 worker {one:.1f} s, 2 workers {two:.1f} s, ratio {ratio:.2f} (goal >= 1.8)")
+    print(f"{RUNS} runs of {EPOCHS} epochs: 1 worker {one:.1f} s, 2 {two:.1f} s, ratio {ratio:.2f} (goal >= 1.8)")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,15 @@ __version__ = "0.1.0"
 #: public name -> module that defines it
 _PUBLIC = {
     "Monitor": "scaleinv.monitor",
+    "Equilibrium": "scaleinv.theory",
+    "OutsideConditions": "scaleinv.theory",
     "Sphere": "scaleinv.sphere",
     "StateError": "scaleinv.errors",
     "UserError": "scaleinv.errors",
+    "assert_scale_invariant": "scaleinv.symmetry",
+    "equilibrium": "scaleinv.theory",
+    "find_symmetries": "scaleinv.symmetry",
+    "make_scale_invariant": "scaleinv.symmetry",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
@@ -25,6 +31,12 @@ if TYPE_CHECKING:
     from scaleinv.errors import UserError as UserError
     from scaleinv.monitor import Monitor as Monitor
     from scaleinv.sphere import Sphere as Sphere
+    from scaleinv.symmetry import assert_scale_invariant as assert_scale_invariant
+    from scaleinv.symmetry import find_symmetries as find_symmetries
+    from scaleinv.symmetry import make_scale_invariant as make_scale_invariant
+    from scaleinv.theory import Equilibrium as Equilibrium
+    from scaleinv.theory import OutsideConditions as OutsideConditions
+    from scaleinv.theory import equilibrium as equilibrium
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import scaleinv
 from scaleinv import __version__, cli
 from scaleinv.cli.parse import one_line
 
@@ -146,9 +148,12 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_the_current_directory_is_importable(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("answer = 42\n")
     code = "from scaleinv import cli; cli.run(['nothing']); cli.run(['data', 'fetch']); import mine; print(mine.answer)"
+    safe = ["-P"] if sys.version_info >= (3, 11) else []  # without it python -c itself adds the directory
+    package = Path(scaleinv.__file__).parents[1]  # PYTHONPATH may be relative to where the tests run
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code] if sys.version_info >= (3, 11) else [sys.executable, "-I", "-c", code],
+        [sys.executable, *safe, "-c", code],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(package)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from scaleinv.lab import evaluate
+from scaleinv.lab import groups as lab_groups
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.losses import get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.lab.rows import Row
-from scaleinv.lab import groups as lab_groups
 
 N, BATCH = 161, 32  # five full batches and one image more, which joins the last
 SLICES = [slice(0, 32), slice(32, 64), slice(64, 96), slice(96, 128), slice(128, 161)]
@@ -82,7 +82,8 @@ def fingerprint(net: Any) -> list[bytes]:
 
 
 def groups_of(net: Any) -> dict[str, tuple[Tensor, ...]]:
-    return lab_groups.group_tensors(net, lab_groups.group_names(type(net).__name__.lower(), "si", "batch", (1, 8, 8), 10))
+    names = lab_groups.group_names(type(net).__name__.lower(), "si", "batch", (1, 8, 8), 10)
+    return lab_groups.group_tensors(net, names)
 
 
 @pytest.mark.parametrize("loss", ["ce", "mse"])

@@ -71,6 +71,20 @@ def test_spikes_come_with_their_loss() -> None:
     assert spikes["spike-eg"].forecast == "the loss has not followed yet"
 
 
+def test_spikes_that_come_again_and_again_are_told_sparingly() -> None:
+    def push(i: int, model: nn.Module, _: object) -> None:
+        if i > 20 and i % 40 in (0, 1):
+            model[0].weight.grad.mul_(300)
+
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)  # nothing but the pushes
+    monitor = Monitor(model, optimizer, groups=FREE, every=1)
+    train(model, optimizer, 260, monitor, change=lambda i: push(i, model, optimizer))
+    eg = [a for a in monitor.alerts if a.kind == "spike-eg"]
+    assert [a.step for a in eg] == [40, 80, 160]  # of those at 40, 80, 120, 160, 200 and 240
+    assert "spike number 4; the next is told at 8" in eg[-1].reason
+
+
 @pytest.mark.parametrize(
     ("cause", "told"), [("cut", "gets no gradient"), ("zero", "gradient is zero"), ("lr", "learning rate is 0")]
 )
@@ -219,12 +233,14 @@ def test_forecast_of_the_recursion_comes_true() -> None:
         jump = seen + int(np.argmax(angle[seen:] > f.jump_angle))
         assert f.t_min <= jump - seen + 1
         assert f.t_max >= jump - seen
+        assert f.break_angle == pytest.approx(4 * f.equilibrium_angle)
+        assert not (angle[seen : seen + int(f.break_earliest)] > f.break_angle).any() if f.break_earliest > 0 else True
 
 
 def test_window_outside_its_conditions_says_why() -> None:
     found = jump_window(0.1, 0.5, 2.0, 0.05, 1e-2)
     assert "t_max" not in found
-    assert "starts_above" in found["why"]
+    assert found["why"] == "no latest time of the next large step: the theorem asks for rho0^2 > kappa L"
 
 
 def test_forecast_knows_what_it_does_not_know() -> None:

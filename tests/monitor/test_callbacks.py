@@ -50,7 +50,8 @@ def test_lightning(tmp_path: Path) -> None:
         callbacks = [] if callback is None else [callback]
         return lightning.Trainer(
             max_epochs=epochs, accelerator="cpu", callbacks=callbacks, enable_progress_bar=False, gradient_clip_val=0.5,
-            enable_model_summary=False, default_root_dir=tmp_path, accumulate_grad_batches=2, log_every_n_steps=1, **options,
+            enable_model_summary=False, default_root_dir=tmp_path, accumulate_grad_batches=2, log_every_n_steps=1,
+            **options,
         )  # fmt: skip
 
     loader = DataLoader(dataset(), batch_size=24)

@@ -35,14 +35,18 @@ def test_run_folder_is_read_by_the_analysis_and_the_report(tmp_path: Path) -> No
     found = load_run(tmp_path / "run")
     h = monitor.history()
     assert found.status == "finished"
-    assert found.groups()[: len(FREE)] == FREE
-    for group in ("total", *FREE, "6.weight"):
+    assert found.groups() == FREE
+    assert found.result["steps"] == 6
+    for group in ("total", *FREE):
         for quantity in ("rho", "angle"):
             series = found.table("online", group, quantity)
             assert series.steps.tolist() == [0, 2, 4]
             np.testing.assert_array_equal(series.values, h[f"{group}/{quantity}"])
     assert found.series("online", "total", "loss")[1] == pytest.approx(h["loss"])
-    assert not found.has("online", "6.weight", "elr")
+    run(RunFolder(tmp_path / "all", everything=True))
+    everything = load_run(tmp_path / "all")
+    assert everything.has("online", "6.weight (scale unknown)", "angle")
+    assert not everything.has("online", "6.weight (scale unknown)", "elr")
     assert found.elr == h["total/elr"][0]
     assert found.config["optimizers"][0]["groups"][0]["lr"] == 0.1
     pytest.importorskip("matplotlib")
@@ -76,7 +80,7 @@ def test_parts_alerts_and_a_loss_that_is_not_finite(tmp_path: Path) -> None:
 
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=RunFolder(tmp_path / "run", rows=50))
+    monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=RunFolder(tmp_path / "run", rows=20))
     train(model, optimizer, 3, monitor)
     monitor.epoch = 7
     monitor.loss(float("inf"))

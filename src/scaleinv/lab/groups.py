@@ -1,7 +1,7 @@
 """The scale-invariant groups of a network of the lab, found numerically, never listed by hand.
 
-What is invariant depends on how layers are connected, not on how wide they are or on the image size, so a narrow twin on small images is
-searched instead of the network itself, once a process.
+What is invariant depends on how layers are connected, not on how wide they are or on the image size, so a narrow
+twin on small images is searched instead of the network itself, once a process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scaleinv.symmetry import find_symmetries
 _TWIN_WIDTH, _TWIN_SIDE, _TWIN_BATCH = 4, 16, 12
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def group_names(
     model: str, variant: str, norm: str, in_shape: tuple[int, int, int], classes: int
 ) -> tuple[tuple[str, ...], ...]:
@@ -37,7 +37,7 @@ def group_names(
     )
     found = find_symmetries(twin, torch.randn(_TWIN_BATCH, *twin_shape, generator=generator))
     if found.verdict != "clear":
-        raise UserError(f"the scale-invariant weights of {model} ({variant}, {norm} norm) are undecided: {found.headline()}")
+        raise UserError(f"the scale-invariant weights of {model} ({variant}, {norm} norm): {found.headline()}")
     return tuple(tensors for _, tensors in found.groups)
 
 

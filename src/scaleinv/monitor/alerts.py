@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from scaleinv.monitor.groups import DEAD, FREE
 from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import COLUMN, Rates
+from scaleinv.symmetry.result import Symmetries
 
 if TYPE_CHECKING:
     from scaleinv.monitor.monitor import Monitor
@@ -23,7 +24,7 @@ BACK = 32
 SPIKE = 10.0
 #: |cos(gradient, weight)| sqrt(size) above which a group counts as having a scale: about 1 for a weight with one, below
 #: 1e-3 in float32 and 1e-2 in bfloat16 for one without (rounding errors fall as 1/sqrt(size), like random directions)
-RADIAL = 0.1
+RADIAL = 0.25
 #: logged steps without turning that are too many
 STILL = 8
 #: share of the known boundary from which its coming nearer is told
@@ -62,16 +63,36 @@ class Watch:
         self._monitor = monitor
         self._recent: deque[Record] = deque(maxlen=BACK)
         self._standing: set[tuple[str, str]] = set()
+        self._looked = 0
+        self._spike_at: dict[str, int] = {}  # kind -> logged steps when the last one was seen
+        self._spike_count: dict[str, int] = {}
 
-    def told(self, alerts: Iterable[Alert]) -> None:
+    def told(self, alerts: Sequence[Alert]) -> None:
         """Alerts of before a resume, not to be repeated."""
         self._standing = {(a.kind, a.group) for a in alerts}
         self._recent.clear()
+        kinds = [a.kind for a in alerts]
+        self._spike_count = {kind: 2 ** (kinds.count(kind) - 1) for kind in set(kinds)}
+
+    def _again(self, kind: str) -> str | None:
+        """How to tell a spike: None within ``BACK`` logged steps of the last one, and after that only the 1st, 2nd,
+        4th, 8th ...
+        time: a run that breaks down periodically does so hundreds of times.
+        """
+        last = self._spike_at.get(kind)
+        self._spike_at[kind] = self._looked
+        if last is not None and self._looked - last < BACK:
+            return None
+        count = self._spike_count[kind] = self._spike_count.get(kind, 0) + 1
+        if count & (count - 1):
+            return None
+        return "" if count == 1 else f" (spike number {count}; the next is told at {2 * count})"
 
     def look(self, record: Record, rates: Sequence[Rates]) -> list[Alert]:
         """The new alerts of a logged step."""
         if self._recent and self._recent[-1].groups != record.groups:
             self._recent.clear()  # groups came or went
+        self._looked += 1
         found: list[Alert] = []
         found += self._non_finite(record)
         if not found:
@@ -84,7 +105,7 @@ class Watch:
                 found += self._boundary(record, past)
             found += self._out_of_time(record)
         self._recent.append(record)
-        news = [a for a in found if (a.kind, a.group) not in self._standing]
+        news = [a for a in found if a.kind.startswith("spike") or (a.kind, a.group) not in self._standing]
         lasting = {k for k in self._standing if k[0] in ("dead-decay", "not-scale-free", "eps", "out-of-time")}
         self._standing = lasting | {(a.kind, a.group) for a in found}
         return news
@@ -106,17 +127,19 @@ class Watch:
         return [Alert("non-finite", record.step, group, what + since, numbers, "", remedy)]
 
     def _decay_of_the_dead(self, record: Record, rates: Sequence[Rates]) -> list[Alert]:
-        found = []
-        for i, g in enumerate(self._monitor.groups, start=1):
-            rate = rates[i]
-            if g.kind != DEAD or not rate.wd > 0:
-                continue
-            numbers = {"wd": rate.wd, "rho": record.get(g.name, "rho")}
-            reason = f"weight decay {rate.wd:g} acts on a tensor that the output does not depend on"
-            half = f"its norm halves every {math.log(2) / (rate.lr * rate.wd):.3g} steps" if rate.lr > 0 else ""
-            remedy = "leave it out of the model (bias=False before a normalisation) or out of the decay"
-            found.append(Alert("dead-decay", record.step, g.name, reason, numbers, half, remedy))
-        return found
+        dead = [
+            (g, rates[i]) for i, g in enumerate(self._monitor.groups, start=1) if g.kind == DEAD and rates[i].wd > 0
+        ]
+        if not dead or any(kind == "dead-decay" for kind, _ in self._standing):
+            return []
+        first, rate = dead[0]
+        numbers = {"wd": rate.wd, "rho": record.get(first.name, "rho"), "tensors": float(len(dead))}
+        others = f" (so it is with {', '.join(g.name for g, _ in dead[1:4])}{' ...' if len(dead) > 4 else ''})"
+        reason = f"weight decay {rate.wd:g} acts on a tensor that the output does not depend on"
+        half = f"its norm halves every {math.log(2) / (rate.lr * rate.wd):.3g} steps" if rate.lr > 0 else ""
+        remedy = "leave it out of the model (bias=False before a normalisation) or out of the decay"
+        told = reason + (others if len(dead) > 1 else "")
+        return [Alert("dead-decay", record.step, first.name, told, numbers, half, remedy)]
 
     def _spikes(self, record: Record, past: Any) -> list[Alert]:
         if len(past) < BACK // 2:
@@ -128,6 +151,9 @@ class Watch:
                 usual = np.median(past[:, :, j], axis=0)
                 bad = 1 + np.flatnonzero((record.values[1:, j] > SPIKE * usual[1:]) & (usual[1:] > 0))  # 0 is the total
             if not len(bad):
+                continue
+            again = self._again(f"spike-{quantity}")
+            if again is None:
                 continue
             # one alert: of the group that stands out most
             worst = max(bad, key=lambda i: record.values[i, j] / usual[i])
@@ -142,7 +168,7 @@ class Watch:
             )
             others = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
             times = f"{value / before:.3g} times its median over {len(past)} logged steps"
-            reason = f"{what} {value:.3g} is {times}{others}{loss}"
+            reason = f"{what} {value:.3g} is {times}{others}{loss}{again}"
             name = record.groups[worst]
             ahead = "" if risen or loss == "" else "the loss has not followed yet"
             remedy = "lower the learning rate of this group, clip the gradient, or look at this batch"
@@ -195,7 +221,8 @@ class Watch:
             numbers = {"g_radial": float(typical[i]), "g_radial_first": before, "rho": rho, "rho_first": rho0}
             told = f"gradient and weight have the cosine {typical[i]:.2g} (median of 8 logged steps); "
             told += f"without a scale it is zero, with one about {1 / root:.2g}"
-            if before * root < RADIAL / 2 and rho < rho0:
+            proved = isinstance(self._monitor._given, Symmetries)  # scale-invariant but for eps
+            if proved or (before * root < RADIAL / 2 and rho < rho0):
                 reason = f"eps of the normalisation breaks the invariance at the present norm {rho:.3g}: {told}"
                 ahead = "the ELR stops growing as the norm falls, and the gradient shrinks with the norm"
                 remedy = "a smaller eps, less weight decay, or scale the group up (the function stays the same)"
@@ -236,9 +263,12 @@ class Watch:
             return []
         worst = max(slow, key=lambda f: f.time_to_equilibrium)
         left = total - record.step
+        name, *more = worst.group.split("+")
+        name += f" + {len(more)} more" if more else ""
+        count = f"{len(slow)} group{'' if len(slow) == 1 else 's'}"
         reason = (
-            f"{len(slow)} groups will not reach their equilibrium in the {left} steps that are left "
-            f"(slowest: {worst.group}, rho {worst.rho:.3g}, there {worst.equilibrium_rho:.3g})"
+            f"{count} will not reach equilibrium in the {left} steps that are left "
+            f"(slowest: {name}, rho {worst.rho:.3g}, there {worst.equilibrium_rho:.3g})"
         )
         numbers = {"time_to_equilibrium": worst.time_to_equilibrium, "left": float(left)}
         ahead = f"it takes {worst.time_to_equilibrium:.3g} steps; until then the initial norms decide the ELR"

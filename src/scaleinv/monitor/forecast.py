@@ -6,6 +6,7 @@ with what was measured. A number is NaN where no formula applies; ``why`` says w
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ FEWEST = 8
 NEAR = 0.1
 #: of the effective gradient norm in the window: its lower and upper bound l and L
 PERCENTILES = (1.0, 99.0)
+#: a turn of so many times the equilibrium rotation counts as a break-down
+BREAK = 4.0
 Phase = Literal["A", "B", "C", "steady", ""]
 
 
@@ -50,6 +53,8 @@ class Forecast:
     jump_angle: float = NAN  # the step the window below speaks of
     t_min: float = NAN  # no step of that size before, if l <= eg <= L
     t_max: float = NAN  # one by then
+    break_angle: float = NAN  # a break-down: BREAK times the equilibrium rotation in one step
+    break_earliest: float = NAN  # no break-down before, if l <= eg <= L
     low: float = NAN  # l
     high: float = NAN  # L
     why: str = ""  # what is missing, and why
@@ -61,8 +66,10 @@ def forecast(
     """From the last logged steps (``columns``: step, rho, eg, elr, angle, tangential ...) and the options of its
     param group.
     """
-    step = columns["step"][-WINDOW:]
-    rho, eg, angle = (columns[name][-WINDOW:] for name in ("rho", "eg", "angle"))
+    long = columns["eg"]  # all that is given: l and L should know the last break-down
+    last = min(WINDOW, max(FEWEST, len(columns["step"]) // 2))  # not the start of the run
+    columns = {name: column[-last:] for name, column in columns.items()}
+    step, rho, eg, angle = (columns[name] for name in ("step", "rho", "eg", "angle"))
     now = float(rho[-1]) if len(rho) else NAN
     elr = float(columns["elr"][-1]) if len(rho) else NAN
     turning = _rms(angle)
@@ -108,7 +115,7 @@ def forecast(
         return replace(filled, why="the window of large steps is known for SGD without momentum only")
     if good.sum() < FEWEST:
         return replace(filled, why=f"the window of large steps needs {FEWEST} logged gradients")
-    low, high = (float(x) for x in np.percentile(eg[good], PERCENTILES))
+    low, high = (float(x) for x in np.percentile(long[np.isfinite(long) & (long > 0)], PERCENTILES))
     return replace(filled, **jump_window(now, low, high, lr, wd))
 
 
@@ -129,7 +136,14 @@ def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> di
         try:
             found[name] = formula(rho**2, low, high, lr, wd, delta)
         except OutsideConditions as error:
-            found["why"] = str(error)
+            words = str(error).partition("(")[2].partition(")")[0]
+            bound = "earliest" if name == "t_min" else "latest"
+            found["why"] = f"no {bound} time of the next large step: the theorem asks for {words}"
+    found["break_angle"] = BREAK * math.sqrt(2 * lr * wd)
+    if found["break_angle"] < math.pi / 2:
+        size = 1 - math.cos(found["break_angle"])
+        with contextlib.suppress(OutsideConditions):
+            found["break_earliest"] = lobacheva2021.t_min(rho**2, low, high, lr, wd, size)
     return found
 
 
@@ -190,6 +204,6 @@ def _time_left(rho: float, rest: float, scale: float, power: int) -> float:
 
 def _update_norm(columns: Mapping[str, Array], lr: float, wd: float) -> float:
     """Norm of the update of the last steps, in units of the learning rate, without weight decay."""
-    tangential, radial, rho = (columns[name][-WINDOW:] for name in ("tangential", "radial", "rho"))
-    sizes = np.hypot(tangential, radial + lr * wd * rho) / columns["lr"][-WINDOW:]
+    tangential, radial, rho = (columns[name] for name in ("tangential", "radial", "rho"))
+    sizes = np.hypot(tangential, radial + lr * wd * rho) / columns["lr"]
     return float(np.nanmedian(sizes)) if np.isfinite(sizes).any() else NAN

@@ -30,8 +30,8 @@ class MonitorCallback(_Callback):  # type: ignore[misc]
     """A :class:`~scaleinv.Monitor` of the Trainer's optimizer, from the start of ``train`` to its end.
 
     The loss is the model's own (``output.loss``, averaged over accumulated batches). The state is saved beside every
-    checkpoint and taken up when training is resumed from one in ``output_dir``. Options are those of Monitor; for your trackers
-    give sinks, e.g. ``sinks=Wandb()``, which joins the run that the Trainer has opened.
+    checkpoint and taken up when training is resumed from one in ``output_dir``. Options are those of Monitor; for
+    your trackers give sinks, e.g. ``sinks=Wandb()``, which joins the run that the Trainer has opened.
 
     ``monitor``: the Monitor, after the start of ``train``.
     """

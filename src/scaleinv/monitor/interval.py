@@ -58,11 +58,16 @@ class Interval:
             del self._costs[:-15]
         return self._logged == _FIRST or self._logged in _AGAIN
 
-    def choice(self) -> int:
-        """The interval that the costs told so far ask for, at most 1000."""
+    def choice(self, total_steps: int | None = None) -> int:
+        """The interval that the costs told so far ask for: at most 1000, the first time at most 50 (three costs are
+        few), and such that a run of ``total_steps``, if that is known, is logged 50 times whatever it costs.
+        """
         if not self._costs or not self._steps or not median(self._steps) > 0:
             return self.every
-        return min(nice(median(self._costs) / (SHARE * median(self._steps)) - 1e-9), 1000)
+        most = 50 if self._logged == _FIRST else 1000
+        if total_steps is not None:
+            most = min(most, max(1, total_steps // 50))
+        return min(nice(median(self._costs) / (SHARE * median(self._steps)) - 1e-9), most)
 
     @property
     def cost(self) -> float:

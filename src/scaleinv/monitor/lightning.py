@@ -36,7 +36,8 @@ class _Loggers(Tracker):
 class MonitorCallback(_Callback):  # type: ignore[misc]
     """A :class:`~scaleinv.Monitor` of the trainer's optimizers, from the start of ``fit`` to its end.
 
-    Its numbers go to the trainer's loggers (``log=False``: not), and its state into Lightning's checkpoints. The loss is what
+    Its numbers go to the trainer's loggers (``log=False``: not), and its state into Lightning's checkpoints. The loss
+    is what
     ``training_step`` returns, averaged over accumulated batches. Other options are those of
     Monitor; names are those of the LightningModule's parameters.
 

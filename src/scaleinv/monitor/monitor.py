@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("scaleinv")
 #: logged steps that forecasts look at
-_LOOK = 64
+_LOOK = 512
 _HAS_G = [SUMS.index(name) for name in ("gg", "gw", "gd")]
 
 
@@ -101,7 +101,7 @@ class Monitor:
             in lists, or a mapping from names to such. All other tensors are measured too, one by one, as "scale
             unknown".
         every: log every n-th step. Default: the smallest of 1, 2, 5, 10, ... at which logging takes at most 1 % of
-            the time.
+            the time (a run whose ``total_steps`` are known is logged 50 times all the same).
         sinks: where numbers go besides memory: a folder (string or path) for a run folder that ``scaleinv report``
             reads, a function of one dict, or sinks of :mod:`scaleinv.monitor.sinks`.
         keep: logged steps kept in memory.
@@ -244,14 +244,17 @@ class Monitor:
         return pandas.DataFrame(self.history()).set_index("step")
 
     def forecasts(self) -> list[Forecast]:
-        """What is to come for every scale-invariant group and for all together; see :mod:`scaleinv.monitor.forecast`."""
+        """What is to come for every scale-invariant group and for all together; see :mod:`scaleinv.monitor.forecast`.
+        """
         from scaleinv.monitor.forecast import forecast
 
         self._collect(wait=True)
-        recent = list(self._history.records)[-_LOOK:]
-        if not recent:
+        part = History(_LOOK)
+        part.records.extend(self._history.records)
+        if not len(part):
             return []
-        steps = np.array([r.step for r in recent], np.float64)
+        cube, names = part.cube(), part.groups
+        steps = np.array([r.step for r in part.records], np.float64)
         holder: dict[int, tuple[Optimizer, dict[str, Any]]] = {}
         for one in self._optimizers:
             for options in engine(one).param_groups:
@@ -261,7 +264,9 @@ class Monitor:
             mine = [holder[id(t)] for t in g.tensors if id(t) in holder]
             if not g.scale_free or not mine or any(m[1] is not mine[0][1] for m in mine):
                 continue
-            numbers = {q: np.array([r.get(g.name, q) for r in recent], np.float64) for q in QUANTITIES}
+            if g.name not in names:
+                continue  # not logged yet
+            numbers = dict(zip(QUANTITIES, cube[:, names.index(g.name)].T))
             optimizer, options = mine[0]
             size = sum(t.numel() for t in g.tensors)
             found.append(forecast(g.name, {"step": steps, **numbers}, optimizer, options, size, self._rates[i].law))
@@ -419,7 +424,7 @@ class Monitor:
             self._interval.step(end - self._last_end - spent)
         self._spent, self._last_end = 0.0, end
         if measured and self._interval.logged(spent):
-            self._interval.every = self._agreed(self._interval.choice())
+            self._interval.every = self._agreed(self._interval.choice(self.total_steps))
 
     def _drop(self) -> None:
         self._measured, self._losses = [], []

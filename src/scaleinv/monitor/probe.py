@@ -31,7 +31,8 @@ class Probe:
 
     @torch.no_grad()
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Copy the weights, look at the gradients; gives the arguments back with the closure wrapped, if there is one."""
+        """Copy the weights, look at the gradients; gives the arguments back with the closure wrapped, if there is one.
+        """
         closure: Any = args[1] if len(args) > 1 else kwargs.get("closure")
         waits = callable(closure)
         self.copies = [keep(p) if waits or p.grad is not None else None for p in self.tensors]

@@ -1,4 +1,5 @@
-"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines."""
+"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class Summary:
         for name, values in zip(last.groups, last.values):
             f = found.get(name)
             angle = f.angle if f else float(values[COLUMN["angle"]])
-            cells = [name, *(_show(values[COLUMN[q]]) for q in ("rho", "eg", "elr")), _show(angle)]
+            cells = [_short(name), *(_show(values[COLUMN[q]]) for q in ("rho", "eg", "elr")), _show(angle)]
             if f is None:
                 cells += ["", "", "", next((g.kind for g in monitor.groups if g.name == name), "")]
             else:
@@ -129,33 +130,35 @@ def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
         lines.append(f"Phase B in {_count(len(falling), 'group')}: norms fall, ELRs grow{_window(falling)}.")
     broken = [f.group for f in known if f.phase == "C"]
     if broken:
-        lines.append(f"Breaking down (phase C) now: {', '.join(broken[:3])}{' ...' if len(broken) > 3 else ''}.")
+        names = ", ".join(_short(name) for name in broken[:3])
+        lines.append(f"Breaking down (phase C) now: {names}{' ...' if len(broken) > 3 else ''}.")
     return lines
 
 
 def _window(falling: list[Any]) -> str:
-    """When the first of the groups may, and must, make a large step; nothing where that is already so."""
-    ahead = [f for f in falling if f.t_min > 0]
+    """When the first of the groups may break down at the earliest; nothing where that is already possible."""
+    ahead = [f for f in falling if f.break_earliest > 0]
     if not ahead:
         return ""
-    first = min(ahead, key=lambda f: f.t_min)
-    until = f" and certain after {_show(first.t_max)}" if math.isfinite(first.t_max) else ""
-    size = f"a turn of {first.jump_angle:.2g} rad in one step"
-    return f"; {first.group}: {size} is possible after {_show(first.t_min)} steps{until} while {_bounds(first)}"
-
-
-def _bounds(f: Any) -> str:
-    return f"eg stays in [{f.low:.3g}, {f.high:.3g}]"
+    first = min(ahead, key=lambda f: f.break_earliest)
+    size = f"a break-down (a turn of {first.break_angle:.2g} rad in one step)"
+    bounds = f"while eg stays in [{first.low:.3g}, {first.high:.3g}]"
+    return f"; {_short(first.group)}: {size} is possible after {_show(first.break_earliest)} steps {bounds}"
 
 
 def _notes(found: dict[str, Any]) -> list[str]:
     reasons: dict[str, int] = {}
     for f in found.values():
-        if f.why and f.group != "total":
-            why = f.why.partition(" fails at ")[0]  # the numbers differ from group to group
-            reasons[why] = reasons.get(why, 0) + 1
+        if f.why:
+            reasons[f.why] = reasons.get(f.why, 0) + 1
     common = sorted(reasons.items(), key=lambda item: -item[1])[:3]
     return [f"{_count(count, 'group')}: {why}" for why, count in common]
+
+
+def _short(name: str) -> str:
+    """A joint group by its first tensor; the whole name is in the history."""
+    first, *others = name.split("+")
+    return f"{first} + {len(others)} more" if others else name
 
 
 def _count(number: int, what: str) -> str:

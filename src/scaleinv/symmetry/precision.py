@@ -33,7 +33,7 @@ DOUBLE = Precision(
     torch.float64, (1e-30, 1e-20), (1e-16, 4e-16),
     zero=1e-9, dead=1e-10, noise=1e-11, floor=1e-7, gap=1e3, snap=1e-5, part=1e-9, agree=1e-8,
 )  # fmt: skip
-#: rounding leaves 1e-8 of a cosine, 1e-9 of a size, 1e-5 of a singular value; what is near is left to double precision
+#: rounding leaves 1e-8 of a cosine, 1e-9 of a size, 1e-5 of a singular value; what is near that is left to double
 SINGLE = Precision(
     torch.float32, (1e-14, 1e-13), None,
     zero=2e-6, dead=1e-7, noise=3e-7, floor=1e-4, gap=30.0, snap=2e-2, part=1e-5, agree=1e-3,

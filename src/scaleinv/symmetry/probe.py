@@ -96,7 +96,7 @@ class Probe:
             if not bool(torch.isfinite(p.detach()).all()):
                 raise UserError(f"parameter {name!r} holds NaN or infinite values; load weights that are finite")
         if hasattr(model, "_orig_mod") or any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
-            raise UserError("the model is compiled and cannot be followed; give the module before compiling it")
+            raise UserError("the model is compiled, so its layers cannot be followed; give the module itself")
         self.model = deep_copy(model)
         if any(p.device.type == "mps" for p in names.values()):
             self.model.cpu()  # has no double precision

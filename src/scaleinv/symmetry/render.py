@@ -113,9 +113,10 @@ def html_page(found: Symmetries, title: str, lr: float | None = None) -> str:
             "<tr>" + "".join(f"<{tag}>{html.escape(c).replace(chr(10), '<br>')}</{tag}>" for c in cells) + "</tr>"
         )
     style = (
+        ":root{color-scheme:light dark}"
         "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}"
         "table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.25em .8em .25em 0;"
-        "border-bottom:1px solid #ddd}p.small{color:#555;font-size:90%}"
+        "border-bottom:1px solid #8886}p.small{opacity:.75;font-size:90%}"
     )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style>"

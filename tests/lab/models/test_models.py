@@ -31,7 +31,7 @@ def images(side: int, n: int = 6, channels: int = 3, seed: int = 1) -> Tensor:
     return torch.randn(n, channels, side, side, generator=generator(seed))
 
 
-#: derived by hand: a weight before a norm is free alone; what adds up into one residual stream shares one scale (PAPERS 7.4)
+#: derived by hand: a weight before a norm is free alone; what adds up into one residual stream shares one scale
 GROUPS: dict[str, list[tuple[str, ...]]] = {
     "mlp": [(f"layers.{i}.weight",) for i in range(3)],
     "convnet": [(f"convs.{i}.weight",) for i in range(4)],

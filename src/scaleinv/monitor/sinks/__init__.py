@@ -7,7 +7,19 @@ that raises is dropped with one warning; training goes on.
 from __future__ import annotations
 
 from scaleinv.monitor.sinks.base import Call, Lines, Sink, Tracker, open_sinks
-from scaleinv.monitor.sinks.folder import RunFolder
+from scaleinv.monitor.sinks.folder import RunFolder, to_parquet
 from scaleinv.monitor.sinks.trackers import MLflow, TensorBoard, Trackio, Wandb
 
-__all__ = ["Call", "Lines", "MLflow", "RunFolder", "Sink", "TensorBoard", "Tracker", "Trackio", "Wandb", "open_sinks"]
+__all__ = [
+    "Call",
+    "Lines",
+    "MLflow",
+    "RunFolder",
+    "Sink",
+    "TensorBoard",
+    "Tracker",
+    "Trackio",
+    "Wandb",
+    "open_sinks",
+    "to_parquet",
+]

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 
 from scaleinv.errors import UserError
+from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import QUANTITIES
 from scaleinv.monitor.rates import engine, law_of
@@ -32,15 +33,22 @@ class RunFolder(Sink):
 
     Metrics are Parquet parts (needs pyarrow); without pyarrow, or with ``form="jsonl"``, one file ``metrics.jsonl``
     with a row a line, which :func:`to_parquet` turns into parts. A row's ``epoch`` is ``monitor.epoch`` if that was
-    told, else the step. The split is ``online``. A folder that holds another run is refused; one of the same model
-    and optimizer is gone on with.
+    told, else the step (``config["time"]`` says which it was at the start). The split is ``online``. A folder that
+    holds another run is refused; one of the same model and optimizer is gone on with.
 
-    folder: created if it is not there.  rows: written in parts of about so many rows, or after ``seconds``, whatever
-    is first.
+    folder: created if it is not there.  everything: also write the tensors that are not scale-invariant, their kind
+    behind their names; without it they are written only where no scale-invariant group is known.  rows: written in
+    parts of about so many rows, or after ``seconds``, whatever is first.
     """
 
     def __init__(
-        self, folder: str | Path, *, form: str | None = None, rows: int = 50_000, seconds: float = 60.0
+        self,
+        folder: str | Path,
+        *,
+        form: str | None = None,
+        everything: bool = False,
+        rows: int = 50_000,
+        seconds: float = 60.0,
     ) -> None:
         if form not in (None, "parquet", "jsonl"):
             raise UserError(f"form={form!r}: choose parquet or jsonl")
@@ -51,9 +59,13 @@ class RunFolder(Sink):
         self._part = 0
         self._written = time.monotonic()
         self._started = time.time()
-        self._steps = 0
+        self._everything = everything
+        self._monitor: Monitor | None = None
+        self._kinds: dict[str, str] = {}
+        self._first = 0
 
     def open(self, monitor: Monitor) -> None:
+        self._monitor, self._first = monitor, monitor.step
         self.form = self._wanted or ("parquet" if _has_pyarrow() else "jsonl")
         if self.form == "parquet" and not _has_pyarrow():
             raise UserError(
@@ -89,15 +101,28 @@ class RunFolder(Sink):
 
     def write(self, record: Record) -> None:
         epoch = record.step if record.epoch is None else record.epoch
-        self._steps = max(self._steps, record.step + 1)
         if record.told:
             self._rows.append((record.step, epoch, "online", "total", "loss", record.loss))
         for name, row in zip(record.groups, record.values.tolist()):
+            label = self._label(name)
+            if label is None:
+                continue
             for quantity, value in zip(QUANTITIES, row):
                 if value == value:
-                    self._rows.append((record.step, epoch, "online", name, quantity, value))
+                    self._rows.append((record.step, epoch, "online", label, quantity, value))
         if len(self._rows) >= self._limit or time.monotonic() - self._written > self._seconds:
             self.flush()
+
+    def _label(self, name: str) -> str | None:
+        """The name of a group in the folder; None if it is left out."""
+        assert self._monitor is not None
+        if name != "total" and name not in self._kinds:
+            self._kinds = {g.name: g.kind for g in self._monitor.groups}
+        kind = self._kinds.get(name, FREE)
+        if kind == FREE:
+            return name
+        known = any(k == FREE for k in self._kinds.values())
+        return f"{name} ({kind})" if self._everything or not known else None
 
     def alert(self, alert: Alert) -> None:
         self._alerts.write(json.dumps(_plain(alert.to_dict())) + "\n")
@@ -121,8 +146,9 @@ class RunFolder(Sink):
         self._alerts.close()
         if self._lines is not None:
             self._lines.close()
-        timing = {"seconds": time.time() - self._started, "steps_here": self._steps}
-        result = {"status": "finished", "steps": self._steps, "message": "measured by Monitor", "timing": timing}
+        steps = 0 if self._monitor is None else self._monitor.step
+        timing = {"seconds": time.time() - self._started, "steps_here": steps - self._first}
+        result = {"status": "finished", "steps": steps, "message": "measured by Monitor", "timing": timing}
         _write(self.folder / "result.json", result)
 
 
@@ -183,6 +209,7 @@ def _config(monitor: Monitor) -> dict[str, Any]:
         "model": type(monitor.model).__name__,
         "optimizer": "+".join(o["class"] for o in optimizers),
         "optimizers": optimizers,
+        "time": "step" if monitor.epoch is None else "epoch",
         "groups": {g.name: g.kind for g in monitor.groups},
     }
 

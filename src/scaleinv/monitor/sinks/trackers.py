@@ -1,4 +1,5 @@
-"""Experiment trackers: TensorBoard, wandb, MLflow, trackio. Each is an optional library, imported when the sink opens."""
+"""Experiment trackers: TensorBoard, wandb, MLflow, trackio. Each is an optional library, imported when the sink opens.
+"""
 
 from __future__ import annotations
 

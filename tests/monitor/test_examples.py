@@ -1,0 +1,87 @@
+"""Every example runs, with few steps, and says what it is there to say."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DATA = Path(os.environ.get("SCALEINV_DATA", "data")) / "tinyshakespeare.txt"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")  # those of the libraries; ours are tested elsewhere
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_digits_loop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    out = run(monkeypatch, capsys, "digits_loop.py", "120", str(tmp_path / "run"))
+    assert "14 groups, 3 scale-invariant" in out
+    assert "weight decay 0.005 acts on a tensor that the output does not depend on" in out
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_timm_resnet18(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("torchvision")
+    pytest.importorskip("timm")
+    assert "scale-invariant." in run(monkeypatch, capsys, "timm_resnet18.py", "4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "free"), [(("adamw",), 5), (("muon",), 5), (("adamw", "plain"), 1), (("muon", "plain"), 1)]
+)
+def test_gpt_rotation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], free: int
+) -> None:
+    if not DATA.exists():
+        pytest.skip(f"{DATA} is not there")
+    out = run(monkeypatch, capsys, "gpt_rotation.py", "60", *options)
+    assert f"10 groups, {free} scale-invariant" in out
+    assert ("blocks.0.q.weight        turns" in out) == (free == 5)
+
+
+@pytest.mark.slow
+def test_gpt_hyperball(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if not DATA.exists():
+        pytest.skip(f"{DATA} is not there")
+    out = run(monkeypatch, capsys, "gpt_hyperball.py", "40")
+    lines = [line.split() for line in out.splitlines() if line.startswith("step ")]
+    assert len({line[5] for line in lines}) == 1  # the norm
+    assert {line[7] for line in lines} == {"1.0e-03", "2.0e-04"}
+
+
+def test_gpt_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCALEINV_DATA", str(tmp_path))
+    with pytest.raises(SystemExit, match="download tiny-shakespeare"):
+        run(monkeypatch, capsys, "gpt_hyperball.py", "1")
+
+
+@pytest.mark.slow
+def test_lightning(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("lightning")
+    assert "5 groups, 1 scale-invariant" in run(monkeypatch, capsys, "lightning_digits.py", "1")
+
+
+@pytest.mark.slow
+def test_trainer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    assert "5 groups, 1 scale-invariant" in run(monkeypatch, capsys, "trainer_digits.py", "20")
