@@ -34,7 +34,7 @@ def norm_of_error(rho: float, now: float, error: float) -> float:
     """The norm at which the factor (1 + x)^(-1/2) is off by ``error``, if it is off by ``now`` at norm ``rho``.
 
     >>> round(norm_of_error(1.0, 0.10, 0.01), 3)
-    3.4
+    3.399
     """
     return rho * math.sqrt(_x(now) / _x(error))
 
