@@ -10,7 +10,7 @@ from pathlib import Path
 from scaleinv.lab.settings import Settings, resolve
 from scaleinv.lab.sweep import SweepConfig, run_sweep
 
-ROUNDS = 3
+ROUNDS = 2
 RUNS, EPOCHS = 6, 40
 
 
