@@ -36,9 +36,3 @@ def get_loss(name: str) -> Loss:
     if name not in LOSSES:
         raise UserError(f"unknown loss {name!r}; choose ce (cross-entropy) or mse (squared loss, mean over classes)")
     return LOSSES[name]
-
-
-def chance_loss(name: str, classes: int) -> float:
-    """Loss of the best constant answer: ``log C`` for cross-entropy, ``(C - 1)/C^2`` for the squared loss."""
-    get_loss(name)
-    return math.log(classes) if name == "ce" else (classes - 1) / classes**2
