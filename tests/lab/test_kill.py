@@ -35,16 +35,17 @@ SWEEP = [
     "0.9",
     "--elr",
     "1e-3,1e-2,1e-1,1e3",
-    "--steps",
-    "300",
     "--quiet",
 ]
+STEPS = 300
+#: long enough for a second process to load torch while the first still trains
+LONG = 6000
 KILLS = 20
 
 
-def start(out: Path, workers: int = 2) -> subprocess.Popen[str]:
+def start(out: Path, workers: int = 2, steps: int = STEPS) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(ENTRY), *SWEEP, "--workers", str(workers), "--out", str(out)],
+        [sys.executable, str(ENTRY), *SWEEP, "--steps", str(steps), "--workers", str(workers), "--out", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,8 +53,8 @@ def start(out: Path, workers: int = 2) -> subprocess.Popen[str]:
     )
 
 
-def finish(out: Path) -> None:
-    process = start(out)
+def finish(out: Path, steps: int = STEPS) -> None:
+    process = start(out, steps=steps)
     _, complaints = process.communicate(timeout=300)
     assert process.returncode == 0, complaints
     assert complaints == ""
@@ -171,12 +172,12 @@ def test_a_sweep_killed_20_times_gives_the_same_bits(tmp_path: Path, uninterrupt
     assert_same_sweep(out, whole)
 
 
-def test_second_process_dead_worker_and_interrupt(tmp_path: Path, uninterrupted: tuple[Path, float, float]) -> None:
+def test_second_process_dead_worker_and_interrupt(tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     began = time.time()
-    process = start(out)
+    process = start(out, steps=LONG)
     wait_for_training(out, process, began)
-    second = start(out)
+    second = start(out, steps=LONG)
     _, complaint = second.communicate(timeout=60)
     assert second.returncode == 2
     assert complaint == f"scaleinv: another process is working on {out}; wait for it, or choose another --out\n"
@@ -195,5 +196,6 @@ def test_second_process_dead_worker_and_interrupt(tmp_path: Path, uninterrupted:
     assert_all_leave(crew)
     assert not (out / ".shared").exists()
     assert list(out.glob("runs/*/checkpoints/step-*"))
-    finish(out)
-    assert_same_sweep(out, uninterrupted[0])
+    finish(out, LONG)
+    finish(tmp_path / "whole", LONG)
+    assert_same_sweep(out, tmp_path / "whole")
