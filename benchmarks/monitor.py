@@ -207,7 +207,7 @@ def unlogged(make: Callable[[], Any]) -> None:
     """What the hooks cost on a step that is not logged."""
     model, optimizer, _ = make()
     monitor = Monitor(model, optimizer, every=10**6)
-    monitor._round = 1
+    monitor._steps.round = 1
     hooks = [*optimizer._optimizer_step_pre_hooks.values(), *optimizer._optimizer_step_post_hooks.values()]
     begin = time.perf_counter()
     for _ in range(10_000):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from scaleinv import Monitor
+from scaleinv.monitor.probe import agree
 
 FREE = ["0.weight", "3.weight"]
 STEPS = 4
@@ -63,7 +64,7 @@ def main() -> None:
     found["fsdp"] = run(sharded, sharded, rank, 2).state_dict()
     chosen = run(sharded, sharded, rank, 2, every=None)
     chosen._interval.every = 3 + rank  # as if the costs differed
-    found["agreed"] = chosen._agreed(chosen.every)
+    found["agreed"] = agree(chosen.every, chosen._roster.tensors)
     torch.save(found, folder / f"rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

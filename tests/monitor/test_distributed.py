@@ -31,7 +31,7 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     for kind in ("ddp", "fsdp"):
         states = [r[kind]["history"] for r in ranks]
-        assert states[0]["groups"] == list(single._titles)
+        assert states[0]["groups"] == list(single._roster.titles)
         for state in states:
             values = state["values"].numpy()
             for i, name in enumerate(state["groups"]):

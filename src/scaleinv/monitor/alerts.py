@@ -88,13 +88,13 @@ class Watch:
             return None
         return "" if count == 1 else f" (spike number {count}; the next is told at {2 * count})"
 
-    def look(self, record: Record, rates: Sequence[Rates]) -> list[Alert]:
-        """The new alerts of a logged step."""
+    def look(self, record: Record, rates: Sequence[Rates], first_bad: str = "") -> list[Alert]:
+        """The new alerts of a logged step; ``first_bad``: its first tensor that is not finite."""
         if self._recent and self._recent[-1].groups != record.groups:
             self._recent.clear()  # groups came or went
         self._looked += 1
         found: list[Alert] = []
-        found += self._non_finite(record)
+        found += self._non_finite(record, first_bad)
         if not found:
             found += self._decay_of_the_dead(record, rates)
             if self._recent:
@@ -110,8 +110,7 @@ class Watch:
         self._standing = lasting | {(a.kind, a.group) for a in found}
         return news
 
-    def _non_finite(self, record: Record) -> list[Alert]:
-        where = self._monitor._first_bad
+    def _non_finite(self, record: Record, where: str) -> list[Alert]:
         bad_loss = record.told and not math.isfinite(record.loss)
         if not where and not bad_loss:
             return []

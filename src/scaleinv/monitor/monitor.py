@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
 from scaleinv.monitor.alerts import Alert, Watch
-from scaleinv.monitor.groups import FREE, Given, Group, bare, held, make_groups, parameter_names
-from scaleinv.monitor.history import History, Record
+from scaleinv.monitor.arrival import Arrival, mean_loss
+from scaleinv.monitor.attachment import attach
+from scaleinv.monitor.groups import FREE, Given, Group, bare, held, parameter_names
+from scaleinv.monitor.history import History
 from scaleinv.monitor.interval import Interval
-from scaleinv.monitor.measure import SUMS
-from scaleinv.monitor.probe import Probe, shard_groups, to_host
-from scaleinv.monitor.quantities import QUANTITIES, Rates, common, derive
-from scaleinv.monitor.rates import engine, rates, unwrap
+from scaleinv.monitor.probe import Probe, agree
+from scaleinv.monitor.quantities import Rates
+from scaleinv.monitor.rates import rates, unwrap
+from scaleinv.monitor.roster import Roster
 from scaleinv.monitor.sinks import Sink, open_sinks
+from scaleinv.monitor.steps import Steps
 from scaleinv.monitor.summary import Summary
 
 if TYPE_CHECKING:
@@ -34,56 +35,6 @@ if TYPE_CHECKING:
     from scaleinv.monitor.sinks.base import Guard
 
 _log = logging.getLogger("scaleinv")
-#: logged steps that forecasts look at
-_LOOK = 512
-_HAS_G = [SUMS.index(name) for name in ("gg", "gw", "gd")]
-
-
-class _Hook:
-    """What an optimizer holds of a monitor. A copy of the optimizer gets a hook that does nothing."""
-
-    def __init__(self, call: Callable[..., Any] | None) -> None:
-        self.call = call
-
-    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        return None if self.call is None else self.call(args, kwargs)
-
-    def __deepcopy__(self, memo: Any) -> _Hook:
-        return _Hook(None)
-
-    def __reduce__(self) -> Any:
-        return _Hook, (None,)
-
-
-class _Waiting:
-    """A logged step whose numbers are on their way to the host."""
-
-    def __init__(
-        self,
-        step: int,
-        epoch: int | None,
-        probes: list[tuple[Probe, dict[int, Rates]]],
-        loss: Tensor | None,
-        skipped: Tensor | None,
-    ) -> None:
-        self.step, self.epoch = step, epoch
-        self.tensors = [(t, has) for probe, _ in probes for t, has in zip(probe.tensors, probe.has_gradient)]
-        self.rates = {key: rate for _, found in probes for key, rate in found.items()}
-        parts = [probe.sums.reshape(-1) for probe, _ in probes if probe.sums is not None]
-        self.told = loss is not None
-        if loss is not None:
-            parts.append(loss.to(parts[0].dtype).reshape(1))
-        self.counted = skipped is not None
-        if skipped is not None:
-            parts.append(skipped.to(parts[0].dtype))
-        self.host, self.event = to_host(parts)
-
-    def ready(self, wait: bool) -> bool:
-        if self.event is None:
-            return True
-        if wait:
-            self.event.synchronize()
-        return bool(self.event.query())
 
 
 class Monitor:
@@ -114,6 +65,8 @@ class Monitor:
     Cost of a logged step: one copy of the weights while the step is taken, one transfer. Other steps: nothing but a
     counter.
 
+    >>> import torch
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(8, 2))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> monitor = Monitor(model, optimizer, groups=["0.weight"], every=1)
@@ -165,10 +118,7 @@ class Monitor:
         self._given = (
             groups if groups is None or hasattr(groups, "verdict") or isinstance(groups, Mapping) else list(groups)
         )
-        self.groups: list[Group] = []
-        self._known_tensors: list[Tensor] = []
-        self._names: dict[int, str] = {}
-        self._regroup()
+        self._roster = Roster.of(model, self._optimizers, self._given)
         self._interval = Interval(every)
         self._history = History(keep)
         self.total_steps = total_steps
@@ -177,25 +127,17 @@ class Monitor:
         self.alerts: list[Alert] = []
         #: the present epoch, if you tell it (``monitor.epoch = 3``); it goes into the run folder
         self.epoch: int | None = None
-        self._round = 0
-        self._skipped = 0
-        self._late: Tensor | None = None  # skipped steps that were counted on the device
-        self._stepped: set[int] = set()
-        self._measured: list[tuple[Probe, dict[int, Rates]]] = []
-        self._open: dict[int, Probe] = {}
-        self._losses: list[Tensor | float] = []
-        self._waiting: deque[_Waiting] = deque()
+        self._steps = Steps(len(self._optimizers))
+        self._measured: list[tuple[Probe, dict[int, Rates]]] = []  # in this round
+        self._open: dict[int, Probe] = {}  # between the two hooks
+        self._losses: list[Tensor | float] = []  # told for the coming step
+        self._waiting: deque[Arrival] = deque()
         self._spent = 0.0
         self._last_end: float | None = None
         self._closed = False
-        self._first_bad = ""
-        self._rates: list[Rates] = []
+        self._rates: list[Rates] = []  # of the last record
         self._sinks: list[Guard] = open_sinks(sinks, self)
-        self._handles = []
-        for i, one in enumerate(self._optimizers):
-            before = _Hook(lambda args, kwargs, i=i: self._before(i, args, kwargs))
-            after = _Hook(lambda args, kwargs, i=i: self._after(i))
-            self._handles += [one.register_step_pre_hook(before), one.register_step_post_hook(after)]
+        self._handles = attach(self._optimizers, self._before, self._after)
 
     # -- what a loop calls ---------------------------------------------------------------------------------------------
 
@@ -216,7 +158,12 @@ class Monitor:
     @property
     def step(self) -> int:
         """Optimizer steps seen (with several optimizers: rounds). Steps that GradScaler skips are none."""
-        return self._round - self._skipped - (0 if self._late is None else int(self._late[1]))
+        return self._steps.done
+
+    @property
+    def groups(self) -> list[Group]:
+        """What is measured together: the scale-invariant groups first, then every other tensor by itself."""
+        return self._roster.groups
 
     @property
     def optimizers(self) -> tuple[Optimizer, ...]:
@@ -246,31 +193,10 @@ class Monitor:
     def forecasts(self) -> list[Forecast]:
         """What is to come for every scale-invariant group and for all together; see :mod:`scaleinv.monitor.forecast`.
         """
-        from scaleinv.monitor.forecast import forecast
+        from scaleinv.monitor.outlook import outlook
 
         self._collect(wait=True)
-        part = History(_LOOK)
-        part.records.extend(self._history.records)
-        if not len(part):
-            return []
-        cube, names = part.cube(), part.groups
-        steps = np.array([r.step for r in part.records], np.float64)
-        holder: dict[int, tuple[Optimizer, dict[str, Any]]] = {}
-        for one in self._optimizers:
-            for options in engine(one).param_groups:
-                holder.update(dict.fromkeys(map(id, options["params"]), (one, options)))
-        found = []
-        for i, g in enumerate(self.groups, start=1):
-            mine = [holder[id(t)] for t in g.tensors if id(t) in holder]
-            if not g.scale_free or not mine or any(m[1] is not mine[0][1] for m in mine):
-                continue
-            if g.name not in names:
-                continue  # not logged yet
-            numbers = dict(zip(QUANTITIES, cube[:, names.index(g.name)].T))
-            optimizer, options = mine[0]
-            size = sum(t.numel() for t in g.tensors)
-            found.append(forecast(g.name, {"step": steps, **numbers}, optimizer, options, size, self._rates[i].law))
-        return found
+        return outlook(self._history, self.groups, self._optimizers, self._rates)
 
     def summary(self) -> Summary:
         """What the numbers say, the answer first; prints as a table, shows itself in a notebook."""
@@ -317,8 +243,7 @@ class Monitor:
             raise UserError(f"this is not the state of a Monitor: {error!r}") from error
         if not self._interval.given:
             self._interval.every = every
-        self._round, self._skipped, self._late = step, 0, None
-        self._stepped.clear()
+        self._steps.restart(step)
         self._drop()
         self.alerts[:] = alerts
         self._watch.told(alerts)
@@ -344,20 +269,20 @@ class Monitor:
         free = sum(g.kind == FREE for g in self.groups)
         return f"Monitor({len(self.groups)} groups, {free} scale-invariant; {len(self._history)} steps logged, {state})"
 
-    # -- the hooks
-    # ------------------------------------------------------------------------------------------------------
+    # -- the hooks -----------------------------------------------------------------------------------------------------
 
     def _logged_now(self) -> bool:
-        return self._round % self._interval.every == 0
+        return self._steps.round % self._interval.every == 0
 
     def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if index in self._stepped:
+        if self._steps.again(index):
             self._finish_round()
         if not self._logged_now():
             return None
         begin = time.perf_counter()
         try:
-            self._update_tensors()
+            if not self._roster.is_of(self._optimizers):
+                self._roster = Roster.of(self.model, self._optimizers, self._given)
             optimizer = self._optimizers[index]
             mine = held(optimizer)
             if len(self._optimizers) > 1:  # a tensor that two optimizers hold is measured by the one that steps first
@@ -375,18 +300,9 @@ class Monitor:
     def _after(self, index: int) -> None:
         probe = self._open.pop(index, None)
         optimizer = self._optimizers[index]
-        found = getattr(
-            optimizer, "found_inf", None
-        )  # GradScaler tells a fused optimizer; others it does not call at all
-        if isinstance(found, Tensor):
-            if _on_host(found):
-                if bool(found):
-                    self._skipped += 1  # the round below counts it
-                    self._losses.clear()
-                    probe = None
-            else:  # not to wait for the device: (is this step skipped, how many were so far), read with the sums
-                before = 0.0 if self._late is None else self._late[1]
-                self._late = torch.stack([found.detach().reshape(()), found.detach().reshape(()) + before])
+        if self._steps.skips(optimizer):
+            self._losses.clear()
+            probe = None
         if probe is not None:
             begin = time.perf_counter()
             try:
@@ -397,25 +313,24 @@ class Monitor:
             except Exception as error:
                 self._give_up(error)
             self._spent += time.perf_counter() - begin
-        self._stepped.add(index)
-        if len(self._stepped) == len(self._optimizers):
+        if self._steps.took(index):
             self._finish_round()
 
     def _finish_round(self) -> None:
         begin = time.perf_counter()
-        measured, losses = self._measured, self._losses
+        measured, losses, steps = self._measured, self._losses, self._steps
         self._drop()
-        self._stepped.clear()
+        steps.start_round()
         try:
             if measured:
-                self._waiting.append(
-                    _Waiting(self._round - self._skipped, self.epoch, measured, _mean(losses), self._late)
-                )
+                step = steps.round - steps.skipped
+                arrival = Arrival(step, self.epoch, measured, mean_loss(losses), steps.late, self._roster)
+                self._waiting.append(arrival)
             if self._waiting:
                 self._collect(wait=False)
         except Exception as error:
             self._give_up(error)
-        self._round += 1
+        steps.round += 1
         if self._interval.given:
             return
         end = time.perf_counter()
@@ -424,25 +339,32 @@ class Monitor:
             self._interval.step(end - self._last_end - spent)
         self._spent, self._last_end = 0.0, end
         if measured and self._interval.logged(spent):
-            self._interval.every = self._agreed(self._interval.choice(self.total_steps))
+            self._interval.every = agree(self._interval.choice(self.total_steps), self._roster.tensors)
+
+    def _collect(self, wait: bool) -> None:
+        """Take what has arrived on the host."""
+        while self._waiting and self._waiting[0].ready(wait):
+            reading = self._waiting.popleft().read()
+            if reading is None:
+                continue
+            record, self._rates = reading.record, reading.rates
+            self._history.records.append(record)
+            for sink in self._sinks:
+                sink.take(record)
+            for alert in self._watch.look(record, reading.rates, reading.first_bad):
+                self.alerts.append(alert)
+                _log.warning("%s", alert)
+                for sink in self._sinks:
+                    sink.alert(alert)
 
     def _drop(self) -> None:
         self._measured, self._losses = [], []
         self._open.clear()
 
-    def _agreed(self, every: int) -> int:
-        """One interval for all processes where a logged step needs all of them (sharded weights)."""
-        if not any(shard_groups(t) for t in self._known_tensors):
-            return every
-        device = next(t.device for t in self._known_tensors if shard_groups(t))
-        largest = torch.tensor([every], device=device)
-        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
-        return int(largest)
-
     def _give_up(self, error: Exception) -> None:
         self._detach()
         warnings.warn(
-            f"scaleinv.Monitor stopped measuring at step {self._round}, training goes on: "
+            f"scaleinv.Monitor stopped measuring at step {self._steps.round}, training goes on: "
             f"{type(error).__name__}: {error}",
             RuntimeWarning,
             stacklevel=2,
@@ -454,93 +376,3 @@ class Monitor:
         self._handles = []
         self._closed = True
         self._drop()
-
-    # -- on the host
-    # ----------------------------------------------------------------------------------------------------
-
-    def _update_tensors(self) -> None:
-        present = [p for one in self._optimizers for p in held(one)]
-        if len(present) != len(self._known_tensors) or any(a is not b for a, b in zip(present, self._known_tensors)):
-            self._regroup()
-
-    def _regroup(self) -> None:
-        self._known_tensors = [p for one in self._optimizers for p in held(one)]
-        self.groups = make_groups(self.model, self._known_tensors, self._given)
-        self._names = parameter_names(self.model)
-        self._owner = {id(t): i for i, g in enumerate(self.groups) for t in g.tensors}
-        self._titles = ("total", *(g.name for g in self.groups))
-        self._in_total = [g.scale_free for g in self.groups]
-        self._any_free = any(self._in_total)
-
-    def _collect(self, wait: bool) -> None:
-        """Take what has arrived on the host."""
-        while self._waiting and self._waiting[0].ready(wait):
-            self._record(self._waiting.popleft())
-
-    def _record(self, arrived: _Waiting) -> None:
-        numbers = [h.numpy() for h in arrived.host]
-        step = arrived.step
-        if arrived.counted:
-            skipped, so_far = numbers.pop()
-            if skipped:
-                return
-            step -= int(so_far)
-        loss = float(numbers.pop()[0]) if arrived.told else float("nan")
-        sums = np.concatenate(numbers).astype(np.float64).reshape(-1, len(SUMS))
-        count = len(self.groups)
-        owner = np.array([self._owner[id(t)] for t, _ in arrived.tensors])
-        has = np.array([h for _, h in arrived.tensors], bool)
-        self._first_bad = self._find_bad(arrived, sums, has)
-        sums[np.ix_(~has, np.array(_HAS_G))] = 0.0
-        grouped, seen, slopes = np.zeros((count + 1, len(SUMS))), np.zeros(count + 1, int), np.zeros(count + 1, int)
-        np.add.at(grouped[1:], owner, sums)
-        np.add.at(seen[1:], owner, 1)
-        np.add.at(slopes[1:], owner, has)
-        chosen = [i for i in range(count) if seen[i + 1] and (self._in_total[i] or not self._any_free)]
-        grouped[0] = grouped[1:][chosen].sum(axis=0)
-        slopes[0] = slopes[1:][chosen].sum()
-        grouped[np.ix_(slopes == 0, np.array(_HAS_G))] = np.nan
-        rate_of = [[arrived.rates[id(t)] for t in g.tensors if id(t) in arrived.rates] for g in self.groups]
-        none = [Rates(float("nan"), float("nan"), "measured")]
-        merged = [common(r or none) for r in rate_of]
-        merged.insert(0, common([merged[i] for i in chosen] or none))
-        values = derive(grouped, merged, [self._any_free, *self._in_total])
-        # of a group that only some optimizers of this round have moved, nothing is known
-        whole = [True, *(seen[i + 1] == len(g.tensors) for i, g in enumerate(self.groups))]
-        values[~np.array(whole)] = np.nan
-        record = Record(step, arrived.epoch, loss, self._titles, values, arrived.told)
-        self._history.records.append(record)
-        self._rates = merged
-        for sink in self._sinks:
-            sink.take(record)
-        for alert in self._watch.look(record, merged):
-            self.alerts.append(alert)
-            _log.warning("%s", alert)
-            for sink in self._sinks:
-                sink.alert(alert)
-
-    def _find_bad(self, arrived: _Waiting, sums: Any, has: Any) -> str:
-        """The first tensor, in the order of the model, with a gradient or a weight that is not finite."""
-        gradient = has & ~np.isfinite(sums[:, SUMS.index("gg")])
-        weight = ~np.isfinite(sums[:, SUMS.index("ww")]) | ~np.isfinite(sums[:, SUMS.index("dw")])
-        if not (gradient | weight).any():
-            return ""
-        order = {key: i for i, key in enumerate(self._names)}
-        bad = sorted(np.flatnonzero(gradient | weight), key=lambda i: order.get(id(arrived.tensors[i][0]), len(order)))
-        first = bad[0]
-        what = "gradient" if gradient[first] else "weight"
-        return f"{what} of {self._names.get(id(arrived.tensors[first][0]), 'a tensor outside the model')}"
-
-
-def _on_host(tensor: Tensor) -> bool:
-    """Whether reading the tensor waits for no device."""
-    return tensor.device.type == "cpu"
-
-
-def _mean(losses: Sequence[Tensor | float]) -> Tensor | None:
-    if not losses:
-        return None
-    tensors = [x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64) for x in losses]
-    device = tensors[0].device
-    exact = torch.float32 if device.type == "mps" else torch.float64
-    return torch.stack([x.to(device, exact).mean() for x in tensors]).mean()

@@ -122,6 +122,16 @@ def reduce_shards(tensors: Sequence[Tensor], sums: Tensor) -> Tensor:
     return sums
 
 
+def agree(every: int, tensors: Sequence[Tensor]) -> int:
+    """One interval for all processes, where a logged step needs all of them (sharded weights)."""
+    device = next((t.device for t in tensors if shard_groups(t)), None)
+    if device is None:
+        return every
+    largest = torch.tensor([every], device=device)
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return int(largest)
+
+
 def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     """Move 1-d float tensors to the host, one transfer a device.
 
@@ -142,4 +152,4 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     return list(torch.split(host, [len(p) for p in parts])), event
 
 
-__all__ = ["Loss", "Probe", "local", "reduce_shards", "shard_groups", "to_host"]
+__all__ = ["Loss", "Probe", "agree", "local", "reduce_shards", "shard_groups", "to_host"]

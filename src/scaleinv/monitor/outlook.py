@@ -1,0 +1,46 @@
+"""The forecasts of all groups of a monitor at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch.optim import Optimizer
+
+from scaleinv.monitor.forecast import Forecast, forecast
+from scaleinv.monitor.groups import Group
+from scaleinv.monitor.history import History
+from scaleinv.monitor.quantities import QUANTITIES, Rates
+from scaleinv.monitor.rates import engine
+
+#: logged steps that forecasts look at
+LOOK = 512
+
+
+def outlook(
+    history: History, groups: Sequence[Group], optimizers: Sequence[Optimizer], rates: Sequence[Rates]
+) -> list[Forecast]:
+    """Of every scale-invariant group that one param group of one optimizer holds; ``rates``: the total's first."""
+    part = History(LOOK)
+    part.records.extend(history.records)
+    if not len(part):
+        return []
+    cube, names = part.cube(), part.groups
+    steps = np.array([r.step for r in part.records], np.float64)
+    holder: dict[int, tuple[Optimizer, dict[str, Any]]] = {}
+    for one in optimizers:
+        for options in engine(one).param_groups:
+            holder.update(dict.fromkeys(map(id, options["params"]), (one, options)))
+    found = []
+    for i, g in enumerate(groups, start=1):
+        mine = [holder[id(t)] for t in g.tensors if id(t) in holder]
+        if not g.scale_free or not mine or any(m[1] is not mine[0][1] for m in mine):
+            continue
+        if g.name not in names:
+            continue  # not logged yet
+        numbers = dict(zip(QUANTITIES, cube[:, names.index(g.name)].T))
+        optimizer, options = mine[0]
+        size = sum(t.numel() for t in g.tensors)
+        found.append(forecast(g.name, {"step": steps, **numbers}, optimizer, options, size, rates[i].law))
+    return found
