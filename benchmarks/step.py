@@ -48,7 +48,7 @@ def main() -> None:
     bare.model.train()
 
     def step_ours(index: torch.Tensor) -> None:
-        train_step(ours, recorder, pictures[index], labels[index])
+        train_step(ours, recorder, [(pictures[index], labels[index])])
 
     def step_bare(index: torch.Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)

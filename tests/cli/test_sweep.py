@@ -44,7 +44,7 @@ SHARED = [
     ("--data cifar11", "unknown data set 'cifar11'"),
     ("--model vgg", "unknown model 'vgg'"),
     ("--variant none", "unknown variant 'none'"),
-    ("--norm instance", "unknown norm 'instance'"),
+    ("--normalization instance", "unknown norm 'instance'"),
     ("--norm-eps 0", "norm eps 0.0"),
     ("--loss hinge", "unknown loss 'hinge'"),
     ("--granularity layer", "unknown granularity 'layer'"),
@@ -173,12 +173,12 @@ def test_folders_of_others(finished: Path, argv: list[str], message: str, capsys
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"format": 1, "config": {"elr": NaN}}', "holds NaN"),
+        ('{"format": 2, "config": {"elr": NaN}}', "holds NaN"),
         ("{", "is not readable JSON"),
         ("[]", "is not the config of a run"),
-        ('{"format": 2, "config": {}}', "has the format 2"),
-        ('{"format": 1, "config": {"elr": 0.1}}', "field 'data' is missing"),
-        ('{"format": 1, "config": {"elr": 0.1, "colour": 1}}', "unknown field 'colour'"),
+        ('{"format": 3, "config": {}}', "has the format 3"),
+        ('{"format": 2, "config": {"elr": 0.1}}', "field 'data' is missing"),
+        ('{"format": 2, "config": {"elr": 0.1, "colour": 1}}', "unknown field 'colour'"),
     ],
 )
 def test_damaged_config_of_a_run(
@@ -194,11 +194,11 @@ def test_damaged_config_of_a_run(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"format": 1, "sweep": {"values": [NaN]}}', "holds NaN"),
+        ('{"format": 2, "sweep": {"values": [NaN]}}', "holds NaN"),
         ("", "is not readable JSON"),
         ("[]", "is not the config of a sweep"),
-        ('{"format": 1, "sweep": {"base": 3}}', "is not the config of a sweep"),
-        ('{"format": 1, "sweep": {"base": {}}}', "is the folder of another sweep"),
+        ('{"format": 2, "sweep": {"base": 3}}', "is not the config of a sweep"),
+        ('{"format": 2, "sweep": {"base": {}}}', "is the folder of another sweep"),
     ],
 )
 def test_damaged_config_of_a_sweep(

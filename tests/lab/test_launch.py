@@ -52,12 +52,12 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def launch_sweep_config(out: Path, sweep: SweepConfig) -> None:
-    (out / "sweep-config.json").write_text(json.dumps({"format": 1, "sweep": sweep.to_dict()}))
+    (out / "sweep-config.json").write_text(json.dumps({"format": 2, "sweep": sweep.to_dict()}))
 
 
 def store_config(folder: Path, config: Any) -> None:
     (folder / "config.json").write_text(
-        json.dumps({"format": 1, "config": config.to_dict(), "identity": config.identity(), "environment": {}})
+        json.dumps({"format": 2, "config": config.to_dict(), "identity": config.identity(), "environment": {}})
     )
 
 
@@ -109,7 +109,7 @@ def test_thread_counts_must_agree(tmp_path: Path) -> None:
 
 def test_an_impossible_network_is_refused_once_and_before_anything_is_written(tmp_path: Path) -> None:
     sweep, data = sweep_of(0.1, 0.2)
-    sweep = dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, norm="instance"))
+    sweep = dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, normalization="instance"))
     with pytest.raises(UserError, match="unknown norm 'instance'"):
         run_sweep(sweep, data, tmp_path / "sweep", workers=2)
     assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset, load_dataset
 from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.settings import Settings, resolve
+from scaleinv.lab.store import read_config
 from scaleinv.lab.train import Event, run
 
 SMALL = Settings(subset=100, batch_size=16, steps=40, width=4)
@@ -37,7 +38,26 @@ CASES: dict[str, tuple[Settings, dict[str, float]]] = {
     ),
     "rows": (dataclasses.replace(SMALL, granularity="row", momentum=0.9, loss="mse"), {"elr": 0.01}),
     "resnet, joint groups": (dataclasses.replace(SMALL, model="resnet18", width=2, steps=16), {"elr": 0.01}),
-    "layer norm": (dataclasses.replace(SMALL, norm="layer"), {"elr": 0.01}),
+    "adam, cosine, kept weights, steps": (
+        dataclasses.replace(SMALL, optimizer="adam", schedule="cosine", keep_every=2, record_steps=True),
+        {"elr": 0.01},
+    ),
+    "adamw, warmup, steps": (
+        dataclasses.replace(SMALL, optimizer="adamw", weight_decay=0.1, warmup=9, schedule="step:0.1@0.5,0.8"),
+        {"lr": 0.01},
+    ),
+    "standard, linear, whole space": (
+        dataclasses.replace(SMALL, variant="standard", weight_decay=0.01, momentum=0.9, schedule="linear", warmup=3),
+        {"lr": 0.1},
+    ),
+    "stages on the sphere": (dataclasses.replace(SMALL, schedule="stages:0.3=10,0.7=0.1"), {"elr": 0.003}),
+    "full batch": (dataclasses.replace(SMALL, gradient="full", weight_decay=0.1), {"lr": 0.3}),
+    "accumulated, augmented": (dataclasses.replace(SMALL, gradient="accumulate", augment=True, steps=20), {"lr": 0.3}),
+    "fixed norm, weight norm": (
+        dataclasses.replace(SMALL, normalization="weight", fix_norm=True, norm=9.0, weight_decay=0.1, keep_every=1),
+        {"lr": 0.01},
+    ),
+    "layer norm": (dataclasses.replace(SMALL, normalization="layer"), {"elr": 0.01}),
 }
 
 
@@ -55,7 +75,10 @@ def content(folder: Path) -> dict[str, Any]:
     found, complaints = load_newest(folder / "checkpoints", folder / "metrics")
     assert found is not None
     assert complaints == []
-    assert sorted(p.name for p in (folder / "metrics").iterdir()) == ["part-final.parquet"]
+    config = read_config(folder)
+    assert config is not None
+    files = ["part-final.parquet"] + ["steps-final.parquet"] * config.record_steps
+    assert sorted(p.name for p in (folder / "metrics").iterdir()) == files
     assert [p.name for p in (folder / "checkpoints").iterdir()] == [found.folder.name]
     result = json.loads((folder / "result.json").read_text())
     del result["timing"]
@@ -63,7 +86,8 @@ def content(folder: Path) -> dict[str, Any]:
         "weights": {name: tensor.numpy().tobytes() for name, tensor in found.weights.items()},
         "state": flatten(found.state),
         "rows": pq.read_table(folder / "metrics" / "part-final.parquet").to_pydict() | {"value": None},
-        "bytes": (folder / "metrics" / "part-final.parquet").read_bytes(),
+        "bytes": [(folder / "metrics" / name).read_bytes() for name in files],
+        "kept": {path.name: path.read_bytes() for path in sorted((folder / "weights").glob("*"))},
         "result": result,
     }
 
@@ -240,7 +264,12 @@ def test_other_images_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"norm": "instance"}, {"norm_eps": 0.0}, {"head_norm": math.nan}, {"granularity": "row", "model": "resnet18"}],
+    [
+        {"normalization": "instance"},
+        {"norm_eps": 0.0},
+        {"head_norm": math.nan},
+        {"granularity": "row", "model": "resnet18"},
+    ],
 )
 def test_an_impossible_network_leaves_nothing_behind(tmp_path: Path, change: dict[str, Any]) -> None:
     config, data = configure(*CASES["sphere"])

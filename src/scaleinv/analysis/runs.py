@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 _FINAL = "part-final.parquet"
 _TRIES = 5
 _TEXT = ("split", "group", "quantity")
@@ -222,7 +222,7 @@ def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
 
 
 def _read_head(path: Path, key: str) -> dict[str, Any]:
-    """A config file: ``{"format": 1, key: {...}, ...}``."""
+    """A config file: ``{"format": 2, key: {...}, ...}``."""
     content = _read_json(path, finite=True)
     if "format" not in content or not isinstance(content.get(key), dict):
         raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")

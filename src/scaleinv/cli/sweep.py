@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from scaleinv.errors import UserError
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.settings import CommonSettings
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True, kw_only=True)
-class SweepCommand(Settings):
+class SweepCommand(CommonSettings):
     """Train one network at many effective learning rates and map the three regimes.
 
     All runs of a seed share their initialisation and batch order. DIR is the sweep's folder; the same command again
     goes on where it stopped, and only shows the map once all runs have ended. Writes DIR/sweep.json and
-    DIR/report.html.
+    DIR/report.html. In the whole space (--lr) the runs may differ in --weight-decay too.
     """
 
     out: Path
@@ -28,8 +28,12 @@ class SweepCommand(Settings):
     """Effective learning rates: a:b:n for n log-spaced values, or a comma list."""
     lr: str | None = None
     """Learning rates in the whole space instead, in the same form."""
-    seeds: int = 1
-    """Number of seeds: every rate is run with seeds 0 to N-1."""
+    weight_decay: str = "0"
+    """Weight decays, in the same form (in the whole space only)."""
+    start: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN[@EPOCH]|SWEEP")] = None
+    """Go on from the weights of a run, or from those of every run of a sweep, at all rates; with a fresh optimizer."""
+    seeds: int | None = None
+    """Number of seeds: every rate is run with seeds 0 to N-1 (default: 1; with --from the seed of the run)."""
     workers: int | None = None
     """Runs at a time, one thread each (default: one a core)."""
     json: bool = False
@@ -46,29 +50,35 @@ class SweepCommand(Settings):
         from scaleinv.lab.grid import parse_grid
         from scaleinv.lab.progress import ProgressView
         from scaleinv.lab.settings import check_names, resolve
+        from scaleinv.lab.start import find_starts
         from scaleinv.lab.sweep import Outcome, SweepConfig, run_sweep
         from scaleinv.lab.train import record_verdict
         from scaleinv.report import write_report
 
-        check_names(self)
+        decays = parse_grid(self.weight_decay, "weight-decay", zero=True)
+        settings = self.with_weight_decay(decays[0])
+        check_names(settings)
         if (self.elr is None) == (self.lr is None):
             example = "for example --elr 1e-4:1:21"
             raise UserError(f"give one of --elr (on the sphere) and --lr (in the whole space), {example}")
         axis = "elr" if self.elr is not None else "lr"
         values = parse_grid(self.elr if self.elr is not None else self.lr or "", axis)
-        if self.seeds < 1:
+        starts = () if self.start is None else find_starts(self.start)
+        if self.seeds is not None and self.seeds < 1:
             raise UserError(f"seeds {self.seeds}: at least one is needed")
+        seeds = () if starts and self.seeds is None else tuple(range(self.seeds or 1))
         workers = self.workers if self.workers is not None else cores()
         if workers < 1:
             raise UserError(f"workers {workers}: at least one is needed")
         dataset = self.load()
         first = {"elr": None, "lr": None, axis: values[0]}
-        base = resolve(self, dataset, elr=first["elr"], lr=first["lr"], seed=0, threads=1)
-        sweep = SweepConfig(base, axis, tuple(values), tuple(range(self.seeds)))
+        base = resolve(settings, dataset, elr=first["elr"], lr=first["lr"], seed=0, threads=1)
+        several = tuple(decays) if len(decays) > 1 else ()
+        sweep = SweepConfig(base, axis, tuple(values), seeds, several, starts)
         rows: dict[str, dict[str, Any]] = {}
         failed: list[str] = []
 
-        with ProgressView(total=len(values) * self.seeds, quiet=self.quiet) as view:
+        with ProgressView(total=len(sweep.runs()), quiet=self.quiet) as view:
 
             def ended(outcome: Outcome) -> None:
                 name = outcome.config.identity()
@@ -86,7 +96,10 @@ class SweepCommand(Settings):
                 view.run_ended(outcome.config, outcome_line(rows[name]))
 
             outcomes = run_sweep(sweep, dataset, self.out, workers=workers, watch=view.event, on_outcome=ended)
-        ordered = sorted((rows[o.config.identity()] for o in outcomes), key=lambda row: (row[axis] or 0.0, row["seed"]))
+        ordered = sorted(
+            (rows[o.config.identity()] for o in outcomes),
+            key=lambda row: (row["weight_decay"] or 0.0, row["start"] or "", row[axis] or 0.0, row["seed"]),
+        )
         per_epoch = next((o.result["steps_per_epoch"] for o in outcomes if o.result), None)
         epochs = base.steps / per_epoch if per_epoch else None
         horizon = {"steps": base.steps, "steps_per_epoch": per_epoch, "epochs": epochs}

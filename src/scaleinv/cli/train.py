@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -24,8 +25,10 @@ class TrainCommand(Settings):
     """Effective learning rate: train on the sphere."""
     lr: float | None = None
     """Learning rate: train in the whole space."""
-    seed: int = 0
-    """Seed of initialisation, head, batch order and augmentation."""
+    start: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN[@EPOCH]")] = None
+    """Go on from the weights another run ended with, or kept after EPOCH (--keep-every), with a fresh optimizer."""
+    seed: int | None = None
+    """Seed of initialisation, head, batch order and augmentation (default: 0; with --from that of the run)."""
     threads: int | None = None
     """Threads of torch (default: all cores); part of the run's identity."""
     json: bool = False
@@ -41,14 +44,18 @@ class TrainCommand(Settings):
         from scaleinv.lab.files import json_text
         from scaleinv.lab.progress import ProgressView
         from scaleinv.lab.settings import check_names, resolve
+        from scaleinv.lab.start import find_start
         from scaleinv.lab.train import record_verdict, run
 
         check_names(self)
         dataset = self.load()
         threads = self.threads if self.threads is not None else cores()
-        config = resolve(self, dataset, elr=self.elr, lr=self.lr, seed=self.seed, threads=threads)
+        start = None if self.start is None else find_start(self.start)
+        seed = self.seed if self.seed is not None else 0 if start is None else start.config.seed
+        checksum = None if start is None else start.checksum
+        config = resolve(self, dataset, elr=self.elr, lr=self.lr, seed=seed, threads=threads, start=checksum)
         with ProgressView(total=1, quiet=self.quiet) as view:
-            result = run(config, dataset, self.out, watch=lambda event: view.event(config, event))
+            result = run(config, dataset, self.out, start=start, watch=lambda event: view.event(config, event))
         folder, verdict = verdict_of(self.out)
         record_verdict(self.out, verdict.regime, verdict.evidence)
         row = run_row(folder, verdict)

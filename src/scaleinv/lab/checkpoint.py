@@ -55,8 +55,7 @@ def save_checkpoint(
         try:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
-            # safetensors keeps values, not strides: store them contiguous
-            save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, part / "weights.safetensors")
+            write_weights(part / "weights.safetensors", weights)
             torch.save(dict(state), part / "state.pt")
             files = {name: sha256(part / name) for name in FILES}
             manifest = {"step": step, "parts": dict(parts), "sha256": files}
@@ -78,6 +77,11 @@ def save_checkpoint(
             shutil.rmtree(old, ignore_errors=True)
         for left in (*folder.glob(".step-*.part"), *folder.glob("replaced-*")):  # of a killed process, or just replaced
             shutil.rmtree(left, ignore_errors=True)
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """A file of safetensors, which keeps values, not strides: they are stored contiguous."""
+    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, path)
 
 
 def set_aside(path: Path, why: str) -> Path:

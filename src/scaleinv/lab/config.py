@@ -12,11 +12,13 @@ from typing import Any
 from scaleinv.errors import UserError
 
 #: changed whenever the same config would give other numbers
-FORMAT = 1
+FORMAT = 2
 
 #: torch refuses a factor beyond float32, 3e38; on the sphere it is elr rho^2
 LARGEST_RATE = 1e30
 EVALUATION_MODES = ("exact", "online")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+GRADIENTS = ("batch", "full", "accumulate")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class RunConfig:
     data_fingerprint: str  # of the images and labels used
     model: str
     variant: str  # si | standard
-    norm: str  # batch | layer | group
+    normalization: str  # batch | layer | group | weight
     norm_eps: float
     width: int
     head_norm: float
@@ -37,8 +39,15 @@ class RunConfig:
     elr: float | None  # on the sphere ...
     lr: float | None  # ... or in the whole space
     other_lr: float | None  # of weights with a scale of their own; None: lr
-    momentum: float
+    optimizer: str  # sgd | adam (weight decay in the gradient) | adamw (decoupled)
+    momentum: float  # of sgd
     weight_decay: float  # in the whole space only
+    gradient: str  # batch | full (one step an epoch, full-batch BN) | accumulate (one step an epoch, BN by mini-batch)
+    schedule: str  # of the rate over the horizon, see lab/schedule.py
+    warmup: int  # steps over which the rate rises linearly
+    fix_norm: bool  # in the whole space: back to the initial norm after every step
+    radius: float | None  # initial norm of the scale-invariant weights; None: as drawn
+    start: str | None  # sha256 of the weights it starts from; None: as drawn
     granularity: str
     subset: int | None
     label_noise: float
@@ -47,6 +56,8 @@ class RunConfig:
     evaluation: str  # exact | online
     eval_every: int | None  # epochs; None: log-spaced
     recompute_bn: bool  # test metrics with recomputed BN statistics at every evaluation (always at the last)
+    record_steps: bool  # keep loss, rho^2, g and angle of every step
+    keep_every: int | None  # epochs between weights that are kept; None: the last alone
     threads: int  # reductions are split over threads, so their number is part of the numbers
 
     def __post_init__(self) -> None:
@@ -92,6 +103,7 @@ def _check_type(where: str, name: str, value: Any, kind: str) -> None:
 def check(config: RunConfig) -> None:
     """Refuse values that make no sense, each in one line."""
     from scaleinv.lab.losses import get_loss
+    from scaleinv.lab.schedule import parse_schedule
     from scaleinv.sphere import GRANULARITIES
 
     get_loss(config.loss)
@@ -114,6 +126,19 @@ def check(config: RunConfig) -> None:
         )
     if not 0 <= config.momentum < 1:
         raise UserError(f"momentum {config.momentum} is not in [0, 1)")
+    if config.optimizer not in OPTIMIZERS:
+        raise UserError(f"unknown optimizer {config.optimizer!r}; choose one of: {', '.join(OPTIMIZERS)}")
+    if config.momentum and config.optimizer != "sgd":
+        raise UserError(f"momentum {config.momentum} is SGD's; {config.optimizer} averages with betas 0.9 and 0.999")
+    if config.gradient not in GRADIENTS:
+        raise UserError(f"unknown gradient {config.gradient!r}; choose one of: {', '.join(GRADIENTS)}")
+    parse_schedule(config.schedule)
+    if not 0 <= config.warmup <= config.steps:
+        raise UserError(f"warmup {config.warmup} is not a number of steps from 0 to the horizon, {config.steps}")
+    if config.fix_norm and config.elr is not None:
+        raise UserError("fix-norm is for the whole space (--lr): on the sphere (--elr) the norm is fixed anyway")
+    if config.radius is not None and not (math.isfinite(config.radius) and config.radius > 0):
+        raise UserError(f"norm {config.radius} is not a positive number; give the norm the weights shall start with")
     if config.granularity not in GRANULARITIES:
         raise UserError(f"unknown granularity {config.granularity!r}; choose one of: {', '.join(GRANULARITIES)}")
     if config.evaluation not in EVALUATION_MODES:
@@ -122,7 +147,8 @@ def check(config: RunConfig) -> None:
         least = 2 if name == "batch-size" else 1
         if count < least:
             raise UserError(f"{name} {count} is less than {least}")
-    if config.eval_every is not None and config.eval_every < 1:
-        raise UserError(f"eval-every {config.eval_every} is not a positive number of epochs")
+    for name, every in (("eval-every", config.eval_every), ("keep-every", config.keep_every)):
+        if every is not None and every < 1:
+            raise UserError(f"{name} {every} is not a positive number of epochs")
     if not 0 <= config.seed < 2**63:
         raise UserError(f"seed {config.seed} is impossible; choose 0 to 2^63 - 1")

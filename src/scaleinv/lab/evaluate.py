@@ -86,10 +86,12 @@ def exact_metrics(
     learning_rates: Sequence[float],
     step: int,
     epoch: int,
+    law: str = "sgd",
 ) -> list[Row]:
     """The rows of one evaluation epoch, splits ``train`` and ``test``; costs a forward-backward and two test passes.
 
-    ``learning_rates``: the rates that would act now, of the total and of every group: ELR = rate / rho^2.
+    ``learning_rates``: the rates that would act now, of the total and of every group: ELR = rate / rho^2, by the law
+    ``normalised`` rate / rho (then the effective step size is not known without a step: NaN).
     """
     images, labels = data
     tensors = [t for ts in groups.values() for t in ts]
@@ -119,8 +121,9 @@ def exact_metrics(
         columns = [i for i, o in enumerate(owner) if name in ("total", o)]
         g = float(squares[:, columns].sum(dim=1).sqrt().mean())
         rho = float(geometry.norm([tensors[i].detach().double() for i in columns]))
-        elr = rate / rho**2 if rho > 0 else math.nan
-        for quantity, number in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", elr * g * rho)):
+        elr = rate / (rho**2 if law == "sgd" else rho) if rho > 0 else math.nan
+        ess = elr * g * rho if law == "sgd" else math.nan
+        for quantity, number in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", ess)):
             add("train", name, quantity, number)
     test_loss, test_error = test_metrics(model, *test, loss)
     add("test", "total", "loss", test_loss)

@@ -9,11 +9,11 @@ from scaleinv.errors import UserError
 MOST = 10_000  #: values of a range
 
 
-def parse_grid(text: str, name: str = "elr") -> list[float]:
+def parse_grid(text: str, name: str = "elr", *, zero: bool = False) -> list[float]:
     """A comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
 
-    Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers,
-    for n < 2 and for a = b.
+    Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers
+    (``zero``: 0 in the list is fine), for n < 2 and for a = b.
 
     >>> parse_grid("1e-3:1e-1:3")
     [0.001, 0.01, 0.1]
@@ -23,8 +23,17 @@ def parse_grid(text: str, name: str = "elr") -> list[float]:
     pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
     if not pieces:
         raise UserError(f"{name} {text!r} holds no number; write a:b:n (n log-spaced values) or a comma list")
-    values = [value for piece in pieces for value in _piece(piece, name)]
+    values = [
+        value for piece in pieces for value in ([0.0] if zero and _is_zero(piece) else _piece(piece, name))
+    ]
     return list(dict.fromkeys(values))
+
+
+def _is_zero(piece: str) -> bool:
+    try:
+        return float(piece) == 0.0
+    except ValueError:
+        return False
 
 
 def _piece(text: str, name: str) -> list[float]:

@@ -24,6 +24,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset, SharedDataset, open_shared, share
 from scaleinv.lab.setup import lay_out
+from scaleinv.lab.start import Start
 from scaleinv.lab.train import Event, run
 
 Watcher = Callable[[RunConfig, Event], None]
@@ -39,6 +40,7 @@ class Task:
     config: RunConfig
     folder: Path
     origin: Mapping[str, Any]  # what config.json says about where it was made
+    start: Start | None = None  # the weights it goes on from
 
 
 @dataclass
@@ -163,6 +165,7 @@ def _attempt(task: Task, dataset: Dataset, pipe: Connection) -> tuple[str, Any]:
             task.config,
             dataset,
             task.folder,
+            start=task.start,
             watch=lambda event: pipe.send(("event", event)),
             origin=task.origin,
             lock_wait=5.0,

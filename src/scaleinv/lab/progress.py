@@ -28,7 +28,9 @@ LOG_EVERY = 10.0
 def describe(config: RunConfig) -> str:
     """A run in a few characters."""
     rate = f"ELR {config.elr:.3g}" if config.elr is not None else f"LR {config.lr:.3g}"
-    return f"{rate} seed {config.seed}"
+    decay = f" wd {config.weight_decay:.3g}" if config.lr is not None else ""
+    start = f" from {config.start[:6]}" if config.start is not None else ""
+    return f"{rate}{decay}{start} seed {config.seed}"
 
 
 def _numbers(numbers: Mapping[str, float]) -> str:

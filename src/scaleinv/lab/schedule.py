@@ -1,6 +1,15 @@
-"""When a run is evaluated."""
+"""When a run is evaluated, and how its rate changes over the horizon."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from scaleinv.errors import UserError
+
+#: the share of the base rate after the part x, in [0, 1), of the horizon
+Shape = Callable[[float], float]
+_FORMS = "constant, cosine, linear, step:FACTOR@PART,PART or stages:PART=FACTOR,PART=FACTOR"
 
 
 def evaluation_epochs(epochs: int, every: int | None) -> list[int]:
@@ -21,3 +30,66 @@ def evaluation_epochs(epochs: int, every: int | None) -> list[int]:
             chosen.add(epoch)
             k += 1
     return sorted(chosen | {0, epochs})
+
+
+def parse_schedule(text: str) -> Shape:
+    """The share of the base rate as a function of the part of the horizon that is done.
+
+    - ``constant``: 1; ``linear``: 1 - x; ``cosine``: (1 + cos(pi x)) / 2;
+    - ``step:F@a,b,...``: F to the power of how many of the parts a, b, ... are behind;
+    - ``stages:a=u,b=v,...``: 1, from part a on u, from part b on v, ...: every stage has its own rate.
+
+    Raises :class:`UserError` for anything else, for parts outside (0, 1) or not rising, for factors that are negative
+    or not finite.
+
+    >>> [parse_schedule("step:0.1@0.5,0.75")(x) for x in (0.0, 0.5, 0.8)]
+    [1.0, 0.1, 0.010000000000000002]
+    >>> [parse_schedule("stages:0.5=2,0.75=0")(x) for x in (0.0, 0.5, 0.8)]
+    [1.0, 2.0, 0.0]
+    """
+    kind, _, rest = text.partition(":")
+    if not rest and text in ("constant", "linear", "cosine"):
+        shapes: dict[str, Shape] = {
+            "constant": lambda x: 1.0,
+            "linear": lambda x: 1.0 - x,
+            "cosine": lambda x: (1.0 + math.cos(math.pi * x)) / 2,
+        }
+        return shapes[text]
+    if kind == "step" and "@" in rest:
+        factor_text, _, parts_text = rest.partition("@")
+        factor, parts = _number(text, factor_text), _parts(text, parts_text.split(","))
+        return lambda x: factor ** sum(x >= part for part in parts)
+    if kind == "stages" and "=" in rest:
+        pairs = [piece.partition("=") for piece in rest.split(",")]
+        parts = _parts(text, [part for part, _, _ in pairs])
+        factors = [1.0, *(_number(text, factor) for _, _, factor in pairs)]
+        return lambda x: factors[sum(x >= part for part in parts)]
+    raise UserError(f"schedule {text!r} is not understood; write {_FORMS}, for example step:0.1@0.5,0.75")
+
+
+def _number(text: str, piece: str) -> float:
+    try:
+        value = float(piece)
+    except ValueError:
+        raise UserError(f"schedule {text!r}: {piece!r} is not a number; write {_FORMS}") from None
+    if not (math.isfinite(value) and value >= 0):
+        raise UserError(f"schedule {text!r}: {piece} is not a finite number of at least 0")
+    return value
+
+
+def _parts(text: str, pieces: list[str]) -> list[float]:
+    parts = [_number(text, piece) for piece in pieces]
+    if any(not 0 < part < 1 for part in parts) or parts != sorted(set(parts)):
+        raise UserError(f"schedule {text!r}: the parts must rise between 0 and 1, as in step:0.1@0.5,0.75")
+    return parts
+
+
+def rate_share(shape: Shape, step: int, steps: int, warmup: int) -> float:
+    """The share of the base rate that acts at ``step`` (0-based) of ``steps``; within the warm-up times
+    (step + 1) / warmup.
+
+    >>> [rate_share(parse_schedule("constant"), t, 10, 4) for t in (0, 1, 3, 4)]
+    [0.25, 0.5, 1.0, 1.0]
+    """
+    share = shape(step / steps)
+    return share * (step + 1) / warmup if step < warmup else share

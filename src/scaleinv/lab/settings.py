@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,8 @@ _SMALL_WIDTH = {"mlp": 64, "convnet": 8, "resnet18": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Flags shared by ``train`` and ``sweep``; ``None`` means: the default of the data set or the model."""
+class CommonSettings:
+    """Flags that mean the same to ``train`` and ``sweep``; ``None``: the default of the data set or the model."""
 
     data: str = "digits"
     """digits (built in), mnist, fashion-mnist, cifar10 or cifar100."""
@@ -34,8 +35,8 @@ class Settings:
     """mlp, convnet or resnet18."""
     variant: str = "si"
     """si: fully scale-invariant, last layer frozen. standard: affine norms, trained last layer."""
-    norm: str = "batch"
-    """Normalization layer: batch, layer or group."""
+    normalization: str = "batch"
+    """batch, layer or group: the layer after every weight. weight: weight normalization in its place."""
     norm_eps: float = 1e-5
     """eps of the normalization layers: it breaks the scale invariance of very small weights."""
     width: int | None = None
@@ -52,10 +53,20 @@ class Settings:
     """Optimizer steps, in place of --epochs."""
     other_lr: float | None = None
     """Learning rate of weights with a scale of their own (default: si 0; standard --lr, or 0.1 on the sphere)."""
+    optimizer: str = "sgd"
+    """sgd; adam: weight decay as part of the gradient (L2); adamw: decoupled."""
     momentum: float = 0.0
     """Momentum of SGD."""
-    weight_decay: float = 0.0
-    """Weight decay (in the whole space only, with --lr)."""
+    gradient: str = "batch"
+    """batch: a step each batch. full: a step each pass, BN over the whole set. accumulate: the same, BN by batch."""
+    schedule: str = "constant"
+    """Of the rate: constant, cosine, linear, step:0.1@0.5,0.75 or stages:0.5=0.1,0.75=0.01 (parts of the horizon)."""
+    warmup: int = 0
+    """Steps over which the rate first rises linearly."""
+    fix_norm: bool = False
+    """In the whole space: keep the norm of the scale-invariant weights at its initial value."""
+    norm: float | None = None
+    """Norm of the scale-invariant weights at the start (default: as initialised)."""
     granularity: str = "total"
     """What lies on one sphere: total (the papers), group, tensor or row."""
     evaluation: str = "exact"
@@ -64,13 +75,30 @@ class Settings:
     """Evaluate after every N epochs (default: epochs 0, 1, 2, 3, 4, 6, 8, 11, 16, ... and the last)."""
     recompute_bn: bool = False
     """In the mode online, test with recomputed BN statistics at every evaluation, not only at the last."""
+    record_steps: bool | None = None
+    """Keep loss, norm, gradient and angle of every step (default: with --lr, not with --elr)."""
+    keep_every: int | None = None
+    """Keep the weights after every N epochs, for --from and for paths between them (default: the last alone)."""
 
     def load(self) -> Dataset:
         """The data set the settings name."""
         return load_dataset(self.data, data_dir=self.data_dir, subset=self.subset, label_noise=self.label_noise)
 
+    def with_weight_decay(self, weight_decay: float) -> Settings:
+        """The settings of one run."""
+        common = {field.name: getattr(self, field.name) for field in dataclasses.fields(CommonSettings)}
+        return Settings(**common, weight_decay=weight_decay)
 
-def check_names(settings: Settings) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(CommonSettings):
+    """What a user says about one run."""
+
+    weight_decay: float = 0.0
+    """Weight decay (in the whole space only, with --lr)."""
+
+
+def check_names(settings: CommonSettings) -> None:
     """Refuse what can be refused before a data set is read."""
     if settings.model not in MODELS:
         raise UserError(f"unknown model {settings.model!r}; choose one of: {', '.join(MODELS)}")
@@ -84,9 +112,16 @@ def check_names(settings: Settings) -> None:
 
 
 def resolve(
-    settings: Settings, dataset: Dataset, *, elr: float | None, lr: float | None, seed: int, threads: int
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    elr: float | None,
+    lr: float | None,
+    seed: int,
+    threads: int,
+    start: str | None = None,
 ) -> RunConfig:
-    """Fill every default and check the whole; equal configs then mean equal numbers.
+    """Fill every default and check the whole; equal configs then mean equal numbers. ``start``: see ``RunConfig``.
 
     The default ``other_lr`` is 0 for ``si`` (the last layer is frozen); for ``standard`` it is 0.1 on the sphere and
     follows ``lr`` (``None``) in the whole space.
@@ -96,7 +131,9 @@ def resolve(
     batch_size = settings.batch_size or (_SMALL_BATCH if small else _BATCH)
     if settings.batch_size is not None and settings.batch_size < 2:
         raise UserError(f"batch size {settings.batch_size} is too small: batch normalization needs two images")
-    per_epoch = len(batches(len(dataset.train_labels), batch_size, seed=0, epoch=0))
+    per_epoch = 1
+    if settings.gradient == "batch":
+        per_epoch = len(batches(len(dataset.train_labels), batch_size, seed=0, epoch=0))
     steps = settings.steps if settings.steps is not None else per_epoch * (settings.epochs or DEFAULT_EPOCHS)
     other_lr = settings.other_lr
     if other_lr is None:
@@ -106,7 +143,7 @@ def resolve(
         data_fingerprint=dataset.fingerprint,
         model=settings.model,
         variant=settings.variant,
-        norm=settings.norm,
+        normalization=settings.normalization,
         norm_eps=settings.norm_eps,
         width=settings.width or (_SMALL_WIDTH if small else DEFAULT_WIDTH)[settings.model],
         head_norm=settings.head_norm,
@@ -116,8 +153,15 @@ def resolve(
         elr=elr,
         lr=lr,
         other_lr=other_lr,
+        optimizer=settings.optimizer,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
+        gradient=settings.gradient,
+        schedule=settings.schedule,
+        warmup=settings.warmup,
+        fix_norm=settings.fix_norm,
+        radius=settings.norm,
+        start=start,
         granularity=settings.granularity,
         subset=settings.subset,
         label_noise=settings.label_noise,
@@ -126,6 +170,8 @@ def resolve(
         evaluation=settings.evaluation,
         eval_every=settings.eval_every,
         recompute_bn=settings.recompute_bn,
+        record_steps=lr is not None if settings.record_steps is None else settings.record_steps,
+        keep_every=settings.keep_every,
         threads=threads,
     )
     check(config)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scaleinv import geometry
+from scaleinv.errors import UserError
+from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.groups import group_names, group_tensors
 from scaleinv.lab.losses import Loss, get_loss
 from scaleinv.lab.models import build_model
-from scaleinv.sphere import Sphere
+from scaleinv.lab.schedule import parse_schedule, rate_share
+from scaleinv.lab.start import read_start
+from scaleinv.sphere import Law, Sphere, optimizer_law
 
 #: what a random stream is for; a number once used keeps its meaning
 _INIT, _HEAD, _REFERENCE = 1, 2, 3
@@ -32,6 +38,8 @@ def generator(seed: int, *purpose: int) -> torch.Generator:
 class Setup:
     """A network at its start and everything its training needs."""
 
+    config: RunConfig
+
     model: nn.Module
     groups: Mapping[str, Sequence[Tensor]]  # scale-invariant tensors, by group
     optimizer: torch.optim.Optimizer
@@ -39,6 +47,25 @@ class Setup:
     loss: Loss
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
+    law: Law  # sgd: ELR = rate / rho^2; normalised: rate / rho
+    base_rates: list[float] = field(default_factory=list)  # of the optimizer's groups, before the schedule
+    radius: float = math.nan  # norm of all scale-invariant weights at the start
+    started: bool = False  # whether the weights are those of config.start
+
+    def set_rates(self, step: int) -> None:
+        """Put the rates of ``step`` into the optimizer; nothing where they never change."""
+        config = self.config
+        if config.schedule == "constant" and not config.warmup:
+            return
+        share = rate_share(parse_schedule(config.schedule), step, config.steps, config.warmup)
+        for group, base in zip(self.optimizer.param_groups, self.base_rates):
+            group["lr"] = base * share
+
+    @torch.no_grad()
+    def hold_norm(self, radius: float) -> None:
+        """Put the scale-invariant weights back on the sphere of that radius, as one vector."""
+        tensors = [t for ts in self.groups.values() for t in ts]
+        torch._foreach_mul_(tensors, radius / geometry.norm(tensors))
 
     def learning_rates(self) -> list[float]:
         """The rates that act at the next step: of all scale-invariant weights together, then of every group.
@@ -66,8 +93,12 @@ def lay_out(dataset: Dataset, model: str) -> Dataset:
     )
 
 
-def build(config: RunConfig, dataset: Dataset) -> Setup:
-    """Build a run's parts; equal configs give equal bits. The weights of all runs with one seed start equal."""
+def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> Setup:
+    """Build a run's parts; equal configs give equal bits. The weights of all runs with one seed start equal.
+
+    ``start``: the file of weights that ``config.start`` names; without it the weights are as drawn, for a run that
+    loads a checkpoint of its own anyway.
+    """
     model = build_model(
         config.model,
         variant=config.variant,
@@ -75,7 +106,7 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
         classes=dataset.classes,
         width=config.width,
         head_norm=config.head_norm,
-        norm=config.norm,
+        norm=config.normalization,
         norm_eps=config.norm_eps,
         generator=generator(config.seed, _INIT),
         head_generator=generator(config.seed, _HEAD),
@@ -83,8 +114,19 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
     dataset = lay_out(dataset, config.model)
     if config.model != "mlp":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    names = group_names(config.model, config.variant, config.norm, dataset.in_shape, dataset.classes)
+    if start is not None:
+        try:
+            load_weights(model, read_start(start, config.start))
+        except DamagedCheckpoint as error:
+            raise UserError(f"{start} is of another network ({error}); --from takes a run of the same one") from error
+    names = group_names(config.model, config.variant, config.normalization, dataset.in_shape, dataset.classes)
     groups = group_tensors(model, names)
+    tensors = [t for ts in groups.values() for t in ts]
+    with torch.no_grad():
+        norm = geometry.norm(tensors)
+        radius = float(norm) if config.radius is None else config.radius
+        if config.radius is not None:
+            torch._foreach_mul_(tensors, radius / norm)
     wrapped = {id(t) for tensors in groups.values() for t in tensors}
     others = [p for p in model.parameters() if id(p) not in wrapped]
     rate = config.lr if config.lr is not None else 0.0
@@ -93,15 +135,18 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
         p.requires_grad_(p.requires_grad and other_rate > 0)
     others = [p for p in others if p.requires_grad]
     plans: list[dict[str, object]] = [
-        {"params": [t for ts in groups.values() for t in ts], "lr": rate, "weight_decay": config.weight_decay}
+        {"params": tensors, "lr": rate, "weight_decay": config.weight_decay}
     ]
     if others:
         plans.append({"params": others, "lr": other_rate, "weight_decay": config.weight_decay})
-    optimizer: torch.optim.Optimizer = torch.optim.SGD(plans, lr=rate, momentum=config.momentum, foreach=True)
+    optimizer = _optimizer(config, plans, rate)
+    law = optimizer_law(optimizer)
+    assert law is not None
     sphere = None
     if config.elr is not None:
         optimizer = sphere = Sphere(optimizer, groups, config.elr, granularity=config.granularity)
     return Setup(
+        config=config,
         model=model,
         groups=groups,
         optimizer=optimizer,
@@ -109,7 +154,18 @@ def build(config: RunConfig, dataset: Dataset) -> Setup:
         loss=get_loss(config.loss),
         train=(dataset.train_images, dataset.train_labels),
         test=(dataset.test_images, dataset.test_labels),
+        law=law,
+        base_rates=[float(group["lr"]) for group in optimizer.param_groups],
+        radius=radius,
+        started=start is not None,
     )
+
+
+def _optimizer(config: RunConfig, plans: list[dict[str, object]], rate: float) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(plans, lr=rate, momentum=config.momentum, foreach=True)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(plans, lr=rate, foreach=True)
 
 
 def reference_generator(config: RunConfig, step: int) -> torch.Generator:

@@ -1,4 +1,6 @@
-"""A sweep: runs that differ in the rate and in the seed, nothing else; its folder, and how it goes on."""
+"""A sweep: runs that differ in the rate, the weight decay, the start and the seed, nothing else; its folder, and how
+it goes on.
+"""
 
 from __future__ import annotations
 
@@ -16,32 +18,59 @@ from scaleinv.lab.environment import environment
 from scaleinv.lab.files import Lock, read_json, write_json
 from scaleinv.lab.launch import Task, Watcher, launch
 from scaleinv.lab.setup import build
+from scaleinv.lab.start import Start
 from scaleinv.lab.store import read_result
 
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """The runs of a sweep: every value of the axis with every seed."""
+    """The runs of a sweep: every value of the axis with every weight decay, every start and every seed."""
 
-    base: RunConfig  # all but the axis and the seed count
+    base: RunConfig  # all but the axis and the seed
     axis: str  # elr | lr
     values: tuple[float, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # empty: a run has the seed of the run it starts from
+    weight_decays: tuple[float, ...] = ()  # empty: the base's
+    starts: tuple[Start, ...] = ()  # empty: from the initialisation
 
     def runs(self) -> list[RunConfig]:
-        """One config a run, seeds outermost."""
-        return [self.run(value, seed) for seed in self.seeds for value in self.values]
+        """One config a run, seeds outermost, then starts, then weight decays."""
+        starts: tuple[Start | None, ...] = self.starts or (None,)
+        decays = self.weight_decays or (self.base.weight_decay,)
+        if self.seeds:
+            pairs = [(start, seed) for seed in self.seeds for start in starts]
+        else:
+            pairs = [(start, start.config.seed) for start in self.starts]
+        return [
+            self.run(value, seed, decay, start) for start, seed in pairs for decay in decays for value in self.values
+        ]
 
-    def run(self, value: float, seed: int) -> RunConfig:
+    def run(
+        self, value: float, seed: int, weight_decay: float | None = None, start: Start | None = None
+    ) -> RunConfig:
         """The config of one run."""
-        if self.axis == "elr":
-            return dataclasses.replace(self.base, elr=value, seed=seed)
-        return dataclasses.replace(self.base, lr=value, seed=seed)
+        base = dataclasses.replace(
+            self.base,
+            seed=seed,
+            weight_decay=self.base.weight_decay if weight_decay is None else weight_decay,
+            start=self.base.start if start is None else start.checksum,
+        )
+        return dataclasses.replace(base, elr=value) if self.axis == "elr" else dataclasses.replace(base, lr=value)
+
+    def start_of(self, config: RunConfig) -> Start | None:
+        """Where a run of the sweep starts."""
+        return next((start for start in self.starts if start.checksum == config.start), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``base`` without the axis and the seed."""
-        base = {k: v for k, v in self.base.to_dict().items() if k not in (self.axis, "seed")}
-        return {"base": base, "axis": self.axis, "values": list(self.values), "seeds": list(self.seeds)}
+        """Plain JSON types; ``base`` without what differs."""
+        differ = [self.axis, "seed"] + ["weight_decay"] * bool(self.weight_decays) + ["start"] * bool(self.starts)
+        base = {k: v for k, v in self.base.to_dict().items() if k not in differ}
+        content = {"base": base, "axis": self.axis, "values": list(self.values), "seeds": list(self.seeds)}
+        if self.weight_decays:
+            content["weight_decays"] = list(self.weight_decays)
+        if self.starts:
+            content["starts"] = [start.lineage() for start in self.starts]
+        return content
 
 
 @dataclass(frozen=True)
@@ -75,10 +104,11 @@ def run_sweep(
     """
     if workers < 1:
         raise UserError(f"workers {workers}: at least one is needed")
-    if not sweep.values or not sweep.seeds:
+    if not sweep.values or not (sweep.seeds or sweep.starts):
         raise UserError("a sweep needs at least one rate and one seed")
     _present(out, sweep)
-    build(sweep.base, dataset)  # what it refuses is refused once, before anything is written
+    # what it refuses is refused once, before anything is written
+    build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
     with Lock(out, wait=2.0):
         if _present(out, sweep) is None:
             write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
@@ -97,7 +127,7 @@ def run_sweep(
             try:
                 result = read_result(folder / "result.json")
             except UserError:  # not there, or damaged: the run's worker will tell
-                waiting.append(Task(config, folder, origin))
+                waiting.append(Task(config, folder, origin, sweep.start_of(config)))
             else:
                 ended(Outcome(config, folder, result))
         # closed at once when the loop is left by an exception: its workers are killed then
@@ -134,8 +164,10 @@ def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
 
     def short(value: Any) -> str:
-        if isinstance(value, list) and value:
+        if isinstance(value, list) and value and not isinstance(value[0], dict):
             return f"{len(value)} from {min(value):g} to {max(value):g}"
+        if isinstance(value, list):
+            return f"{len(value)} run(s)"
         return str(value)
 
     parts = [f"{name}: {short(flat[0].get(name))} there, {short(flat[1].get(name))} here" for name in names]

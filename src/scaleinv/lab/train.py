@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.rows import Row
 from scaleinv.lab.schedule import evaluation_epochs
 from scaleinv.lab.setup import Setup, build, reference_generator
+from scaleinv.lab.start import Start
 from scaleinv.lab.store import RunStore, read_result
 
 #: seconds between checkpoints: what a kill costs at most (besides the step or evaluation it interrupts) ...
@@ -50,15 +51,34 @@ def _silent(_: Event) -> None:
     return None
 
 
-def train_step(setup: Setup, recorder: StepRecorder, images: Tensor, labels: Tensor) -> None:
-    """One step on one batch, recorded. Raises :class:`StateError` where the sphere has no next step."""
+#: images and labels
+Batch = tuple[Tensor, Tensor]
+
+
+def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], radius: float | None = None) -> None:
+    """One step on the mean gradient of ``parts`` (one batch, or the batches whose gradients accumulate), recorded.
+
+    ``radius``: put the scale-invariant weights back to that norm. Raises :class:`StateError` where the sphere has no
+    next step.
+    """
     setup.optimizer.zero_grad(set_to_none=True)
-    logits = setup.model(images)
-    loss = setup.loss(logits, labels)
-    loss.backward()  # type: ignore[no-untyped-call]
+    count = sum(len(labels) for _, labels in parts)
+    losses, right = [], []
+    for images, labels in parts:
+        logits = setup.model(images)
+        loss = setup.loss(logits, labels)
+        if len(parts) > 1:
+            loss = loss * (len(labels) / count)
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+        right.append((logits.detach().argmax(1) == labels).sum())
     rates = setup.learning_rates()
-    recorder.before_step(loss.detach(), (logits.detach().argmax(1) == labels).sum(), len(labels))
+    if len(parts) > 1:
+        losses, right = [torch.stack(losses).sum()], [torch.stack(right).sum()]
+    recorder.before_step(losses[0], right[0], count)
     setup.optimizer.step()
+    if radius is not None:
+        setup.hold_norm(radius)
     recorder.after_step(rates)
 
 
@@ -69,14 +89,24 @@ class _Run:
         self.config, self.setup, self.store, self.watch = config, setup, store, watch
         self.pad = dataset.pad_value
         self.count = len(dataset.train_labels)
-        self.per_epoch = len(batches(self.count, config.batch_size, seed=config.seed, epoch=0))
-        self.recorder = StepRecorder(self.setup.groups, min(self.per_epoch, config.steps))
+        self.per_epoch = len(self.steps_of(0))
+        self.radius = setup.radius if config.fix_norm else None
+        capacity = min(self.per_epoch, config.steps)
+        self.recorder = StepRecorder(setup.groups, capacity, law=setup.law, keep_steps=config.record_steps)
         self.epochs = math.ceil(config.steps / self.per_epoch)
         self.evaluated = set(evaluation_epochs(self.epochs, config.eval_every))
         self.step = 0
         self.message = ""
         self.status = ""
         self.next_save = time.monotonic() + CHECKPOINT_SECONDS
+
+    def steps_of(self, epoch: int) -> list[list[Tensor]]:
+        """For every step of the epoch the batches, as indices, whose mean gradient it takes."""
+        config = self.config
+        if config.gradient == "full":
+            return [[torch.arange(self.count)]]
+        order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
+        return [order] if config.gradient == "accumulate" else [[batch] for batch in order]
 
     # -- persistence -------------------------------------------------------------------------------------------------
 
@@ -85,12 +115,16 @@ class _Run:
         for sentence in complaints:
             self.watch(Event("notice", 0, self.config.steps, message=sentence))
         if checkpoint is None:
+            if self.config.start is not None and not self.setup.started:
+                raise UserError(f"{self.store.folder} goes on from another run, whose weights are needed: give --from")
             self.begin()
             return
         try:
             load_weights(self.setup.model, checkpoint.weights)
             self.setup.optimizer.load_state_dict(checkpoint.state["optimizer"])
             self.recorder.load_state_dict(checkpoint.state["recorder"])
+            if self.radius is not None:
+                self.radius = float(checkpoint.state["radius"])
         except (DamagedCheckpoint, LookupError, ValueError, TypeError, RuntimeError) as error:
             raise UserError(
                 f"{checkpoint.folder} does not fit this run ({error}); remove {self.store.folder} to start again"
@@ -104,6 +138,7 @@ class _Run:
         return {
             "optimizer": self.setup.optimizer.state_dict(),
             "recorder": self.recorder.state_dict(),
+            "radius": self.radius,
             "status": self.status,
             "message": self.message,
         }
@@ -120,6 +155,12 @@ class _Run:
     def begin(self) -> None:
         self.measure_reference(0)
         self.evaluate(0)
+        self.keep(0)
+
+    def keep(self, epoch: int) -> None:
+        every = self.config.keep_every
+        if every is not None and (epoch % every == 0 or epoch == self.epochs):
+            self.store.keep_weights(epoch, self.setup.model.state_dict())
 
     def measure_reference(self, epoch: int) -> None:
         setup = self.setup
@@ -138,6 +179,7 @@ class _Run:
 
     def evaluate(self, epoch: int) -> list[Row]:
         setup, config = self.setup, self.config
+        setup.set_rates(min(self.step, config.steps - 1))
         if config.evaluation == "exact":
             rows = exact_metrics(
                 setup.model,
@@ -149,6 +191,7 @@ class _Run:
                 learning_rates=setup.learning_rates(),
                 step=self.step,
                 epoch=epoch,
+                law=setup.law,
             )
         else:
             rows = test_rows(
@@ -167,7 +210,10 @@ class _Run:
     def end_epoch(self, epoch: int, *, evaluate: bool = True) -> None:
         rows = self.recorder.flush(self.step, epoch)
         self.store.append(rows)
+        self.store.append_steps(self.recorder.take_steps())
         shown = {r.quantity: r.value for r in rows if r.group == "total"}
+        if evaluate:
+            self.keep(epoch)
         if evaluate and epoch in self.evaluated:
             measured = self.evaluate(epoch)
             if 2 * epoch > self.epochs:  # the window in which regimes are judged
@@ -183,13 +229,17 @@ class _Run:
         setup.model.train()
         while self.step < config.steps and not self.status:
             epoch = self.step // self.per_epoch
-            order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
-            for batch in order[self.step % self.per_epoch :]:
-                x, y = images[batch], labels[batch]
+            for indices in self.steps_of(epoch)[self.step % self.per_epoch :]:
+                parts = [(images[batch], labels[batch]) for batch in indices]
                 if config.augment:
-                    x = augment(x, seed=config.seed, step=self.step, pad_value=self.pad)
+                    number = self.step * len(parts)  # every batch has a draw of its own
+                    parts = [
+                        (augment(x, seed=config.seed, step=number + k, pad_value=self.pad), y)
+                        for k, (x, y) in enumerate(parts)
+                    ]
+                setup.set_rates(self.step)
                 try:
-                    train_step(setup, self.recorder, x, y)
+                    train_step(setup, self.recorder, parts, self.radius)
                 except StateError as error:
                     self.diverged(str(error), epoch + 1)
                     return
@@ -221,21 +271,25 @@ def run(
     dataset: Dataset,
     folder: Path,
     *,
+    start: Start | None = None,
     watch: Watcher = _silent,
     origin: Mapping[str, Any] | None = None,
     lock_wait: float = 0.0,
 ) -> dict[str, Any]:
     """Train ``config`` in ``folder`` and return its result; a run that has ended is not run again.
 
-    Sets torch's thread count to ``config.threads`` for the process. ``origin`` replaces :func:`environment`.
+    ``start``: the weights that ``config.start`` names. Sets torch's thread count to ``config.threads`` for the process.
+    ``origin`` replaces :func:`environment`.
     """
     check(config)
     if dataset.fingerprint != config.data_fingerprint:
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
     torch.set_num_threads(config.threads)
     started = time.monotonic()
-    setup = build(config, dataset)  # what it refuses is refused before anything is written
-    with RunStore(folder, config, origin or environment(config.threads), wait=lock_wait) as store:
+    # what it refuses is refused before anything is written
+    setup = build(config, dataset, start=None if start is None else start.file)
+    origin, lineage = origin or environment(config.threads), None if start is None else start.lineage()
+    with RunStore(folder, config, origin, lineage=lineage, wait=lock_wait) as store:
         result, complaints = store.result()
         if result is not None:
             return result

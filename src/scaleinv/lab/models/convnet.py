@@ -34,7 +34,7 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [channels, width, 2 * width, 4 * width, 8 * width]
-        self.convs = nn.ModuleList(conv3x3(a, b, generator) for a, b in itertools.pairwise(sizes))
+        self.convs = nn.ModuleList(conv3x3(a, b, generator, norm_kind=norm_kind) for a, b in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(
             norm(norm_kind, size, affine=affine, eps=norm_eps, images=True) for size in sizes[1:]
         )

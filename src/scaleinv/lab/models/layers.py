@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scaleinv.errors import UserError
 
 #: the normalization layers a model can be built with
-NORMS = ("batch", "layer", "group")
+NORMS = ("batch", "layer", "group", "weight")
 #: numbers a norm over features needs to pass anything on
 FEWEST_FEATURES = 4
 
@@ -25,33 +25,84 @@ def kaiming_uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> 
         weight.uniform_(-bound, bound, generator=generator)
 
 
-def conv3x3(inputs: int, outputs: int, generator: torch.Generator, stride: int = 1) -> nn.Conv2d:
+def conv3x3(
+    inputs: int, outputs: int, generator: torch.Generator, stride: int = 1, *, norm_kind: str = "batch"
+) -> nn.Conv2d:
     """A 3x3 convolution, padding 1, no bias."""
-    return _conv(inputs, outputs, 3, stride, generator)
+    return _conv(inputs, outputs, 3, stride, generator, norm_kind)
 
 
-def conv1x1(inputs: int, outputs: int, generator: torch.Generator, stride: int = 1) -> nn.Conv2d:
+def conv1x1(
+    inputs: int, outputs: int, generator: torch.Generator, stride: int = 1, *, norm_kind: str = "batch"
+) -> nn.Conv2d:
     """A 1x1 convolution, no bias."""
-    return _conv(inputs, outputs, 1, stride, generator)
+    return _conv(inputs, outputs, 1, stride, generator, norm_kind)
 
 
-def _conv(inputs: int, outputs: int, size: int, stride: int, generator: torch.Generator) -> nn.Conv2d:
+def _conv(
+    inputs: int, outputs: int, size: int, stride: int, generator: torch.Generator, norm_kind: str
+) -> nn.Conv2d:
     conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, inputs, outputs, kernel_size=size, stride=stride, padding=size // 2, bias=False, device="cpu"
+        WeightNormConv2d if norm_kind == "weight" else nn.Conv2d,
+        inputs,
+        outputs,
+        kernel_size=size,
+        stride=stride,
+        padding=size // 2,
+        bias=False,
+        device="cpu",
     )
     kaiming_uniform(conv.weight, inputs * size * size, generator)
     return conv
 
 
-def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool) -> nn.Linear:
+def linear(
+    inputs: int, outputs: int, generator: torch.Generator, *, bias: bool, norm_kind: str = "batch"
+) -> nn.Linear:
     """A linear layer in PyTorch's default initialisation."""
     layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Linear, inputs, outputs, bias=bias, device="cpu"
+        WeightNormLinear if norm_kind == "weight" else nn.Linear, inputs, outputs, bias=bias, device="cpu"
     )
     kaiming_uniform(layer.weight, inputs, generator)
     if bias:
         kaiming_uniform(layer.bias, inputs, generator)
     return layer
+
+
+class WeightNormConv2d(nn.Conv2d):
+    """A convolution whose every filter w acts as ``sqrt(2) w / ||w||`` (weight normalization, the gain not trained)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = self._conv_forward(input, _normalised(self.weight), self.bias)
+        return output
+
+
+class WeightNormLinear(nn.Linear):
+    """A linear layer whose every row w acts as ``sqrt(2) w / ||w||``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.linear(input, _normalised(self.weight), self.bias)
+
+
+def _normalised(weight: Tensor) -> Tensor:
+    """Rows of norm sqrt 2: behind a ReLU the mean square of what passes is then kept from layer to layer."""
+    norms = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
+    normalised: Tensor = weight * (math.sqrt(2.0) / norms)
+    return normalised
+
+
+class Affine(nn.Module):
+    """A gain and a bias per channel, and no normalization: what a norm layer trains, for weight normalization."""
+
+    def __init__(self, channels: int, images: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.shape = (-1, 1, 1) if images else (-1,)
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = input * self.weight.view(self.shape) + self.bias.view(self.shape)
+        return output
 
 
 def norm(kind: str, channels: int, *, affine: bool, eps: float, images: bool) -> nn.Module:
@@ -61,6 +112,8 @@ def norm(kind: str, channels: int, *, affine: bool, eps: float, images: bool) ->
     ``layer``, must have at least ``FEWEST_FEATURES`` numbers: one alone is normalised to 0 and two to +1 and -1,
     whatever the input.
     """
+    if kind == "weight":  # the weights are normalised, not what they give
+        return Affine(channels, images) if affine else nn.Identity()
     if kind == "batch":
         return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, eps=eps, affine=affine)
     if kind in ("layer", "group") and not images and channels < FEWEST_FEATURES:

@@ -33,7 +33,9 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [inputs] + [width] * LAYERS
-        self.layers = nn.ModuleList(linear(a, b, generator, bias=False) for a, b in itertools.pairwise(sizes))
+        self.layers = nn.ModuleList(
+            linear(a, b, generator, bias=False, norm_kind=norm_kind) for a, b in itertools.pairwise(sizes)
+        )
         self.norms = nn.ModuleList(
             norm(norm_kind, width, affine=affine, eps=norm_eps, images=False) for _ in range(LAYERS)
         )

@@ -26,14 +26,14 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.norm1 = norm(norm_kind, inputs, affine=affine, eps=norm_eps, images=True)
-        self.conv1 = conv3x3(inputs, outputs, generator, stride)
+        self.conv1 = conv3x3(inputs, outputs, generator, stride, norm_kind=norm_kind)
         self.norm2 = norm(norm_kind, outputs, affine=affine, eps=norm_eps, images=True)
-        self.conv2 = conv3x3(outputs, outputs, generator)
+        self.conv2 = conv3x3(outputs, outputs, generator, norm_kind=norm_kind)
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
                 norm(norm_kind, inputs, affine=affine, eps=norm_eps, images=True),
-                conv1x1(inputs, outputs, generator, stride),
+                conv1x1(inputs, outputs, generator, stride, norm_kind=norm_kind),
             )
 
     def forward(self, stream: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class ResNet18(nn.Module):
         head_generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.stem = conv3x3(channels, width, generator)
+        self.stem = conv3x3(channels, width, generator, norm_kind=norm_kind)
         self.stages = nn.ModuleList()
         inputs = width
         for stage, blocks in enumerate(BLOCKS):

@@ -1,0 +1,119 @@
+"""Where a run starts that goes on from another one: ``RUN[@EPOCH]`` to a file of weights and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from scaleinv.errors import UserError
+from scaleinv.lab.checkpoint import list_checkpoints
+from scaleinv.lab.config import RunConfig
+from scaleinv.lab.files import read_json, sha256
+
+KEPT = "weights"  #: folder of the weights a run keeps
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights of another run, and its lineage."""
+
+    file: Path
+    checksum: str  # RunConfig.start
+    folder: Path
+    identity: str  # of the run they come from
+    epoch: int
+    config: RunConfig
+
+    def lineage(self) -> dict[str, Any]:
+        """What config.json says about it."""
+        rate = {"elr": self.config.elr} if self.config.elr is not None else {"lr": self.config.lr}
+        return {
+            "run": self.identity,
+            "folder": str(self.folder),
+            "epoch": self.epoch,
+            "weights": self.checksum,
+            "seed": self.config.seed,
+            **rate,
+        }
+
+
+def kept_file(folder: Path, epoch: int) -> Path:
+    """Where a run keeps the weights it had after ``epoch``."""
+    return folder / KEPT / f"epoch-{epoch:06d}.safetensors"
+
+
+def kept_epochs(folder: str | Path) -> list[int]:
+    """Epochs whose weights are on disk, ascending, besides the last; empty unless the run had ``keep_every``."""
+    return sorted(int(path.stem.removeprefix("epoch-")) for path in (Path(folder) / KEPT).glob("epoch-*.safetensors"))
+
+
+def find_start(text: str | Path) -> Start:
+    """``RUN`` (its last weights) or ``RUN@EPOCH`` (weights it kept); a :class:`UserError` says what there is."""
+    from scaleinv.lab.store import read_config  # which writes what is kept, and asks here where
+
+    name, _, epoch_text = str(text).partition("@")
+    folder = Path(name)
+    if (folder / "sweep-config.json").exists():
+        raise UserError(f"{folder} is a sweep; a single run starts from one of its runs, in {folder / 'runs'}")
+    config = read_config(folder)
+    if config is None:
+        raise UserError(f"{folder} is not the folder of a run; name one as --from RUN or --from RUN@EPOCH")
+    identity = config.identity()
+    if epoch_text:
+        try:
+            epoch = int(epoch_text)
+        except ValueError:
+            raise UserError(f"--from {text}: {epoch_text!r} is not a whole number of epochs") from None
+        kept = kept_epochs(folder)
+        if epoch in kept:
+            file = kept_file(folder, epoch)
+            return Start(file, sha256(file), folder, identity, epoch, config)
+        if not (folder / "result.json").exists() or epoch != last_epoch(folder):
+            listed = f"{len(kept)} from {kept[0]} to {kept[-1]}" if kept else "none: train it with --keep-every N"
+            raise UserError(f"{folder} has not kept the weights of epoch {epoch} (kept: {listed})")
+    if not (folder / "result.json").exists():
+        raise UserError(f"{folder} has not ended, so it has no last weights; finish it or name a kept epoch: RUN@EPOCH")
+    return _last(folder, config)
+
+
+def find_starts(text: str) -> tuple[Start, ...]:
+    """The starts a sweep may have: those of ``RUN[@EPOCH]``, or the last weights of every run of ``SWEEP``."""
+    folder = Path(text)
+    if not (folder / "sweep-config.json").exists():
+        return (find_start(text),)
+    found = [find_start(path.parent) for path in sorted((folder / "runs").glob("*/result.json"))]
+    if not found:
+        raise UserError(f"{folder}: no run of this sweep has ended; finish it first")
+    found.sort(key=lambda start: (start.config.elr or start.config.lr or 0.0, start.config.seed))
+    return tuple({start.checksum: start for start in found}.values())
+
+
+def last_epoch(folder: Path) -> int:
+    """Passes over the train set of a run that has ended, rounded up."""
+    return -int(-float(read_json(folder / "result.json")["epochs"]) // 1)
+
+
+def _last(folder: Path, config: RunConfig) -> Start:
+    checkpoints = list_checkpoints(folder / "checkpoints")
+    if not checkpoints:
+        raise UserError(f"{folder} has no weights: its checkpoints are gone")
+    file = checkpoints[0] / "weights.safetensors"
+    return Start(file, sha256(file), folder, config.identity(), last_epoch(folder), config)
+
+
+def read_start(file: Path, checksum: str | None) -> dict[str, Tensor]:
+    """The weights in ``file``; a :class:`UserError` where they are not those of ``checksum``."""
+    try:
+        if checksum is not None and sha256(file) != checksum:
+            raise UserError(f"the weights in {file} are not those this run started from; choose another --out")
+        weights: dict[str, Tensor] = load_file(file)
+        return weights
+    except OSError as error:
+        raise UserError(f"cannot read the weights {file}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise UserError(f"{file} is damaged ({error})") from error

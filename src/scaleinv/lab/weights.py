@@ -1,0 +1,43 @@
+"""Weights a run left on the disk, and the network they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from scaleinv.errors import UserError
+from scaleinv.lab.checkpoint import load_weights
+from scaleinv.lab.data import load_dataset
+from scaleinv.lab.setup import Setup, build
+from scaleinv.lab.start import find_start, kept_epochs, read_start
+from scaleinv.lab.store import read_config
+
+__all__ = ["kept_epochs", "read_weights", "rebuild"]
+
+
+def read_weights(folder: str | Path, epoch: int | None = None) -> dict[str, Tensor]:
+    """The state dict of the network after ``epoch`` (``None``: the last one).
+
+    Raises :class:`UserError` where the run has not ended, or has not kept that epoch (``keep_every``).
+    """
+    start = find_start(folder if epoch is None else f"{folder}@{epoch}")
+    return read_start(start.file, start.checksum)
+
+
+def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | None = None) -> Setup:
+    """The network of a run with the weights it had after ``epoch``, its groups, loss and data.
+
+    >>> setup = rebuild("runs/demo/runs/0123abcd")  # doctest: +SKIP
+    >>> setup.model.training                        # doctest: +SKIP
+    True
+    """
+    config = read_config(Path(folder))
+    if config is None:
+        raise UserError(f"{folder} is not the folder of a run")
+    dataset = load_dataset(config.data, data_dir=data_dir, subset=config.subset, label_noise=config.label_noise)
+    if dataset.fingerprint != config.data_fingerprint:
+        raise UserError(f"the images of {config.data} are not those {folder} was trained on")
+    setup = build(config, dataset)
+    load_weights(setup.model, read_weights(folder, epoch))
+    return setup
