@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "scaleinv"
 #: a room may import from rooms above it
-ROOMS = "errors geometry theory symmetry sphere monitor lab analysis claims figures report cli".split()  # noqa: SIM905
+ROOMS = "errors geometry theory symmetry sphere monitor lab landscape analysis claims figures report cli".split()  # noqa: SIM905
 CORE = {"errors", "geometry", "theory", "symmetry", "sphere", "monitor"}
 ALLOWED_IN_CORE = {"torch", "numpy", "scaleinv"} | set(sys.stdlib_module_names)
 NO_TORCH = {"analysis", "report"}

@@ -1,0 +1,1 @@
+"""What needs the network again: curvature, paths between weights, averages, walks, agreement."""

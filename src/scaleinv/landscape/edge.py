@@ -1,0 +1,71 @@
+"""The edge of stability along a run: the ELR times the spherical sharpness, against 2 (Lyu, Li, Arora 2022)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scaleinv import geometry
+from scaleinv.landscape import operators
+from scaleinv.landscape.spectrum import top_eigenpairs
+from scaleinv.landscape.surface import Surface, Weights
+
+
+@dataclass(frozen=True)
+class EdgePoint:
+    """One kept point of a run."""
+
+    step: int  # steps (or epochs) done, as the caller counts
+    loss: float
+    rho: float
+    elr: float  # lr / ((1 - lr wd) rho^2), the step of the equivalent motion on the unit sphere (PAPERS I4)
+    sharpness: float  # lambda_1 of the spherical Hessian
+    residual: float  # an eigenvalue lies within this distance of it
+    products: int
+
+    @property
+    def product(self) -> float:
+        """``elr * lambda_1``: 2 at the edge of stability."""
+        return self.elr * self.sharpness
+
+
+def edge_of_stability(
+    surface: Surface,
+    points: Iterable[tuple[int, Weights]],
+    rate: float | Callable[[int], float],
+    *,
+    weight_decay: float = 0.0,
+    images: int | None = None,
+    generator: torch.Generator | None = None,
+) -> list[EdgePoint]:
+    """``elr * lambda_1`` at every (step, weights) of a run, each search started from the eigenvector before.
+
+    ``rate``: the learning rate lr that acts at a step (on the sphere: elr * rho^2, and no weight decay). The surface
+    must be the one the run descends: ``batch_size=None`` for full-batch gradient descent with full-batch BN statistics.
+    """
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    found: list[EdgePoint] = []
+    start: Tensor | None = None
+    for step, weights in points:
+        lr = rate(step) if callable(rate) else rate
+        with surface.at(weights):
+            loss = 0.0
+            with torch.no_grad():
+                for x, y, share in surface.parts(images):
+                    loss += share * float(surface.loss(surface.model(x), y))
+            rho = float(geometry.norm([t.detach().double() for t in surface.tensors]))
+            if math.isfinite(loss) and math.isfinite(rho):
+                operator = operators.hessian(surface, images)
+                # a short basis: products come in portions of its size, and a good start needs few
+                pairs = top_eigenpairs(operator, 1, generator=generator, krylov=10, start=start)
+                start = pairs.vectors[0] if len(pairs.vectors) else None
+                top, residual, products = pairs.values[0], pairs.residuals[0], operator.products
+            else:
+                top, residual, products = math.nan, math.nan, 0
+        elr = lr / ((1 - lr * weight_decay) * rho**2) if rho > 0 else math.nan
+        found.append(EdgePoint(step, loss, rho, elr, top, residual, products))
+    return found

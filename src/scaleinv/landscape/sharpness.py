@@ -1,0 +1,115 @@
+"""How curved the loss is at one point of the sphere, with everything needed to trust the numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from scaleinv import geometry
+from scaleinv.landscape import operators
+from scaleinv.landscape.gradients import Gradients, gradients
+from scaleinv.landscape.spectrum import Trace, top_eigenpairs, trace
+from scaleinv.landscape.surface import Surface, Weights
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Top eigenvalues and trace of one matrix on the tangent space of the unit sphere."""
+
+    matrix: str  # hessian | empirical | gauss-newton
+    eigenvalues: tuple[float, ...]  # (k,) descending
+    residuals: tuple[float, ...]  # (k,) ||A v - lambda v||: an eigenvalue lies within this distance
+    converged: bool
+    trace: Trace | None  # None: no probes were asked for
+    products: int  # passes paid
+    vectors: Tensor = field(repr=False, compare=False)  # (k, P)
+
+    @property
+    def top(self) -> float:
+        """lambda_1; of the Hessian: the spherical sharpness."""
+        return self.eigenvalues[0]
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """Gradients and curvatures at one point; all "effective", that is at the unit sphere, whatever rho is."""
+
+    gradients: Gradients
+    hessian: Curvature
+    fisher: Curvature | None
+    homogeneity: float  # ||H x + g|| / ||g||: 0 for an exactly scale-invariant loss (PAPERS 1)
+
+    def stability(self, elr: float) -> float:
+        """``elr * lambda_1``: gradient descent on the sphere leaves a minimum where this exceeds 2."""
+        return elr * self.hessian.top
+
+
+def sharpness(
+    surface: Surface,
+    weights: Weights | None = None,
+    *,
+    top: int = 5,
+    probes: int = 16,
+    fisher: str | None = None,
+    images: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Sharpness:
+    """Gradient norms, top eigenvalues and trace of the spherical Hessian and, if named, of a Fisher matrix.
+
+    ``fisher``: ``"empirical"`` or ``"gauss-newton"`` (see :mod:`scaleinv.landscape.operators`). ``probes`` 0: no trace.
+    ``images``: on the first so many train images only. A product costs about three forward-backward passes; there are
+    about 20 + 2 ``top`` + ``probes`` of them a matrix. ``generator`` (default: seed 0) draws start vectors and probes.
+
+    >>> from scaleinv.lab.data import load_dataset
+    >>> from scaleinv.lab.models import build_model
+    >>> data = load_dataset("digits", subset=32)
+    >>> net = build_model("mlp", in_shape=data.in_shape, width=8, generator=torch.Generator().manual_seed(0))
+    >>> groups = {name: [p] for name, p in net.named_parameters() if name.startswith("layers")}
+    >>> train = (data.train_images, data.train_labels)
+    >>> surface = Surface(net, groups, torch.nn.functional.cross_entropy, train, train)
+    >>> found = sharpness(surface, top=1, probes=4)
+    >>> found.hessian.converged and found.homogeneity < 0.01
+    True
+    """
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    slopes = gradients(surface, weights, images=images)
+    with surface.at(weights):
+        hessian = _curvature("hessian", operators.hessian(surface, images), top, probes, generator)
+        other = None
+        if fisher is not None:
+            other = _curvature(fisher, operators.fisher(surface, fisher, images), top, probes, generator)
+        return Sharpness(slopes, hessian, other, homogeneity_defect(surface, images))
+
+
+def homogeneity_defect(surface: Surface, images: int | None = None) -> float:
+    """``||H x + g|| / ||g||`` at the present weights: how far the loss is from scale-invariant, to first order.
+
+    From ``g(a x) = g(x)/a``, differentiated at a = 1. NaN where the gradient is zero.
+    """
+    tensors = surface.tensors
+    g = [torch.zeros_like(t, dtype=torch.float64) for t in tensors]
+    for x, y, share in surface.parts(images):
+        part = torch.autograd.grad(surface.loss(surface.model(x), y), tensors)
+        torch._foreach_add_(g, [p.double() for p in part], alpha=share)
+    image = operators.hessian_product(surface, [t.detach() for t in tensors], images)
+    size = float(geometry.norm(g))
+    return float(geometry.norm([a + b for a, b in zip(image, g)])) / size if size > 0 else math.nan
+
+
+def _curvature(
+    matrix: str, operator: operators.Operator, top: int, probes: int, generator: torch.Generator
+) -> Curvature:
+    pairs = top_eigenpairs(operator, top, generator=generator)
+    mean = trace(operator, probes, generator=generator, known=pairs) if probes else None
+    return Curvature(
+        matrix=matrix,
+        eigenvalues=pairs.values,
+        residuals=pairs.residuals,
+        converged=pairs.converged,
+        trace=mean,
+        products=operator.products,
+        vectors=pairs.vectors,
+    )

@@ -1,0 +1,225 @@
+"""Regime 3 and what it is compared with: SGD, a random walk and gradient ascent on one sphere, with one ELR.
+
+Kodryan et al. 2022 find that at large ELR the iterates of SGD are as uncorrelated as those of a random walk, whose loss
+bounds SGD's from below while gradient ascent bounds it from above. Their code for it is not released; steps here are as
+in PAPERS 5.9, all from the same stochastic gradient g, and all followed by the projection on the sphere:
+
+    sgd   x - lr g       ascent   x + lr g       walk   x + lr ||g|| d,  d a random tangent direction, ||d|| = 1
+
+with lr = elr rho^2, so that each of them turns the weights by atan(elr eg).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from scaleinv import geometry
+from scaleinv.errors import UserError
+from scaleinv.lab.data import batches
+from scaleinv.lab.evaluate import reference_rows
+from scaleinv.lab.setup import generator as stream
+from scaleinv.landscape.surface import Surface, Weights
+
+Floats = npt.NDArray[np.float64]
+KINDS = ("sgd", "walk", "ascent")
+#: purposes of random streams, far from those of the lab's set-up
+_DIRECTIONS, _REFERENCE = 1001, 1002
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Every step of one walk; row t is step t, measured before it (cosine and angle: across it). NaN after a break."""
+
+    kind: str  # sgd | walk | ascent
+    elr: float
+    seed: int
+    rho: float
+    loss: Floats = field(repr=False)  # (steps,) of the batch
+    error: Floats = field(repr=False)
+    eg: Floats = field(repr=False)  # effective norm of the stochastic gradient
+    angle: Floats = field(repr=False)  # between x_t and x_t+1, radians, measured in float64
+    weights: dict[str, Tensor] = field(repr=False, compare=False)  # at the end
+
+    @property
+    def cosine(self) -> Floats:
+        """Of consecutive iterates; ``1/sqrt(1 + (elr eg)^2)`` in theory (PAPERS I3)."""
+        return np.cos(self.angle)
+
+    @property
+    def steps(self) -> int:
+        """Steps made before the walk broke off or ended."""
+        return int(np.isfinite(self.angle).sum())
+
+
+def walk(
+    surface: Surface,
+    kind: str,
+    elr: float,
+    steps: int,
+    *,
+    weights: Weights | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+) -> Walk:
+    """Make so many steps from ``weights`` (``None``: the network's own), which set the radius.
+
+    ``seed`` draws the batch order, as the lab's training does from its ``epoch`` on, and the directions of the walk; so
+    ``sgd`` repeats a run of the lab. A gradient that is not finite ends the walk.
+    """
+    if kind not in KINDS:
+        raise UserError(f"unknown walk {kind!r}; choose one of: {', '.join(KINDS)}")
+    if not (math.isfinite(elr) and elr > 0):
+        raise UserError(f"elr {elr} is not a positive number")
+    if steps < 1:
+        raise UserError(f"{steps} steps are no walk; make at least 1")
+    directions = stream(seed, _DIRECTIONS)
+    columns = {name: np.full(steps, np.nan) for name in ("loss", "error", "eg", "angle")}
+    images, labels = surface.train
+    with surface.at(weights):
+        x = surface.tensors
+        rho = geometry.norm([t.detach() for t in x])
+        lr = elr * float(rho) ** 2
+        order = iter(_orders(surface, seed, epoch, steps))
+        for t in range(steps):
+            batch = next(order)
+            with torch.enable_grad():
+                logits = surface.model(images[batch])
+                loss = surface.loss(logits, labels[batch])
+                g = list(torch.autograd.grad(loss, x))
+            norm = geometry.norm(g)
+            columns["loss"][t] = float(loss.detach())
+            columns["error"][t] = float((logits.detach().argmax(1) != labels[batch]).double().mean())
+            columns["eg"][t] = float(norm) * float(rho)
+            if not math.isfinite(columns["eg"][t]):
+                break
+            with torch.no_grad():
+                before = [p.detach().clone() for p in x]
+                if kind == "walk":
+                    torch._foreach_add_(x, geometry.random_tangent(before, directions, lr * float(norm)))
+                else:
+                    torch._foreach_add_(x, g, alpha=-lr if kind == "sgd" else lr)
+                geometry.retract_(x, rho)
+                turn = float(geometry.angle([p.double() for p in before], [p.detach().double() for p in x]))
+            if not math.isfinite(turn):
+                break
+            columns["angle"][t] = turn
+        end = surface.weights()
+    return Walk(kind=kind, elr=elr, seed=seed, rho=float(rho), weights=end, **columns)
+
+
+def _orders(surface: Surface, seed: int, epoch: int, steps: int) -> list[Tensor]:
+    n = len(surface.train[1])
+    if surface.batch_size is None:
+        return [torch.arange(n)] * steps
+    found: list[Tensor] = []
+    while len(found) < steps:
+        found += batches(n, surface.batch_size, seed=seed, epoch=epoch)
+        epoch += 1
+    return found
+
+
+@dataclass(frozen=True)
+class RandomDirections:
+    """Train-mode loss and error at uniformly random points of the sphere, with the same head."""
+
+    losses: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    @property
+    def loss(self) -> float:
+        """Mean loss."""
+        return float(np.mean(self.losses))
+
+    @property
+    def loss_error(self) -> float:
+        """Its standard error over the directions."""
+        return _standard_error(np.array(self.losses))
+
+
+def random_directions(surface: Surface, weights: Weights | None = None, *, seed: int = 0) -> RandomDirections:
+    """The lab's reference for regime 3 (:func:`scaleinv.lab.evaluate.reference_rows`), from a stream of ``seed``."""
+    with surface.at(weights):
+        rows = reference_rows(
+            surface.model,
+            surface.groups,
+            surface.train,
+            batch_size=len(surface.train[1]) if surface.batch_size is None else surface.batch_size,
+            loss=surface.loss,
+            generator=stream(seed, _REFERENCE),
+        )
+    losses, errors = (tuple(r.value for r in rows if r.quantity == q) for q in ("loss", "error"))
+    return RandomDirections(losses, errors)
+
+
+def _standard_error(x: Floats) -> float:
+    return float(x.std(ddof=1) / math.sqrt(len(x))) if len(x) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """SGD, random walk and gradient ascent over several seeds; means over the last part of every walk."""
+
+    elr: float
+    seeds: tuple[int, ...]
+    steps: int
+    window: int  # steps averaged, the last of each walk
+    loss: dict[str, Floats]  # by kind (seeds,)
+    error: dict[str, Floats]
+    cosine: dict[str, Floats]
+    random: RandomDirections  # of all seeds together
+    walks: tuple[Walk, ...] = field(repr=False, compare=False)
+
+    def mean_loss(self, kind: str) -> tuple[float, float]:
+        """Mean over seeds and its standard error."""
+        return float(self.loss[kind].mean()), _standard_error(self.loss[kind])
+
+    def step_up(self, lower: str, upper: str) -> tuple[float, float]:
+        """Loss of ``upper`` minus loss of ``lower``, paired by seed, and its standard error."""
+        difference = self.loss[upper] - self.loss[lower]
+        return float(difference.mean()), _standard_error(difference)
+
+
+def compare(
+    surface: Surface,
+    elr: float,
+    steps: int,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    kinds: Sequence[str] = KINDS,
+    weights: Weights | None = None,
+    window: float = 0.5,
+) -> Comparison:
+    """Walk every kind from the same ``weights`` with every seed; the last ``window`` share of the steps is averaged.
+
+    A walk that broke off counts as NaN. Cost: ``len(kinds) * len(seeds) * steps`` training steps.
+    """
+    kept = max(1, round(window * steps))
+    walks = [walk(surface, kind, elr, steps, weights=weights, seed=seed) for kind in kinds for seed in seeds]
+
+    def table(quantity: str) -> dict[str, Floats]:
+        return {
+            kind: np.array([float(getattr(w, quantity)[-kept:].mean()) for w in walks if w.kind == kind])
+            for kind in kinds
+        }
+
+    references = [random_directions(surface, weights, seed=seed) for seed in seeds]
+    return Comparison(
+        elr=elr,
+        seeds=tuple(seeds),
+        steps=steps,
+        window=kept,
+        loss=table("loss"),
+        error=table("error"),
+        cosine=table("cosine"),
+        random=RandomDirections(
+            tuple(v for r in references for v in r.losses), tuple(v for r in references for v in r.errors)
+        ),
+        walks=tuple(walks),
+    )
