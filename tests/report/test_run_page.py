@@ -8,6 +8,7 @@ from pathlib import Path
 import folders
 from test_sweep_page import EVIL, Reader
 
+from scaleinv.analysis.runs import FORMAT
 from scaleinv.report import write_figures, write_report
 
 PANELS = [
@@ -102,3 +103,32 @@ def test_zero_losses_and_constant_curves_are_drawn(tmp_path: Path) -> None:
     assert figures(reader) == PANELS[:4]
     assert "no finite value" not in reader.text
     assert "no positive value" in reader.text
+
+
+def test_a_run_that_a_monitor_measured_counts_steps_and_shows_its_alerts(tmp_path: Path) -> None:
+    rows = [
+        (5 * i, i // 4, "online", group, quantity, 0.1 * (i + 1))
+        for i in range(20)
+        for group in ("total", "0.weight")
+        for quantity in ("loss", "rho", "elr", "eg", "angle")
+        if group == "total" or quantity != "loss"
+    ]
+    folders.write_parts(tmp_path / "r" / "metrics", rows)
+    optimizer = {"class": "SGD", "law": "sgd", "groups": [{"lr": 0.2, "weight_decay": 0.005, "momentum": 0}]}
+    config = {"source": "monitor", "model": "Sequential", "time": "epoch", "optimizers": [optimizer]}
+    head = {"format": FORMAT, "config": config, "identity": "x", "environment": folders.ENVIRONMENT}
+    (tmp_path / "r" / "config.json").write_text(json.dumps(head))
+    result = {"status": "finished", "steps": 97, "message": "measured by Monitor", "timing": {"seconds": 3.0}}
+    (tmp_path / "r" / "result.json").write_text(json.dumps(result))
+    alert = {"kind": "still", "step": 35, "group": "0.weight", "reason": "has not <turned>", "remedy": "see"}
+    (tmp_path / "r" / "alerts.jsonl").write_text(json.dumps(alert) + '\n{"kind": "cut o')
+    reader = read(tmp_path / "r")
+    assert "Finished, 97 steps done: measured by Monitor." in reader.text
+    assert "steps 97 20 logged" in reader.text
+    assert "Sequential · SGD lr 0.2, wd 0.005" in reader.text
+    assert "step 35, 0.weight has not <turned>. To do: see." in reader.text
+    assert "regime undecided" not in reader.text
+    assert "line: each logged step" in reader.text.lower()
+    drawn = [attrs.get("aria-label") or "" for _, attrs in reader.elements] + reader.words
+    assert any("against step" in text for text in drawn)
+    assert not any("against epoch" in text or "of each epoch" in text for text in drawn)

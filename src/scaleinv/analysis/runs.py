@@ -66,6 +66,29 @@ class Run:
         return "running" if self.result is None else str(self.result.get("status", "unknown"))
 
     @property
+    def time(self) -> Literal["epoch", "step"]:
+        """What the run's rows are counted by: epochs, or optimizer steps where a Monitor measured it."""
+        return "step" if self.config.get("source") == "monitor" or self.config.get("time") == "step" else "epoch"
+
+    @cached_property
+    def alerts(self) -> list[dict[str, Any]]:
+        """What a Monitor said, in order (``alerts.jsonl``); a line that is damaged or not whole yet is left out."""
+        path = self.folder / "alerts.jsonl"
+        try:
+            lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        found = []
+        for line in lines:
+            try:
+                alert = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(alert, dict):
+                found.append(alert)
+        return found
+
+    @property
     def seed(self) -> int | None:
         """The seed in the config; None where the config has none."""
         seed = self.config.get("seed")
@@ -126,6 +149,11 @@ class Run:
     def last_epoch(self) -> int:
         """The last epoch that has a row; 0 where there is none."""
         return max((int(s.epochs[-1]) for s in self.metrics.values() if s.epochs.size), default=0)
+
+    @property
+    def last_step(self) -> int:
+        """The last step that has a row; 0 where there is none."""
+        return max((int(s.steps[-1]) for s in self.metrics.values() if s.steps.size), default=0)
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,9 @@ def common_config(runs: Sequence[Run]) -> dict[str, Any]:
     return {key: value for key, value in first.items() if all(run.config.get(key) == value for run in runs[1:])}
 
 
+_OPTIONS = {"lr": "lr", "weight_decay": "wd", "momentum": "momentum"}
+
+
 def about(config: Mapping[str, Any]) -> str:
     """What was trained, in a line: ``convnet, width 16, si, on digits, batch 16``; what the config does not say is
     left out.
@@ -172,6 +175,11 @@ def about(config: Mapping[str, Any]) -> str:
         line += f", first {plain(config['subset'])}"
     if config.get("batch_size") is not None:
         line += f" · batch {plain(config['batch_size'])}"
+    optimizers = config.get("optimizers")
+    for one in optimizers if isinstance(optimizers, list) else []:  # of a run that a Monitor measured
+        first: Mapping[str, Any] = next(iter(one.get("groups") or [{}]), {})
+        set_to = ", ".join(f"{name} {plain(first[key])}" for key, name in _OPTIONS.items() if first.get(key))
+        line += f" · {plain(one.get('class', ''))} {set_to}"
     return line
 
 

@@ -64,6 +64,7 @@ def run_drawings(run: Run) -> list[Drawing]:
 _NAMES = {"online": "training steps", "train": "train set, exact", "test": "test set"}
 _HOW = {
     "online": "line: accumulated over the training steps of each epoch",
+    "logged": "line: each logged step",
     "train": "dots: exact pass over the train set at fixed weights",
     "test": "dashed: test set, eval mode",
 }
@@ -76,14 +77,14 @@ def _total(
     for split, colour in splits:
         if not run.has(split, "total", quantity):
             continue
-        epochs, values = run.series(split, "total", quantity)
-        x, y = thin(epochs, 100 * values if quantity == "error" else values)
+        at, values = _points(run, split, "total", quantity)
+        x, y = thin(at, 100 * values if quantity == "error" else values)
         lines.append(Line(split, _NAMES[split], x, y, colour, dots=split == "train", dashed=split == "test"))
-        told.append(_HOW[split])
+        told.append(_HOW[_kind(run, split)])
     if not lines:
         return None
     caption = "; ".join(told)
-    return _panel(f"run-{quantity}", title, label, lines, caption[0].upper() + caption[1:] + ".", log)
+    return _panel(f"run-{quantity}", title, label, lines, caption[0].upper() + caption[1:] + ".", log, run.time)
 
 
 def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
@@ -97,22 +98,34 @@ def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
     lines = []
     for i, group in enumerate(drawn):
         colour = style.elr_colour(i / max(1, len(drawn) - 1))
-        lines.append(Line(f"g{every.index(group)}", group, *thin(*run.series(split, group, quantity)), colour))
+        lines.append(Line(f"g{every.index(group)}", group, *thin(*_points(run, split, group, quantity)), colour))
     if has_total:  # first, so that it keeps its label among many
-        lines.insert(0, Line("total", "total", *thin(*run.series(split, "total", quantity)), INK, dashed=True))
+        lines.insert(0, Line("total", "total", *thin(*_points(run, split, "total", quantity)), INK, dashed=True))
     caption = "Groups from blue (first in the network) to gold (last); dashed: all of them together; "
-    caption += f"{_HOW[split].split(': ')[1]}."
+    caption += f"{_HOW[_kind(run, split)].split(': ')[1]}."
     if step > 1:
         caption += f" {len(drawn)} of {count(len(every), 'group')} drawn, evenly chosen."
-    return _panel(f"group-{quantity}", title, label, lines, caption, log=True)
+    return _panel(f"group-{quantity}", title, label, lines, caption, True, run.time)
 
 
-def _panel(stem: str, title: str, label: str, lines: Sequence[Line], caption: str, log: bool) -> Drawing:
+def _points(run: Run, split: str, group: str, quantity: str) -> tuple[Ints, Floats]:
+    """A series over the time of the run: epochs, or steps where a Monitor measured it."""
+    found = run.table(split, group, quantity)
+    return (found.steps if run.time == "step" else found.epochs), found.values
+
+
+def _kind(run: Run, split: str) -> str:
+    return "logged" if run.time == "step" and split == "online" else split
+
+
+def _panel(
+    stem: str, title: str, label: str, lines: Sequence[Line], caption: str, log: bool, time: str = "epoch"
+) -> Drawing:
     fig, axes = style.new_figure(*_PANEL)
     drawing = Drawing(
-        stem, title, caption, f"{title} against epoch: {', '.join(short(line.label) for line in lines)}", fig
+        stem, title, caption, f"{title} against {time}: {', '.join(short(line.label) for line in lines)}", fig
     )
-    drawing.name(axes, "epoch", label)
+    drawing.name(axes, time, label)
     with style.style():
         around = limits([line.y for line in lines], log)
         if around is None:
@@ -125,14 +138,14 @@ def _panel(stem: str, title: str, label: str, lines: Sequence[Line], caption: st
             style.log_ticks(axes.yaxis, *around)
         axes.set_ylim(around)
         axes.set_xlim(0, max(1, *(int(line.x[-1]) for line in lines if line.x.size)))
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(time)
         axes.set_ylabel(label)
-        ends = [end for line in lines if (end := _draw(drawing, axes, line, log)) is not None]
+        ends = [end for line in lines if (end := _draw(drawing, axes, line, log, time)) is not None]
         end_labels(axes, ends, _AXES_HEIGHT, size=8)
     return drawing
 
 
-def _draw(drawing: Drawing, axes: Axes, line: Line, log: bool) -> tuple[float, str, str] | None:
+def _draw(drawing: Drawing, axes: Axes, line: Line, log: bool, time: str) -> tuple[float, str, str] | None:
     """Draw a line; its end for the label, None where nothing can be drawn."""
     shown = drawable(line.y, log)
     if not shown.any():
@@ -148,7 +161,7 @@ def _draw(drawing: Drawing, axes: Axes, line: Line, log: bool) -> tuple[float, s
     )
     final = int(np.flatnonzero(shown)[-1])
     bad = np.flatnonzero(~np.isfinite(line.y))
-    broken = f"; not finite from epoch {int(line.x[bad[0]])}" if bad.size and bad[-1] > final else ""
+    broken = f"; not finite from {time} {int(line.x[bad[0]])}" if bad.size and bad[-1] > final else ""
     drawing.point_at(artist, axes, line.key, f"{clean(line.label)}: last {show(float(line.y[final]))}{broken}")
     if broken:
         axes.plot(

@@ -12,6 +12,8 @@ from scaleinv.report.run_figures import run_drawings
 from scaleinv.report.text import clean, count, duration, elr_text, esc, number, percent, plain, show
 from scaleinv.report.words import flat_evidence, reason
 
+#: more are in the run folder
+MOST_ALERTS = 30
 _STATUS = {
     "finished": "Finished",
     "converged": "Converged",
@@ -26,7 +28,7 @@ def run_page(run: Run) -> str:
     result = run.result or {}
     message = str(result.get("message") or "")
     head = _STATUS.get(run.status, clean(run.status))
-    elr = f" at ELR {elr_text(run.elr, 3)}" if math.isfinite(run.elr) else ""
+    elr = f" at ELR {elr_text(run.elr, 3)}" if math.isfinite(run.elr) and run.time == "epoch" else ""
     seed = f" · seed {run.seed}" if run.seed is not None else ""
     told = esc(f": {message}") if message else ""
     totals: list[str] = []
@@ -36,9 +38,10 @@ def run_page(run: Run) -> str:
     body = [
         f"<h1>Training run{esc(elr)}</h1>",
         f'<p class="about">{esc(about(run.config))}{esc(seed)} · {esc(run.name)}</p>',
-        f'<p class="answer">{esc(head)}, {count(run.last_epoch, "epoch")} done{told}.</p>',
+        f'<p class="answer">{esc(head)}, {count(_done(run), run.time)} done{told}.</p>',
         _cards(run),
         _evidence(run),
+        _alerts(run),
         "<h2>Training</h2>",
         f'<div class="grid">{"".join(totals)}</div>' if totals else "<p>Nothing was measured yet.</p>",
     ]
@@ -52,6 +55,14 @@ def run_page(run: Run) -> str:
     return page(f"Run {clean(run.folder.resolve().name)}", body)
 
 
+def _done(run: Run) -> int:
+    """How many epochs, or steps where a Monitor measured the run."""
+    if run.time == "epoch":
+        return run.last_epoch
+    steps = number((run.result or {}).get("steps"))
+    return int(steps) if math.isfinite(steps) else run.last_step
+
+
 def _cards(run: Run) -> str:
     entry = entry_of(run)
     result = run.result or {}
@@ -63,6 +74,19 @@ def _cards(run: Run) -> str:
     timing = result.get("timing")
     timing = timing if isinstance(timing, dict) else {}
     spent, here = number(timing.get("seconds")), number(timing.get("steps_here"))
+    if run.time == "step":
+        last = {name: last_of(run, "online", name) for name in ("loss", "rho", "elr", "angle")}
+        cards = [
+            card("loss", "not finite" if broken else show(last["loss"])),
+            card("norm of the groups", show(last["rho"])),
+            card("ELR", show(last["elr"])),
+            card("angle, radians a step", show(last["angle"])),
+            card("steps", plain(_done(run)), f"{plain(run.table('online', 'total', 'angle').steps.size)} logged"),
+            card("alerts", plain(len(run.alerts))),
+        ]
+        if spent > 0:
+            cards.append(card("time", duration(spent)))
+        return f'<div class="cards">{"".join(cards)}</div>'
     cards = [
         card(
             "regime", f"{regime} {regime_names[regime]}" if regime else regime_names[None], kind=f"regime{regime or 0}"
@@ -88,3 +112,18 @@ def _evidence(run: Run) -> str:
     regime = (run.result or {}).get("regime")
     cell = regime_cell(regime if regime in (1, 2, 3) else None)
     return f"<details><summary>{cell}: {esc(reason(evidence))}</summary>{pairs(flat_evidence(evidence))}</details>"
+
+
+def _alerts(run: Run) -> str:
+    """What a Monitor said while the run went on."""
+    if not run.alerts:
+        return ""
+    items = []
+    for alert in run.alerts[:MOST_ALERTS]:
+        where = f"step {alert.get('step', '?')}, {alert.get('group', '?')}"
+        ahead, remedy = (str(alert.get(name) or "") for name in ("forecast", "remedy"))
+        text = str(alert.get("reason", "")) + (f". Forecast: {ahead}" if ahead else "")
+        items.append((where, text + (f". To do: {remedy}" if remedy else "") + "."))
+    more = len(run.alerts) - len(items)
+    rest = f"<p>{more} more in alerts.jsonl.</p>" if more > 0 else ""
+    return f"<h2>What the monitor said</h2>{pairs(items)}{rest}"
