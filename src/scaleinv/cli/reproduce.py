@@ -3,63 +3,143 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from scaleinv.figures.registry import FigureEntry
+    from scaleinv.lab.config import RunConfig
+    from scaleinv.lab.train import Event
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class ReproduceCommand:
-    """Draw a figure of the papers: runs what it needs, writes SVG, PDF, PNG and the numbers drawn as JSON into DIR."""
+    """Draw figures of the papers: train what they need, write SVG, PDF, PNG and the numbers drawn as JSON into DIR.
 
-    figure: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="FIGURE")] = None
-    """Id of the figure, for example fig6-left; all figures of the scale toy with `toy`."""
+    Runs are kept in --runs: the same command again goes on where it was stopped, and trains nothing twice.
+    Example: scaleinv reproduce fig1 fig3 fig4 --scale digits
+    """
 
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder to write to (default: figures/)."""
+    figures: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FIGURE")] = ()
+    """Ids of figures, for example fig3 fig4; --list shows them."""
+
+    scale: str | None = None
+    """toy, digits, mnist, cifar-small or paper, of those a figure has (default: its cheapest)."""
+
+    all: bool = False
+    """All figures (of the scale given, or each at its cheapest) and a page with all that lie in DIR, DIR/index.html."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("figures")
+    """Folder to write to."""
+
+    runs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reproduce")
+    """Folder where training runs are kept and found again."""
+
+    workers: int | None = None
+    """Runs at a time, one thread each (default: one a core)."""
 
     format: str = "svg,pdf,png"
     """Formats, a comma list of svg, pdf and png."""
 
     list: bool = False
-    """Show the figures with their scale and cost in core-seconds; draw nothing."""
+    """Show the figures with their scales and what they cost in core-seconds; draw nothing."""
 
     json: bool = False
     """Print one JSON object on stdout: the files, or the list."""
 
+    quiet: bool = False
+    """Show no progress."""
+
     def run(self) -> int:
         """0: drawn."""
         from scaleinv.errors import UserError
-        from scaleinv.figures.registry import figures, find
+        from scaleinv.figures.registry import Context
         from scaleinv.figures.style import FORMATS
+        from scaleinv.report.gallery import write_gallery
 
-        known = figures()
-        if self.list:
-            fields = ("id", "paper", "place", "title", "scale", "cost")
-            if self.json:
-                print(json.dumps({"figures": [{f: getattr(e, f) for f in fields} for e in known.values()]}))
-                return 0
-            wide = max(map(len, known))
-            for entry in known.values():
-                source = f"{entry.paper}, {entry.place}: {entry.title}"
-                print(f"{entry.id:<{wide}}  {entry.scale:<11}  {entry.cost:>6g} core-s  {source}")
-            return 0
-        if self.figure is None:
-            raise UserError(f"name a figure; choose one of: {', '.join(known)} (or `toy` for all of that scale)")
-        formats = [name.strip().lower() for name in self.format.split(",") if name.strip()]
-        for name in formats or [self.format]:
+        formats = tuple(dict.fromkeys(name.strip().lower() for name in self.format.split(",") if name.strip()))
+        for name in formats or (self.format,):
             if name not in FORMATS:
                 raise UserError(f"unknown figure format {name!r}; choose from: {', '.join(FORMATS)}")
-        chosen = [e for e in known.values() if e.scale == "toy"] if self.figure == "toy" else [find(self.figure)]
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers {self.workers}: at least one is needed")
+        chosen = self._chosen()
+        if self.list:
+            _list([entry for entry, _ in chosen], self.json)
+            return 0
+        from scaleinv.lab.environment import cores
+        from scaleinv.lab.progress import ProgressView, describe
+
         paths: list[Path] = []
-        for entry in chosen:
-            paths += entry.draw(self.out or Path("figures"), formats).paths
-        if self.json:
-            print(json.dumps({"files": [str(path) for path in paths]}))
-        else:
-            for path in paths:
-                print(path)
+        try:
+            with ProgressView(total=1, quiet=self.quiet) as view:
+
+                def watch(config: RunConfig, event: Event) -> None:
+                    view.event(config, event)
+                    if event.kind == "ended":
+                        view.say(f"{describe(config)}: ended after {event.step} steps")
+
+                workers = self.workers if self.workers is not None else cores()
+                for number, (entry, scale) in enumerate(chosen, 1):
+                    head = f"[{number}/{len(chosen)}] {entry.id} ({scale})"
+                    view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core without its runs")
+                    begin = time.perf_counter()
+                    context = Context(self.out, formats, scale, self.runs, workers, watch)
+                    paths += entry.make(context).paths
+                    view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")
+            if self.all:
+                paths.append(write_gallery(self.out, [entry for entry, _ in chosen]))
+        finally:  # what is there is told, whatever stops the rest
+            if self.json:
+                print(json.dumps({"files": [str(path) for path in paths]}))
+            else:
+                for path in paths:
+                    print(path)
         return 0
+
+    def _chosen(self) -> Sequence[tuple[FigureEntry, str]]:
+        """The figures with their scale; a :class:`UserError` where one is not there."""
+        from scaleinv.errors import UserError
+        from scaleinv.figures.registry import SCALES, figures, find
+
+        known = figures()
+        if self.scale is not None and self.scale not in SCALES:
+            raise UserError(f"unknown scale {self.scale!r}; choose one of: {', '.join(SCALES)}")
+        if self.all and self.figures:
+            raise UserError(f"--all and {self.figures[0]}: give one of the two")
+        if self.figures:
+            entries = [find(id) for id in dict.fromkeys(self.figures)]
+            return [(entry, entry.choose(self.scale)) for entry in entries]
+        if not (self.all or self.list):
+            raise UserError(f"name a figure, or --all; choose from: {', '.join(known)}")
+        having = [entry for entry in known.values() if self.scale is None or self.scale in entry.scales]
+        if not having:
+            raise UserError(f"no figure has the scale {self.scale}")
+        return [(entry, entry.choose(self.scale)) for entry in having]
+
+
+def _cost(seconds: float) -> str:
+    """``40 s``, ``5 min``, ``1.5 h``, ``12 days``: core time in words."""
+    for unit, size, most in (("s", 1.0, 120.0), ("min", 60.0, 5400.0), ("h", 3600.0, 48 * 3600.0)):
+        if seconds < most:
+            return f"{seconds / size:.2g} {unit}" if seconds / size < 10 else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def _list(entries: list[FigureEntry], as_json: bool) -> None:
+    if as_json:
+        fields = ("id", "paper", "place", "title")
+        listed = [{**{f: getattr(e, f) for f in fields}, "scales": dict(e.scales)} for e in entries]
+        print(json.dumps({"figures": listed}))
+        return
+    wide = max(len(entry.id) for entry in entries)
+    for entry in entries:
+        print(f"{entry.id:<{wide}}  {entry.title} ({entry.paper}, {entry.place})")
+        costs = ", ".join(f"{scale} {_cost(cost)}" for scale, cost in entry.scales.items())
+        print(f"{'':<{wide}}  scales, in time of one core: {costs}")

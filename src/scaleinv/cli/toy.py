@@ -39,7 +39,7 @@ class ToyCommand:
         """0: done."""
         from scaleinv.errors import UserError
         from scaleinv.figures import bifurcation, fig6_left
-        from scaleinv.figures.registry import plain
+        from scaleinv.figures.registry import Context, plain
         from scaleinv.figures.style import write_whole
         from scaleinv.lab.grid import parse_grid
         from scaleinv.theory import toy
@@ -63,11 +63,10 @@ class ToyCommand:
         )
         paths: list[Path] = []
         if self.out is not None:
-            formats = ("svg", "pdf", "png")
             three = fig6_left.curves(alphas)
-            paths += fig6_left.draw_curves(three, self.out, "fig6-left", formats).paths
+            paths += fig6_left.draw_curves(three, Context(self.out, stem="fig6-left")).paths
             numbers = bifurcation.points(alphas, elrs, self.steps, self.seeds)
-            paths += bifurcation.draw_points(numbers, self.out, "bifurcation", formats).paths
+            paths += bifurcation.draw_points(numbers, Context(self.out, stem="bifurcation")).paths
             paths.append(self.out / "toy.json")
             write_whole(paths[-1], (json.dumps(answer, indent=1) + "\n").encode())
         if self.json:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scaleinv.figures.registry import Drawn, figure, finish
+from scaleinv.figures.registry import Context, Drawn, figure, finish
 from scaleinv.theory import kodryan2022, toy
 
 ALPHAS = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -29,7 +28,7 @@ def points(alphas: Sequence[float], elrs: Any, steps: int, seeds: int, shown: in
     }
 
 
-def draw_points(numbers: dict[str, Any], out: Path, id: str, formats: Sequence[str]) -> Drawn:
+def draw_points(numbers: dict[str, Any], context: Context) -> Drawn:
     """Values of F as dots, their means as circles, Proposition 3 with alpha = sum(alpha) as a line."""
     from scaleinv.figures.style import INK, log_axis, new_figure, regime_colours, style
 
@@ -55,7 +54,7 @@ def draw_points(numbers: dict[str, Any], out: Path, id: str, formats: Sequence[s
         ax.set_ylabel("F")
         ax.set_title("Toy function: where F goes, against the rate")
         fig.legend(loc="outside lower center", ncols=3)
-    return finish(fig, out, id, formats, numbers)
+    return finish(fig, context, numbers)
 
 
 @figure(
@@ -63,10 +62,9 @@ def draw_points(numbers: dict[str, Any], out: Path, id: str, formats: Sequence[s
     paper="Kodryan et al. 2022",
     place="eqs. 10-12, Proposition 3 (our picture)",
     title="F against ELR * sum(alpha): theory over simulation",
-    scale="toy",
-    cost=12,
+    scales={"toy": 12},
 )
-def draw(out: Path, formats: Sequence[str]) -> Drawn:
+def draw(context: Context) -> Drawn:
     """Draw with the default alphas, 90 ELRs, 8 seeds."""
     ks = np.unique(np.concatenate([np.geomspace(0.3, 30, 60), np.linspace(0.9, 2.6, 30)]))
-    return draw_points(points(ALPHAS, ks / sum(ALPHAS), 20_000, 8), out, "bifurcation", formats)
+    return draw_points(points(ALPHAS, ks / sum(ALPHAS), 20_000, 8), context)

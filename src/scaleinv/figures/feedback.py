@@ -4,11 +4,9 @@ places.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from scaleinv.figures.registry import Drawn, figure, finish
+from scaleinv.figures.registry import Context, Drawn, figure, finish
 from scaleinv.theory import kodryan2022, toy
 
 ALPHAS = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -21,10 +19,9 @@ STEPS = 80
     paper="Kodryan et al. 2022",
     place="eqs. 9 and 12, on the toy function",
     title="ELRs of the groups: drawn to equal step sizes in regime 2, wandering beyond",
-    scale="toy",
-    cost=2,
+    scales={"toy": 2},
 )
-def draw(out: Path, formats: Sequence[str]) -> Drawn:
+def draw(context: Context) -> Drawn:
     """elr_i / elr_i* of five groups at k = 1.3 and 2.5."""
     from scaleinv.figures.style import INK, elr_colours, log_axis, new_figure, style
 
@@ -44,4 +41,4 @@ def draw(out: Path, formats: Sequence[str]) -> Drawn:
         log_axis(axes[0], "y")
         axes[0].set_ylabel("ELRᵢ / predicted")
         fig.legend(loc="outside lower center", ncols=5)
-    return finish(fig, out, "feedback", formats, numbers)
+    return finish(fig, context, numbers)

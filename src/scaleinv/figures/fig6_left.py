@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scaleinv.figures.registry import Drawn, figure, finish
+from scaleinv.figures.registry import Context, Drawn, figure, finish
 from scaleinv.theory import kodryan2022, toy
 
 #: the paper's alphas and ELRs are not known to us: five groups and one k = ELR * sum(alpha) inside each regime
@@ -33,7 +32,7 @@ def curves(alphas: Sequence[float], ks: Sequence[float] = KS, steps: int = STEPS
     }
 
 
-def draw_curves(numbers: dict[str, Any], out: Path, id: str, formats: Sequence[str]) -> Drawn:
+def draw_curves(numbers: dict[str, Any], context: Context) -> Drawn:
     """One panel: F against the step, level of theory dashed."""
     from scaleinv.figures.style import INK, new_figure, regime_colours, regime_names, style
 
@@ -52,7 +51,7 @@ def draw_curves(numbers: dict[str, Any], out: Path, id: str, formats: Sequence[s
         ax.set_ylabel("F")
         ax.set_title("The toy function on the sphere: three regimes")
         fig.legend(loc="outside lower center", ncols=2)
-    return finish(fig, out, id, formats, numbers)
+    return finish(fig, context, numbers)
 
 
 @figure(
@@ -60,9 +59,8 @@ def draw_curves(numbers: dict[str, Any], out: Path, id: str, formats: Sequence[s
     paper="Kodryan et al. 2022",
     place="Fig. 6, left",
     title="The toy function at three ELRs, one per regime",
-    scale="toy",
-    cost=3,
+    scales={"toy": 3},
 )
-def draw(out: Path, formats: Sequence[str]) -> Drawn:
+def draw(context: Context) -> Drawn:
     """Draw with the default alphas."""
-    return draw_curves(curves(ALPHAS), out, "fig6-left", formats)
+    return draw_curves(curves(ALPHAS), context)

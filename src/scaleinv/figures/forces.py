@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 
-from scaleinv.figures.registry import Drawn, figure, finish
+from scaleinv.figures.registry import Context, Drawn, figure, finish
 from scaleinv.theory import lobacheva2021 as theory
 
 LR, WD, LOW, HIGH = 0.1, 0.01, 1.0, 3.0
@@ -18,10 +15,9 @@ LR, WD, LOW, HIGH = 0.1, 0.01, 1.0, 3.0
     paper="Lobacheva et al. 2021",
     place="Fig. 2 (as a graph)",
     title="What gradients and weight decay do to the norm in one step",
-    scale="toy",
-    cost=1,
+    scales={"toy": 1},
 )
-def draw(out: Path, formats: Sequence[str]) -> Drawn:
+def draw(context: Context) -> Drawn:
     """Relative change of rho^2 per step by either force, for two sizes of the gradient."""
     from scaleinv.figures.style import INK, elr_colours, log_axis, new_figure, style
 
@@ -43,4 +39,4 @@ def draw(out: Path, formats: Sequence[str]) -> Drawn:
         ax.set_title("Forces on the norm: in the band between the dots they balance")
         fig.legend(loc="outside lower center", ncols=2)
     numbers = {"lr": LR, "wd": WD, "rho_sq": rho_sq, "decay": decay, "rest": rest, "growth": grow}
-    return finish(fig, out, "forces", formats, numbers)
+    return finish(fig, context, numbers)

@@ -4,13 +4,11 @@ in [l, L].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scaleinv.figures.registry import Drawn, figure, finish
+from scaleinv.figures.registry import Context, Drawn, figure, finish
 from scaleinv.theory import lobacheva2021 as theory
 from scaleinv.theory import recursion
 
@@ -22,10 +20,9 @@ LR, WD, LOW, HIGH = 0.1, 0.02, 1.0, 4.0
     paper="Lobacheva et al. 2021",
     place="Theorem 1",
     title="The norm recursion under four laws of the gradient, and the interval of Theorem 1",
-    scale="toy",
-    cost=1,
+    scales={"toy": 1},
 )
-def draw(out: Path, formats: Sequence[str]) -> Drawn:
+def draw(context: Context) -> Drawn:
     """Constant l and L, random, and the adversary that waits at the lower end to kick."""
     from scaleinv.figures.style import INK, elr_colours, log_axis, new_figure, style
 
@@ -53,4 +50,4 @@ def draw(out: Path, formats: Sequence[str]) -> Drawn:
         ax.set_title("Generalised equilibrium")
         fig.legend(loc="outside lower center", ncols=2)
     numbers = {"lr": LR, "wd": WD, "interval": [bottom, top], "time": time, "rho_sq": paths}
-    return finish(fig, out, "norm-bounds", formats, numbers)
+    return finish(fig, context, numbers)

@@ -1,25 +1,53 @@
 """The registry of figures. A file in this package that calls :func:`figure` adds one; nothing else has to be touched.
 
-A figure is a function ``draw(out, formats) -> Drawn``: it runs what it needs, writes ``out/ID.svg``, ``.pdf``,
-``.png`` and the numbers drawn to ``out/ID.json``. Its file imports matplotlib and torch inside functions only: the list
-must be quick.
+A figure is a function ``draw(context) -> Drawn``: it runs what it needs at ``context.scale`` (``context.obtain``),
+writes ``context.out/STEM.svg``, ``.pdf``, ``.png`` and the numbers drawn to ``STEM.json`` (:func:`finish`). STEM is the
+figure's id, followed by the scale where there are several. Its file imports matplotlib and torch inside functions only:
+the list must be quick. A file whose name begins with ``_`` is a helper.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import math
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scaleinv.errors import UserError
-from scaleinv.figures.style import write_whole
+from scaleinv.figures.style import FORMATS, write_whole
+
+if TYPE_CHECKING:
+    from scaleinv.lab.launch import Watcher
+    from scaleinv.lab.runs import Request
+
+#: from seconds to days
+SCALES = ("toy", "digits", "mnist", "cifar-small", "paper")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a figure is told."""
+
+    out: Path
+    formats: tuple[str, ...] = FORMATS
+    scale: str = "toy"
+    runs: Path = Path("runs/reproduce")  # where run folders are kept and found again
+    workers: int = 1  # runs at a time
+    watch: Watcher | None = None  # told what the runs report
+    stem: str = ""  # name of the files, without what follows the point; filled by FigureEntry.make
+
+    def obtain(self, requests: Sequence[Request]) -> list[Path]:
+        """The folders of the runs asked for, in their order; those that are not in ``runs`` yet are trained."""
+        from scaleinv.lab.runs import obtain_many
+
+        return obtain_many(self.runs, requests, workers=self.workers, watch=self.watch)
 
 
 @dataclass(frozen=True)
@@ -30,20 +58,35 @@ class Drawn:
     numbers: dict[str, Any]
 
 
-Draw = Callable[[Path, Sequence[str]], Drawn]
+Draw = Callable[[Context], Drawn]
 
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """A figure: ``scale`` names what is run (toy, digits, ...), ``cost`` is in core-seconds."""
+    """A figure; ``scales`` holds what it costs at each scale, in core-seconds, the cheapest first."""
 
     id: str
     paper: str
     place: str
     title: str
-    scale: str
-    cost: float
+    scales: Mapping[str, float]
     draw: Draw
+
+    def stem(self, scale: str) -> str:
+        """``forces``, ``fig3-digits``: the name of its files."""
+        return self.id if len(self.scales) == 1 else f"{self.id}-{scale}"
+
+    def choose(self, scale: str | None) -> str:
+        """``scale``, or the cheapest; UserError names those there are."""
+        if scale is None:
+            return next(iter(self.scales))
+        if scale not in self.scales:
+            raise UserError(f"figure {self.id!r} has no scale {scale!r}; it has: {', '.join(self.scales)}")
+        return scale
+
+    def make(self, context: Context) -> Drawn:
+        """Draw it."""
+        return self.draw(dataclasses.replace(context, stem=self.stem(self.choose(context.scale))))
 
 
 _FIGURES: dict[str, FigureEntry] = {}
@@ -51,13 +94,17 @@ _FIGURES: dict[str, FigureEntry] = {}
 _HELPERS = ("registry", "style")
 
 
-def figure(id: str, *, paper: str, place: str, title: str, scale: str, cost: float) -> Callable[[Draw], Draw]:
-    """Register a figure under ``id``."""
+def figure(id: str, *, paper: str, place: str, title: str, scales: Mapping[str, float]) -> Callable[[Draw], Draw]:
+    """Register a figure under ``id``; ``scales``: what it costs at each, in core-seconds."""
 
     def add(draw: Draw) -> Draw:
         if id in _FIGURES:
             raise RuntimeError(f"figure {id!r} is registered twice")
-        _FIGURES[id] = FigureEntry(id, paper, place, title, scale, cost, draw)
+        unknown = [scale for scale in scales if scale not in SCALES]
+        if unknown or not scales:
+            raise RuntimeError(f"figure {id!r} has the scale {unknown or 'none'}; there are: {', '.join(SCALES)}")
+        ordered = {scale: scales[scale] for scale in SCALES if scale in scales}
+        _FIGURES[id] = FigureEntry(id, paper, place, title, ordered, draw)
         return draw
 
     return add
@@ -68,7 +115,7 @@ def figures() -> dict[str, FigureEntry]:
     import scaleinv.figures as package
 
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _HELPERS:
+        if module.name not in _HELPERS and not module.name.startswith("_"):
             importlib.import_module(f"scaleinv.figures.{module.name}")
     return dict(sorted(_FIGURES.items()))
 
@@ -81,12 +128,12 @@ def find(id: str) -> FigureEntry:
     return known[id]
 
 
-def finish(fig: Any, out: Path, id: str, formats: Sequence[str], numbers: dict[str, Any]) -> Drawn:
+def finish(fig: Any, context: Context, numbers: dict[str, Any]) -> Drawn:
     """Save a figure and the numbers beside it."""
     from scaleinv.figures.style import save
 
-    paths = save(fig, out, id, tuple(formats))
-    record = out / f"{id}.json"
+    paths = save(fig, context.out, context.stem, context.formats)
+    record = context.out / f"{context.stem}.json"
     write_whole(record, (json.dumps(plain(numbers), indent=1, allow_nan=False) + "\n").encode())
     return Drawn((*paths, record), numbers)
 
@@ -103,4 +150,6 @@ def plain(value: Any) -> Any:
         return float(value) if math.isfinite(value) else None
     if isinstance(value, np.integer):
         return int(value)
+    if isinstance(value, Path):
+        return str(value)
     return value

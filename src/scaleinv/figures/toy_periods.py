@@ -4,11 +4,9 @@ and 4).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from scaleinv.figures.registry import Drawn, figure, finish
+from scaleinv.figures.registry import Context, Drawn, figure, finish
 from scaleinv.theory import toy
 
 LR, WD, NOISE, STEPS = 0.1, 0.02, 1e-9, 1000
@@ -19,10 +17,9 @@ LR, WD, NOISE, STEPS = 0.1, 0.02, 1e-9, 1000
     paper="Lobacheva et al. 2021",
     place="Figs. 1 and 4, on the toy function",
     title="Periods of the toy function with weight decay: F, squared norm, ELR",
-    scale="toy",
-    cost=2,
+    scales={"toy": 2},
 )
-def draw(out: Path, formats: Sequence[str]) -> Drawn:
+def draw(context: Context) -> Drawn:
     """One group, alpha = 1: three panels over the same steps."""
     from scaleinv.figures.style import INK, log_axis, new_figure, regime_colours, style
 
@@ -45,4 +42,4 @@ def draw(out: Path, formats: Sequence[str]) -> Drawn:
         axes[2].legend(loc="lower right")
     numbers: dict[str, Any] = {"lr": LR, "wd": WD, "noise": NOISE, "loss": loss, "rho_sq": rho_sq, "elr": elr}
     numbers["cosine_distance"] = distance
-    return finish(fig, out, "toy-periods", formats, numbers)
+    return finish(fig, context, numbers)
