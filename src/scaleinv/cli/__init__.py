@@ -32,6 +32,9 @@ class Runnable(Protocol):
 COMMANDS: dict[str, Command] = {
     "sweep": Command("scaleinv.cli.sweep:SweepCommand", "train at many ELRs on the sphere and map the three regimes"),
     "train": Command("scaleinv.cli.train:TrainCommand", "train one network and record its metrics"),
+    "periods": Command(
+        "scaleinv.cli.periods:PeriodsCommand", "find the periods (break-downs) of a training with weight decay"
+    ),
     "report": Command("scaleinv.cli.report:ReportCommand", "make the page (or figures) of a run or a sweep", "report"),
     "data": Command("scaleinv.cli.data:DataCommand", "which data sets are there, where, and are they intact"),
     "doctor": Command("scaleinv.cli.doctor:DoctorCommand", "which weights of a model have no scale"),

@@ -1,0 +1,30 @@
+"""Periods of training in the whole space with weight decay (Lobacheva et al. 2021): where they are, and why.
+
+>>> from scaleinv.analysis.periods import find_periods
+>>> found = find_periods("runs/one")                     # doctest: +SKIP
+>>> print(found.answer)                                  # doctest: +SKIP
+14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down expected within 300-900 steps; phase B
+"""
+
+from scaleinv.analysis.periods.bounds import Bounds, Envelope, bounds_of, envelope
+from scaleinv.analysis.periods.definition import Definition
+from scaleinv.analysis.periods.events import Event
+from scaleinv.analysis.periods.find import find_periods
+from scaleinv.analysis.periods.phases import Period, Span
+from scaleinv.analysis.periods.prediction import Prediction, time_to_jump
+from scaleinv.analysis.periods.result import Periods
+
+__all__ = [
+    "Bounds",
+    "Definition",
+    "Envelope",
+    "Event",
+    "Period",
+    "Periods",
+    "Prediction",
+    "Span",
+    "bounds_of",
+    "envelope",
+    "find_periods",
+    "time_to_jump",
+]

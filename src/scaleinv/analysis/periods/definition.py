@@ -1,0 +1,78 @@
+"""What counts as a destabilisation. Fixed before any result was seen; every threshold can be changed and its influence
+is part of the evidence (:mod:`scaleinv.analysis.periods.sensitivity`).
+
+- **candidate**: a local minimum of the ``window``-step mean of rho^2 that is followed by a rise of at least ``rise``;
+  two minima are two candidates only if rho^2 fell by the same factor in between.
+- **destabilisation**: a candidate at which training broke down. Within a tenth of 1/(lr wd) steps of the minimum the
+  effective gradient (running median over ``window + 1`` steps) reaches ``spike`` times its median in the second half
+  of the fall before, and the loss at least doubles. Where no effective gradient is logged, the loss alone has to rise
+  ``loss_spike``-fold. Candidates without a spike are fluctuations of an equilibrium: the norm of a noisy stationary run
+  has minima too.
+- **fixed norm** (rho stays within 0.1 %, or none is logged): a rise of the ``loss_window``-step mean of the loss by a
+  factor of ``loss_spike`` above its lowest value since it last fell by that factor, and of the effective gradient by
+  ``spike`` where it is logged.
+- **settled**: what comes after the burn-in of ``burn_in`` / (lr wd) steps, in which the norm forgets its initial value
+  by a factor exp(-2 ``burn_in``). Mean interval and bookkeeping use settled events; the earlier ones are listed too
+  (they are the paper's warm-up stage).
+- **large**: rho^2 rises by a factor of ``large`` or more.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from scaleinv.errors import UserError
+
+#: the stretch after a minimum in which a break-down shows itself, in units of 1/(lr wd)
+BREAK_DOWN = 0.1
+#: a norm that stays within this share is fixed
+FIXED = 1e-3
+#: the loss has to rise at least so many times where the effective gradient decides
+LEAST_LOSS_RISE = 2.0
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The thresholds; see the module for what they mean.
+
+    >>> Definition(rise=0.1).rise
+    0.1
+    """
+
+    window: int = 10  # steps
+    rise: float = 0.05  # of rho^2
+    burn_in: float = 2.0  # in 1/(lr wd)
+    spike: float = 5.0  # of the effective gradient
+    loss_spike: float = 10.0  # of the loss
+    loss_window: int = 50  # steps
+    large: float = 1.5  # of rho^2
+    on: Literal["auto", "norm", "loss"] = "auto"  # auto: the norm, unless it is fixed or not logged
+
+    def __post_init__(self) -> None:
+        lower = {"window": 1, "loss_window": 1, "rise": 0, "burn_in": 0, "spike": 1, "loss_spike": 1, "large": 1}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "on":
+                if value not in ("auto", "norm", "loss"):
+                    raise UserError(f"definition: on is {value!r}; choose auto, norm or loss")
+                continue
+            least = lower[field.name]
+            strict = field.name not in ("burn_in", "window", "loss_window")
+            if not math.isfinite(value) or value < least or (strict and value == least):
+                words = "above" if strict else "at least"
+                raise UserError(f"definition: {field.name} is {value:g}; it has to be {words} {least}")
+
+    def sentence(self, on: str) -> str:
+        """In words, for ``on`` = norm or loss."""
+        if on == "loss":
+            return (
+                f"a destabilisation is a rise of the {self.loss_window}-step mean of the loss by a factor of at least "
+                f"{self.loss_spike:g}, with the effective gradient up at least {self.spike:g}-fold where it is logged"
+            )
+        return (
+            f"a destabilisation is a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least "
+            f"{self.rise:.3g}, at which the effective gradient rises at least {self.spike:g}-fold (where it is not "
+            f"logged: the loss {self.loss_spike:g}-fold); the first {self.burn_in:g}/(lr wd) steps are burn-in"
+        )

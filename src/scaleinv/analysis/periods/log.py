@@ -1,0 +1,191 @@
+"""A training log as the analysis wants it: checked, finite, with its clock.
+
+The clock is ``time = sum of lr wd`` over the steps done: weight decay alone shrinks rho^2 by exp(-2 time), whatever the
+schedule. One unit of it is 1/(lr wd) steps where the rate is constant.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.analysis.periods.definition import FIXED
+from scaleinv.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+#: fewer rows say nothing
+FEWEST_ROWS = 20
+#: a loss below this counts as this: cross-entropy in float32 reaches 0
+LEAST_LOSS = 1e-12
+#: rows over which the fastest fall of the norm is looked for where lr wd is not known
+_FALL_ROWS = 10
+_SIGNS = {
+    "rho": "norms are positive",
+    "eg": "norms are not negative",
+    "lr": "a rate is not negative",
+    "wd": "a decay is not negative",
+}
+
+
+@dataclass(frozen=True)
+class Log:
+    """Columns of n rows, each a step before the optimizer acts; None where nothing is known."""
+
+    step: Ints
+    loss: Floats
+    rho_sq: Floats | None
+    eg: Floats | None
+    lr: Floats | None
+    wd: Floats | None
+    angle: Floats | None  # between the weights before and after the step, radians
+    time: Floats | None  # of the row, in units of 1/(lr wd)
+    clock: Literal["given", "estimated", "none"]  # where lr wd comes from
+    spacing: float  # steps between rows, median
+    dropped: int  # rows with a loss or norm that is not finite, in the middle
+    diverged_at: int | None  # step from which on nothing is finite
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    @property
+    def fixed_norm(self) -> bool:
+        """The norm stays where it is: nothing makes the ELR grow."""
+        return self.rho_sq is not None and bool(np.ptp(self.rho_sq) <= 2 * FIXED * np.mean(self.rho_sq))
+
+    @property
+    def unit(self) -> float:
+        """Steps of one unit of time, 1/(lr wd), averaged over a schedule; NaN where unknown."""
+        if self.time is None or not self.time[-1] > self.time[0]:
+            return math.nan
+        return float((self.step[-1] - self.step[0]) / (self.time[-1] - self.time[0]))
+
+    @property
+    def elr(self) -> Floats | None:
+        """lr / rho^2."""
+        return None if self.lr is None or self.rho_sq is None else self.lr / self.rho_sq
+
+    @property
+    def constant(self) -> bool:
+        """lr and wd do not change."""
+        return all(x is not None and bool(np.ptp(x) <= 1e-6 * np.max(x)) for x in (self.lr, self.wd))
+
+
+def make_log(
+    *, loss: Any, rho: Any = None, eg: Any = None, lr: Any = None, wd: Any = None, step: Any = None, angle: Any = None
+) -> Log:
+    """Check columns (lr and wd may be numbers) and cut the log where it leaves the numbers.
+
+    Errors: UserError for columns of unequal length, steps that do not grow, norms that are not positive, negative
+    rates, or fewer than 20 finite rows.
+    """
+    columns = {"loss": loss, "rho": rho, "eg": eg, "lr": lr, "wd": wd, "angle": angle}
+    arrays = {name: _column(name, value) for name, value in columns.items() if value is not None}
+    n = len(arrays["loss"])
+    steps = np.arange(n) if step is None else _column("step", step)
+    if len(steps) == 1 and n > 1:
+        raise UserError("step is one number; a column of step numbers is needed")
+    for name, column in (*arrays.items(), ("step", steps)):
+        if name in ("lr", "wd") and len(column) == 1:
+            arrays[name] = np.full(n, column[0])
+        elif len(column) != n:
+            raise UserError(f"{name} has {len(column)} rows, loss has {n}; all columns need the same rows")
+    if not np.all(np.isfinite(steps)) or np.any(steps != np.round(steps)):
+        raise UserError("step holds a number that is not whole; steps are counted")
+    unsorted = np.nonzero(np.diff(steps) <= 0)[0]
+    if len(unsorted):
+        row = int(unsorted[0])
+        raise UserError(
+            f"step {steps[row + 1]:g} follows step {steps[row]:g} (row {row + 2}); steps have to grow: sort the log, "
+            "and keep one row a step"
+        )
+    return _cut(steps.astype(np.int64), arrays)
+
+
+def _column(name: str, value: Any) -> Floats:
+    try:
+        column = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise UserError(f"{name} holds something that is not a number") from None
+    if column.ndim != 1:
+        raise UserError(f"{name} has {column.ndim} dimensions; one column of numbers is needed")
+    return column
+
+
+def _cut(step: Ints, arrays: dict[str, Floats]) -> Log:
+    """Drop rows that are not finite; where none is finite to the end, the run has diverged there."""
+    good = np.isfinite(arrays["loss"])
+    if "rho" in arrays:
+        good &= np.isfinite(arrays["rho"])
+    last = int(np.nonzero(good)[0][-1]) + 1 if good.any() else 0
+    diverged_at = int(step[last]) if last < len(step) else None
+    dropped = int((~good[:last]).sum())
+    step = step[good]
+    arrays = {name: column[good] for name, column in arrays.items()}
+    if len(step) < FEWEST_ROWS:
+        cause = "" if diverged_at is None else f" (not finite from step {diverged_at} on)"
+        raise UserError(f"{len(step)} finite rows{cause} are too few to judge; at least {FEWEST_ROWS} are needed")
+    for name, words in _SIGNS.items():
+        if name in arrays:
+            wrong = arrays[name] <= 0 if name == "rho" else arrays[name] < 0
+            if wrong.any():
+                raise UserError(f"{name} is {arrays[name][wrong][0]:g} at step {step[wrong][0]}; {words}")
+    for name in ("lr", "wd"):
+        if name in arrays and not np.all(np.isfinite(arrays[name])):
+            raise UserError(
+                f"{name} is not finite at step {step[~np.isfinite(arrays[name])][0]}; give every row a value"
+            )
+    eg = arrays.get("eg")
+    eg = _filled(eg) if eg is not None else None
+    rho_sq = arrays["rho"] ** 2 if "rho" in arrays else None
+    time, clock = _clock(step, rho_sq, arrays.get("lr"), arrays.get("wd"))
+    return Log(
+        step=step,
+        loss=arrays["loss"],
+        rho_sq=rho_sq,
+        eg=eg,
+        lr=arrays.get("lr"),
+        wd=arrays.get("wd"),
+        angle=arrays.get("angle"),
+        time=time,
+        clock=clock,
+        spacing=float(np.median(np.diff(step))),
+        dropped=dropped,
+        diverged_at=diverged_at,
+    )
+
+
+def _filled(x: Floats) -> Floats | None:
+    """Values not measured take the last one measured; None where none was."""
+    known = np.isfinite(x)
+    if not known.any():
+        return None
+    at = np.maximum.accumulate(np.where(known, np.arange(len(x)), 0))
+    filled = x[at]
+    return np.where(np.isfinite(filled), filled, x[known][0])
+
+
+def _clock(
+    step: Ints, rho_sq: Floats | None, lr: Floats | None, wd: Floats | None
+) -> tuple[Floats | None, Literal["given", "estimated", "none"]]:
+    gaps = np.diff(step).astype(np.float64)
+    if lr is not None and wd is not None:
+        product = lr * wd
+        if np.any(product >= 1):
+            at = int(np.argmax(product >= 1))
+            raise UserError(f"lr * wd is {product[at]:g} at step {step[at]}; it has to be below 1")
+        # -log(1 - lr wd), not lr wd: what decay takes from log rho in a step
+        return np.concatenate([[0.0], np.cumsum(-np.log1p(-product[:-1]) * gaps)]), "given"
+    if rho_sq is None:
+        return None, "none"
+    # gradients only ever add to the norm, so the fastest fall of log rho^2 is 2 lr wd
+    k = min(_FALL_ROWS, len(step) - 1)
+    log = np.log(rho_sq)
+    fastest = float(np.min((log[k:] - log[:-k]) / (step[k:] - step[:-k])))
+    if not fastest < -1e-9:
+        return None, "none"
+    return (step - step[0]) * (-fastest / 2), "estimated"

@@ -1,0 +1,95 @@
+"""What :func:`scaleinv.analysis.periods.find_periods` returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from scaleinv.analysis.periods.books import Books
+from scaleinv.analysis.periods.bounds import Envelope, Equilibrium, envelopes
+from scaleinv.analysis.periods.definition import Definition
+from scaleinv.analysis.periods.events import Event, On
+from scaleinv.analysis.periods.interval import Interval, Next
+from scaleinv.analysis.periods.log import Log
+from scaleinv.analysis.periods.phases import Period, Phase, Span
+from scaleinv.analysis.periods.prediction import Prediction, predict
+from scaleinv.analysis.periods.sensitivity import Sensitivity
+from scaleinv.analysis.periods.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Periods:
+    """The periods of a run and what they rest on. Steps are the log's; ``unit`` converts: time = steps / unit."""
+
+    verdict: Verdict
+    reason: str
+    definition: Definition
+    on: On  # what destabilisations were looked for in: the norm, or the loss alone
+    unit: float  # steps of 1/(lr wd); NaN where lr wd is unknown
+    candidates: tuple[Event, ...]  # every minimum with a rise, also those without a spike and those of the burn-in
+    periods: tuple[Period, ...]  # between consecutive destabilisations, those of the burn-in included
+    interval: Interval  # between settled destabilisations, in steps
+    interval_time: Interval  # the same in 1/(lr wd)
+    interval_settled: bool  # False: fewer than 3 settled destabilisations, those of the burn-in are used too
+    spans: tuple[Span, ...]  # phases from the first to the last step
+    phase: Phase  # at the end of the log
+    next: Next | None  # when the next break-down is to be expected
+    books: Books
+    equilibrium: Equilibrium | None  # Theorem 1 beside the settled part
+    sensitivity: tuple[Sensitivity, ...]
+    settled_from: int  # step at which the burn-in ends
+    diverged_at: int | None  # step from which on loss or norm is not finite
+    answer: str  # one sentence
+    evidence: tuple[str, ...]  # sentences
+    log: Log = field(repr=False, compare=False)  # the series themselves, smoothed nowhere
+
+    @property
+    def destabilisations(self) -> tuple[Event, ...]:
+        """The candidates at which training broke down."""
+        return tuple(event for event in self.candidates if event.spike)
+
+    @property
+    def mean_interval(self) -> float:
+        """Mean interval in steps; NaN for fewer than two destabilisations."""
+        return self.interval.mean
+
+    @property
+    def confidence(self) -> tuple[float, float]:
+        """95 % confidence interval of ``mean_interval``; NaN for fewer than three intervals."""
+        return self.interval.low, self.interval.high
+
+    @cached_property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """Proposition 2 beside data, for every period but the first; empty where the formulas do not apply."""
+        return tuple(predict(self.log, self.periods))
+
+    @cached_property
+    def envelopes(self) -> tuple[Envelope, ...]:
+        """Phase B of every period but the first in the envelope of the period before."""
+        return tuple(envelopes(self.log, self.periods))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types without the series; None where a number is not known."""
+        names = (f.name for f in dataclasses.fields(self) if f.name != "log")
+        found = {name: _plain(getattr(self, name)) for name in names}
+        found["destabilisations"] = [_plain(event) for event in self.destabilisations]
+        found["mean_interval"] = _plain(self.mean_interval)
+        found["confidence"] = _plain(self.confidence)
+        return found
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,237 @@
+"""The answer and its evidence in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from scaleinv.analysis.periods.books import UNEXPLAINED, Books
+from scaleinv.analysis.periods.bounds import Envelope, Equilibrium
+from scaleinv.analysis.periods.definition import Definition
+from scaleinv.analysis.periods.events import Event, On
+from scaleinv.analysis.periods.interval import Interval, Next
+from scaleinv.analysis.periods.log import Log
+from scaleinv.analysis.periods.phases import Period, Phase
+from scaleinv.analysis.periods.prediction import BREAK, Prediction
+from scaleinv.analysis.periods.sensitivity import Sensitivity
+from scaleinv.analysis.periods.verdict import Verdict
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent where it can be helped.
+
+    >>> number(12345.6), number(0.01234), number(3.2e-7)
+    ('12346', '0.0123', '3.2e-07')
+    """
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
+
+
+def answer(
+    verdict: Verdict,
+    reason: str,
+    periods: int,
+    interval: Interval,
+    time: Interval,
+    following: Next | None,
+    phase: Phase,
+    diverged_at: int | None,
+) -> str:
+    """``14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down expected within 300-900 steps; phase
+    B``.
+    """
+    parts = []
+    if verdict == "periodic":
+        few = f" (95 % {number(interval.low)}-{number(interval.high)})" if math.isfinite(interval.high) else ""
+        clock = f" = {time.mean:.2g}/(lr wd)" if math.isfinite(time.mean) else ""
+        parts.append(f"{periods} period{'s' * (periods != 1)} of {number(interval.mean)} steps{few}{clock}")
+        if following is not None and diverged_at is None:
+            span = f"{number(following.earliest)}-{number(following.latest)}"
+            parts.append(f"next break-down expected within {span} steps")
+    else:
+        parts.append({"equilibrium": "equilibrium, no periods"}.get(verdict, verdict) + f": {reason}")
+    if diverged_at is not None:
+        parts.append(f"diverged at step {diverged_at}")
+    elif phase:
+        parts.append(f"phase {phase}")
+    return "; ".join(parts)
+
+
+def log_sentences(log: Log, definition: Definition, on: On) -> list[str]:
+    """What was looked for, and what could not be."""
+    said = [f"Definition: {definition.sentence(on)}."]
+    if log.clock == "estimated":
+        said.append(
+            f"lr and wd are not both given: lr wd is estimated as {1 / log.unit:.3g} from the fastest fall of the norm "
+            "(at least so much: gradients only add to the norm); the bounds of the theory are left out."
+        )
+    elif log.clock == "none":
+        said.append(
+            "Without lr and wd (or a norm that falls) there is no time scale 1/(lr wd): no burn-in is taken off, and "
+            "no verdict of not yet or equilibrium is possible."
+        )
+    if log.rho_sq is None:
+        said.append("No norm is logged: phases A and B, ELR and bounds are not known.")
+    elif log.fixed_norm and on == "loss":
+        said.append("The norm is fixed (within 0.1 %): break-downs are looked for in the loss, and only C is a phase.")
+    if log.eg is None:
+        said.append("No effective gradient is logged: spikes are judged by the loss alone, the bounds are left out.")
+    if not log.constant and log.clock == "given":
+        said.append("lr or wd change: time is counted as the sum of lr wd, and the bounds are left out.")
+    if log.dropped:
+        said.append(f"{log.dropped} rows with a loss or norm that is not finite are left out.")
+    if log.diverged_at is not None:
+        said.append(f"From step {log.diverged_at} on loss or norm are not finite: the run diverged there.")
+    if log.spacing > 1:
+        said.append(f"Rows are {log.spacing:g} steps apart: events are known to that.")
+    return said
+
+
+def event_sentences(candidates: Sequence[Event], definition: Definition, on: On) -> list[str]:
+    """What makes the destabilisations ones."""
+    spikes = [e for e in candidates if e.spike]
+    rest = len(candidates) - len(spikes)
+    what = "rises of the norm" if on == "norm" else "rises of the loss"
+    if not candidates:
+        return [f"There are no {what} at all."]
+    said = [f"{len(candidates)} {what}: {len(spikes)} with a spike, {rest} without."]
+    if not spikes:
+        return said
+    facts = []
+    for name, values in (
+        ("the effective gradient rises", [e.eg_factor for e in spikes]),
+        ("the loss rises", [e.loss_factor for e in spikes]),
+        ("rho^2 rises", [math.exp(e.log_rise) for e in spikes]),
+    ):
+        known = [v for v in values if math.isfinite(v)]
+        if known:
+            low, mid, high = np.quantile(known, (0.1, 0.5, 0.9))
+            facts.append(f"{name} {number(mid)}-fold ({number(low)} to {number(high)})")
+    said.append("At a destabilisation " + ", ".join(facts) + " (median, 10 to 90 %).")
+    if on == "norm":
+        large = sum(e.large for e in spikes)
+        said.append(
+            f"{large} are large (rho^2 rises {definition.large:g}-fold or more), {len(spikes) - large} small; large "
+            f"ones carry {_share_of_large(spikes):.0%} of the log rises."
+        )
+        leads = [e.lead for e in spikes if math.isfinite(e.lead)]
+        if leads:
+            first = sum(lead > 0 for lead in leads)
+            low, mid, high = np.quantile(leads, (0.1, 0.5, 0.9))
+            said.append(
+                f"The loss rises before the norm in {first} of {len(leads)}: it is half-way up (log) "
+                f"{number(mid)} steps before rho^2 is ({number(low)} to {number(high)})."
+            )
+        falls = [e.free_fall for e in spikes if math.isfinite(e.free_fall)]
+        if falls:
+            said.append(
+                f"Before them the norm falls at {np.median(falls):.0%} of the speed of weight decay alone (median)."
+            )
+    return said
+
+
+def _share_of_large(spikes: Sequence[Event]) -> float:
+    total = sum(e.log_rise for e in spikes)
+    return sum(e.log_rise for e in spikes if e.large) / total if total > 0 else math.nan
+
+
+def interval_sentences(interval: Interval, time: Interval, settled: bool, following: Next | None) -> list[str]:
+    """The mean interval with its method."""
+    if not interval.count:
+        return []
+    text = f"Mean of {interval.count} intervals: {number(interval.mean)} steps"
+    if math.isfinite(interval.low):
+        text += f", 95 % {number(interval.low)} to {number(interval.high)} (gamma mean), CV {interval.cv:.2f}"
+    if math.isfinite(time.mean):
+        text += f"; {time.mean:.3g}/(lr wd)"
+    if not settled:
+        text += "; fewer than 3 destabilisations came after the burn-in, so those within it are counted"
+    said = [text + "."]
+    if following is not None:
+        said.append(f"Forecast of the next: {following.basis}.")
+    return said
+
+
+def books_sentences(books: Books, departure: tuple[float, int | None] | None) -> list[str]:
+    """The identity of the log rises, and whether the columns belong together."""
+    said = []
+    if math.isfinite(books.rise_sum):
+        said.append(
+            f"Books: the log rises of rho^2 at destabilisations sum to {books.rise_sum:.2f} of 2 lr wd x steps (1 if "
+            f"gradients rest in phase B); half their mean is {books.half_mean_rise:.3g}, so much of the interval in "
+            f"1/(lr wd) is arithmetic. {books.in_events:.0%} of what the gradients give to the norm comes at them."
+        )
+    if departure is not None:
+        share, begin = departure
+        if begin is not None and share > UNEXPLAINED:
+            said.append(
+                f"The norm does not follow SGD's recursion with these lr and wd (median departure {share:.0%} of the "
+                "radial motion): momentum, another optimizer, other rates, weights with a scale; distrust the bounds."
+            )
+        elif begin is not None:
+            said.append(
+                f"From step {begin} on the norm departs from SGD's recursion by more than {UNEXPLAINED:.0%} of the "
+                "radial motion: at so small a norm eps of the norm layers may matter."
+            )
+        else:
+            said.append(f"The norm follows SGD's recursion (median departure {share:.1g} of the radial motion).")
+    return said
+
+
+def theory_sentences(
+    equilibrium: Equilibrium | None, envelopes: Sequence[Envelope], predictions: Sequence[Prediction]
+) -> list[str]:
+    """Theorem 1 and Propositions 1 and 2 beside the run."""
+    said = []
+    if equilibrium is not None:
+        e = equilibrium
+        holds = "holds" if e.condition else "fails"
+        meaning = "" if e.condition else ", so the interval is an observation, not the theorem's"
+        said.append(
+            f"Theorem 1: its condition 2 lr wd L <= l {holds} (l = {e.bounds.low:.3g}, L = {e.bounds.high:.3g}: "
+            f"percentiles 1 and 99){meaning}; rho^2 lies in [kappa l, kappa L] = [{e.low:.3g}, {e.high:.3g}] in "
+            f"{e.inside:.1%} of the steps and fills {e.fills:.0%} of it (log)."
+        )
+        said.append(f"Balance: mean rho^4 is {e.balance:.3g} of lr mean(eg^2)/(2 wd); 1 in an equilibrium.")
+    if envelopes:
+        inside = np.average([one.inside for one in envelopes], weights=[len(one.step) for one in envelopes])
+        said.append(
+            f"Proposition 1: in phase B {inside:.1%} of the steps have 1 - cos within the envelope of the l and L of "
+            "phase B of the period before."
+        )
+    known = [p for p in predictions if math.isfinite(p.holds_min)]
+    if known:
+        weights = [len(p.step) for p in known]
+        kept = float(np.average([p.holds_min for p in known], weights=weights))
+        empty = float(np.average([p.empty for p in known], weights=weights))
+        said.append(
+            f"Proposition 2: t_min to a turn of {BREAK:g} equilibrium rotations, with l and L of the period before, "
+            f"held in {kept:.1%} of the steps of phase B; in {empty:.0%} it was 0 and said nothing."
+        )
+        latest = [p for p in known if math.isfinite(p.holds_max)]
+        if not latest:
+            said.append("Its t_max never applies: the conditions rho^2 > kappa L or delta < lr wd l^2/L^2 fail.")
+    return said
+
+
+def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
+    """The range of the mean interval over all variations."""
+    known = [row for row in rows if math.isfinite(row.mean_interval)]
+    if len(known) < 2:
+        return []
+    low, high = min(known, key=lambda r: r.mean_interval), max(known, key=lambda r: r.mean_interval)
+    return [
+        f"Thresholds: the mean interval is {number(low.mean_interval)} steps with {low.threshold} {low.value:g} and "
+        f"{number(high.mean_interval)} with {high.threshold} {high.value:g}; all variations lie between."
+    ]
+
+
+def warm_up_sentence(periods: Sequence[Period], events: Sequence[Event]) -> list[str]:
+    """How ELR and loss at the first destabilisations compare with the later ones (the paper's warm-up stage)."""
+    known = [e for e in events if e.spike and e.large and math.isfinite(e.elr)]
+    if len(known) < 3 or not periods:
+        return []
+    first = " ".join(f"{e.elr:.2g}" for e in known[:5])
+    lows = " ".join(f"{e.min_loss:.2g}" for e in known[:5])
+    return [f"ELR at the first large destabilisations: {first}; lowest loss before each: {lows}."]

@@ -1,0 +1,124 @@
+"""Smoothing and turning points of a series; rows, not steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+_CHUNK = 65_536
+
+
+def centred_mean(x: Floats, width: int) -> Floats:
+    """Mean over ``width`` rows around each row; the window is cut at the ends.
+
+    >>> centred_mean(np.array([0.0, 3.0, 6.0]), 3).tolist()
+    [1.5, 3.0, 4.5]
+    """
+    if width <= 1 or not len(x):
+        return np.array(x, dtype=np.float64)
+    # sums of differences from the first value: a plain cumulated sum of a million rows would lose 6 digits
+    base = float(x[0])
+    total = np.concatenate([[0.0], np.cumsum(x - base)])
+    first = np.maximum(np.arange(len(x)) - width // 2, 0)
+    last = np.minimum(np.arange(len(x)) - width // 2 + width, len(x))
+    return np.asarray(base + (total[last] - total[first]) / (last - first))
+
+
+def running_median(x: Floats, width: int) -> Floats:
+    """Median over ``width`` rows (made odd) around each row; the end values are repeated beyond the ends.
+
+    Unlike a mean it leaves a step of a series where it is.
+    """
+    half = width // 2
+    if half < 1 or len(x) < 3:
+        return np.array(x, dtype=np.float64)
+    padded = np.pad(x, half, mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
+    parts = [np.median(windows[k : k + _CHUNK], axis=1) for k in range(0, len(x), _CHUNK)]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turning point: at ``row`` the series is lowest (``low``) or highest before it turns by the threshold."""
+
+    row: int
+    low: bool
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Alternating turning points, and where the last leg stands."""
+
+    turns: tuple[Turn, ...]
+    rising: bool | None  # the leg after the last turning point; None: it never moved by the threshold
+    extreme: int  # row of the last leg's extreme so far
+
+
+def turning_points(y: Floats, threshold: float) -> Turns:
+    """Turning points of ``y``: a minimum counts once ``y`` has risen by ``threshold`` above it, a maximum once it has
+    fallen by that.
+
+    >>> found = turning_points(np.array([2.0, 0.0, 0.4, 0.1, 3.0, 2.8, 1.0]), 1.0)
+    >>> [(turn.row, turn.low) for turn in found.turns], found.rising
+    ([(0, False), (1, True), (4, False)], False)
+    """
+    turns: list[Turn] = []
+    if not len(y):
+        return Turns((), None, 0)
+    rising: bool | None = None
+    low = high = 0
+    for row in _extremes(y).tolist():
+        value = y[row]
+        if rising is None:
+            low, high = (row if value < y[low] else low), (row if value > y[high] else high)
+            if value - y[low] >= threshold and low < row:
+                turns.append(Turn(low, True))
+                rising, high = True, row
+            elif y[high] - value >= threshold and high < row:
+                turns.append(Turn(high, False))
+                rising, low = False, row
+        elif rising:
+            if value > y[high]:
+                high = row
+            elif y[high] - value >= threshold:
+                turns.append(Turn(high, False))
+                rising, low = False, row
+        elif value < y[low]:
+            low = row
+        elif value - y[low] >= threshold:
+            turns.append(Turn(low, True))
+            rising, high = True, row
+    last = (low if rising is False else high) if rising is not None else len(y) - 1
+    return Turns(tuple(turns), rising, last)
+
+
+def _extremes(y: Floats) -> npt.NDArray[np.int64]:
+    """Rows of local extremes with both ends: all that turning points depend on."""
+    if len(y) < 3:
+        return np.arange(len(y))
+    moves = np.nonzero(np.diff(y))[0]
+    if not len(moves):
+        return np.array([0, len(y) - 1])
+    up = y[moves + 1] > y[moves]
+    turned = moves[1:][up[1:] != up[:-1]]  # the row at which the next different move begins
+    return np.unique(np.concatenate([[0], turned, [len(y) - 1]]))
+
+
+def half(first: int, last: int) -> int:
+    """The row half-way: the second half of a stretch begins there."""
+    return first + (last - first) // 2
+
+
+def finite_log(x: Floats, floor: float) -> Floats:
+    """``log x`` with everything below ``floor`` (a loss of exactly 0) at the floor; NaN stays NaN."""
+    return np.asarray(np.log(np.maximum(x, floor)))
+
+
+def rows(steps: float, spacing: float) -> int:
+    """How many rows a window of ``steps`` steps has where rows are ``spacing`` steps apart; at least 1."""
+    return max(1, math.floor(steps / spacing + 0.5))

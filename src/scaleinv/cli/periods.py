@@ -1,0 +1,62 @@
+"""``scaleinv periods``: does this training break down again and again, and when next?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from scaleinv.errors import UserError
+
+
+@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+@dataclass(frozen=True)
+class PeriodsCommand:
+    """Find the periods of a training with weight decay: break-downs, phases, intervals, when the next is due.
+
+    Reads the folder of a run (made with --lr, or by the monitor) or a CSV log with the columns step, loss, rho (norm of
+    the scale-invariant weights) and, if there, eg (effective gradient norm, rho times gradient norm; or g, the gradient
+    norm), lr and wd. Example: scaleinv periods log.csv --lr 0.1 --wd 5e-4
+    """
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG.csv|RUN")]
+    """A CSV log, or the folder of a run."""
+    lr: float | None = None
+    """Learning rate, where the log has no column lr."""
+    wd: float | None = None
+    """Weight decay, where the log has no column wd."""
+    rise: float = 0.05
+    """Least rise of rho^2 that makes an event."""
+    burn_in: float = 2.0
+    """Steps not counted at the start, in units of 1/(lr wd)."""
+    all: bool = False
+    """Print every period, not the last 12 only."""
+    json: bool = False
+    """Print one JSON object on stdout and nothing else."""
+
+    def run(self) -> int:
+        """0: told."""
+        from scaleinv.analysis.periods import Definition, find_periods
+        from scaleinv.analysis.periods.log_file import read_csv
+        from scaleinv.cli.periods_page import print_periods
+
+        definition = Definition(rise=self.rise, burn_in=self.burn_in)
+        given = {name: value for name, value in (("lr", self.lr), ("wd", self.wd)) if value is not None}
+        if self.source.is_dir():
+            if given:
+                raise UserError(f"--{next(iter(given))}: the folder of a run knows its own; leave it out")
+            found = find_periods(self.source, definition=definition)
+        else:
+            table = read_csv(self.source)
+            twice = [name for name in given if name in table]
+            if twice:
+                raise UserError(f"--{twice[0]}: {self.source} has a column {twice[0]}; leave one of the two out")
+            found = find_periods(**{**table, **given}, definition=definition)
+        if self.json:
+            print(json.dumps({"source": str(self.source), **found.to_dict()}, indent=1, allow_nan=False))
+        else:
+            print_periods(found, rows=None if self.all else 12)
+        return 0

@@ -1,0 +1,346 @@
+"""Periods of logs whose periods are known."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.analysis.series import balanced, breaking, columns
+
+from scaleinv.analysis.periods import Definition, find_periods
+from scaleinv.analysis.periods.turning import centred_mean, running_median, turning_points
+from scaleinv.errors import UserError
+from scaleinv.theory import recursion, toy
+
+LR, WD = 0.1, 0.01  # lr wd = 1e-3
+
+
+@pytest.fixture(scope="module")
+def known():
+    return breaking(12_000, LR, WD)
+
+
+@pytest.fixture(scope="module")
+def found(known):
+    return find_periods(**columns(known))
+
+
+def test_every_break_down_is_found_at_its_step(known, found):
+    assert found.verdict == "periodic"
+    assert [e.step for e in found.destabilisations] == pytest.approx(known["bursts"], abs=1)
+    assert len(found.periods) == len(known["bursts"]) - 1
+    # log(4) / (2 lr wd) steps of fall and 20 of burst
+    assert found.mean_interval == pytest.approx(math.log(4) / (2 * LR * WD) + 20, rel=0.01)
+    low, high = found.confidence
+    assert low <= found.mean_interval <= high
+    assert found.unit == pytest.approx(1 / (LR * WD), rel=1e-3)
+    assert all(p.time == pytest.approx(p.length * LR * WD, rel=1e-3) for p in found.periods)
+    assert [p.settled for p in found.periods] == [e.step * LR * WD >= 2 for e in found.destabilisations[:-1]]
+
+
+def test_each_period_has_its_phases(known, found):
+    for period in found.periods:
+        burst, following = period.start, period.end
+        assert period.a[1] == pytest.approx(burst + 20, abs=1)  # the norm is largest when the burst ends
+        assert period.b == (period.a[1], period.c[0])
+        assert period.c[0] == pytest.approx(following - 2, abs=1)  # the loss rises two steps before the gradient
+        assert period.elr == pytest.approx(LR / 1.0, rel=0.01)
+        assert period.log_rise == pytest.approx(math.log(4), rel=0.1)
+        assert period.large
+        assert 5e-5 < period.min_loss < 2e-4
+        # half-way of the norm's rise is half-way through the burst
+        assert period.lead == pytest.approx(12, abs=2)
+    event = found.destabilisations[1]
+    assert event.lead_minimum == pytest.approx(2, abs=1)
+    assert event.free_fall == pytest.approx(1.0, abs=0.05)
+    assert event.eg_factor > 1000
+    assert event.loss_factor > 1000
+
+
+def test_spans_tile_the_log(known, found):
+    assert found.spans[0].start == 0
+    assert found.spans[-1].end == len(known["loss"])
+    for before, after in pairwise(found.spans):
+        assert before.end == after.start
+        assert before.phase != after.phase
+    assert "".join(s.phase for s in found.spans).replace("CAB", "") in ("", "B", "AB", "CA", "BC", "BCA")
+    assert found.phase == found.spans[-1].phase
+
+
+def test_next_break_down_is_within_the_forecast():
+    whole = breaking(12_000, LR, WD)
+    cut = whole["bursts"][-1] - 200
+    found = find_periods(**{k: v[:cut] if isinstance(v, np.ndarray) else v for k, v in columns(whole).items()})
+    assert found.phase == "B"
+    # all intervals are equal, to a step or two
+    assert found.next.earliest == pytest.approx(200, abs=3)
+    assert found.next.latest == pytest.approx(200, abs=3)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_scale_of_the_weights_does_not_matter(known, found, scale):
+    """x -> c x with lr -> c^2 lr, wd -> wd / c^2 is the same path on the sphere (rho down to 1e-3 here)."""
+    other = find_periods(
+        loss=known["loss"], rho=scale * known["rho"], eg=known["eg"], lr=scale**2 * LR, wd=WD / scale**2
+    )
+    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+    assert other.mean_interval == found.mean_interval
+    assert other.periods[3].a == found.periods[3].a
+    assert other.periods[3].elr == pytest.approx(found.periods[3].elr)
+
+
+def test_scale_of_the_loss_does_not_matter(known, found):
+    other = find_periods(**{**columns(known), "loss": 100 * known["loss"]})
+    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+
+
+@pytest.mark.parametrize("every", [3, 7])
+def test_thinning_finds_the_same_events(known, found, every):
+    """A log of every seventh step has the same events, to the spacing."""
+    thin = {k: v[::every] if isinstance(v, np.ndarray) else v for k, v in columns(known).items()}
+    other = find_periods(**thin, step=np.arange(0, 12_000, every))
+    assert other.verdict == "periodic"
+    assert [e.step for e in other.destabilisations] == pytest.approx(
+        [e.step for e in found.destabilisations], abs=every
+    )
+    assert other.mean_interval == pytest.approx(found.mean_interval, abs=every)
+    assert any(f"Rows are {every} steps apart" in sentence for sentence in other.evidence)
+
+
+def test_steps_need_not_begin_at_zero(known, found):
+    other = find_periods(**columns(known), step=np.arange(12_000) + 5000)
+    assert [e.step for e in other.destabilisations] == [e.step + 5000 for e in found.destabilisations]
+
+
+def slow_lows(y, threshold):
+    """Rows that are lowest between a place before and a place after where y is higher by the threshold."""
+    rows = []
+    for i in range(len(y)):
+        left = next((k for k in range(i - 1, -1, -1) if y[k] < y[i] or y[k] >= y[i] + threshold), None)
+        right = next((k for k in range(i + 1, len(y)) if y[k] < y[i] or y[k] >= y[i] + threshold), None)
+        if left is not None and right is not None and y[left] >= y[i] + threshold and y[right] >= y[i] + threshold:
+            rows.append(i)
+    return rows
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**31), st.integers(3, 250), st.floats(0.3, 6))
+def test_turning_points_against_the_slow_definition(seed, count, threshold):
+    y = np.cumsum(np.random.default_rng(seed).normal(size=count))
+    turns = turning_points(y, threshold).turns
+    lows = [turn.row for k, turn in enumerate(turns) if turn.low and k > 0]
+    assert lows == slow_lows(y, threshold)
+    assert all(a.low != b.low for a, b in pairwise(turns))
+
+
+def test_smoothing_against_the_obvious():
+    x = np.random.default_rng(0).normal(size=50)
+    for width in (1, 2, 5, 10, 11):
+        slow = [x[max(0, i - width // 2) : i - width // 2 + width].mean() for i in range(50)]
+        assert centred_mean(x, width) == pytest.approx(slow)
+    padded = np.pad(x, 5, mode="edge")
+    assert running_median(x, 11).tolist() == [np.median(padded[i : i + 11]) for i in range(50)]
+
+
+def test_toy_function_has_the_periods_of_its_own_count():
+    """The simulator's norm against a detector that knows nothing of ours: upward runs of log rho^2."""
+    record = toy.simulate([1.0], [0.1], 6000, seeds=1, every=1, wd=0.02, noise=1e-9, rho0=0.5)
+    rho_sq, loss = record.rho_sq[:, 0, 0], record.loss[:, 0, 0]
+    eg = record.ess[:, 0, 0] * rho_sq / 0.1
+    found = find_periods(loss=loss, rho=np.sqrt(rho_sq), eg=eg, lr=0.1, wd=0.02)
+    up = np.diff(np.log(rho_sq)) > np.log(1.05)
+    starts = np.nonzero(up[1:] & ~up[:-1])[0] + 1
+    assert found.verdict == "periodic"
+    assert len(starts) > 20
+    assert len(found.destabilisations) == pytest.approx(len(starts), abs=1)
+    assert found.mean_interval == pytest.approx(float(np.diff(starts[starts > 1000]).mean()), rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_equilibrium_is_named_one(seed):
+    """rho^2 of a noisy stationary run has minima with a rise, but no spikes."""
+    found = find_periods(**balanced(20_000, 0.1, 0.02, spread=0.7, seed=seed))
+    assert found.verdict == "equilibrium"
+    assert len(found.candidates) > 10
+    assert not found.periods
+    assert math.isnan(found.mean_interval)
+    assert "equilibrium, no periods" in found.answer
+    # to second order lr^4 mean(eg^4/rho^4) / (4 lr wd) is left out, 1.4 % here
+    assert found.equilibrium.balance == pytest.approx(1, abs=0.03)
+
+
+def test_a_run_shorter_than_a_period_is_not_yet_one():
+    series = breaking(12_000, LR, WD)
+    cut = series["bursts"][0] - 50
+    found = find_periods(**{k: v[:cut] if isinstance(v, np.ndarray) else v for k, v in columns(series).items()})
+    assert found.verdict == "not yet"
+    assert "still shrinks at 99% of the speed" in found.reason
+    assert found.phase == "B"
+
+
+def test_few_destabilisations_are_undecided():
+    series = breaking(12_000, LR, WD)
+    cut = series["bursts"][1] + 300
+    found = find_periods(**{k: v[:cut] if isinstance(v, np.ndarray) else v for k, v in columns(series).items()})
+    assert found.verdict == "undecided"
+    assert "2 destabilisations; 3 are needed" in found.reason
+
+
+def test_early_break_downs_count_where_no_later_ones_are():
+    series = breaking(12_000, LR, WD)
+    found = find_periods(**columns(series), definition=Definition(burn_in=14))
+    assert found.verdict == "periodic"
+    assert not found.interval_settled
+    assert found.interval.count == len(series["bursts"]) - 1
+
+
+def test_fixed_norm_is_judged_by_the_loss(known):
+    still = np.full(12_000, 3.0) * (1 + 1e-7 * np.sin(np.arange(12_000)))
+    spiking = find_periods(**{**columns(known), "rho": still})
+    assert spiking.on == "loss"
+    assert spiking.verdict == "periodic"
+    assert [e.step for e in spiking.destabilisations] == pytest.approx(np.array(known["bursts"]) - 2, abs=3)
+    calm = balanced(12_000, LR, WD)
+    quiet = find_periods(**{**calm, "rho": still})
+    assert quiet.verdict == "equilibrium"
+    assert "the norm is fixed" in quiet.reason
+    assert not quiet.candidates
+
+
+def test_without_a_norm_the_loss_is_what_there_is(known):
+    found = find_periods(loss=known["loss"])
+    assert found.verdict == "periodic"
+    assert found.mean_interval == pytest.approx(np.diff(known["bursts"]).mean(), rel=0.01)
+    assert math.isnan(found.unit)
+    assert any("No norm is logged" in sentence for sentence in found.evidence)
+
+
+def test_without_rates_the_clock_is_estimated(known, found):
+    other = find_periods(loss=known["loss"], rho=known["rho"], eg=known["eg"])
+    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+    assert other.unit == pytest.approx(found.unit, rel=0.01)
+    assert other.equilibrium is None
+    assert any("lr wd is estimated as 0.001 " in sentence for sentence in other.evidence)
+
+
+def test_without_effective_gradient_the_loss_decides(known, found):
+    other = find_periods(loss=known["loss"], rho=known["rho"], lr=LR, wd=WD)
+    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+    assert math.isnan(other.destabilisations[0].eg_factor)
+
+
+def test_a_diverged_run_is_a_result(known):
+    series = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in columns(known).items()}
+    for name in ("loss", "rho", "eg"):
+        series[name][10_007:] = np.nan
+    series["loss"][10_007] = np.inf
+    found = find_periods(**series)
+    assert found.diverged_at == 10_007
+    assert "diverged at step 10007" in found.answer
+    assert found.verdict == "periodic"
+    assert all(p.end < 10_007 for p in found.periods)
+    whole = find_periods(**columns(known))
+    assert [e.step for e in found.destabilisations] == [e.step for e in whole.destabilisations if e.step < 10_007]
+
+
+def test_single_bad_rows_are_left_out(known, found):
+    series = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in columns(known).items()}
+    series["loss"][[500, 7000]] = np.nan
+    series["eg"][600:610] = np.nan
+    other = find_periods(**series)
+    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+    assert other.diverged_at is None
+    assert any(sentence.startswith("2 rows") for sentence in other.evidence)
+
+
+def test_a_schedule_is_counted_in_lr_wd():
+    """The rate falls by 4 half-way: intervals in steps get four times as long, in units of 1/(lr wd) they stay."""
+    first = breaking(12_000, LR, WD)
+    second = breaking(48_000, LR / 4, WD)
+    cut = first["bursts"][-1]  # both halves have rho^2 = 1 at a burst and 4 after it
+    begin = second["bursts"][0]
+    joined = {
+        k: np.concatenate([first[k][:cut], (1.0 if k != "eg" else 4.0) * second[k][begin:]]) for k in ("loss", "rho")
+    }
+    lr = np.where(np.arange(len(joined["loss"])) < cut, LR, LR / 4)
+    found = find_periods(**joined, lr=lr, wd=WD)
+    early = [p for p in found.periods if p.end < cut - 10]
+    late = [p for p in found.periods if p.start > cut + 10]
+    assert len(early) > 5
+    assert len(late) > 5
+    assert np.mean([p.length for p in late]) / np.mean([p.length for p in early]) == pytest.approx(4, rel=0.1)
+    assert np.mean([p.time for p in late]) / np.mean([p.time for p in early]) == pytest.approx(1, rel=0.05)
+    assert any("lr or wd change" in sentence for sentence in found.evidence)
+
+
+def test_without_weight_decay_nothing_comes_back():
+    path = recursion.run(1.0, 0.1, 0.0, recursion.constant(0.3), 4000)[:-1, 0]
+    found = find_periods(loss=np.exp(-np.arange(4000) / 500), rho=np.sqrt(path), lr=0.1, wd=0.0)
+    assert found.verdict == "equilibrium"
+    assert "no weight decay" in found.reason
+
+
+def test_tiny_norms_are_norms(known, found):
+    """rho of 1e-6 and below, as float32 has it."""
+    small = (1e-6 * known["rho"]).astype(np.float32)
+    other = find_periods(loss=known["loss"], rho=small, eg=known["eg"], lr=1e-12 * LR, wd=1e12 * WD)
+    assert [e.step for e in other.destabilisations] == pytest.approx([e.step for e in found.destabilisations], abs=1)
+
+
+def test_everything_fits_into_json(found):
+    import json
+
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert content["verdict"] == "periodic"
+    assert content["mean_interval"] == pytest.approx(found.mean_interval)
+    assert len(content["periods"]) == len(found.periods)
+    assert {"rise", "window", "spike", "burn_in"} == {row["threshold"] for row in content["sensitivity"]}
+
+
+def test_sensitivity_holds_the_result_itself(found):
+    own = [row for row in found.sensitivity if (row.threshold, row.value) == ("rise", 0.05)]
+    assert own[0].mean_interval == pytest.approx(found.mean_interval)
+    assert own[0].events == sum(e.settled for e in found.destabilisations)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rho": [1.0] * 3}, "rho has 3 rows, loss has 12000"),
+        ({"lr": -0.1}, "lr is -0.1 at step 0"),
+        ({"lr": 200.0}, "lr * wd is 2 at step 0"),
+        ({"wd": math.nan}, "wd is not finite"),
+        ({"loss": [1.0] * 5, "rho": None, "eg": None}, "5 finite rows are too few"),
+        ({"loss": "high"}, "loss holds something that is not a number"),
+        ({"step": np.zeros(12_000)}, "step 0 follows step 0"),
+        ({"step": np.arange(12_000) + 0.5}, "not whole"),
+        ({"loss": np.full(12_000, np.nan)}, "0 finite rows"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(known, change, words):
+    with pytest.raises(UserError, match=words.replace("*", r"\*")):
+        find_periods(**{**columns(known), **change})
+
+
+def test_norms_have_to_be_positive(known):
+    rho = known["rho"].copy()
+    rho[77] = 0
+    with pytest.raises(UserError, match="rho is 0 at step 77"):
+        find_periods(**{**columns(known), "rho": rho})
+
+
+def test_nothing_given_is_refused(tmp_path):
+    with pytest.raises(UserError, match="at least the column loss"):
+        find_periods()
+    with pytest.raises(UserError, match="not both"):
+        find_periods(tmp_path, loss=[1.0])
+    with pytest.raises(UserError, match="on='loss'"):
+        find_periods(loss=np.ones(100), definition=Definition(on="norm"))
+
+
+@pytest.mark.parametrize("change", [{"rise": 0}, {"window": 0}, {"spike": 1}, {"burn_in": -1}, {"on": "both"}])
+def test_definitions_have_a_domain(change):
+    with pytest.raises(UserError, match=f"definition: {next(iter(change))} is"):
+        Definition(**change)
