@@ -18,6 +18,25 @@ class Estimate:
     value: float
     error: float
 
+    def interval(self, factor: float = 2.0) -> Interval:
+        """``value +- factor error``.
+
+        >>> Estimate(1.0, 0.25).interval()
+        Interval(low=0.5, high=1.5)
+        """
+        return Interval(self.value - factor * self.error, self.value + factor * self.error)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a number lies, with the confidence its maker states."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
 
 def autocorrelation_time(x: Floats) -> float:
     r"""Integrated autocorrelation time ``1 + 2 sum_k r_k`` in samples, at least 1.
@@ -82,3 +101,56 @@ def rank_correlation_with_time(x: Floats) -> float:
     time = np.arange(n) - (n - 1) / 2
     centred = ranks - (n - 1) / 2
     return float(centred @ time / (time @ time))
+
+
+def batch_means(x: Floats, batches: int | None = None) -> Estimate:
+    """Sample mean with the error of ``batches`` means of consecutive values (default: about sqrt n, at most 30).
+
+    Knows nothing of autocorrelations, hence a check on :func:`mean`. Values that fill no batch are left out at the
+    start.
+    """
+    count = batches if batches is not None else min(30, math.isqrt(len(x)))
+    if count < 2 or len(x) < 2 * count:
+        return Estimate(float(x.mean()) if len(x) else math.nan, math.nan)
+    size = len(x) // count
+    means = x[len(x) - count * size :].reshape(count, size).mean(axis=1)
+    return Estimate(float(means.mean()), float(means.std(ddof=1) / math.sqrt(count)))
+
+
+def t_probability(t: float, freedom: int) -> float:
+    """``P(|T| <= t)`` of Student's t with ``freedom`` degrees, by the finite sums of Abramowitz and Stegun 26.7.3-4.
+
+    >>> round(t_probability(1.0, 1), 12), round(t_probability(2.776445, 4), 6)
+    (0.5, 0.95)
+    """
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine_sq = math.sin(angle), math.cos(angle) ** 2
+    odd = freedom % 2
+    term = total = (math.cos(angle) if odd else 1.0) if freedom > 1 else 0.0
+    for k in range(2 + odd, freedom - 1, 2):
+        term *= (k - 1) / k * cosine_sq
+        total += term
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def t_quantile(confidence: float, freedom: int) -> float:
+    """The t with ``P(|T| <= t) = confidence``: half the width of an interval in standard errors.
+
+    >>> round(t_quantile(0.95, 4), 4)
+    2.7764
+    """
+    low, high = 0.0, 2.0
+    while t_probability(high, freedom) < confidence:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_probability(middle, freedom) < confidence else (low, middle)
+    return (low + high) / 2
+
+
+def sample_mean(x: Floats) -> Estimate:
+    """Mean of independent values (seeds) with its standard error; NaN error for fewer than two."""
+    n = len(x)
+    if n == 0:
+        return Estimate(math.nan, math.nan)
+    return Estimate(float(np.mean(x)), float(np.std(x, ddof=1) / math.sqrt(n)) if n > 1 else math.nan)

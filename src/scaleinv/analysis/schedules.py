@@ -1,0 +1,162 @@
+"""Which of several schedules is best, judged by paired differences over seeds.
+
+All schedules are run with the same seeds, so the difference of two is taken seed by seed, which removes what the seeds
+have in common. Its mean has a t interval; over all pairs the confidence is Holm's (1979): all statements hold together
+with the stated confidence. Two schedules whose interval contains zero are "not distinguishable".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+
+from scaleinv.analysis.runs import Run
+from scaleinv.analysis.statistics import Estimate, Interval, sample_mean, t_probability, t_quantile
+from scaleinv.errors import UserError
+
+CONFIDENCE = 0.95
+FEWEST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two schedules: ``difference`` = mean over seeds of the first's error minus the second's."""
+
+    first: str
+    second: str
+    difference: Estimate
+    interval: Interval  # of this pair alone, at the stated confidence
+    p: float  # two-sided, of "no difference", by t
+    p_signs: float  # the same by exchanging the signs of the differences, exact, without a normal law
+    seeds: int
+    better: str | None  # None: not distinguishable, after Holm's correction over all pairs
+
+
+@dataclass(frozen=True)
+class Place:
+    """A schedule in the ranking."""
+
+    name: str
+    error: Estimate  # mean over seeds
+    interval: Interval
+    not_distinguishable: tuple[str, ...]  # from these
+
+
+@dataclass(frozen=True)
+class ScheduleComparison:
+    """Schedules by rising mean error, all pairs, and those no other was shown to beat."""
+
+    ranking: tuple[Place, ...]
+    pairs: tuple[Pair, ...]
+    unbeaten: tuple[str, ...]
+    seeds: tuple[int, ...]
+    confidence: float
+
+    def pair(self, first: str, second: str) -> Pair:
+        """The pair, turned so that ``first`` comes first."""
+        for found in self.pairs:
+            if (found.first, found.second) == (first, second):
+                return found
+            if (found.first, found.second) == (second, first):
+                d, i = found.difference, found.interval
+                turned = Estimate(-d.value, d.error), Interval(-i.high, -i.low)
+                return Pair(first, second, *turned, found.p, found.p_signs, found.seeds, found.better)
+        raise UserError(f"{first} and {second} are not both in the comparison")
+
+
+def compare_schedules(errors: Mapping[str, Mapping[int, float]], confidence: float = CONFIDENCE) -> ScheduleComparison:
+    """Compare schedules by ``errors[name][seed]``, over the seeds that all of them have.
+
+    >>> noise = [0.0, 0.01, 0.02, 0.01, 0.0]
+    >>> found = compare_schedules({
+    ...     "constant": {seed: 0.10 + x for seed, x in enumerate(noise)},
+    ...     "cosine": {seed: 0.05 + 1.1 * x for seed, x in enumerate(noise)},
+    ... })
+    >>> found.unbeaten, found.pairs[0].better
+    (('cosine',), 'cosine')
+    """
+    if len(errors) < 2:
+        raise UserError("comparing schedules needs at least two of them")
+    seeds = tuple(sorted(set.intersection(*(set(of) for of in errors.values()))))
+    if len(seeds) < FEWEST_SEEDS:
+        raise UserError(f"the schedules share {len(seeds)} seeds; at least {FEWEST_SEEDS} are needed for an interval")
+    table = {name: np.array([float(of[seed]) for seed in seeds]) for name, of in errors.items()}
+    for name, values in table.items():
+        if not np.all(np.isfinite(values)):
+            raise UserError(
+                f"schedule {name}: the error of seed {seeds[int(np.argmin(np.isfinite(values)))]} is unknown"
+            )
+    width = t_quantile(confidence, len(seeds) - 1)
+    found = [(a, b, sample_mean(table[a] - table[b]), table[a] - table[b]) for a, b in combinations(table, 2)]
+    chances = [_p(difference, len(seeds) - 1) for _, _, difference, _ in found]
+    significant = _holm(chances, 1 - confidence)
+    pairs = tuple(
+        Pair(a, b, d, d.interval(width), p, _p_signs(x), len(seeds), (a if d.value < 0 else b) if shown else None)
+        for (a, b, d, x), p, shown in zip(found, chances, significant)
+    )
+    means = {name: sample_mean(values) for name, values in table.items()}
+    ranking = []
+    for name in sorted(means, key=lambda n: means[n].value):
+        alike = tuple(
+            p.second if p.first == name else p.first for p in pairs if not p.better and name in (p.first, p.second)
+        )
+        ranking.append(Place(name, means[name], means[name].interval(width), alike))
+    beaten = {p.second if p.better == p.first else p.first for p in pairs if p.better}
+    unbeaten = tuple(place.name for place in ranking if place.name not in beaten)
+    return ScheduleComparison(tuple(ranking), pairs, unbeaten, seeds, confidence)
+
+
+def final_error(run: Run, *, quantity: str = "error_recomputed_bn", split: str = "test", evaluations: int = 1) -> float:
+    """A run's test error: mean of its last ``evaluations``; NaN where it was not measured."""
+    values = run.series(split, "total", quantity)[1]
+    values = values[np.isfinite(values)]
+    return float(values[-evaluations:].mean()) if len(values) else math.nan
+
+
+def errors_by_seed(
+    runs: Mapping[str, Sequence[Run]], *, quantity: str = "error_recomputed_bn"
+) -> dict[str, dict[int, float]]:
+    """The table :func:`compare_schedules` takes, from the runs of every schedule."""
+    table: dict[str, dict[int, float]] = {}
+    for name, of in runs.items():
+        table[name] = {}
+        for run in of:
+            if run.seed is None or run.seed in table[name]:
+                raise UserError(f"schedule {name}: {run.folder} has no seed of its own")
+            table[name][run.seed] = final_error(run, quantity=quantity)
+    return table
+
+
+def _p(difference: Estimate, freedom: int) -> float:
+    """Two-sided p of a mean of zero; 1 where nothing differs, 0 where all differ by the same."""
+    if difference.error > 0:
+        return 1 - t_probability(abs(difference.value) / difference.error, freedom)
+    return 1.0 if difference.value == 0 else 0.0
+
+
+def _p_signs(x: np.ndarray) -> float:
+    """Share of the 2^n choices of signs whose mean is at least as far from zero; at most 12 differences are tried in
+    full, of more 4096 choices are drawn.
+    """
+    if len(x) <= 12:
+        signs = np.array(list(product((-1.0, 1.0), repeat=len(x))))
+    else:
+        signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(4096, len(x)))
+        signs[0] = 1.0
+    means = np.abs(signs @ x)
+    return float(np.mean(means >= abs(float(x.sum())) * (1 - 1e-12)))
+
+
+def _holm(values: Sequence[float], level: float) -> list[bool]:
+    """Which hypotheses fall by Holm's step-down rule."""
+    order = np.argsort(values, kind="stable")
+    fall = [False] * len(values)
+    for rank, i in enumerate(order):
+        if values[i] > level / (len(values) - rank):
+            break
+        fall[int(i)] = True
+    return fall

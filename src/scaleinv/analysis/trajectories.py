@@ -1,0 +1,309 @@
+"""Trajectories in the diagram of effective gradient (or test error) against train loss, free of the speed of training.
+
+Kodryan et al. 2022, figures 7 and 8: in regime 1 a larger ELR runs along a lower curve, re-training with a lower ELR
+stays on its curve, with a higher one moves to the curve of that ELR. Two questions are answered here, both at equal
+loss, never at equal time:
+
+- what is ``eg / loss`` at a given loss (:func:`at_loss`, :func:`spectrum`)?
+- are two trajectories the same curve (:func:`compare`)?
+
+For the second, each trajectory is fitted by a broken line in the logarithms over the range of losses both visit, with
+the same knots. The differences at the knots have a covariance from the scatter around the lines, inflated by the
+correlation time of that scatter. Stated are the mean offset and the root mean square distance (free of the bias that
+noise adds), each with a 95 % interval. "same": the whole interval of the distance is within the tolerance. "different":
+the interval of the distance or of the offset is wholly beyond. Otherwise undecided. The scatter is that within a run;
+what differs from seed to seed is another matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.analysis.runs import Run
+from scaleinv.analysis.statistics import Estimate, Interval, autocorrelation_time
+from scaleinv.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+Quantity = Literal["eg", "test_error"]
+
+#: two curves closer than this are one: of the logarithm of eg, and of the test error as a fraction
+TOLERANCE = {"eg": math.log(1.1), "test_error": 0.01}
+SPAN = 2.0  # factor around a level within which points tell about it
+FEWEST_POINTS = 6  # of each trajectory in the common range of losses
+NARROWEST = 1.5  # factor: a common range below it says nothing about curves
+MOST_KNOTS = 6
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A run's points in order of time; shapes (n,). ``test_error`` is NaN where it was not measured."""
+
+    run: str
+    elr: float
+    split: str
+    epochs: npt.NDArray[np.int64]
+    loss: Floats
+    eg: Floats
+    test_error: Floats
+
+    def since(self, epoch: int) -> Trajectory:
+        """Its points from an epoch on, for a re-training whose beginning is passed over."""
+        keep = self.epochs >= epoch
+        parts = (self.epochs[keep], self.loss[keep], self.eg[keep], self.test_error[keep])
+        return Trajectory(self.run, self.elr, self.split, *parts)
+
+
+def trajectory(run: Run, split: Literal["train", "online"] = "train", test: str = "error_recomputed_bn") -> Trajectory:
+    """The trajectory of a run: exact metrics at evaluation epochs (``train``), or means over every epoch (``online``,
+    noisier and lagging where the loss falls fast).
+
+    ``test``: which test error, by recomputed or running (``error``) BN statistics. Points whose loss or gradient is not
+    finite and positive are left out.
+    """
+    epochs, loss = run.series(split, "total", "loss")
+    eg_epochs, eg = run.series(split, "total", "eg")
+    by_epoch = dict(zip(eg_epochs.tolist(), eg.tolist()))
+    error = dict(zip(*(values.tolist() for values in run.series("test", "total", test))))
+    eg = np.array([by_epoch.get(int(e), math.nan) for e in epochs])
+    test_error = np.array([error.get(int(e), math.nan) for e in epochs])
+    keep = np.isfinite(loss) & (loss > 0) & np.isfinite(eg) & (eg > 0)
+    return Trajectory(run.name, run.elr, split, epochs[keep], loss[keep], eg[keep], test_error[keep])
+
+
+@dataclass(frozen=True)
+class AtLoss:
+    """``eg / loss`` where a trajectory passes a loss."""
+
+    loss: float
+    ratio: float  # NaN: the trajectory does not get there
+    error: float  # standard error of log(ratio); NaN where the points are too few to have one
+    spread: float  # standard deviation of log(eg) of single points around the line
+    points: int  # within a factor SPAN of the level
+    crossings: int
+
+
+def at_loss(path: Trajectory, levels: Sequence[float]) -> tuple[AtLoss, ...]:
+    """``eg / loss`` at each level of the train loss.
+
+    From a line through ``log eg`` against ``log(loss / level)`` over the points within a factor :data:`SPAN` of the
+    level, on both sides of it; with fewer than four such points the crossings of the level are interpolated in the
+    logarithms (their mean), without an error. A level no two consecutive points embrace has no value: nothing is
+    extrapolated.
+    """
+    x, y = np.log(path.loss), np.log(path.eg)
+    return tuple(_at(x, y, float(level)) for level in levels)
+
+
+def _at(x: Floats, y: Floats, level: float) -> AtLoss:
+    offset = x - math.log(level)
+    passes = np.nonzero((offset[:-1] <= 0) != (offset[1:] <= 0))[0]
+    near = np.abs(offset) <= math.log(SPAN)
+    count = int(near.sum())
+    if not len(passes):
+        return AtLoss(level, math.nan, math.nan, math.nan, count, 0)
+    if count >= 4 and offset[near].min() < 0 < offset[near].max():
+        design = np.stack([np.ones(count), offset[near]], 1)
+        (value, slope), inverse = _solve(design, y[near])
+        residual = y[near] - design @ np.array([value, slope])
+        spread = math.sqrt(float(residual @ residual) / (count - 2))
+        error = spread * math.sqrt(inverse[0, 0] * autocorrelation_time(residual))
+        return AtLoss(level, math.exp(value) / level, error, spread, count, len(passes))
+    weights = offset[passes] / (offset[passes] - offset[passes + 1])
+    found = y[passes] + weights * (y[passes + 1] - y[passes])
+    spread = float(found.std(ddof=1)) if len(found) > 1 else math.nan
+    return AtLoss(level, math.exp(float(found.mean())) / level, math.nan, spread, count, len(passes))
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """``eg / loss`` at equal losses over several ELRs: is a larger ELR flatter?"""
+
+    elrs: tuple[float, ...]  # ascending
+    levels: tuple[float, ...]
+    table: tuple[tuple[AtLoss, ...], ...]  # [elr][level]
+    mean: tuple[Estimate, ...]  # by ELR: log(ratio), mean over the levels every ELR reaches
+    used: tuple[float, ...]  # these levels
+    inversions: int  # neighbours whose mean does not fall
+    extremes: Estimate  # largest mean ratio over the smallest (its error, not that of the logarithm)
+
+
+def spectrum(paths: Sequence[Trajectory], levels: Sequence[float]) -> Spectrum:
+    """Compare trajectories of different ELRs at the losses that all of them reach.
+
+    The claim of the paper (regime 1 is a spectrum of minima): the mean falls with the ELR. The verdict is the caller's.
+    """
+    if len({path.elr for path in paths}) != len(paths) or len(paths) < 2:
+        raise UserError(f"a spectrum needs at least two trajectories, each of its own ELR; here are {len(paths)}")
+    paths = sorted(paths, key=lambda path: path.elr)
+    table = tuple(at_loss(path, levels) for path in paths)
+    reached = [k for k in range(len(levels)) if all(math.isfinite(row[k].ratio) for row in table)]
+    means = []
+    for row in table:
+        logs = [math.log(row[k].ratio) for k in reached]
+        errors = [row[k].error for k in reached]
+        # neighbouring levels share points, so the mean is no better known than the levels are on average
+        error = float(np.mean(errors)) if errors else math.nan
+        means.append(Estimate(float(np.mean(logs)) if logs else math.nan, error))
+    values = [m.value for m in means]
+    low, high = int(np.argmin(values)), int(np.argmax(values))
+    ratio = math.exp(values[high] - values[low])
+    extremes = Estimate(ratio, ratio * math.hypot(means[low].error, means[high].error))
+    inversions = sum(later >= earlier for earlier, later in pairwise(values)) if reached else 0
+    return Spectrum(
+        tuple(path.elr for path in paths),
+        tuple(float(level) for level in levels),
+        table,
+        tuple(means),
+        tuple(float(levels[k]) for k in reached),
+        inversions,
+        extremes,
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether two trajectories are one curve. Numbers are of ``log eg``, or of the test error; ``offset`` is the first
+    minus the second.
+    """
+
+    verdict: Literal["same", "different", "undecided"]
+    reason: str
+    quantity: str
+    tolerance: float
+    offset: Estimate  # mean over the common range
+    distance: float  # root mean square over the common range, noise removed; at least 0
+    interval: Interval  # of the distance, 95 %
+    losses: Interval  # the common range
+    knots: tuple[float, ...]  # losses ...
+    gaps: tuple[Estimate, ...]  # ... and the difference at each
+    points: tuple[int, int]
+
+
+def compare(
+    first: Trajectory,
+    second: Trajectory,
+    *,
+    quantity: Quantity = "eg",
+    tolerance: float | None = None,
+    losses: tuple[float, float] = (0.0, math.inf),
+) -> Comparison:
+    """Whether two trajectories are the same curve; see the module's docstring for the rule.
+
+    ``losses``: only this range, where both are there; of a long trajectory the end may be what matters.
+
+    >>> loss = np.geomspace(1, 1e-3, 40)
+    >>> wiggle = np.exp(0.02 * np.random.default_rng(0).normal(size=(2, 40)))
+    >>> def path(factor, noise):
+    ...     return Trajectory("", 1e-3, "train", np.arange(40), loss, factor * loss * noise, 0 * loss)
+    >>> compare(path(100, wiggle[0]), path(100, wiggle[1])).verdict
+    'same'
+    >>> compare(path(100, wiggle[0]), path(150, wiggle[1])).verdict
+    'different'
+    """
+    allowed = TOLERANCE[quantity] if tolerance is None else tolerance
+    curves = [_curve(path, quantity) for path in (first, second)]
+
+    def nothing(reason: str, losses: Interval, points: tuple[int, int]) -> Comparison:
+        none, unknown = Estimate(math.nan, math.nan), Interval(math.nan, math.nan)
+        return Comparison("undecided", reason, quantity, allowed, none, math.nan, unknown, losses, (), (), points)
+
+    if not all(len(x) for x, _ in curves):
+        return nothing(
+            "a trajectory has no points", Interval(math.nan, math.nan), (len(curves[0][0]), len(curves[1][0]))
+        )
+    low, high = max(float(x.min()) for x, _ in curves), min(float(x.max()) for x, _ in curves)
+    low, high = max(low, math.log(losses[0]) if losses[0] > 0 else low), min(high, math.log(losses[1]))
+    common = Interval(math.exp(low), math.exp(high))
+    inside = [((x >= low) & (x <= high)) for x, _ in curves]
+    points = (int(inside[0].sum()), int(inside[1].sum()))
+    if high - low < math.log(NARROWEST):
+        return nothing("their losses hardly overlap", common, points)
+    if min(points) < FEWEST_POINTS:
+        return nothing(
+            f"{min(points)} points in the common range are too few; {FEWEST_POINTS} are needed", common, points
+        )
+    fits = _fit([(x[keep], y[keep]) for (x, y), keep in zip(curves, inside)], low, high)
+    if fits is None:
+        return nothing("the points leave gaps in the common range", common, points)
+    knots, difference, covariance = fits
+    weights = _trapezoid(knots)
+    offset = Estimate(float(weights @ difference), math.sqrt(float(weights @ covariance @ weights)))
+    draws = np.random.default_rng(0).multivariate_normal(difference, covariance, DRAWS, method="eigh")
+    noise = float(weights @ np.diag(covariance))
+    distance = math.sqrt(max(0.0, float(weights @ difference**2) - noise))
+    # a draw carries the noise of the estimate and its own
+    squares = np.maximum(0.0, draws**2 @ weights - 2 * noise)
+    interval = Interval(*(math.sqrt(float(q)) for q in np.quantile(squares, [0.025, 0.975])))
+    beyond = abs(offset.value) - 2 * offset.error > allowed
+    shown = f"distance {distance:.3g} ({interval.low:.2g} to {interval.high:.2g}), offset {offset.value:+.3g} "
+    shown += f"(s.e. {offset.error:.2g}) over losses {common.low:.2g} to {common.high:.2g}; {allowed:.3g} may pass"
+    verdict: Literal["same", "different", "undecided"] = "undecided"
+    if interval.high <= allowed and abs(offset.value) + 2 * offset.error <= allowed:
+        verdict = "same"
+    elif beyond or interval.low > allowed:
+        verdict = "different"
+    gaps = tuple(Estimate(float(d), math.sqrt(float(v))) for d, v in zip(difference, np.diag(covariance)))
+    positions = tuple(float(k) for k in np.exp(knots))
+    return Comparison(verdict, shown, quantity, allowed, offset, distance, interval, common, positions, gaps, points)
+
+
+def _curve(path: Trajectory, quantity: Quantity) -> tuple[Floats, Floats]:
+    y = np.log(path.eg) if quantity == "eg" else path.test_error
+    keep = np.isfinite(y)
+    return np.log(path.loss[keep]), y[keep]
+
+
+def _solve(design: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Least squares and the inverse of the normal matrix."""
+    inverse = np.linalg.pinv(design.T @ design)
+    return inverse @ (design.T @ y), inverse
+
+
+def _fit(curves: Sequence[tuple[Floats, Floats]], low: float, high: float) -> tuple[Floats, Floats, Floats] | None:
+    """Knots, the differences of the two broken lines there and their covariance; None where the points are too uneven.
+
+    Knots stand where the points are: at quantiles of both curves together, as many (up to :data:`MOST_KNOTS`) as leave
+    every knot a whole point of each curve and each curve twice as many points as knots.
+    """
+    together = np.concatenate([np.clip(x, low, high) for x, _ in curves])
+    for count in range(MOST_KNOTS, 1, -1):
+        knots = np.quantile(together, np.linspace(0, 1, count))
+        knots[[0, -1]] = low, high
+        if np.any(np.diff(knots) <= 1e-9 * (high - low)):
+            continue
+        designs = [_hats(x, knots) for x, _ in curves]
+        if all(np.all(d.sum(0) >= 1.0) and len(d) >= 2 * count for d in designs):
+            break
+    else:
+        return None
+    values, covariance = [], np.zeros((count, count))
+    for design, (_, y) in zip(designs, curves):
+        coefficients, inverse = _solve(design, y)
+        residual = y - design @ coefficients
+        tau = autocorrelation_time(residual)
+        # a knot takes away as many points as hang together
+        variance = float(residual @ residual) / max(1.0, len(y) - count * tau)
+        covariance += variance * tau * inverse
+        values.append(coefficients)
+    return knots, values[0] - values[1], covariance
+
+
+def _hats(x: Floats, knots: Floats) -> Floats:
+    """The basis of broken lines: shape (points, knots), rows sum to 1."""
+    return np.stack([np.interp(x, knots, row) for row in np.eye(len(knots))], axis=1)
+
+
+def _trapezoid(knots: Floats) -> Floats:
+    """Weights of the mean of a broken line over its range."""
+    steps = np.diff(knots)
+    weights: Floats = np.concatenate([steps, [0.0]]) + np.concatenate([[0.0], steps])
+    weights /= weights.sum()
+    return weights
