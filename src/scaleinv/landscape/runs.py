@@ -1,0 +1,78 @@
+"""From a run folder to its surface and the points the run visited."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scaleinv.errors import UserError
+from scaleinv.lab.data import eval_batches
+from scaleinv.lab.schedule import parse_schedule, rate_share
+from scaleinv.lab.setup import Setup
+from scaleinv.lab.weights import kept_epochs, read_weights, rebuild
+from scaleinv.landscape.edge import EdgePoint, edge_of_stability
+from scaleinv.landscape.surface import Surface
+
+
+def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
+    """The surface a run moved on, its network at the run's last weights.
+
+    The batches are those of the run's exact metrics, or one batch where its gradient was ``full``. Augmentation is no
+    part of it: the images are the plain ones.
+    """
+    return _surface(rebuild(folder, data_dir=data_dir))
+
+
+def _surface(setup: Setup) -> Surface:
+    return Surface.of_setup(setup, None if setup.config.gradient == "full" else setup.config.batch_size)
+
+
+def points_of(folder: str | Path, epochs: Sequence[int] | None = None) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """(epoch, weights) of a run, read one at a time; ``epochs`` (default): all it has kept, with ``keep_every``."""
+    chosen = kept_epochs(folder) if epochs is None else list(epochs)
+    if not chosen:
+        raise UserError(f"{folder} has kept no weights but its last; train it with keep_every")
+    for epoch in chosen:
+        yield epoch, read_weights(folder, epoch)
+
+
+def edge_of_run(
+    folder: str | Path,
+    epochs: Sequence[int] | None = None,
+    *,
+    images: int | None = None,
+    data_dir: Path | None = None,
+    generator: torch.Generator | None = None,
+) -> list[EdgePoint]:
+    """:func:`~scaleinv.landscape.edge.edge_of_stability` at the kept ``epochs`` of a run, its own rate and decay.
+
+    ``step`` of a point counts optimizer steps. With momentum b the edge lies at 2 (1 + b) in place of 2.
+    """
+    setup = rebuild(folder, data_dir=data_dir)
+    config, surface = setup.config, _surface(setup)
+    if config.optimizer != "sgd":
+        raise UserError(f"{folder} was trained by {config.optimizer}: elr * lambda_1 against 2 is the law of sgd")
+    if config.granularity != "total":
+        raise UserError(f"{folder} has spheres of granularity {config.granularity}; the edge is that of one sphere")
+    shape = parse_schedule(config.schedule)
+    per_epoch = 1 if config.gradient != "batch" else len(eval_batches(len(setup.train[1]), config.batch_size))
+    found = []
+    for epoch, weights in points_of(folder, epochs):
+        step = min(epoch * per_epoch, config.steps)
+        # the rate of the step to come; after the last step, of the last
+        share = rate_share(shape, min(step, config.steps - 1), config.steps, config.warmup)
+        base = config.lr if config.elr is None else config.elr * surface.radius(weights) ** 2
+        found.append((step, weights, math.nan if base is None else base * share))
+    rates = {step: rate for step, _, rate in found}
+    return edge_of_stability(
+        surface,
+        [(step, weights) for step, weights, _ in found],
+        rates.__getitem__,
+        weight_decay=config.weight_decay,
+        images=images,
+        generator=generator,
+    )
