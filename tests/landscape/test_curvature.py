@@ -189,6 +189,29 @@ def test_second_difference_along_a_great_circle() -> None:
             assert float(v @ operators.hessian(one)(v)) == pytest.approx(second, rel=rel)
 
 
+@pytest.mark.parametrize("model", ["convnet", "resnet18"])
+def test_another_library_agrees(model: str) -> None:
+    """hessian-eigenthings' product over the same batches, projected here, for networks with no slow twin."""
+    library = pytest.importorskip("hessian_eigenthings")
+    s = surface(model, images=32, width=2)
+    with s.at():
+        parts = [(x, y) for x, y, _ in s.parts()]  # two batches of 16: equal shares
+        theirs = library.HessianOperator(s.model, parts, lambda net, part: s.loss(net(part[0]), part[1]))
+        mine = operators.hessian(s)
+        v = torch.randn(mine.size, generator=generator(2), dtype=torch.float64)
+        x = flat_weights(s)
+        v -= (v @ x) / (x @ x) * x
+        # its vectors follow the order of the network's parameters, ours that of the groups
+        sizes = {name: t.numel() for name, t in zip(s.names, s.tensors)}
+        pieces = dict(zip(s.names, torch.split(v, list(sizes.values()))))
+        order = [name for name, p in s.model.named_parameters() if p.requires_grad]
+        image = theirs.matvec(torch.cat([pieces[name] for name in order]))
+        found = dict(zip(order, torch.split(image, [sizes[name] for name in order])))
+        expected = torch.cat([found[name] for name in s.names])
+        expected = float(x @ x) * (expected - (expected @ x) / (x @ x) * x)
+        torch.testing.assert_close(mine(v), expected, rtol=1e-8, atol=1e-9 * float(expected.norm()))
+
+
 def test_toy_minimum_has_the_known_curvature() -> None:
     """f = a sin^2 t on the circle: f'' = 2 a cos 2t; gradient descent is stable below elr 1/a, where elr f'' = 2."""
     s = toy([0.0, 2.0], alpha=3.0)

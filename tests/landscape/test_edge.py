@@ -59,7 +59,7 @@ def test_schedules_and_broken_weights() -> None:
     s = surface("mlp", width=3, images=32, batch_size=None)
     state = s.weights()
     broken = {**state, s.names[0]: torch.full_like(state[s.names[0]], math.nan)}
-    found = edge_of_stability(s, [(0, state), (1, broken), (2, state)], lambda step: 0.1 * (step + 1))
+    found = edge_of_stability(s, [(0, state), (1, broken), (2, state)], lambda step, _: 0.1 * (step + 1))
     assert math.isnan(found[1].product)
     assert found[2].elr == pytest.approx(3 * found[0].elr)
     assert found[2].sharpness == pytest.approx(found[0].sharpness, rel=1e-3)

@@ -36,7 +36,7 @@ class EdgePoint:
 def edge_of_stability(
     surface: Surface,
     points: Iterable[tuple[int, Weights]],
-    rate: float | Callable[[int], float],
+    rate: float | Callable[[int, Weights], float],
     *,
     weight_decay: float = 0.0,
     images: int | None = None,
@@ -44,14 +44,15 @@ def edge_of_stability(
 ) -> list[EdgePoint]:
     """``elr * lambda_1`` at every (step, weights) of a run, each search started from the eigenvector before.
 
-    ``rate``: the learning rate lr that acts at a step (on the sphere: elr * rho^2, and no weight decay). The surface
-    must be the one the run descends: ``batch_size=None`` for full-batch gradient descent with full-batch BN statistics.
+    ``rate``: the learning rate lr that acts (on the sphere: elr * rho^2, and no weight decay), or a function of step
+    and weights that gives it. The surface must be the one the run descends: ``batch_size=None`` for full-batch gradient
+    descent with full-batch BN statistics.
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     found: list[EdgePoint] = []
     start: Tensor | None = None
     for step, weights in points:
-        lr = rate(step) if callable(rate) else rate
+        lr = rate(step, weights) if callable(rate) else rate
         with surface.at(weights):
             loss = 0.0
             with torch.no_grad():

@@ -29,7 +29,7 @@ FISHERS = ("empirical", "gauss-newton")
 
 
 class Operator:
-    """A symmetric map of float64 vectors (P,); valid within the ``surface.at(...)`` it was made in."""
+    """A symmetric map of float64 vectors (P,) on the CPU; valid within the ``surface.at(...)`` it was made in."""
 
     def __init__(self, surface: Surface, raw: Callable[[list[Tensor]], list[Tensor]], shift: float = 0.0) -> None:
         self._tensors = surface.tensors
@@ -113,9 +113,9 @@ def _accumulate(total: list[Tensor], parts: tuple[Tensor | None, ...], share: fl
 
 
 def _flat(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([t.detach().double().reshape(-1) for t in tensors])
+    return torch.cat([t.detach().to("cpu", torch.float64).reshape(-1) for t in tensors])
 
 
 def _shaped(v: Tensor, like: list[Tensor]) -> list[Tensor]:
     pieces = torch.split(v, [t.numel() for t in like])
-    return [piece.reshape(t.shape).to(t.dtype) for piece, t in zip(pieces, like)]
+    return [piece.reshape(t.shape).to(t) for piece, t in zip(pieces, like)]

@@ -15,7 +15,7 @@ from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.setup import Setup
 from scaleinv.lab.weights import kept_epochs, read_weights, rebuild
 from scaleinv.landscape.edge import EdgePoint, edge_of_stability
-from scaleinv.landscape.surface import Surface
+from scaleinv.landscape.surface import Surface, Weights
 
 
 def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
@@ -60,18 +60,17 @@ def edge_of_run(
         raise UserError(f"{folder} has spheres of granularity {config.granularity}; the edge is that of one sphere")
     shape = parse_schedule(config.schedule)
     per_epoch = 1 if config.gradient != "batch" else len(eval_batches(len(setup.train[1]), config.batch_size))
-    found = []
-    for epoch, weights in points_of(folder, epochs):
-        step = min(epoch * per_epoch, config.steps)
-        # the rate of the step to come; after the last step, of the last
+
+    def rate(step: int, weights: Weights) -> float:
+        # of the step to come; after the last step, of the last
         share = rate_share(shape, min(step, config.steps - 1), config.steps, config.warmup)
         base = config.lr if config.elr is None else config.elr * surface.radius(weights) ** 2
-        found.append((step, weights, math.nan if base is None else base * share))
-    rates = {step: rate for step, _, rate in found}
+        return math.nan if base is None else base * share
+
     return edge_of_stability(
         surface,
-        [(step, weights) for step, weights, _ in found],
-        rates.__getitem__,
+        ((min(epoch * per_epoch, config.steps), weights) for epoch, weights in points_of(folder, epochs)),
+        rate,
         weight_decay=config.weight_decay,
         images=images,
         generator=generator,
