@@ -23,6 +23,7 @@ from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.rows import Row
 from scaleinv.lab.schedule import evaluation_epochs
 from scaleinv.lab.setup import Setup, build, reference_generator
+from scaleinv.lab.similarity import EpochSimilarity
 from scaleinv.lab.start import Start
 from scaleinv.lab.store import RunStore, read_result
 
@@ -93,6 +94,7 @@ class _Run:
         self.radius = setup.radius if config.fix_norm else None
         capacity = min(self.per_epoch, config.steps)
         self.recorder = StepRecorder(setup.groups, capacity, law=setup.law, keep_steps=config.record_steps)
+        self.similarity = EpochSimilarity(setup.groups, keep_start=config.start is not None)
         self.epochs = math.ceil(config.steps / self.per_epoch)
         self.evaluated = set(evaluation_epochs(self.epochs, config.eval_every))
         self.step = 0
@@ -123,6 +125,7 @@ class _Run:
             load_weights(self.setup.model, checkpoint.weights)
             self.setup.optimizer.load_state_dict(checkpoint.state["optimizer"])
             self.recorder.load_state_dict(checkpoint.state["recorder"])
+            self.similarity.load_state_dict(checkpoint.state["similarity"])
             if self.radius is not None:
                 self.radius = float(checkpoint.state["radius"])
         except (DamagedCheckpoint, LookupError, ValueError, TypeError, RuntimeError) as error:
@@ -138,6 +141,7 @@ class _Run:
         return {
             "optimizer": self.setup.optimizer.state_dict(),
             "recorder": self.recorder.state_dict(),
+            "similarity": self.similarity.state_dict(),
             "radius": self.radius,
             "status": self.status,
             "message": self.message,
@@ -211,6 +215,7 @@ class _Run:
         rows = self.recorder.flush(self.step, epoch)
         self.store.append(rows)
         self.store.append_steps(self.recorder.take_steps())
+        self.store.append(self.similarity.rows(self.step, epoch, whole=self.step % self.per_epoch == 0))
         shown = {r.quantity: r.value for r in rows if r.group == "total"}
         if evaluate:
             self.keep(epoch)
