@@ -16,16 +16,16 @@ say so.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, mean
+from scaleinv.analysis.steps import Steps
 from scaleinv.errors import UserError
 from scaleinv.theory.kodryan2022 import next_elrs, total_elr, total_ess
 
@@ -33,28 +33,6 @@ Floats = npt.NDArray[np.float64]
 
 TOLERANCE = 1.05  # largest over smallest mean of log(1 + ess_i^2)
 FEWEST_TIMES = 3.0  # units of the clock a window must hold before "equal" is more than a coincidence
-
-
-class _Group(Protocol):
-    """What is needed of a group's per-step record."""
-
-    @property
-    def rho_sq(self) -> Floats: ...
-    @property
-    def g(self) -> Floats: ...
-
-
-class _Steps(Protocol):
-    """What is needed of a per-step record."""
-
-    @property
-    def lr(self) -> Floats: ...
-    @property
-    def rho_sq(self) -> Floats: ...
-    @property
-    def angle(self) -> Floats: ...
-    @property
-    def groups(self) -> Mapping[str, _Group]: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +46,7 @@ class Groups:
     total_ess: Floats  # (steps,): measured by the angle of the whole vector, ess = tan(angle)
 
 
-def from_steps(steps: _Steps) -> Groups:
+def from_steps(steps: Steps) -> Groups:
     """From the per-step record of a run (:mod:`scaleinv.analysis.steps`)."""
     names = tuple(steps.groups)
     if not names:

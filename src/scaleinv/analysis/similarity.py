@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 LEAST = 2.0  # factor of 1 - cos beyond the slope
 FEWEST_BELOW = 3  # ELRs below the pair
+FREEZING = math.log(1.1)  # fall of 1 - cos from the first third to the last, at least
 MANY = 1000  # degrees of freedom of errors taken as known
 CONFIDENCE = 0.95
 
@@ -87,7 +88,7 @@ class CosineGap:
     slope: float  # the steepest among smaller ELRs: d log(1 - cos) / d log ELR
     elrs: tuple[float, ...]
     levels: tuple[Estimate, ...]  # of log(1 - cos), by ELR; over seeds where there are several
-    freezing: tuple[bool | None, ...]  # by ELR: 1 - cos falls with time, by 2 s.e.; None: not known
+    freezing: tuple[bool | None, ...]  # by ELR: 1 - cos falls with time, by 10 % and 2 s.e.; None: not known
 
 
 def cosine_gap(levels: Sequence[CosineLevel]) -> CosineGap:
@@ -106,7 +107,7 @@ def cosine_gap(levels: Sequence[CosineLevel]) -> CosineGap:
     groups = [[level for level in levels if level.elr == elr] for elr in elrs]
     means = tuple(_over_seeds([level.log_distance for level in group]) for group in groups)
     trends = [_over_seeds([level.trend for level in group]) for group in groups]
-    freezing = tuple(None if math.isnan(t.error) else t.value + 2 * t.error < 0 for t in trends)
+    freezing = tuple(None if math.isnan(t.error) else t.value <= -max(FREEZING, 2 * t.error) for t in trends)
     tests = [k for k in range(FEWEST_BELOW - 1, len(elrs) - 1) if all(math.isfinite(m.value) for m in means[: k + 2])]
     unknown = Interval(math.nan, math.nan)
     if not tests:
