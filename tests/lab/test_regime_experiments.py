@@ -16,7 +16,8 @@ def test_elrs(scale: str, model: str) -> None:
     for elrs in (net.elrs, net.convergence, net.equilibrium):
         assert list(elrs) == sorted(set(elrs))
     assert net.convergence[-1] < net.equilibrium[0]
-    assert net.elrs[0] <= net.convergence[0] and net.elrs[-1] > net.equilibrium[-1]
+    assert net.elrs[0] <= net.convergence[0]
+    assert net.elrs[-1] > net.equilibrium[-1]
 
 
 def test_sweep_is_seeds_by_elrs() -> None:

@@ -45,7 +45,7 @@ _NETS: dict[tuple[str, str], Net] = {
         _CONVNET,
         elrs=_powers(1.25e-4, 11),
         convergence=_powers(1.25e-4, 6),
-        equilibrium=(8e-3, 1.1e-2, 1.6e-2),
+        equilibrium=(8e-3, 1.1e-2, 1.6e-2, 2.2e-2),
     ),
     ("digits", "mlp"): Net(
         _MLP,
