@@ -26,8 +26,7 @@ def _mean(values: Any) -> float:
     scales={"toy": 16.0},
 )
 def rotation(context: Context) -> Result:
-    """Four weights of 2000 numbers, lr wd = 5e-4, 8000 steps after five time scales, from 1.3 times the norm.
-    """
+    """Four weights of 2000 numbers, lr wd = 5e-4, 8000 steps after five time scales, from 1.3 times the norm."""
     sheet = Sheet()
     cases: tuple[tuple[OptimizerLaw, float, dict[str, Any], float], ...] = (
         ("sgd", 0.1, {}, 0.01),

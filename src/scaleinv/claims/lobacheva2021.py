@@ -143,9 +143,7 @@ def corollary_1(context: Context) -> Result:
         for lr in (0.02, 0.1, 0.5):
             wd = product / lr
             trigger = theory.jump_rho_sq(delta, 1.0, lr, wd)
-            path = recursion.run(
-                2 * trigger, lr, wd, recursion.adversary(1e-6, 1.0, trigger), int(12 / product)
-            )[:, 0]
+            path = recursion.run(2 * trigger, lr, wd, recursion.adversary(1e-6, 1.0, trigger), int(12 / product))[:, 0]
             at = np.nonzero(path[1:] > path[:-1])[0]
             intervals.append(float(np.diff(at[1:]).mean()))
         values[product] = intervals[0] * product

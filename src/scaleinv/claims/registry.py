@@ -138,7 +138,9 @@ Check = Callable[[Context], Result]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper: ``scales`` maps each scale it can be checked at to the cost in core-seconds."""
+    """A claim of a paper: ``scales`` maps each scale it can be checked at to the cost in core-seconds. Training that
+    several claims share is counted once, at one of them.
+    """
 
     id: str
     paper: str

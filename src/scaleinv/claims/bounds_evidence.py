@@ -1,0 +1,97 @@
+"""Comparisons that the claims about the norm's bounds on networks share (PAPERS 8, 12 and 13); no claim."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.analysis.periods import Periods, bounds_of, envelope
+from scaleinv.analysis.periods.bounds import period_bounds
+from scaleinv.claims.periods_evidence import rates
+from scaleinv.claims.registry import Sheet
+from scaleinv.theory import lobacheva2021
+
+Floats = npt.NDArray[np.float64]
+#: of the theorem's level: an equilibrium keeps rho^4 within it at 98 % of the steps
+NEAR_LEVEL = 2.0
+
+
+def norm_interval(sheet: Sheet, name: str, run: Periods) -> None:
+    """kappa l <= rho^2 <= kappa L in the second half of the settled part, l and L (percentiles 1 and 99) of its first
+    half; whether the theorem's condition holds is said.
+    """
+    log = run.log
+    first = int(np.searchsorted(log.step, run.settled_from))
+    half = (first + len(log)) // 2
+    assert log.rho_sq is not None
+    lr, wd = rates(run)
+    bounds = bounds_of(log, first, half)
+    low, high = (float(lobacheva2021.resting_rho_sq(end, lr, wd)) for end in (bounds.low, bounds.high))
+    rho_sq = log.rho_sq[half:]
+    sheet.at_most(f"share of steps outside, {name}", float(np.mean((rho_sq < low) | (rho_sq > high))), 0.0)
+    holds = bool(lobacheva2021.decay_is_slow(bounds.low, bounds.high, lr, wd))
+    extreme = bool(lobacheva2021.decay_is_slow(bounds.least, bounds.largest, lr, wd))
+    band = math.log(rho_sq.max() / rho_sq.min()) / math.log(high / low)
+    words = "holds" if extreme else "holds with the percentiles, not with the extremes" if holds else "fails"
+    sheet.note(f"{name}: condition 2 lr wd L <= l {words}; rho^2 fills {band:.0%} of the interval (log)")
+
+
+def level_ratio(run: Periods, first: int) -> Floats:
+    """rho^4 / (lr mean(eg^2) / (2 wd)) from row ``first`` on, shape (n,)."""
+    log = run.log
+    assert log.rho_sq is not None
+    assert log.eg is not None
+    lr, wd = rates(run)
+    level = float(lobacheva2021.resting_rho_sq(1.0, lr, wd)) ** 2 * float(np.mean(log.eg[first:] ** 2))
+    return np.asarray(log.rho_sq[first:] ** 2 / level)
+
+
+def balance(sheet: Sheet, name: str, run: Periods) -> None:
+    """The mean of rho^4 is lr mean(eg^2) / (2 wd) to 5 %, and rho^4 stays within a factor 2 of it."""
+    ratio = level_ratio(run, int(np.searchsorted(run.log.step, run.settled_from)))
+    sheet.close(f"mean rho^4 over its level, {name}", float(ratio.mean()), 1.0, rel=0.05)
+    sheet.at_most(f"rho^4 off its level by a factor (98 % of the steps), {name}", spread(ratio), NEAR_LEVEL)
+
+
+def spread(ratio: Floats) -> float:
+    """The factor within which 98 % of the ratios lie around 1."""
+    low, high = np.percentile(ratio, (1, 99))
+    return float(max(high, 1 / low))
+
+
+def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
+    """1 - cos in phase B within what l and L (percentiles 1 and 99) of the whole period before allow: 95 %."""
+    inside, count = 0.0, 0
+    for before, period in pairwise(run.periods):
+        found = envelope(run.log, *period.b, period_bounds(run.log, before))
+        if found is not None and len(found.step):
+            inside += found.inside * len(found.step)
+            count += len(found.step)
+    if not count:
+        sheet.undecided(f"{name} has no two periods in a row")
+        return
+    sheet.at_least(f"share within the envelope, {name}", inside / count, 0.95)
+    alike = [(one.inside, len(one.step)) for one in run.envelopes]
+    if alike:
+        share = np.average([a for a, _ in alike], weights=[n for _, n in alike])
+        sheet.note(f"{name}: {share:.1%} with l and L of phase B alone")
+
+
+def jump_times(sheet: Sheet, name: str, run: Periods) -> None:
+    """No jump before t_min and one by t_max in 95 % of the steps of phase B, l and L of the period before."""
+    known = [p for p in run.predictions if math.isfinite(p.holds_min)]
+    if not known:
+        sheet.undecided(f"{name}: no prediction can be made")
+        return
+    weights = [len(p.step) for p in known]
+    sheet.at_least(f"t_min holds, {name}", float(np.average([p.holds_min for p in known], weights=weights)), 0.95)
+    empty = float(np.average([p.empty for p in known], weights=weights))
+    late = [p for p in known if math.isfinite(p.holds_max)]
+    if late:
+        held = float(np.average([p.holds_max for p in late], weights=[len(p.step) for p in late]))
+        sheet.at_least(f"t_max holds, {name}", held, 0.95)
+    words = "" if late else "; t_max's conditions hold nowhere"
+    sheet.note(f"{name}: t_min is 0 and says nothing in {empty:.0%} of the steps{words}")

@@ -1,0 +1,82 @@
+"""Comparisons of the claims that go back to weights kept within periods; no claim."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaleinv.analysis.periods import Periods, find_periods
+from scaleinv.claims.periods_evidence import sign_test
+from scaleinv.claims.registry import Sheet
+
+if TYPE_CHECKING:  # they load torch
+    from scaleinv.analysis.steps import Steps
+    from scaleinv.landscape.agreement import Agreement
+
+
+def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -> list[int]:
+    """For the ``count`` longest phases B: the last epoch kept in its second half, at least 20 steps before its end."""
+    found = []
+    for period in sorted(run.periods, key=lambda p: p.b[0] - p.b[1]):
+        first, last = (period.b[0] + period.b[1]) // 2, period.b[1] - 20
+        inside = [epoch for epoch in epochs if first <= epoch * per_epoch <= last]
+        if inside:
+            found.append(inside[-1])
+    return found[:count]
+
+
+def breaks_after(before: Steps, at: int, after: Steps) -> bool:
+    """Does training break down once it goes on as ``after`` from step ``at`` of ``before``? By loss and effective
+    gradient, with the definition for runs of fixed norm, whatever the norm does.
+    """
+    loss = np.concatenate([before.loss[:at], after.loss])
+    eg = np.concatenate([before.eg[:at], after.eg])
+    return any(event.step >= at for event in find_periods(loss=loss, eg=eg).destabilisations)
+
+
+def break_downs(sheet: Sheet, free: Sequence[bool], fixed: Sequence[bool]) -> None:
+    """Of pairs of runs from the same weights on the same batches the free ones break down and the fixed ones do not:
+    the sign test over the pairs that differ, at 5 %.
+    """
+    only_free = sum(a and not b for a, b in zip(free, fixed))
+    only_fixed = sum(b and not a for a, b in zip(free, fixed))
+    sheet.at_most("p of the sign test over pairs", sign_test(only_free, only_free + only_fixed), 0.05)
+    sheet.at_least("free runs that break down", sum(free), math.ceil(0.75 * len(free)))
+    sheet.at_most("fixed runs that break down", sum(fixed), math.floor(0.25 * len(fixed)))
+    sheet.note(f"{len(free)} pairs; {only_free} break down only if free, {only_fixed} only if fixed")
+
+
+def minima(run: Periods, loss: Mapping[int, float], epochs: Sequence[int], per_epoch: int) -> list[tuple[int, int]]:
+    """For every period with two kept epochs in phase B: the one of lowest loss, and another of the same phase B as far
+    from it as there is.
+    """
+    found = []
+    for period in run.periods:
+        inside = [e for e in epochs if period.b[0] <= e * per_epoch <= period.b[1] and e in loss]
+        if len(inside) >= 2:
+            best = min(inside, key=lambda e: loss[e])
+            found.append((best, max(inside, key=lambda e: abs(e - best))))
+    return found
+
+
+def different_minima(sheet: Sheet, name: str, between: Agreement, within: Sequence[Agreement]) -> None:
+    """Pairs of periods against pairs of epochs of one phase B: angle and equal predictions; then what pairs gain."""
+    pairs = between.pairs
+    angle, same = ([float(matrix[i, j]) for i, j in pairs] for matrix in (between.angle, between.equal))
+    near_angle, near_same = (
+        [float(matrix[0, 1]) for matrix in ms] for ms in zip(*((w.angle, w.equal) for w in within))
+    )
+    sheet.at_least(f"angle over that within a phase B, {name}", float(np.median(angle) / np.median(near_angle)), 2.0)
+    less = float(np.mean(near_same) - np.mean(same))
+    sheet.at_least(f"equal predictions less than within a phase B by, {name}", less, 0.0)
+    gain, error = (float(np.mean([m[i, j] for i, j in pairs])) for m in (between.gain, between.gain_error))
+    sheet.at_least(f"error of singles less that of pairs, {name}", gain, 0.0)
+    sheet.note(
+        f"{name}: {len(between.error)} minima, median angle {np.median(angle):.2f} rad (within a phase B "
+        f"{np.median(near_angle):.2f}), {np.mean(same):.1%} equal predictions ({np.mean(near_same):.1%}), error "
+        f"{between.error.mean():.2%} alone, {between.error.mean() - gain:.2%} in pairs (s.e. of the gain {error:.2%}), "
+        f"{between.images} test images"
+    )

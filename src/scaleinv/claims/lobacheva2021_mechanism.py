@@ -1,0 +1,110 @@
+"""Claims of Lobacheva, Kodryan et al. 2021 on networks: why training breaks down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scaleinv.claims.checkpoints_evidence import break_downs, breaks_after, late_in_b
+from scaleinv.claims.lobacheva2021_frequency import backbone
+from scaleinv.claims.periods_evidence import boundary_elr, leads, periods_of
+from scaleinv.claims.registry import Context, Result, Sheet, claim
+
+PAPER = "Lobacheva et al. 2021"
+#: pairs of runs from each run whose weights are kept, and their length in mean intervals
+PAIRS, LENGTH = 3, 2.0
+
+
+@claim(
+    "phase-c-lead",
+    paper=PAPER,
+    place="Fig. 4, phase C",
+    statement="In a break-down the loss rises before the norm does.",
+    scales={"digits": 6.0, "mnist": 20.0, "cifar-small": 20.0},
+)
+def lead(context: Context) -> Result:
+    """All break-downs over a factor 8 of lr wd: steps from where the loss is half-way up (log) to where rho^2 is; sign
+    test against 0 at 1 %.
+    """
+    from scaleinv.lab.experiments import periods as runs
+
+    sheet = Sheet()
+    leads(sheet, periods_of(context, runs.rates(context.scale)))
+    return sheet.result()
+
+
+@claim(
+    "19-critical-elr",
+    paper="Lobacheva et al. 2021, Kodryan et al. 2022",
+    place="ours: it joins the two papers",
+    statement="The ELR at break-down is that of the boundary between regimes 1 and 2 of the same net on the sphere.",
+    scales={"digits": 42.0, "mnist": 2000.0, "cifar-small": 2000.0},
+)
+def critical_elr(context: Context) -> Result:
+    """The median over the settled break-downs of each lr wd against the middle of the interval in which a sweep on the
+    sphere has the boundary: a factor 2.
+    """
+    from scaleinv.analysis.regime_map import verdict_of
+    from scaleinv.analysis.regimes import boundaries
+    from scaleinv.lab.experiments import periods as runs
+    from scaleinv.lab.runs import obtain_many
+
+    sheet = Sheet()
+    requests = runs.spheres(context.scale)
+    points = []
+    for request, folder in zip(requests, obtain_many(context.runs, requests)):
+        _, verdict = verdict_of(folder)
+        assert request.elr is not None
+        points.append((request.elr, request.seed, verdict.regime))
+        sheet.note(f"ELR {request.elr:g}: regime {verdict.regime or 'undecided'}")
+    edge = boundaries(points)["1/2"]
+    if edge["low"] is None or edge["high"] is None:
+        sheet.undecided("the sweep on the sphere does not bracket the boundary")
+        return sheet.result()
+    boundary_elr(sheet, backbone(context), edge["low"], edge["high"])
+    return sheet.result()
+
+
+@claim(
+    "fixed-norm-pairs",
+    paper=PAPER,
+    place="Section 5 (ablation of the norm)",
+    statement="From late in phase B, on the same batches, the free run breaks down, the one of fixed norm does not.",
+    scales={"digits": 34.0, "mnist": 1500.0, "cifar-small": 1500.0},
+)
+def fixed_norm_pairs(context: Context) -> Result:
+    """Three checkpoints in each of two runs, the last kept before the longest phases B end; two mean intervals long;
+    break-downs by the loss alone for both. Sign test over the pairs at 5 %.
+    """
+    from scaleinv.analysis.periods import find_periods
+    from scaleinv.analysis.runs import load_run
+    from scaleinv.analysis.steps import load_steps
+    from scaleinv.lab.experiments import periods as runs
+    from scaleinv.lab.runs import obtain_many
+    from scaleinv.lab.weights import kept_epochs
+
+    sheet = Sheet()
+    starts: list[tuple[Path, int, int, int]] = []  # run, epoch, its step, steps to go
+    for request, folder in zip(requests := runs.kept(context.scale), obtain_many(context.runs, requests)):
+        run = find_periods(folder)
+        result = load_run(folder).result
+        per_epoch = int(result["steps_per_epoch"]) if result else 0
+        if not run.mean_interval > 0:
+            sheet.undecided(f"seed {request.seed} has no periods")
+            continue
+        length = round(LENGTH * run.mean_interval / per_epoch) * per_epoch
+        chosen = late_in_b(run, kept_epochs(folder), per_epoch, PAIRS)
+        starts += [(folder, epoch, epoch * per_epoch, length) for epoch in chosen]
+    broke: dict[bool, list[bool]] = {}
+    for fix in (False, True):
+        wanted = [
+            runs.continued(context.scale, folder, epoch, steps=length, fix=fix, seed=100 + i)
+            for i, (folder, epoch, _, length) in enumerate(starts)
+        ]
+        broke[fix] = [
+            breaks_after(load_steps(start[0]), start[2], load_steps(folder))
+            for start, folder in zip(starts, obtain_many(context.runs, wanted))
+        ]
+    if len(starts) < 2 * PAIRS:
+        sheet.undecided(f"only {len(starts)} checkpoints late in phase B")
+    break_downs(sheet, broke[False], broke[True])
+    return sheet.result()

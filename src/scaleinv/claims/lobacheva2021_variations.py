@@ -1,0 +1,51 @@
+"""Claims of Lobacheva, Kodryan et al. 2021 on networks: the periods remain when one thing of the set-up is changed."""
+
+from __future__ import annotations
+
+from scaleinv.claims.periods_evidence import periodic, periods_of
+from scaleinv.claims.registry import Context, Result, Sheet, claim
+
+PAPER = "Lobacheva et al. 2021"
+PLACE = "ablations; at a rate of ours"
+
+
+def _check(context: Context, name: str) -> Result:
+    from scaleinv.lab.experiments import periods as runs
+
+    sheet = Sheet()
+    request = runs.variations(context.scale)[name]
+    (run,) = periods_of(context, [request])
+    periodic(sheet, run)
+    return sheet.result()
+
+
+def _add(id: str, name: str, statement: str, cost: float) -> None:
+    def check(context: Context) -> Result:
+        """One run; periodic by the definitions of ``analysis/periods``: at least three destabilisations, which carry
+        at least half of the rises of the norm.
+        """
+        return _check(context, name)
+
+    claim(
+        id,
+        paper=PAPER,
+        place=PLACE,
+        statement=statement,
+        scales={"digits": cost, "mnist": 40 * cost, "cifar-small": 40 * cost},
+    )(check)
+
+
+for _id, _name, _statement, _cost in (
+    ("periods-momentum", "momentum 0.9", "Periods remain with momentum 0.9 and coupled weight decay.", 6.0),
+    ("periods-augmentation", "augmentation", "Periods remain with augmentation.", 8.0),
+    (
+        "periods-standard",
+        "trainable affine norms and head",
+        "Periods remain with trainable affine norms and last layer.",
+        6.0,
+    ),
+    ("periods-layer-norm", "layer normalization", "Periods remain with layer normalization.", 6.0),
+    ("periods-group-norm", "group normalization", "Periods remain with group normalization.", 6.0),
+    ("periods-weight-norm", "weight normalization", "Periods remain with weight normalization.", 6.0),
+):
+    _add(_id, _name, _statement, _cost)

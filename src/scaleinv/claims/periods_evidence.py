@@ -1,0 +1,236 @@
+"""Comparisons that the claims about periods of networks share, from :class:`Periods` to a :class:`Sheet`; no claim.
+
+All thresholds are those of PAPERS 8 (11 to 13, 19) or were set with the definitions in ``analysis/periods``, before
+the runs were made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.analysis.periods import Event, Periods, find_periods
+from scaleinv.analysis.periods.folder import run_columns
+from scaleinv.analysis.periods.interval import mean_interval
+from scaleinv.analysis.statistics import mean
+from scaleinv.claims.registry import Context, Sheet
+
+if TYPE_CHECKING:  # the lab loads torch
+    from scaleinv.lab.runs import Request
+
+Floats = npt.NDArray[np.float64]
+#: a mean interval times lr wd counts as constant within this factor (PAPERS 8, 11)
+CONSTANT = 1.6
+FEWEST_EVENTS = 20
+
+
+def periods_of(context: Context, requests: Sequence[Request]) -> list[Periods]:
+    """The runs, trained or found, and what the analysis says of each.
+
+    Momentum m multiplies what decay takes per step by 1/(1 - m), so the analysis is told lr / (1 - m). With Adam and L2
+    the decay per step is not lr wd: its clock is estimated from the norm.
+    """
+    from scaleinv.lab.runs import obtain_many
+
+    found = []
+    for folder, request in zip(obtain_many(context.runs, requests), requests):
+        settings = request.settings
+        if settings.optimizer == "adam" or settings.momentum:
+            columns, _ = run_columns(folder)
+            rates = {} if settings.optimizer == "adam" else {"lr": columns["lr"] / (1 - settings.momentum)}
+            rates |= {} if settings.optimizer == "adam" else {"wd": settings.weight_decay}
+            found.append(find_periods(**{n: columns[n] for n in ("step", "loss", "rho", "eg", "angle")}, **rates))
+        else:
+            found.append(find_periods(folder))
+    return found
+
+
+def product(request: Request) -> float:
+    """lr wd of a run in the whole space."""
+    assert request.lr is not None
+    return request.lr * request.settings.weight_decay
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Settled destabilisations of one lr wd, all seeds together."""
+
+    product: float
+    events: int
+    interval: float  # mean, in 1/(lr wd)
+    error: float  # its standard error
+    words: str
+    half_rise: float  # half the mean log rise of rho^2
+    share: float  # of 2 lr wd x steps that these rises carry
+    elr: float  # median at the destabilisations
+
+    @property
+    def steps(self) -> float:
+        """The mean interval in steps."""
+        return self.interval / self.product
+
+
+def settled(run: Periods) -> list[Event]:
+    """The destabilisations after the burn-in."""
+    return [event for event in run.destabilisations if event.settled]
+
+
+def pool(product: float, runs: Sequence[Periods]) -> Pooled:
+    """Intervals between neighbours of every run, put together."""
+    events = [settled(run) for run in runs]
+    gaps = np.concatenate([np.diff([event.time for event in one]) for one in events])
+    found, estimate = mean_interval(gaps.tolist()), mean(gaps)
+    rises = np.array([event.log_rise for one in events for event in one])
+    taken = sum(run.books.taken for run in runs)
+    words = f"lr wd {product:.3g}: {found.mean:.3f} ({found.low:.2f}-{found.high:.2f})/(lr wd), CV {found.cv:.2f}"
+    elrs = [event.elr for one in events for event in one]
+    return Pooled(
+        product=product,
+        events=sum(map(len, events)),
+        interval=found.mean,
+        error=estimate.error,
+        words=f"{words}, {sum(map(len, events))} events",
+        half_rise=float(rises.mean()) / 2 if len(rises) else math.nan,
+        share=float(rises.sum()) / taken if taken > 0 else math.nan,
+        elr=float(np.median(elrs)) if elrs else math.nan,
+    )
+
+
+def constant_interval(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
+    """The interval times lr wd is one number over all lr wd, and the interval's exponent in lr wd is -1, both within a
+    factor 1.6 over the range.
+    """
+    for one in pooled:
+        sheet.at_least(f"events at lr wd {one.product:.3g}", one.events, FEWEST_EVENTS)
+        sheet.note(f"{one.words}, half the mean log rise {one.half_rise:.2f}, which carry {one.share:.0%} of the decay")
+    known = [one for one in pooled if math.isfinite(one.error) and one.interval > 0]
+    if len(known) < len(pooled):
+        sheet.undecided("too few intervals at some lr wd")
+        return
+    high, low = max(known, key=lambda one: one.interval), min(known, key=lambda one: one.interval)
+    ratio = high.interval / low.interval
+    error = ratio * math.hypot(high.error / high.interval, low.error / low.interval)
+    sheet.at_most("interval x lr wd, largest over least", ratio, CONSTANT, se=error)
+    x = np.log([one.product for one in known])
+    y = np.log([one.interval for one in known])
+    weights = (x - x.mean()) / float(((x - x.mean()) ** 2).sum())
+    errors = np.array([one.error / one.interval for one in known])
+    allowed = math.log(CONSTANT) / float(x.max() - x.min())
+    slope, slope_error = float(weights @ y) - 1, float(np.sqrt(((weights * errors) ** 2).sum()))
+    sheet.close("exponent of the interval in lr wd", slope, -1.0, abs=allowed, se=slope_error)
+
+
+def equal_intervals(sheet: Sheet, one: Pooled, other: Pooled, names: tuple[str, str]) -> None:
+    """Two settings of one lr wd have one interval (a factor 1.6) and break down at one ELR (a factor 2)."""
+    for pooled, name in ((one, names[0]), (other, names[1])):
+        sheet.at_least(f"events, {name}", pooled.events, FEWEST_EVENTS)
+        sheet.note(f"{name}: {pooled.words}")
+    error = math.hypot(one.error / one.interval, other.error / other.interval)
+    ratio = math.log(other.interval / one.interval)
+    sheet.close("log ratio of the intervals", ratio, 0.0, abs=math.log(CONSTANT), se=error)
+    sheet.close("log ratio of the ELRs at break-down", math.log(other.elr / one.elr), 0.0, abs=math.log(2))
+
+
+def falling_steps(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
+    """Every larger lr wd has a shorter mean interval in steps."""
+    ordered = sorted(pooled, key=lambda one: one.product)
+    for a, b in pairwise(ordered):
+        error = math.hypot(a.error / a.interval, b.error / b.interval)
+        name = f"log ratio of the interval in steps, lr wd {b.product:.3g} to {a.product:.3g}"
+        sheet.at_most(name, math.log(b.steps / a.steps), 0.0, se=error)
+
+
+def sign_test(positive: int, count: int) -> float:
+    """Probability of at least ``positive`` heads in ``count`` throws of a fair coin.
+
+    >>> sign_test(5, 5)
+    0.03125
+    """
+    return float(sum(math.comb(count, k) for k in range(positive, count + 1)) / 2**count)
+
+
+def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
+    """The loss is half-way up (log) before the norm is, more often than not: sign test at 1 %."""
+    found = np.array([e.lead for run in runs for e in run.destabilisations if e.complete and math.isfinite(e.lead)])
+    decided = found[found != 0]
+    if len(decided) < FEWEST_EVENTS:
+        sheet.undecided(f"only {len(decided)} break-downs with a lead")
+        return
+    ahead = int((decided > 0).sum())
+    quartiles = ", ".join(f"{q:g}" for q in np.percentile(found, (10, 25, 50, 75, 90)))
+    sheet.at_most("p of the sign test", sign_test(ahead, len(decided)), 0.01)
+    sheet.at_least("median lead, steps", float(np.median(found)), 1.0)
+    sheet.note(f"the loss leads in {ahead} of {len(decided)}; lead at 10, 25, 50, 75, 90 %: {quartiles} steps")
+    turned = [e.lead_minimum for run in runs for e in run.destabilisations if math.isfinite(e.lead_minimum)]
+    sheet.note(
+        f"but the norm's minimum lies {-float(np.median(turned)):g} steps (median) before the loss is half-way up: one "
+        "bad batch can turn the norm, half-way points are what is compared"
+    )
+
+
+def boundary_elr(sheet: Sheet, pooled: Sequence[Pooled], low: float, high: float) -> None:
+    """The ELR at break-down is that of the boundary between regimes 1 and 2 on the sphere, within a factor 2."""
+    middle = math.sqrt(low * high)
+    sheet.note(f"boundary on the sphere between {low:g} and {high:g}")
+    for one in pooled:
+        name = f"log ELR at break-down over the boundary, lr wd {one.product:.3g}"
+        sheet.close(name, math.log(one.elr / middle), 0.0, abs=math.log(2))
+        sheet.note(f"lr wd {one.product:.3g}: ELR {one.elr:.2g} (median of {one.events})")
+
+
+def rates(run: Periods) -> tuple[float, float]:
+    """lr and wd of a run in which they are constant."""
+    assert run.log.lr is not None
+    assert run.log.wd is not None
+    return float(run.log.lr[0]), float(run.log.wd[0])
+
+
+def first_of(runs: Sequence[Periods], count: int) -> list[list[Event]]:
+    """The first ``count`` destabilisations of every run that has so many."""
+    return [list(run.destabilisations[:count]) for run in runs if len(run.destabilisations) >= count]
+
+
+def trend(series: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Mean slope of the logarithms per item over the series, and its standard error between them."""
+    slopes = [float(np.polyfit(np.arange(len(one)), np.log(one), 1)[0]) for one in series]
+    return float(np.mean(slopes)), float(np.std(slopes, ddof=1) / math.sqrt(len(slopes)))
+
+
+def warm_up(sheet: Sheet, runs: Sequence[Periods], count: int = 4, fewest: int = 5) -> None:
+    """Over the first ``count`` break-downs the critical ELR rises and the lowest loss falls: mean slopes of their
+    logarithms over the seeds, against 0 at 2 s.e.
+    """
+    first = first_of(runs, count)
+    if len(first) < fewest:
+        sheet.undecided(f"only {len(first)} of {len(runs)} runs have {count} break-downs")
+        return
+    elrs, lows = [[e.elr for e in one] for one in first], [[e.min_loss for e in one] for one in first]
+    slope, error = trend(elrs)
+    sheet.at_least("slope of log ELR at break-down per period", slope, 0.0, se=error)
+    slope, error = trend(lows)
+    sheet.at_most("slope of the log of the lowest loss per period", slope, 0.0, se=error)
+    for name, values in (("ELR at break-down", elrs), ("lowest loss before it", lows)):
+        means = np.exp(np.mean(np.log(values), axis=0))
+        sheet.note(f"{name} of periods 1 to {count}: {', '.join(f'{v:.2g}' for v in means)} ({len(first)} seeds)")
+
+
+def periodic(sheet: Sheet, run: Periods) -> None:
+    """The verdict is periodic; what was seen is said."""
+    if run.verdict == "undecided":
+        sheet.undecided(run.reason)
+    else:
+        sheet.true("verdict", run.verdict, "periodic")
+        sheet.note(run.reason)
+    events = run.destabilisations
+    if events:
+        factors = np.median([e.loss_factor for e in events]), np.median([e.eg_factor for e in events])
+        sheet.note(
+            f"{run.answer}; at {len(events)} destabilisations the loss rises {factors[0]:.3g}-fold, the effective "
+            f"gradient {factors[1]:.3g}-fold (medians)"
+        )
