@@ -9,7 +9,7 @@ from scaleinv.errors import UserError
 from scaleinv.figures import registry
 from scaleinv.theory import lobacheva2021 as theory
 
-QUICK = ["feedback", "fig6-left", "forces", "norm-bounds", "toy-periods"]
+QUICK = ["feedback", "fig2", "fig6-left", "forces", "norm-bounds", "toy-periods"]
 
 
 def draw(id, out):

@@ -1,0 +1,151 @@
+"""The figures of Lobacheva et al. 2021: what is drawn is what lies in the run folders."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests import full_space
+
+from scaleinv.analysis.runs import load_run
+from scaleinv.analysis.steps import load_steps
+from scaleinv.errors import UserError
+from scaleinv.figures import ablation, fig1, fig3, fig4, frequency, registry
+from scaleinv.figures._traces import Trace, traces
+from scaleinv.lab.runs import Request
+from scaleinv.lab.settings import Settings
+
+TINY = {"data": "digits", "model": "mlp", "width": 8, "weight_decay": 1e-2, "steps": 180}
+SAW = {"lr": 0.1, "wd": 1e-2}  # breaks down every 600 steps
+
+
+@pytest.fixture(scope="module")
+def saw(tmp_path_factory: pytest.TempPathFactory) -> list[Trace]:
+    """Two runs with periods and one without."""
+    root = tmp_path_factory.mktemp("saw")
+    found = []
+    for k, (lr, length, steps) in enumerate(((0.1, 600, 6000), (0.2, 300, 3000), (0.01, 10**6, 3000))):
+        series = full_space.saw(steps, length, lr * 1e-2, seed=k)
+        found.append(Trace(full_space.write_run(root / f"r{k}", series, lr, 1e-2), lr, 1e-2, "#2d7dc4"))
+    return found
+
+
+def context(tmp_path: Path, stem: str = "one") -> registry.Context:
+    return registry.Context(tmp_path / "out", ("svg",), "digits", tmp_path / "runs", stem=stem)
+
+
+def test_the_registered_figures_train_what_they_need_and_draw_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fig3.SETUPS, "digits", fig3.Setup(TINY, (0.05, 0.1)))
+    monkeypatch.setitem(fig1.SETUPS, "digits", fig1.Setup((0.1,), {"steps": 24, "subset": 64}, (0.1,)))
+    monkeypatch.setitem(ablation.RATES, "digits", (0.1, 9.0))
+    wanted = [Request(settings=fig3.settings("digits"), lr=lr) for lr in (0.05, 0.1)]
+    monkeypatch.setattr(frequency, "requests", lambda scale: wanted)
+    told = []
+    here = replace(context(tmp_path), watch=lambda config, event: told.append((config.lr, event.kind)))
+    drawn = {id: registry.find(id).make(here) for id in ("fig3", "fig1", "frequency", "ablation")}
+    for id, one in drawn.items():
+        assert [path.name for path in one.paths] == [f"{id}-digits.svg", f"{id}-digits.json"]
+    # runs are shared: two of fig3, the ResNet of fig1, two with a fixed norm
+    assert [lr for lr, kind in told if kind == "ended"] == [0.05, 0.1, 0.1, 0.1, 0.1]
+    assert len(list((tmp_path / "runs").glob("*/result.json"))) == 5
+
+    written = json.loads(drawn["fig3"].paths[-1].read_text())
+    for entry, lr in zip(written["runs"], (0.05, 0.1)):
+        run, steps = load_run(tmp_path / "runs" / entry["run"]), load_steps(tmp_path / "runs" / entry["run"])
+        assert entry["lr"] == lr == run.config["lr"]
+        assert entry["steps_per_epoch"] == 90
+        assert entry["epoch"] == [0, 1, 2]
+        for quantity in ("loss", "rho", "eg", "elr"):
+            means = run.series("online", "total", quantity)[1]
+            assert entry[quantity] == [getattr(steps, quantity)[0], *means]
+        assert entry["test_error_percent"] == pytest.approx(100 * run.series("test", "total", "error")[1])
+        assert entry["elr"][0] == pytest.approx(lr / entry["rho"][0] ** 2, rel=1e-6)
+        assert entry["verdict"] == "not yet"
+    columns = drawn["fig1"].numbers["columns"]
+    assert list(columns) == ["ConvNet on digits", "ResNet-18 on digits"]
+    assert columns["ConvNet on digits"][0]["run"] == written["runs"][1]["run"]
+    assert drawn["frequency"].numbers["fit"] is None
+    fixed = drawn["ablation"].numbers["runs"]
+    assert np.ptp(fixed["fixed at 9"]["rho"]) < 1e-3
+    assert fixed["fixed at 9"]["rho"][0] == pytest.approx(9.0)
+    assert np.ptp(fixed["norm free"]["rho"]) > 1e-2
+
+
+def test_one_period_is_the_one_that_is_there(saw: list[Trace], tmp_path: Path) -> None:
+    drawn = fig4.draw_period(saw[0], context(tmp_path))
+    numbers = drawn.numbers
+    assert numbers["period"]["length"] == pytest.approx(600, abs=2)
+    assert numbers["period"]["start"] % 600 == pytest.approx(0, abs=2)
+    assert numbers["lead_of_the_loss"] > 0
+    a, b, c = (numbers["phases"][phase] for phase in "ABC")
+    assert a[1] == b[0] < b[1] == c[0] <= c[1]
+    steps = load_steps(saw[0].folder)
+    part = steps.eg[b[0] : b[1]]
+    band = numbers["envelope"][-1]
+    assert [band["l"], band["L"]] == pytest.approx(np.percentile(part, [1, 99]).tolist())
+    assert band["inside"] == pytest.approx(0.98, abs=0.02)  # of its own percentiles
+    close = numbers["zoom"]
+    assert close[0] < c[0] <= c[1] < close[1]
+
+
+def test_a_run_without_a_period_cannot_show_one(saw: list[Trace], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no whole period"):
+        fig4.draw_period(saw[2], context(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_frequency_line_has_the_slope_of_its_points(saw: list[Trace], tmp_path: Path) -> None:
+    numbers = frequency.draw_points(saw, context(tmp_path)).numbers
+    assert [point["verdict"] for point in numbers["points"]] == ["periodic", "periodic", "not yet"]
+    assert [point["interval"] for point in numbers["points"][:2]] == pytest.approx([600, 300], rel=0.01)
+    assert [point["unit"] for point in numbers["points"][:2]] == pytest.approx([1000, 500])
+    assert numbers["fit"] is None  # two points have no scatter
+    units = [100.0, 200.0, 400.0, 800.0]
+    line = frequency.fit(units, [70.0, 110.0, 250.0, 440.0])
+    assert line is not None
+    slope, offset = np.polyfit(np.log10(units), np.log10([70.0, 110.0, 250.0, 440.0]), 1)
+    assert (line.slope, line.offset) == pytest.approx((slope, offset), abs=1e-5)
+    # scipy.stats.linregress: standard error 0.068768 of the slope; t of 2 degrees 4.3027
+    assert line.high - line.slope == pytest.approx(line.slope - line.low, abs=2e-6)
+    assert (line.high - line.slope) / 4.30265 == pytest.approx(0.068768, abs=2e-5)
+    assert frequency.fit([100.0] * 3, [1.0, 2.0, 3.0]) is None
+
+
+def test_a_run_says_what_was_found(saw: list[Trace]) -> None:
+    assert saw[0].said == "8 periods, mean 0.6/(lr wd)"
+    assert saw[2].said == "no period yet"
+    assert saw[0].rate == "LR 0.1"
+
+
+def test_a_diverged_run_is_drawn(tmp_path: Path) -> None:
+    series = full_space.saw(1000, 10**6, 1e-3)
+    series["loss"][700:] = math.nan
+    folder = full_space.write_run(tmp_path / "r", series, 0.1, 1e-2, status="diverged")
+    one = traces([folder], [Request(settings=Settings(weight_decay=1e-2), lr=0.1)])
+    numbers = fig3.draw_traces(one, context(tmp_path)).numbers
+    assert one[0].said == "diverged at step 700"
+    assert json.loads((tmp_path / "out" / "one.json").read_text())["runs"][0]["loss"][-1] is None
+    assert len(numbers["runs"][0]["loss"]) == 21
+
+
+@pytest.mark.parametrize("scale", ["digits", "cifar-small", "paper"])
+def test_every_scale_is_complete(scale: str) -> None:
+    base = fig3.settings(scale)
+    assert len(fig3.SETUPS[scale].rates) == 4
+    assert fig4.RATES[scale] in fig3.SETUPS[scale].rates
+    assert ablation.RATES[scale][0] in fig3.SETUPS[scale].rates
+    assert set(fig1.SETUPS[scale].convnet) < set(fig3.SETUPS[scale].rates)
+    replace(base, model="resnet18", **fig1.SETUPS[scale].changed)
+    wanted = frequency.requests(scale)
+    products = {round((one.lr or 0) * one.settings.weight_decay, 12) for one in wanted}
+    decays = {one.settings.weight_decay for one in wanted}
+    assert len(products) >= 4
+    assert len(decays) == 2
+    for id in ("fig1", "fig3", "fig4", "frequency", "ablation"):
+        assert scale in registry.find(id).scales
