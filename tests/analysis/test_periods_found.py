@@ -140,6 +140,9 @@ def test_smoothing_against_the_obvious():
     for width in (1, 2, 5, 10, 11):
         slow = [x[max(0, i - width // 2) : i - width // 2 + width].mean() for i in range(50)]
         assert centred_mean(x, width) == pytest.approx(slow)
+    steep = np.exp(-np.arange(4000) / 100.0)  # down to 1e-17, to full precision, in float32 as well
+    assert centred_mean(steep, 10)[3990] == pytest.approx(steep[3985:3995].mean(), rel=1e-12)
+    assert centred_mean(steep.astype(np.float32), 10)[3000] == pytest.approx(steep[2995:3005].mean(), rel=1e-6)
     padded = np.pad(x, 5, mode="edge")
     assert running_median(x, 11).tolist() == [np.median(padded[i : i + 11]) for i in range(50)]
 
@@ -296,7 +299,7 @@ def test_everything_fits_into_json(found):
     assert content["verdict"] == "periodic"
     assert content["mean_interval"] == pytest.approx(found.mean_interval)
     assert len(content["periods"]) == len(found.periods)
-    assert {"rise", "window", "spike", "burn_in"} == {row["threshold"] for row in content["sensitivity"]}
+    assert {"rise", "window", "spike", "excess", "burn_in"} == {row["threshold"] for row in content["sensitivity"]}
 
 
 def test_sensitivity_holds_the_result_itself(found):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from scaleinv.theory import lobacheva2021
 Floats = npt.NDArray[np.float64]
 NAN = math.nan
 PERCENTILES = (1.0, 99.0)
+#: where l and L come from: the period before, or all periods before
+Since = Literal["before", "start"]
 
 
 @dataclass(frozen=True)
@@ -154,24 +156,33 @@ def envelope(log: Log, first: int, last: int, bounds: Bounds, *, extremes: bool 
     return Envelope(log.step[rows], distance[rows], bottom, top, bounds)
 
 
-def period_bounds(log: Log, period: Period) -> Bounds:
-    """l and L of a whole period."""
-    return bounds_of(log, *(int(np.searchsorted(log.step, step)) for step in (period.start, period.end)))
+def earlier(log: Log, periods: Sequence[Period], k: int, since: Since, *, phase_b: bool = False) -> Bounds | None:
+    """l and L known when period ``k`` begins: of the period before (``phase_b``: of its phase B alone), or of all
+    training since the first destabilisation; None for fewer than two rows.
+    """
+    before = periods[k - 1]
+    first, last = before.b if phase_b else (before.start, before.end)
+    if since == "start":
+        first, last = periods[0].start, periods[k].start
+    rows = [int(np.searchsorted(log.step, step)) for step in (first, last)]
+    if rows[1] - rows[0] < 2:
+        return None
+    found = bounds_of(log, *rows)
+    return found if found.low > 0 else None
 
 
-def envelopes(log: Log, periods: Sequence[Period]) -> list[Envelope]:
-    """Phase B of every period but the first, in the envelope of the l and L of phase B of the period before.
+def envelopes(log: Log, periods: Sequence[Period], since: Since = "before") -> list[Envelope]:
+    """Phase B of every period but the first, in the envelope of the l and L of phase B of the period before (or of
+    all periods before).
 
     Phase B on phase B: the break-down itself (large eg) is what the envelope is to warn of, not what it is made of.
     """
     found: list[Envelope] = []
     if not has_theory(log):
         return found
-    for before, period in pairwise(periods):
-        first, last = (int(np.searchsorted(log.step, step)) for step in before.b)
-        if last - first < 2:
-            continue
-        one = envelope(log, *period.b, bounds_of(log, first, last))
+    for k in range(1, len(periods)):
+        bounds = earlier(log, periods, k, since, phase_b=True)
+        one = None if bounds is None else envelope(log, *periods[k].b, bounds)
         if one is not None and len(one.step):
             found.append(one)
     return found

@@ -4,13 +4,13 @@ is part of the evidence (:mod:`scaleinv.analysis.periods.sensitivity`).
 - **candidate**: a local minimum of the ``window``-step mean of rho^2 that is followed by a rise of at least ``rise``;
   two minima are two candidates only if rho^2 fell by the same factor in between.
 - **destabilisation**: a candidate at which training broke down. Within a tenth of 1/(lr wd) steps of the minimum the
-  effective gradient (running median over ``window + 1`` steps) reaches ``spike`` times its median in the second half
-  of the fall before, and the loss at least doubles. Where no effective gradient is logged, the loss alone has to rise
-  ``loss_spike``-fold. Candidates without a spike are fluctuations of an equilibrium: the norm of a noisy stationary run
-  has minima too.
+  effective gradient (running median over ``window + 1`` steps) reaches ``spike`` times its median and ``excess`` times
+  its maximum in the second half of the fall before, and the loss at least doubles. Where no effective gradient is
+  logged, the loss has to rise ``loss_spike``-fold, and to exceed in the same way. Candidates without a spike are
+  fluctuations of an equilibrium: the norm of a noisy stationary run has minima too, and a gradient that is noisy enough
+  reaches five times its median at any time, hence the comparison with its maximum.
 - **fixed norm** (rho stays within 0.1 %, or none is logged): a rise of the ``loss_window``-step mean of the loss by a
-  factor of ``loss_spike`` above its lowest value since it last fell by that factor, and of the effective gradient by
-  ``spike`` where it is logged.
+  factor of ``loss_spike`` above its lowest value since it last fell by that factor, with a spike as above.
 - **settled**: what comes after the burn-in of ``burn_in`` / (lr wd) steps, in which the norm forgets its initial value
   by a factor exp(-2 ``burn_in``). Mean interval and bookkeeping use settled events; the earlier ones are listed too
   (they are the paper's warm-up stage).
@@ -44,14 +44,16 @@ class Definition:
     window: int = 10  # steps
     rise: float = 0.05  # of rho^2
     burn_in: float = 2.0  # in 1/(lr wd)
-    spike: float = 5.0  # of the effective gradient
+    spike: float = 5.0  # of the effective gradient over its median before
+    excess: float = 2.0  # of the effective gradient over its maximum before
     loss_spike: float = 10.0  # of the loss
     loss_window: int = 50  # steps
     large: float = 1.5  # of rho^2
     on: Literal["auto", "norm", "loss"] = "auto"  # auto: the norm, unless it is fixed or not logged
 
     def __post_init__(self) -> None:
-        lower = {"window": 1, "loss_window": 1, "rise": 0, "burn_in": 0, "spike": 1, "loss_spike": 1, "large": 1}
+        lower = dict.fromkeys(("window", "loss_window", "spike", "excess", "loss_spike", "large"), 1)
+        lower |= {"rise": 0, "burn_in": 0}
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name == "on":
@@ -66,13 +68,15 @@ class Definition:
 
     def sentence(self, on: str) -> str:
         """In words, for ``on`` = norm or loss."""
+        gradient = f"the effective gradient rises at least {self.spike:g}-fold over its median in the fall before"
         if on == "loss":
             return (
                 f"a destabilisation is a rise of the {self.loss_window}-step mean of the loss by a factor of at least "
-                f"{self.loss_spike:g}, with the effective gradient up at least {self.spike:g}-fold where it is logged"
+                f"{self.loss_spike:g}, at which {gradient} and {self.excess:g}-fold over its maximum there (where it "
+                "is not logged: the loss)"
             )
         return (
             f"a destabilisation is a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least "
-            f"{self.rise:.3g}, at which the effective gradient rises at least {self.spike:g}-fold (where it is not "
-            f"logged: the loss {self.loss_spike:g}-fold); the first {self.burn_in:g}/(lr wd) steps are burn-in"
+            f"{self.rise:.3g}, at which {gradient} (where it is not logged: the loss {self.loss_spike:g}-fold) and "
+            f"{self.excess:g}-fold over its maximum there; the first {self.burn_in:g}/(lr wd) steps are burn-in"
         )

@@ -40,6 +40,7 @@ class Event:
     large: bool
     eg_factor: float  # break-down over the median of the second half of the fall before; NaN: not logged
     loss_factor: float
+    excess: float  # of eg (not logged: of the loss): break-down over the maximum of the second half of the fall before
     free_fall: float  # fall of log rho^2 / what decay alone takes: 1 = the gradients do nothing; NaN: lr wd unknown
     lead: float  # steps from ``onset`` to where log rho^2 is half-way up too, in the break-down; NaN: no onset or norm
     lead_minimum: float  # steps from ``onset`` to the minimum of rho^2; mostly negative: one bad batch turns the norm
@@ -144,8 +145,9 @@ def _event(
     loss_factor = float(np.exp(series.log_loss[loss_high] - loss_low))
     eg_factor = NAN
     if series.log_eg is not None:
-        eg_low = np.median(series.log_eg[base : row + 1])
-        eg_factor = float(np.exp(np.max(series.log_eg[first : last + 1]) - eg_low))
+        eg_factor = float(np.exp(np.max(series.log_eg[first : last + 1]) - np.median(series.log_eg[base : row + 1])))
+    decides = series.log_loss if series.log_eg is None else series.log_eg
+    excess = float(np.exp(np.max(decides[first : last + 1]) - np.max(decides[base : max(first, base + 1)])))
     onset = None
     if loss_factor >= LEAST_LOSS_RISE:
         onset = _last_below(series.log_loss, (loss_low + float(series.log_loss[loss_high])) / 2, base, loss_high)
@@ -167,12 +169,13 @@ def _event(
         large=log_rise >= math.log(definition.large),
         eg_factor=eg_factor,
         loss_factor=loss_factor,
+        excess=excess,
         free_fall=free_fall,
         lead=NAN if onset is None or norm_half is None else float(log.step[norm_half] - log.step[onset]),
         lead_minimum=NAN if onset is None or log.rho_sq is None else float(log.step[row] - log.step[onset]),
         elr=NAN if log.elr is None else float(log.elr[row]),
         min_loss=float(np.min(series.mean_loss[previous : row + 1])),
-        spike=_is_spike(definition, eg_factor, loss_factor),
+        spike=_is_spike(definition, eg_factor, loss_factor, excess),
         settled=log.time is None or float(log.time[row]) - float(log.time[0]) >= definition.burn_in,
         complete=complete,
         row=row,
@@ -185,7 +188,9 @@ def _half_up(rho_sq: Floats, row: int, last: int) -> int:
     return row + int(np.argmax(stretch >= (stretch[0] + stretch.max()) / 2))
 
 
-def _is_spike(definition: Definition, eg_factor: float, loss_factor: float) -> bool:
+def _is_spike(definition: Definition, eg_factor: float, loss_factor: float, excess: float) -> bool:
+    if excess < definition.excess:
+        return False
     if math.isnan(eg_factor):
         return loss_factor >= definition.loss_spike
     return eg_factor >= definition.spike and loss_factor >= LEAST_LOSS_RISE

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.periods.books import keep_books, unexplained
-from scaleinv.analysis.periods.bounds import envelopes
+from scaleinv.analysis.periods.bounds import Equilibrium, Since, envelopes
 from scaleinv.analysis.periods.bounds import equilibrium as theorem
 from scaleinv.analysis.periods.definition import Definition
 from scaleinv.analysis.periods.events import Event, chosen, find_events, smooth
 from scaleinv.analysis.periods.folder import run_columns
 from scaleinv.analysis.periods.interval import Interval, mean_interval, next_break_down
 from scaleinv.analysis.periods.log import Log, make_log
-from scaleinv.analysis.periods.phases import make_periods, make_spans, present_phase
+from scaleinv.analysis.periods.phases import Period, make_periods, make_spans, present_phase
 from scaleinv.analysis.periods.prediction import predict
 from scaleinv.analysis.periods.result import Periods
 from scaleinv.analysis.periods.sensitivity import vary
@@ -26,8 +26,9 @@ from scaleinv.analysis.periods.sentences import (
     event_sentences,
     interval_sentences,
     log_sentences,
+    proposition_sentences,
     sensitivity_sentence,
-    theory_sentences,
+    theorem_sentences,
     warm_up_sentence,
 )
 from scaleinv.analysis.periods.verdict import judge
@@ -64,17 +65,17 @@ def find_periods(
     >>> found.verdict, round(found.mean_interval), round(600 / found.unit, 2)
     ('periodic', 600, 0.6)
     """
-    plain = True
+    plain_sgd = True
     if folder is not None:
         if any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
             raise UserError("give the folder of a run, or columns, not both")
-        columns, plain = run_columns(Path(folder))
+        columns, plain_sgd = run_columns(Path(folder))
         log = make_log(**columns)
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:
         log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle)
-    return analyse(log, definition, plain_sgd=plain)
+    return analyse(log, definition, plain_sgd=plain_sgd)
 
 
 def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Periods:
@@ -103,7 +104,7 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
         *event_sentences(candidates, definition, on),
         *interval_sentences(steps, times, settled, following),
         *books_sentences(books, departure),
-        *(theory_sentences(bound, envelopes(log, periods), predict(log, periods)) if usable else []),
+        *(_beside_theory(log, periods, bound) if usable else []),
         *([] if plain_sgd else ["The optimizer is not plain SGD: the bounds of the theory are left out."]),
         *warm_up_sentence(periods, candidates),
         *sensitivity_sentence(sensitivity),
@@ -130,6 +131,14 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
         answer=answer(verdict, reason, len(periods), steps, times, following, phase, log.diverged_at),
         evidence=tuple(evidence),
         log=log,
+    )
+
+
+def _beside_theory(log: Log, periods: list[Period], bound: Equilibrium | None) -> list[str]:
+    sources: tuple[Since, ...] = ("before", "start")
+    return theorem_sentences(bound) + proposition_sentences(
+        {since: envelopes(log, periods, since) for since in sources},
+        {since: predict(log, periods, since) for since in sources},
     )
 
 

@@ -1,5 +1,5 @@
-"""Proposition 2 beside data: how long from a step of phase B to the next delta-jump, with the l and L of the period
-before.
+"""Proposition 2 beside data: how long from a step of phase B to the next delta-jump, with the l and L of earlier
+training.
 """
 
 from __future__ import annotations
@@ -7,12 +7,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.periods.bounds import Bounds, cosine_distance, has_theory, period_bounds
+from scaleinv.analysis.periods.bounds import Bounds, Since, cosine_distance, earlier, has_theory
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period
 from scaleinv.theory import lobacheva2021
@@ -30,7 +29,7 @@ class Prediction:
     proposition's conditions fail there, or no jump was seen.
     """
 
-    bounds: Bounds  # of the period before
+    bounds: Bounds  # of the period before, or of all periods before
     step: npt.NDArray[np.int64]
     delta: float  # of a break-down: 1 - cos of BREAK times the equilibrium rotation
     t_min: Floats  # no such jump before
@@ -90,8 +89,8 @@ def time_to_jump(log: Log, first: int, last: int, bounds: Bounds, delta: float) 
     return t_min, t_max, observed
 
 
-def predict(log: Log, periods: Sequence[Period]) -> list[Prediction]:
-    """Every period but the first, with the l and L of the whole period before it."""
+def predict(log: Log, periods: Sequence[Period], since: Since = "before") -> list[Prediction]:
+    """Every period but the first, with the l and L of the whole period before it, or of all periods before it."""
     if not has_theory(log) or cosine_distance(log) is None:
         return []
     assert log.lr is not None
@@ -101,15 +100,15 @@ def predict(log: Log, periods: Sequence[Period]) -> list[Prediction]:
     if turn >= math.pi / 2:
         return []
     found = []
-    for before, period in pairwise(periods):
-        bounds = period_bounds(log, before)
-        first, last = period.b
-        if not bounds.low > 0 or last - first < 2:
+    for k in range(1, len(periods)):
+        bounds = earlier(log, periods, k, since)
+        first, last = periods[k].b
+        rows = slice(int(np.searchsorted(log.step, first)), int(np.searchsorted(log.step, last)))
+        if bounds is None or rows.stop - rows.start < 2:
             continue
         delta = 1 - math.cos(turn)
         small = NEAR_CONDITION * product * (bounds.low / bounds.high) ** 2
         t_min, _, observed = time_to_jump(log, first, last, bounds, delta)
         _, t_max, observed_small = time_to_jump(log, first, last, bounds, small)
-        step = log.step[int(np.searchsorted(log.step, first)) : int(np.searchsorted(log.step, last))]
-        found.append(Prediction(bounds, step, delta, t_min, observed, small, t_max, observed_small))
+        found.append(Prediction(bounds, log.step[rows], delta, t_min, observed, small, t_max, observed_small))
     return found

@@ -16,8 +16,14 @@ from scaleinv.analysis.periods.log import Log
 
 #: what each threshold is set to in turn, as factors of its value
 _VARIED: dict[On, dict[str, tuple[float, ...]]] = {
-    "norm": {"rise": (0.5, 1, 2, 4, 10), "window": (0.5, 2, 5), "spike": (0.5, 2), "burn_in": (0.5, 2)},
-    "loss": {"loss_spike": (0.3, 1, 3, 10), "loss_window": (0.5, 2), "spike": (0.5, 2)},
+    "norm": {
+        "rise": (0.5, 1, 2, 4, 10),
+        "window": (0.5, 2, 5),
+        "spike": (0.5, 2),
+        "excess": (0.75, 2),
+        "burn_in": (0.5, 2),
+    },
+    "loss": {"loss_spike": (0.3, 1, 3, 10), "loss_window": (0.5, 2), "excess": (0.75, 2)},
 }
 
 

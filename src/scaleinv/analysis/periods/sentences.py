@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from scaleinv.analysis.periods.books import UNEXPLAINED, Books
-from scaleinv.analysis.periods.bounds import Envelope, Equilibrium
+from scaleinv.analysis.periods.bounds import Envelope, Equilibrium, Since
 from scaleinv.analysis.periods.definition import Definition
 from scaleinv.analysis.periods.events import Event, On
 from scaleinv.analysis.periods.interval import Interval, Next
@@ -47,7 +48,7 @@ def answer(
         clock = f" = {time.mean:.2g}/(lr wd)" if math.isfinite(time.mean) else ""
         parts.append(f"{periods} period{'s' * (periods != 1)} of {number(interval.mean)} steps{few}{clock}")
         if following is not None and diverged_at is None:
-            span = f"{number(following.earliest)}-{number(following.latest)}"
+            span = f"{following.earliest:.0f}-{following.latest:.0f}"
             parts.append(f"next break-down expected within {span} steps")
     else:
         parts.append({"equilibrium": "equilibrium, no periods"}.get(verdict, verdict) + f": {reason}")
@@ -156,7 +157,7 @@ def interval_sentences(interval: Interval, time: Interval, settled: bool, follow
 def books_sentences(books: Books, departure: tuple[float, int | None] | None) -> list[str]:
     """The identity of the log rises, and whether the columns belong together."""
     said = []
-    if math.isfinite(books.rise_sum):
+    if books.rise_sum > 0:
         said.append(
             f"Books: the log rises of rho^2 at destabilisations sum to {books.rise_sum:.2f} of 2 lr wd x steps (1 if "
             f"gradients rest in phase B); half their mean is {books.half_mean_rise:.3g}, so much of the interval in "
@@ -179,40 +180,50 @@ def books_sentences(books: Books, departure: tuple[float, int | None] | None) ->
     return said
 
 
-def theory_sentences(
-    equilibrium: Equilibrium | None, envelopes: Sequence[Envelope], predictions: Sequence[Prediction]
+def theorem_sentences(e: Equilibrium | None) -> list[str]:
+    """Theorem 1 and the balance beside the run."""
+    if e is None:
+        return []
+    holds = "holds" if e.condition else "fails"
+    meaning = "" if e.condition else ", so the interval is an observation, not the theorem's"
+    return [
+        f"Theorem 1: its condition 2 lr wd L <= l {holds} (l = {e.bounds.low:.3g}, L = {e.bounds.high:.3g}: "
+        f"percentiles 1 and 99){meaning}; rho^2 lies in [kappa l, kappa L] = [{e.low:.3g}, {e.high:.3g}] in "
+        f"{e.inside:.1%} of the steps and fills {e.fills:.0%} of it (log).",
+        f"Balance: mean rho^4 is {e.balance:.3g} of lr mean(eg^2)/(2 wd); 1 in an equilibrium.",
+    ]
+
+
+def proposition_sentences(
+    envelopes: Mapping[Since, Sequence[Envelope]], predictions: Mapping[Since, Sequence[Prediction]]
 ) -> list[str]:
-    """Theorem 1 and Propositions 1 and 2 beside the run."""
+    """Propositions 1 and 2 beside phase B of the periods, with l and L of earlier training."""
     said = []
-    if equilibrium is not None:
-        e = equilibrium
-        holds = "holds" if e.condition else "fails"
-        meaning = "" if e.condition else ", so the interval is an observation, not the theorem's"
+    inside = {since: _pooled([e.inside for e in found], found) for since, found in envelopes.items()}
+    if math.isfinite(inside["before"]):
         said.append(
-            f"Theorem 1: its condition 2 lr wd L <= l {holds} (l = {e.bounds.low:.3g}, L = {e.bounds.high:.3g}: "
-            f"percentiles 1 and 99){meaning}; rho^2 lies in [kappa l, kappa L] = [{e.low:.3g}, {e.high:.3g}] in "
-            f"{e.inside:.1%} of the steps and fills {e.fills:.0%} of it (log)."
+            f"Proposition 1: in phase B {inside['before']:.1%} of the steps have 1 - cos within the envelope of the l "
+            f"and L of phase B of the period before ({inside['start']:.1%} with those of all periods before)."
         )
-        said.append(f"Balance: mean rho^4 is {e.balance:.3g} of lr mean(eg^2)/(2 wd); 1 in an equilibrium.")
-    if envelopes:
-        inside = np.average([one.inside for one in envelopes], weights=[len(one.step) for one in envelopes])
+    kept, silent = (
+        {since: _pooled([getattr(p, name) for p in found], found) for since, found in predictions.items()}
+        for name in ("holds_min", "empty")
+    )
+    if math.isfinite(kept["before"]):
         said.append(
-            f"Proposition 1: in phase B {inside:.1%} of the steps have 1 - cos within the envelope of the l and L of "
-            "phase B of the period before."
+            f"Proposition 2: no turn of {BREAK:g} equilibrium rotations before t_min held in {kept['before']:.1%} of "
+            f"the steps of phase B with l and L of the period before, in {kept['start']:.1%} with those of all periods "
+            f"before; in {silent['before']:.0%} and {silent['start']:.0%} t_min was 0 and said nothing."
         )
-    known = [p for p in predictions if math.isfinite(p.holds_min)]
-    if known:
-        weights = [len(p.step) for p in known]
-        kept = float(np.average([p.holds_min for p in known], weights=weights))
-        empty = float(np.average([p.empty for p in known], weights=weights))
-        said.append(
-            f"Proposition 2: t_min to a turn of {BREAK:g} equilibrium rotations, with l and L of the period before, "
-            f"held in {kept:.1%} of the steps of phase B; in {empty:.0%} it was 0 and said nothing."
-        )
-        latest = [p for p in known if math.isfinite(p.holds_max)]
-        if not latest:
+        if not any(math.isfinite(p.holds_max) for p in predictions["before"]):
             said.append("Its t_max never applies: the conditions rho^2 > kappa L or delta < lr wd l^2/L^2 fail.")
     return said
+
+
+def _pooled(shares: Sequence[float], of: Sequence[Any]) -> float:
+    """Mean over steps; NaN where nothing is known."""
+    known = [(share, len(one.step)) for share, one in zip(shares, of) if math.isfinite(share)]
+    return float(np.average([s for s, _ in known], weights=[n for _, n in known])) if known else math.nan
 
 
 def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
