@@ -91,3 +91,31 @@ def test_mistakes(series, folder, tmp_path):
         load_steps(write_run(tmp_path / "two", two))
     with pytest.raises(UserError, match="no such folder"):
         find_periods(tmp_path / "nowhere")
+
+
+def test_periods_of_a_folder_that_the_monitor_wrote(tmp_path):
+    """Loss, norm, effective gradient, rate and decay come through: the norm follows the recursion they predict."""
+    import torch
+
+    from scaleinv import Monitor
+
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(64, 8, generator=generator), torch.arange(64) % 4
+    net = torch.nn.Sequential(
+        torch.nn.Linear(8, 16, bias=False), torch.nn.BatchNorm1d(16, affine=False, eps=1e-10), torch.nn.Linear(16, 4)
+    )
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.01)
+    monitor = Monitor(net, optimizer, inputs=images[:16], every=1, sinks=tmp_path / "mine")
+    for _ in range(250):
+        loss = torch.nn.functional.cross_entropy(net(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        monitor.loss(loss)
+        optimizer.step()
+    monitor.close()
+    found = find_periods(tmp_path / "mine")
+    assert len(found.log) == 250
+    assert found.unit == pytest.approx(1000, rel=1e-3)
+    assert found.verdict == "not yet"
+    assert found.equilibrium is None  # the burn-in is longer than the log
+    assert any("follows SGD's recursion" in sentence for sentence in found.evidence)

@@ -18,23 +18,22 @@ def run_columns(folder: Path, every: int = 1) -> tuple[dict[str, Any], bool]:
     Errors: UserError for a folder that is not a run's, or that has no step-scale record.
     """
     run = load_run(folder)
-    config = run.config
-    plain = config.get("optimizer", "sgd") == "sgd" and not config.get("momentum")
     if has_steps(folder):
         record = load_steps(folder, every=every)
         columns = {name: getattr(record, name) for name in ("step", "loss", "rho", "eg", "lr", "angle")}
-        return {**columns, "wd": config.get("weight_decay", 0.0)}, plain
-    if config.get("time") == "step":
-        return _monitored(run), plain
+        plain = run.config.get("optimizer", "sgd") == "sgd" and not run.config.get("momentum")
+        return {**columns, "wd": run.config.get("weight_decay", 0.0)}, plain
+    if run.config.get("source") == "monitor":
+        return _monitored(run)
     raise UserError(
         f"{folder} has no per-step record (metrics/steps-*.parquet), and periods need one: train with --lr, or with "
         "--record-steps True"
     )
 
 
-def _monitored(run: Run) -> dict[str, Any]:
-    """The monitor's rows of all weights together, where loss and norm were measured at the same step."""
-    tables = {name: run.table("online", "total", name) for name in ("loss", "rho", "eg", "elr")}
+def _monitored(run: Run) -> tuple[dict[str, Any], bool]:
+    """The monitor's rows of all scale-invariant weights together, where loss and norm were logged at the same step."""
+    tables = {name: run.table("online", "total", name) for name in ("loss", "rho", "eg", "lr", "angle")}
     if not len(tables["loss"].steps):
         raise UserError(f"{run.folder} has no loss: tell the monitor, monitor.loss(loss)")
     if not len(tables["rho"].steps):
@@ -43,14 +42,16 @@ def _monitored(run: Run) -> dict[str, Any]:
     columns: dict[str, Any] = {"step": step}
     for name, table in tables.items():
         values = np.full(len(step), np.nan)
-        shared, ours, theirs = np.intersect1d(step, table.steps, return_indices=True)
+        _, ours, theirs = np.intersect1d(step, table.steps, return_indices=True)
         values[ours] = table.values[theirs]
-        if len(shared) and np.isfinite(values).any():
+        if name in ("loss", "rho") or np.isfinite(values).all():
             columns[name] = values
-    elr = columns.pop("elr", None)
-    if elr is not None and np.all(np.isfinite(elr)):
-        columns["lr"] = elr * columns["rho"] ** 2
-    decay = run.config.get("weight_decay")
-    if isinstance(decay, (int, float)):
+    # rates differ between param groups, or are not known: the clock then is the norm's own
+    options = [group for one in run.config.get("optimizers", []) for group in one.get("groups", [])]
+    decays = {group.get("weight_decay") for group in options}
+    if len(decays) == 1 and isinstance(decay := decays.pop(), (int, float)):
         columns["wd"] = float(decay)
-    return columns
+    plain = run.config.get("optimizer") == "SGD" and not any(
+        group.get("momentum") or group.get("dampening") for group in options
+    )
+    return columns, plain
