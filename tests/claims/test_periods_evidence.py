@@ -184,9 +184,12 @@ def test_envelope():
 
 
 def test_jump_times_speak_of_predictions():
+    real = steady_periods(np.ones(8))
+
     def run(holds_min, holds_max):
-        one = SimpleNamespace(holds_min=holds_min, holds_max=holds_max, empty=0.0, step=np.arange(100))
-        return SimpleNamespace(predictions=(one, one))
+        told = {"holds_min": holds_min, "holds_max": holds_max, "empty": 0.0}
+        shared = {name: getattr(real.predictions[0], name) for name in ("step", "bounds", "delta")}
+        return SimpleNamespace(predictions=(SimpleNamespace(**told, **shared),) * 2, log=real.log)
 
     assert verdict(jump_times, "x", run(0.99, math.nan)) == "holds"
     assert verdict(jump_times, "x", run(0.9, math.nan)) == "fails"
@@ -200,7 +203,8 @@ def test_checkpoints_late_in_b():
     assert len(chosen) == 3
     for epoch in chosen:
         (period,) = [p for p in run.periods if p.b[0] <= epoch * 25 <= p.b[1]]
-        assert period.b[1] - 20 - 25 < epoch * 25 <= period.b[1] - 20
+        share = (epoch * 25 - period.b[0]) / (period.b[1] - period.b[0])
+        assert 0.8 < share <= 0.9
     assert late_in_b(run, [], 25, 3) == []
 
 

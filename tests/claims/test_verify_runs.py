@@ -26,6 +26,30 @@ def test_runs_in_processes_and_keeps(tmp_path):
     fresh = verify.run(chosen[:1], tmp_path, fresh=True)
     assert not fresh[0].cached
     assert fresh[0].measured == first[0].measured  # deterministic
+    assert not list(tmp_path.glob("fresh-*"))
+
+
+def test_fresh_checks_share_a_folder_of_their_own(tmp_path, monkeypatch):
+    seen = []
+
+    def pretend(waiting, runs, fresh, workers, started):
+        seen.append((runs, fresh, runs.is_dir()))
+        (runs / "trained").mkdir()
+        return []
+
+    monkeypatch.setattr(verify, "_run_all", pretend)
+    (tmp_path / "runs").mkdir()
+    one = select("toy", ("prop-1",))
+    for fresh in (False, True):
+        with pytest.raises(KeyError):  # nothing was checked
+            verify.run(one, tmp_path, fresh=fresh)
+    (kept, _, _), (new, told, there) = seen
+    assert kept == tmp_path / "runs"
+    assert new.parent == tmp_path
+    assert new != kept
+    assert told
+    assert there
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
 def test_a_damaged_record_is_checked_again(tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.periods import Periods, bounds_of, envelope
+from scaleinv.analysis.periods import Periods, bounds_of, envelope, time_to_jump
 from scaleinv.analysis.periods.bounds import period_bounds
 from scaleinv.claims.periods_evidence import rates
 from scaleinv.claims.registry import Sheet
@@ -64,20 +65,27 @@ def spread(ratio: Floats) -> float:
 
 def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
     """1 - cos in phase B within what l and L (percentiles 1 and 99) of the whole period before allow: 95 %."""
-    inside, count = 0.0, 0
+    deeper: dict[bool, list[int]] = {True: [0, 0], False: [0, 0]}  # inside, steps
+    above = 0
     for before, period in pairwise(run.periods):
         found = envelope(run.log, *period.b, period_bounds(run.log, before))
-        if found is not None and len(found.step):
-            inside += found.inside * len(found.step)
-            count += len(found.step)
+        if found is None:
+            continue
+        inside = (found.distance >= found.low) & (found.distance <= found.high)
+        counts = deeper[period.min_loss < before.min_loss]
+        counts[0] += int(inside.sum())
+        counts[1] += len(found.step)
+        above += int((found.distance > found.high).sum())
+    inside_all, count = (sum(column) for column in zip(*deeper.values()))
     if not count:
         sheet.undecided(f"{name} has no two periods in a row")
         return
-    sheet.at_least(f"share within the envelope, {name}", inside / count, 0.95)
-    alike = [(one.inside, len(one.step)) for one in run.envelopes]
-    if alike:
-        share = np.average([a for a, _ in alike], weights=[n for _, n in alike])
-        sheet.note(f"{name}: {share:.1%} with l and L of phase B alone")
+    sheet.at_least(f"share within the envelope, {name}", inside_all / count, 0.95)
+    split = [f"{a / n:.1%}" if n else "no step" for a, n in (deeper[True], deeper[False])]
+    sheet.note(
+        f"{name}: {1 - (inside_all + above) / count:.1%} below the lower end, {above / count:.1%} above the upper; "
+        f"inside {split[0]} in periods that reach a lower loss than the one before, {split[1]} in the others"
+    )
 
 
 def jump_times(sheet: Sheet, name: str, run: Periods) -> None:
@@ -94,4 +102,21 @@ def jump_times(sheet: Sheet, name: str, run: Periods) -> None:
         held = float(np.average([p.holds_max for p in late], weights=[len(p.step) for p in late]))
         sheet.at_least(f"t_max holds, {name}", held, 0.95)
     words = "" if late else "; t_max's conditions hold nowhere"
-    sheet.note(f"{name}: t_min is 0 and says nothing in {empty:.0%} of the steps{words}")
+    extremes = with_extremes(run)
+    sheet.note(f"{name}: t_min is 0 and says nothing in {empty:.0%} of the steps{words}{extremes}")
+
+
+def with_extremes(run: Periods) -> str:
+    """How t_min fares with the extremes of eg in place of the percentiles."""
+    held = empty = count = 0
+    for one in run.predictions:
+        widest = replace(one.bounds, low=one.bounds.least, high=one.bounds.largest)
+        first, last = int(one.step[0]), int(one.step[-1]) + 1
+        t_min, _, observed = time_to_jump(run.log, first, last, widest, one.delta)
+        known = np.isfinite(t_min) & np.isfinite(observed)
+        held += int((t_min[known] - 1 <= observed[known]).sum())
+        empty += int((t_min[known] == 0).sum())
+        count += int(known.sum())
+    if not count:
+        return ""
+    return f"; with the extremes of eg t_min holds in {held / count:.1%} and is 0 in {empty / count:.0%}"

@@ -18,11 +18,13 @@ if TYPE_CHECKING:  # they load torch
 
 
 def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -> list[int]:
-    """For the ``count`` longest phases B: the last epoch kept in its second half, at least 20 steps before its end."""
+    """For the ``count`` longest phases B: the last epoch kept between 50 and 90 % of it. Later the break-down may have
+    begun: its first steps are small.
+    """
     found = []
     for period in sorted(run.periods, key=lambda p: p.b[0] - p.b[1]):
-        first, last = (period.b[0] + period.b[1]) // 2, period.b[1] - 20
-        inside = [epoch for epoch in epochs if first <= epoch * per_epoch <= last]
+        begin, length = period.b[0], period.b[1] - period.b[0]
+        inside = [epoch for epoch in epochs if 0.5 * length <= epoch * per_epoch - begin <= 0.9 * length]
         if inside:
             found.append(inside[-1])
     return found[:count]

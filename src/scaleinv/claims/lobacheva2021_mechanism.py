@@ -72,8 +72,8 @@ def critical_elr(context: Context) -> Result:
     scales={"digits": 34.0, "mnist": 1500.0, "cifar-small": 1500.0},
 )
 def fixed_norm_pairs(context: Context) -> Result:
-    """Three checkpoints in each of two runs, the last kept before the longest phases B end; two mean intervals long;
-    break-downs by the loss alone for both. Sign test over the pairs at 5 %.
+    """Three checkpoints in each of two runs, the last kept within 90 % of the longest phases B; two mean intervals
+    long; break-downs by loss and effective gradient for both. Sign test over the pairs at 5 %.
     """
     from scaleinv.analysis.periods import find_periods
     from scaleinv.analysis.runs import load_run

@@ -29,8 +29,8 @@ QUICK_BUDGET = 1500.0
 
 @dataclass(frozen=True)
 class Context:
-    """What a check is told: its scale, a folder for run folders (kept between calls) and whether to ignore what is
-    there.
+    """What a check is told: its scale and a folder for run folders, which the claims share (kept between calls, or, if
+    ``fresh``, a new one).
     """
 
     scale: Scale

@@ -2,7 +2,8 @@
 
 A result is kept under a key of the claim's id, its scale, the package's sources and the versions of what computes:
 change any of them and the check runs again. Checks that use run folders keep those in ``CACHE/runs``, where they are
-found again by their config's hash whatever the sources are; ``--fresh`` ignores both.
+found again by their config's hash whatever the sources are, so that claims share them; ``--fresh`` ignores both: the
+checks of that call share runs in a folder of their own, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -100,17 +103,24 @@ def run(
         else:
             outcomes[claim.id, scale] = kept
             ended(kept)
-    if waiting:
-        for outcome in _run_all(waiting, cache, fresh, workers or os.cpu_count() or 1, started):
+    runs = cache / "runs"
+    if fresh:
+        cache.mkdir(parents=True, exist_ok=True)
+        runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
+    try:
+        for outcome in _run_all(waiting, runs, fresh, workers or os.cpu_count() or 1, started) if waiting else ():
             outcomes[outcome.id, outcome.scale] = outcome
             if not outcome.broke:
                 _store(_place(cache, outcome.id, outcome.scale, key), outcome)
             ended(outcome)
+    finally:
+        if fresh:
+            shutil.rmtree(runs, ignore_errors=True)
     return [outcomes[claim.id, scale] for claim, scale in chosen]
 
 
 def _run_all(
-    waiting: list[tuple[Claim, Scale]], cache: Path, fresh: bool, workers: int, started: Callable[[Claim, Scale], None]
+    waiting: list[tuple[Claim, Scale]], runs: Path, fresh: bool, workers: int, started: Callable[[Claim, Scale], None]
 ) -> Any:
     queue, running = list(waiting), dict[Future[Outcome], tuple[Claim, Scale]]()
     before = {name: os.environ.get(name) for name in _THREADS}
@@ -121,7 +131,7 @@ def _run_all(
         while queue or running:
             while queue and len(running) < workers:
                 claim, scale = queue.pop(0)
-                running[pool.submit(_check, claim.id, scale, str(cache / "runs"), fresh)] = (claim, scale)
+                running[pool.submit(_check, claim.id, scale, str(runs), fresh)] = (claim, scale)
                 started(claim, scale)
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:

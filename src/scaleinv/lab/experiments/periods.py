@@ -53,7 +53,7 @@ def _scale(name: str) -> Scale:
             small=(7.5e-3, 4000),
             other=0.03,
             middle=2,
-            spheres=(1e-3, 2e-3, 4e-3, 8e-3),
+            spheres=(2e-3, 4e-3, 8e-3),
             sphere_steps=4500,
         )
     if name in ("mnist", "cifar-small"):  # 5000 images at batch 128: 40 steps an epoch, about 25 ms each
