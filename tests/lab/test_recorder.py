@@ -42,6 +42,11 @@ def angle(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * np.arctan2(np.sqrt(((u - v) ** 2).sum()), np.sqrt(((u + v) ** 2).sum())))
 
 
+def answers(right: int, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Two classes; the first ``right`` of ``size`` answers are right."""
+    return [(torch.tensor([[1.0, 0.0]]).expand(size, 2), torch.tensor([0] * right + [1] * (size - right)))]
+
+
 class Diary:
     """Weights and gradients of every step, kept as they are."""
 
@@ -67,7 +72,7 @@ def epoch(
         loss = s.loss(logits, y)
         loss.backward()
         rates = s.learning_rates()
-        recorder.before_step(loss.detach(), (logits.detach().argmax(1) == y).sum(), len(y))
+        recorder.before_step(loss.detach(), [(logits.detach(), y)])
         if diary is not None:
             diary.before.append([t.detach().clone() for t in tensors])
             diary.gradients.append([torch.zeros_like(t) if t.grad is None else t.grad.clone() for t in tensors])
@@ -127,13 +132,17 @@ CASES: dict[str, dict[str, Any]] = {
     "standard": {"variant": "standard"},
     "squared loss": {"loss": "mse"},
     "whole space": {"elr": None, "lr": 0.1, "weight_decay": 1e-2},
+    "plain whole space": {"elr": None, "lr": 0.1, "weight_decay": 1e-2},
+    "plain whole space, no decay": {"elr": None, "lr": 0.01},
+    "plain whole space, large decay": {"elr": None, "lr": 0.1, "weight_decay": 4.0},
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_number_is_what_the_weights_say(case: str, data: Dataset) -> None:
     s = setup(data, **CASES[case])
-    recorder = StepRecorder(s.groups, 6)
+    plain = CASES[case].get("weight_decay", 0.0) if "plain" in case else None
+    recorder = StepRecorder(s.groups, 6, plain_decay=plain)
     for number in range(2):  # the second epoch starts from the weights the first has left
         diary = Diary()
         epoch(s, recorder, number, diary)
@@ -179,7 +188,7 @@ def test_a_step_that_failed_is_not_counted(data: Dataset) -> None:
     s = setup(data)
     recorder = StepRecorder(s.groups, 6)
     epoch(s, recorder, 0, steps=slice(0, 3))
-    recorder.before_step(torch.tensor(99.0), torch.tensor(0), 16)  # and the optimizer raised
+    recorder.before_step(torch.tensor(99.0), answers(0, 16))  # and the optimizer raised
     reference = StepRecorder(s.groups, 6)
     reference.load_state_dict(recorder.state_dict())
     rows = recorder.flush(3, 1)
@@ -232,7 +241,7 @@ def test_tensors_without_gradient_count_as_zero() -> None:
     w, frozen = torch.ones(3, requires_grad=True), torch.full((2,), 2.0)
     recorder = StepRecorder({"w": [w], "frozen": [frozen]}, 2)
     w.grad = torch.tensor([0.0, 3.0, 4.0])
-    recorder.before_step(torch.tensor(1.0), torch.tensor(1), 2)
+    recorder.before_step(torch.tensor(1.0), answers(1, 2))
     recorder.after_step([0.0, 0.0, 0.0])
     found = table(recorder.flush(1, 1))
     assert found["w", "g"] == 5.0
@@ -247,7 +256,7 @@ def test_numbers_that_are_none_are_recorded_as_such() -> None:
     w = torch.ones(3, requires_grad=True)
     recorder = StepRecorder({"w": [w]}, 2)
     w.grad = torch.tensor([0.0, math.inf, 0.0])
-    recorder.before_step(torch.tensor(math.nan), torch.tensor(0), 2)
+    recorder.before_step(torch.tensor(math.nan), answers(0, 2))
     with torch.no_grad():
         w[0] = math.inf
     recorder.after_step([0.1, 0.1])
@@ -263,7 +272,7 @@ def test_large_tensors_are_measured_to_the_last_digits() -> None:
     recorder = StepRecorder({"w": [w]}, 1)
     w.grad = torch.rand(w.shape, generator=g)
     before = flat([w])
-    recorder.before_step(torch.tensor(1.0), torch.tensor(0), 1)
+    recorder.before_step(torch.tensor(1.0), answers(0, 1))
     with torch.no_grad():
         w += 1e-4 * torch.rand(w.shape, generator=g)
     recorder.after_step([1.0, 1.0])

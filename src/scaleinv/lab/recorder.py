@@ -1,8 +1,7 @@
 r"""What happened at every training step, recorded without disturbing it.
 
-Per step three numbers a tensor are kept: the gradient norm ``g`` (before the step), the norm ``n`` (after it) and the
-length ``d`` of the step. Everything else follows per epoch, vectorised: for a group with norms ``n`` before and ``n'``
-after,
+Per step three numbers a tensor are kept: the gradient norm ``g``, the norm ``n`` (both before the step) and the length
+``d`` of the step. Everything else follows per epoch, vectorised: for a group with norms ``n`` before and ``n'`` after,
 
     angle = 2 asin( sqrt((d^2 - (n' - n)^2) / (4 n n')) )
 
@@ -10,12 +9,17 @@ which is exact (law of cosines) and, with norms taken in float64, accurate at 1e
 Where updates do not grow with the gradient (law ``normalised``: Adam), elr = rate / rho and ESS is the tangent of the
 angle, which for SGD on a sphere is the same thing.
 
+Plain SGD in the whole space, x' = (1 - lr wd) x - lr g, needs no copy of the weights before the step: the dot product
+of weights and gradient gives d^2 = lr^2 |g + wd x|^2. For small networks, whose steps are quick, this and the short way
+through numpy keep the record cheap.
+
 Once in ``RADIAL_EVERY`` steps the cosine between gradient and weights is taken as well: 0 for scale-invariant weights
 (Lobacheva et al. 2021, eq. 2a), and what eps of the norm layers makes of it where the norm has become too small.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,10 +27,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scaleinv.geometry import norms
 from scaleinv.lab.rows import Row
 
 Array = npt.NDArray[np.float64]
+#: logits (N, C) and labels (N,) of the batches of a step
+Answers = Sequence[tuple[Tensor, Tensor]]
 
 #: steps whose numbers wait as single tensors at most
 PACK_EVERY = 64
@@ -42,6 +47,7 @@ class StepRecorder:
         capacity: steps of the longest epoch.
         law: how the rate turns the weights: ``sgd`` or ``normalised``.
         keep_steps: whether :meth:`take_steps` gives every step as well.
+        plain_decay: the weight decay, if the optimizer is plain SGD and nothing follows its step; else ``None``.
     """
 
     def __init__(
@@ -51,12 +57,14 @@ class StepRecorder:
         *,
         law: str = "sgd",
         keep_steps: bool = False,
+        plain_decay: float | None = None,
     ) -> None:
-        self.law, self.keep_steps = law, keep_steps
+        self.law, self.keep_steps, self.plain_decay = law, keep_steps, plain_decay
         self._blocks: list[dict[str, npt.NDArray[np.float32]]] = []
         self.names = list(groups)
         self.tensors = [t for tensors in groups.values() for t in tensors]
-        self._owner = np.repeat(np.arange(len(groups)), [len(tensors) for tensors in groups.values()])
+        sizes = [len(tensors) for tensors in groups.values()]
+        self._firsts = np.cumsum([0, *sizes[:-1]])  # of the tensors, the first of every group
         device = self.tensors[0].device
         self._numbers = torch.zeros((capacity, 3, len(self.tensors)), dtype=torch.float64, device=device)
         self._losses = torch.zeros((capacity, 2), dtype=torch.float64, device=device)
@@ -65,36 +73,58 @@ class StepRecorder:
         # the dot of gradient and weights, once in RADIAL_EVERY steps
         measured = -(-capacity // RADIAL_EVERY)
         self._radial = torch.zeros((measured, len(self.tensors)), dtype=torch.float64, device=device)
-        self._before = [torch.empty_like(t) for t in self.tensors]
+        small = device.type == "cpu" and all(_is_small(t) for t in self.tensors)
+        self._plain = plain_decay is not None and small
+        self._table = self._numbers.numpy() if self._plain else np.empty(0)  # the same memory
+        self._pieces = [_pieces(t.detach()) for t in self.tensors] if self._plain else []  # of the weights
+        self._before = [] if self._plain else [torch.empty_like(t) for t in self.tensors]
         self._filled = 0  # steps recorded ...
         self._packed = 0  # ... and of these, in the arrays; the numbers of the others wait in lists, in order
-        self._waiting: tuple[list[Tensor], ...] = ([], [], [], [], [])  # losses, right answers, g, n, d
-        self._start = torch.stack(self._norms()).detach()
+        self._waiting: tuple[list[Tensor], ...] = ([], [], [], [])  # losses, g, n, d
+        self._answers: list[Answers] = []
 
-    def _norms(self) -> list[Tensor]:
-        return list(torch._foreach_norm(self.tensors, dtype=torch.float64))
+    def before_step(self, loss: Tensor, answers: Answers) -> None:
+        """To call between backward and the optimizer's step. ``answers``: logits and labels of every batch."""
+        self._waiting[0].append(loss)
+        self._answers.append(answers)
+        self._sizes[self._filled] = sum(labels.shape[0] for _, labels in answers)
+        if self._plain:
+            self._products()
+        else:
+            self._measure()
 
     @torch.no_grad()
-    def before_step(self, loss: Tensor, correct: Tensor, size: int) -> None:
-        """To call between backward and the optimizer's step. ``correct``: number of right answers in the batch."""
-        losses, right, g, _, _ = self._waiting
-        losses.append(loss)
-        right.append(correct)
-        self._sizes[self._filled] = size
+    def _measure(self) -> None:
+        _, g, n, _ = self._waiting
         gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in self.tensors]
-        g += norms(gradients)
+        g += _norms(gradients)
+        n += _norms(self.tensors)
         if self._filled % RADIAL_EVERY == 0:
             dots = [p.sum(dtype=torch.float64) for p in torch._foreach_mul(gradients, self.tensors)]
             self._radial[self._filled // RADIAL_EVERY] = torch.stack(dots)
         torch._foreach_copy_(self._before, self.tensors)
 
-    @torch.no_grad()
+    def _products(self) -> None:
+        """g, n and the dot product of weights and gradient, of every tensor."""
+        gs, ns, dots = [], [], []
+        for tensor, weight in zip(self.tensors, self._pieces):
+            gg = ww = gw = 0.0
+            gradient = tensor.grad
+            for w, g in zip(weight, _pieces(torch.zeros_like(tensor) if gradient is None else gradient)):
+                gg += float(g.dot(g))
+                ww += float(w.dot(w))
+                gw += float(g.dot(w))
+            gs.append(math.sqrt(gg))
+            ns.append(math.sqrt(ww))
+            dots.append(gw)
+        self._table[self._filled] = (gs, ns, dots)
+
     def after_step(self, learning_rates: Sequence[float]) -> None:
         """To call after the optimizer's step, with the rates that acted: of the total, then of every group."""
-        torch._foreach_sub_(self._before, self.tensors)
-        _, _, _, n, d = self._waiting
-        n += self._norms()
-        d += norms(self._before)
+        if not self._plain:
+            with torch.no_grad():
+                torch._foreach_sub_(self._before, self.tensors)
+                self._waiting[3].extend(_norms(self._before))
         self._rates[self._filled] = learning_rates
         self._filled += 1
         if self._filled - self._packed >= PACK_EVERY:
@@ -106,20 +136,29 @@ class StepRecorder:
         steps = slice(self._packed, self._filled)
         count = self._filled - self._packed
         if count:
-            for k, scalars in enumerate(self._waiting[:2]):
-                self._losses[steps, k] = torch.stack(scalars[:count]).to(self._losses)
-            for k, scalars in enumerate(self._waiting[2:]):
-                here = torch.stack(scalars[: count * len(self.tensors)])
-                self._numbers[steps, k] = here.view(count, -1).to(self._numbers)
+            self._losses[steps, 0] = torch.stack(self._waiting[0][:count]).to(self._losses)
+            self._losses[steps, 1] = _right_answers(self._answers[:count]).to(self._losses)
+            for k, scalars in enumerate(self._waiting[1:]):
+                if scalars:  # none of plain steps, which are in the arrays already
+                    here = torch.stack(scalars[: count * len(self.tensors)])
+                    self._numbers[steps, k] = here.view(count, -1).to(self._numbers)
         for scalars in self._waiting:  # a step that failed halfway leaves more
             scalars.clear()
+        self._answers.clear()
         self._packed = self._filled
 
     def first_nonfinite(self, step: int) -> int:
         """The first recorded step that leaves weights of non-finite norm (``step``: done so far); else ``step``."""
         self._pack()
-        finite = torch.isfinite(self._numbers[: self._filled, 1]).all(dim=1).cpu().numpy()
+        finite = np.isfinite(self._after()).all(axis=1)
         return step - self._filled + (int(np.argmin(finite)) if not finite.all() else self._filled)
+
+    @torch.no_grad()
+    def _after(self) -> Array:
+        """Norms after every step: those before the next one; after the last, of the weights as they are."""
+        last = torch.stack(_norms(self.tensors)).to(self._numbers)
+        norms: Array = torch.cat([self._numbers[1 : self._filled, 1], last[None]]).cpu().numpy()
+        return norms
 
     def flush(self, step: int, epoch: int) -> list[Row]:
         """The rows of the epoch that ends at ``step``; the recorder is empty afterwards."""
@@ -129,14 +168,15 @@ class StepRecorder:
             return []
         numbers = self._numbers[:n].cpu().numpy()
         losses, sizes, rates = self._losses[:n].cpu().numpy(), self._sizes[:n], self._rates[:n]
-        after = numbers[:, 1] ** 2
-        before = np.concatenate([self._start.cpu().numpy()[None] ** 2, after[:-1]])
         squares = {
             "g": numbers[:, 0] ** 2,
-            "before": before,
-            "after": after,
+            "before": numbers[:, 1] ** 2,
+            "after": self._after() ** 2,
             "d": numbers[:, 2] ** 2,
         }
+        if self._plain and self.plain_decay is not None:
+            with np.errstate(all="ignore"):
+                squares["d"] = _plain_step(squares, numbers[:, 2], rates[:, :1], self.plain_decay)
         rows: list[Row] = []
 
         def add(group: str, quantity: str, value: float) -> None:
@@ -144,26 +184,31 @@ class StepRecorder:
 
         add("total", "loss", np.sum(losses[:, 0] * sizes) / sizes.sum())
         add("total", "error", 1.0 - losses[:, 1].sum() / sizes.sum())
+        rare = self._radial[: -(-n // RADIAL_EVERY)].cpu().numpy()
         with np.errstate(all="ignore"):  # a diverged run: NaN and inf are its result
-            chosen = [np.full(len(self.tensors), True), *(self._owner == i for i in range(len(self.names)))]
-            block = {"loss": losses[:, 0], "lr": rates[:, 0]}
-            radial = self._radial[: -(-n // RADIAL_EVERY)].cpu().numpy()
-            for i, (name, columns) in enumerate(zip(["total", *self.names], chosen)):
-                part = {key: value[:, columns].sum(axis=1) for key, value in squares.items()}
-                derived = derive(part, rates[:, i], self.law)
-                for quantity, values in derived.items():
-                    if quantity != "cosine" or name == "total":
-                        add(name, quantity, values.mean())
-                lengths = (derived["g"] * derived["rho"])[::RADIAL_EVERY]
-                add(name, "radial", np.mean(np.abs(radial[:, columns].sum(axis=1)) / lengths))
-                if name != "total":
-                    block |= {f"{name}:rho_sq": part["before"], f"{name}:g": derived["g"]}
-                block[f"{name}:angle"] = derived["angle"]
-            if self.keep_steps:
+            part = {key: self._by_group(value) for key, value in squares.items()}
+            derived = derive(part, rates, self.law)
+            dots = self._by_group(numbers[::RADIAL_EVERY, 2] if self._plain else rare)
+            radial = np.abs(dots) / (derived["g"] * derived["rho"])[::RADIAL_EVERY]
+            means = {key: values.mean(axis=0) for key, values in {**derived, "radial": radial}.items()}
+        names = ["total", *self.names]
+        for i, name in enumerate(names):
+            for quantity, mean in means.items():
+                if quantity != "cosine" or name == "total":
+                    add(name, quantity, mean[i])
+        if self.keep_steps:
+            block = {"loss": losses[:, 0], "lr": rates[:, 0], "total:angle": derived["angle"][:, 0]}
+            for i, name in enumerate(self.names, start=1):
+                block |= {f"{name}:rho_sq": part["before"][:, i], f"{name}:g": derived["g"][:, i]}
+                block[f"{name}:angle"] = derived["angle"][:, i]
+            with np.errstate(over="ignore"):
                 self._blocks.append({column: values.astype(np.float32) for column, values in block.items()})
-        self._start = self._numbers[n - 1, 1].clone()
         self._filled = self._packed = 0
         return rows
+
+    def _by_group(self, values: Array) -> Array:
+        """Sums over all tensors, then over those of every group; (n, tensors) to (n, 1 + groups)."""
+        return np.column_stack([values.sum(axis=1), np.add.reduceat(values, self._firsts, axis=1)])
 
     def take_steps(self) -> list[dict[str, npt.NDArray[np.float32]]]:
         """The steps of the epochs flushed since the last call, in columns (see docs/architecture.md)."""
@@ -182,7 +227,6 @@ class StepRecorder:
             "sizes": torch.from_numpy(self._sizes[:n].copy()),
             "rates": torch.from_numpy(self._rates[:n].copy()),
             "radial": self._radial[: -(-n // RADIAL_EVERY)].cpu().clone(),
-            "start": self._start.cpu().clone(),
         }
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -193,7 +237,50 @@ class StepRecorder:
         self._sizes[:n] = state["sizes"].numpy()
         self._rates[:n] = state["rates"].numpy()
         self._radial[: len(state["radial"])] = state["radial"]
-        self._start = state["start"].to(self._start.device)
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    return list(torch._foreach_norm(tensors, dtype=torch.float64))
+
+
+def _is_small(tensor: Tensor) -> bool:
+    """Few numbers, in float32, without gaps between them."""
+    dense = tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+    return dense and tensor.dtype == torch.float32 and tensor.numel() <= 2**16
+
+
+#: numbers of one dot product in float32: few enough for an error of 1e-7, and for BLAS to stay on one thread
+_PIECE = 8192
+
+
+def _pieces(tensor: Tensor) -> list[npt.NDArray[np.float32]]:
+    """All numbers of the tensor, in the order of its memory, in pieces that share it where it has no gaps."""
+    if tensor.is_contiguous():
+        flat = tensor.numpy().reshape(-1)
+    else:
+        flat = (tensor.as_strided((tensor.numel(),), (1,)) if _is_small(tensor) else tensor.flatten()).numpy()
+    return [flat] if flat.size <= _PIECE else [flat[at : at + _PIECE] for at in range(0, flat.size, _PIECE)]
+
+
+def _right_answers(steps: Sequence[Answers]) -> Tensor:
+    """How many answers of every step are right; steps of one size at once, since many small operations cost more."""
+    found = torch.zeros(len(steps), dtype=torch.float64)
+    by_shape: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
+    for number, answers in enumerate(steps):
+        for given, wanted in answers:
+            by_shape.setdefault(given.shape, []).append((number, given, wanted))
+    for alike in by_shape.values():
+        logits = torch.stack([given for _, given, _ in alike])
+        labels = torch.stack([wanted for _, _, wanted in alike])
+        right = (logits.argmax(2) == labels).sum(1)
+        found.index_add_(0, torch.tensor([number for number, _, _ in alike]), right.to("cpu", torch.float64))
+    return found
+
+
+def _plain_step(squares: Mapping[str, Array], dot: Array, lr: Array, decay: float) -> Array:
+    """d^2 = lr^2 |g + wd x|^2 of steps x' = (1 - lr wd) x - lr g, from g^2, g.x and x^2."""
+    d: Array = lr**2 * (squares["g"] + 2 * decay * dot + decay**2 * squares["before"])
+    return np.maximum(d, 0.0)
 
 
 def derive(squares: Mapping[str, Array], rates: Array, law: str = "sgd") -> dict[str, Array]:

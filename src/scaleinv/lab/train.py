@@ -63,24 +63,35 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
     next step.
     """
     setup.optimizer.zero_grad(set_to_none=True)
-    count = sum(len(labels) for _, labels in parts)
-    losses, right = [], []
+    count = 0 if len(parts) == 1 else sum(len(labels) for _, labels in parts)
+    losses, answers = [], []
     for images, labels in parts:
         logits = setup.model(images)
         loss = setup.loss(logits, labels)
-        if len(parts) > 1:
+        if count:
             loss = loss * (len(labels) / count)
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
-        right.append((logits.detach().argmax(1) == labels).sum())
+        answers.append((logits.detach(), labels))
     rates = setup.learning_rates()
-    if len(parts) > 1:
-        losses, right = [torch.stack(losses).sum()], [torch.stack(right).sum()]
-    recorder.before_step(losses[0], right[0], count)
+    recorder.before_step(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), answers)
     setup.optimizer.step()
     if radius is not None:
         setup.hold_norm(radius)
     recorder.after_step(rates)
+
+
+def recorder_of(setup: Setup, capacity: int) -> StepRecorder:
+    """The recorder that suits the optimizer of ``setup``; ``capacity``: steps of the longest epoch."""
+    config = setup.config
+    plain = config.lr is not None and config.optimizer == "sgd" and not config.momentum and not config.fix_norm
+    return StepRecorder(
+        setup.groups,
+        capacity,
+        law=setup.law,
+        keep_steps=config.record_steps,
+        plain_decay=config.weight_decay if plain else None,
+    )
 
 
 class _Run:
@@ -92,8 +103,7 @@ class _Run:
         self.count = len(dataset.train_labels)
         self.per_epoch = len(self.steps_of(0))
         self.radius = setup.radius if config.fix_norm else None
-        capacity = min(self.per_epoch, config.steps)
-        self.recorder = StepRecorder(setup.groups, capacity, law=setup.law, keep_steps=config.record_steps)
+        self.recorder = recorder_of(setup, min(self.per_epoch, config.steps))
         self.similarity = EpochSimilarity(setup.groups, keep_start=config.start is not None)
         self.epochs = math.ceil(config.steps / self.per_epoch)
         self.evaluated = set(evaluation_epochs(self.epochs, config.eval_every))
