@@ -250,7 +250,7 @@ def _is_small(tensor: Tensor) -> bool:
 
 
 #: numbers of one dot product in float32: few enough for an error of 1e-7, and for BLAS to stay on one thread
-_PIECE = 8192
+_PIECE = 9984
 
 
 def _pieces(tensor: Tensor) -> list[npt.NDArray[np.float32]]:
