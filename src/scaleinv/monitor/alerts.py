@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scaleinv.monitor.breakdowns import Window
 from scaleinv.monitor.groups import DEAD, FREE
 from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import COLUMN, Rates
@@ -34,7 +35,7 @@ NEAR_BOUNDARY = 0.5
 @dataclass(frozen=True)
 class Alert:
     """``kind`` is one of: non-finite, spike-eg, spike-angle, still, dead-decay, not-scale-free, eps, boundary,
-    out-of-time.
+    break-down, out-of-time.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Watch:
         self._looked = 0
         self._spike_at: dict[str, int] = {}  # kind -> logged steps when the last one was seen
         self._spike_count: dict[str, int] = {}
+        self._windows = 0  # for the next break-down, told or not
 
     def told(self, alerts: Sequence[Alert]) -> None:
         """Alerts of before a resume, not to be repeated."""
@@ -73,6 +75,7 @@ class Watch:
         self._recent.clear()
         kinds = [a.kind for a in alerts]
         self._spike_count = {kind: 2 ** (kinds.count(kind) - 1) for kind in set(kinds)}
+        self._windows = 2 ** (kinds.count("break-down") - 1) if "break-down" in kinds else 0
 
     def _again(self, kind: str) -> str | None:
         """How to tell a spike: None within ``BACK`` logged steps of the last one, and after that only the 1st, 2nd,
@@ -88,8 +91,12 @@ class Watch:
             return None
         return "" if count == 1 else f" (spike number {count}; the next is told at {2 * count})"
 
-    def look(self, record: Record, rates: Sequence[Rates], first_bad: str = "") -> list[Alert]:
-        """The new alerts of a logged step; ``first_bad``: its first tensor that is not finite."""
+    def look(
+        self, record: Record, rates: Sequence[Rates], first_bad: str = "", window: Window | None = None
+    ) -> list[Alert]:
+        """The new alerts of a logged step; ``first_bad``: its first tensor that is not finite; ``window``: one for the
+        next break-down that has just been told.
+        """
         if self._recent and self._recent[-1].groups != record.groups:
             self._recent.clear()  # groups came or went
         self._looked += 1
@@ -103,9 +110,11 @@ class Watch:
                 found += self._still(record, past, rates)
                 found += self._scale(record, past)
                 found += self._boundary(record, past)
+            found += self._break_down(record, window)
             found += self._out_of_time(record)
         self._recent.append(record)
-        news = [a for a in found if a.kind.startswith("spike") or (a.kind, a.group) not in self._standing]
+        again = ("spike-eg", "spike-angle", "break-down")
+        news = [a for a in found if a.kind in again or (a.kind, a.group) not in self._standing]
         lasting = {k for k in self._standing if k[0] in ("dead-decay", "not-scale-free", "eps", "out-of-time")}
         self._standing = lasting | {(a.kind, a.group) for a in found}
         return news
@@ -252,6 +261,29 @@ class Watch:
             return []
         remedy = "lower the learning rate, or the weight decay that makes the norm fall"
         return [Alert("boundary", record.step, "total", reason, numbers, ahead, remedy)]
+
+    def _break_down(self, record: Record, window: Window | None) -> list[Alert]:
+        if window is None:
+            return []
+        count = self._windows = self._windows + 1
+        if count & (count - 1):
+            return []  # told the 1st, 2nd, 4th, 8th ... time
+        elr = record.get("total", "elr")
+        reason = (
+            f"phase B: the norm falls and the ELR {elr:.3g} grows, after {window.seen} break-downs at an ELR about "
+            f"{window.elr:.3g}"
+        )
+        so_far = f" ({window.held} of the {window.told} windows so far held)" if window.told else ""
+        ahead = f"the next break-down is expected in {window.earliest:.3g} to {window.latest:.3g} steps{so_far}"
+        remedy = "nothing, if that is meant; else lower the learning rate before, or fix the norm (scaleinv.Sphere)"
+        numbers = {
+            "elr": elr,
+            "elr_then": window.elr,
+            "earliest": window.earliest,
+            "latest": window.latest,
+            "seen": float(window.seen),
+        }
+        return [Alert("break-down", record.step, "total", reason, numbers, ahead, remedy)]
 
     def _out_of_time(self, record: Record) -> list[Alert]:
         total = self._monitor.total_steps

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.optim import Optimizer
 
+from scaleinv.monitor.breakdowns import Window
 from scaleinv.monitor.rates import engine
 from scaleinv.sphere import Sphere
 from scaleinv.theory import OutsideConditions, equilibrium, lobacheva2021
@@ -57,6 +58,8 @@ class Forecast:
     break_earliest: float = NAN  # no break-down before, if l <= eg <= L
     low: float = NAN  # l
     high: float = NAN  # L
+    breakdowns: int = 0  # seen so far
+    window: Window | None = None  # for the next one, from those before (scaleinv.monitor.breakdowns)
     why: str = ""  # what is missing, and why
 
 

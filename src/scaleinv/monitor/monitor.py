@@ -17,6 +17,7 @@ from scaleinv.errors import UserError
 from scaleinv.monitor.alerts import Alert, Watch
 from scaleinv.monitor.arrival import Arrival, mean_loss
 from scaleinv.monitor.attachment import attach
+from scaleinv.monitor.breakdowns import Journal
 from scaleinv.monitor.groups import FREE, Given, Group, bare, held, parameter_names
 from scaleinv.monitor.history import History
 from scaleinv.monitor.interval import Interval
@@ -31,6 +32,7 @@ from scaleinv.monitor.summary import Summary
 if TYPE_CHECKING:
     import pandas
 
+    from scaleinv.monitor.breakdowns import Period
     from scaleinv.monitor.forecast import Forecast
     from scaleinv.monitor.sinks.base import Guard
 
@@ -124,6 +126,7 @@ class Monitor:
         self.total_steps = total_steps
         self.boundary = boundary
         self._watch = Watch(self)
+        self._journal = Journal()
         self.alerts: list[Alert] = []
         #: the present epoch, if you tell it (``monitor.epoch = 3``); it goes into the run folder
         self.epoch: int | None = None
@@ -196,7 +199,14 @@ class Monitor:
         from scaleinv.monitor.outlook import outlook
 
         self._collect(wait=True)
-        return outlook(self._history, self.groups, self._optimizers, self._rates)
+        return outlook(self._history, self._journal, self.groups, self._optimizers, self._rates)
+
+    def breakdowns(self, group: str = "total") -> list[Period]:
+        """The break-downs seen so far, each with the window that was told for it; see
+        :mod:`scaleinv.monitor.breakdowns`.
+        """
+        self._collect(wait=True)
+        return list(self._journal.of[group].periods) if group in self._journal.of else []
 
     def summary(self) -> Summary:
         """What the numbers say, the answer first; prints as a table, shows itself in a notebook."""
@@ -245,6 +255,9 @@ class Monitor:
             self._interval.every = every
         self._steps.restart(step)
         self._drop()
+        self._journal = Journal()  # what is in memory is read again; break-downs before that are forgotten
+        for record in self._history.records:
+            self._journal.take(record)
         self.alerts[:] = alerts
         self._watch.told(alerts)
 
@@ -351,7 +364,8 @@ class Monitor:
             self._history.records.append(record)
             for sink in self._sinks:
                 sink.take(record)
-            for alert in self._watch.look(record, reading.rates, reading.first_bad):
+            window = self._journal.of["total"].window() if self._journal.take(record) else None
+            for alert in self._watch.look(record, reading.rates, reading.first_bad, window):
                 self.alerts.append(alert)
                 _log.warning("%s", alert)
                 for sink in self._sinks:

@@ -127,7 +127,11 @@ def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
         lines.append(line + ".")
     falling = [f for f in known if f.phase == "B"]
     if falling:
-        lines.append(f"Phase B in {_count(len(falling), 'group')}: norms fall, ELRs grow{_window(falling)}.")
+        ahead = "" if any(f.window for f in found.values()) else _possible(falling)
+        lines.append(f"Phase B in {_count(len(falling), 'group')}: norms fall, ELRs grow{ahead}.")
+    told = _break_downs(found)
+    if told:
+        lines.append(told)
     broken = [f.group for f in known if f.phase == "C"]
     if broken:
         names = ", ".join(_short(name) for name in broken[:3])
@@ -135,7 +139,23 @@ def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _window(falling: list[Any]) -> str:
+def _break_downs(found: dict[str, Any]) -> str:
+    """How many there were, of all groups together if that is known, and the window for the next."""
+    one = found.get("total") or max(found.values(), key=lambda f: f.breakdowns, default=None)
+    if one is None or not one.breakdowns:
+        return ""
+    line = f"Training broke down {_count(one.breakdowns, 'time')} so far"
+    if one.window is None:
+        return line + "."
+    line += f", at an ELR about {_show(one.window.elr)} ({one.group} now {_show(one.elr)})"
+    if not one.window.latest:
+        return line + "; the next break-down is overdue."
+    ends = f"{_show(one.window.earliest)} to {_show(one.window.latest)} steps"
+    held = f" ({one.window.held} of {one.window.told} such windows held so far)" if one.window.told else ""
+    return line + f"; the next is expected in {ends}{held}."
+
+
+def _possible(falling: list[Any]) -> str:
     """When the first of the groups may break down at the earliest; nothing where that is already possible."""
     ahead = [f for f in falling if f.break_earliest > 0]
     if not ahead:
@@ -149,7 +169,7 @@ def _window(falling: list[Any]) -> str:
 def _notes(found: dict[str, Any]) -> list[str]:
     reasons: dict[str, int] = {}
     for f in found.values():
-        if f.why:
+        if f.why and f.group != "total":
             reasons[f.why] = reasons.get(f.why, 0) + 1
     common = sorted(reasons.items(), key=lambda item: -item[1])[:3]
     return [f"{_count(count, 'group')}: {why}" for why, count in common]

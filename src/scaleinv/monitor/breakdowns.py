@@ -1,0 +1,191 @@
+r"""Break-downs of training as they come, and a window for the next one from those before.
+
+With weight decay the norm of a scale-invariant group falls while the gradients are small (phase B), its ELR grows, and
+near some ELR training is thrown out of its minimum: gradients jump up, and then the norm (Lobacheva et al. 2021).
+Proposition 2 of that paper bounds the time of a large step from the bounds of the effective gradient; on real nets the
+bounds are so far apart that it says little. So the window here is empirical, and its calibration is a claim of
+``scaleinv verify``.
+
+**A break-down** is a minimum of rho^2 from which it rises by 5 %, with an effective gradient that rises to five times
+its median in the second half of the fall before. (Two minima are two only if rho^2 fell by 5 % in between. The norm of
+an equilibrium has minima too; without the gradient they do not count.)
+
+**The window** is told when the norm has fallen by 5 % again after a break-down. Time is counted in ``sum of lr wd``.
+From the earlier periods (the last 20)::
+
+    target = mean of log ELR at the break-downs         pace = median growth of log ELR per time, before them
+    centre = (target - log ELR now) / pace              window = centre + mean(e) -+ t s(e) sqrt(1 + 1/n)
+
+where ``e`` are the errors of the centre in the n earlier periods, ``s`` their standard deviation and ``t`` Student's
+95 % quantile: nine in ten, if periods were alike and their errors normal. No number of the present period is used but
+the ELR at which it is told. There is none before the sixth period.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from statistics import fmean, median, stdev
+
+from scaleinv.monitor.history import Record
+from scaleinv.monitor.quantities import COLUMN
+
+#: of log rho^2, down and up
+TURN = math.log(1.05)
+#: of the effective gradient, over its median in the second half of the fall
+SPIKE = 5.0
+#: earlier periods that are looked at
+REMEMBERED = 20
+#: periods before the first window
+FEWEST = 5
+#: Student's 95 % quantile for 1, 2, ... degrees of freedom
+STUDENT = (
+    6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812,
+    1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729, 1.725,
+)  # fmt: skip
+#: logged steps of a fall whose effective gradients are kept
+_KEPT = 1024
+
+
+@dataclass(frozen=True)
+class Period:
+    """From where a window was, or could have been, told to the break-down. Times in ``sum of lr wd``, ELRs as logs."""
+
+    told_at: float  # step
+    step: float  # of the break-down: where rho^2 was lowest
+    time: float  # between the two
+    elr: float  # log, when told
+    elr_then: float  # log, at the break-down
+    error: float  # of the centre; NaN in the first
+    window: tuple[float, float] | None  # times from told_at
+
+    @property
+    def held(self) -> bool | None:
+        """Whether the window contained the break-down; None without a window."""
+        return None if self.window is None else self.window[0] <= self.time <= self.window[1]
+
+
+@dataclass(frozen=True)
+class Window:
+    """When the next break-down is expected, in steps from now; both 0: it is overdue."""
+
+    earliest: float
+    latest: float
+    elr: float  # at which training broke down before, the geometric mean
+    seen: int  # break-downs so far
+    told: int  # windows told so far that could be checked
+    held: int  # of these, those that contained the break-down
+
+
+class Breakdowns:
+    """Those of one group; :meth:`look` at every logged step."""
+
+    def __init__(self) -> None:
+        self.periods: list[Period] = []
+        self._clock = 0.0  # sum of lr wd
+        self._step = math.nan  # the last
+        self._pace = math.nan  # lr wd
+        self._elr = math.nan
+        self._rising = True
+        self._high = -math.inf  # of log rho^2 in this rise
+        self._low = math.inf  # in this fall, and where
+        self._at = (math.nan, 0.0, math.nan)  # step, clock, log ELR
+        self._fall: deque[float] = deque(maxlen=_KEPT)  # effective gradients since the fall began
+        self._to_low = 0  # how many of them came up to the minimum
+        self._usual = math.nan  # median before the rise
+        self._most = 0.0  # in the rise
+        self._broken = True  # this rise is a break-down, or the start
+        self._told: tuple[float, float, float] | None = None  # step, clock, log ELR
+        self._centre = math.nan
+        self._window: tuple[float, float] | None = None
+
+    def look(self, step: float, rho: float, eg: float, elr: float, pace: float) -> bool:
+        """A logged step, ``pace`` = lr wd; True when a window has just been told."""
+        usable = all(math.isfinite(x) and x > 0 for x in (rho, elr, pace)) and eg >= 0
+        if not usable:
+            return False
+        if self._step == self._step:
+            self._clock += pace * (step - self._step)
+        self._step, self._pace, self._elr = step, pace, math.log(elr)
+        y = 2 * math.log(rho)
+        if not self._rising:
+            self._fall.append(eg)
+            if y < self._low:
+                self._low, self._at, self._to_low = y, (step, self._clock, self._elr), len(self._fall)
+                self._most = eg
+            elif self._most < eg:
+                self._most = eg
+            if y - self._low >= TURN:
+                part = list(self._fall)[: self._to_low]
+                self._usual = median(part[len(part) // 2 :])
+                self._rising, self._high, self._broken = True, y, False
+        if not self._rising:
+            return False
+        self._high, self._most = max(self._high, y), max(self._most, eg)
+        if not self._broken and self._most >= SPIKE * self._usual:
+            self._broken = True
+            self._end_period()
+        if self._high - y < TURN:
+            return False
+        self._rising, self._low, self._at, self._most = False, y, (step, self._clock, self._elr), eg
+        self._fall.clear()
+        self._fall.append(eg)
+        self._to_low = 1
+        return self._told is None and self._tell()
+
+    def _end_period(self) -> None:
+        if self._told is None:
+            return
+        told_at, since, elr = self._told
+        step, clock, elr_then = self._at
+        time = clock - since
+        self.periods.append(Period(told_at, step, time, elr, elr_then, time - self._centre, self._window))
+        self._told, self._window = None, None
+
+    def _tell(self) -> bool:
+        self._told = (self._step, self._clock, self._elr)
+        self._centre, self._window = math.nan, None
+        past = self.periods[-REMEMBERED:]
+        if not past:
+            return False
+        target = fmean(p.elr_then for p in past)
+        # a period of no time, or no growth, counts as one step, or a hundredth
+        growth = median(max(p.elr_then - p.elr, 0.01) / max(p.time, self._pace) for p in past)
+        self._centre = max(0.0, (target - self._elr) / growth)
+        errors = [p.error for p in past if p.error == p.error]
+        if len(self.periods) < FEWEST:
+            return False
+        n = len(errors)
+        middle, reach = fmean(errors), STUDENT[n - 2] * stdev(errors) * math.sqrt(1 + 1 / n)
+        middle += self._centre
+        self._window = (max(0.0, middle - reach), max(0.0, middle + reach))
+        return True
+
+    def window(self) -> Window | None:
+        """The present one, from the last logged step on; None where none is told."""
+        if self._window is None or self._told is None:
+            return None
+        gone = self._clock - self._told[1]
+        first, last = (max(0.0, (end - gone) / self._pace) for end in self._window)
+        known = [p.held for p in self.periods if p.held is not None]
+        elr = math.exp(fmean(p.elr_then for p in self.periods[-REMEMBERED:]))
+        return Window(first, last, elr, len(self.periods), len(known), sum(known))
+
+
+class Journal:
+    """The break-downs of the total and of every group that has an ELR and a known weight decay."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Breakdowns] = {}
+
+    def take(self, record: Record) -> bool:
+        """A logged step; True when a window for the total has just been told."""
+        columns = record.values[:, [COLUMN[name] for name in ("rho", "eg", "elr", "decay")]].tolist()
+        news = False
+        for name, (rho, eg, elr, decay) in zip(record.groups, columns):
+            if not (elr > 0 and decay > 0):  # the decay is lr wd rho
+                continue
+            told = self.of.setdefault(name, Breakdowns()).look(record.step, rho, eg, elr, decay / rho)
+            news = news or (told and name == "total")
+        return news
