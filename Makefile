@@ -17,10 +17,12 @@ setup: $(STAMP) ## virtual environment in .venv with scaleinv and everything its
 	@echo "ready: $(BIN)/scaleinv"
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo "setting up $(VENV) (torch and friends: about a minute, more on a slow network)"
+	@echo "setting up $(VENV) (torch and friends: a minute or two, more on a slow network)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "python3 is older than 3.10; run: make setup PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# timm asks for torchvision, whose build on PyPI does not fit every torch; its models do without (tests/timm_alone.py)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps timm
 	@touch $@
 
 # the answer in three minutes: dense where regime 2 lies, four decades in all

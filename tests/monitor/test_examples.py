@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.timm_alone import load_timm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DATA = Path(os.environ.get("SCALEINV_DATA", "data")) / "tinyshakespeare.txt"
@@ -35,9 +36,10 @@ def test_digits_loop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 @pytest.mark.slow
 def test_timm_resnet18(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
-    pytest.importorskip("torchvision")
-    pytest.importorskip("timm")
-    assert "scale-invariant." in run(monkeypatch, capsys, "timm_resnet18.py", "4")
+    load_timm(monkeypatch)
+    out = run(monkeypatch, capsys, "timm_resnet18.py", "4")
+    assert "62 groups, 20 scale-invariant" in out
+    assert "layer4.1.conv2.weight" in out
 
 
 @pytest.mark.slow

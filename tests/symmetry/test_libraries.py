@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.cases import normal, tokens
+from tests.timm_alone import load_timm
 
 from scaleinv.symmetry import find_symmetries, make_scale_invariant
 
@@ -15,7 +16,7 @@ from scaleinv.symmetry import find_symmetries, make_scale_invariant
 def _load(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except (ImportError, RuntimeError) as error:  # timm imports torchvision, which may be missing or not fit torch
+    except (ImportError, RuntimeError) as error:
         pytest.skip(f"{name} cannot be imported: {error}")
 
 
@@ -54,9 +55,9 @@ def test_gpt2() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_timm_resnet18() -> None:
+def test_timm_resnet18(monkeypatch: pytest.MonkeyPatch) -> None:
     """Post-activation: every convolution is in front of its own batch norm."""
-    timm = _load("timm")
+    timm = load_timm(monkeypatch)
     torch.manual_seed(0)
     model, x = timm.create_model("resnet18", num_classes=5), normal(6, 3, 32, 32)
     found = find_symmetries(model, x, defect=False)
@@ -68,9 +69,9 @@ def test_timm_resnet18() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_timm_convnext() -> None:
+def test_timm_convnext(monkeypatch: pytest.MonkeyPatch) -> None:
     """A depthwise conv with bias in front of a layer norm is scale-invariant with its bias."""
-    timm = _load("timm")
+    timm = load_timm(monkeypatch)
     torch.manual_seed(0)
     model = timm.create_model("convnext_atto", num_classes=5, depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
     found = find_symmetries(model, normal(2, 3, 64, 64), defect=False)
@@ -82,9 +83,9 @@ def test_timm_convnext() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_timm_vit() -> None:
+def test_timm_vit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pre-norm: one joint group of patch embedding, class token, positions and residual outputs; no single matrix."""
-    timm = _load("timm")
+    timm = load_timm(monkeypatch)
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=2, embed_dim=12, num_heads=3, img_size=32)
     found = find_symmetries(model, normal(3, 3, 32, 32), defect=False)
