@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.analysis.made import autoregressive, made_run
 
-from scaleinv.analysis.trajectories import Trajectory, at_loss, compare, spectrum, trajectory
+from scaleinv.analysis.trajectories import Trajectory, at_loss, compare, mean_ratio, spectrum, trajectory
 from scaleinv.errors import UserError
 
 
@@ -155,6 +155,15 @@ def test_ratio_at_a_loss_with_few_points() -> None:
     for found in at_loss(few, [0.1, 0.01]):
         assert found.ratio == pytest.approx(math.exp(np.mean(np.log(slow_crossings(few, found.loss)))), rel=1e-12)
         assert math.isnan(found.error)
+
+
+def test_mean_ratio() -> None:
+    p = path(100, n=200)
+    found = mean_ratio(p)
+    assert found.value == pytest.approx(math.log(100), abs=4 * found.error)
+    inside = (p.loss > 0.01) & (p.loss < 0.1)
+    assert mean_ratio(p, (0.01, 0.1)).value == pytest.approx(np.mean(np.log(p.eg / p.loss)[inside]))
+    assert math.isnan(mean_ratio(p, (10.0, 20.0)).value)
 
 
 def test_spectrum() -> None:

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.runs import Run
-from scaleinv.analysis.statistics import Estimate, Interval, autocorrelation_time
+from scaleinv.analysis.statistics import Estimate, Interval, autocorrelation_time, mean
 from scaleinv.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -120,6 +120,16 @@ def _at(x: Floats, y: Floats, level: float) -> AtLoss:
     found = y[passes] + weights * (y[passes + 1] - y[passes])
     spread = float(found.std(ddof=1)) if len(found) > 1 else math.nan
     return AtLoss(level, math.exp(float(found.mean())) / level, math.nan, spread, count, len(passes))
+
+
+def mean_ratio(path: Trajectory, losses: tuple[float, float] = (0.0, math.inf)) -> Estimate:
+    """Mean of ``log(eg / loss)`` over the points within a range of losses, with an error that respects autocorrelation.
+
+    For a run that hardly moves any more, such as a re-training with a lower ELR, whose losses do not reach over a
+    range; of ``path.since(epoch)`` for its end.
+    """
+    keep = (path.loss >= losses[0]) & (path.loss <= losses[1])
+    return mean(np.log(path.eg[keep] / path.loss[keep]))
 
 
 @dataclass(frozen=True)
