@@ -198,7 +198,7 @@ def test_jump_times_speak_of_predictions():
 
 
 def test_checkpoints_late_in_b():
-    run = sawtooth(1e-3, 0.5, count=8, lead=30)
+    run = sawtooth(1e-3, 0.5, count=8, lead=15)
     chosen = late_in_b(run, range(200), 25, 3)
     assert len(chosen) == 3
     for epoch in chosen:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.periods import Periods, bounds_of, envelope, time_to_jump
-from scaleinv.analysis.periods.bounds import period_bounds
+from scaleinv.analysis.periods.bounds import earlier
 from scaleinv.claims.periods_evidence import rates
 from scaleinv.claims.registry import Sheet
 from scaleinv.theory import lobacheva2021
@@ -66,16 +65,19 @@ def spread(ratio: Floats) -> float:
 def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
     """1 - cos in phase B within what l and L (percentiles 1 and 99) of the whole period before allow: 95 %."""
     deeper: dict[bool, list[int]] = {True: [0, 0], False: [0, 0]}  # inside, steps
-    above = 0
-    for before, period in pairwise(run.periods):
-        found = envelope(run.log, *period.b, period_bounds(run.log, before))
-        if found is None:
+    above = inside_start = 0
+    for k in range(1, len(run.periods)):
+        before, period = run.periods[k - 1 : k + 1]
+        known = [earlier(run.log, run.periods, k, since) for since in ("before", "start")]
+        last, all_before = (None if one is None else envelope(run.log, *period.b, one) for one in known)
+        if last is None or all_before is None or not len(last.step):
             continue
-        inside = (found.distance >= found.low) & (found.distance <= found.high)
+        inside = (last.distance >= last.low) & (last.distance <= last.high)
         counts = deeper[period.min_loss < before.min_loss]
         counts[0] += int(inside.sum())
-        counts[1] += len(found.step)
-        above += int((found.distance > found.high).sum())
+        counts[1] += len(last.step)
+        above += int((last.distance > last.high).sum())
+        inside_start += round(all_before.inside * len(last.step))
     inside_all, count = (sum(column) for column in zip(*deeper.values()))
     if not count:
         sheet.undecided(f"{name} has no two periods in a row")
@@ -84,7 +86,8 @@ def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
     split = [f"{a / n:.1%}" if n else "no step" for a, n in (deeper[True], deeper[False])]
     sheet.note(
         f"{name}: {1 - (inside_all + above) / count:.1%} below the lower end, {above / count:.1%} above the upper; "
-        f"inside {split[0]} in periods that reach a lower loss than the one before, {split[1]} in the others"
+        f"inside {split[0]} in periods that reach a lower loss than the one before, {split[1]} in the others; with l "
+        f"and L of all periods before {inside_start / count:.1%}"
     )
 
 
