@@ -117,6 +117,9 @@ def test_profile_follows_the_approach() -> None:
     assert found.clock[-1] == pytest.approx(steps * math.log1p(0.04))
     assert found.settled_clock == found.clock[found.settled - 1]
     assert found.windows[-1].window[1] == steps
+    lengths = np.diff([0.0, *found.clock])
+    assert lengths[:-1] == pytest.approx(3.0 * 2 ** np.arange(len(lengths) - 1), rel=0.02)
+    assert lengths[-1] >= 3.0 * 2 ** (len(lengths) - 1)
     edges = [w.window for w in found.windows]
     assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
     never = profile(Groups(("a", "b"), record.elr, ess * np.array([1.0, 2.0]), record.total_elr, record.total_ess))

@@ -132,7 +132,7 @@ def _judge(
 
 @dataclass(frozen=True)
 class Profile:
-    """The equalisation in consecutive windows of equal clock."""
+    """The equalisation in consecutive windows, each twice as long by the clock as the one before."""
 
     windows: tuple[Equalisation, ...]
     clock: tuple[float, ...]  # at the end of each window, from the start of the run
@@ -141,18 +141,20 @@ class Profile:
 
 
 def profile(groups: Groups, *, units: float = FEWEST_TIMES, tolerance: float = TOLERANCE) -> Profile:
-    """Follow the ratio along the run, in windows of ``units`` of the clock: convergence to the common value.
+    """Follow the ratio along the run: convergence to the common value. The first window has ``units`` of the clock,
+    each next one twice as many.
 
-    A window has at least two steps. A rest shorter than a window joins the last one.
+    In a window of u units the ratio differs from 1 by about the fluctuations of ``log elr_i`` over u, so windows have
+    to grow to see it fall. A window has at least two steps; a rest shorter than a window joins the last one.
     """
     clock = np.cumsum(np.log1p(groups.total_ess**2))
     if not len(clock) or not np.isfinite(clock[-1]):
         raise UserError("the record has no steps, or one that is not finite")
-    edges, done = [0], 0.0
+    edges, done, wanted = [0], 0.0, units
     for step, now in enumerate(clock, 1):
-        if now - done >= units and step - edges[-1] >= 2:
+        if now - done >= wanted and step - edges[-1] >= 2:
             edges.append(step)
-            done = float(now)
+            done, wanted = float(now), 2 * wanted
     if len(edges) == 1:
         edges.append(len(clock))
     edges[-1] = len(clock)
