@@ -1,0 +1,78 @@
+"""Conventional training seen from the sphere: what scale invariance costs, and which ELR schedule is best.
+
+>>> sorted(pair("digits", (0,)))
+['si', 'standard']
+>>> len(schedules("digits", (0,)))
+13
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from scaleinv.errors import UserError
+from scaleinv.lab.runs import Request
+from scaleinv.lab.settings import Settings
+
+
+def pair(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
+    """The same conventional training (momentum, weight decay, cosine) of the fully scale-invariant network, its head
+    frozen, and of the standard one.
+    """
+    base = Settings(model="convnet", momentum=0.9, weight_decay=5e-4, schedule="cosine", evaluation="online")
+    if scale == "digits":
+        base = replace(base, batch_size=64, epochs=15)
+    elif scale in ("mnist", "cifar-small"):
+        small = scale == "cifar-small"
+        base = replace(base, data="cifar10" if small else "mnist", subset=5000, width=8, epochs=20, augment=small)
+    elif scale == "paper":
+        base = replace(base, data="cifar10", width=32, epochs=200, augment=True)
+    else:
+        raise UserError(f"no pairs of networks at scale {scale!r}; there are digits, mnist, cifar-small, paper")
+    base = replace(base, eval_every=base.epochs, record_steps=False)
+    return {
+        variant: [Request(settings=replace(base, variant=variant), lr=0.1, seed=seed) for seed in seeds]
+        for variant in ("si", "standard")
+    }
+
+
+#: per scale: ELRs in regime 1 next to the boundary, in regime 2 next to it, deep in regime 2, in regime 3; the low end
+_STARTS = {
+    "digits": (1e-3, 4e-3, 2e-2, 1e-1, 3e-4),
+    "mnist": (2e-4, 8e-4, 5e-3, 5e-2, 1e-4),
+    "cifar-small": (2e-4, 8e-4, 5e-3, 5e-2, 1e-4),
+    "paper": (5e-4, 1e-3, 5e-3, 5e-2, 1e-4),
+}
+
+
+def schedules(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
+    """Constant, cosine, step and two-stage schedules of the ELR from each start, by name; every one has as many steps.
+
+    The step schedule divides by 10 at 1/2 and at 3/4, the two-stage one goes to the low end at 1/2. From regime 3 the
+    cosine alone.
+    """
+    if scale not in _STARTS:
+        raise UserError(f"no schedules at scale {scale!r}; there are: {', '.join(_STARTS)}")
+    *starts, low = _STARTS[scale]
+    base = Settings(model="mlp", subset=300, epochs=60, evaluation="online")
+    if scale != "digits":
+        paper = scale == "paper"
+        data = "mnist" if scale == "mnist" else "cifar10"
+        base = Settings(data=data, model="convnet", width=32 if paper else 8, subset=None if paper else 5000)
+        base = replace(base, epochs=200 if paper else 30, evaluation="online")
+    base = replace(base, eval_every=base.epochs)
+    found = {}
+    for start in starts:
+        shapes = {
+            "constant": "constant",
+            "cosine": "cosine",
+            "step": "step:0.1@0.5,0.75",
+            "two-stage": f"stages:0.5={low / start:.6g}",
+        }
+        for name, shape in shapes.items():
+            if start == starts[-1] and name != "cosine":
+                continue
+            settings = replace(base, schedule=shape)
+            found[f"{name} from {start:g}"] = [Request(settings=settings, elr=start, seed=seed) for seed in seeds]
+    return found

@@ -1,0 +1,194 @@
+"""Each judge of the claims about regime 3, step sizes, the edge, the squared loss and schedules can say no."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.analysis.made import made_run
+from tests.analysis.test_ess import toy
+
+from scaleinv.analysis.ess import from_steps
+from scaleinv.claims import conventional, equal_ess, full_batch_edge, regime3, squared_loss
+from scaleinv.claims.registry import Sheet
+from scaleinv.landscape.edge import EdgePoint
+from scaleinv.landscape.walks import Comparison, RandomDirections
+
+
+def comparison(walk: float, sgd: float, ascent: float, cosine: float = 1e-3, error: float = 0.9) -> Comparison:
+    def table(values):
+        return {kind: np.array([value]) for kind, value in zip(("walk", "sgd", "ascent"), values)}
+
+    return Comparison(
+        elr=1.0,
+        seeds=(0,),
+        steps=10,
+        window=5,
+        loss=table((walk, sgd, ascent)),
+        error=table([error] * 3),
+        cosine=table([cosine] * 3),
+        random=RandomDirections((5.0,), (0.9,)),
+        walks=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("shift", "options", "verdict"),
+    [
+        ((0.0, 1.0, 2.0), {}, "holds"),
+        ((0.0, -1.0, 2.0), {}, "fails"),
+        ((0.0, 1.0, 0.3), {}, "fails"),
+        ((0.5, 1.0, 2.0), {}, "fails"),
+        ((0.0, 1.0, 2.0), {"cosine": 0.1}, "fails"),
+        ((0.0, 1.0, 2.0), {"error": 0.6}, "fails"),
+    ],
+)
+def test_regime_3(shift, options, verdict):
+    heads = [5.0, 5.1, 4.9]  # the level of each head's random directions
+    wobble = [0.01, -0.01, 0.0]
+    found = [comparison(h + shift[0], h + shift[1] + w, h + shift[2] + 2 * w, **options) for h, w in zip(heads, wobble)]
+    assert regime3.judge(found, heads).result().verdict == verdict
+
+
+def test_equal_step_sizes():
+    calm, chaotic = from_steps(toy(0.5, 400)), from_steps(toy(1.4, 400))
+    for record, regime, verdict in (
+        (calm, 1, "holds"),
+        (chaotic, 2, "holds"),
+        (calm, 2, "fails"),
+        (chaotic, 1, "fails"),
+    ):
+        sheet = Sheet()
+        equal_ess.judge(sheet, "toy", record, regime)
+        assert sheet.result().verdict == verdict
+
+
+def test_a_record_that_breaks_the_relations_fails():
+    record = toy(1.4, 400)
+    record.groups["b"].g[200] *= 1.5
+    sheet = Sheet()
+    equal_ess.judge(sheet, "toy", from_steps(record), 2)
+    assert sheet.verdicts["toy: feedback, largest residual"] == "fails"
+
+
+def edge(products: list[float], residual: float = 1e-3) -> list[EdgePoint]:
+    """Points of sharpness 10."""
+    return [EdgePoint(k, 0.01, 1.0, product / 10, 10.0, residual, 5) for k, product in enumerate(products)]
+
+
+@pytest.mark.parametrize(
+    ("products", "verdict"),
+    [
+        ([0.5, 1.0, 1.5, 1.9, 2.0, 1.9, 2.0, 1.9, 2.0], "holds"),
+        ([0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5], "fails"),
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], "fails"),
+        ([2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0], "fails"),  # it did not rise
+        ([0.5, 1.0, 1.5, 1.9, 2.0, 2.0, 1.4, 2.6, 2.0], "undecided"),
+    ],
+)
+def test_the_edge(products, verdict):
+    sheet = Sheet()
+    full_batch_edge.judge(sheet, "run", edge(products))
+    assert sheet.result().verdict == verdict
+
+
+def test_an_eigenvalue_that_is_not_known_fails():
+    sheet = Sheet()
+    full_batch_edge.judge(sheet, "run", edge([0.5, 1.0, 1.5, 1.9, 2.0, 1.9, 2.0, 1.9, 2.0], residual=1.0))
+    assert sheet.result().verdict == "fails"
+
+
+def run(regime: int, elr: float):
+    """A run on the sphere in that regime: series of 60 epochs."""
+    rng = np.random.default_rng(0)
+    level, error, cosine = {1: (1e-5, 0.0, 1.0), 2: (0.03, 0.2, 0.99), 3: (0.3, 0.9, 0.0)}[regime]
+    loss = level * np.exp(0.02 * rng.normal(size=60))
+    series = {
+        ("online", "total", "loss"): loss,
+        ("online", "total", "error"): np.full(60, error),
+        ("online", "total", "cosine"): np.full(60, cosine),
+        ("online", "total", "eg"): loss,
+        ("online", "total", "ess"): loss,
+    }
+    series |= {("reference", f"direction-{k}", "loss"): np.array([0.3 + 0.001 * k]) for k in range(8)}
+    return made_run(series, elr=elr, loss="mse")
+
+
+def runs(*regimes: int):
+    return [run(regime, 10.0**k) for k, regime in enumerate(regimes)]
+
+
+@pytest.mark.parametrize(
+    ("full", "small", "full_head", "small_head", "verdict"),
+    [
+        ((2, 2, 3), (1, 2, 3), (2, 3), (2, 3), "holds"),
+        ((1, 2, 3), (1, 2, 3), (2, 3), (2, 3), "fails"),
+        ((2, 2, 3), (2, 2, 3), (2, 3), (2, 3), "fails"),
+        ((2, 2, 3), (1, 2, 3), (2, 2), (2, 3), "fails"),
+        ((2, 2, 3), (1, 2, 3), (2, 3), (1, 3), "fails"),
+    ],
+)
+def test_squared_loss(full, small, full_head, small_head, verdict):
+    found = squared_loss.judge(runs(*full), runs(*small), runs(*full_head), runs(*small_head))
+    assert found.result().verdict == verdict
+
+
+def cosine_runs(distances: list[float], level: float):
+    """Runs whose epochs turn the weights so far (1 - cos)."""
+    rng = np.random.default_rng(1)
+    found = []
+    for k, distance in enumerate(distances):
+        series = {
+            ("online", "total", "loss"): np.full(40, level),
+            ("weights", "total", "cos_previous_epoch"): 1 - distance * np.exp(0.05 * rng.normal(size=40)),
+            ("weights", "total", "cos_start"): np.full(40, 0.5),
+        }
+        found.append(made_run(series, elr=2.0**k, loss="mse"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("distances", "level", "verdict"),
+    [
+        ([1e-4, 2e-4, 4e-4, 1e-2, 2e-2], 0.01, "holds"),
+        ([1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3], 0.01, "fails"),  # no gap
+        ([1e-4, 2e-4, 4e-4, 1e-2, 2e-2], 1e-5, "fails"),  # it converges
+        ([1e-4, 2e-4], 0.01, "undecided"),
+    ],
+)
+def test_cosines(distances, level, verdict):
+    assert squared_loss.judge_cosines(cosine_runs(distances, level)).result().verdict == verdict
+
+
+@pytest.mark.parametrize(("cost", "verdict"), [(0.002, "holds"), (0.03, "fails"), (0.0095, "undecided")])
+def test_the_price_of_a_frozen_head(cost, verdict):
+    noise = [0.0, 0.002, -0.002, 0.001, -0.001]
+    table = {
+        "standard": dict(enumerate([0.02] * 5)),
+        "si": {seed: 0.02 + cost + x for seed, x in enumerate(noise)},
+    }
+    assert conventional.judge_pair(table).result().verdict == verdict
+
+
+def schedule_table(**errors: float):
+    noise = [0.0, 0.001, -0.001, 0.0005, -0.0005]
+    return {
+        name.replace("_", " ").replace("p", "."): {seed: e + (1 + 0.1 * k) * x for seed, x in enumerate(noise)}
+        for k, (name, e) in enumerate(errors.items())
+    }
+
+
+REGIMES = {1.0: 1, 2.0: 2, 30.0: 2}
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict"),
+    [
+        ({"constant_from_1": 0.05, "constant_from_2": 0.2, "cosine_from_2": 0.02, "cosine_from_30": 0.04}, "holds"),
+        ({"constant_from_1": 0.05, "constant_from_2": 0.2, "cosine_from_2": 0.06, "cosine_from_30": 0.04}, "fails"),
+        ({"constant_from_1": 0.05, "constant_from_2": 0.2, "cosine_from_2": 0.02, "cosine_from_30": 0.0201}, "holds"),
+        ({"constant_from_1": 0.0201, "constant_from_2": 0.2, "cosine_from_2": 0.02}, "undecided"),
+        ({"constant_from_1": 0.05, "constant_from_2": 0.2}, "undecided"),
+    ],
+)
+def test_schedules(errors, verdict):
+    assert conventional.judge_schedules(schedule_table(**errors), REGIMES).result().verdict == verdict
