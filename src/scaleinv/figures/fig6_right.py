@@ -74,13 +74,12 @@ def draw_groups(numbers: dict[str, Any], context: Context) -> Drawn:
             ess = float("{:.2g}".format(run["common_ess"]))
             label = f"common step size, ELR x gradient = {power_of_ten(ess)}"
             ax.plot(line, run["common_ess"] / line, color=INK, ls="--", lw=1)
-            ax.text(0.98, 0.97, label, transform=ax.transAxes, ha="right", va="top")
+            spread = f"squared step sizes within a factor {run['ratio']:.4g}"
+            ax.text(0.98, 0.97, f"{label}\n{spread}", transform=ax.transAxes, ha="right", va="top")
             log_axis(ax, "xy")
             ax.set_xlabel("ELR of the group")
             ax.set_ylabel("effective gradient norm of the group")
-            ax.set_title(
-                f"Regime {regime}, ELR {power_of_ten(run['elr'])}: squared step sizes within x{run['ratio']:.4g}"
-            )
+            ax.set_title(f"Regime {regime}, ELR {power_of_ten(run['elr'])}")
         handles["start"] = axes[0].plot([], [], "*", color="none", ms=9, mec=INK, mew=0.8)[0]
         fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
     return finish(fig, context, numbers)
