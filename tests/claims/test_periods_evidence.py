@@ -11,7 +11,15 @@ import pytest
 
 from scaleinv.analysis.periods import find_periods
 from scaleinv.claims.bounds_evidence import balance, envelope_coverage, jump_times, norm_interval
-from scaleinv.claims.checkpoints_evidence import break_downs, breaks_after, different_minima, late_in_b, minima
+from scaleinv.claims.checkpoints_evidence import (
+    Pair,
+    below_critical,
+    break_downs,
+    breaks_after,
+    different_minima,
+    late_in_b,
+    minima,
+)
 from scaleinv.claims.periods_evidence import (
     Pooled,
     boundary_elr,
@@ -222,12 +230,24 @@ def test_breaks_after():
     assert not breaks_after(before, 600, series(broken, np.full(400, 0.01)))  # without the gradient it is none
 
 
+def test_checkpoints_below_the_critical_elr():
+    run = sawtooth(1e-3, 0.5, count=8, lead=15)
+    chosen = below_critical(run, range(200), 25, 3)
+    assert len(chosen) == 3
+    for epoch in chosen:
+        (period,) = [p for p in run.periods if p.b[0] <= epoch * 25 <= p.b[1]]
+        assert period.elr / 2 / math.exp(2e-3 * 25) < run.log.elr[epoch * 25] <= period.elr / 2
+
+
 def test_pairs():
+    def pairs(free, fixed):
+        return [Pair(a, b, 1e-3, 1e-4) for a, b in zip(free, fixed)]
+
     yes, no = [True] * 6, [False] * 6
-    assert verdict(break_downs, yes, no) == "holds"
-    assert verdict(break_downs, yes, yes) == "fails"
-    assert verdict(break_downs, no, no) == "fails"
-    assert verdict(break_downs, [True] * 3 + [False] * 3, no) == "fails"
+    assert verdict(break_downs, pairs(yes, no)) == "holds"
+    assert verdict(break_downs, pairs(yes, yes)) == "fails"
+    assert verdict(break_downs, pairs(no, no)) == "fails"
+    assert verdict(break_downs, pairs([True] * 3 + [False] * 3, no)) == "fails"
 
 
 def test_minima_of_periods():

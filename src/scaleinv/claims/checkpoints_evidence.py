@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,21 @@ def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -
     return found[:count]
 
 
+def below_critical(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -> list[int]:
+    """For the ``count`` longest phases B: the last epoch kept in it at which the ELR is at most half of that at the
+    break-down.
+    """
+    found = []
+    elr = run.log.elr
+    assert elr is not None
+    for period in sorted(run.periods, key=lambda p: p.b[0] - p.b[1]):
+        inside = [epoch for epoch in epochs if period.b[0] <= epoch * per_epoch <= period.b[1]]
+        low = [epoch for epoch in inside if elr[epoch * per_epoch] <= period.elr / 2]
+        if low:
+            found.append(low[-1])
+    return found[:count]
+
+
 def breaks_after(before: Steps, at: int, after: Steps) -> bool:
     """Does training break down once it goes on as ``after`` from step ``at`` of ``before``? By loss and effective
     gradient, with the definition for runs of fixed norm, whatever the norm does.
@@ -39,16 +55,29 @@ def breaks_after(before: Steps, at: int, after: Steps) -> bool:
     return any(event.step >= at for event in find_periods(loss=loss, eg=eg).destabilisations)
 
 
-def break_downs(sheet: Sheet, free: Sequence[bool], fixed: Sequence[bool]) -> None:
-    """Of pairs of runs from the same weights on the same batches the free ones break down and the fixed ones do not:
-    the sign test over the pairs that differ, at 5 %.
+@dataclass(frozen=True)
+class Pair:
+    """From one checkpoint on the same batches: did the free run break down, did the one of fixed norm, and the mean
+    loss of the last fifth of each.
     """
-    only_free = sum(a and not b for a, b in zip(free, fixed))
-    only_fixed = sum(b and not a for a, b in zip(free, fixed))
+
+    free: bool
+    fixed: bool
+    free_loss: float
+    fixed_loss: float
+
+
+def break_downs(sheet: Sheet, pairs: Sequence[Pair]) -> None:
+    """The free runs break down and the fixed ones do not: the sign test over the pairs that differ, at 5 %."""
+    only_free = sum(pair.free and not pair.fixed for pair in pairs)
+    only_fixed = sum(pair.fixed and not pair.free for pair in pairs)
     sheet.at_most("p of the sign test over pairs", sign_test(only_free, only_free + only_fixed), 0.05)
-    sheet.at_least("free runs that break down", sum(free), math.ceil(0.75 * len(free)))
-    sheet.at_most("fixed runs that break down", sum(fixed), math.floor(0.25 * len(fixed)))
-    sheet.note(f"{len(free)} pairs; {only_free} break down only if free, {only_fixed} only if fixed")
+    sheet.at_least("free runs that break down", sum(pair.free for pair in pairs), math.ceil(0.75 * len(pairs)))
+    sheet.at_most("fixed runs that break down", sum(pair.fixed for pair in pairs), math.floor(0.25 * len(pairs)))
+    losses = [" ".join(f"{loss:.1g}" for loss in one) for one in zip(*((p.free_loss, p.fixed_loss) for p in pairs))]
+    sheet.note(f"{len(pairs)} pairs; {only_free} break down only if free, {only_fixed} only if fixed")
+    if losses:
+        sheet.note(f"loss at the end, free: {losses[0]}; fixed: {losses[1]}")
 
 
 def minima(run: Periods, loss: Mapping[int, float], epochs: Sequence[int], per_epoch: int) -> list[tuple[int, int]]:

@@ -196,4 +196,8 @@ def variations(scale: str) -> dict[str, Request]:
     }
     for name in ("layer", "group", "weight"):
         found[f"{name} normalization"] = Request(settings=replace(one, normalization=name), lr=lr)
+    # Adam's steps do not shrink with the gradient: rates of their own
+    longer = replace(one, steps=chosen.steps[chosen.middle])
+    found["Adam with L2"] = Request(settings=replace(longer, optimizer="adam", weight_decay=2e-3), lr=2e-3)
+    found["AdamW"] = Request(settings=replace(longer, optimizer="adamw", weight_decay=1.0), lr=1e-3)
     return found
