@@ -273,3 +273,72 @@ def test_phases() -> None:
     assert phase_of(jump, *slope(step, up), 30) == "C"
     assert phase_of(angle[:5], *slope(step[:5], up[:5]), 5) == ""
     assert slope(step, up)[0] == pytest.approx(1e-3, rel=0.05)
+
+
+# -- silence: the trouble is near, but not there -----------------------------------------------------------------------
+
+
+def test_no_spike_below_ten_times() -> None:
+    def push(i: int, model: nn.Module, _: object) -> None:
+        if i == 35:
+            model[0].weight.grad.mul_(4)
+
+    assert kinds(run(38, push)) == []
+
+
+def test_not_still_where_one_step_in_eight_turns() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, optimizer, groups=FREE, every=1)
+
+    def stop(i: int) -> None:
+        if i % 7:
+            model[3].weight.grad.zero_()
+
+    train(model, optimizer, 30, monitor, change=stop)
+    assert kinds(monitor) == []
+
+
+def test_nothing_turns_at_learning_rate_zero_and_that_is_not_told_of_one_group() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # a warm-up's first steps, say
+    monitor = Monitor(model, optimizer, groups=FREE, every=1)
+    train(model, optimizer, 20, monitor)
+    assert kinds(monitor) == []
+
+
+def test_no_decay_on_the_dead_without_decay() -> None:
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, optimizer, inputs=batches(1)[0][0], every=1)
+    train(model, optimizer, 12, monitor)
+    assert {g.name: g.kind for g in monitor.groups}["0.bias"] == "dead"
+    assert kinds(monitor) == []
+
+
+def test_eps_is_silent_while_the_variance_is_far_above_it() -> None:
+    def shrink(i: int) -> None:
+        if i == 10:
+            model[3].weight.data.mul_(0.3)
+
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    monitor = Monitor(model, optimizer, groups=FREE, every=1)
+    train(model, optimizer, 25, monitor, change=shrink)
+    assert "eps" not in kinds(monitor)
+
+
+def test_boundary_is_silent_far_below_it_and_where_the_elr_falls() -> None:
+    assert "boundary" not in kinds(run(60, boundary=1e3))
+    # near it, but the norm grows without weight decay, so the ELR falls
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    first = Monitor(model, optimizer, groups=FREE, every=1)
+    start = copy.deepcopy(model.state_dict())
+    train(model, optimizer, 40, first)
+    elr = first.history()["total/elr"]
+    assert elr[-1] < elr[0]
+    model.load_state_dict(start)
+    monitor = Monitor(model, optimizer, groups=FREE, every=1, boundary=1.1 * elr[0])
+    train(model, optimizer, 40, monitor)
+    assert "boundary" not in kinds(monitor)

@@ -124,6 +124,40 @@ def test_every_optimizer(kind: str) -> None:
         assert (h["0.weight/alignment"] > (0.2 if kind != "SGD maximize" else 0.9)).all()
 
 
+@pytest.mark.parametrize(
+    ("package", "name", "options", "law"),
+    [
+        ("lion_pytorch", "Lion", {"lr": 1e-3, "weight_decay": 0.1}, "normalised"),
+        ("schedulefree", "AdamWScheduleFree", {"lr": 1e-2, "weight_decay": 0.1}, "measured"),
+        ("schedulefree", "SGDScheduleFree", {"lr": 1e-1}, "measured"),
+    ],
+)
+def test_optimizers_of_other_packages(package: str, name: str, options: dict[str, float], law: str) -> None:
+    model = net()
+    optimizer = getattr(pytest.importorskip(package), name)(model.parameters(), **options)
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    monitor, hand = Monitor(model, optimizer, groups=FREE, every=1), Hand(model)
+    for batch in batches(9):
+        optimizer.zero_grad()
+        loss_of(model, batch).backward()
+        hand.before()
+        optimizer.step()
+        hand.after()
+    hand.check(monitor)
+    h = monitor.history()
+    if law == "normalised":
+        np.testing.assert_allclose(h["0.weight/elr"], options["lr"] / h["0.weight/rho"], rtol=1e-6)
+        assert monitor.forecasts()[0].equilibrium_angle > 0
+        assert "measured from the step" not in str(monitor.summary())
+    else:
+        told = f"2 groups: the ELR is measured from the step, as plain SGD would need it ({name}"
+        assert told in str(monitor.summary())
+        np.testing.assert_allclose(
+            h["0.weight/elr"] * h["0.weight/eg"] * h["0.weight/rho"], h["0.weight/tangential"], rtol=1e-6
+        )
+
+
 def test_muon_beside_adamw_as_two_optimizers() -> None:
     model = net()
     matrices = [p for p in model.parameters() if p.ndim == 2]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.quantities import COLUMN
+from scaleinv.monitor.rates import engine
 
 if TYPE_CHECKING:
     from scaleinv.monitor.alerts import Alert
@@ -55,7 +56,7 @@ class Summary:
         return cls(
             tuple(_answer(monitor, found)),
             tuple(cells for _, cells in rows),
-            tuple(_notes(found)),
+            tuple(_notes(found)) + tuple(_measured(monitor)),
             tuple(monitor.alerts),
         )
 
@@ -173,6 +174,16 @@ def _notes(found: dict[str, Any]) -> list[str]:
             reasons[f.why] = reasons.get(f.why, 0) + 1
     common = sorted(reasons.items(), key=lambda item: -item[1])[:3]
     return [f"{_count(count, 'group')}: {why}" for why, count in common]
+
+
+def _measured(monitor: Monitor) -> list[str]:
+    """Says where the ELR follows no law of the optimizer, but was measured from the step."""
+    count = sum(rate.law == "measured" for rate, g in zip(monitor._rates[1:], monitor.groups) if g.kind == FREE)
+    if not count:
+        return []
+    kinds = "+".join(dict.fromkeys(type(engine(one)).__name__ for one in monitor.optimizers))
+    told = f"{kinds}: no law of its rate is known, or the group has several learning rates"
+    return [f"{_count(count, 'group')}: the ELR is measured from the step, as plain SGD would need it ({told})"]
 
 
 def _short(name: str) -> str:
