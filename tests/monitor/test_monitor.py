@@ -331,3 +331,32 @@ def test_bad_input() -> None:
         Monitor(model, optimizer, sinks=[3])
     assert not optimizer._optimizer_step_pre_hooks
     assert math.isnan(Monitor(model, optimizer)._interval.cost)
+
+
+def test_one_copy_of_the_weights_during_a_logged_step_and_none_between() -> None:
+    model = net()
+    optimizer = sgd(model)
+    monitor = Monitor(model, optimizer, every=2)
+    held = []
+
+    def look(*_: object) -> None:  # after the monitor's own hook, while the step is taken
+        copies = [c for probe in monitor._open.values() for c in probe.copies if c is not None]
+        held.append(sum(c.numel() * c.element_size() for c in copies))
+
+    optimizer.register_step_pre_hook(look)
+    train(model, optimizer, 4, monitor)
+    look()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    assert held == [weights, 0, weights, 0, 0]
+
+
+def test_the_page_names_every_quantity_and_every_alert() -> None:
+    from pathlib import Path
+
+    from scaleinv.monitor import QUANTITIES, Alert
+
+    text = (Path(__file__).parents[2] / "docs" / "howto" / "monitor.md").read_text("utf-8")
+    assert [q for q in QUANTITIES if f"`{q}`" not in text] == []
+    kinds = (Alert.__doc__ or "").partition("one of: ")[2].rstrip(". \n").replace("\n", " ").split(",")
+    assert len(kinds) == 10
+    assert [k.strip() for k in kinds if f"`{k.strip()}`" not in text] == []
