@@ -67,9 +67,18 @@ def test_jsonl_without_pyarrow_and_its_conversion(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match="need pyarrow"):
         to_parquet(tmp_path / "run")
     monkeypatch.undo()
-    to_parquet(tmp_path / "run")
     from scaleinv.analysis.runs import load_run
 
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "ep')  # not whole yet
+    lines = load_run(tmp_path / "run").table("online", "0.weight", "eg").values
+    np.testing.assert_array_equal(lines, monitor.history()["0.weight/eg"])
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    (tmp_path / "run" / "metrics.jsonl").write_text(text.replace('"step": 2', '"step": x', 1))
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line \d+ is damaged"):
+        load_run(tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").write_text(text.rpartition('{"step": 6')[0])
+    to_parquet(tmp_path / "run")
     values = load_run(tmp_path / "run").table("online", "0.weight", "eg").values
     np.testing.assert_array_equal(values, monitor.history()["0.weight/eg"])
 

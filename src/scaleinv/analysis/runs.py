@@ -20,6 +20,8 @@ import numpy.typing as npt
 from scaleinv.errors import UserError
 
 FORMAT = 2
+#: rows of a Monitor without pyarrow, beside the folder of the parts
+_LINES = "metrics.jsonl"
 _FINAL = "part-final.parquet"
 _TRIES = 5
 _TEXT = ("split", "group", "quantity")
@@ -278,6 +280,9 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
         except FileNotFoundError:  # the run has ended, and joined its parts, since they were listed
             if attempt == _TRIES - 1:
                 raise UserError(f"{folder}: its files keep changing while they are read; try again") from None
+    if (folder.parent / _LINES).exists():
+        lines = _read_lines(folder.parent / _LINES)
+        tables.append(lines.cast(tables[0].schema) if tables else lines)
     if not tables:
         return {}
     try:
@@ -316,6 +321,31 @@ def _read_part(part: Path) -> Any:
     if missing:
         raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
     return table.select(list(_COLUMNS))
+
+
+def _read_lines(path: Path) -> Any:
+    """The rows of a Monitor that had no pyarrow, as a table; the last line may not be whole yet."""
+    import pyarrow as pa
+
+    rows = []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            item = json.loads(line)
+            rows.append((*(item[name] for name in _COLUMNS[:-1]), float(item["value"])))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if number == len(lines):
+                break
+            raise UserError(f"{path}, line {number} is damaged ({error}); remove the line") from None
+    kinds = (pa.int64(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.float64())
+    columns: list[Any] = list(zip(*rows)) or [()] * len(_COLUMNS)
+    try:
+        return pa.table({name: pa.array(column, kind) for name, column, kind in zip(_COLUMNS, columns, kinds)})
+    except (pa.ArrowException, TypeError) as error:
+        raise UserError(f"{path}: {error}: not a file of scaleinv") from None
 
 
 def _encode(table: Any) -> tuple[list[Key], Ints]:

@@ -289,7 +289,8 @@ class Watch:
         total = self._monitor.total_steps
         if total is None or len(self._recent) != BACK - 1 or ("out-of-time", "total") in self._standing:
             return []
-        slow = [f for f in self._monitor.forecasts() if f.time_to_equilibrium > total - record.step]
+        known = [f for f in self._monitor.forecasts() if f.group != "total"]
+        slow = [f for f in known if f.time_to_equilibrium > total - record.step]
         if not slow:
             return []
         worst = max(slow, key=lambda f: f.time_to_equilibrium)
