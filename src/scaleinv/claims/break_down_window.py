@@ -1,6 +1,6 @@
 """Calibration of the window that a Monitor tells for the next break-down (:mod:`scaleinv.monitor.breakdowns`).
 
-The runs are those of nobody else: seeds that were not looked at when the window was designed.
+The seeds of its runs were not looked at when the window was designed.
 """
 
 from __future__ import annotations
