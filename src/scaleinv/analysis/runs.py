@@ -56,6 +56,7 @@ class Run:
     environment: Mapping[str, Any]
     result: Mapping[str, Any] | None
     metrics: Mapping[Key, Series] = field(repr=False)
+    lineage: Mapping[str, Any] | None = None  # of a run that goes on from another one
 
     @property
     def name(self) -> str:
@@ -208,6 +209,7 @@ def load_run(folder: str | Path) -> Run:
         environment=environment,
         result=result,
         metrics=_read_metrics(path / "metrics"),
+        lineage=head.get("lineage") if isinstance(head.get("lineage"), dict) else None,
     )
 
 

@@ -20,6 +20,7 @@ from scaleinv.report.page import (
     words_section,
 )
 from scaleinv.report.sweep_figures import reference_words, summary_line, sweep_drawings
+from scaleinv.report.sweep_sections import more_sections
 from scaleinv.report.text import clean, count, esc, numbers_whole, percent, plain, show
 from scaleinv.report.words import boundary_words, flat_evidence, reach, reason, remarks, statement
 
@@ -46,6 +47,7 @@ def sweep_page(sweep: SweepRun) -> str:
         '<div class="grid">',
         *(drawing.to_html() for drawing in last),
         "</div>",
+        *more_sections(facts),
         f"<h2>{count(len(facts.runs), 'run')}</h2>",
         _table(facts),
         words_section(),

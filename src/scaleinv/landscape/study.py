@@ -1,0 +1,212 @@
+"""The landscape of finished runs, measured once and kept beside them, for the report and for later.
+
+What is measured stands in ``FOLDER/landscape.json``: curvature at the last weights of every run, paths between the last
+weights of runs at neighbouring rates, and walks on the sphere of one run. A call adds what is missing; what was
+measured with other numbers of images, steps or seeds is measured anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import RunConfig
+from scaleinv.lab.files import read_json, write_json
+from scaleinv.lab.store import read_config, read_result
+from scaleinv.lab.weights import read_weights
+from scaleinv.landscape.paths import linear_path
+from scaleinv.landscape.runs import surface_of
+from scaleinv.landscape.sharpness import sharpness
+from scaleinv.landscape.walks import KINDS, compare
+
+FILE = "landscape.json"
+PARTS = ("sharpness", "paths", "walks")
+_FORMAT = 1
+_QUANTITIES = ("train_loss", "train_error", "test_loss", "test_error")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to measure, and how well."""
+
+    images: int | None = 512  # first train images that curvature is taken on; None: all
+    probes: int = 4  # random vectors of a trace
+    points: int = 21  # of a path, ends included
+    walk_elr: float | None = None  # None: the largest of the runs
+    walk_steps: int = 300
+    walk_seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that left weights."""
+
+    folder: Path
+    config: RunConfig
+
+    @property
+    def rate(self) -> float:
+        """ELR or LR."""
+        return float(self.config.elr if self.config.elr is not None else self.config.lr or math.nan)
+
+
+def ended_runs(folder: Path) -> list[Ended]:
+    """The runs of a sweep, or the run itself, that have ended with finite weights; by rate."""
+    if (folder / "sweep-config.json").exists():
+        places = sorted(path.parent for path in (folder / "runs").glob("*/result.json"))
+    elif read_config(folder) is not None:
+        places = [folder] if (folder / "result.json").exists() else []
+    else:
+        raise UserError(f"{folder} is neither the folder of a run nor of a sweep")
+    found = []
+    for place in places:
+        config = read_config(place)
+        if config is not None and read_result(place / "result.json")["status"] != "diverged":
+            found.append(Ended(place, config))
+    if not found:
+        raise UserError(f"{folder}: no run has ended with finite weights; finish it first")
+    return sorted(found, key=lambda run: (run.config.seed, run.config.weight_decay, run.config.start or "", run.rate))
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """What has been measured; empty parts where nothing was. A damaged file is a :class:`UserError`."""
+    path = folder / FILE
+    if not path.exists():
+        return {"format": _FORMAT, **{part: [] for part in PARTS}}
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise UserError(f"{path} is not a landscape of this version; remove it and measure again")
+    return content
+
+
+def study(
+    folder: Path,
+    parts: tuple[str, ...] = ("sharpness", "paths"),
+    *,
+    settings: Study | None = None,
+    data_dir: Path | None = None,
+    watch: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Measure ``parts`` of the runs in ``folder`` and keep them in ``landscape.json``; everything that stands there.
+
+    ``watch`` is told what has been measured, how many pieces are done and how many there are. Each piece is on the disk
+    before the next one begins. Raises :class:`UserError` for unknown parts and folders without finished runs.
+    """
+    settings = settings or Study()
+    for part in parts:
+        if part not in PARTS:
+            raise UserError(f"unknown part {part!r}; choose from: {', '.join(PARTS)}")
+    runs = ended_runs(folder)
+    content = read_study(folder)
+    pieces = list(_pieces(runs, parts, settings))
+    for number, (part, key, measure) in enumerate(pieces, start=1):
+        if not any(kept["key"] == key for kept in content[part]):
+            found = {"key": key, **measure(data_dir)}
+            same_runs = [kept for kept in content[part] if kept["key"]["runs"] == key["runs"]]
+            content[part] = [kept for kept in content[part] if kept not in same_runs] + [found]
+            write_json(folder / FILE, content)
+        watch(f"{part} {' - '.join(f'{rate:.3g}' for rate in key['rates'])}", number, len(pieces))
+    return read_study(folder)  # as a reader finds it: NaN is null
+
+
+Piece = tuple[str, dict[str, Any], Callable[[Path | None], dict[str, Any]]]
+
+
+def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Iterator[Piece]:
+    def key(members: list[Ended], **numbers: Any) -> dict[str, Any]:
+        return {"runs": [run.folder.name for run in members], "rates": [run.rate for run in members], **numbers}
+
+    if "sharpness" in parts:
+        for run in runs:
+            yield (
+                "sharpness",
+                key([run], images=settings.images, probes=settings.probes),
+                partial(_sharpness, run, settings),
+            )
+    if "paths" in parts:
+        for a, b in pairwise(runs):
+            if (a.config.seed, a.config.weight_decay, a.config.start) == (
+                b.config.seed,
+                b.config.weight_decay,
+                b.config.start,
+            ):
+                yield (
+                    "paths",
+                    key([a, b], points=settings.points),
+                    partial(_path, a, b, settings),
+                )
+    if "walks" in parts:
+        fastest = max(runs, key=lambda run: run.config.elr or 0.0)
+        elr = settings.walk_elr if settings.walk_elr is not None else fastest.config.elr
+        if elr is None:
+            raise UserError("walks need an ELR: these runs have none (whole space); give --walk-elr")
+        numbers = {"elr": elr, "steps": settings.walk_steps, "seeds": settings.walk_seeds}
+        yield "walks", key([fastest], **numbers), partial(_walks, fastest, elr, settings)
+
+
+def _sharpness(run: Ended, settings: Study, data_dir: Path | None) -> dict[str, Any]:
+    surface = surface_of(run.folder, data_dir=data_dir)
+    found = sharpness(
+        surface,
+        top=1,
+        probes=settings.probes,
+        images=settings.images,
+        generator=torch.Generator().manual_seed(0),
+    )
+    slopes, hessian = found.gradients, found.hessian
+    # the rate that acts on the unit sphere at these weights
+    base = run.config.elr if run.config.elr is not None else (run.config.lr or math.nan) / slopes.rho**2
+    return {
+        "elr": base,
+        "seed": run.config.seed,
+        "rho": slopes.rho,
+        "loss": slopes.loss,
+        "eg": slopes.mean_norm,
+        "ratio": slopes.ratio,
+        "lambda_1": hessian.top,
+        "residual": hessian.residuals[0],
+        "converged": hessian.converged,
+        "trace": None if hessian.trace is None else hessian.trace.value,
+        "trace_error": None if hessian.trace is None else hessian.trace.error,
+        "stability": found.stability(base),
+        "homogeneity": found.homogeneity,
+    }
+
+
+def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None) -> dict[str, Any]:
+    path = linear_path(
+        surface_of(a.folder, data_dir=data_dir), read_weights(a.folder), read_weights(b.folder), points=settings.points
+    )
+    return {
+        "seed": a.config.seed,
+        "angle": path.angle,
+        "fractions": path.fractions.tolist(),
+        **{quantity: np.asarray(getattr(path, quantity)).tolist() for quantity in _QUANTITIES},
+        "barriers": {quantity: asdict(path.barrier(quantity)) for quantity in _QUANTITIES},
+    }
+
+
+def _walks(run: Ended, elr: float, settings: Study, data_dir: Path | None) -> dict[str, Any]:
+    surface = surface_of(run.folder, data_dir=data_dir)
+    found = compare(surface, elr, settings.walk_steps, seeds=range(settings.walk_seeds))
+    steps: dict[str, dict[str, list[float]]] = {}
+    for kind in KINDS:  # one walk of each kind step by step, the first seed's
+        first = next(walk for walk in found.walks if walk.kind == kind)
+        steps[kind] = {"loss": first.loss.tolist(), "cosine": first.cosine.tolist()}
+    return {
+        "window": found.window,
+        "loss": {kind: values.tolist() for kind, values in found.loss.items()},
+        "error": {kind: values.tolist() for kind, values in found.error.items()},
+        "cosine": {kind: values.tolist() for kind, values in found.cosine.items()},
+        "random": {"loss": found.random.loss, "loss_error": found.random.loss_error},
+        "steps": steps,
+    }
