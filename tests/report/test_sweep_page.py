@@ -90,15 +90,16 @@ def test_every_figure_and_every_run_is_there(page: str) -> None:
         "diagram",
         "step-size",
         "cosine",
+        "group-ess",
     ]
     rows = [attrs["data-run"] for tag, attrs in reader.elements if tag == "tr" and "data-run" in attrs]
     assert rows == [f"r{i}" for i in range(20)]
     gids = [str(attrs["data-gid"]) for _, attrs in reader.elements if "data-gid" in attrs]
-    # 20 runs in each of the 7 figures
-    assert len(gids) == 7 * 20
+    # 20 runs in each of the 7 figures; in that of the groups one has no finite number
+    assert len(gids) == 7 * 20 + 19
     assert {gid.split(".")[1] for gid in gids} == set(rows)
     images = [attrs for tag, attrs in reader.elements if tag == "svg" and attrs.get("role") == "img"]
-    assert len(images) == 7
+    assert len(images) == 8
     assert all(attrs["aria-label"] for attrs in images)
     assert "Loss 0.011 on average, below 0.023 in 97% of epochs 31-60" in reader.text
     assert "scaleinv sweep --data digits --elr 1e-4:10:20 --out runs/demo" in reader.text
