@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scaleinv.analysis.invariance import invariance
 from scaleinv.analysis.periods.books import keep_books, unexplained
 from scaleinv.analysis.periods.bounds import Equilibrium, Since, envelopes
 from scaleinv.analysis.periods.bounds import equilibrium as theorem
@@ -32,6 +34,7 @@ from scaleinv.analysis.periods.sentences import (
     warm_up_sentence,
 )
 from scaleinv.analysis.periods.verdict import judge
+from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
 
 _FEWEST_SETTLED = 3
@@ -65,17 +68,19 @@ def find_periods(
     >>> found.verdict, round(found.mean_interval), round(600 / found.unit, 2)
     ('periodic', 600, 0.6)
     """
-    plain_sgd = True
+    plain_sgd, said = True, ""
     if folder is not None:
         if any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
             raise UserError("give the folder of a run, or columns, not both")
         columns, plain_sgd = run_columns(Path(folder))
+        said = invariance(load_run(folder)).sentence if plain_sgd else ""
         log = make_log(**columns)
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:
         log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle)
-    return analyse(log, definition, plain_sgd=plain_sgd)
+    found = analyse(log, definition, plain_sgd=plain_sgd)
+    return replace(found, evidence=(*found.evidence, said)) if said else found
 
 
 def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Periods:
