@@ -1,0 +1,60 @@
+"""The claims about periods on a network so small and runs so short that they decide nothing: every check comes to an
+end with a verdict and a reason, and claims share runs.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from scaleinv.claims.registry import Context, claims
+from scaleinv.lab.experiments import periods
+
+FAMILY = [
+    id
+    for id, claim in claims().items()
+    if claim.check.__module__.startswith("scaleinv.claims.lobacheva2021_") and "digits" in claim.scales
+]
+
+
+def tiny(name):
+    full = _full(name)
+    settings = replace(full.settings, model="mlp", width=8, subset=64, weight_decay=0.05)
+    return replace(
+        full,
+        settings=settings,
+        rates=(0.1, 0.2, 0.4, 0.8),
+        steps=(400, 300, 200, 200),
+        large=(10.0, 100),
+        small=(0.01, 100),
+        spheres=(1e-2, 1e-1),
+        sphere_steps=120,
+    )
+
+
+_full = periods._scale
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", FAMILY)
+def test_a_check_ends(id, folder, monkeypatch):
+    monkeypatch.setattr(periods, "_scale", tiny)
+    whole = periods.resting("digits")
+    short = [replace(one, settings=replace(one.settings, width=8, steps=200)) for one in whole]
+    monkeypatch.setattr(periods, "resting", lambda scale: short)
+    result = claims()[id].check(Context("digits", folder))
+    assert result.verdict in ("holds", "fails", "undecided")
+    assert result.evidence
+    assert set(result.measured) == set(result.expected) == set(result.tolerance)
+    before = {path.name for path in folder.iterdir()}
+    claims()[id].check(Context("digits", folder))
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_the_family_is_whole():
+    assert {"11-interval", "12-equilibrium-net", "13-envelope-net", "19-critical-elr", "periods-adamw"} <= set(FAMILY)
+    assert len(FAMILY) >= 22
