@@ -342,3 +342,13 @@ def test_boundary_is_silent_far_below_it_and_where_the_elr_falls() -> None:
     monitor = Monitor(model, optimizer, groups=FREE, every=1, boundary=1.1 * elr[0])
     train(model, optimizer, 40, monitor)
     assert "boundary" not in kinds(monitor)
+
+
+def test_dead_tensors_have_no_spikes() -> None:
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+
+    def push(i: int, model: nn.Module, _: object) -> None:
+        if i == 35:
+            model[0].bias.grad.mul_(1e4)
+
+    assert kinds(run(38, push, model, inputs=batches(1)[0][0], groups=None)) == ["dead-decay"]

@@ -153,11 +153,13 @@ class Watch:
         if len(past) < BACK // 2:
             return []
         found = []
+        dead = {g.name for g in self._monitor.groups if g.kind == DEAD}  # what they do is rounding
         for quantity, what in (("eg", "effective gradient norm"), ("angle", "angle of the step")):
             j = COLUMN[quantity]
             with np.errstate(all="ignore"):
                 usual = np.median(past[:, :, j], axis=0)
                 bad = 1 + np.flatnonzero((record.values[1:, j] > SPIKE * usual[1:]) & (usual[1:] > 0))  # 0 is the total
+            bad = bad[[record.groups[i] not in dead for i in bad]]
             if not len(bad):
                 continue
             again = self._again(f"spike-{quantity}")
