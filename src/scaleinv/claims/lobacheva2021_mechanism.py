@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from scaleinv.analysis.periods import Periods
-from scaleinv.claims.checkpoints_evidence import Pair, below_critical, break_downs, breaks_after, late_in_b
+from scaleinv.claims.checkpoints_evidence import Pair, break_downs, breaks_after, late_in_b
 from scaleinv.claims.lobacheva2021_frequency import backbone
 from scaleinv.claims.periods_evidence import boundary_elr, leads, periods_of
 from scaleinv.claims.registry import Context, Result, Sheet, claim
@@ -76,24 +73,6 @@ def fixed_norm_late(context: Context) -> Result:
     """Three checkpoints in each of two runs, the last kept within 90 % of the longest phases B; two mean intervals
     long; break-downs by loss and effective gradient for both. Sign test over the pairs at 5 %.
     """
-    return _pairs(context, late_in_b)
-
-
-@claim(
-    "fixed-norm-pairs",
-    paper=PAPER,
-    place="Section 5 (ablation of the norm); checkpoints of ours",
-    statement="Fixed at half the ELR of the break-down to come the run stays at its minimum; free it breaks down.",
-    scales={"digits": 30.0, "mnist": 1500.0, "cifar-small": 1500.0},
-)
-def fixed_norm_pairs(context: Context) -> Result:
-    """As ``fixed-norm-late``, but from the last checkpoint of these phases B at which the ELR is at most half of the
-    critical one.
-    """
-    return _pairs(context, below_critical)
-
-
-def _pairs(context: Context, choose: Callable[[Periods, Sequence[int], int, int], list[int]]) -> Result:
     from scaleinv.analysis.periods import find_periods
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.steps import load_steps
@@ -111,7 +90,7 @@ def _pairs(context: Context, choose: Callable[[Periods, Sequence[int], int, int]
             sheet.undecided(f"seed {request.seed} has no periods")
             continue
         length = round(LENGTH * run.mean_interval / per_epoch) * per_epoch
-        for i, epoch in enumerate(choose(run, kept_epochs(folder), per_epoch, PAIRS)):
+        for i, epoch in enumerate(late_in_b(run, kept_epochs(folder), per_epoch, PAIRS)):
             # batches of another seed than the run's own: those it has seen would come again
             seed = 100 + PAIRS * request.seed + i
             ways = [
