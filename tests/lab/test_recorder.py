@@ -279,3 +279,15 @@ def test_large_tensors_are_measured_to_the_last_digits() -> None:
     found = table(recorder.flush(1, 1))
     assert found["w", "g"] == pytest.approx(np.linalg.norm(flat([w.grad])), rel=3e-7)
     assert found["w", "angle"] == pytest.approx(angle(before, flat([w])), rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25, math.inf])
+def test_plain_steps_beyond_the_squares_of_float32(scale: float) -> None:
+    """A gradient of 1e25 has a norm, though its square is no number of float32; an infinite one stays infinite."""
+    w = torch.ones(3, requires_grad=True)
+    recorder = StepRecorder({"w": [w]}, 1, plain_decay=0.0)
+    w.grad = torch.tensor([0.0, 3.0, 4.0]) * scale if math.isfinite(scale) else torch.tensor([0.0, math.inf, 1.0])
+    recorder.before_step(torch.tensor(1.0), answers(0, 1))
+    recorder.after_step([0.0, 0.0])
+    found = table(recorder.flush(1, 1))
+    assert found["w", "g"] == pytest.approx(5 * scale if scale > 1 else 0.0, rel=1e-6, abs=1e-20)

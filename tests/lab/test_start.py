@@ -156,5 +156,5 @@ def test_what_is_no_start(parent: Path, text: str, why: str) -> None:
 
 
 def test_weights_of_another_network_are_refused(root: Path, parent: Path) -> None:
-    with pytest.raises(UserError, match="is of another network"):
+    with pytest.raises(UserError, match=r"is of another network than this run .width 5.; give --width 4 as well"):
         obtain(root, dataclasses.replace(SMALL, width=5), elr=0.02, start=parent)

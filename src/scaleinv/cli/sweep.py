@@ -73,6 +73,8 @@ class SweepCommand(CommonSettings):
         dataset = self.load()
         first = {"elr": None, "lr": None, axis: values[0]}
         base = resolve(settings, dataset, elr=first["elr"], lr=first["lr"], seed=0, threads=1)
+        for start in starts:
+            start.check_fits(base)
         several = tuple(decays) if len(decays) > 1 else ()
         sweep = SweepConfig(base, axis, tuple(values), seeds, several, starts)
         rows: dict[str, dict[str, Any]] = {}

@@ -54,6 +54,8 @@ class TrainCommand(Settings):
         seed = self.seed if self.seed is not None else 0 if start is None else start.config.seed
         checksum = None if start is None else start.checksum
         config = resolve(self, dataset, elr=self.elr, lr=self.lr, seed=seed, threads=threads, start=checksum)
+        if start is not None:
+            start.check_fits(config)
         with ProgressView(total=1, quiet=self.quiet) as view:
             result = run(config, dataset, self.out, start=start, watch=lambda event: view.event(config, event))
         folder, verdict = verdict_of(self.out)

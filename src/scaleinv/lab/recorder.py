@@ -107,16 +107,21 @@ class StepRecorder:
     def _products(self) -> None:
         """g, n and the dot product of weights and gradient, of every tensor."""
         gs, ns, dots = [], [], []
-        for tensor, weight in zip(self.tensors, self._pieces):
-            gg = ww = gw = 0.0
-            gradient = tensor.grad
-            for w, g in zip(weight, _pieces(torch.zeros_like(tensor) if gradient is None else gradient)):
-                gg += float(g.dot(g))
-                ww += float(w.dot(w))
-                gw += float(g.dot(w))
-            gs.append(math.sqrt(gg))
-            ns.append(math.sqrt(ww))
-            dots.append(gw)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for tensor, weight in zip(self.tensors, self._pieces):
+                gg = ww = gw = 0.0
+                gradient = tensor.grad
+                for w, g in zip(weight, _pieces(torch.zeros_like(tensor) if gradient is None else gradient)):
+                    gg += float(g.dot(g))
+                    ww += float(w.dot(w))
+                    gw += float(g.dot(w))
+                if not math.isfinite(gg + ww + gw):  # beyond the squares of float32, or broken
+                    w64 = tensor.detach().double()
+                    g64 = torch.zeros_like(w64) if gradient is None else gradient.double()
+                    gg, ww, gw = (float(product.sum()) for product in (g64 * g64, w64 * w64, g64 * w64))
+                gs.append(math.sqrt(gg))
+                ns.append(math.sqrt(ww))
+                dots.append(gw)
         self._table[self._filled] = (gs, ns, dots)
 
     def after_step(self, learning_rates: Sequence[float]) -> None:

@@ -55,6 +55,8 @@ def _task(root: Path, request: Request, dataset: Dataset) -> Task:
         threads=1,
         start=None if start is None else start.checksum,
     )
+    if start is not None:
+        start.check_fits(config)
     return Task(config, root / config.identity(), environment(1), start)
 
 

@@ -16,6 +16,8 @@ from scaleinv.lab.config import RunConfig
 from scaleinv.lab.files import read_json, sha256
 
 KEPT = "weights"  #: folder of the weights a run keeps
+#: what must be the same for weights to fit
+_NETWORK = ("data", "model", "variant", "normalization", "width")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Start:
     identity: str  # of the run they come from
     epoch: int
     config: RunConfig
+
+    def check_fits(self, config: RunConfig) -> None:
+        """Refuse a run whose network is not that of the weights, and say which flags are to be repeated."""
+        differ = [name for name in _NETWORK if getattr(self.config, name) != getattr(config, name)]
+        if differ:
+            theirs = " ".join(f"--{name.replace('_', '-')} {getattr(self.config, name)}" for name in differ)
+            ours = ", ".join(f"{name.replace('_', '-')} {getattr(config, name)}" for name in differ)
+            raise UserError(f"{self.folder} is of another network than this run ({ours}); give {theirs} as well")
 
     def lineage(self) -> dict[str, Any]:
         """What config.json says about it."""
