@@ -47,6 +47,12 @@ for _id, _name, _statement, _cost in (
     ("periods-layer-norm", "layer normalization", "Periods remain with layer normalization.", 6.0),
     ("periods-group-norm", "group normalization", "Periods remain with group normalization.", 6.0),
     ("periods-weight-norm", "weight normalization", "Periods remain with weight normalization.", 6.0),
+    (
+        "periods-full-batch",
+        "full-batch gradient descent",
+        "Periods remain with full-batch gradient descent (an MLP on 256 images).",
+        6.0,
+    ),
     ("periods-adam-l2", "Adam with L2", "Periods remain with Adam, the weight decay in its gradient.", 11.0),
     ("periods-adamw", "AdamW", "Periods remain with AdamW, decoupled weight decay.", 11.0),
 ):
