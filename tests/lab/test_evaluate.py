@@ -344,3 +344,22 @@ def test_the_limit_of_large_elrs_is_near_the_level_of_random_directions_but_not_
         significant.append(difference.mean() < -3 * difference.std() / math.sqrt(len(difference)))
     assert 0.85 < min(ratios) < max(ratios) < 1.1, ratios
     assert any(significant), ratios
+
+
+@pytest.mark.parametrize("model", ["convnet", "mlp"])
+@pytest.mark.parametrize("count", [360, 777])
+def test_the_test_set_in_small_parts_gives_the_same_bits(model: str, count: int) -> None:
+    images = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    labels = torch.randint(10, (count,), generator=torch.Generator().manual_seed(2))
+    net = build_model(model, in_shape=(1, 8, 8), width=8, generator=torch.Generator().manual_seed(0))
+    loss = get_loss("ce")
+    found = evaluate.test_metrics(net, images, labels, loss)
+    net.eval()
+    total, wrong = 0.0, 0
+    with torch.no_grad():
+        for start in range(0, count, evaluate.TEST_BATCH):
+            x, y = images[start : start + evaluate.TEST_BATCH], labels[start : start + evaluate.TEST_BATCH]
+            logits = net(x)
+            total += float(loss(logits, y).double() * len(y))
+            wrong += int((logits.argmax(1) != y).sum())
+    assert found == (total / count, wrong / count)

@@ -21,8 +21,11 @@ from scaleinv.lab.data import eval_batches
 from scaleinv.lab.losses import Loss
 from scaleinv.lab.rows import Row
 
-#: images of a forward pass without gradients; the size does not change an eval-mode result, only its speed
+#: test images whose loss is averaged at a time
 TEST_BATCH = 500
+#: images of a forward pass without gradients; the size changes no logit, only the speed: 500 images of CIFAR-10's form
+#: do not fit the processor's cache, and each of them takes 1.7 times as long as one of 125 (ConvNet, width 8 and 16)
+TEST_PART = 125
 
 
 @contextmanager
@@ -69,7 +72,7 @@ def test_metrics(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -
     with _mode(model, False), torch.no_grad():
         for start in range(0, n, TEST_BATCH):
             x, y = images[start : start + TEST_BATCH], labels[start : start + TEST_BATCH]
-            logits = model(x)
+            logits = torch.cat([model(part) for part in x.split(TEST_PART)])
             total += loss(logits, y).double() * len(y)
             wrong += (logits.argmax(1) != y).sum()
     return float(total) / n, float(wrong) / n

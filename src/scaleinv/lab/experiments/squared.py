@@ -51,7 +51,7 @@ def _scale(name: str) -> Scale:
         return Scale(noisy, 60 if name == "digits" else 4, 200 if name == "digits" else 500, 400, elrs, few)
     if name == "cifar-small":
         short = replace(base, data="cifar10", model="convnet", normalization="group", width=8, batch_size=16)
-        return Scale(short, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 1.0))
+        return Scale(short, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0))
     if name == "paper":
         whole = replace(base, data="cifar10", model="convnet", width=32, head_norm=PAPER_HEAD)
         elrs = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
