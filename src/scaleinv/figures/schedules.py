@@ -46,7 +46,7 @@ def draw(context: Context) -> Drawn:
 
 def draw_ranking(numbers: dict[str, Any], context: Context) -> Drawn:
     """A row for each schedule, the best on top."""
-    from scaleinv.figures.style import new_figure, regime_colours, regime_markers, regime_names, style
+    from scaleinv.figures.style import log_axis, new_figure, regime_colours, regime_markers, regime_names, style
 
     ranking = numbers["ranking"][::-1]
     fig, ax = new_figure(7.4, 0.8 + 0.27 * len(ranking))
@@ -58,13 +58,14 @@ def draw_ranking(numbers: dict[str, Any], context: Context) -> Drawn:
             low, high = (100 * v for v in place["interval"])
             label = None
             if regime not in seen:
-                label = "start in regime " + (f"{regime}, {regime_names[regime]}" if regime else "not decided")
+                label = "start in regime " + (f"{regime}, {regime_names[regime]}" if regime else "1 or 2, not decided")
             seen.add(regime)
             ax.plot([low, high], [row, row], color=regime_colours[regime], lw=1.5)
             marker = regime_markers[regime]
             ax.plot([100 * place["error"]], [row], marker, color=regime_colours[regime], ms=7, label=label)
         ax.set_yticks(range(len(ranking)), [place["name"] for place in ranking])
         ax.set_xlabel(f"test error, %, mean of {len(numbers['seeds'])} seeds with 95 % interval")
+        log_axis(ax, "x")
         ax.set_title("ELR schedules of one length")
-        ax.legend(loc="lower right")
+        ax.legend(loc="center right")
     return finish(fig, context, numbers)
