@@ -163,8 +163,10 @@ def test_cosines(distances, level, verdict):
 def test_the_price_of_a_frozen_head(cost, verdict):
     noise = [0.0, 0.002, -0.002, 0.001, -0.001]
     table = {
-        "standard": dict(enumerate([0.02] * 5)),
-        "si": {seed: 0.02 + cost + x for seed, x in enumerate(noise)},
+        "standard lr 1": dict(enumerate([0.02] * 5)),
+        "standard lr 2": dict(enumerate([0.5] * 5)),
+        "si lr 1": dict(enumerate([0.7] * 5)),
+        "si lr 2": {seed: 0.02 + cost + x for seed, x in enumerate(noise)},
     }
     assert conventional.judge_pair(table).result().verdict == verdict
 

@@ -45,6 +45,7 @@ def cosine_numbers():
 
 def pair():
     return {
+        "names": {"si": "si lr 0.1", "standard": "standard lr 0.02"},
         "errors": {"si": {0: 0.02, 1: 0.03}, "standard": {0: 0.02, 1: 0.025}},
         "difference": 0.0025,
         "interval": [-0.01, 0.02],

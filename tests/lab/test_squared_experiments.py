@@ -28,8 +28,8 @@ def test_squared(scale):
 def test_others(scale):
     assert all(r.settings.record_steps for r in groups.runs(scale, "convnet", groups.elrs(scale, "convnet")))
     assert [r.elr for r in cosine.runs(scale)] == sorted({r.elr for r in cosine.runs(scale)})
-    pair = conventional.pair(scale, (0, 1))
-    assert [r.settings.variant for of in pair.values() for r in of] == ["si", "si", "standard", "standard"]
+    for name, of in conventional.pair(scale, (0, 1)).items():
+        assert [f"{r.settings.variant} lr {r.lr:g}" for r in of] == [name] * 2
     for name, of in conventional.schedules(scale, (0, 1)).items():
         assert name.endswith(f"from {of[0].elr:g}")
         assert [r.seed for r in of] == [0, 1]

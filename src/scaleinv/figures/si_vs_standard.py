@@ -20,18 +20,23 @@ def draw(context: Context) -> Drawn:
     """Train loss by epoch, and the test errors of the same conventional training, paired by seed."""
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
-    from scaleinv.claims.conventional import PAIR_SEEDS
+    from scaleinv.claims.conventional import PAIR_SEEDS, best_rates
     from scaleinv.lab.experiments import conventional
 
     pair = conventional.pair(context.scale, PAIR_SEEDS)
     runs = {name: [load_run(folder) for folder in context.obtain(of)] for name, of in pair.items()}
     errors = errors_by_seed(runs)
-    found = compare_schedules(errors).pair("si", "standard")
+    best = dict(zip(LABELS, best_rates(errors)))
+    found = compare_schedules(errors).pair(*best.values())
     numbers = {
-        "errors": errors,
+        "names": best,
+        "errors": {variant: errors[name] for variant, name in best.items()},
+        "all_errors": errors,
         "difference": found.difference.value,
         "interval": [found.interval.low, found.interval.high],
-        "loss": {name: [run.series("online", "total", "loss")[1] for run in of] for name, of in runs.items()},
+        "loss": {
+            variant: [run.series("online", "total", "loss")[1] for run in runs[name]] for variant, name in best.items()
+        },
     }
     return draw_pair(numbers, context)
 
@@ -48,8 +53,15 @@ def draw_pair(numbers: dict[str, Any], context: Context) -> Drawn:
     fig, (left, right) = new_figure(8.2, 3.4, ncols=2)
     with style():
         for name, label in LABELS.items():
+            rate = numbers["names"][name].partition(" ")[2]
             for k, loss in enumerate(numbers["loss"][name]):
-                left.plot(np.arange(1, len(loss) + 1), loss, color=colours[name], lw=1, label=None if k else label)
+                left.plot(
+                    np.arange(1, len(loss) + 1),
+                    loss,
+                    color=colours[name],
+                    lw=1,
+                    label=None if k else f"{label}, {rate}",
+                )
         log_axis(left, "y")
         left.set_xlabel("epoch")
         left.set_ylabel("train loss")

@@ -72,7 +72,7 @@ def test_metrics(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -
     with _mode(model, False), torch.no_grad():
         for start in range(0, n, TEST_BATCH):
             x, y = images[start : start + TEST_BATCH], labels[start : start + TEST_BATCH]
-            logits = torch.cat([model(part) for part in x.split(TEST_PART)])
+            logits = torch.cat([model(part) for part in torch.split(x, TEST_PART)])
             total += loss(logits, y).double() * len(y)
             wrong += (logits.argmax(1) != y).sum()
     return float(total) / n, float(wrong) / n

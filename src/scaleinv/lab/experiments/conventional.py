@@ -1,7 +1,7 @@
 """Conventional training seen from the sphere: what scale invariance costs, and which ELR schedule is best.
 
 >>> sorted(pair("digits", (0,)))
-['si', 'standard']
+['si lr 0.02', 'si lr 0.1', 'standard lr 0.02', 'standard lr 0.1']
 >>> len(schedules("digits", (0,)))
 13
 """
@@ -15,10 +15,14 @@ from scaleinv.errors import UserError
 from scaleinv.lab.runs import Request
 from scaleinv.lab.settings import Settings
 
+#: learning rates of the conventional training
+RATES = (0.02, 0.1)
+
 
 def pair(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
     """The same conventional training (momentum, weight decay, cosine) of the fully scale-invariant network, its head
-    frozen, and of the standard one.
+    frozen, and of the standard one, each at both rates of :data:`RATES`: what acts on scale-invariant weights is the
+    ELR, so the same rate is not the same training.
     """
     base = Settings(model="convnet", momentum=0.9, weight_decay=5e-4, schedule="cosine", evaluation="online")
     if scale == "digits":
@@ -32,8 +36,9 @@ def pair(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
         raise UserError(f"no pairs of networks at scale {scale!r}; there are digits, mnist, cifar-small, paper")
     base = replace(base, eval_every=base.epochs, record_steps=False)
     return {
-        variant: [Request(settings=replace(base, variant=variant), lr=0.1, seed=seed) for seed in seeds]
+        f"{variant} lr {lr:g}": [Request(settings=replace(base, variant=variant), lr=lr, seed=seed) for seed in seeds]
         for variant in ("si", "standard")
+        for lr in RATES
     }
 
 
