@@ -1,6 +1,7 @@
 """The registry of claims and the sheet of comparisons."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +86,13 @@ def test_the_worst_comparison_decides_and_is_named():
     assert type(result.measured["good"]) is float
     with pytest.raises(RuntimeError, match="twice"):
         sheet.true("good", 1, 1)
+
+
+def test_every_finding_is_of_a_claim_and_its_page_is_there() -> None:
+    from scaleinv.claims.findings import FINDINGS
+
+    root = Path(__file__).parents[2]
+    for (id, scale), known in FINDINGS.items():
+        assert scale in claims()[id].scales
+        assert id in (root / known.page).read_text(encoding="utf-8"), f"{known.page} does not speak of {id}"
+        assert known.why

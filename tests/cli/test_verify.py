@@ -5,6 +5,7 @@ import json
 import pytest
 
 from scaleinv.claims import verify
+from scaleinv.claims.findings import FINDINGS, Finding
 from scaleinv.claims.registry import claims
 from scaleinv.claims.verify import Outcome
 from scaleinv.cli import run
@@ -50,6 +51,13 @@ def test_exit_code_of_a_failing_claim(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "why fails" in out
     assert "why undecided" in out
+    monkeypatch.setitem(FINDINGS, ("prop-1", "toy"), Finding("it is like that", "docs/somewhere.md"))
+    monkeypatch.setitem(FINDINGS, ("lr-drop", "toy"), Finding("once it was not", "docs/elsewhere.md"))
+    assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "known: it is like that (docs/somewhere.md)" in out or "known: once it was not (docs/elsewhere.md)" in out
+    assert "undecided, though docs/" in out
+    assert "1 fails (1 known), 1 undecided" in out
     monkeypatch.setattr(verify, "run", lambda chosen, cache, **rest: one_of_each(chosen, cache)[1:])
     assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 0
 

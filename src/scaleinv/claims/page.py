@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from scaleinv import __version__
+from scaleinv.claims.findings import finding
 from scaleinv.claims.registry import Claim
 from scaleinv.claims.verify import Outcome
 
@@ -57,11 +58,13 @@ def _section(outcome: Outcome, claim: Claim) -> str:
         f"<td>{escape(outcome.tolerance[name])}</td></tr>"
         for name, value in outcome.measured.items()
     )
+    found = finding(outcome.id, outcome.scale)
+    known = f"<p>Known: {escape(found.why)} ({escape(found.page)})</p>" if found and outcome.verdict == "fails" else ""
     return (
         f'<section id="{escape(outcome.id)}-{outcome.scale}"><h2>{escape(outcome.id)} '
         f'<span class="{outcome.verdict}">{outcome.verdict}</span></h2>'
         f'<p class="where">{escape(claim.paper)}: {escape(claim.place)}; scale {outcome.scale}</p>'
-        f"<p>{escape(claim.statement)}</p><p>{escape(outcome.evidence)}</p>"
+        f"<p>{escape(claim.statement)}</p><p>{escape(outcome.evidence)}</p>{known}"
         '<div class="scroll"><table><thead><tr><th>quantity</th><th>measured</th><th>expected</th>'
         f"<th>tolerance</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
     )

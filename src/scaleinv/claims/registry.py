@@ -157,7 +157,7 @@ class Claim:
 
 _CLAIMS: dict[str, Claim] = {}
 #: helpers of this package that hold no claim
-_HELPERS = ("page", "registry", "verify")
+_HELPERS = ("findings", "page", "registry", "verify")
 
 
 def claim(

@@ -47,7 +47,8 @@ class VerifyCommand:
     """Show no progress."""
 
     def run(self) -> int:
-        """0: none fails; 1: one fails."""
+        """0: none fails but what is known to (claims/findings.py); 1: one does."""
+        from scaleinv.claims.findings import finding
         from scaleinv.claims.page import verify_page
         from scaleinv.claims.registry import claims, select
         from scaleinv.claims.verify import run
@@ -76,7 +77,7 @@ class VerifyCommand:
             print(json.dumps({"claims": [outcome.to_dict() for outcome in outcomes]}))
         else:
             _table(outcomes, time.perf_counter() - begin)
-        return 1 if any(outcome.verdict == "fails" for outcome in outcomes) else 0
+        return 1 if any(o.verdict == "fails" and finding(o.id, o.scale) is None for o in outcomes) else 0
 
     def _list(self, chosen: Any) -> int:
         rows = [(claim.id, scale, claim.scales[scale], claim.is_quick(scale), claim) for claim, scale in chosen]
@@ -100,6 +101,7 @@ def _table(outcomes: list[Outcome], seconds: float) -> None:
     """The verdicts; evidence below for whatever does not hold."""
     from rich.console import Console
 
+    from scaleinv.claims.findings import finding
     from scaleinv.claims.registry import claims
 
     console, known = Console(highlight=False), claims()
@@ -110,10 +112,19 @@ def _table(outcomes: list[Outcome], seconds: float) -> None:
         line = f"{o.id:<{wide}}  {o.scale:<11}  {verdict}  {spent:>7}  "
         console.print(line, end="")
         console.print(known[o.id].statement, markup=False, soft_wrap=True)
+    expected = 0
     for o in outcomes:
+        known_failure = finding(o.id, o.scale)
         if o.verdict != "holds":
             console.print(f"{o.id}: {o.evidence}", markup=False, soft_wrap=True)
-    counts = [f"{sum(o.verdict == name for o in outcomes)} {name}" for name in _STYLES]
+        if known_failure is not None and o.verdict == "fails":
+            expected += 1
+            console.print(f"  known: {known_failure.why} ({known_failure.page})", markup=False, soft_wrap=True)
+        elif known_failure is not None:
+            line = f"{o.id}: {o.verdict}, though {known_failure.page} says it fails"
+            console.print(line, markup=False, soft_wrap=True)
+    said = {"fails": f" ({expected} known)"} if expected else {}
+    counts = [f"{sum(o.verdict == name for o in outcomes)} {name}{said.get(name, '')}" for name in _STYLES]
     console.print(f"{len(outcomes)} checks: {', '.join(counts)}; {seconds:.1f} s", markup=False)
 
 
