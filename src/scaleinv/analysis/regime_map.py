@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scaleinv.analysis.periods.summary import periods_of, summary
 from scaleinv.analysis.regimes import NAMES, Verdict, boundaries, classify, window
 from scaleinv.analysis.runs import Run, load_run
 
@@ -22,7 +23,9 @@ def run_verdict(run: Run) -> Verdict:
 
 
 def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
-    """One entry of sweep.json: means over the window (last half of the epochs), test errors of the last evaluation."""
+    """One entry of sweep.json: means over the window (last half of the epochs), test errors of the last evaluation, and
+    the periods of a run in the whole space (None: there is nothing to look for).
+    """
     w = window(run)
 
     def average(values: Any) -> float | None:
@@ -49,6 +52,7 @@ def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
         "effective_gradient": average(w.eg),
         "ess": average(w.ess),
         "cosine": average(w.cosine),
+        "periods": summary(periods_of(run)),
         "status": run.status,
     }
 
@@ -66,15 +70,30 @@ def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, 
         "regime": None,
         "evidence": {"reason": f"the run failed: {message}"},
         **dict.fromkeys(empty),
+        "periods": None,
         "status": "failed",
     }
 
 
+def series_of(row: Mapping[str, Any]) -> tuple[float, str]:
+    """The weight decay and the start of a run: only runs that share them lie on one axis."""
+    return float(row.get("weight_decay") or 0.0), str(row.get("start") or "")
+
+
 def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of sweep.json from the rows of its runs; ``horizon``: their length, part of the statement."""
-    points = [(float(row[axis]), int(row["seed"]), row["regime"]) for row in rows if row[axis] is not None]
+    """The content of sweep.json from the rows of its runs; ``horizon``: their length, part of the statement.
+
+    ``maps`` holds the boundaries for each weight decay and start; ``boundaries`` are those of the only one, and None
+    where there are several.
+    """
+    maps = []
+    for decay, start in sorted({series_of(row) for row in rows}):
+        own = [row for row in rows if series_of(row) == (decay, start)]
+        points = [(float(row[axis]), int(row["seed"]), row["regime"]) for row in own if row[axis] is not None]
+        maps.append({"weight_decay": decay, "start": start or None, "boundaries": boundaries(points)})
     return {
-        "boundaries": boundaries(points),
+        "boundaries": maps[0]["boundaries"] if len(maps) == 1 else boundaries([]) if not maps else None,
+        "maps": maps,
         "axis": axis,
         "horizon": dict(horizon),
         "runs": [dict(row) for row in rows],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from scaleinv.analysis.regime_map import run_row, run_verdict
 from scaleinv.analysis.regimes import Verdict
 from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
-from scaleinv.report.text import elr_digits, elr_text, number
+from scaleinv.report.text import count, elr_digits, elr_text, number
 
 #: what a run that ended by itself may be called
 ENDED = ("finished", "converged", "diverged")
@@ -39,11 +40,15 @@ class RunFacts:
     ess: float
     cosine: float
     run: Run | None  # None where the folder is gone
+    weight_decay: float = 0.0
+    start: str = ""  # checksum of the weights it goes on from
+    periods: Mapping[str, Any] | None = None  # as in sweep.json
 
     @property
     def title(self) -> str:
         """``ELR 3.2e-3, seed 1``."""
-        return f"{self.rate} {self.elr_label}" + (f", seed {self.seed}" if self.seed is not None else "")
+        decay = f", wd {elr_text(self.weight_decay)}" if self.weight_decay > 0 else ""
+        return f"{self.rate} {self.elr_label}{decay}" + (f", seed {self.seed}" if self.seed is not None else "")
 
     def series(self, split: str, quantity: str, group: str = "total") -> tuple[Ints, Floats]:
         """The run's series; empty where the folder is gone or it was not measured."""
@@ -81,6 +86,7 @@ class SweepFacts:
     horizon: Mapping[str, Any]
     digits: int
     rate: str = "ELR"  # or LR, for a sweep in the whole space
+    maps: Sequence[Mapping[str, Any]] = ()  # boundaries by weight decay and start
 
     @property
     def axis(self) -> str:
@@ -121,6 +127,43 @@ class SweepFacts:
         return "train" if exact and exact >= 0.5 * online else "online"
 
 
+def by_series(facts: SweepFacts) -> list[tuple[str, SweepFacts]]:
+    """The sweep split by weight decay and start, each with its own boundaries and its name; one part with an empty name
+    where all runs share them.
+    """
+    keys = sorted({(fact.weight_decay, fact.start) for fact in facts.runs})
+    if len(keys) < 2:
+        return [("", facts)]
+    several_decays = len({decay for decay, _ in keys}) > 1
+    parts = []
+    for decay, start in keys:
+        runs = [fact for fact in facts.runs if (fact.weight_decay, fact.start) == (decay, start)]
+        own = next(
+            (m for m in facts.maps if (number(m.get("weight_decay")), m.get("start") or "") == (decay, start)), {}
+        )
+        names = [f"weight decay {elr_text(decay)}"] * several_decays + [f"from {start[:8]}"] * bool(start)
+        found = own.get("boundaries")
+        found = found if isinstance(found, dict) else None
+        parts.append((", ".join(names), dataclasses.replace(facts, runs=runs, boundaries=found)))
+    return parts
+
+
+def period_words(rows: Iterable[Mapping[str, Any] | None]) -> str:
+    """``3 of 5 runs have periods, of 0.55 to 0.71/(lr wd); 1 equilibrium, 1 not yet``; empty without such a run."""
+    known = [row for row in rows if isinstance(row, Mapping)]
+    if not known:
+        return ""
+    periodic = [row for row in known if row.get("verdict") == "periodic"]
+    clocks = [value for row in periodic if math.isfinite(value := number(row.get("mean_interval_lr_wd")))]
+    said = f"{len(periodic)} of {count(len(known), 'run')} {'has' if len(periodic) == 1 else 'have'} periods"
+    if clocks:
+        low, high = f"{min(clocks):.2g}", f"{max(clocks):.2g}"
+        said += f", of {low}/(lr wd)" if low == high else f", of {low} to {high}/(lr wd)"
+    others = [str(row.get("verdict")) for row in known if row.get("verdict") != "periodic"]
+    counted = [f"{others.count(name)} {name}" for name in dict.fromkeys(others)]
+    return said + (f"; {', '.join(counted)}" if counted else "")
+
+
 def gather(sweep: SweepRun) -> SweepFacts:
     """The facts of a sweep, by rising ELR, then seed."""
     entries = _entries(sweep)
@@ -153,9 +196,13 @@ def gather(sweep: SweepRun) -> SweepFacts:
                 ess=number(entry.get("ess")),
                 cosine=number(entry.get("cosine")),
                 run=run,
+                weight_decay=decay if math.isfinite(decay := number(entry.get("weight_decay"))) else 0.0,
+                start=str(entry.get("start") or ""),
+                periods=entry.get("periods") if isinstance(entry.get("periods"), dict) else None,
             )
         )
     summary = sweep.summary or {}
+    maps = summary.get("maps")
     boundaries = summary.get("boundaries")
     horizon = summary.get("horizon")
     return SweepFacts(
@@ -166,13 +213,17 @@ def gather(sweep: SweepRun) -> SweepFacts:
         horizon=horizon if isinstance(horizon, dict) else {},
         digits=digits,
         rate=axis.upper(),
+        maps=[one for one in maps if isinstance(one, dict)] if isinstance(maps, list) else (),
     )
+
+
+_SHOWN_ELSEWHERE = ("base", "axis", "values", "seeds", "weight_decays", "starts")
 
 
 def flat_config(sweep: SweepRun) -> dict[str, Any]:
     """The sweep's settings in one level: those of its runs, then its own; rates and seeds are shown elsewhere."""
     base = sweep.config.get("base")
-    own = {key: value for key, value in sweep.config.items() if key not in ("base", "axis", "values", "seeds")}
+    own = {key: value for key, value in sweep.config.items() if key not in _SHOWN_ELSEWHERE}
     return {**(base if isinstance(base, dict) else {}), **own}
 
 

@@ -80,8 +80,8 @@ def table(head: Sequence[tuple[str, bool]], rows: Iterable[str], caption: str) -
     )
 
 
-def words_section() -> str:
-    """What the words mean, folded."""
+def words_section(more: Sequence[tuple[str, str]] = ()) -> str:
+    """What the words mean, folded; ``more`` after those every page needs."""
     items = [
         (
             "ELR",
@@ -102,7 +102,7 @@ def words_section() -> str:
             "the interval between neighbouring ELRs that are decided differently; over several seeds, the union",
         ),
     ]
-    return f"<details><summary>What the words mean</summary>{pairs(items)}</details>"
+    return f"<details><summary>What the words mean</summary>{pairs([*items, *more])}</details>"
 
 
 def reproduce_section(

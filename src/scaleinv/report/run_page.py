@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+from scaleinv.analysis.periods import Periods
+from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.analysis.runs import Run
 from scaleinv.figures.style import regime_names
 from scaleinv.report.facts import entry_of, last_of
 from scaleinv.report.page import about, card, page, pairs, regime_cell, reproduce_section, words_section
+from scaleinv.report.period_section import WORDS, period_cards, period_section
 from scaleinv.report.run_figures import run_drawings
 from scaleinv.report.text import clean, count, duration, elr_text, esc, number, percent, plain, show
 from scaleinv.report.words import flat_evidence, reason
@@ -28,7 +31,7 @@ def run_page(run: Run) -> str:
     result = run.result or {}
     message = str(result.get("message") or "")
     head = _STATUS.get(run.status, clean(run.status))
-    elr = f" at ELR {elr_text(run.elr, 3)}" if math.isfinite(run.elr) and run.time == "epoch" else ""
+    found = periods_of(run)
     seed = f" · seed {run.seed}" if run.seed is not None else ""
     told = esc(f": {message}") if message else ""
     totals: list[str] = []
@@ -36,12 +39,15 @@ def run_page(run: Run) -> str:
     for drawing in run_drawings(run):
         (groups if drawing.stem.startswith("group-") else totals).append(drawing.to_html())
     body = [
-        f"<h1>Training run{esc(elr)}</h1>",
+        f"<h1>Training run{esc(_rate(run))}</h1>",
         f'<p class="about">{esc(about(run.config))}{esc(seed)} · {esc(run.name)}</p>',
-        f'<p class="answer">{esc(head)}, {count(_done(run), run.time)} done{told}.</p>',
-        _cards(run),
+        *([] if found is None else [f'<p class="answer">{esc(found.answer[0].upper() + found.answer[1:])}.</p>']),
+        f'<p class="{"answer" if found is None else "about"}">{esc(head)}, '
+        f"{count(_done(run), run.time)} done{told}.</p>",
+        _cards(run, found),
         _evidence(run),
         _alerts(run),
+        *([] if found is None else [period_section(found)]),
         "<h2>Training</h2>",
         f'<div class="grid">{"".join(totals)}</div>' if totals else "<p>Nothing was measured yet.</p>",
     ]
@@ -51,8 +57,16 @@ def run_page(run: Run) -> str:
             f'<div class="grid">{"".join(groups)}</div>',
         ]
     extra = [("seed", str(run.seed))] if run.seed is not None else []
-    body += [words_section(), reproduce_section([run.environment], run.config, extra)]
+    body += [words_section(() if found is None else WORDS), reproduce_section([run.environment], run.config, extra)]
     return page(f"Run {clean(run.folder.resolve().name)}", body)
+
+
+def _rate(run: Run) -> str:
+    """`` at ELR 1e-3``; `` at LR 0.3, weight decay 1e-3`` in the whole space."""
+    lr, wd = number(run.config.get("lr")), number(run.config.get("weight_decay"))
+    if run.time == "epoch" and math.isfinite(lr):
+        return f" at LR {elr_text(lr, 3)}" + (f", weight decay {elr_text(wd, 3)}" if wd > 0 else "")
+    return f" at ELR {elr_text(run.elr, 3)}" if math.isfinite(run.elr) and run.time == "epoch" else ""
 
 
 def _done(run: Run) -> int:
@@ -63,7 +77,7 @@ def _done(run: Run) -> int:
     return int(steps) if math.isfinite(steps) else run.last_step
 
 
-def _cards(run: Run) -> str:
+def _cards(run: Run, found: Periods | None) -> str:
     entry = entry_of(run)
     result = run.result or {}
     regime = entry["regime"] if entry["regime"] in (1, 2, 3) else None
@@ -102,6 +116,8 @@ def _cards(run: Run) -> str:
         cards.append(
             card("time", duration(spent), f"since it went on, {plain(int(here))} steps" if here < steps else "")
         )
+    if found is not None:
+        cards = [*period_cards(found), *cards]
     return f'<div class="cards">{"".join(cards)}</div>'
 
 

@@ -27,10 +27,12 @@ _ON_BAND = {1: "#ffffff", 2: "#101215", 3: "#ffffff"}
 _AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
 
 
-def sweep_drawings(facts: SweepFacts, bar: bool = False) -> list[Drawing]:
-    """All figures in the order of the page; ``bar`` adds a colour bar to the curves, for figures that stand alone."""
+def sweep_drawings(facts: SweepFacts, bar: bool = False, suffix: str = "") -> list[Drawing]:
+    """All figures in the order of the page; ``bar`` adds a colour bar to the curves, for figures that stand alone;
+    ``suffix`` keeps the stems of several maps apart.
+    """
     split = facts.split()
-    return [
+    drawings = [
         regime_map(facts),
         curves(facts, split, "loss", "Train loss", "train loss", log=True, bar=bar),
         curves(facts, "test", "error", "Test error", "test error, %", log=False, bar=bar),
@@ -39,6 +41,9 @@ def sweep_drawings(facts: SweepFacts, bar: bool = False) -> list[Drawing]:
         step_size(facts),
         cosine(facts),
     ]
+    for drawing in drawings:
+        drawing.stem += suffix
+    return drawings
 
 
 def _elr_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from scaleinv.analysis.runs import SweepRun
 from scaleinv.figures.style import elr_colour, regime_names
-from scaleinv.report.facts import RunFacts, SweepFacts, gather
+from scaleinv.report.facts import RunFacts, SweepFacts, by_series, gather, period_words
 from scaleinv.report.page import (
     about,
     card,
@@ -19,9 +19,11 @@ from scaleinv.report.page import (
     table,
     words_section,
 )
+from scaleinv.report.period_section import WORDS
 from scaleinv.report.sweep_figures import reference_words, summary_line, sweep_drawings
 from scaleinv.report.sweep_sections import more_sections
-from scaleinv.report.text import clean, count, esc, numbers_whole, percent, plain, show
+from scaleinv.report.text import MISSING, clean, count, elr_text, esc, numbers_whole, percent, plain, show
+from scaleinv.report.text import number as to_number
 from scaleinv.report.words import boundary_words, flat_evidence, reach, reason, remarks, statement
 
 
@@ -29,32 +31,48 @@ def sweep_page(sweep: SweepRun) -> str:
     """The HTML of a sweep's report."""
     facts = gather(sweep)
     config = {**facts.config, **common_config(sweep.runs)}
-    drawings = sweep_drawings(facts)
-    regime_map, curves, last = drawings[0], drawings[1:5], drawings[5:]
+    parts = by_series(facts)
+    several = len(parts) > 1
+    said = period_words(fact.periods for fact in facts.runs)
     body = [
         f"<h1>Three regimes of training{' on the sphere' if facts.rate == 'ELR' else ''}</h1>",
         f'<p class="about">{esc(about(config))} · {esc(summary_line(facts))}</p>',
-        f'<p class="answer">{numbers_whole(esc(statement(facts)))}</p>',
-        _cards(facts),
-        _remarks(facts),
-        regime_map.to_html(),
-        f"<h2>Training, by {facts.axis}</h2>",
-        _scale(facts),
-        '<div class="grid">',
-        *(drawing.to_html() for drawing in curves),
-        "</div>",
-        "<h2>Steps on the sphere</h2>",
-        '<div class="grid">',
-        *(drawing.to_html() for drawing in last),
-        "</div>",
+        f'<p class="answer">{esc(said)}.</p>' if said else "",
+    ]
+    for number, (name, part) in enumerate(parts, 1):
+        body += _part(name, part, f"-{number}" if several else "")
+    body += [
         *more_sections(facts),
         f"<h2>{count(len(facts.runs), 'run')}</h2>",
         _table(facts),
-        words_section(),
+        words_section(WORDS if said else ()),
         _reproduce(sweep, facts, config),
     ]
     name = clean(sweep.folder.resolve().name)
     return page(f"Regime map: {name}", body)
+
+
+def _part(name: str, facts: SweepFacts, suffix: str) -> list[str]:
+    """The map, the answer and the curves of the runs on one axis; ``name`` tells it from others."""
+    drawings = sweep_drawings(facts, suffix=suffix)
+    regime_map, curves, last = drawings[0], drawings[1:5], drawings[5:]
+    within = f", {name}" if name else ""
+    return [
+        f"<h2>{esc(name[0].upper() + name[1:])}</h2>" if name else "",
+        f'<p class="answer">{numbers_whole(esc(statement(facts)))}</p>',
+        _cards(facts),
+        _remarks(facts),
+        regime_map.to_html(),
+        f"<h2>Training, by {facts.axis}{esc(within)}</h2>",
+        _scale(facts),
+        '<div class="grid">',
+        *(drawing.to_html() for drawing in curves),
+        "</div>",
+        f"<h2>Steps on the sphere{esc(within)}</h2>",
+        '<div class="grid">',
+        *(drawing.to_html() for drawing in last),
+        "</div>",
+    ]
 
 
 def _cards(facts: SweepFacts) -> str:
@@ -96,12 +114,34 @@ def _loss(fact: RunFacts) -> str:
     return "not finite" if broken else show(fact.train_loss)
 
 
+def _periods(fact: RunFacts) -> str:
+    """``14``, ``equilibrium``, ``not yet``."""
+    found = fact.periods or {}
+    verdict = str(found.get("verdict") or MISSING)
+    return plain(found.get("periods")) if verdict == "periodic" else verdict
+
+
+def _interval(fact: RunFacts) -> str:
+    """``640 = 0.62/(lr wd)`` where there are periods."""
+    found = fact.periods or {}
+    mean, clock = (to_number(found.get(name)) for name in ("mean_interval", "mean_interval_lr_wd"))
+    if found.get("verdict") != "periodic" or not math.isfinite(mean):
+        return MISSING
+    return f"{mean:.0f}" + (f" = {clock:.2g}/(lr wd)" if math.isfinite(clock) else "")
+
+
 def _table(facts: SweepFacts) -> str:
     """The runs; a column that says the same of every run is left out."""
     columns: list[tuple[str, Callable[[RunFacts], str]]] = [("train loss", _loss)]
     if len(facts.seeds) > 1:
         columns.insert(0, ("seed", lambda fact: plain(fact.seed)))
+    if len({fact.start for fact in facts.runs}) > 1:
+        columns.insert(0, ("from", lambda fact: fact.start[:8] or MISSING))
+    if len({fact.weight_decay for fact in facts.runs}) > 1:
+        columns.insert(0, ("weight decay", lambda fact: elr_text(fact.weight_decay)))
     columns.append(("test error", lambda fact: percent(fact.test_error)))
+    if any(fact.periods is not None for fact in facts.runs):
+        columns += [("periods", _periods), ("interval, steps", _interval)]
     recomputed = any(math.isfinite(fact.test_error_recomputed) for fact in facts.runs)
     if recomputed:
         columns.append(("recomputed", lambda fact: percent(fact.test_error_recomputed)))

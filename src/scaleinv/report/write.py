@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.analysis.runs import folder_kind, load_run, load_sweep
 from scaleinv.errors import UserError
 from scaleinv.figures import style
 from scaleinv.report.drawing import Drawing
-from scaleinv.report.facts import gather
+from scaleinv.report.facts import by_series, gather
+from scaleinv.report.period_figures import period_drawings
 from scaleinv.report.run_figures import run_drawings
 from scaleinv.report.run_page import run_page
 from scaleinv.report.sweep_figures import sweep_drawings
@@ -47,9 +49,17 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
     source = Path(folder)
     drawings: list[Drawing]
     if folder_kind(source) == "sweep":
-        drawings = sweep_drawings(gather(load_sweep(source)), bar=True)
+        parts = by_series(gather(load_sweep(source)))
+        suffixes = [f"-{number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else [""]
+        drawings = [
+            drawing
+            for (_, facts), suffix in zip(parts, suffixes)
+            for drawing in sweep_drawings(facts, bar=True, suffix=suffix)
+        ]
     else:
-        drawings = run_drawings(load_run(source))
+        run = load_run(source)
+        found = periods_of(run)
+        drawings = [*([] if found is None else period_drawings(found)), *run_drawings(run)]
     target = _page_path(source, out).parent / "figures"
     return [
         path

@@ -1,0 +1,98 @@
+"""The figures of a run in the whole space, step by step, with the phases of its periods shaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaleinv.analysis.periods import Periods
+from scaleinv.analysis.periods.bounds import cosine_distance
+from scaleinv.analysis.runs import Floats, Ints
+from scaleinv.figures import style
+from scaleinv.figures.style import INK
+from scaleinv.report.drawing import Drawing, drawable, limits, nothing, thin
+from scaleinv.report.text import clean, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PHASE_COLOURS = {"A": "#2d7dc4", "B": "#7d8590", "C": "#c8365f"}
+PHASE_WORDS = {"A": "norm grows, loss falls", "B": "norm shrinks, ELR grows", "C": "break-down"}
+_PANEL, _WIDE = (5.3, 3.1), (10.8, 3.3)
+#: a curve is shown as the median and the range of so many stretches
+STRETCHES = 280
+
+
+def period_drawings(found: Periods) -> list[Drawing]:
+    """Loss, norm, ELR, effective gradient and rotation of a step; those that are not logged are left out."""
+    log = found.log
+    rho = None if log.rho_sq is None else np.sqrt(log.rho_sq)
+    panels = [
+        ("loss", "Loss of the batch", "loss", log.loss, True),
+        ("rho", "Norm of the scale-invariant weights", "ρ", rho, False),
+        ("elr", "Effective learning rate", "lr / ρ²", log.elr, True),
+        ("eg", "Effective gradient", "effective gradient norm", log.eg, True),
+        ("turn", "Rotation of a step", "1 − cos(xₜ, xₜ₊₁)", cosine_distance(log), True),
+    ]
+    return [
+        _panel(found, stem, title, label, values, logarithmic)
+        for stem, title, label, values, logarithmic in panels
+        if values is not None
+    ]
+
+
+def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, logarithmic: bool) -> Drawing:
+    wide = stem == "turn"  # the fifth of five
+    fig, axes = style.new_figure(*(_WIDE if wide else _PANEL))
+    phases = ", ".join(f"{phase} {PHASE_WORDS[phase]}" for phase in "ABC")
+    caption = "Line: median of stretches of steps; band: their range."
+    if stem == "turn" and found.envelopes:
+        caption += " Dashed: what Proposition 1 allows with l and L (percentiles 1 and 99) of phase B before."
+    drawing = Drawing(f"steps-{stem}", title, caption, f"{title} against step; shaded: {phases}", fig, wide)
+    drawing.name(axes, "step", label)
+    step = found.log.step
+    with style.style():
+        around = limits([values], logarithmic)
+        if around is None:
+            nothing(axes, "no positive value")
+            return drawing
+        if logarithmic:
+            axes.set_yscale("log")
+            style.log_ticks(axes.yaxis, *around)
+        axes.set_ylim(around)
+        axes.set_xlim(step[0], max(int(step[-1]), int(step[0]) + 1))
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        shade(axes, found)
+        x, low, middle, high = stretches(step, values, logarithmic)
+        colour = style.elr_colour(0.0)
+        axes.fill_between(x, low, high, color=colour, alpha=0.25, lw=0)
+        (line,) = axes.plot(x, middle, color=colour, lw=1.3)
+        drawing.point_at(line, axes, "run", f"{clean(title)}: last {show(float(values[-1]))}")
+        if stem == "turn":
+            for one in found.envelopes:
+                for edge in (one.low, one.high):
+                    axes.plot(*thin(one.step, edge, 60), color=INK, lw=0.9, ls="--")
+    return drawing
+
+
+def stretches(step: Ints, values: Floats, logarithmic: bool) -> tuple[Floats, Floats, Floats, Floats]:
+    """Middle step, least, median and largest value of equal stretches; all rows where they are few."""
+    shown = drawable(values, logarithmic)
+    step, values = step[shown], values[shown]
+    parts = np.array_split(np.arange(len(step)), min(STRETCHES, len(step)))
+    found = [(step[part].mean(), values[part].min(), np.median(values[part]), values[part].max()) for part in parts]
+    x, low, middle, high = np.array(found, dtype=np.float64).T
+    return x, low, middle, high
+
+
+def shade(axes: Axes, found: Periods) -> None:
+    """The phases as bands over the whole height: one shape for each phase."""
+    place = axes.get_xaxis_transform()
+    for phase, colour in PHASE_COLOURS.items():
+        spans = [(span.start, span.end - span.start) for span in found.spans if span.phase == phase]
+        if spans:
+            # a break-down of a few steps is to be seen among thousands
+            alpha, edge = (0.5, 0.8) if phase == "C" else (0.17, 0.0)
+            axes.broken_barh(spans, (0, 1), transform=place, color=colour, zorder=0.5, alpha=alpha, lw=edge)
