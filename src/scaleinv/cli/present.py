@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from scaleinv.analysis.regime_map import count_regimes
+from scaleinv.analysis.periods.summary import in_words
+from scaleinv.analysis.regime_map import count_regimes, series_of
 from scaleinv.analysis.regimes import NAMES
 from scaleinv.analysis.runs import Run
 
@@ -67,22 +68,15 @@ def columns(rows: Sequence[Sequence[str]], left: Sequence[int], styles: Mapping[
 
 
 def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str) -> None:
-    """The runs, then the regime map, the boundaries and the report: the answer stands last, in sight."""
-    axis, rate = summary["axis"], str(summary["axis"]).upper()
+    """The runs, then the regime map, the boundaries and the report: the answer stands last, in sight.
+
+    Runs that differ in weight decay or start lie on axes of their own: each has its map.
+    """
+    rate = str(summary["axis"]).upper()
     console = _console()
     runs = summary["runs"]
     seeds = {row["seed"] for row in runs}
-    seed = ["seed"] if len(seeds) > 1 else []
-    rows = [[rate, *seed, "regime", "train loss", "test err", "eff. grad", "ESS", "cosine"]]
-    for row in runs:
-        own = [str(row["seed"])] if seed else []
-        numbers = [number(row[key]) for key in ("train_loss", "effective_gradient", "ess")]
-        numbers.insert(1, number(row["test_error"], ".1%"))
-        regime = "failed" if row["status"] == "failed" else _SHORT[row["regime"]]
-        rows.append([number(row[axis]), *own, regime, *numbers, number(row["cosine"], ".3f")])
-    at = 1 + len(seed)
-    styles = {(k, at): "red" if row["status"] == "failed" else _STYLE[row["regime"]] for k, row in enumerate(runs, 1)}
-    console.print(columns(rows, (at,), styles))
+    console.print(_runs_table(summary))
     console.print()
     epochs = summary["horizon"]["epochs"]
     if epochs is None:
@@ -93,17 +87,70 @@ def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str
             f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) "
             f"on {config['data']}, batch {config['batch_size']}, {epochs:g} epochs, {many}"
         )
-    for name, rates in count_regimes(summary).items():
-        if rates or name != "undecided":
-            listed = ", ".join(map(number, rates)) or "none"
-            lines = textwrap.wrap(f"{rate} {listed}", 56)  # 80 columns with the name before it
-            console.print(f"  {name:<21}" + ("\n" + " " * 23).join(lines))
-    for key, names in (("1/2", "convergence | equilibrium"), ("2/3", "equilibrium | divergence")):
-        console.print(f"  boundary {key:<12}{_boundary(summary['boundaries'][key])} ({names})")
+    maps = summary["maps"]
+    for one in maps:
+        if len(maps) > 1:
+            start = f", from {one['start'][:8]}" if one["start"] else ""
+            console.print(f" weight decay {number(one['weight_decay'])}{start}")
+        own = [row for row in runs if series_of(row) == (one["weight_decay"], one["start"] or "")]
+        for name, rates in count_regimes({**summary, "runs": own}).items():
+            if rates or name != "undecided":
+                listed = ", ".join(map(number, rates)) or "none"
+                lines = textwrap.wrap(f"{rate} {listed}", 56)  # 80 columns with the name before it
+                console.print(f"  {name:<21}" + ("\n" + " " * 23).join(lines))
+        for key, names in (("1/2", "convergence | equilibrium"), ("2/3", "equilibrium | divergence")):
+            console.print(f"  boundary {key:<12}{_boundary(one['boundaries'][key])} ({names})")
+    said = in_words(row["periods"] for row in runs)
+    if said:
+        lines = textwrap.wrap(said, 56)
+        console.print("  periods              " + ("\n" + " " * 23).join(lines))
     for row in runs:
         if row["status"] == "failed":
-            console.print(f"  failed               {rate} {number(row[axis])}: {escape(row['evidence']['reason'])}")
+            console.print(
+                f"  failed               {rate} {number(row[summary['axis']])}: {escape(row['evidence']['reason'])}"
+            )
     console.print(f"  report               {escape(report)}")
+
+
+def _runs_table(summary: Mapping[str, Any]) -> str:
+    """One line a run. In the whole space with weight decay its periods stand where its steps stand on the sphere."""
+    axis, runs = summary["axis"], summary["runs"]
+    own: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [(axis.upper(), lambda row: number(row[axis]))]
+    if len({row["weight_decay"] for row in runs}) > 1:
+        own.append(("wd", lambda row: number(row["weight_decay"])))
+    if len({row["start"] for row in runs}) > 1:
+        own.append(("from", lambda row: (row["start"] or "-")[:6]))
+    if len({row["seed"] for row in runs}) > 1:
+        own.append(("seed", lambda row: str(row["seed"])))
+    at = len(own)
+    own += [
+        ("regime", lambda row: "failed" if row["status"] == "failed" else _SHORT[row["regime"]]),
+        ("train loss", lambda row: number(row["train_loss"])),
+        ("test err", lambda row: number(row["test_error"], ".1%")),
+    ]
+    if any(row["periods"] for row in runs):
+        own += [("periods", _periods), ("interval", _interval)]
+    else:
+        own += [
+            ("eff. grad", lambda row: number(row["effective_gradient"])),
+            ("ESS", lambda row: number(row["ess"])),
+            ("cosine", lambda row: number(row["cosine"], ".3f")),
+        ]
+    rows = [[name for name, _ in own], *([show(row) for _, show in own] for row in runs)]
+    styles = {(k, at): "red" if row["status"] == "failed" else _STYLE[row["regime"]] for k, row in enumerate(runs, 1)}
+    return columns(rows, (at,), styles)
+
+
+def _periods(row: Mapping[str, Any]) -> str:
+    """``14``; the verdict where there are none."""
+    found = row["periods"]
+    return "-" if found is None else str(found["periods"]) if found["verdict"] == "periodic" else found["verdict"]
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    """Steps between break-downs."""
+    found = row["periods"]
+    return number(found["mean_interval"], ".0f") if found and found["verdict"] == "periodic" else "-"
 
 
 def _boundary(found: Mapping[str, Any]) -> str:
@@ -118,6 +165,8 @@ def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> No
     """The answer about one run, then its last metrics: of all together, by how they were measured, then by group."""
     console = _console()
     style = _STYLE[row["regime"]]
+    if row["periods"] is not None:
+        console.print(f"[bold]Periods[/]: {escape(row['periods']['answer'])}")
     console.print(f"[bold]{regime_name(row['regime'])}[/]: {escape(row['evidence']['reason'])}", style=style)
     console.print(
         f"{result['status']} after {result['steps']} steps ({result['epochs']:.3g} epochs) "
@@ -130,7 +179,10 @@ def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> No
         console.print()
         console.print(columns(groups, (0,), {}))
     console.print()
-    console.print(f"folder {escape(str(run.folder))}; a page about it: scaleinv report {escape(str(run.folder))}")
+    folder = escape(str(run.folder))
+    console.print(f"folder {folder}; a page about it: scaleinv report {folder}")
+    if row["periods"] is not None:
+        console.print(f"every period, with the evidence: scaleinv periods {folder}")
 
 
 def _last(run: Run, split: str, group: str) -> dict[str, float]:

@@ -30,7 +30,7 @@ class ReproduceCommand:
     """Ids of figures, for example fig3 fig4; --list shows them."""
 
     scale: str | None = None
-    """toy, digits, mnist, cifar-small or paper, of those a figure has (default: its cheapest)."""
+    """toy, digits, mnist, cifar-tiny, cifar-small or paper, of those a figure has (default: its cheapest)."""
 
     all: bool = False
     """All figures (of the scale given, or each at its cheapest) and a page with all that lie in DIR, DIR/index.html."""
@@ -88,7 +88,9 @@ class ReproduceCommand:
                 workers = self.workers if self.workers is not None else cores()
                 for number, (entry, scale) in enumerate(chosen, 1):
                     head = f"[{number}/{len(chosen)}] {entry.id} ({scale})"
-                    view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core without its runs")
+                    view.say(
+                        f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept"
+                    )
                     begin = time.perf_counter()
                     context = Context(self.out, formats, scale, self.runs, workers, watch)
                     paths += entry.make(context).paths

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from scaleinv.lab.launch import Watcher
     from scaleinv.lab.runs import Request
 
-#: from seconds to days
-SCALES = ("toy", "digits", "mnist", "cifar-small", "paper")
+#: from seconds to days; cifar-tiny is some hundred images, cifar-small 5000
+SCALES = ("toy", "digits", "mnist", "cifar-tiny", "cifar-small", "paper")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from scaleinv.analysis.regime_map import run_row, run_verdict
 from scaleinv.analysis.regimes import Verdict
 from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
-from scaleinv.report.text import count, elr_digits, elr_text, number
+from scaleinv.report.text import elr_digits, elr_text, number
 
 #: what a run that ended by itself may be called
 ENDED = ("finished", "converged", "diverged")
@@ -146,22 +146,6 @@ def by_series(facts: SweepFacts) -> list[tuple[str, SweepFacts]]:
         found = found if isinstance(found, dict) else None
         parts.append((", ".join(names), dataclasses.replace(facts, runs=runs, boundaries=found)))
     return parts
-
-
-def period_words(rows: Iterable[Mapping[str, Any] | None]) -> str:
-    """``3 of 5 runs have periods, of 0.55 to 0.71/(lr wd); 1 equilibrium, 1 not yet``; empty without such a run."""
-    known = [row for row in rows if isinstance(row, Mapping)]
-    if not known:
-        return ""
-    periodic = [row for row in known if row.get("verdict") == "periodic"]
-    clocks = [value for row in periodic if math.isfinite(value := number(row.get("mean_interval_lr_wd")))]
-    said = f"{len(periodic)} of {count(len(known), 'run')} {'has' if len(periodic) == 1 else 'have'} periods"
-    if clocks:
-        low, high = f"{min(clocks):.2g}", f"{max(clocks):.2g}"
-        said += f", of {low}/(lr wd)" if low == high else f", of {low} to {high}/(lr wd)"
-    others = [str(row.get("verdict")) for row in known if row.get("verdict") != "periodic"]
-    counted = [f"{others.count(name)} {name}" for name in dict.fromkeys(others)]
-    return said + (f"; {', '.join(counted)}" if counted else "")
 
 
 def gather(sweep: SweepRun) -> SweepFacts:

@@ -56,10 +56,18 @@ def period_cards(found: Periods) -> list[str]:
             span = f"{steps_text(found.next.earliest)}–{steps_text(found.next.latest)} steps"
             cards.append(card("next break-down", f"within {span}", "expected, 80 %"))
     if math.isfinite(found.unit):
-        cards.append(card("1/(lr wd)", f"{steps_text(found.unit)} steps"))
+        cards.append(card("1/(lr wd)", f"{steps_text(_unit(found))} steps"))
     if found.phase:
         cards.append(card("phase at the end", found.phase, PHASE_WORDS[found.phase]))
     return cards
+
+
+def _unit(found: Periods) -> float:
+    """As one computes it by hand where the rates are constant (the analysis' clock is exact: -ln(1 - lr wd))."""
+    log = found.log
+    if log.constant and log.lr is not None and log.wd is not None and log.lr[0] * log.wd[0] > 0:
+        return float(1 / (log.lr[0] * log.wd[0]))
+    return found.unit
 
 
 def period_section(found: Periods) -> str:

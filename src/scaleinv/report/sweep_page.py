@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from scaleinv.analysis.periods.summary import in_words
 from scaleinv.analysis.runs import SweepRun
 from scaleinv.figures.style import elr_colour, regime_names
-from scaleinv.report.facts import RunFacts, SweepFacts, by_series, gather, period_words
+from scaleinv.report.facts import RunFacts, SweepFacts, by_series, gather
 from scaleinv.report.page import (
     about,
     card,
@@ -33,7 +34,7 @@ def sweep_page(sweep: SweepRun) -> str:
     config = {**facts.config, **common_config(sweep.runs)}
     parts = by_series(facts)
     several = len(parts) > 1
-    said = period_words(fact.periods for fact in facts.runs)
+    said = in_words(fact.periods for fact in facts.runs)
     body = [
         f"<h1>Three regimes of training{' on the sphere' if facts.rate == 'ELR' else ''}</h1>",
         f'<p class="about">{esc(about(config))} · {esc(summary_line(facts))}</p>',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaleinv.analysis.periods.find import find_periods
@@ -48,3 +49,25 @@ def summary(found: Periods | None) -> dict[str, Any] | None:
         "phase": found.phase,
         "diverged_at": found.diverged_at,
     }
+
+
+def in_words(rows: Iterable[Mapping[str, Any] | None]) -> str:
+    """Of the summaries of many runs; empty where there is none.
+
+    >>> in_words([{"verdict": "periodic", "mean_interval_lr_wd": 0.55}, {"verdict": "equilibrium"}, None])
+    '1 of 2 runs has periods, of 0.55/(lr wd); 1 equilibrium'
+    """
+    known = [row for row in rows if isinstance(row, Mapping)]
+    if not known:
+        return ""
+    periodic = [row for row in known if row.get("verdict") == "periodic"]
+    clocks = [value for row in periodic if isinstance(value := row.get("mean_interval_lr_wd"), float)]
+    said = (
+        f"{len(periodic)} of {len(known)} run{'s' * (len(known) > 1)} {'has' if len(periodic) == 1 else 'have'} periods"
+    )
+    if clocks:
+        low, high = f"{min(clocks):.2g}", f"{max(clocks):.2g}"
+        said += f", of {low}/(lr wd)" if low == high else f", of {low} to {high}/(lr wd)"
+    others = [str(row.get("verdict")) for row in known if row.get("verdict") != "periodic"]
+    counted = [f"{others.count(name)} {name}" for name in dict.fromkeys(others)]
+    return said + (f"; {', '.join(counted)}" if counted else "")
