@@ -81,11 +81,13 @@ def draw_period(trace: Trace, context: Context) -> Drawn:
         for band in bands:
             for edge in (band.low, band.high):
                 turn.plot(*_thin(band.step, edge), color=INK, lw=1.1, ls="--")
-        turn.plot([], [], color=INK, lw=1.1, ls="--", label="Prop. 1 with the phase's l and L")
+        turn.plot([], [], color=INK, lw=1.1, ls="--", label="Proposition 1, l and L of the phase")
+        turn.set_yscale("log")
+        turn.set_ylim(turn.get_ylim()[0] / 10, None)  # room for the legend
         log_axis(turn, "y")
         turn.set_title("Rotation of a step")
         turn.set_ylabel("1 − cos(xₜ, xₜ₊₁)")
-        turn.legend(loc="lower right")
+        turn.legend(loc="lower center")
         close = _zoom(zoom, trace, period)
         for ax in (loss, norm, turn):
             ax.set_xlim(step[0], step[-1])
