@@ -2,7 +2,7 @@
 
 A :class:`Net` is a network on a data set with the ELRs of its sweep, from convergence to divergence by factors of 2
 where its boundaries are, and the ELRs that the experiments within a regime use. Digits are few and easy: 512 of them at
-batch 16 give a ConvNet of width 8 all three regimes within 60 epochs.
+batch 16 give a ConvNet of width 8 all three regimes within 50 epochs (of 256, regime 2 is but a factor 2 of ELR wide).
 
 >>> net = find("digits")
 >>> [request.elr for request in sweep(net, seeds=(0,))][:3]
@@ -38,7 +38,7 @@ def _powers(low: float, count: int) -> tuple[float, ...]:
 
 #: width 128, batch 32: at batch 16 the MLP's passage from 1 to 2 has no step
 _MLP = Settings(model="mlp", width=128, subset=256, batch_size=32, epochs=120, evaluation="online", eval_every=40)
-_CONVNET = Settings(model="convnet", subset=512, epochs=60, eval_every=2, keep_every=5)
+_CONVNET = Settings(model="convnet", subset=512, epochs=50, eval_every=2, keep_every=5)
 
 _NETS: dict[tuple[str, str], Net] = {
     ("digits", "convnet"): Net(
@@ -54,15 +54,15 @@ _NETS: dict[tuple[str, str], Net] = {
         equilibrium=(1.6e-2, 2e-2),
         seeds=(0, 1, 2),
     ),
-    # 5000 images at batch 128, a narrow ConvNet: 40 steps an epoch
+    # 97 200 weights for 500 images: regime 1 within 100 epochs of 16 steps; of width 8 at batch 16 it takes far longer
     ("cifar-small", "convnet"): Net(
         Settings(
-            data="cifar10", model="convnet", width=8, subset=5000, epochs=80,
+            data="cifar10", model="convnet", width=16, subset=500, batch_size=32, epochs=100,
             evaluation="online", eval_every=10, recompute_bn=True,
         ),
-        elrs=(1e-4, 4e-4, 8e-4, 1.6e-3, 4e-3, 1e-2, 2.5e-2, 1e-1),
-        convergence=(1e-4, 4e-4, 8e-4),
-        equilibrium=(4e-3, 1e-2),
+        elrs=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 1e-1),
+        convergence=(5e-4, 1e-3, 2e-3),
+        equilibrium=(8e-3, 1.6e-2),
         seeds=(0,),
     ),
     ("mnist", "convnet"): Net(
@@ -112,3 +112,83 @@ def retrained(
     """
     settings = net.settings if epochs is None else replace(net.settings, epochs=epochs)
     return [Request(settings=settings, elr=elr, seed=seed, start=run, start_epoch=epoch) for elr in elrs]
+
+
+#: re-training within regime 1 on digits: (ELR of the start, new ELR, epoch of the start), or from its last epoch on
+LOWER = ((2e-3, 5e-4, 10), (4e-3, 1e-3, 10))
+HIGHER = ((2.5e-4, 2e-3), (5e-4, 4e-3))
+
+
+def new_elrs(net: Net) -> tuple[float, ...]:
+    """Three ELRs inside regime 1, for runs that leave regime 2."""
+    return net.convergence[-4:-1] if len(net.convergence) > 4 else net.convergence
+
+
+#: rates by factors of 4 over all that does anything, with a fixed weight decay
+_LRS = tuple(float(f"{1e-3 * 4**k:.6g}") for k in range(10))
+
+
+def whole_space(net: Net, kind: str) -> list[Request]:
+    """The same network without a sphere, by rising lr: ``weight-decay`` (scale-invariant, nothing else changed) or
+    ``conventional`` (affine norms and the head trained, momentum, weight decay, augmentation).
+
+    Not augmented are digits: crops of 8x8 pixels padded by 4 lose half of the image, and nothing converges.
+    """
+    plain = replace(net.settings, evaluation="online", eval_every=20, keep_every=None, record_steps=False)
+    if plain.data == "digits":
+        plain = replace(plain, subset=256, epochs=40)
+    if kind == "weight-decay":
+        settings, lrs = replace(plain, weight_decay=1e-3), tuple(4 * lr for lr in _LRS)
+    elif kind == "conventional":
+        settings = replace(plain, variant="standard", momentum=0.9, weight_decay=5e-4)
+        settings = replace(settings, augment=plain.data != "digits")
+        lrs = _LRS
+    else:
+        raise UserError(f"unknown kind of training {kind!r}; there are: weight-decay, conventional")
+    return [Request(settings=settings, lr=lr) for lr in lrs]
+
+
+def squared_loss() -> tuple[Settings, tuple[float, ...]]:
+    """Squared loss on digits and its ELRs; head norm 1.5, layer norm (over batches of 16-32 images batch norm adds
+    noise that keeps the squared loss from falling; see ``squared.py``).
+    """
+    settings = Settings(
+        model="mlp",
+        normalization="layer",
+        width=128,
+        subset=256,
+        batch_size=32,
+        epochs=200,
+        loss="mse",
+        head_norm=1.5,
+        evaluation="online",
+        eval_every=200,
+    )
+    return settings, (0.12, 0.24, 0.34, 0.48, 0.68, 0.96, 1.4, 2.8)
+
+
+def resnet() -> tuple[Settings, tuple[float, ...]]:
+    """A narrow ResNet-18 on digits and its ELRs."""
+    settings = Settings(model="resnet18", width=4, subset=128, epochs=160, evaluation="online", eval_every=160)
+    return settings, (2e-3, 4e-3, 8e-3, 1.2e-2, 4.8e-2)
+
+
+#: ELRs below the boundary, dense near it
+_PASSAGE = {
+    "digits": ("mlp", (4e-3, 6e-3, 8e-3, 1e-2, 1.2e-2, 1.4e-2, 1.6e-2, 2e-2)),
+    "paper": ("convnet", (1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4)),
+}
+
+
+def passages(scale: str) -> list[Request]:
+    """Runs whose time to convergence is measured; on digits those of the MLP, five seeds."""
+    model, elrs = _PASSAGE[scale]
+    return sweep(find(scale, model), range(5) if scale == "digits" else None, elrs)
+
+
+def label_noise(scale: str) -> list[Request]:
+    """One ELR of regime 1, the true labels and then a fifth of them redrawn; tested after every epoch."""
+    base = replace(find(scale).settings, evaluation="online", eval_every=1, recompute_bn=True, keep_every=None)
+    base = replace(base, epochs=2 * (base.epochs or 0))  # noise is learnt late
+    elr = 5e-4
+    return [Request(settings=replace(base, label_noise=share), elr=elr) for share in (0.0, 0.2)]

@@ -1,0 +1,178 @@
+"""Claims of Kodryan, Lobacheva et al. 2022 about regime 1 and its upper boundary."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from scaleinv.claims.regimes_evidence import CONNECTED, combine, ratio_is_one, spectrum_of_minima
+from scaleinv.claims.registry import Context, Result, Sheet, claim
+
+PAPER = "Kodryan et al. 2022"
+#: of the train loss, where trajectories are compared
+LEVELS = (1e-2, 5e-3, 2e-3, 1e-3)
+#: a loss that rises by this factor has left its minimum
+LEFT = 5.0
+
+
+def _folders(context: Context, seed: int) -> dict[float, Path]:
+    """The converging runs of a seed by ELR."""
+    from scaleinv.lab.experiments import regimes
+    from scaleinv.lab.runs import obtain_many
+
+    net = regimes.find(context.scale)
+    return dict(zip(net.convergence, obtain_many(context.runs, regimes.sweep(net, [seed], net.convergence))))
+
+
+@claim(
+    "5-spectrum-of-minima",
+    paper=PAPER,
+    place="Fig. 7, left",
+    statement="Regime 1: the larger the ELR, the lower the effective gradient at equal loss (flatter minima).",
+    scales={"digits": 25},
+)
+def spectrum(context: Context) -> Result:
+    """eg/loss at losses 1e-2 ... 1e-3 from exact metrics; the mean over seeds decides, each seed is noted."""
+    from scaleinv.analysis.runs import load_run
+    from scaleinv.analysis.trajectories import spectrum as compare_at_loss
+    from scaleinv.analysis.trajectories import trajectory
+    from scaleinv.lab.experiments import regimes
+
+    sheet, net = Sheet(), regimes.find(context.scale)
+    rows, errors = [], []
+    for seed in net.seeds:
+        runs = {elr: load_run(folder) for elr, folder in _folders(context, seed).items()}
+        found = compare_at_loss([trajectory(run) for run in runs.values()], LEVELS)
+        rows.append(found.mean)
+        errors.append([float(run.series("test", "total", "error_recomputed_bn")[1][-1]) for run in runs.values()])
+        sheet.note(f"seed {seed}: eg/loss " + ", ".join(f"{math.exp(m.value):.3g}" for m in found.mean))
+        sheet.note(f"seed {seed}: compared at losses " + ", ".join(f"{loss:g}" for loss in found.used))
+    means = [combine(column) for column in zip(*rows)]
+    spectrum_of_minima(sheet, "mean over seeds", net.convergence, means)
+    test = np.mean(errors, axis=0)
+    ranks = np.corrcoef(np.argsort(np.argsort(-test)), np.arange(len(test)))[0, 1]
+    shown = ", ".join(f"{100 * e:.1f}" for e in test)
+    sheet.note(f"test error by rising ELR, %: {shown} (rank correlation of falling with ELR {ranks:.2f}, not decisive)")
+    return sheet.result()
+
+
+@claim(
+    "6-retraining",
+    paper=PAPER,
+    place="Fig. 7, right",
+    statement="Regime 1, re-training: a lower ELR keeps eg/loss, a higher ELR moves to the eg/loss of the new ELR.",
+    scales={"digits": 40},
+)
+def retraining(context: Context) -> Result:
+    """Two starts each way and two seeds; offsets of the log trajectories over common losses, 10 %. After a higher ELR
+    the second half of the run is compared: the loss has to rise first.
+    """
+    from scaleinv.analysis.runs import load_run
+    from scaleinv.analysis.trajectories import Trajectory, compare, trajectory
+    from scaleinv.lab.experiments import regimes
+    from scaleinv.lab.runs import obtain_many
+
+    sheet, net = Sheet(), regimes.find(context.scale)
+    kept, moved, other = [], [], []
+    for seed in net.seeds:
+        folders = _folders(context, seed)
+        paths = {elr: trajectory(load_run(folder)) for elr, folder in folders.items()}
+
+        def again(
+            start: float, elr: float, epoch: int | None, folders: dict[float, Path] = folders, seed: int = seed
+        ) -> Trajectory:
+            request = regimes.retrained(net, folders[start], [elr], seed=seed + 100, epoch=epoch)
+            return trajectory(load_run(obtain_many(context.runs, request)[0]))
+
+        for start, elr, epoch in regimes.LOWER:
+            run = again(start, elr, epoch)
+            kept.append(compare(run, paths[start]).offset)
+            other.append(compare(run, paths[elr]).offset)
+        for start, elr in regimes.HIGHER:
+            whole = again(start, elr, None)
+            highest = float(whole.loss.max()) / float(whole.loss[0])
+            run = whole.since(int(whole.epochs[-1]) // 2)
+            moved.append(compare(run, paths[elr]).offset)
+            left = "left its basin" if highest > LEFT else "stayed in its basin"
+            ratio = math.exp(moved[-1].value)
+            sheet.note(f"seed {seed}, {start:g} to {elr:g}: {left} (loss up x{highest:.3g}), then eg/loss x{ratio:.3g}")
+    ratio_is_one(sheet, "lower ELR: eg/loss over that of its start", kept, 0.1)
+    ratio_is_one(sheet, "higher ELR: eg/loss over that of a run of this ELR from scratch", moved, 0.1)
+    known = [offset for offset in other if math.isfinite(offset.value)]
+    if known:
+        sheet.note(f"lower ELR, over the eg/loss of the new ELR from scratch: x{math.exp(combine(known).value):.3g}")
+    return sheet.result()
+
+
+@claim(
+    "unconnected-minima",
+    paper=PAPER,
+    place="section on regime 1",
+    statement="Minima of different ELRs of regime 1 are not linearly connected, with one start and order of batches.",
+    scales={"digits": 5},
+)
+def unconnected(context: Context) -> Result:
+    """Highest train error on the straight path over that on the line between its ends, in points; ELRs a factor >= 4
+    apart must lie beyond what counts as connected (half a point); a run's own last epochs must not.
+    """
+    from scaleinv.lab.experiments import regimes
+    from scaleinv.lab.weights import read_weights
+    from scaleinv.landscape.paths import linear_path
+    from scaleinv.landscape.runs import surface_of
+
+    sheet, net = Sheet(), regimes.find(context.scale)
+    for seed in net.seeds:
+        folders = _folders(context, seed)
+        elrs = net.convergence[::2]
+        surface = surface_of(folders[elrs[0]])
+        ends = [read_weights(folders[elr]) for elr in elrs]
+        for i in range(len(elrs)):
+            for j in range(i + 1, len(elrs)):
+                path = linear_path(surface, ends[i], ends[j])
+                height = 100 * path.barrier("train_error").height
+                sheet.at_least(f"seed {seed}: barrier {elrs[i]:.3g} to {elrs[j]:.3g}, points", height, CONNECTED)
+                sheet.note(f"angle {path.angle:.2f}, loss barrier {path.barrier().height:.3g}")
+        own = linear_path(surface, read_weights(folders[elrs[-1]], _middle(folders[elrs[-1]])), ends[-1])
+        height = 100 * own.barrier("train_error").height
+        sheet.at_most(f"seed {seed}: barrier within the run of {elrs[-1]:.3g}, points", height, CONNECTED)
+    return sheet.result()
+
+
+def _middle(folder: Path) -> int:
+    from scaleinv.lab.weights import kept_epochs
+
+    epochs = kept_epochs(folder)
+    return epochs[len(epochs) // 2]
+
+
+@claim(
+    "10-time-to-convergence",
+    paper="Sadrtdinov et al. 2024",
+    place="PAPERS 6.1",
+    statement="The time to convergence grows without bound towards the boundary of regimes 1 and 2.",
+    scales={"digits": 20},
+)
+def time_to_convergence(context: Context) -> Result:
+    """First passage below a loss of 1e-2; >= 2x over the last 40 % below the last ELR that gets there; five seeds."""
+    from scaleinv.analysis.runs import load_run
+    from scaleinv.analysis.transition import first_passage, fit_divergence, growth
+    from scaleinv.lab.experiments import regimes
+    from scaleinv.lab.runs import obtain_many
+
+    sheet = Sheet()
+    folders = obtain_many(context.runs, regimes.passages(context.scale))
+    passages = [first_passage(load_run(folder)) for folder in folders]
+    found = growth(passages)
+    if not found.by_seed:
+        sheet.undecided(found.reason)
+        return sheet.result()
+    sheet.at_least("seeds that reach the boundary", len(found.by_seed), 3)
+    # times scatter by factors from seed to seed: the mean over seeds and its error are those of the logarithm
+    error = found.ratio.error / found.ratio.value
+    sheet.at_least("log of the time over the last 40 % of ELR", math.log(found.ratio.value), math.log(2.0), se=error)
+    for seed, elr, ratio in found.by_seed:
+        sheet.note(f"seed {seed}: x{ratio:.3g} up to {elr:.3g}")
+    sheet.note(fit_divergence(passages).reason)
+    return sheet.result()

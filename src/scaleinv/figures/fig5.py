@@ -1,0 +1,55 @@
+"""Fig. 5 (Kodryan et al. 2022): three regimes of training on the sphere."""
+
+from __future__ import annotations
+
+from scaleinv.figures.registry import Context, Drawn, figure, finish
+
+_NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
+
+
+@figure(
+    "fig5",
+    paper="Kodryan et al. 2022",
+    place="Fig. 5",
+    title="Three regimes of training on the sphere: loss, test error, effective gradient, and their diagram",
+    scales={"digits": 60, "mnist": 400, "cifar-small": 1500, "paper": 2e6},
+)
+def draw(context: Context) -> Drawn:
+    """One run for each ELR of the scale's sweep, the first seed."""
+    from scaleinv.figures import _sphere as sphere
+    from scaleinv.figures.style import new_figure, style
+    from scaleinv.lab.experiments import regimes
+
+    net = regimes.find(context.scale)
+    requests = regimes.sweep(net, seeds=net.seeds[:1])
+    shown = sphere.curves(context.obtain(requests), [request.elr for request in requests])
+    fig, axes = new_figure(9.6, 7.0, ncols=2, nrows=2)
+    (loss, error), (gradient, diagram) = axes
+    with style():
+        sphere.draw_curves(loss, shown, "loss", log=True)
+        sphere.draw_curves(error, shown, "test_error", log=False)
+        error.set_ylim(0, 100)
+        sphere.draw_curves(gradient, shown, "eg", log=True)
+        for curve in shown:
+            sphere.draw_path(diagram, curve)
+        for curve in shown:
+            sphere.mark_end(diagram, curve)
+        sphere.finish_diagram(diagram)
+        sphere.draw_edges(diagram, shown)
+        sphere.regime_legend(diagram, shown, loc="upper left")
+        settings = net.settings
+        count = f"{settings.subset} images of " if settings.subset else ""
+        loss.set_title(f"Train loss: {settings.model}, {count}{_NAMES[settings.data]}")
+        error.set_title("Test error")
+        gradient.set_title("Effective gradient")
+        diagram.set_title("Effective gradient against train loss")
+        for ax in (loss, error, gradient):
+            ax.set_xlim(0, None)
+        fig.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    numbers = {
+        "scale": context.scale,
+        "boundaries": sphere.edges(shown),
+        "random_directions": shown[0].run.reference(),
+        "runs": [curve.numbers() for curve in shown],
+    }
+    return finish(fig, context, numbers)

@@ -1,0 +1,57 @@
+"""Fig. 7, left (Kodryan et al. 2022): regime 1 at several ELRs, a spectrum of minima."""
+
+from __future__ import annotations
+
+from scaleinv.figures.registry import Context, Drawn, figure, finish
+
+#: train loss above which nothing is shown
+FIRST = 0.1
+
+
+@figure(
+    "fig7-left",
+    paper="Kodryan et al. 2022",
+    place="Fig. 7, left",
+    title="Regime 1 at several ELRs: the larger the ELR, the flatter the minimum and the lower the test error",
+    scales={"digits": 40, "mnist": 300, "paper": 1e6},
+)
+def draw(context: Context) -> Drawn:
+    """Effective gradient and test error against train loss; the first seed."""
+    from scaleinv.analysis.trajectories import spectrum, trajectory
+    from scaleinv.figures import _sphere as sphere
+    from scaleinv.figures.style import log_ticks, new_figure, style
+    from scaleinv.lab.experiments import regimes
+
+    net = regimes.find(context.scale)
+    requests = regimes.sweep(net, net.seeds[:1], net.convergence)
+    shown = sphere.curves(context.obtain(requests), net.convergence)
+    fig, (gradient, error) = new_figure(9.2, 4.0, ncols=2)
+    with style():
+        for curve in shown:
+            sphere.draw_path(gradient, curve, start=False)
+            sphere.draw_path(error, curve, "test_error", start=False)
+        gradient.set_title("Regime 1: effective gradient against train loss")
+        error.set_title("Test error against train loss")
+        sphere.finish_diagram(gradient)
+        sphere.finish_diagram(error, "test_error")
+        lowest = min(float(curve.series("loss")[1].min()) for curve in shown)
+        if lowest < 0.1 * FIRST:  # the first epochs, from the random start, would take most of the room
+            for ax in (gradient, error):
+                ax.set_xlim(0.8 * lowest, FIRST)
+                log_ticks(ax.xaxis, 0.8 * lowest, FIRST)
+            highest = max(float(c.series("eg")[1][c.series("loss")[1] < FIRST].max(initial=0.0)) for c in shown)
+            gradient.set_ylim(top=1.5 * highest)
+        top = max(float(curve.series("test_error")[1][3:].max()) for curve in shown)
+        error.set_ylim(0, top * 1.1)
+        sphere.elr_legend(fig, shown)
+    levels = (1e-2, 5e-3, 2e-3, 1e-3)
+    found = spectrum([trajectory(curve.run) for curve in shown], levels)
+    numbers = {
+        "scale": context.scale,
+        "levels": levels,
+        "eg_over_loss": [[at.ratio for at in row] for row in found.table],
+        "inversions": found.inversions,
+        "extremes": [found.extremes.value, found.extremes.error],
+        "runs": [curve.numbers() for curve in shown],
+    }
+    return finish(fig, context, numbers)

@@ -1,0 +1,57 @@
+"""Fig. 8, right (Kodryan et al. 2022): from regime 2 to regime 1, from a low and from a high ELR."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from scaleinv.figures.registry import Context, Drawn, figure, finish
+
+
+@figure(
+    "fig8-right",
+    paper="Kodryan et al. 2022",
+    place="Fig. 8, right",
+    title="From regime 2 to regime 1: from a low ELR to one kind of minimum, from a high one to many",
+    scales={"digits": 80, "mnist": 500, "paper": 2e6},
+)
+def draw(context: Context) -> Drawn:
+    """A column for each start: the start's iterates and the runs of new ELRs in the diagram, test error below."""
+    from scaleinv.figures import _sphere as sphere
+    from scaleinv.figures.style import INK, new_figure, power_of_ten, style
+    from scaleinv.lab.experiments import regimes
+    from scaleinv.lab.weights import read_weights
+    from scaleinv.landscape.paths import linear_path
+    from scaleinv.landscape.runs import surface_of
+
+    net = regimes.find(context.scale)
+    seed, new = net.seeds[0], regimes.new_elrs(net)
+    fig, axes = new_figure(9.2, 6.4, ncols=2, nrows=2, sharex=True, sharey="row")
+    starts: dict[str, Any] = {}
+    with style():
+        for column, start in enumerate((net.equilibrium[0], net.equilibrium[-1])):
+            (first,) = context.obtain(regimes.sweep(net, [seed], [start]))
+            ended = context.obtain(regimes.retrained(net, first, new, seed=seed + 100))
+            before = sphere.Curve(first, INK, f"start: ELR {power_of_ten(start)}")
+            shown = sphere.curves(ended, new)
+            for row, quantity in enumerate(("eg", "test_error")):
+                ax = axes[row, column]
+                x, y = before.late("loss"), before.late(quantity)
+                ax.plot(x, y, "D", color=INK, ms=3.5, mew=0, alpha=0.6)
+                for curve in shown:
+                    sphere.draw_path(ax, curve, quantity, start=False)
+                sphere.finish_diagram(ax, quantity)
+            axes[0, column].set_title(f"From ELR {power_of_ten(start)} (regime 2)")
+            surface, ends = surface_of(ended[0]), [read_weights(folder) for folder in ended]
+            barriers = {
+                f"{new[i]:g} {new[j]:g}": linear_path(surface, ends[i], ends[j]).barrier("train_error").height
+                for i, j in itertools.combinations(range(len(new)), 2)
+            }
+            axes[0, column].text(
+                0.03, 0.95, f"highest barrier between ends:\n{100 * max(barriers.values()):.2g} points of train error",
+                transform=axes[0, column].transAxes, va="top", fontsize=8.5,
+            )  # fmt: skip
+            starts[f"{start:g}"] = {"barriers": barriers, "runs": [c.numbers() for c in shown]}
+        axes[0, 0].plot([], [], "D", color=INK, ms=4, mew=0, label="iterates of the start")
+        sphere.elr_legend(fig, shown, "then ELR", extra=axes[0, 0])
+    return finish(fig, context, {"scale": context.scale, "starts": starts})
