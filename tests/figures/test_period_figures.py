@@ -16,6 +16,7 @@ from scaleinv.analysis.steps import load_steps
 from scaleinv.errors import UserError
 from scaleinv.figures import ablation, fig1, fig3, fig4, frequency, registry
 from scaleinv.figures._traces import Trace, traces
+from scaleinv.figures.style import elr_colour
 from scaleinv.lab.runs import Request
 from scaleinv.lab.settings import Settings
 
@@ -154,3 +155,11 @@ def test_every_scale_is_complete(scale: str) -> None:
     assert len({one.settings.weight_decay for one in wanted}) == 2
     for id in ("fig1", "frequency"):
         assert scale in registry.find(id).scales
+
+
+def test_colours_go_by_the_rank_of_the_rate() -> None:
+    wanted = [Request(settings=Settings(), lr=lr) for lr in (1.0, 1e-3, 0.03, 1e-3)]
+    found = [trace.colour for trace in traces([Path("r")] * 4, wanted)]
+    assert found[1] == found[3] == elr_colour(0.0)
+    assert found[2] == elr_colour(0.5)
+    assert found[0] == elr_colour(1.0)

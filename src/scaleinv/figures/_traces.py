@@ -119,7 +119,7 @@ class Trace:
 
 
 def obtain_traces(context: Context, settings: Sequence[Settings], rates: Sequence[float]) -> list[Trace]:
-    """One run for each rate with its settings, trained where it is not there yet; colours by the rate."""
+    """One run for each rate with its settings, trained where it is not there yet."""
     from scaleinv.lab.runs import Request
 
     requests = [Request(settings=one, lr=lr) for one, lr in zip(settings, rates, strict=True)]
@@ -127,9 +127,11 @@ def obtain_traces(context: Context, settings: Sequence[Settings], rates: Sequenc
 
 
 def traces(folders: Sequence[Path], requests: Sequence[Request]) -> list[Trace]:
-    """The runs in the order asked for."""
+    """The runs in the order asked for. Colours are even steps by the rank of the rate: rates are few and far apart."""
     rates = [request.lr or 0.0 for request in requests]
+    ranked = sorted(set(rates))
+    colours = dict(zip(ranked, elr_colours(10.0**k for k in range(len(ranked)))))
     return [
-        Trace(folder, lr, request.settings.weight_decay, colour)
-        for folder, lr, request, colour in zip(folders, rates, requests, elr_colours(rates))
+        Trace(folder, lr, request.settings.weight_decay, colours[lr])
+        for folder, lr, request in zip(folders, rates, requests)
     ]
