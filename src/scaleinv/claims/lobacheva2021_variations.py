@@ -51,7 +51,7 @@ for _id, _name, _statement, _cost in (
         "periods-full-batch",
         "full-batch gradient descent",
         "Periods remain with full-batch gradient descent (an MLP on 256 images).",
-        6.0,
+        10.0,
     ),
     ("periods-adam-l2", "Adam with L2", "Periods remain with Adam, the weight decay in its gradient.", 11.0),
     ("periods-adamw", "AdamW", "Periods remain with AdamW, decoupled weight decay.", 11.0),

@@ -201,6 +201,6 @@ def variations(scale: str) -> dict[str, Request]:
     found["Adam with L2"] = Request(settings=replace(longer, optimizer="adam", weight_decay=2e-3), lr=2e-3)
     # without noise the norm falls far below 1 before it breaks down, where eps would end the scale invariance
     full = replace(one, model="mlp", width=64, subset=256, gradient="full", norm_eps=1e-10, weight_decay=0.2)
-    found["full-batch gradient descent"] = Request(settings=replace(full, steps=2500), lr=0.1)
+    found["full-batch gradient descent"] = Request(settings=replace(full, steps=1200), lr=0.1)
     found["AdamW"] = Request(settings=replace(longer, optimizer="adamw", weight_decay=1.0), lr=1e-3)
     return found
