@@ -37,7 +37,7 @@ def _add(id: str, name: str, statement: str, cost: float) -> None:
 
 for _id, _name, _statement, _cost in (
     ("periods-momentum", "momentum 0.9", "Periods remain with momentum 0.9 and coupled weight decay.", 6.0),
-    ("periods-augmentation", "augmentation", "Periods remain with augmentation.", 8.0),
+    ("periods-augmentation", "augmentation", "Periods remain with augmentation.", 14.0),
     (
         "periods-standard",
         "trainable affine norms and head",
@@ -46,7 +46,7 @@ for _id, _name, _statement, _cost in (
     ),
     ("periods-layer-norm", "layer normalization", "Periods remain with layer normalization.", 6.0),
     ("periods-group-norm", "group normalization", "Periods remain with group normalization.", 6.0),
-    ("periods-weight-norm", "weight normalization", "Periods remain with weight normalization.", 6.0),
+    ("periods-weight-norm", "weight normalization", "Periods remain with weight normalization.", 10.0),
     (
         "periods-full-batch",
         "full-batch gradient descent",

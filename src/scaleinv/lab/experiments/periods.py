@@ -188,16 +188,18 @@ def variations(scale: str) -> dict[str, Request]:
     """
     chosen = _scale(scale)
     lr = chosen.rates[chosen.middle]
-    one = replace(chosen.settings, steps=chosen.steps[chosen.middle] * 3 // 5)
+    longer = replace(chosen.settings, steps=chosen.steps[chosen.middle])
+    one = replace(longer, steps=chosen.steps[chosen.middle] * 3 // 5)
     found = {
         "momentum 0.9": Request(settings=replace(one, momentum=0.9), lr=float(f"{lr * 0.1:.12g}")),
-        "augmentation": Request(settings=replace(one, augment=True), lr=lr),
+        # its loss and that of weight normalization stay higher: more time to tell an equilibrium
+        "augmentation": Request(settings=replace(longer, augment=True), lr=lr),
         "trainable affine norms and head": Request(settings=replace(one, variant="standard"), lr=lr),
+        "layer normalization": Request(settings=replace(one, normalization="layer"), lr=lr),
+        "group normalization": Request(settings=replace(one, normalization="group"), lr=lr),
+        "weight normalization": Request(settings=replace(longer, normalization="weight"), lr=lr),
     }
-    for name in ("layer", "group", "weight"):
-        found[f"{name} normalization"] = Request(settings=replace(one, normalization=name), lr=lr)
     # Adam's steps do not shrink with the gradient: rates of their own
-    longer = replace(one, steps=chosen.steps[chosen.middle])
     found["Adam with L2"] = Request(settings=replace(longer, optimizer="adam", weight_decay=2e-3), lr=2e-3)
     # without noise the norm falls far below 1 before it breaks down, where eps would end the scale invariance
     full = replace(one, model="mlp", width=64, subset=256, gradient="full", norm_eps=1e-10, weight_decay=0.2)
