@@ -99,7 +99,7 @@ def draw_traces(shown: list[Trace], context: Context) -> Drawn:
         phase.set_xlabel("effective learning rate, lr/ρ²")
         phase.set_ylabel("effective gradient norm")
         phase.plot([], [], "*", color=INK, ms=9, mew=0, label="start")
-        phase.legend(loc="lower left")
+        phase.legend(loc="best")
         wd = power_of_ten(shown[0].wd)
         fig.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=2, title=f"weight decay {wd}")
     return finish(fig, context, {"scale": context.scale, "runs": [trace.numbers() for trace in shown]})

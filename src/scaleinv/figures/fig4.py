@@ -139,12 +139,14 @@ def _zoom(ax: Axes, trace: Trace, period: Period) -> list[int]:
     for name, values, colour in curves:
         unit = float(np.median(values[before]))
         ax.plot(log.step[rows], _rolling(values[rows], 5) / unit, color=colour, lw=1.3, label=name)
+    ax.set_yscale("log")
+    ax.set_ylim(ax.get_ylim()[0] / 20, None)  # room for the legend
     log_axis(ax, "y")
     ax.set_title("Phase C in close-up")
     ax.set_ylabel("multiple of the value before")
     ax.set_xlabel("step")
     ax.set_xlim(log.step[rows][0], log.step[rows][-1])
-    ax.legend(loc="center right")
+    ax.legend(loc="lower right")
     _shade(ax, period, int(log.step[rows][-1]))
     return [int(log.step[rows][0]), int(log.step[rows][-1])]
 
