@@ -67,7 +67,7 @@ def spectrum(context: Context) -> Result:
 )
 def retraining(context: Context) -> Result:
     """Two starts each way and two seeds; offsets of the log trajectories over common losses, 10 %. After a higher ELR
-    the second half of the run is compared: the loss has to rise first.
+    the loss has to rise first: compared is what comes after its peak, below the loss of the start.
     """
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.trajectories import Trajectory, compare, trajectory
@@ -93,8 +93,8 @@ def retraining(context: Context) -> Result:
         for start, elr in regimes.HIGHER:
             whole = again(start, elr, None)
             highest = float(whole.loss.max()) / float(whole.loss[0])
-            run = whole.since(int(whole.epochs[-1]) // 2)
-            moved.append(compare(run, paths[elr]).offset)
+            run = whole.since(int(whole.epochs[whole.loss.argmax()]))
+            moved.append(compare(run, paths[elr], losses=(0.0, float(whole.loss[0]))).offset)
             left = "left its basin" if highest > LEFT else "stayed in its basin"
             ratio = math.exp(moved[-1].value)
             sheet.note(f"seed {seed}, {start:g} to {elr:g}: {left} (loss up x{highest:.3g}), then eg/loss x{ratio:.3g}")

@@ -21,6 +21,7 @@ from scaleinv.figures.style import (
     INK,
     elr_colours,
     log_axis,
+    log_ticks,
     power_of_ten,
     regime_colours,
     regime_markers,
@@ -154,7 +155,7 @@ def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".
     _, left, right = np.intersect1d(x_epochs, y_epochs, return_indices=True)
     x, y = x[left], y[right]
     axes.plot(x, y, color=curve.colour, lw=0.7, alpha=0.35)
-    axes.plot(x, y, marker, color=curve.colour, ms=4, mew=0, alpha=0.85)
+    axes.plot(x, y, marker, color=curve.colour, ms=4, mew=0.0 if marker == "." else 0.9, alpha=0.85)
     if start and len(x):
         axes.plot(x[0], y[0], "*", color=INK, ms=9, mew=0, zorder=4)
 
@@ -164,6 +165,16 @@ def finish_diagram(axes: Any, quantity: str = "eg") -> None:
     log_axis(axes, "xy" if quantity == "eg" else "x")
     axes.set_xlabel(LABELS["loss"])
     axes.set_ylabel(LABELS[quantity])
+
+
+def zoom(axes: Sequence[Any], shown: Sequence[Curve], highest: float = 0.1) -> None:
+    """Leave out the first epochs of converging runs, which take most of the room; call it after ``finish_diagram``."""
+    lowest = 0.8 * min(float(curve.series("loss")[1].min()) for curve in shown)
+    if lowest > 0.1 * highest:
+        return
+    for ax in axes:
+        ax.set_xlim(lowest, highest)
+        log_ticks(ax.xaxis, lowest, highest)
 
 
 def mark_end(axes: Any, curve: Curve) -> None:

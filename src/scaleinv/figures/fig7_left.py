@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from scaleinv.figures.registry import Context, Drawn, figure, finish
 
-#: train loss above which nothing is shown
-FIRST = 0.1
-
 
 @figure(
     "fig7-left",
@@ -19,7 +16,7 @@ def draw(context: Context) -> Drawn:
     """Effective gradient and test error against train loss; the first seed."""
     from scaleinv.analysis.trajectories import spectrum, trajectory
     from scaleinv.figures import _sphere as sphere
-    from scaleinv.figures.style import log_ticks, new_figure, style
+    from scaleinv.figures.style import new_figure, style
     from scaleinv.lab.experiments import regimes
 
     net = regimes.find(context.scale)
@@ -34,12 +31,9 @@ def draw(context: Context) -> Drawn:
         error.set_title("Test error against train loss")
         sphere.finish_diagram(gradient)
         sphere.finish_diagram(error, "test_error")
-        lowest = min(float(curve.series("loss")[1].min()) for curve in shown)
-        if lowest < 0.1 * FIRST:  # the first epochs, from the random start, would take most of the room
-            for ax in (gradient, error):
-                ax.set_xlim(0.8 * lowest, FIRST)
-                log_ticks(ax.xaxis, 0.8 * lowest, FIRST)
-            highest = max(float(c.series("eg")[1][c.series("loss")[1] < FIRST].max(initial=0.0)) for c in shown)
+        sphere.zoom((gradient, error), shown)
+        highest = max(float(c.series("eg")[1][c.series("loss")[1] < 0.1].max(initial=0.0)) for c in shown)
+        if highest > 0:
             gradient.set_ylim(top=1.5 * highest)
         top = max(float(curve.series("test_error")[1][3:].max()) for curve in shown)
         error.set_ylim(0, top * 1.1)

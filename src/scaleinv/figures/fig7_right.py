@@ -38,11 +38,12 @@ def draw(context: Context) -> Drawn:
             one, other = sphere.curves(folders, [start, elr])
             after = sphere.Curve(again[0], INK, f"from {power_of_ten(start)} on with {power_of_ten(elr)}")
             for curve in (one, other):
-                sphere.draw_path(ax, curve)
+                sphere.draw_path(ax, curve, start=False)
                 ax.plot([], [], ".", color=curve.colour, label=f"ELR {power_of_ten(curve.elr)} from scratch")
             sphere.draw_path(ax, after, marker="x", start=False)
             ax.plot([], [], "x-", color=INK, ms=4, lw=0.8, label=after.label)
             sphere.finish_diagram(ax)
+            sphere.zoom([ax], [one, other, after])
             ax.set_title(f"{title}: {power_of_ten(start)} to {power_of_ten(elr)}")
             ax.legend(loc="upper left")
             paths = {curve.elr: trajectory(curve.run) for curve in (one, other)}

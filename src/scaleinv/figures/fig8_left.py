@@ -33,7 +33,7 @@ def draw(context: Context) -> Drawn:
             ax.plot(epochs, loss, color=first.colour, lw=1.1, label=f"ELR {power_of_ten(first.elr)}")
             if first is fresh:
                 continue
-            again = context.obtain(regimes.retrained(net, first.folder, [middle], seed=seed + 100))[0]
+            again = context.obtain([regimes.relaxed(net, first.folder, middle, seed=seed + 100)])[0]
             after = sphere.Curve(again, fresh.colour)
             epochs, loss = after.run.series("online", "total", "loss")
             words = "above" if first is high else "below"
@@ -44,7 +44,7 @@ def draw(context: Context) -> Drawn:
         ax.axhline(level.level.value, color=INK, ls=":", lw=1.0, label=f"level of {power_of_ten(middle)} from scratch")
         ax.axvline(last, color=INK, lw=0.8, alpha=0.5)
         log_axis(ax, "y")
-        ax.set_xlim(0, 2 * last)
+        ax.set_xlim(0, 3 * last)
         ax.set_xlabel("epoch")
         ax.set_ylabel("train loss")
         ax.set_title(f"Regime 2: at the line the ELR becomes {power_of_ten(middle)}")

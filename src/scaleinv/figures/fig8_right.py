@@ -43,15 +43,22 @@ def draw(context: Context) -> Drawn:
                 sphere.finish_diagram(ax, quantity)
             axes[0, column].set_title(f"From ELR {power_of_ten(start)} (regime 2)")
             surface, ends = surface_of(ended[0]), [read_weights(folder) for folder in ended]
-            barriers = {
-                f"{new[i]:g} {new[j]:g}": linear_path(surface, ends[i], ends[j]).barrier("train_error").height
-                for i, j in itertools.combinations(range(len(new)), 2)
+            pairs = itertools.combinations(range(len(new)), 2)
+            paths = {(new[i], new[j]): linear_path(surface, ends[i], ends[j]) for i, j in pairs}
+            rise = max(path.barrier().height for path in paths.values())
+            angle = max(path.angle for path in paths.values())
+            words = f"between the ends: angle up to {angle:.2f} rad,\nbarrier of the train loss up to {rise:.1g}"
+            place = axes[0, column].transAxes
+            axes[0, column].text(0.03, 0.95, words, transform=place, va="top", fontsize=8.5)
+            axes[0, column].set_xlabel("")
+            barriers = {f"{a:g} {b:g}": path.barrier().height for (a, b), path in paths.items()}
+            errors = {f"{a:g} {b:g}": path.barrier("train_error").height for (a, b), path in paths.items()}
+            starts[f"{start:g}"] = {
+                "train_loss_barriers": barriers,
+                "train_error_barriers": errors,
+                "largest_angle": angle,
+                "runs": [c.numbers() for c in shown],
             }
-            axes[0, column].text(
-                0.03, 0.95, f"highest barrier between ends:\n{100 * max(barriers.values()):.2g} points of train error",
-                transform=axes[0, column].transAxes, va="top", fontsize=8.5,
-            )  # fmt: skip
-            starts[f"{start:g}"] = {"barriers": barriers, "runs": [c.numbers() for c in shown]}
         axes[0, 0].plot([], [], "D", color=INK, ms=4, mew=0, label="iterates of the start")
         sphere.elr_legend(fig, shown, "then ELR", extra=axes[0, 0])
     return finish(fig, context, {"scale": context.scale, "starts": starts})

@@ -114,6 +114,15 @@ def retrained(
     return [Request(settings=settings, elr=elr, seed=seed, start=run, start_epoch=epoch) for elr in elrs]
 
 
+def relaxed(net: Net, run: Path, elr: float, *, seed: int) -> Request:
+    """From the end of ``run`` on with another ELR of regime 2, twice as long as the sweep's runs: when the ELR falls
+    the loss undershoots its new level, and comes back over some 40 epochs of digits.
+    """
+    epochs = 2 * (net.settings.epochs or 0)
+    settings = replace(net.settings, epochs=epochs, evaluation="online", eval_every=epochs, keep_every=None)
+    return Request(settings=settings, elr=elr, seed=seed, start=run)
+
+
 #: re-training within regime 1 on digits: (ELR of the start, new ELR, epoch of the start), or from its last epoch on
 LOWER = ((2e-3, 5e-4, 10), (4e-3, 1e-3, 10))
 HIGHER = ((2.5e-4, 2e-3), (5e-4, 4e-3))
