@@ -52,10 +52,11 @@ def draw(context: Context) -> Drawn:
             epochs, values = run.series("test", "total", "error_recomputed_bn")
             train_epochs, train = run.series("online", "total", "error")
             noise = request.settings.label_noise
-            name = f"{noise:.0%} of labels redrawn" if noise else "true labels"
-            error.plot(epochs[1:], 100 * values[1:], color=colour, lw=1.3, label=f"test, {name}")
-            error.plot(train_epochs, 100 * train, color=colour, lw=1.0, ls=":", label=f"train, {name}")
             judged = run_double_descent(run)
+            name = f"{noise:.0%} of labels redrawn" if noise else "true labels"
+            said = {"none": "no double descent"}.get(judged.verdict, judged.verdict)
+            error.plot(epochs[1:], 100 * values[1:], color=colour, lw=1.3, label=f"test, {name}: {said}")
+            error.plot(train_epochs, 100 * train, color=colour, lw=1.0, ls=":", label=f"train, {name}")
             found.append(
                 {
                     "label_noise": noise,
@@ -71,7 +72,7 @@ def draw(context: Context) -> Drawn:
         error.set_xscale("log")
         log_axis(error, "x")
         error.set_ylim(0, None)
-        error.set_title(f"Epoch-wise double descent, ELR {power_of_ten(runs[0].elr)}: {found[-1]['verdict']}")
+        error.set_title(f"Error by epoch at ELR {power_of_ten(runs[0].elr)}")
         error.legend(loc="upper right")
     numbers = {
         "scale": context.scale,
