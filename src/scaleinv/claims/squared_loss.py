@@ -69,11 +69,13 @@ def load(context: Context, requests: Sequence[object]) -> list[Run]:
     scales={"digits": 55, "mnist": 300, "cifar-small": 1000, "paper": 8e6},
 )
 def squared_loss(context: Context) -> Result:
-    """One network, head norm 1.5, on the full set and on a small part of it, as many steps; then with head norm 10."""
+    """One network, head norm 1.5, on the full set and on a small part of it, as many steps; then the
+    smallest and the largest ELR with head norm 10.
+    """
     from scaleinv.lab.experiments import squared
 
     full, small = squared.full(context.scale), squared.small(context.scale)
-    heads = [squared.with_head(runs[::2], squared.PAPER_HEAD) for runs in (full, small)]
+    heads = [squared.with_head([runs[0], runs[-1]], squared.PAPER_HEAD) for runs in (full, small)]
     loaded = [load(context, requests) for requests in (full, small, *heads)]
     return judge(*loaded).result()
 

@@ -48,7 +48,7 @@ def _scale(name: str) -> Scale:
     short = replace(base, model="convnet", normalization="group", width=8, batch_size=16)
     if name == "digits":
         noisy = replace(short, data="digits", label_noise=0.3)
-        return Scale(noisy, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 1.0))
+        return Scale(noisy, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0))
     if name in ("mnist", "cifar-small"):
         named = replace(short, data="mnist" if name == "mnist" else "cifar10")
         return Scale(named, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0))
