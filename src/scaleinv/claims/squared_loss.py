@@ -66,7 +66,7 @@ def load(context: Context, requests: Sequence[object]) -> list[Run]:
     paper="Nakhodnov et al. 2022",
     place="full set against 5000 objects",
     statement="Squared loss: on the full set no ELR converges within the budget, on a small subset all regimes appear.",
-    scales={"digits": 55, "mnist": 300, "cifar-small": 1000, "paper": 8e6},
+    scales={"digits": 65, "mnist": 300, "cifar-small": 1000, "paper": 8e6},
 )
 def squared_loss(context: Context) -> Result:
     """One network, head norm 1.5, on the full set and on a small part of it, as many steps; then the
