@@ -24,7 +24,8 @@ from scaleinv.lab.settings import Settings
 class Net:
     """A network, its data, and where its regimes lie; ELRs ascend.
 
-    As found beforehand on seed 0 on digits and CIFAR-10; on MNIST assumed to be as on digits; at paper scale the paper's.
+    On digits and CIFAR-10 as found beforehand on seed 0; on MNIST assumed to be as on digits; at paper scale the
+    paper's.
     """
 
     settings: Settings
