@@ -17,7 +17,28 @@ class Finding(NamedTuple):
     page: str
 
 
-FINDINGS: dict[tuple[str, str], Finding] = {}
+_PERIODS, _REGIMES, _MONITOR = "docs/results/periods-claims.md", "docs/results/regimes.md", "docs/howto/monitor.md"
+
+FINDINGS: dict[tuple[str, str], Finding] = {
+    ("11-no-periods", "digits"): Finding(
+        "the initial norm is by chance an ELR within the intermittent band between regimes 1 and 2", _PERIODS
+    ),
+    ("13-envelope-net", "digits"): Finding(
+        "periods that reach a lower loss than the one before have smaller gradients than its l", _PERIODS
+    ),
+    ("13-times-net", "digits"): Finding(
+        "a hundredth of the gradients exceed the percentile that stands for L, and one is enough for a jump", _PERIODS
+    ),
+    ("fixed-norm-late", "digits"): Finding(
+        "late in phase B the ELR is at the boundary, where a run of fixed norm is thrown out as well", _PERIODS
+    ),
+    ("unconnected-minima", "digits"): Finding(
+        "512 digits are classified even on top of the barriers that the loss has", _REGIMES
+    ),
+    ("15-net-raw", "digits"): Finding(
+        "weights of rarely lit pixels hardly turn and carry the norm of the first matrix", _MONITOR
+    ),
+}
 
 
 def finding(id: str, scale: str) -> Finding | None:
