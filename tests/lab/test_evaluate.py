@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scaleinv.analysis.runs import load_run
 from scaleinv.lab import evaluate
 from scaleinv.lab import groups as lab_groups
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.losses import get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.lab.rows import Row
+from scaleinv.lab.runs import obtain
+from scaleinv.lab.settings import Settings
 
 N, BATCH = 161, 32  # five full batches and one image more, which joins the last
 SLICES = [slice(0, 32), slice(32, 64), slice(64, 96), slice(96, 128), slice(128, 161)]
@@ -363,3 +367,15 @@ def test_the_test_set_in_small_parts_gives_the_same_bits(model: str, count: int)
             total += float(loss(logits, y).double() * len(y))
             wrong += int((logits.argmax(1) != y).sum())
     assert found == (total / count, wrong / count)
+
+
+def test_only_a_run_that_guesses_is_compared_with_random_directions_again(tmp_path: Path) -> None:
+    settings = Settings(model="mlp", width=8, subset=64, batch_size=16, epochs=6, evaluation="online", eval_every=1)
+    epochs = {}
+    for elr in (1e-2, 1e4):
+        run = load_run(obtain(tmp_path, settings, elr=elr))
+        assert run.reference().size == evaluate.REFERENCE_DIRECTIONS
+        epochs[elr] = run.series("reference_present", "direction-0", "loss")[0].tolist()
+        errors = run.series("online", "total", "error")[1]
+        assert errors[-1] < 0.6 if elr == 1e-2 else errors[-1] > 0.8, errors
+    assert epochs == {1e-2: [], 1e4: [4, 5, 6]}

@@ -43,6 +43,11 @@ LONG = 6000
 KILLS = 20
 
 
+def hear_interrupts() -> None:
+    """A shell's background job ignores SIGINT and so do its children: where these tests run as one, Ctrl-C is lost."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def start(out: Path, workers: int = 2, steps: int = STEPS) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(ENTRY), *SWEEP, "--steps", str(steps), "--workers", str(workers), "--out", str(out)],
@@ -50,6 +55,7 @@ def start(out: Path, workers: int = 2, steps: int = STEPS) -> subprocess.Popen[s
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=hear_interrupts,
     )
 
 
@@ -183,7 +189,7 @@ def test_second_process_dead_worker_and_interrupt(tmp_path: Path) -> None:
     assert complaint == f"scaleinv: another process is working on {out}; wait for it, or choose another --out\n"
     training = [pid for pid in workers_of(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(training) == 2
-    os.kill(training[0], signal.SIGKILL)
+    os.kill(training[1], signal.SIGKILL)
     deadline = time.monotonic() + 60  # a new worker takes the place of the dead one
     while len({*workers_of(process.pid)} - {*training}) < 2:  # the resource tracker is the other
         assert time.monotonic() < deadline

@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def _hire(handle: SharedDataset, threads: int) -> _Worker:
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Ctrl-C reaches all processes of a terminal but is the parent's to handle: children started within are deaf."""
+    ensure_running()  # the first start would launch it, and it lets SIGINT through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -31,6 +31,8 @@ from scaleinv.lab.store import RunStore, read_result
 CHECKPOINT_SECONDS = 4.0
 #: ... unless writing them would take more than this share of the time
 CHECKPOINT_SHARE = 0.05
+#: a train error of at least this share of the error of guessing may become that of regime 3
+GUESSING = 0.75
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class _Run:
     def __init__(self, config: RunConfig, dataset: Dataset, setup: Setup, store: RunStore, watch: Watcher) -> None:
         self.config, self.setup, self.store, self.watch = config, setup, store, watch
         self.pad = dataset.pad_value
-        self.count = len(dataset.train_labels)
+        self.count, self.classes = len(dataset.train_labels), dataset.classes
         self.per_epoch = len(self.steps_of(0))
         self.radius = setup.radius if config.fix_norm else None
         self.recorder = recorder_of(setup, min(self.per_epoch, config.steps))
@@ -231,7 +233,8 @@ class _Run:
             self.keep(epoch)
         if evaluate and epoch in self.evaluated:
             measured = self.evaluate(epoch)
-            if 2 * epoch > self.epochs:  # the window in which regimes are judged
+            # in the window in which regimes are judged, and only a run that guesses is compared with random directions
+            if 2 * epoch > self.epochs and not shown["error"] < GUESSING * (1 - 1 / self.classes):
                 self.measure_reference(epoch)
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
         self.watch(Event("epoch", self.step, self.config.steps, epoch, shown))
