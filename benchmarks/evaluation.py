@@ -1,10 +1,10 @@
 """What the exact metrics of one evaluation epoch cost, and a whole short run with them.
 
-The bound: one forward-backward pass over the train set plus one forward pass over the test set. With batch norm the
-evaluation makes two passes over the test set, since it reports the test error with running and with recomputed
-statistics; the second is counted apart. SI ConvNet of width 16, batch 128, channels_last. The parts take turns, round
+The bound: one forward-backward pass over the train set plus one forward pass over the test set. Asked for the test
+error with recomputed BN statistics as well (``recompute_bn``), the evaluation sees the test set twice; that is counted
+apart. SI ConvNet of width 16, batch 128, channels_last. The parts take turns, round
 by round, on one thread; ratios of processor time, medians over rounds. Proportions are those of 5000 and of 50 000
-train images beside CIFAR-10's 10 000 test images. Goal: at most 1.05 times the bound with its second test pass counted.
+train images beside CIFAR-10's 10 000 test images. Goal: at most 1.05 times the bound.
 
 The run: 5000 images of CIFAR-10 (random ones where it is not on disk), 2 epochs, exact metrics at epochs 0, 1 and 2, on
 all cores. The authors' pipeline pays for each such epoch a train-mode pass, a test pass and a gradient pass over stored
@@ -73,7 +73,7 @@ def pieces(train: int, test: int, width: int, rounds: int) -> None:
             part = slice(int(index[0]), int(index[-1]) + 1)
             torch.autograd.grad(bare.loss(bare.model(x[part]), y[part]), tensors)
 
-    def evaluate() -> None:
+    def evaluate(recompute_bn: bool) -> None:
         exact_metrics(
             ours.model,
             ours.groups,
@@ -84,13 +84,15 @@ def pieces(train: int, test: int, width: int, rounds: int) -> None:
             learning_rates=ours.learning_rates(),
             step=0,
             epoch=0,
+            recompute_bn=recompute_bn,
         )
 
     parts: dict[str, Callable[[], object]] = {
         "epoch": epoch,
         "pass": forward_backward,
         "test": lambda: test_metrics(bare.model, *bare.test, bare.loss),
-        "exact": evaluate,
+        "exact": lambda: evaluate(False),
+        "recomputed": lambda: evaluate(True),
     }
     times: dict[str, list[float]] = {name: [] for name in parts}
     for k in range(rounds + 1):
@@ -98,15 +100,15 @@ def pieces(train: int, test: int, width: int, rounds: int) -> None:
             times[name].append(timed(parts[name], time.process_time))
     rows = list(zip(*(values[1:] for values in times.values())))
 
-    def middle(f: Callable[[float, float, float, float], float]) -> float:
+    def middle(f: Callable[[float, float, float, float, float], float]) -> float:
         return statistics.median(f(*row) for row in rows)
 
-    of_epoch, of_bound = middle(lambda e, p, t, x: x / e), middle(lambda e, p, t, x: x / (p + t))
-    of_both, test_share = middle(lambda e, p, t, x: x / (p + 2 * t)), middle(lambda e, p, t, x: t / e)
+    of_epoch, of_bound = middle(lambda e, p, t, x, r: x / e), middle(lambda e, p, t, x, r: x / (p + t))
+    more, test_share = middle(lambda e, p, t, x, r: (r - x) / t), middle(lambda e, p, t, x, r: t / e)
     print(
         f"{train} train and {test} test images: exact metrics {of_epoch:.2f} of a bare training epoch; {of_bound:.2f} "
-        f"of one forward-backward and one test pass, {of_both:.2f} with the second test pass (goal <= {GOAL}); a test "
-        f"pass is {test_share:.2f} of the epoch"
+        f"of one forward-backward and one test pass (goal <= {GOAL}); with recomputed BN statistics {more:.2f} test "
+        f"passes more; a test pass is {test_share:.2f} of the epoch"
     )
 
 

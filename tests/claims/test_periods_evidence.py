@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from scaleinv.analysis.periods import find_periods
-from scaleinv.claims.bounds_evidence import balance, envelope_coverage, jump_times, norm_interval
+from scaleinv.claims.bounds_evidence import (
+    balance,
+    envelope_coverage,
+    exact_balance,
+    jump_times,
+    level_ratio,
+    norm_interval,
+)
 from scaleinv.claims.checkpoints_evidence import (
     Pair,
     break_downs,
@@ -168,6 +175,17 @@ def test_norm_in_equilibrium():
     log = calm.log
     wrong = find_periods(loss=log.loss, rho=np.sqrt(log.rho_sq), eg=log.eg, lr=0.1, wd=0.012)
     assert verdict(balance, "wrong wd", wrong) == "fails"
+
+
+def test_the_balance_of_a_run_far_from_small_lr_wd():
+    """The two parts explain the mean that was measured, wherever the window begins."""
+    run = stationary(1.0, 0.05, steps=400, rho_sq=60.0)
+    for first in (0, 300):
+        measured = level_ratio(run, first).mean()
+        orders, change = exact_balance(run, first)
+        assert orders + change == pytest.approx(measured, rel=0.01)
+        assert abs(orders - 1) < 0.2
+        assert (change > 0.1) == (first == 0)
 
 
 def steady_periods(eg_of_period, *, product=1e-3, lr=0.1):

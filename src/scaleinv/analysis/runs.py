@@ -127,6 +127,11 @@ class Run:
         found = self.table(split, group, quantity)
         return found.epochs, found.values
 
+    def test_error(self) -> tuple[Ints, Floats]:
+        """``(epochs, fractions)`` by recomputed BN statistics where every evaluation has them, else by running ones."""
+        recomputed, running = (self.series("test", "total", name) for name in ("error_recomputed_bn", "error"))
+        return running if len(recomputed[0]) < len(running[0]) else recomputed
+
     def has(self, split: str, group: str, quantity: str) -> bool:
         """Whether at least one value was measured (NaN means not measured)."""
         values = self.table(split, group, quantity).values

@@ -61,17 +61,15 @@ class Trajectory:
         return Trajectory(self.run, self.elr, self.split, *parts)
 
 
-def trajectory(run: Run, split: Literal["train", "online"] = "train", test: str = "error_recomputed_bn") -> Trajectory:
+def trajectory(run: Run, split: Literal["train", "online"] = "train") -> Trajectory:
     """The trajectory of a run: exact metrics at evaluation epochs (``train``), or means over every epoch (``online``,
-    noisier and lagging where the loss falls fast).
-
-    ``test``: which test error, by recomputed or running (``error``) BN statistics. Points whose loss or gradient is not
-    finite and positive are left out.
+    noisier and lagging where the loss falls fast); the test error is that of :meth:`Run.test_error`. Points whose loss
+    or gradient is not finite and positive are left out.
     """
     epochs, loss = run.series(split, "total", "loss")
     eg_epochs, eg = run.series(split, "total", "eg")
     by_epoch = dict(zip(eg_epochs.tolist(), eg.tolist()))
-    error = dict(zip(*(values.tolist() for values in run.series("test", "total", test))))
+    error = dict(zip(*(values.tolist() for values in run.test_error())))
     eg = np.array([by_epoch.get(int(e), math.nan) for e in epochs])
     test_error = np.array([error.get(int(e), math.nan) for e in epochs])
     keep = np.isfinite(loss) & (loss > 0) & np.isfinite(eg) & (eg > 0)

@@ -51,9 +51,31 @@ def level_ratio(run: Periods, first: int) -> Floats:
 
 def balance(sheet: Sheet, name: str, run: Periods) -> None:
     """The mean of rho^4 is lr mean(eg^2) / (2 wd) to 5 %, and rho^4 stays within a factor 2 of it."""
-    ratio = level_ratio(run, int(np.searchsorted(run.log.step, run.settled_from)))
+    first = int(np.searchsorted(run.log.step, run.settled_from))
+    ratio = level_ratio(run, first)
+    orders, drift = exact_balance(run, first)
+    sheet.note(f"{name}: all orders in lr wd give {orders:.3f} of the level, the change since the burn-in {drift:+.3f}")
     sheet.close(f"mean rho^4 over its level, {name}", float(ratio.mean()), 1.0, rel=0.05)
     sheet.at_most(f"rho^4 off its level by a factor (98 % of the steps), {name}", spread(ratio), NEAR_LEVEL)
+
+
+def exact_balance(run: Periods, first: int) -> tuple[float, float]:
+    """What the mean of rho^4 must be over its level, by the recursion: if stationary, and what the change between the
+    first and the last of n rows adds.
+
+    rho'^2 = c rho^2 + lr^2 eg^2 / rho^2, c = (1 - lr wd)^2, squared and averaged, is
+    (1 - c^2) mean(rho^4) = 2 c lr^2 mean(eg^2) + lr^4 mean(eg^4 / rho^4) + (rho_first^4 - rho_last^4) / n.
+    """
+    log = run.log
+    assert log.rho_sq is not None
+    assert log.eg is not None
+    lr, wd = rates(run)
+    c = (1 - lr * wd) ** 2
+    eg_sq, rho_sq = log.eg[first:] ** 2, log.rho_sq[first:]
+    balanced = 2 * c * lr**2 * np.mean(eg_sq) + lr**4 * np.mean((eg_sq / rho_sq) ** 2)
+    level = float(lobacheva2021.resting_rho_sq(1.0, lr, wd)) ** 2 * np.mean(eg_sq)
+    change = (rho_sq[0] ** 2 - rho_sq[-1] ** 2) / len(rho_sq)
+    return float(balanced / (1 - c**2) / level), float(change / (1 - c**2) / level)
 
 
 def spread(ratio: Floats) -> float:

@@ -5,7 +5,10 @@ The seeds of its runs were not looked at when the window was designed.
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING
@@ -86,6 +89,18 @@ def train(case: Case, every: int = 3) -> Monitor:
     return monitor
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What a monitor warns of is what is asked for here."""
+    log = logging.getLogger("scaleinv")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def judge(periods: list[Period]) -> Judged:
     """The windows of a run, each made from the periods before it only."""
     from scaleinv.monitor.breakdowns import REMEMBERED
@@ -120,7 +135,8 @@ def calibration(context: Context) -> Result:
     found = []
     for case in CASES:
         kind, lr, wd, steps, seed = case
-        one = judge(train(case).breakdowns())
+        with unheard():
+            one = judge(train(case).breakdowns())
         found.append(one)
         name = f"{kind}, lr {lr:g}, wd {wd:g}, {steps} steps, seed {seed}"
         sheet.note(f"{name}: {one.periods} break-downs, {sum(one.held)} of {len(one.held)} windows held")

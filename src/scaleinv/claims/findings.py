@@ -23,6 +23,10 @@ FINDINGS: dict[tuple[str, str], Finding] = {
     ("11-no-periods", "digits"): Finding(
         "the initial norm is by chance an ELR within the intermittent band between regimes 1 and 2", _PERIODS
     ),
+    ("12-equilibrium-net", "digits"): Finding(
+        "at lr wd 0.03 the norm follows every swing of the gradients, and the formula is the limit of small lr wd",
+        _PERIODS,
+    ),
     ("13-envelope-net", "digits"): Finding(
         "periods that reach a lower loss than the one before have smaller gradients than its l", _PERIODS
     ),

@@ -87,10 +87,9 @@ class Curve:
         return "train" if self.run.has("train", "total", "loss") else "online"
 
     def series(self, quantity: str) -> tuple[Floats, Floats]:
-        """``(epochs, values)`` of loss, eg or test_error (percent, BN statistics recomputed where they are)."""
+        """``(epochs, values)`` of loss, eg or test_error (percent, BN statistics recomputed where they always are)."""
         if quantity == "test_error":
-            kind = "error_recomputed_bn" if self.run.has("test", "total", "error_recomputed_bn") else "error"
-            epochs, values = self.run.series("test", "total", kind)
+            epochs, values = self.run.test_error()
             return epochs.astype(float), 100 * values
         epochs, values = self.run.series(self.split, "total", quantity)
         return epochs.astype(float), values

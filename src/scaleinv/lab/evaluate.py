@@ -3,7 +3,7 @@
 The pass is in train mode, un-shuffled, at the batch size of training. It yields the train loss and error (5.1), the
 mean effective stochastic gradient norm (5.3: mean over batches of the norm, not norm of the mean) and, for free,
 recomputed BN statistics: the average of the batch statistics. The network's own running statistics are left as they
-were.
+were. The test set is seen in eval mode with the running statistics and, where asked for, with the recomputed ones.
 """
 
 from __future__ import annotations
@@ -90,8 +90,10 @@ def exact_metrics(
     step: int,
     epoch: int,
     law: str = "sgd",
+    recompute_bn: bool = True,
 ) -> list[Row]:
-    """The rows of one evaluation epoch, splits ``train`` and ``test``; costs a forward-backward and two test passes.
+    """The rows of one evaluation epoch, splits ``train`` and ``test``; costs a forward-backward and a test pass, with
+    ``recompute_bn`` a second one: the statistics are there, the test set has to be seen with them.
 
     ``learning_rates``: the rates that would act now, of the total and of every group: ELR = rate / rho^2, by the law
     ``normalised`` rate / rho (then the effective step size is not known without a step: NaN).
@@ -118,7 +120,7 @@ def exact_metrics(
             wrong += (logits.detach().argmax(1) != y).sum()
         add("train", "total", "loss", float(total) / len(labels))
         add("train", "total", "error", float(wrong) / len(labels))
-        recomputed = test_metrics(model, *test, loss) if has_bn_statistics(model) else None
+        recomputed = test_metrics(model, *test, loss) if recompute_bn and has_bn_statistics(model) else None
     owner = [name for name, ts in groups.items() for _ in ts]
     for name, rate in zip(["total", *groups], learning_rates):
         columns = [i for i, o in enumerate(owner) if name in ("total", o)]

@@ -74,7 +74,7 @@ class CommonSettings:
     eval_every: int | None = None
     """Evaluate after every N epochs (default: epochs 0, 1, 2, 3, 4, 6, 8, 11, 16, ... and the last)."""
     recompute_bn: bool = False
-    """In the mode online, test with recomputed BN statistics at every evaluation, not only at the last."""
+    """Test with recomputed BN statistics as well at every evaluation, not only at the last."""
     record_steps: bool | None = None
     """Keep loss, norm, gradient and angle of every step (default: with --lr, not with --elr)."""
     keep_every: int | None = None

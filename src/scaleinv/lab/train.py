@@ -196,6 +196,7 @@ class _Run:
     def evaluate(self, epoch: int) -> list[Row]:
         setup, config = self.setup, self.config
         setup.set_rates(min(self.step, config.steps - 1))
+        recompute_bn = config.recompute_bn or epoch == self.epochs
         if config.evaluation == "exact":
             rows = exact_metrics(
                 setup.model,
@@ -208,6 +209,7 @@ class _Run:
                 step=self.step,
                 epoch=epoch,
                 law=setup.law,
+                recompute_bn=recompute_bn,
             )
         else:
             rows = test_rows(
@@ -216,7 +218,7 @@ class _Run:
                 setup.test,
                 batch_size=config.batch_size,
                 loss=setup.loss,
-                recompute_bn=config.recompute_bn or epoch == self.epochs,
+                recompute_bn=recompute_bn,
                 step=self.step,
                 epoch=epoch,
             )

@@ -42,7 +42,7 @@ def _powers(low: float, count: int) -> tuple[float, ...]:
 
 #: width 128, batch 32: at batch 16 the MLP's passage from 1 to 2 has no step
 _MLP = Settings(model="mlp", width=128, subset=256, batch_size=32, epochs=120, evaluation="online", eval_every=40)
-_CONVNET = Settings(model="convnet", subset=512, epochs=50, eval_every=2, keep_every=5)
+_CONVNET = Settings(model="convnet", subset=512, epochs=50, eval_every=2, keep_every=5, recompute_bn=True)
 
 _NETS: dict[tuple[str, str], Net] = {
     ("digits", "convnet"): Net(
@@ -72,7 +72,7 @@ _NETS: dict[tuple[str, str], Net] = {
     ("mnist", "convnet"): Net(
         Settings(
             data="mnist", model="convnet", width=8, subset=2000, epochs=40, batch_size=32,
-            eval_every=2, keep_every=5,
+            eval_every=2, keep_every=5, recompute_bn=True,
         ),
         elrs=_powers(2.5e-4, 10),
         convergence=_powers(2.5e-4, 5),
@@ -81,7 +81,10 @@ _NETS: dict[tuple[str, str], Net] = {
     ),
     # the released figure: width 32, 50000 images, batch 128, 1000 epochs, for a GPU
     ("paper", "convnet"): Net(
-        Settings(data="cifar10", model="convnet", width=32, epochs=1000, eval_every=1, keep_every=50),
+        Settings(
+            data="cifar10", model="convnet", width=32, epochs=1000,
+            eval_every=1, keep_every=50, recompute_bn=True,
+        ),
         elrs=(1e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 5e-2, 1e-1),
         convergence=(1e-5, 1e-4, 2e-4, 3e-4, 5e-4),
         equilibrium=(1e-3, 2e-3, 5e-3),
