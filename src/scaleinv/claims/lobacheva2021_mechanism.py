@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from scaleinv.claims.checkpoints_evidence import Pair, break_downs, breaks_after, late_in_b
 from scaleinv.claims.lobacheva2021_frequency import backbone
 from scaleinv.claims.periods_evidence import boundary_elr, leads, periods_of
 from scaleinv.claims.registry import Context, Result, Sheet, claim
+
+if TYPE_CHECKING:  # the lab loads torch
+    from scaleinv.lab.runs import Request
 
 PAPER = "Lobacheva et al. 2021"
 #: pairs of runs from each run whose weights are kept, and their length in mean intervals
@@ -73,6 +79,27 @@ def fixed_norm_late(context: Context) -> Result:
     """Three checkpoints in each of two runs, the last kept within 90 % of the longest phases B; two mean intervals
     long; break-downs by loss and effective gradient for both. Sign test over the pairs at 5 %.
     """
+    from scaleinv.lab.experiments import periods as runs
+
+    return _free_against_fixed(context, runs.kept(context.scale))
+
+
+@claim(
+    "fixed-norm-late-full-batch",
+    paper=PAPER,
+    place="Section 5 (ablation of the norm); checkpoints of ours",
+    statement="The same with full-batch gradient descent: no noise throws a run of fixed norm out.",
+    scales={"digits": 24.0},
+)
+def fixed_norm_late_full_batch(context: Context) -> Result:
+    """An MLP on 256 images; checkpoints every fifth step, chosen and judged as in ``fixed-norm-late``."""
+    from scaleinv.lab.experiments import periods as runs
+
+    return _free_against_fixed(context, runs.kept_full_batch(context.scale))
+
+
+def _free_against_fixed(context: Context, requests: Sequence[Request]) -> Result:
+    """From late in the phases B of these runs, whose weights are kept."""
     from scaleinv.analysis.periods import find_periods
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.steps import load_steps
@@ -82,7 +109,7 @@ def fixed_norm_late(context: Context) -> Result:
 
     sheet = Sheet()
     found = []
-    for request, folder in zip(requests := runs.kept(context.scale), obtain_many(context.runs, requests)):
+    for request, folder in zip(requests, obtain_many(context.runs, requests)):
         run, before = find_periods(folder), load_steps(folder)
         result = load_run(folder).result
         per_epoch = int(result["steps_per_epoch"]) if result else 0
@@ -93,9 +120,7 @@ def fixed_norm_late(context: Context) -> Result:
         for i, epoch in enumerate(late_in_b(run, kept_epochs(folder), per_epoch, PAIRS)):
             # batches of another seed than the run's own: those it has seen would come again
             seed = 100 + PAIRS * request.seed + i
-            ways = [
-                runs.continued(context.scale, folder, epoch, steps=length, fix=fix, seed=seed) for fix in (False, True)
-            ]
+            ways = [runs.continued(request, folder, epoch, steps=length, fix=fix, seed=seed) for fix in (False, True)]
             free, fixed = (load_steps(one) for one in obtain_many(context.runs, ways))
             at = epoch * per_epoch
             broke = [breaks_after(before, at, after) for after in (free, fixed)]

@@ -157,13 +157,18 @@ def fixed_norm(scale: str) -> list[Request]:
     return [Request(settings=settings, lr=lr), Request(settings=replace(settings, norm=norm), lr=lr)]
 
 
-def continued(scale: str, run: Path, epoch: int, *, steps: int, fix: bool, seed: int) -> Request:
-    """From weights that ``run`` (of :func:`kept`) kept: on with the norm free, or fixed where it is; ``seed`` decides
-    the batches, the same for both.
+def kept_full_batch(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
+    """Full-batch gradient descent with its periods, the weights kept after every fifth step."""
+    one = variations(scale)["full-batch gradient descent"]
+    return [replace(one, settings=replace(one.settings, keep_every=5), seed=seed) for seed in seeds]
+
+
+def continued(request: Request, run: Path, epoch: int, *, steps: int, fix: bool, seed: int) -> Request:
+    """From weights that ``run``, the run of ``request``, kept: on with the norm free, or fixed where it is; ``seed``
+    decides the batches, the same for both.
     """
-    chosen = _scale(scale)
-    settings = replace(chosen.settings, steps=steps, fix_norm=fix)
-    return Request(settings=settings, lr=chosen.rates[chosen.kept], seed=seed, start=run, start_epoch=epoch)
+    settings = replace(request.settings, steps=steps, fix_norm=fix, keep_every=None)
+    return Request(settings=settings, lr=request.lr, seed=seed, start=run, start_epoch=epoch)
 
 
 def spheres(scale: str) -> list[Request]:
