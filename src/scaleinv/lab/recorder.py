@@ -76,7 +76,7 @@ class StepRecorder:
         small = device.type == "cpu" and all(_is_small(t) for t in self.tensors)
         self._plain = plain_decay is not None and small
         self._table = self._numbers.numpy() if self._plain else np.empty(0)  # the same memory
-        self._pieces = [_pieces(t.detach()) for t in self.tensors] if self._plain else []  # of the weights
+        self._weights = [_Numbers(t) for t in self.tensors] if self._plain else []
         self._before = [] if self._plain else [torch.empty_like(t) for t in self.tensors]
         self._filled = 0  # steps recorded ...
         self._packed = 0  # ... and of these, in the arrays; the numbers of the others wait in lists, in order
@@ -87,7 +87,10 @@ class StepRecorder:
         """To call between backward and the optimizer's step. ``answers``: logits and labels of every batch."""
         self._waiting[0].append(loss)
         self._answers.append(answers)
-        self._sizes[self._filled] = sum(labels.shape[0] for _, labels in answers)
+        size = 0
+        for _, labels in answers:
+            size += len(labels)
+        self._sizes[self._filled] = size
         if self._plain:
             self._products()
         else:
@@ -106,23 +109,11 @@ class StepRecorder:
 
     def _products(self) -> None:
         """g, n and the dot product of weights and gradient, of every tensor."""
-        gs, ns, dots = [], [], []
+        gs, ns, dots = self._table[self._filled]
         with np.errstate(over="ignore", invalid="ignore"):
-            for tensor, weight in zip(self.tensors, self._pieces):
-                gg = ww = gw = 0.0
-                gradient = tensor.grad
-                for w, g in zip(weight, _pieces(torch.zeros_like(tensor) if gradient is None else gradient)):
-                    gg += float(g.dot(g))
-                    ww += float(w.dot(w))
-                    gw += float(g.dot(w))
-                if not math.isfinite(gg + ww + gw):  # beyond the squares of float32, or broken
-                    w64 = tensor.detach().double()
-                    g64 = torch.zeros_like(w64) if gradient is None else gradient.double()
-                    gg, ww, gw = (float(product.sum()) for product in (g64 * g64, w64 * w64, g64 * w64))
-                gs.append(math.sqrt(gg))
-                ns.append(math.sqrt(ww))
-                dots.append(gw)
-        self._table[self._filled] = (gs, ns, dots)
+            for i, weight in enumerate(self._weights):
+                gg, ww, gw = weight.products()
+                gs[i], ns[i], dots[i] = math.sqrt(gg), math.sqrt(ww), gw
 
     def after_step(self, learning_rates: Sequence[float]) -> None:
         """To call after the optimizer's step, with the rates that acted: of the total, then of every group."""
@@ -258,13 +249,43 @@ def _is_small(tensor: Tensor) -> bool:
 _PIECE = 9984
 
 
-def _pieces(tensor: Tensor) -> list[npt.NDArray[np.float32]]:
-    """All numbers of the tensor, in the order of its memory, in pieces that share it where it has no gaps."""
-    if tensor.is_contiguous():
-        flat = tensor.numpy().reshape(-1)
-    else:
-        flat = (tensor.as_strided((tensor.numel(),), (1,)) if _is_small(tensor) else tensor.flatten()).numpy()
-    return [flat] if flat.size <= _PIECE else [flat[at : at + _PIECE] for at in range(0, flat.size, _PIECE)]
+class _Numbers:
+    """The numbers of a small weight in the order of its memory, which they share, and those of its gradient.
+
+    Little is done at a step: after a backward pass this code is in none of the processor's caches.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.strides = tensor.stride()
+        self.turned = not tensor.is_contiguous()  # lies as (N, H, W, C)
+        self.flat = self._flat(tensor.detach())
+        self.whole = self.flat.size <= _PIECE
+
+    def _flat(self, tensor: Tensor) -> npt.NDArray[np.float32]:
+        array: npt.NDArray[np.float32] = tensor.numpy()
+        return (array.transpose(0, 2, 3, 1) if self.turned else array).reshape(-1)
+
+    def products(self) -> tuple[float, float, float]:
+        """g.g, w.w and g.w."""
+        w, gradient = self.flat, self.tensor.grad
+        if gradient is None:
+            gradient = torch.zeros_like(self.tensor)
+        elif gradient.stride() != self.strides:  # the sums would be others
+            gradient = torch.empty_like(self.tensor).copy_(gradient)
+        g = self._flat(gradient)
+        if self.whole:
+            gg, ww, gw = float(g.dot(g)), float(w.dot(w)), float(g.dot(w))
+        else:
+            parts = [slice(at, at + _PIECE) for at in range(0, w.size, _PIECE)]
+            gg = ww = gw = 0.0
+            for part in parts:
+                a, b = g[part], w[part]
+                gg, ww, gw = gg + float(a.dot(a)), ww + float(b.dot(b)), gw + float(a.dot(b))
+        if not math.isfinite(gg + ww + gw):  # beyond the squares of float32, or broken
+            w64, g64 = self.tensor.detach().double(), gradient.double()
+            gg, ww, gw = (float(product.sum()) for product in (g64 * g64, w64 * w64, g64 * w64))
+        return gg, ww, gw
 
 
 def _right_answers(steps: Sequence[Answers]) -> Tensor:
