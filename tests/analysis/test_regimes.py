@@ -33,6 +33,7 @@ def run(
     cosine: Floats | float = 0.99,
     random: tuple[float, ...] = (8.4, 9.1, 8.8, 9.5, 8.1, 8.9, 9.0, 8.6),
     present: Floats | None = None,
+    limit: tuple[float, ...] = (),
     status: str = "finished",
     config: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -53,6 +54,8 @@ def run(
     if present is not None:
         for i, levels in enumerate(present):
             metrics["reference_present", f"direction-{i}", "loss"] = series(levels, np.arange(31, 31 + len(levels)))
+    for i, level in enumerate(limit):
+        metrics["reference_limit", f"direction-{i}", "loss"] = series([level], [0])
     result = {"status": status, "message": "it was too much"}
     return Run(Path("run"), {"elr": 1e-2, "seed": 0, "loss": "ce", **(config or {})}, "", {}, result, metrics)
 
@@ -202,6 +205,13 @@ def test_a_loss_below_the_random_level_is_the_onset() -> None:
 def test_the_limit_of_large_elrs_is_a_little_below_random_directions() -> None:
     expect(classify(diverged(8.8 * 0.88, random=(8.8, 8.81, 8.79, 8.8))), 3)
     expect(classify(diverged(8.8 * 0.83, random=(8.8, 8.81, 8.79, 8.8))), None, "onset")
+
+
+def test_the_level_of_an_infinite_elr_may_stand_in() -> None:
+    limit = (6.6, 6.4, 6.5, 6.7, 6.3, 6.5)
+    expect(classify(diverged(6.1, limit=limit)), 3, "in the limit of an infinite ELR (6.5 +- ")
+    expect(classify(diverged(5.2, limit=limit)), None, "onset")
+    expect(classify(diverged(6.1, limit=(2.0, 11.0, 6.5))), None, "onset")  # too vague
 
 
 def test_the_level_of_the_present_norms_may_stand_in() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from scaleinv import Sphere, geometry
 from scaleinv.analysis.runs import load_run
 from scaleinv.lab import evaluate
 from scaleinv.lab import groups as lab_groups
@@ -276,6 +277,38 @@ def test_random_directions_at_the_present_norms_keep_the_norm_of_every_row(
         for w, expected in zip(weights, rows_before):
             np.testing.assert_allclose(w.flatten(1).norm(dim=1), expected, rtol=1e-12)
     assert not torch.equal(seen[0][0], seen[-1][0])
+
+
+def test_the_limit_of_an_infinite_elr_is_where_the_sphere_leads(digits: tuple[Tensor, ...]) -> None:
+    """Against SGD on a sphere with an ELR so large that nothing of the weights before a step is left."""
+    x, y = digits[:2]
+    net = network()
+    before = fingerprint(net)
+    options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce")}
+    draw = torch.Generator().manual_seed
+    rows = evaluate.limit_rows(net, groups_of(net), (x, y), generator=draw(4), **options)
+    assert fingerprint(net) == before
+    found = table(rows)
+    assert {(r.split, r.step, r.epoch) for r in rows} == {("reference_limit", 0, 0)}
+    assert len(found) == 2 * evaluate.REFERENCE_DIRECTIONS
+    twin, generator = network(), draw(4)
+    weights = [c.weight for c in twin.convs]
+    radius = math.sqrt(sum(float(w.detach().square().sum()) for w in weights))
+    for k in range(evaluate.REFERENCE_DIRECTIONS):
+        with torch.no_grad():
+            for w, p in zip(weights, geometry.random_direction(weights, generator, radius)):
+                w.copy_(p)
+        sphere = Sphere(torch.optim.SGD(weights, lr=1.0), weights, elr=1e13)
+        for j in range(evaluate.LIMIT_STEPS):
+            part = SLICES[(k * evaluate.LIMIT_STEPS + j) % len(SLICES)]
+            sphere.zero_grad()
+            slow_loss("ce", slow_logits(twin, x[part]), y[part]).backward()
+            sphere.step()
+        total = 0.0
+        with torch.no_grad():
+            for part in SLICES:
+                total += slow_loss("ce", slow_logits(twin, x[part]), y[part]).item() * len(y[part])
+        assert found["reference_limit", f"direction-{k}", "loss"] == pytest.approx(total / N, rel=1e-3)
 
 
 def test_the_level_depends_on_the_seed_and_on_nothing_else(digits: tuple[Tensor, ...]) -> None:

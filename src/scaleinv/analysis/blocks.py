@@ -42,7 +42,7 @@ def in_blocks(folder: str | Path, count: int = BLOCKS) -> Run:
     if len(error.values):
         at = np.searchsorted(error.steps, ends)
         means["error"] = error.values[np.minimum(at, len(error.values) - 1)]
-    metrics = {key: series for key, series in run.metrics.items() if key[0] in ("reference", "reference_present")}
+    metrics = {key: series for key, series in run.metrics.items() if key[0].startswith("reference")}
     for name, values in means.items():
         metrics["online", "total", name] = Series(ends.astype(np.int64), epochs.astype(np.int64), values)
     return dataclasses.replace(run, metrics=metrics)

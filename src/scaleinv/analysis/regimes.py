@@ -6,13 +6,13 @@ the run, never the last value alone: near the 1/2 boundary a run reaches the min
 C`` for cross-entropy, ``(C-1)/C^2`` for squared loss).
 
 - **3, divergence**: mean error at chance (within 5 % of ``chance``, and an accuracy at most half as much again as that
-  of guessing), ``|cos| < 0.3`` for consecutive iterates, and the mean train loss not below the level of random
-  directions of the same network with the same head (by more than 3 standard errors and 15 %): that measured before
-  training, or that measured during the window at the present norms of the rows (eps of the norm layers silences rows
-  that became very small, which lowers the level). The 15 % are there because the limit of large ELRs is not quite a
-  random direction: a huge step leads from any point to minus its gradient, and such directions have a loss 0-12 % below
-  random ones (convnet on digits, twelve heads). Where 3 standard errors of the difference exceed half of the level,
-  nothing is decided.
+  of guessing), ``|cos| < 0.3`` for consecutive iterates, and the mean train loss not below the level of divergence of
+  the same network with the same head (by more than 3 standard errors and 15 %). That level is one of three: of random
+  directions before training; of random directions at the norms that the rows have during the window (eps of the norm
+  layers silences rows that became very small, which lowers the level); of SGD in the limit of an infinite ELR, where
+  every iterate is minus the direction of a gradient. Such directions have a loss 0-12 % below random ones on digits
+  (convnet, twelve heads) and a quarter and more below on CIFAR-10. Where 3 standard errors of the difference exceed
+  half of the level, nothing is decided.
 - **1, convergence**: the loss is below the threshold in at least 90 % of the epochs of the window and in most of the
   last tenth of them (a run that ends above it has been thrown out, and nobody knows for how long); or it still falls,
   and the effective gradient with it: both drop by a factor >= 1.2 from the first to the last third of the window, by
@@ -54,7 +54,7 @@ CHANCE_ACCURACY = 0.5  # ... and of its accuracy: 95 % error on 100 classes is f
 LATE_SHARE = 0.25  # of a fall that must come after the middle third for it to go on
 MOST_STATIONARY = 2.0  # ratio of the means of the first and the last third, whatever the errors
 END = 0.1  # of the window: its last epochs
-BELOW = 0.15  # of a reference level: as far below it a run in regime 3 may be
+BELOW = 0.15  # of a level of divergence: as far below it a run in regime 3 may be
 VAGUE = 0.5  # of a reference level: 3 standard errors beyond this decide nothing
 FEWEST_EPOCHS = 20
 
@@ -134,7 +134,7 @@ def classify(run: Run, classes: int = 10) -> Verdict:
     ends_above = float(above[-max(3, round(END * len(above))) :].mean()) > 0.5
     late = [_late_share(values) for values in (log_loss, log_eg)]
     first, _, last = (float(part.mean()) for part in _thirds(w.loss))
-    random, present = _level(run, "reference"), _level(run, "reference_present")
+    random, present, limit = (_level(run, f"reference{kind}") for kind in ("", "_present", "_limit"))
     evidence |= {
         "loss": level.value,
         "loss_se": level.error,
@@ -156,6 +156,8 @@ def classify(run: Run, classes: int = 10) -> Verdict:
         "random_loss_se": random.error,
         "random_loss_present_norms": present.value,
         "random_loss_present_norms_se": present.error,
+        "limit_loss": limit.value,
+        "limit_loss_se": limit.error,
     }
     if error.value >= chance - min(CHANCE_TOLERANCE * chance, CHANCE_ACCURACY * (1 - chance)):
         if _falls(loss_drift, rank):
@@ -163,7 +165,7 @@ def classify(run: Run, classes: int = 10) -> Verdict:
             return verdict(
                 None, f"error {error.value:.0%} is chance, but the loss still falls (x{fall:.2f}); train longer"
             )
-        return verdict(*_at_chance(level, error, cosine, random, present))
+        return verdict(*_at_chance(level, error, cosine, random, present, limit))
     if share <= SHARE_CONVERGED:
         if ends_above:
             return verdict(
@@ -235,7 +237,7 @@ def _level(run: Run, split: str) -> Estimate:
 
 
 def _at_chance(
-    level: Estimate, error: Estimate, cosine: Estimate, random: Estimate, present: Estimate
+    level: Estimate, error: Estimate, cosine: Estimate, random: Estimate, present: Estimate, limit: Estimate
 ) -> tuple[int | None, str]:
     """Regime 3 or its onset, for a run whose error is that of guessing."""
     if math.isnan(cosine.value):
@@ -260,6 +262,11 @@ def _at_chance(
             f" or worse; at equal norms it would be {random.value:.3g}, but eps of the norm layers silences rows that "
             "became too small"
         )
+    if not (math.isnan(limit.value) or _vague(level, limit) or _below(level, limit)):
+        return 3, (
+            f"{stated} is that of SGD in the limit of an infinite ELR ({limit.value:.3g} +- {limit.error:.1g}), whose "
+            f"iterates, minus a gradient's direction, lie below {directions}"
+        )
     return None, f"{stated} but is below the level of {directions}: onset of divergence"
 
 
@@ -274,7 +281,7 @@ def _vague(level: Estimate, reference: Estimate) -> bool:
 
 
 def _below(level: Estimate, reference: Estimate) -> bool:
-    """Whether a level is below a reference, significantly and by more than the limit of large ELRs is."""
+    """Whether a level is below a reference, significantly and by more than :data:`BELOW`."""
     return level.value < reference.value - max(SIGNIFICANT * _errors(level, reference), BELOW * reference.value)
 
 

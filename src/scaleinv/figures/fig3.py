@@ -31,9 +31,11 @@ SETUPS = {
     ),
     # minutes: so few images are fitted within a period of 1/(lr wd) = 1000 steps
     "cifar-tiny": Setup({**_CIFAR, "subset": 500, "batch_size": 16, "steps": 6000, "eval_every": 20}, (0.01, 0.1, 1.0)),
-    # batch 32 and not 128: a period is a number of steps, and a step costs as many images as it sees
+    # batch 32 and not 128: a period is a number of steps, and a step costs as many images as it sees; width 8 has too
+    # few weights to fit 5000 images, and rests in equilibrium at LR 0.01
     "cifar-small": Setup(
-        {**_CIFAR, "subset": 5000, "batch_size": 32, "steps": 60_000, "eval_every": 8}, (0.001, 0.01, 0.03, 1.0)
+        {**_CIFAR, "width": 16, "subset": 5000, "batch_size": 32, "steps": 60_000, "eval_every": 8},
+        (0.001, 0.01, 0.03, 1.0),
     ),
     # as in the paper: 1000 epochs of 391 steps
     "paper": Setup({**_CIFAR, "width": 32, "weight_decay": 1e-3, "steps": 391_000}, (0.001, 0.01, 0.03, 1.0)),

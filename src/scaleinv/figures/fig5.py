@@ -12,7 +12,7 @@ _NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
     paper="Kodryan et al. 2022",
     place="Fig. 5",
     title="Three regimes of training on the sphere: loss, test error, effective gradient, and their diagram",
-    scales={"digits": 60, "mnist": 400, "cifar-small": 1000, "paper": 2e6},
+    scales={"digits": 60, "mnist": 400, "cifar-tiny": 300, "cifar-small": 2200, "paper": 2e6},
 )
 def draw(context: Context) -> Drawn:
     """One run for each ELR of the scale's sweep, the first seed."""

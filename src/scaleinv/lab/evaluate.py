@@ -197,15 +197,64 @@ def reference_rows(
             if step:
                 point = [p * (geometry.row_norms(t) / geometry.row_norms(p)) for p, t in zip(point, keep)]
             torch._foreach_copy_(tensors, point)
-            total, wrong = 0.0, 0
-            for batch in eval_batches(len(labels), batch_size):
-                x, y = images[batch[0] : batch[-1] + 1], labels[batch[0] : batch[-1] + 1]
-                logits = model(x)
-                total += float(loss(logits, y)) * len(y)
-                wrong += int((logits.argmax(1) != y).sum())
-            rows.append(Row(step, epoch, split, f"direction-{k}", "loss", total / len(labels)))
-            rows.append(Row(step, epoch, split, f"direction-{k}", "error", wrong / len(labels)))
+            for name, value in _train_level(model, images, labels, batch_size, loss).items():
+                rows.append(Row(step, epoch, split, f"direction-{k}", name, value))
     return rows
+
+
+#: huge steps from a random direction: enough to forget it. Many more and rows shrink until eps silences them all (a
+#: ConvNet on CIFAR-10 answers a constant after 64; with an eps of 1e-12 its loss stays that of 16 steps)
+LIMIT_STEPS = 16
+
+
+def limit_rows(
+    model: nn.Module,
+    groups: Mapping[str, Sequence[Tensor]],
+    data: tuple[Tensor, Tensor],
+    *,
+    batch_size: int,
+    loss: Loss,
+    generator: torch.Generator,
+) -> list[Row]:
+    """Train-mode loss and error of SGD in the limit of an infinite ELR, split ``reference_limit``, before training.
+
+    On a sphere x' = (x - lr g) / |x - lr g| becomes -g / |g|: every iterate is minus the direction of the gradient
+    before it, which is not quite a random direction, and its loss may lie a quarter below (CIFAR-10). From random
+    directions ``LIMIT_STEPS`` such steps on successive batches, judged as those are. The weights are restored exactly.
+    """
+    tensors = [t for ts in groups.values() for t in ts]
+    keep = [t.detach().clone() for t in tensors]
+    radius = geometry.norm(keep)
+    images, labels = data
+    order = eval_batches(len(labels), batch_size)
+    rows = []
+    with torch.no_grad(), _mode(model, True), fresh_bn_statistics(model), _restored(tensors, keep):
+        for k in range(REFERENCE_DIRECTIONS):
+            torch._foreach_copy_(tensors, geometry.random_direction(tensors, generator, radius))
+            for j in range(LIMIT_STEPS):
+                batch = order[(k * LIMIT_STEPS + j) % len(order)]
+                part = slice(int(batch[0]), int(batch[-1]) + 1)
+                with torch.enable_grad():
+                    gradients = torch.autograd.grad(loss(model(images[part]), labels[part]), tensors)
+                size = geometry.norm(gradients)
+                if not size > 0:  # all ReLUs silent, or the loss exactly 0: it stays there
+                    break
+                torch._foreach_copy_(tensors, [g * (-radius / size) for g in gradients])
+            few = images[:REFERENCE_IMAGES], labels[:REFERENCE_IMAGES]
+            for name, value in _train_level(model, *few, batch_size, loss).items():
+                rows.append(Row(0, 0, "reference_limit", f"direction-{k}", name, value))
+    return rows
+
+
+def _train_level(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int, loss: Loss) -> dict[str, float]:
+    """Loss and error in the mode the model is in."""
+    total, wrong = 0.0, 0
+    for batch in eval_batches(len(labels), batch_size):
+        x, y = images[batch[0] : batch[-1] + 1], labels[batch[0] : batch[-1] + 1]
+        logits = model(x)
+        total += float(loss(logits, y)) * len(y)
+        wrong += int((logits.argmax(1) != y).sum())
+    return {"loss": total / len(labels), "error": wrong / len(labels)}
 
 
 @contextmanager

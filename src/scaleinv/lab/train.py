@@ -17,7 +17,7 @@ from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.lab.config import RunConfig, check
 from scaleinv.lab.data import Dataset, augment, batches
 from scaleinv.lab.environment import environment
-from scaleinv.lab.evaluate import exact_metrics, reference_rows, test_rows
+from scaleinv.lab.evaluate import exact_metrics, limit_rows, reference_rows, test_rows
 from scaleinv.lab.files import write_json
 from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.rows import Row
@@ -170,6 +170,13 @@ class _Run:
 
     def begin(self) -> None:
         self.measure_reference(0)
+        setup, config = self.setup, self.config
+        draw = reference_generator(config, 0)
+        self.store.append(
+            limit_rows(
+                setup.model, setup.groups, setup.train, batch_size=config.batch_size, loss=setup.loss, generator=draw
+            )
+        )
         self.evaluate(0)
         self.keep(0)
 
