@@ -81,7 +81,7 @@ def test_the_worst_comparison_decides_and_is_named():
     sheet.at_most("bad", 2.0, 1.0)
     result = sheet.result()
     assert result.verdict == "fails"
-    assert "bad fails: 2, not <= 1 (none)" in result.evidence
+    assert "fails: bad is 2, expected at most 1\n" in result.evidence
     assert "too few events" in result.evidence
     assert type(result.measured["good"]) is float
     with pytest.raises(RuntimeError, match="twice"):

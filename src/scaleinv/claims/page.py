@@ -58,13 +58,14 @@ def _section(outcome: Outcome, claim: Claim) -> str:
         f"<td>{escape(outcome.tolerance[name])}</td></tr>"
         for name, value in outcome.measured.items()
     )
+    lines = "<br>".join(map(escape, outcome.evidence.splitlines()))
     found = finding(outcome.id, outcome.scale)
     known = f"<p>Known: {escape(found.why)} ({escape(found.page)})</p>" if found and outcome.verdict == "fails" else ""
     return (
         f'<section id="{escape(outcome.id)}-{outcome.scale}"><h2>{escape(outcome.id)} '
         f'<span class="{outcome.verdict}">{outcome.verdict}</span></h2>'
         f'<p class="where">{escape(claim.paper)}: {escape(claim.place)}; scale {outcome.scale}</p>'
-        f"<p>{escape(claim.statement)}</p><p>{escape(outcome.evidence)}</p>{known}"
+        f"<p>{escape(claim.statement)}</p><p>{lines}</p>{known}"
         '<div class="scroll"><table><thead><tr><th>quantity</th><th>measured</th><th>expected</th>'
         f"<th>tolerance</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
     )

@@ -40,7 +40,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Result:
-    """Measured and expected values by name, the tolerance of each in words, evidence in sentences, and the verdict."""
+    """Measured and expected values by name, the tolerance of each in words, evidence (a line each), the verdict."""
 
     verdict: Verdict
     measured: dict[str, Any]
@@ -119,14 +119,16 @@ class Sheet:
             verdict = "fails"
         elif "undecided" in found or not found:
             verdict = "undecided"
-        wrong = [
-            f"{name} {state}: {_short(self.measured[name])}, not {_short(self.expected[name])} ({self.tolerance[name]})"
-            for name, state in self.verdicts.items()
-            if state != "holds" and name in self.measured
-        ]
+        wrong = [self._said(name) for name in self.measured if self.verdicts[name] != "holds"]
         count = len(self.measured)
-        evidence = "; ".join([*wrong, *self.notes, f"{count} comparison{'s' * (count != 1)}"])
+        evidence = "\n".join([*wrong, *self.notes, f"{count} comparison{'s' * (count != 1)}"])
         return Result(verdict, self.measured, self.expected, self.tolerance, evidence)
+
+    def _said(self, name: str) -> str:
+        """``fails: name is 3, expected at most 1 (s.e. 0.2)``."""
+        allowed = "" if self.tolerance[name] == "none" else f" ({self.tolerance[name]})"
+        expected = _short(self.expected[name]).replace("<=", "at most").replace(">=", "at least")
+        return f"{self.verdicts[name]}: {name} is {_short(self.measured[name])}, expected {expected}{allowed}"
 
 
 def _short(value: Any) -> str:

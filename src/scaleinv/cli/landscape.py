@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +45,7 @@ class LandscapeCommand:
 
     def run(self) -> int:
         """0: measured."""
+        from scaleinv.cli.counted import Counted
         from scaleinv.lab.files import json_text
         from scaleinv.landscape.study import PARTS, Study, study
 
@@ -65,11 +65,13 @@ class LandscapeCommand:
             images=self.images, walk_elr=self.walk_elr, walk_steps=self.walk_steps, walk_seeds=self.walk_seeds
         )
 
-        def watch(what: str, done: int, total: int) -> None:
-            if not self.quiet:
-                print(f"[{done}/{total}] {what}", file=sys.stderr, flush=True)
+        with Counted("measuring", quiet=self.quiet) as counted:
 
-        content = study(self.folder, parts, settings=settings, data_dir=self.data_dir, watch=watch)
+            def watch(what: str, _: int, total: int) -> None:
+                counted.total = total
+                counted.done(what)
+
+            content = study(self.folder, parts, settings=settings, data_dir=self.data_dir, watch=watch)
         if self.json:
             print(json_text(content))
         else:

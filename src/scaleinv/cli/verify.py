@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import tyro
 if TYPE_CHECKING:
     from scaleinv.claims.registry import Claim
     from scaleinv.claims.verify import Outcome
+    from scaleinv.cli.counted import Counted
 
 _STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow"}
 
@@ -52,6 +52,7 @@ class VerifyCommand:
         from scaleinv.claims.page import verify_page
         from scaleinv.claims.registry import claims, select
         from scaleinv.claims.verify import run
+        from scaleinv.cli.counted import Counted
         from scaleinv.errors import UserError
         from scaleinv.figures.style import write_whole
 
@@ -66,7 +67,8 @@ class VerifyCommand:
             return self._list(sorted(shown, key=lambda pair: pair[0].id))
         chosen = select(self.scale, only)
         begin = time.perf_counter()
-        with _View(chosen, self.quiet) as view:
+        with Counted("checking", len(chosen), quiet=self.quiet) as counted:
+            view = _View(counted)
             outcomes = run(
                 chosen, self.cache, fresh=self.fresh, workers=self.workers, started=view.started, ended=view.ended
             )
@@ -116,66 +118,37 @@ def _table(outcomes: list[Outcome], seconds: float) -> None:
     for o in outcomes:
         known_failure = finding(o.id, o.scale)
         if o.verdict != "holds":
-            console.print(f"{o.id}: {o.evidence}", markup=False, soft_wrap=True)
+            console.print(f"\n{o.id} {o.verdict}", markup=False)
+            for line in o.evidence.splitlines():
+                console.print(f"  {line}", markup=False, soft_wrap=True)
         if known_failure is not None and o.verdict == "fails":
             expected += 1
             console.print(f"  known: {known_failure.why} ({known_failure.page})", markup=False, soft_wrap=True)
         elif known_failure is not None:
-            line = f"{o.id}: {o.verdict}, though {known_failure.page} says it fails"
+            line = f"  {o.id}: {o.verdict}, though {known_failure.page} says it fails"
             console.print(line, markup=False, soft_wrap=True)
     said = {"fails": f" ({expected} known)"} if expected else {}
     counts = [f"{sum(o.verdict == name for o in outcomes)} {name}{said.get(name, '')}" for name in _STYLES]
-    console.print(f"{len(outcomes)} checks: {', '.join(counts)}; {seconds:.1f} s", markup=False)
+    console.print(f"\n{len(outcomes)} checks: {', '.join(counts)}; {seconds:.1f} s", markup=False)
 
 
 class _View:
-    """Progress on stderr: a bar on a terminal, plain lines in a log, nothing when quiet."""
+    """Which checks have ended and which are going on."""
 
-    def __init__(self, chosen: Any, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True, quiet=quiet)
-        self.quiet, self.total, self.count = quiet, len(chosen), 0
+    def __init__(self, counted: Counted) -> None:
+        self.counted = counted
         self.running: dict[tuple[str, str], None] = {}
-        self.progress = Progress(
-            TextColumn("checking"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-            console=console,
-            transient=True,
-        )
-        self.live = console.is_terminal and not quiet
-        self.task = self.progress.add_task("", total=self.total, note="")
-
-    def __enter__(self) -> _View:
-        if self.live:
-            self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.progress.stop()
 
     def started(self, claim: Claim, scale: str) -> None:
         """A check has begun."""
         self.running[claim.id, scale] = None
-        self._show()
+        self.counted.doing(self._note())
 
     def ended(self, outcome: Outcome) -> None:
         """A check has ended, or was kept from before."""
-        self.count += 1
         self.running.pop((outcome.id, outcome.scale), None)
-        if self.live:
-            line = f"{outcome.id} ({outcome.scale}): {outcome.verdict}"
-            self.progress.console.print(line, markup=False, highlight=False)
-            self._show()
-        elif not self.quiet:
-            spent = "kept" if outcome.cached else f"{outcome.seconds:.1f} s"
-            line = f"[{self.count}/{self.total}] {outcome.id} ({outcome.scale}): {outcome.verdict}, {spent}"
-            print(line, file=sys.stderr, flush=True)
+        spent = "kept" if outcome.cached else f"{outcome.seconds:.1f} s"
+        self.counted.done(f"{outcome.id} ({outcome.scale}): {outcome.verdict}", spent, note=self._note())
 
-    def _show(self) -> None:
-        self.progress.update(self.task, completed=self.count, note=", ".join(id for id, _ in self.running))
+    def _note(self) -> str:
+        return ", ".join(id for id, _ in self.running)
