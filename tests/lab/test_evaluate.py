@@ -404,11 +404,13 @@ def test_the_test_set_in_small_parts_gives_the_same_bits(model: str, count: int)
 
 def test_only_a_run_that_guesses_is_compared_with_random_directions_again(tmp_path: Path) -> None:
     settings = Settings(model="mlp", width=8, subset=64, batch_size=16, epochs=6, evaluation="online", eval_every=1)
-    epochs = {}
+    epochs, limits = {}, {}
     for elr in (1e-2, 1e4):
         run = load_run(obtain(tmp_path, settings, elr=elr))
         assert run.reference().size == evaluate.REFERENCE_DIRECTIONS
         epochs[elr] = run.series("reference_present", "direction-0", "loss")[0].tolist()
+        limits[elr] = run.series("reference_limit", "direction-7", "loss")[0].tolist()
         errors = run.series("online", "total", "error")[1]
         assert errors[-1] < 0.6 if elr == 1e-2 else errors[-1] > 0.8, errors
     assert epochs == {1e-2: [], 1e4: [4, 5, 6]}
+    assert limits == {1e-2: [], 1e4: [6]}

@@ -215,8 +215,10 @@ def limit_rows(
     batch_size: int,
     loss: Loss,
     generator: torch.Generator,
+    step: int = 0,
+    epoch: int = 0,
 ) -> list[Row]:
-    """Train-mode loss and error of SGD in the limit of an infinite ELR, split ``reference_limit``, before training.
+    """Train-mode loss and error of SGD in the limit of an infinite ELR, split ``reference_limit``.
 
     On a sphere x' = (x - lr g) / |x - lr g| becomes -g / |g|: every iterate is minus the direction of the gradient
     before it, which is not quite a random direction, and its loss may lie a quarter below (CIFAR-10). From random
@@ -242,7 +244,7 @@ def limit_rows(
                 torch._foreach_copy_(tensors, [g * (-radius / size) for g in gradients])
             few = images[:REFERENCE_IMAGES], labels[:REFERENCE_IMAGES]
             for name, value in _train_level(model, *few, batch_size, loss).items():
-                rows.append(Row(0, 0, "reference_limit", f"direction-{k}", name, value))
+                rows.append(Row(step, epoch, "reference_limit", f"direction-{k}", name, value))
     return rows
 
 

@@ -170,13 +170,6 @@ class _Run:
 
     def begin(self) -> None:
         self.measure_reference(0)
-        setup, config = self.setup, self.config
-        draw = reference_generator(config, 0)
-        self.store.append(
-            limit_rows(
-                setup.model, setup.groups, setup.train, batch_size=config.batch_size, loss=setup.loss, generator=draw
-            )
-        )
         self.evaluate(0)
         self.keep(0)
 
@@ -195,6 +188,21 @@ class _Run:
                 batch_size=self.config.batch_size,
                 loss=setup.loss,
                 generator=reference_generator(self.config, self.step),
+                step=self.step,
+                epoch=epoch,
+            )
+        )
+
+    def measure_limit(self, epoch: int) -> None:
+        setup = self.setup
+        self.store.append(
+            limit_rows(
+                setup.model,
+                setup.groups,
+                setup.train,
+                batch_size=self.config.batch_size,
+                loss=setup.loss,
+                generator=reference_generator(self.config, 0),
                 step=self.step,
                 epoch=epoch,
             )
@@ -245,6 +253,8 @@ class _Run:
             # in the window in which regimes are judged, and only a run that guesses is compared with random directions
             if 2 * epoch > self.epochs and not shown["error"] < GUESSING * (1 - 1 / self.classes):
                 self.measure_reference(epoch)
+                if epoch == self.epochs:
+                    self.measure_limit(epoch)
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
         self.watch(Event("epoch", self.step, self.config.steps, epoch, shown))
 
