@@ -211,12 +211,15 @@ def test_envelope():
 def test_jump_times_speak_of_predictions():
     real = steady_periods(np.ones(8))
 
-    def run(holds_min, holds_max):
-        told = {"holds_min": holds_min, "holds_max": holds_max, "empty": 0.0}
+    def run(holds_min, holds_max, empty=0.0):
+        told = {"holds_min": holds_min, "holds_max": holds_max, "empty": empty}
         shared = {name: getattr(real.predictions[0], name) for name in ("step", "bounds", "delta")}
         return SimpleNamespace(predictions=(SimpleNamespace(**told, **shared),) * 2, log=real.log)
 
-    assert verdict(jump_times, "x", run(0.99, math.nan)) == "holds"
+    assert verdict(jump_times, "x", run(0.99, 0.97)) == "holds"
+    assert verdict(jump_times, "x", run(0.99, math.nan)) == "undecided"  # t_max is half of the claim
+    assert verdict(jump_times, "x", run(0.99, 0.97, empty=0.9)) == "fails"  # of the tenth that says something, 90 %
+    assert verdict(jump_times, "x", run(1.0, 0.97, empty=1.0)) == "undecided"
     assert verdict(jump_times, "x", run(0.9, math.nan)) == "fails"
     assert verdict(jump_times, "x", run(0.99, 0.5)) == "fails"
     assert verdict(jump_times, "x", run(math.nan, math.nan)) == "undecided"

@@ -145,9 +145,9 @@ def test_leaving() -> None:
         logs = {elr: Estimate(math.log(r), 0.01) for elr, r in zip(elrs, ratios)}
         return Landing(logs, {(1e-4, 2e-4): 0.0, (1e-4, 4e-4): barrier})
 
-    def answer(check, low: Landing, high: Landing) -> str:
+    def answer(check, low: Landing, high: Landing, seeds: int = 1) -> str:
         sheet = Sheet()
-        check(sheet, [low], [high])
+        check(sheet, [low] * seeds, [high] * seeds)
         return sheet.result().verdict
 
     alike, apart = landing([500, 510, 490], 0.1), landing([900, 600, 400], 20.0)
@@ -157,6 +157,11 @@ def test_leaving() -> None:
     assert answer(connected, landing([500, 510, 490], 5.0), apart) == "fails"  # alike, but not connected
     assert answer(connected, alike, landing([900, 600, 400], 0.0)) == "fails"  # the high start is connected better
     assert answer(connected, landing([1, 1, 1], 0.0), landing([3, 2, 1], 0.0)) == "undecided"
+    # spreads that differ by less than their errors tell nothing, and without errors a single seed neither
+    assert answer(one_curvature, alike, landing([510, 500, 490], 0.1)) == "undecided"
+    unsure = Landing({elr: Estimate(e.value, math.nan) for elr, e in apart.logs.items()}, apart.barriers)
+    assert answer(one_curvature, alike, unsure) == "undecided"
+    assert answer(one_curvature, alike, unsure, seeds=3) == "holds"
     assert alike.spread.value == pytest.approx(510 / 490)
 
 

@@ -291,3 +291,24 @@ def test_plain_steps_beyond_the_squares_of_float32(scale: float) -> None:
     recorder.after_step([0.0, 0.0])
     found = table(recorder.flush(1, 1))
     assert found["w", "g"] == pytest.approx(5 * scale if scale > 1 else 0.0, rel=1e-6, abs=1e-20)
+
+
+@pytest.mark.parametrize("angle", [1e-3, 1e-5, 1e-7])
+def test_a_turn_far_smaller_than_the_decay(angle: float) -> None:
+    """In phase B the norm falls by 1e-3 a step while the weights hardly turn."""
+    lr, wd = 0.1, 1e-2
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(20_000, generator=generator)
+    g = torch.randn(20_000, generator=generator)
+    g -= x * (g.double() @ x.double() / (x.double() @ x.double())).float()
+    g *= angle * (1 - lr * wd) * x.norm() / g.norm() / lr
+    w = x.clone().requires_grad_()
+    recorder = StepRecorder({"w": [w]}, 1, plain_decay=wd, keep_steps=True)
+    optimizer = torch.optim.SGD([w], lr=lr, weight_decay=wd)
+    w.grad = g
+    recorder.before_step(torch.zeros(()), [(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))])
+    optimizer.step()
+    recorder.after_step([lr, lr])
+    recorder.flush(1, 1)
+    (block,) = recorder.take_steps()
+    assert block["w:angle"][0] == pytest.approx(angle, rel=1e-5)

@@ -111,7 +111,11 @@ def compare_schedules(errors: Mapping[str, Mapping[int, float]], confidence: flo
 
 
 def final_error(run: Run, *, quantity: str = "error_recomputed_bn", split: str = "test", evaluations: int = 1) -> float:
-    """A run's test error: mean of its last ``evaluations``; NaN where it was not measured."""
+    """A run's test error: mean of its last ``evaluations``; NaN where it was not measured. A run that diverged has
+    nothing right: 1.
+    """
+    if run.status == "diverged":
+        return 1.0
     values = run.series(split, "total", quantity)[1]
     values = values[np.isfinite(values)]
     return float(values[-evaluations:].mean()) if len(values) else math.nan

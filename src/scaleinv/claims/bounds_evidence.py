@@ -114,21 +114,27 @@ def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
 
 
 def jump_times(sheet: Sheet, name: str, run: Periods) -> None:
-    """No jump before t_min and one by t_max in 95 % of the steps of phase B, l and L of the period before."""
+    """No jump before t_min (where it is above 0: none comes before that) and one by t_max in 95 % of the steps of phase
+    B, l and L of the period before.
+    """
     known = [p for p in run.predictions if math.isfinite(p.holds_min)]
     if not known:
         sheet.undecided(f"{name}: no prediction can be made")
         return
     weights = [len(p.step) for p in known]
-    sheet.at_least(f"t_min holds, {name}", float(np.average([p.holds_min for p in known], weights=weights)), 0.95)
+    held = float(np.average([p.holds_min for p in known], weights=weights))
     empty = float(np.average([p.empty for p in known], weights=weights))
+    if empty < 1:
+        sheet.at_least(f"t_min holds where it is above 0, {name}", (held - empty) / (1 - empty), 0.95)
+    else:
+        sheet.undecided(f"{name}: t_min is 0 at every step, so it is not tested")
     late = [p for p in known if math.isfinite(p.holds_max)]
-    if late:
+    if not late:
+        sheet.undecided(f"{name}: t_max's conditions hold nowhere, so it is not tested")
+    else:
         held = float(np.average([p.holds_max for p in late], weights=[len(p.step) for p in late]))
         sheet.at_least(f"t_max holds, {name}", held, 0.95)
-    words = "" if late else "; t_max's conditions hold nowhere"
-    extremes = with_extremes(run)
-    sheet.note(f"{name}: t_min is 0 and says nothing in {empty:.0%} of the steps{words}{extremes}")
+    sheet.note(f"{name}: t_min is 0 and says nothing in {empty:.0%} of the steps{with_extremes(run)}")
 
 
 def with_extremes(run: Periods) -> str:

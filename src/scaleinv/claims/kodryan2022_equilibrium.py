@@ -95,7 +95,7 @@ def level(context: Context) -> Result:
     scales={"digits": 55},
 )
 def leaving_regime_2(context: Context) -> Result:
-    """Two seeds, the first and the last ELR of regime 2, three new ELRs; eg/loss at equal loss."""
+    """Three seeds, the first and the last ELR of regime 2, three new ELRs; eg/loss at equal loss."""
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.trajectories import spectrum, trajectory
 
@@ -145,7 +145,7 @@ def _landed(context: Context) -> Iterator[tuple[str, float, int, dict[float, Pat
 
     net = regimes.find(context.scale)
     new = regimes.new_elrs(net)
-    for seed in net.seeds:
+    for seed in SEEDS:
         folders = _folders(context, seed)
         for words, start in (("low", net.equilibrium[0]), ("high", net.equilibrium[-1])):
             ended = obtain_many(context.runs, regimes.retrained(net, folders[start], new, seed=seed + 100))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from scaleinv.claims.bounds_evidence import (
     NEAR_LEVEL,
     balance,
@@ -59,7 +61,7 @@ def equilibrium_net(context: Context) -> Result:
     off = abs(float(level_ratio(young, 0).mean()) - 1)
     sheet.at_least("departure of the mean in a run that is too young", off, 0.05)
     for request, run in zip(runs.kept(context.scale), periods_of(context, runs.kept(context.scale))):
-        ratio = level_ratio(run, run.settled_from)
+        ratio = level_ratio(run, int(np.searchsorted(run.log.step, run.settled_from)))
         name = f"rho^4 off its level by a factor with periods, seed {request.seed}"
         sheet.at_least(name, spread(ratio), NEAR_LEVEL)
         sheet.note(f"with periods, seed {request.seed}, the mean alone is {ratio.mean():.3f} of the level")

@@ -128,5 +128,6 @@ def _free_against_fixed(context: Context, requests: Sequence[Request]) -> Result
             found.append(Pair(*broke, *ends))
     if len(found) < 2 * PAIRS:
         sheet.undecided(f"only {len(found)} checkpoints in phases B")
+        return sheet.result()
     break_downs(sheet, found)
     return sheet.result()

@@ -84,7 +84,7 @@ def jump(points: Sequence[Point]) -> float:
         b.loss / a.loss
         for a in points
         for b in points
-        if a.elr < b.elr <= WITHIN * a.elr * (1 + 1e-9) and a.share <= ABOVE <= b.share
+        if a.elr < b.elr <= WITHIN * a.elr * (1 + 1e-9) and a.share <= ABOVE <= b.share and b.loss < math.inf
     ]
     return max(found, default=1.0)
 
@@ -140,11 +140,14 @@ def visible(sheet: Sheet, name: str, points: Sequence[Point], chance: float = 0.
 
 
 def combine(logs: Sequence[Estimate]) -> Estimate:
-    """Mean of logarithms of ratios; its error is the larger of the scatter between them and of their own errors."""
-    values = np.array([e.value for e in logs])
-    own = np.sqrt(np.nansum([e.error**2 for e in logs])) / len(values)
-    between = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-    return Estimate(float(values.mean()), max(float(own), between))
+    """Mean of logarithms of ratios; its error is the larger of the scatter between them and of their own errors, as far
+    as these are known; NaN where nothing is.
+    """
+    values, errors = (np.array(column) for column in zip(*((e.value, e.error) for e in logs)))
+    known = [float(np.sqrt((errors**2).sum()) / len(values))] if np.isfinite(errors).all() else []
+    if len(values) > 1:
+        known.append(float(values.std(ddof=1) / math.sqrt(len(values))))
+    return Estimate(float(values.mean()), max(known, default=math.nan))
 
 
 def ratio_is_one(sheet: Sheet, name: str, logs: Sequence[Estimate], tolerance: float) -> Estimate:
@@ -163,7 +166,7 @@ def spectrum_of_minima(sheet: Sheet, name: str, elrs: Sequence[float], means: Se
     sheet.at_most(f"{name}: inversions", inversions, 1)
     ratio = math.exp(values[0] - values[-1])
     error = ratio * math.hypot(means[0].error, means[-1].error)
-    sheet.at_least(f"{name}: eg/loss, lowest ELR over highest", ratio, 1.3, se=0.0 if math.isnan(error) else error)
+    sheet.at_least(f"{name}: eg/loss, lowest ELR over highest", ratio, 1.3, se=error)
 
 
 #: points of train error between linearly connected minima
@@ -192,12 +195,19 @@ class Landing:
 
 
 def one_curvature(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing]) -> None:
-    """Claim 8, curvature: from a low start all new ELRs end alike, from a high one less so; one of each a seed."""
-    for k, (a, b) in enumerate(zip(low, high)):
-        spread = a.spread
-        error = 0.0 if math.isnan(spread.error) else spread.error
-        sheet.at_most(f"seed {k}, low start: eg/loss, largest over least", spread.value, SPREAD, se=error)
-        sheet.at_least(f"seed {k}: spread from the high start over that from the low", b.spread.value / spread.value, 1)
+    """Claim 8, curvature: from a low start all new ELRs end alike, from a high one less so; one of each a seed.
+
+    Geometric means over the seeds, whose scatter is the error where single ratios have none.
+    """
+    logs = [[Estimate(math.log(s.value), s.error / s.value) for s in (one.spread for one in of)] for of in (low, high)]
+    alike = combine(logs[0])
+    apart = combine([Estimate(b.value - a.value, math.hypot(a.error, b.error)) for a, b in zip(*logs)])
+    for name, mean, compare, bound in (
+        ("low start: eg/loss, largest over least", alike, sheet.at_most, SPREAD),
+        ("spread from the high start over that from the low", apart, sheet.at_least, 1.0),
+    ):
+        ratio = math.exp(mean.value)
+        compare(f"{name}, mean over {len(low)} seeds", ratio, bound, se=ratio * mean.error)
 
 
 def connected(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing]) -> None:

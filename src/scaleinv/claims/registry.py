@@ -105,6 +105,8 @@ class Sheet:
             raise RuntimeError(f"the sheet has {name!r} twice")
         if isinstance(measured, float) and math.isnan(measured):
             verdict = "fails"
+        elif tolerance.endswith(("s.e. nan", "(s.e. nan)")):
+            verdict = "undecided"  # how sure the number is nobody knows
         # numbers of numpy become plain ones: results travel between processes and into JSON
         measured, expected = (value.item() if hasattr(value, "item") else value for value in (measured, expected))
         self.measured[name], self.expected[name], self.tolerance[name] = measured, expected, tolerance

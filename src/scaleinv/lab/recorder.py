@@ -10,8 +10,8 @@ Where updates do not grow with the gradient (law ``normalised``: Adam), elr = ra
 angle, which for SGD on a sphere is the same thing.
 
 Plain SGD in the whole space, x' = (1 - lr wd) x - lr g, needs no copy of the weights before the step: the dot product
-of weights and gradient gives d^2 = lr^2 |g + wd x|^2. For small networks, whose steps are quick, this and the short way
-through numpy keep the record cheap.
+of weights and gradient gives the angle. For small networks, whose steps are quick, this and the short way through numpy
+keep the record cheap.
 
 Once in ``RADIAL_EVERY`` steps the cosine between gradient and weights is taken as well: 0 for scale-invariant weights
 (Lobacheva et al. 2021, eq. 2a), and what eps of the norm layers makes of it where the norm has become too small.
@@ -170,9 +170,6 @@ class StepRecorder:
             "after": self._after() ** 2,
             "d": numbers[:, 2] ** 2,
         }
-        if self._plain and self.plain_decay is not None:
-            with np.errstate(all="ignore"):
-                squares["d"] = _plain_step(squares, numbers[:, 2], rates[:, :1], self.plain_decay)
         rows: list[Row] = []
 
         def add(group: str, quantity: str, value: float) -> None:
@@ -183,8 +180,12 @@ class StepRecorder:
         rare = self._radial[: -(-n // RADIAL_EVERY)].cpu().numpy()
         with np.errstate(all="ignore"):  # a diverged run: NaN and inf are its result
             part = {key: self._by_group(value) for key, value in squares.items()}
-            derived = derive(part, rates, self.law)
-            dots = self._by_group(numbers[::RADIAL_EVERY, 2] if self._plain else rare)
+            if self._plain and self.plain_decay is not None:
+                dots = self._by_group(numbers[:, 2])
+                turned = _plain_angle(part, dots, rates[:, :1], self.plain_decay)
+                derived, dots = derive(part, rates, self.law, turned), dots[::RADIAL_EVERY]
+            else:
+                derived, dots = derive(part, rates, self.law), self._by_group(rare)
             radial = np.abs(dots) / (derived["g"] * derived["rho"])[::RADIAL_EVERY]
             means = {key: values.mean(axis=0) for key, values in {**derived, "radial": radial}.items()}
         names = ["total", *self.names]
@@ -303,20 +304,30 @@ def _right_answers(steps: Sequence[Answers]) -> Tensor:
     return found
 
 
-def _plain_step(squares: Mapping[str, Array], dot: Array, lr: Array, decay: float) -> Array:
-    """d^2 = lr^2 |g + wd x|^2 of steps x' = (1 - lr wd) x - lr g, from g^2, g.x and x^2."""
-    d: Array = lr**2 * (squares["g"] + 2 * decay * dot + decay**2 * squares["before"])
-    return np.maximum(d, 0.0)
+def _plain_angle(squares: Mapping[str, Array], dot: Array, lr: Array, decay: float) -> Array:
+    """The angle of steps x' = (1 - lr wd) x - lr g, from g^2, g.x and x^2: what is across x against what is along it.
+
+    No norm is subtracted from another: the angle is as exact as the products, however small it is beside lr wd.
+    """
+    along = (1 - lr * decay) * squares["before"] - lr * dot
+    across = lr * np.sqrt(np.maximum(squares["g"] * squares["before"] - dot**2, 0.0))
+    angle: Array = np.arctan2(across, along)
+    return angle
 
 
-def derive(squares: Mapping[str, Array], rates: Array, law: str = "sgd") -> dict[str, Array]:
-    """Per step: rho (before the step), g, eg, elr, ess, angle, cosine, from squared norms of one group."""
+def derive(
+    squares: Mapping[str, Array], rates: Array, law: str = "sgd", angle: Array | None = None
+) -> dict[str, Array]:
+    """Per step: rho (before the step), g, eg, elr, ess, angle, cosine, from squared norms of one group; the angle as
+    given, or by the law of cosines from the length d of the step.
+    """
     rho = np.sqrt(squares["before"])
     after = np.sqrt(squares["after"])
     g = np.sqrt(squares["g"])
     eg = g * rho
     elr = rates / (squares["before"] if law == "sgd" else rho)
-    half = (squares["d"] - (after - rho) ** 2) / (4 * rho * after)
-    angle = 2 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
+    if angle is None:
+        half = (squares["d"] - (after - rho) ** 2) / (4 * rho * after)
+        angle = 2 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
     ess = elr * eg if law == "sgd" else np.tan(angle)
     return {"rho": rho, "g": g, "eg": eg, "elr": elr, "ess": ess, "angle": angle, "cosine": np.cos(angle)}

@@ -33,7 +33,8 @@ class Start:
 
     def check_fits(self, config: RunConfig) -> None:
         """Refuse a run whose network is not that of the weights, and say which flags are to be repeated."""
-        differ = [name for name in _NETWORK if getattr(self.config, name) != getattr(config, name)]
+        names = (*_NETWORK, "head_norm") if config.variant == "si" else _NETWORK  # a frozen head comes with the weights
+        differ = [name for name in names if getattr(self.config, name) != getattr(config, name)]
         if differ:
             theirs = " ".join(f"--{name.replace('_', '-')} {getattr(self.config, name)}" for name in differ)
             ours = ", ".join(f"{name.replace('_', '-')} {getattr(config, name)}" for name in differ)

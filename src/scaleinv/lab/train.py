@@ -244,7 +244,7 @@ class _Run:
         rows = self.recorder.flush(self.step, epoch)
         self.store.append(rows)
         self.store.append_steps(self.recorder.take_steps())
-        self.store.append(self.similarity.rows(self.step, epoch, whole=self.step % self.per_epoch == 0))
+        self.store.append(self.similarity.rows(self.step, epoch, whole=bool(rows) and self.step % self.per_epoch == 0))
         shown = {r.quantity: r.value for r in rows if r.group == "total"}
         if evaluate:
             self.keep(epoch)

@@ -21,6 +21,7 @@ import torch
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.files import read_json, write_json
+from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.store import read_config, read_result
 from scaleinv.lab.weights import read_weights
 from scaleinv.landscape.paths import linear_path
@@ -163,11 +164,15 @@ def _sharpness(run: Ended, settings: Study, data_dir: Path | None) -> dict[str, 
         generator=torch.Generator().manual_seed(0),
     )
     slopes, hessian = found.gradients, found.hessian
-    # the rate that acts on the unit sphere at these weights
-    base = run.config.elr if run.config.elr is not None else (run.config.lr or math.nan) / slopes.rho**2
+    config = run.config
+    # the rate that acts on the unit sphere at these weights, as it was at the last step; Adam's has another law
+    base = config.elr if config.elr is not None else (config.lr or math.nan) / slopes.rho**2
+    base *= rate_share(parse_schedule(config.schedule), config.steps - 1, config.steps, config.warmup)
+    if config.optimizer != "sgd" or config.granularity != "total":
+        base = math.nan
     return {
         "elr": base,
-        "seed": run.config.seed,
+        "seed": config.seed,
         "rho": slopes.rho,
         "loss": slopes.loss,
         "eg": slopes.mean_norm,
