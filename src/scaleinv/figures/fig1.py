@@ -25,7 +25,7 @@ class Setup:
 #: the ResNet's weights are longer (as 28.3 to 12.7) and its critical ELR lower: on digits LR 0.3 is next to equilibrium
 SETUPS = {
     "digits": Setup((0.0075, 0.075, 0.15), {"steps": 8000, "keep_every": None}, (0.01, 0.03, 0.1)),
-    "cifar-small": Setup((0.001, 0.01, 0.03), {"steps": 30_000}, (0.001, 0.01, 0.03)),
+    "cifar-small": Setup((0.01, 0.03), {"steps": 30_000}, (0.01, 0.03)),
     "paper": Setup((0.001, 0.01, 0.03), {"data": "cifar100"}, (0.001, 0.01, 0.03)),
 }
 

@@ -35,7 +35,7 @@ SETUPS = {
     # few weights to fit 5000 images, and rests in equilibrium at LR 0.01
     "cifar-small": Setup(
         {**_CIFAR, "width": 16, "subset": 5000, "batch_size": 32, "steps": 60_000, "eval_every": 8},
-        (0.001, 0.01, 0.03, 1.0),
+        (0.01, 0.03, 1.0),
     ),
     # as in the paper: 1000 epochs of 391 steps
     "paper": Setup({**_CIFAR, "width": 32, "weight_decay": 1e-3, "steps": 391_000}, (0.001, 0.01, 0.03, 1.0)),

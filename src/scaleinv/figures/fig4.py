@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scaleinv.analysis.periods import Period, Periods
 
 #: the rate of fig3 whose period is shown
-RATES = {"digits": 0.075, "cifar-tiny": 0.1, "cifar-small": 0.01, "paper": 0.03}
+RATES = {"digits": 0.075, "cifar-tiny": 0.1, "cifar-small": 0.03, "paper": 0.03}
 #: as on the pages of scaleinv: C is what everybody looks for
 PHASE_COLOURS = {"A": "#2d7dc4", "B": "#7d8590", "C": "#c8365f"}
 _MOST = 4000

@@ -62,11 +62,11 @@ _NETS: dict[tuple[str, str], Net] = {
     # docs/results/periods.md)
     ("cifar-small", "convnet"): Net(
         Settings(
-            data="cifar10", model="convnet", width=16, subset=5000, batch_size=32, epochs=60,
+            data="cifar10", model="convnet", width=16, subset=5000, batch_size=32, epochs=40,
             evaluation="online", eval_every=10, recompute_bn=True,
         ),
-        elrs=(1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 4e-3, 1e-2, 3e-2, 1e-1),
-        convergence=(1e-4, 2e-4, 4e-4),
+        elrs=(2e-4, 4e-4, 8e-4, 1.6e-3, 4e-3, 1e-2, 3e-2, 1e-1),
+        convergence=(2e-4, 4e-4, 8e-4),
         equilibrium=(1.6e-3, 4e-3),
         seeds=(0,),
     ),
