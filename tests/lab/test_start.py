@@ -158,3 +158,18 @@ def test_what_is_no_start(parent: Path, text: str, why: str) -> None:
 def test_weights_of_another_network_are_refused(root: Path, parent: Path) -> None:
     with pytest.raises(UserError, match=r"is of another network than this run .width 5.; give --width 4 as well"):
         obtain(root, dataclasses.replace(SMALL, width=5), elr=0.02, start=parent)
+
+
+def test_a_diverged_run_is_no_start(root: Path) -> None:
+    settings = dataclasses.replace(SMALL, variant="standard", keep_every=1)
+    folder = obtain(root, settings, lr=1e30)
+    assert json.loads((folder / "result.json").read_text())["status"] == "diverged"
+    with pytest.raises(UserError, match="diverged, its last weights are not finite"):
+        find_start(folder)
+    assert find_start(f"{folder}@0").epoch == 0
+
+
+def test_a_frozen_head_comes_with_the_weights(parent: Path) -> None:
+    settings = dataclasses.replace(SMALL, head_norm=1.5)
+    with pytest.raises(UserError, match="head-norm"):
+        obtain_many(parent.parent, [Request(settings=settings, elr=0.02, start=parent)])

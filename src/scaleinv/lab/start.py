@@ -97,9 +97,10 @@ def find_starts(text: str) -> tuple[Start, ...]:
     folder = Path(text)
     if not (folder / "sweep-config.json").exists():
         return (find_start(text),)
-    found = [find_start(path.parent) for path in sorted((folder / "runs").glob("*/result.json"))]
+    ended = [path.parent for path in sorted((folder / "runs").glob("*/result.json"))]
+    found = [find_start(run) for run in ended if not _diverged(run)]
     if not found:
-        raise UserError(f"{folder}: no run of this sweep has ended; finish it first")
+        raise UserError(f"{folder}: no run of this sweep has ended with finite weights; finish it first")
     found.sort(key=lambda start: (start.config.elr or start.config.lr or 0.0, start.config.seed))
     return tuple({start.checksum: start for start in found}.values())
 
@@ -109,7 +110,13 @@ def last_epoch(folder: Path) -> int:
     return -int(-float(read_json(folder / "result.json")["epochs"]) // 1)
 
 
+def _diverged(folder: Path) -> bool:
+    return bool(read_json(folder / "result.json").get("status") == "diverged")
+
+
 def _last(folder: Path, config: RunConfig) -> Start:
+    if _diverged(folder):
+        raise UserError(f"{folder} diverged, its last weights are not finite; start from an epoch it kept: RUN@EPOCH")
     checkpoints = list_checkpoints(folder / "checkpoints")
     if not checkpoints:
         raise UserError(f"{folder} has no weights: its checkpoints are gone")
