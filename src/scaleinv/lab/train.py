@@ -19,6 +19,7 @@ from scaleinv.lab.data import Dataset, augment, batches
 from scaleinv.lab.environment import environment
 from scaleinv.lab.evaluate import exact_metrics, limit_rows, reference_rows, test_rows
 from scaleinv.lab.files import write_json
+from scaleinv.lab.memory import keep_freed_memory
 from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.rows import Row
 from scaleinv.lab.schedule import evaluation_epochs
@@ -322,6 +323,7 @@ def run(
     if dataset.fingerprint != config.data_fingerprint:
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
     torch.set_num_threads(config.threads)
+    keep_freed_memory()
     started = time.monotonic()
     # what it refuses is refused before anything is written
     setup = build(config, dataset, start=None if start is None else start.file)

@@ -9,6 +9,7 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.lab.checkpoint import load_weights
 from scaleinv.lab.data import load_dataset
+from scaleinv.lab.memory import keep_freed_memory
 from scaleinv.lab.setup import Setup, build
 from scaleinv.lab.start import find_start, kept_epochs, read_start
 from scaleinv.lab.store import read_config
@@ -38,6 +39,7 @@ def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | No
     dataset = load_dataset(config.data, data_dir=data_dir, subset=config.subset, label_noise=config.label_noise)
     if dataset.fingerprint != config.data_fingerprint:
         raise UserError(f"the images of {config.data} are not those {folder} was trained on")
+    keep_freed_memory()
     setup = build(config, dataset)
     load_weights(setup.model, read_weights(folder, epoch))
     return setup
