@@ -30,10 +30,13 @@ Granularity (what lies on one sphere):
   for groups of several tensors, for tensors of fewer than two dimensions and for optimizers that treat a matrix as a
   whole (Muon).
 
-Momentum. A buffer that averages gradients (``momentum_buffer``, ``exp_avg``) belongs to the tangent space of the old
-point. After the step it is projected on the tangent space at the new point and rescaled to the norm it had. For SGD
-with momentum (without Nesterov's) this is exact parallel transport along the step, for the others parallel transport up
-to second order in the angle. Second moments are left alone: the radius, hence their unit, has not changed.
+Momentum. By the law ``sgd`` a buffer that averages gradients (``momentum_buffer``, ``exp_avg``) belongs to the tangent
+space of the old point. After the step it is projected on the tangent space at the new point and rescaled to the norm it
+had. For SGD with momentum (without Nesterov's) this is exact parallel transport along the step, with Nesterov's up to
+second order in the angle. By the law ``normalised`` the averages are left alone: their entries are divided by their own
+size (Adam) or reduced to a sign (Lion), and a multiple of the weights taken off an entry that never had a gradient
+would become a full step. Their radial part is of the order of the angle turned within their memory, and the step is
+pressed back to the sphere anyway. Second moments need nothing: the radius, hence their unit, has not changed.
 
 Param groups. Those of the wrapped optimizer are split so that no group holds tensors of two spheres; every part keeps
 all options of the group it comes from. ``sphere.param_groups`` mirrors them one to one and holds the ELR of wrapped
@@ -286,7 +289,8 @@ class Sphere(Optimizer):
                 weights[0].mul_(scale)
             else:
                 torch._foreach_mul_(weights, scale)
-            self._transport(unit)
+            if self.law == "sgd":
+                self._transport(unit)
 
     def _take_back(self, unit: Unit) -> None:
         """Name what went wrong, restore all weights, raise."""

@@ -281,8 +281,29 @@ def test_a_schedule_is_counted_in_lr_wd():
 def test_without_weight_decay_nothing_comes_back():
     path = recursion.run(1.0, 0.1, 0.0, recursion.constant(0.3), 4000)[:-1, 0]
     found = find_periods(loss=np.exp(-np.arange(4000) / 500), rho=np.sqrt(path), lr=0.1, wd=0.0)
-    assert found.verdict == "equilibrium"
-    assert "no weight decay" in found.reason
+    assert found.verdict == "undecided"
+    assert "without weight decay nothing brings the ELR back up, so there are no periods" in found.reason
+
+
+def test_a_weight_decay_of_0_that_the_log_contradicts(known):
+    other = find_periods(**{**columns(known), "wd": 0.0})
+    assert other.verdict == "undecided"
+    assert "is the weight decay really 0?" in other.reason
+
+
+@pytest.mark.parametrize("every", [150, 300, 530])
+def test_rows_between_which_break_downs_fall_decide_nothing(known, every):
+    thin = {name: np.asarray(column)[::every] for name, column in columns(known).items() if np.ndim(column)}
+    thin |= {name: value for name, value in columns(known).items() if not np.ndim(value)}
+    other = find_periods(**{**thin, "step": np.arange(len(known["loss"]))[::every]})
+    assert other.verdict in ("undecided", "periodic")
+    assert f"rows are {every} steps = {every / 1000:.2g}/(lr wd) apart" in other.reason
+
+
+def test_a_fixed_norm_needs_a_few_windows_of_the_loss():
+    for steps, verdict in ((120, "not yet"), (400, "equilibrium")):
+        flat = find_periods(loss=np.full(steps, 0.1), rho=np.full(steps, 2.0), eg=np.ones(steps), lr=0.1, wd=0.01)
+        assert flat.verdict == verdict, flat.reason
 
 
 def test_tiny_norms_are_norms(known, found):

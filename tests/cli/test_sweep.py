@@ -44,7 +44,7 @@ SHARED = [
     ("--data cifar11", "unknown data set 'cifar11'"),
     ("--model vgg", "unknown model 'vgg'"),
     ("--variant none", "unknown variant 'none'"),
-    ("--normalization instance", "unknown norm 'instance'"),
+    ("--normalization instance", "unknown normalization 'instance'"),
     ("--norm-eps 0", "norm eps 0.0"),
     ("--loss hinge", "unknown loss 'hinge'"),
     ("--granularity layer", "unknown granularity 'layer'"),

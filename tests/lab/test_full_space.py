@@ -14,13 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from scaleinv import geometry
+from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
 from scaleinv.lab.data import batches
 from scaleinv.lab.models import build_model
 from scaleinv.lab.runs import obtain
 from scaleinv.lab.settings import Settings, resolve
 from scaleinv.lab.setup import Setup, build
-from scaleinv.lab.weights import read_weights
+from scaleinv.lab.start import find_start
+from scaleinv.lab.weights import read_weights, rebuild
 
 SMALL = Settings(model="mlp", subset=64, batch_size=16, steps=8, width=4, evaluation="online")
 LR, WD = 0.1, 0.05
@@ -167,7 +169,7 @@ def test_weight_normalization_passes_on_the_mean_square() -> None:
         ({"schedule": "warm"}, {"lr": 0.1}, "schedule 'warm' is not understood"),
         ({"warmup": 9}, {"lr": 0.1}, "warmup 9 is not a number of steps from 0 to the horizon, 8"),
         ({"keep_every": 0}, {"lr": 0.1}, "keep-every 0 is not a positive number of epochs"),
-        ({"normalization": "none"}, {"lr": 0.1}, "unknown norm 'none'"),
+        ({"normalization": "none"}, {"lr": 0.1}, "unknown normalization 'none'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -176,3 +178,28 @@ def test_what_makes_no_sense_is_refused(
     with pytest.raises(UserError, match=why):
         obtain(tmp_path / "runs", dataclasses.replace(SMALL, **change), **rate)
     assert not (tmp_path / "runs").exists()
+
+
+def test_another_norm_for_a_start_is_the_same_function(tmp_path: Path) -> None:
+    """In eval mode as well: what BN has seen is rescaled with the weights."""
+    settings = dataclasses.replace(SMALL, model="convnet", steps=40)
+    parent = obtain(tmp_path, settings, lr=LR)
+    data = settings.load()
+    config = resolve(dataclasses.replace(settings, norm=50.0), data, elr=None, lr=LR, seed=0, threads=1)
+    at = find_start(parent)
+    config = dataclasses.replace(config, start=at.checksum)
+    other = build(config, data, start=at.file)
+    same = rebuild(parent)
+    assert float(geometry.norm([t.detach() for t in tensors(other)])) == pytest.approx(50.0)
+    images = other.test[0]
+    with torch.no_grad():
+        ours, theirs = other.model.eval()(images), same.model.eval()(images)
+    assert float((ours - theirs).abs().max()) < 1e-2 * float(theirs.abs().max())
+
+
+def test_exact_metrics_of_full_batches_see_the_whole_set(tmp_path: Path) -> None:
+    """One BN batch, as in training: the exact loss before the step is the loss of the step."""
+    settings = dataclasses.replace(SMALL, gradient="full", evaluation="exact", eval_every=1, steps=3)
+    run = load_run(obtain(tmp_path, settings, lr=LR))
+    exact, online = (run.series(split, "total", "loss")[1] for split in ("train", "online"))
+    np.testing.assert_allclose(exact[:3], online, rtol=1e-5)

@@ -110,7 +110,7 @@ def test_thread_counts_must_agree(tmp_path: Path) -> None:
 def test_an_impossible_network_is_refused_once_and_before_anything_is_written(tmp_path: Path) -> None:
     sweep, data = sweep_of(0.1, 0.2)
     sweep = dataclasses.replace(sweep, base=dataclasses.replace(sweep.base, normalization="instance"))
-    with pytest.raises(UserError, match="unknown norm 'instance'"):
+    with pytest.raises(UserError, match="unknown normalization 'instance'"):
         run_sweep(sweep, data, tmp_path / "sweep", workers=2)
     assert list(tmp_path.iterdir()) == []
 

@@ -26,11 +26,17 @@ def number(value: Any, form: str = ".3g") -> str:
     >>> number(1.5512e-06), number(None), number(0.0312, ".1%")
     ('1.55e-6', '-', '3.1%')
     """
-    if value is None:
+    if value is None or value != value:
         return "-"
     text = format(value, form)
     mantissa, e, exponent = text.partition("e")
     return f"{mantissa}e{int(exponent)}" if e else text
+
+
+def _epochs(count: float) -> str:
+    """``1 epoch``, ``1500 epochs``, ``2.37 epochs``."""
+    text = f"{count:.0f}" if float(count).is_integer() else f"{count:.2f}"
+    return f"{text} epoch{'s' * (text != '1')}"
 
 
 def shorten(name: str, width: int = _NAME_WIDTH) -> str:
@@ -85,7 +91,7 @@ def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str
         many = f"{len(seeds)} seed" + "s" * (len(seeds) > 1)
         console.print(
             f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) "
-            f"on {config['data']}, batch {config['batch_size']}, {epochs:g} epochs, {many}"
+            f"on {config['data']}, batch {config['batch_size']}, {_epochs(epochs)}, {many}"
         )
     maps = summary["maps"]
     for one in maps:
@@ -169,7 +175,7 @@ def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> No
         console.print(f"[bold]Periods[/]: {escape(row['periods']['answer'])}")
     console.print(f"[bold]{regime_name(row['regime'])}[/]: {escape(row['evidence']['reason'])}", style=style)
     console.print(
-        f"{result['status']} after {result['steps']} steps ({result['epochs']:.3g} epochs) "
+        f"{result['status']} after {result['steps']} steps ({_epochs(result['epochs'])}) "
         f"in {result['timing']['seconds']:.1f} s" + (f": {escape(result['message'])}" if result["message"] else "")
     )
     console.print()

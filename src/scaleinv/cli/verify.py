@@ -129,7 +129,8 @@ def _table(outcomes: list[Outcome], seconds: float) -> None:
             console.print(line, markup=False, soft_wrap=True)
     said = {"fails": f" ({expected} known)"} if expected else {}
     counts = [f"{sum(o.verdict == name for o in outcomes)} {name}{said.get(name, '')}" for name in _STYLES]
-    console.print(f"\n{len(outcomes)} checks: {', '.join(counts)}; {seconds:.1f} s", markup=False)
+    many = f"{len(outcomes)} check{'s' * (len(outcomes) != 1)}"
+    console.print(f"\n{many}: {', '.join(counts)}; {seconds:.1f} s", markup=False)
 
 
 class _View:

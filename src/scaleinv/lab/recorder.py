@@ -7,7 +7,7 @@ Per step three numbers a tensor are kept: the gradient norm ``g``, the norm ``n`
 
 which is exact (law of cosines) and, with norms taken in float64, accurate at 1e-6 rad; ESS = elr * eg, eg = g * rho.
 Where updates do not grow with the gradient (law ``normalised``: Adam), elr = rate / rho and ESS is the tangent of the
-angle, which for SGD on a sphere is the same thing.
+angle, which for SGD on a sphere is the same thing (inf from a right angle on).
 
 Plain SGD in the whole space, x' = (1 - lr wd) x - lr g, needs no copy of the weights before the step: the dot product
 of weights and gradient gives the angle. For small networks, whose steps are quick, this and the short way through numpy
@@ -329,5 +329,5 @@ def derive(
     if angle is None:
         half = (squares["d"] - (after - rho) ** 2) / (4 * rho * after)
         angle = 2 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
-    ess = elr * eg if law == "sgd" else np.tan(angle)
+    ess = elr * eg if law == "sgd" else np.where(angle < np.pi / 2, np.tan(angle), np.inf)
     return {"rho": rho, "g": g, "eg": eg, "elr": elr, "ess": ess, "angle": angle, "cosine": np.cos(angle)}

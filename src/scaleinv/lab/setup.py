@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from scaleinv import geometry
 from scaleinv.errors import UserError
@@ -127,6 +128,8 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
         radius = float(norm) if config.radius is None else config.radius
         if config.radius is not None:
             torch._foreach_mul_(tensors, radius / norm)
+            if start is not None:  # fresh statistics speak of no weights yet
+                _rescale_statistics(model, float(radius / norm))
     wrapped = {id(t) for tensors in groups.values() for t in tensors}
     others = [p for p in model.parameters() if id(p) not in wrapped]
     rate = config.lr if config.lr is not None else 0.0
@@ -159,6 +162,16 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
         radius=radius,
         started=start is not None,
     )
+
+
+def _rescale_statistics(model: nn.Module, factor: float) -> None:
+    """What BN has seen so far, for inputs ``factor`` times as large: each BN of the lab's networks directly follows one
+    rescaled weight without a bias, whose own input is normalised or an image.
+    """
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.mul_(factor)
+            module.running_var.mul_(factor**2)
 
 
 def _optimizer(config: RunConfig, plans: list[dict[str, object]], rate: float) -> torch.optim.Optimizer:

@@ -123,6 +123,11 @@ class _Run:
         order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
         return [order] if config.gradient == "accumulate" else [[batch] for batch in order]
 
+    @property
+    def batch_size(self) -> int:
+        """Images whose statistics BN takes together in a step."""
+        return self.count if self.config.gradient == "full" else self.config.batch_size
+
     # -- persistence -------------------------------------------------------------------------------------------------
 
     def restore(self) -> None:
@@ -186,7 +191,7 @@ class _Run:
                 setup.model,
                 setup.groups,
                 setup.train,
-                batch_size=self.config.batch_size,
+                batch_size=self.batch_size,
                 loss=setup.loss,
                 generator=reference_generator(self.config, self.step),
                 step=self.step,
@@ -201,7 +206,7 @@ class _Run:
                 setup.model,
                 setup.groups,
                 setup.train,
-                batch_size=self.config.batch_size,
+                batch_size=self.batch_size,
                 loss=setup.loss,
                 generator=reference_generator(self.config, 0),
                 step=self.step,
@@ -219,7 +224,7 @@ class _Run:
                 setup.groups,
                 setup.train,
                 setup.test,
-                batch_size=config.batch_size,
+                batch_size=self.batch_size,
                 loss=setup.loss,
                 learning_rates=setup.learning_rates(),
                 step=self.step,
@@ -232,7 +237,7 @@ class _Run:
                 setup.model,
                 setup.train[0],
                 setup.test,
-                batch_size=config.batch_size,
+                batch_size=self.batch_size,
                 loss=setup.loss,
                 recompute_bn=recompute_bn,
                 step=self.step,

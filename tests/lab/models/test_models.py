@@ -444,7 +444,7 @@ def test_norms_over_features_pass_the_input_on(width: int, kind: str) -> None:
     [
         ("vgg", {}, "unknown model 'vgg'; choose one of: mlp, convnet, resnet18"),
         ("mlp", {"variant": "SI"}, "unknown variant 'SI'"),
-        ("mlp", {"norm": "instance"}, "unknown norm 'instance'"),
+        ("mlp", {"norm": "instance"}, "unknown normalization 'instance'"),
         ("mlp", {"width": 0}, "width 0"),
         ("mlp", {"width": 2, "norm": "layer"}, "width 2 is too small for norm 'layer'"),
         ("mlp", {"width": 3, "norm": "group"}, "width 3 is too small for norm 'group'"),
@@ -462,5 +462,5 @@ def test_bad_input_is_one_line(name: str, options: dict[str, Any], match: str) -
 
 
 def test_unknown_norm_kinds_do_not_reach_a_model() -> None:
-    with pytest.raises(UserError, match="unknown norm"):
+    with pytest.raises(UserError, match="unknown normalization"):
         norm("instance", 4, affine=False, eps=1e-5, images=True)

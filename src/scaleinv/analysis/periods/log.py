@@ -32,6 +32,10 @@ _SIGNS = {
 }
 
 
+class TooShort(UserError):
+    """The log has too few rows."""
+
+
 @dataclass(frozen=True)
 class Log:
     """Columns of n rows, each a step before the optimizer acts; None where nothing is known."""
@@ -128,7 +132,8 @@ def _cut(step: Ints, arrays: dict[str, Floats]) -> Log:
     arrays = {name: column[good] for name, column in arrays.items()}
     if len(step) < FEWEST_ROWS:
         cause = "" if diverged_at is None else f" (not finite from step {diverged_at} on)"
-        raise UserError(f"{len(step)} finite rows{cause} are too few to judge; at least {FEWEST_ROWS} are needed")
+        words = f"1 finite row{cause} is" if len(step) == 1 else f"{len(step)} finite rows{cause} are"
+        raise TooShort(f"{words} too few to judge; at least {FEWEST_ROWS} are needed")
     for name, words in _SIGNS.items():
         if name in arrays:
             wrong = arrays[name] <= 0 if name == "rho" else arrays[name] < 0

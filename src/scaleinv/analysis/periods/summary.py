@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaleinv.analysis.periods.find import find_periods
+from scaleinv.analysis.periods.log import TooShort
 from scaleinv.analysis.periods.result import Periods
 from scaleinv.analysis.runs import Run
 from scaleinv.analysis.steps import has_steps
-from scaleinv.errors import UserError
 
 
 def periods_of(run: Run) -> Periods | None:
@@ -22,7 +22,7 @@ def periods_of(run: Run) -> Periods | None:
         return None
     try:
         return find_periods(run.folder)
-    except UserError:
+    except TooShort:
         return None
 
 

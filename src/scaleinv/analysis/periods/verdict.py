@@ -6,8 +6,9 @@
   shorter log) log rho^2 fell by at least half of what decay takes; or the log is shorter than 2/(lr wd) steps.
 - **equilibrium**: destabilisations carry at most a quarter of all log rises (there may be none), at least 3/(lr wd)
   steps were seen after the burn-in, and log rho^2 does not drift (its first and last third differ by less than 0.15, or
-  by less than 3 standard errors and less than 0.5). With a fixed norm, or without weight decay: no destabilisation.
-- **undecided** otherwise, with the reason: one or two destabilisations, a mixture of both kinds, a norm that drifts.
+  by less than 3 standard errors and less than 0.5). With a fixed norm: no destabilisation in at least 4 loss windows.
+- **undecided** otherwise, with the reason: one or two destabilisations, a mixture of both kinds, a norm that drifts, no
+  weight decay, rows more than 0.1/(lr wd) apart (break-downs fall between them).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ MOSTLY, HARDLY = 0.5, 0.25  # share of the log rises that destabilisations carry
 SHORT = 2.0  # units of 1/(lr wd)
 LONG = 3.0
 FALLING = 0.5  # of what decay takes
+COARSE = 0.1  # units between rows
+SHORTEST_WINDOWS = 4  # of the loss, with a fixed norm
 STILL, STILL_AT_MOST = 0.15, 0.5  # drift of log rho^2
 SIGNIFICANT = 3.0
 _BLOCKS = 60
@@ -50,13 +53,18 @@ def judge(
     if on == "loss":
         return _judge_loss(log, count, definition)
     share = carried(events)
+    if log.clock == "given" and log.time is not None and not log.time[-1] > log.time[0]:
+        words = "without weight decay nothing brings the ELR back up"
+        if not count:
+            return "undecided", f"{words}, so there are no periods to speak of"
+        return "undecided", f"{words}, yet {_number(count)}: is the weight decay really 0?"
     if count >= FEWEST and share >= MOSTLY:
-        return "periodic", f"{count} destabilisations, which carry {share:.0%} of the rises of the norm"
+        words = f"{count} destabilisations, which carry {share:.0%} of the rises of the norm"
+        return "periodic", words + (f"; {coarse}, and some are missed" if (coarse := _too_coarse(log)) else "")
     if log.time is None:
         return _judge_without_clock(count, len(events))
-    if log.clock == "given" and not log.time[-1] > log.time[0]:
-        words = "there is no weight decay: the norm only grows, nothing brings the ELR back up"
-        return ("equilibrium", words) if not count else ("undecided", f"{words}, yet {_number(count)}")
+    if coarse := _too_coarse(log):
+        return "undecided", f"{coarse}, and break-downs fall between them; log every {_fine(log)} or closer"
     length = float(log.time[-1] - log.time[0])
     if not count:
         fall = free_fall_at_end(log, series)
@@ -73,9 +81,10 @@ def judge(
             return "undecided", f"{_number(count)}; {FEWEST} are needed to speak of periods"
         return "undecided", f"{_number(count)}, but they carry only {share:.0%} of the rises of the norm"
     if seen < LONG:
+        enough = definition.burn_in + LONG
         return "undecided", (
-            f"only {max(seen, 0):.2g}/(lr wd) steps after the burn-in; {LONG:g}/(lr wd) are needed to tell an "
-            "equilibrium from a pause"
+            f"{length:.2g}/(lr wd) steps, the first {definition.burn_in:g} of them burn-in, do not tell an equilibrium "
+            f"from a pause; train {enough:g}/(lr wd) = {enough * log.unit:.0f} steps, or take a shorter burn-in"
         )
     moved = _drift(series, first_row)
     if moved is not None:
@@ -94,6 +103,8 @@ def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[Verdict, 
         return "undecided", f"{_number(count)} of the loss ({where}); {FEWEST} are needed to speak of periods"
     steps = int(log.step[-1] - log.step[0]) + 1
     words = f"no {definition.loss_spike:g}-fold rise of the loss in {steps} steps ({where})"
+    if steps < SHORTEST_WINDOWS * definition.loss_window:
+        return "not yet", f"{words}, which is short beside the {definition.loss_window} steps a rise may take"
     if not fixed:
         if log.time is None:
             return "undecided", f"{words}; without the norm and lr wd nobody knows how long a period would be"
@@ -107,6 +118,18 @@ def _judge_without_clock(count: int, candidates: int) -> tuple[Verdict, str]:
     if count:
         return "undecided", f"{_number(count)} and {candidates - count} rises without a spike"
     return "undecided", "no destabilisation; without lr and wd nobody knows how long a period would be"
+
+
+def _too_coarse(log: Log) -> str:
+    """Where rows are too far apart for break-downs to be seen, words that say so."""
+    if log.time is None or log.spacing <= COARSE * log.unit:
+        return ""
+    return f"rows are {log.spacing:.0f} steps = {log.spacing / log.unit:.2g}/(lr wd) apart"
+
+
+def _fine(log: Log) -> str:
+    steps = max(1, int(COARSE / 2 * log.unit))
+    return f"{steps} step{'s' * (steps != 1)}"
 
 
 def free_fall_at_end(log: Log, series: Smooth) -> float:

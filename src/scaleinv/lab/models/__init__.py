@@ -51,7 +51,7 @@ def build_model(
     if variant not in VARIANTS:
         raise UserError(f"unknown variant {variant!r}; choose one of: {', '.join(VARIANTS)}")
     if norm not in NORMS:
-        raise UserError(f"unknown norm {norm!r}; choose one of: {', '.join(NORMS)}")
+        raise UserError(f"unknown normalization {norm!r}; choose one of: {', '.join(NORMS)}")
     if not (math.isfinite(norm_eps) and norm_eps > 0):
         raise UserError(f"norm eps {norm_eps} is not a positive number; torch and the papers use 1e-5")
     if width is not None and width < 1:

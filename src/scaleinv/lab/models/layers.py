@@ -130,7 +130,7 @@ def norm(kind: str, channels: int, *, affine: bool, eps: float, images: bool) ->
         while not images and groups > 1 and channels // groups < FEWEST_FEATURES:
             groups //= 2
         return nn.GroupNorm(groups, channels, eps=eps, affine=affine)
-    raise UserError(f"unknown norm {kind!r}; choose one of: {', '.join(NORMS)}")
+    raise UserError(f"unknown normalization {kind!r}; choose one of: {', '.join(NORMS)}")
 
 
 def head(inputs: int, classes: int, generator: torch.Generator, *, bias: bool, frozen_norm: float | None) -> nn.Linear:
