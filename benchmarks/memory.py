@@ -1,60 +1,76 @@
-"""What keeping freed memory saves of a training step: the processor's time with it over that without.
+"""Memory of sweep workers on CIFAR-10: the data set is held once per machine. Goal: nothing of it private to a worker.
 
-SI ConvNet of width 16, batch 32, images of CIFAR-10's size, one thread. Both ways run in processes of their own, in
-turn.
+Two processes open the shared data set of 50 000 + 10 000 images and read every byte; the kernel's own account of their
+mappings (/proc/PID/smaps) tells what is shared and what is private. Synthetic images of CIFAR-10's size.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import subprocess
-import sys
-import time
+import dataclasses
+import multiprocessing as mp
+import tempfile
+from multiprocessing.connection import Connection
 
 import torch
-from torch.nn import functional
+
+from scaleinv.lab.data import SharedDataset, load_dataset, open_shared, share
 
 
-def measure(keep: bool, steps: int) -> float:
-    """Milliseconds of processor time a step."""
-    from scaleinv.lab.memory import keep_freed_memory
-    from scaleinv.lab.models import build_model
+def account(folder: str) -> dict[str, int]:
+    """kB of this process's mappings of files below ``folder``: resident, shared, private."""
+    totals = dict.fromkeys(("Rss", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty"), 0)
+    inside = False
+    with open("/proc/self/smaps", encoding="utf-8") as lines:
+        for line in lines:
+            key, _, rest = line.partition(":")
+            if "-" in key and " " in key:
+                inside = folder in line
+            elif inside and key in totals:
+                totals[key] += int(rest.split()[0])
+    return totals
 
-    if keep:
-        keep_freed_memory()
-    torch.set_num_threads(1)
-    draw = torch.Generator().manual_seed(0)
-    net = build_model("convnet", in_shape=(3, 32, 32), width=16, generator=draw)
-    net = net.to(memory_format=torch.channels_last)
-    images = torch.randn(32, 3, 32, 32, generator=draw).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (32,), generator=draw)
-    start = 0.0
-    for step in range(steps + 5):
-        if step == 5:
-            start = time.process_time()
-        net.zero_grad(set_to_none=True)
-        functional.cross_entropy(net(images), labels).backward()
-    return 1e3 * (time.process_time() - start) / steps
+
+def read_all(handle: SharedDataset, pipe: Connection) -> None:
+    data = open_shared(handle)
+    total = float(data.train_images.sum() + data.test_images.sum())
+    pipe.send(("read", total))
+    pipe.recv()  # until the other has read as well
+    pipe.send(account(handle.directory))
+    pipe.recv()  # a page counts as shared only while the other maps it
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--way", choices=["keep", "give"], help="one way, in this process")
-    options = parser.parse_args()
-    if options.way:
-        print(measure(options.way == "keep", options.steps))
-        return
-    times: dict[str, list[float]] = {"keep": [], "give": []}
-    for _ in range(options.rounds):
-        for way, values in times.items():
-            command = [sys.executable, __file__, "--way", way, "--steps", str(options.steps)]
-            values.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-    ratio = statistics.median(a / b for a, b in zip(times["keep"], times["give"]))
-    medians = {way: statistics.median(values) for way, values in times.items()}
-    print(f"a step: {medians['give']:.1f} ms, with freed memory kept {medians['keep']:.1f} ms, ratio {ratio:.2f}")
+    digits = load_dataset("digits")
+    generator = torch.Generator().manual_seed(0)
+    data = dataclasses.replace(
+        digits,
+        name="cifar10",
+        train_images=torch.randn(50_000, 3, 32, 32, generator=generator),
+        train_labels=torch.zeros(50_000, dtype=torch.int64),
+        test_images=torch.randn(10_000, 3, 32, 32, generator=generator),
+        test_labels=torch.zeros(10_000, dtype=torch.int64),
+    )
+    size = (data.train_images.numel() + data.test_images.numel()) * 4 / 1e6
+    with tempfile.TemporaryDirectory() as folder:
+        handle = share(data, folder)
+        context = mp.get_context("spawn")
+        crew = []
+        for _ in range(2):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=read_all, args=(handle, theirs))
+            process.start()
+            crew.append((process, ours))
+        for _, pipe in crew:
+            pipe.recv()
+        for process, pipe in crew:
+            pipe.send("go")
+            found = pipe.recv()
+            shared = (found["Shared_Clean"] + found["Shared_Dirty"]) / 1e3
+            private = (found["Private_Clean"] + found["Private_Dirty"]) / 1e3
+            print(f"worker {process.pid}: data {size:.0f} MB, shared {shared:.0f} MB, private {private:.1f} MB")
+        for process, pipe in crew:
+            pipe.send("leave")
+            process.join()
 
 
 if __name__ == "__main__":

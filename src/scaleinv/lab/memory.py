@@ -2,7 +2,7 @@
 
 Every step allocates and frees the same activations. By default the C library gives large pieces back to the system at
 once, and gets them anew page by page: a quarter to a half of the processor's time for images of CIFAR-10's size
-(``benchmarks/memory.py``).
+(``benchmarks/freed_memory.py``).
 """
 
 from __future__ import annotations
