@@ -63,7 +63,7 @@ def write_run(
         **(config or {}),
     }
     environment = {"scaleinv": "0.1.0", "argv": ["scaleinv", "train", "--lr", str(lr), "--weight-decay", str(wd)]}
-    head = {"format": 2, "config": settings, "identity": folder.name, "environment": environment}
+    head = {"format": 3, "config": settings, "identity": folder.name, "environment": environment}
     (folder / "config.json").write_text(json.dumps(head))
     shares = np.sqrt([0.25, 0.75])
     columns = {"loss": loss, "lr": np.full(steps, lr), "total:angle": angle}

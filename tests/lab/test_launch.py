@@ -52,12 +52,12 @@ def test_one_failing_run_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def launch_sweep_config(out: Path, sweep: SweepConfig) -> None:
-    (out / "sweep-config.json").write_text(json.dumps({"format": 2, "sweep": sweep.to_dict()}))
+    (out / "sweep-config.json").write_text(json.dumps({"format": 3, "sweep": sweep.to_dict()}))
 
 
 def store_config(folder: Path, config: Any) -> None:
     (folder / "config.json").write_text(
-        json.dumps({"format": 2, "config": config.to_dict(), "identity": config.identity(), "environment": {}})
+        json.dumps({"format": 3, "config": config.to_dict(), "identity": config.identity(), "environment": {}})
     )
 
 

@@ -142,9 +142,9 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         ("", "is not readable JSON"),
         ("[]", "is not the config of a run"),
         ('{"config": 3}', "is not the config of a run"),
-        ('{"format": 99, "config": {}}', "has the format 99, this version writes 2"),
-        ('{"format": 2, "config": {}}', "field 'data' is missing"),
-        ('{"format": 2, "config": {"elr": NaN}}', "holds NaN"),
+        ('{"format": 99, "config": {}}', "has the format 99, this version writes 3"),
+        ('{"format": 3, "config": {}}', "field 'data' is missing"),
+        ('{"format": 3, "config": {"elr": NaN}}', "holds NaN"),
     ],
 )
 def test_damaged_configs(tmp_path: Path, content: str, message: str) -> None:

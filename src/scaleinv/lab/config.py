@@ -12,7 +12,7 @@ from typing import Any
 from scaleinv.errors import UserError
 
 #: changed whenever the same config would give other numbers
-FORMAT = 2
+FORMAT = 3
 
 #: torch refuses a factor beyond float32, 3e38; on the sphere it is elr rho^2
 LARGEST_RATE = 1e30
