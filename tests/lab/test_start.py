@@ -145,6 +145,7 @@ def test_a_sweep_over_rate_and_weight_decay(tmp_path: Path) -> None:
     ("text", "why"),
     [
         ("{parent}@1", "has not kept the weights of epoch 1 .kept: 4 from 0 to 6"),
+        ("{parent}@", "no epoch after the @; write .*@EPOCH, or .* for its last weights"),
         ("{parent}@x", "'x' is not a whole number of epochs"),
         ("{parent}/metrics", "is not the folder of a run"),
         ("/nowhere", "is not the folder of a run"),
@@ -153,6 +154,19 @@ def test_a_sweep_over_rate_and_weight_decay(tmp_path: Path) -> None:
 def test_what_is_no_start(parent: Path, text: str, why: str) -> None:
     with pytest.raises(UserError, match=why):
         find_start(text.format(parent=parent))
+    with pytest.raises(UserError, match=why):
+        find_starts(text.format(parent=parent))
+
+
+def test_damaged_weights_are_no_start(parent: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(parent, copy)
+    file = find_start(copy).file
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(UserError, match=r"weights.safetensors is damaged .*; restore it or train the run again$"):
+        read_weights(copy)
+    with pytest.raises(UserError, match=r"weights.safetensors is damaged .*; restore it or train the run again$"):
+        obtain(tmp_path / "runs", SMALL, elr=0.02, start=copy)
 
 
 def test_weights_of_another_network_are_refused(root: Path, parent: Path) -> None:

@@ -67,7 +67,9 @@ def find_start(text: str | Path) -> Start:
     """``RUN`` (its last weights) or ``RUN@EPOCH`` (weights it kept); a :class:`UserError` says what there is."""
     from scaleinv.lab.store import read_config  # which writes what is kept, and asks here where
 
-    name, _, epoch_text = str(text).partition("@")
+    name, at, epoch_text = str(text).partition("@")
+    if at and not epoch_text:
+        raise UserError(f"--from {text}: no epoch after the @; write {name}@EPOCH, or {name} for its last weights")
     folder = Path(name)
     if (folder / "sweep-config.json").exists():
         raise UserError(f"{folder} is a sweep; a single run starts from one of its runs, in {folder / 'runs'}")
@@ -134,4 +136,4 @@ def read_start(file: Path, checksum: str | None) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"cannot read the weights {file}: {error.strerror or error}") from error
     except SafetensorError as error:
-        raise UserError(f"{file} is damaged ({error})") from error
+        raise UserError(f"{file} is damaged ({error}); restore it or train the run again") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.lab.checkpoint import load_weights
+from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.memory import keep_freed_memory
 from scaleinv.lab.setup import Setup, build
@@ -41,5 +41,9 @@ def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | No
         raise UserError(f"the images of {config.data} are not those {folder} was trained on")
     keep_freed_memory()
     setup = build(config, dataset)
-    load_weights(setup.model, read_weights(folder, epoch))
+    start = find_start(folder if epoch is None else f"{folder}@{epoch}")
+    try:
+        load_weights(setup.model, read_start(start.file, start.checksum))
+    except DamagedCheckpoint as error:
+        raise UserError(f"{start.file} is damaged ({error}); restore it or train the run again") from error
     return setup
