@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from scaleinv.cli import run as command
+from scaleinv.cli.landscape import _show as show
 from scaleinv.errors import UserError
 from scaleinv.lab.settings import Settings, resolve
+from scaleinv.lab.start import find_starts
 from scaleinv.lab.sweep import SweepConfig, run_sweep
 from scaleinv.lab.weights import read_weights
 from scaleinv.landscape import study as module
@@ -113,6 +118,10 @@ def test_the_command(sweep: Path, measured: dict[str, Any], capsys: pytest.Captu
         (["--parts", ","], "names nothing"),
         (["--images", "1"], "images 1 is too few"),
         (["--walk-elr", "-1"], "walk-elr -1.0 is not a positive number"),
+        (["--walk-elr", "0.5"], "--walk-elr 0.5 needs --parts walks"),
+        (["--walk-steps", "9", "--parts", "paths"], "--walk-steps 9 needs --parts walks"),
+        (["--walk-seeds", "2"], "--walk-seeds 2 needs --parts walks"),
+        (["--images", "64", "--parts", "paths"], "--images 64 needs --parts sharpness"),
     ],
 )
 def test_bad_input(sweep: Path, flags: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +129,172 @@ def test_bad_input(sweep: Path, flags: list[str], why: str, capsys: pytest.Captu
     assert command(["landscape", str(sweep), *flags]) == 2
     assert why in capsys.readouterr().err
     assert ((sweep / "landscape.json").read_bytes() if (sweep / "landscape.json").exists() else None) == before
+
+
+def _copy_of_a_run(sweep: Path, place: Path) -> Path:
+    shutil.copytree(ended_runs(sweep)[0].folder, place, ignore=shutil.ignore_patterns("landscape.json"))
+    return place
+
+
+def _landscape(folder: Path, *flags: str) -> list[dict[str, Any]]:
+    assert command(["landscape", str(folder), *flags]) == 0
+    found: list[dict[str, Any]] = json.loads((folder / "landscape.json").read_text())["sharpness"]
+    return found
+
+
+def test_a_run_that_was_moved_is_not_measured_again(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _copy_of_a_run(sweep, tmp_path / "first")
+    kept = _landscape(first, "--images", "32")
+    assert kept[0]["key"]["runs"] == [ended_runs(sweep)[0].name]
+    assert "[1/1] sharpness 0.01\n" in capsys.readouterr().err
+    second = first.rename(tmp_path / "second")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_sharpness", lambda *_: pytest.fail("measured again"))
+        assert _landscape(second, "--images", "32") == kept
+    assert "[1/1] sharpness 0.01: kept\n" in capsys.readouterr().err
+    other = _landscape(second, "--images", "48")
+    assert [one["key"]["images"] for one in other] == [48]
+
+
+def test_a_run_that_was_copied_within_a_sweep_counts_once(sweep: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    shutil.copytree(sweep, folder)
+    shutil.copytree(ended_runs(folder)[0].folder, folder / "runs" / "copy")
+    assert [run.name for run in ended_runs(folder)] == [run.name for run in ended_runs(sweep)]
+
+
+def test_what_is_of_runs_that_are_not_there_is_dropped(
+    sweep: Path, measured: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sweep"
+    shutil.copytree(sweep, folder)
+    (folder / "landscape.json").write_text(json.dumps(measured))
+    shutil.rmtree(ended_runs(folder)[0].folder)  # at the end of a path
+    monkeypatch.setattr(module, "_sharpness", lambda *_: pytest.fail("measured again"))
+    found = study(folder, ("sharpness",), settings=QUICK)
+    assert found["sharpness"] == measured["sharpness"][1:]
+    assert found["paths"] == measured["paths"][1:]
+    assert found["walks"] == measured["walks"]
+    assert json.loads((folder / "landscape.json").read_text()) == found
+
+
+def test_a_run_is_measured_on_no_more_images_than_it_has(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _copy_of_a_run(sweep, tmp_path / "run")
+    kept = study(run, ("sharpness",), settings=Study(images=100_000))
+    assert kept["sharpness"][0]["key"]["images"] == 64
+    monkeypatch.setattr(module, "_sharpness", lambda *_: pytest.fail("measured again"))
+    for images in (64, None):
+        assert study(run, ("sharpness",), settings=Study(images=images)) == kept
+
+
+def test_paths_need_two_runs(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = _copy_of_a_run(sweep, tmp_path / "run")
+    for parts in ("paths", "sharpness,paths"):
+        assert command(["landscape", str(run), "--parts", parts]) == 2
+        assert f"paths need two runs; {run} is one\n" in capsys.readouterr().err
+    assert not (run / "landscape.json").exists()
+    folder = tmp_path / "sweep"
+    shutil.copytree(sweep, folder, ignore=shutil.ignore_patterns("landscape.json"))
+    for one in ended_runs(folder):
+        if one.rate > 0.01:
+            shutil.rmtree(one.folder)  # two seeds at one rate are left
+    assert command(["landscape", str(folder), "--parts", "paths"]) == 2
+    assert "paths need two runs that differ in the rate alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"format": 7}', '{"format": 1}', '{"format": 1, "sharpness": [1], "paths": [], "walks": []}'],
+)
+def test_a_damaged_landscape(sweep: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = _copy_of_a_run(sweep, tmp_path / "run")
+    (run / "landscape.json").write_text(content)
+    assert command(["landscape", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert str(run / "landscape.json") in said
+    assert said.endswith("; remove it and measure again\n")
+    assert said.count("\n") == 1
+
+
+def test_numbers_that_are_gone_from_the_landscape(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _copy_of_a_run(sweep, tmp_path / "run")
+    kept = study(run, ("sharpness",), settings=Study(images=64))
+    del kept["sharpness"][0]["eg"]
+    (run / "landscape.json").write_text(json.dumps(kept))
+    assert command(["landscape", str(run), "--images", "64", "--quiet"]) == 2
+    assert "landscape.json is damaged ('eg'); remove it and measure again" in capsys.readouterr().err
+
+
+def test_damaged_weights(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = _copy_of_a_run(sweep, tmp_path / "run")
+    weights = next(run.glob("checkpoints/*/weights.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert command(["landscape", str(run), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "weights.safetensors is damaged (" in said
+    assert said.endswith("; restore it or train the run again\n")
+
+
+def test_weights_of_another_network(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = _copy_of_a_run(sweep, tmp_path / "run")
+    weights = next(run.glob("checkpoints/*/weights.safetensors"))
+    save_file({"layers.0.weight": torch.zeros(2, 2)}, weights)
+    assert command(["landscape", str(run), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "holds the weights of another network); restore it or train the run again" in said
+
+
+@pytest.fixture(scope="module")
+def decays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rates, two weight decays, two starts."""
+    root = tmp_path_factory.mktemp("decays")
+    data = SMALL.load()
+    base = resolve(SMALL, data, elr=None, lr=0.1, seed=0, threads=1)
+    run_sweep(SweepConfig(base, "lr", (0.1, 0.2), (0,)), data, root / "first", workers=1)
+    sweep = SweepConfig(base, "lr", (0.1, 0.2), (0,), (0.0, 0.5), find_starts(str(root / "first")))
+    run_sweep(sweep, data, root / "second", workers=1)
+    return root / "second"
+
+
+def test_rows_of_one_rate_are_told_apart(decays: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study(decays, settings=Study(images=16, probes=1, points=3))
+    content = json.loads((decays / "landscape.json").read_text())
+    runs = ended_runs(decays)
+    assert len(runs) == 8
+    assert [(one["weight_decay"], one["start"]) for one in content["sharpness"]] == [
+        (run.config.weight_decay, run.config.start) for run in runs
+    ]
+    assert {(one["weight_decay"], one["start"]) for one in content["paths"]} == {
+        (run.config.weight_decay, run.config.start) for run in runs
+    }
+    show(content, decays)
+    tables = capsys.readouterr().out.split("\n\n")
+    assert tables[0].splitlines()[1].split()[:3] == ["rate", "wd", "start"]
+    assert tables[1].splitlines()[1].split()[:6] == ["from", "rate", "to", "rate", "wd", "start"]
+    for table, labels, count in ((tables[0], 3, 8), (tables[1], 4, 4)):
+        rows = [tuple(line.split()[:labels]) for line in table.splitlines()[2:]]
+        assert len(set(rows)) == len(rows) == count
+    assert command(["report", str(decays)]) == 0
+    page = (decays / "report.html").read_text()
+    start = runs[0].config.start
+    assert start is not None
+    assert page.count('<th scope="col">wd</th><th scope="col">start</th><th scope="col">seed</th>') == 2
+    assert f'<th scope="row">0.1</th><td>0.5</td><td>{start[:8]}</td><td>0</td>' in page
+
+
+def test_columns_that_say_the_same_of_every_run_are_left_out(
+    sweep: Path, measured: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(measured, sweep)
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["rate", "seed", "train"]
+    assert {one["start"] for part in module.PARTS for one in measured[part]} == {None}
+    assert {one["weight_decay"] for part in module.PARTS for one in measured[part]} == {0.0}
 
 
 def test_a_folder_without_runs(tmp_path: Path) -> None:

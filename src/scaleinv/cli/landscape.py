@@ -11,7 +11,7 @@ import tyro
 from scaleinv.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -25,17 +25,18 @@ class LandscapeCommand:
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """Folder of a run or of a sweep."""
-    parts: str = "sharpness,paths"
+    parts: str | None = None
     """A comma list of: sharpness (top eigenvalue and trace of the Hessian at the unit sphere), paths (between runs at
-    neighbouring rates), walks (SGD against a random walk and gradient ascent at one ELR)."""
-    images: int = 512
-    """Curvature is taken on the first so many train images."""
+    neighbouring rates), walks (SGD against a random walk and gradient ascent at one ELR). Default: sharpness, and the
+    paths of a sweep."""
+    images: int | None = None
+    """Curvature is taken on the first so many train images (default: 512; all where there are fewer)."""
     walk_elr: float | None = None
     """ELR of the walks (default: the largest of the sweep)."""
-    walk_steps: int = 300
-    """Steps of a walk."""
-    walk_seeds: int = 3
-    """Walks of each kind."""
+    walk_steps: int | None = None
+    """Steps of a walk (default: 300)."""
+    walk_seeds: int | None = None
+    """Walks of each kind (default: 3)."""
     data_dir: Path | None = None
     """Folder of the data sets (default: the environment variable SCALEINV_DATA)."""
     json: bool = False
@@ -47,23 +48,34 @@ class LandscapeCommand:
         """0: measured."""
         from scaleinv.cli.counted import Counted
         from scaleinv.lab.files import json_text
-        from scaleinv.landscape.study import PARTS, Study, study
+        from scaleinv.landscape.study import PARTS, Study, damaged, study
 
-        parts = tuple(dict.fromkeys(part.strip() for part in self.parts.split(",") if part.strip()))
-        if not parts:
+        parts = None
+        if self.parts is not None:
+            parts = tuple(dict.fromkeys(part.strip() for part in self.parts.split(",") if part.strip()))
+        if parts == ():
             raise UserError(f"parts {self.parts!r} names nothing; choose from: {', '.join(PARTS)}")
         for name, number, least in (
             ("images", self.images, 2),
             ("walk-steps", self.walk_steps, 2),
             ("walk-seeds", self.walk_seeds, 1),
         ):
-            if number < least:
+            if number is not None and number < least:
                 raise UserError(f"{name} {number} is too few; at least {least}")
         if self.walk_elr is not None and not 0 < self.walk_elr < float("inf"):
             raise UserError(f"walk-elr {self.walk_elr} is not a positive number")
-        settings = Study(
-            images=self.images, walk_elr=self.walk_elr, walk_steps=self.walk_steps, walk_seeds=self.walk_seeds
-        )
+        numbers: dict[str, Any] = {
+            "images": self.images,
+            "walk_elr": self.walk_elr,
+            "walk_steps": self.walk_steps,
+            "walk_seeds": self.walk_seeds,
+        }
+        numbers = {name: number for name, number in numbers.items() if number is not None}
+        for name, number in numbers.items():
+            part = "walks" if name.startswith("walk") else "sharpness"
+            if part not in (parts or ("sharpness", "paths")):
+                raise UserError(f"--{name.replace('_', '-')} {number} needs --parts {part}")
+        settings = Study(**numbers)
 
         with Counted("measuring", quiet=self.quiet) as counted:
 
@@ -74,9 +86,25 @@ class LandscapeCommand:
             content = study(self.folder, parts, settings=settings, data_dir=self.data_dir, watch=watch)
         if self.json:
             print(json_text(content))
-        else:
+            return 0
+        try:
             _show(content, self.folder)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # what was kept, not what was measured
+            raise damaged(self.folder, error) from error
         return 0
+
+
+def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
+    """The columns that tell runs of one rate apart; the seed where nothing does."""
+    from scaleinv.cli.present import number
+
+    marks: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = [
+        ("weight_decay", "wd", lambda one: number(one["weight_decay"])),
+        ("start", "start", lambda one: (one["start"] or "-")[:6]),
+        ("seed", "seed", lambda one: str(one["seed"])),
+    ]
+    varying = [(name, show) for key, name, show in marks if len({one[key] for one in measured}) > 1]
+    return varying or [(name, show) for _, name, show in marks[-1:]]
 
 
 def _show(content: Mapping[str, Any], folder: Path) -> None:
@@ -86,20 +114,25 @@ def _show(content: Mapping[str, Any], folder: Path) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     if content["sharpness"]:
-        rows = [["rate", "seed", "train loss", "eff. grad", "eg/loss", "lambda_1", "ELR*lambda_1"]]
+        marks = _marks(content["sharpness"])
+        names = (name for name, _ in marks)
+        rows = [["rate", *names, "train loss", "eff. grad", "eg/loss", "lambda_1", "ELR*lambda_1"]]
         for one in content["sharpness"]:
             keys = ("loss", "eg", "ratio", "lambda_1", "stability")
-            rows.append([number(one["key"]["rates"][0]), str(one["seed"]), *(number(one[key]) for key in keys)])
+            cells = [*(show(one) for _, show in marks), *(number(one[key]) for key in keys)]
+            rows.append([number(one["key"]["rates"][0]), *cells])
         console.print("[bold]Curvature[/] at the unit sphere, at the last weights of every run")
         console.print(columns(rows, (), {}))
         console.print()
     if content["paths"]:
-        rows = [["from rate", "to rate", "seed", "angle", "train loss", "train error", "test error"]]
+        marks = _marks(content["paths"])
+        names = (name for name, _ in marks)
+        rows = [["from rate", "to rate", *names, "angle", "train loss", "train error", "test error"]]
         for one in content["paths"]:
             a, b = one["key"]["rates"]
             heights = [one["barriers"][key]["height"] for key in ("train_loss", "train_error", "test_error")]
             cells = [number(heights[0]), *(number(height, ".1%") for height in heights[1:])]
-            rows.append([number(a), number(b), str(one["seed"]), number(one["angle"]), *cells])
+            rows.append([number(a), number(b), *(show(one) for _, show in marks), number(one["angle"]), *cells])
         console.print("[bold]Barriers[/] on the straight paths between the last weights of neighbouring rates")
         console.print(columns(rows, (), {}))
         console.print()

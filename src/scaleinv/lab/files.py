@@ -83,16 +83,18 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file; a damaged one is told in one line. ``NaN``, which Python would accept, is damage."""
+def read_json(path: Path, *, advice: str = "mend the file or start in another folder") -> Any:
+    """Parse a JSON file; a damaged one is told in one line, which ends with ``advice``. ``NaN``, which Python would
+    accept, is damage.
+    """
 
     def refuse(word: str) -> Any:
-        raise UserError(f"{path}: holds {word}, which is not a number; mend the file or start in another folder")
+        raise UserError(f"{path}: holds {word}, which is not a number; {advice}")
 
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}); mend the file or start in another folder") from error
+        raise UserError(f"{path} is not readable JSON ({error}); {advice}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 

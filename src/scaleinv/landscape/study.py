@@ -1,8 +1,9 @@
 """The landscape of finished runs, measured once and kept beside them, for the report and for later.
 
 What is measured stands in ``FOLDER/landscape.json``: curvature at the last weights of every run, paths between the last
-weights of runs at neighbouring rates, and walks on the sphere of one run. A call adds what is missing; what was
-measured with other numbers of images, steps or seeds is measured anew.
+weights of runs at neighbouring rates, and walks on the sphere of one run. Runs are known by their identity, so a folder
+may be moved or copied. A call adds what is missing and drops what is of runs that are not there; what was measured with
+other numbers of images, steps or seeds is measured anew.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig
+from scaleinv.lab.data.dataset import SPECS
 from scaleinv.lab.files import read_json, write_json
 from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.store import read_config, read_result
@@ -32,6 +34,7 @@ from scaleinv.landscape.walks import KINDS, compare
 FILE = "landscape.json"
 PARTS = ("sharpness", "paths", "walks")
 _FORMAT = 1
+_ADVICE = "remove it and measure again"
 _QUANTITIES = ("train_loss", "train_error", "test_loss", "test_error")
 
 
@@ -39,7 +42,7 @@ _QUANTITIES = ("train_loss", "train_error", "test_loss", "test_error")
 class Study:
     """What to measure, and how well."""
 
-    images: int | None = 512  # first train images that curvature is taken on; None: all
+    images: int | None = 512  # first train images that curvature is taken on, all of them at most; None: all
     probes: int = 4  # random vectors of a trace
     points: int = 21  # of a path, ends included
     walk_elr: float | None = None  # None: the largest of the runs
@@ -59,23 +62,34 @@ class Ended:
         """ELR or LR."""
         return float(self.config.elr if self.config.elr is not None else self.config.lr or math.nan)
 
+    @property
+    def name(self) -> str:
+        """What the run is known by, wherever its folder lies."""
+        return self.config.identity()
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What tells runs of one rate apart."""
+        return {"seed": self.config.seed, "weight_decay": self.config.weight_decay, "start": self.config.start}
+
 
 def ended_runs(folder: Path) -> list[Ended]:
-    """The runs of a sweep, or the run itself, that have ended with finite weights; by rate."""
+    """The runs of a sweep, or the run itself, that have ended with finite weights; by rate, a copied one once."""
     if (folder / "sweep-config.json").exists():
         places = sorted(path.parent for path in (folder / "runs").glob("*/result.json"))
     elif read_config(folder) is not None:
         places = [folder] if (folder / "result.json").exists() else []
     else:
         raise UserError(f"{folder} is neither the folder of a run nor of a sweep")
-    found = []
+    found: dict[str, Ended] = {}
     for place in places:
         config = read_config(place)
         if config is not None and read_result(place / "result.json")["status"] != "diverged":
-            found.append(Ended(place, config))
+            found.setdefault(config.identity(), Ended(place, config))
     if not found:
         raise UserError(f"{folder}: no run has ended with finite weights; finish it first")
-    return sorted(found, key=lambda run: (run.config.seed, run.config.weight_decay, run.config.start or "", run.rate))
+    runs = found.values()
+    return sorted(runs, key=lambda run: (run.config.seed, run.config.weight_decay, run.config.start or "", run.rate))
 
 
 def read_study(folder: Path) -> dict[str, Any]:
@@ -83,15 +97,30 @@ def read_study(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.exists():
         return {"format": _FORMAT, **{part: [] for part in PARTS}}
-    content = read_json(path)
+    content = read_json(path, advice=_ADVICE)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise UserError(f"{path} is not a landscape of this version; remove it and measure again")
+        raise UserError(f"{path} is not a landscape of this version; {_ADVICE}")
+    for part in PARTS:
+        if not isinstance(content.get(part), list) or not all(map(_has_key, content[part])):
+            raise damaged(folder, f"{part!r} is no list of what was measured of which runs")
     return content
+
+
+def damaged(folder: Path, why: object) -> UserError:
+    """What to say of a ``landscape.json`` that does not hold what it should."""
+    return UserError(f"{folder / FILE} is damaged ({why}); {_ADVICE}")
+
+
+def _has_key(entry: Any) -> bool:
+    key = entry.get("key") if isinstance(entry, dict) else None
+    if not isinstance(key, dict) or not all(isinstance(key.get(name), list) for name in ("runs", "rates")):
+        return False
+    return bool(key["runs"]) and all(isinstance(name, str) for name in key["runs"])
 
 
 def study(
     folder: Path,
-    parts: tuple[str, ...] = ("sharpness", "paths"),
+    parts: tuple[str, ...] | None = None,
     *,
     settings: Study | None = None,
     data_dir: Path | None = None,
@@ -99,52 +128,72 @@ def study(
 ) -> dict[str, Any]:
     """Measure ``parts`` of the runs in ``folder`` and keep them in ``landscape.json``; everything that stands there.
 
-    ``watch`` is told what has been measured, how many pieces are done and how many there are. Each piece is on the disk
-    before the next one begins. Raises :class:`UserError` for unknown parts and folders without finished runs.
+    ``parts`` None: sharpness, and paths where there are any. ``watch`` is told what has been measured or was kept, how
+    many pieces are done and how many there are. Each piece is on the disk before the next one begins. Raises
+    :class:`UserError` for unknown parts, folders without finished runs, and paths where no two runs can be joined.
     """
     settings = settings or Study()
-    for part in parts:
+    for part in parts or ():
         if part not in PARTS:
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(PARTS)}")
     runs = ended_runs(folder)
     content = read_study(folder)
-    pieces = list(_pieces(runs, parts, settings))
+    if parts is not None and "paths" in parts and not _pairs(runs):
+        if runs[0].folder == folder:
+            raise UserError(f"paths need two runs; {folder} is one")
+        raise UserError(
+            f"paths need two runs that differ in the rate alone; {folder} has none that ended with finite weights"
+        )
+    pieces = list(_pieces(runs, ("sharpness", "paths") if parts is None else parts, settings))
+    marks = {run.name: run.marks for run in runs}
+    here = {
+        part: [
+            {**kept, **marks[kept["key"]["runs"][0]]}  # an earlier version kept the seed alone
+            for kept in content[part]
+            if all(name in marks for name in kept["key"]["runs"])
+        ]
+        for part in PARTS
+    }
+    if any(here[part] != content[part] for part in PARTS):
+        content.update(here)
+        write_json(folder / FILE, content)
     for number, (part, key, measure) in enumerate(pieces, start=1):
-        if not any(kept["key"] == key for kept in content[part]):
-            found = {"key": key, **measure(data_dir)}
+        what = f"{part} {' - '.join(f'{rate:.3g}' for rate in key['rates'])}"
+        if any(kept["key"] == key for kept in content[part]):
+            what += ": kept"
+        else:
+            found = {"key": key, **marks[key["runs"][0]], **measure(data_dir)}
             same_runs = [kept for kept in content[part] if kept["key"]["runs"] == key["runs"]]
             content[part] = [kept for kept in content[part] if kept not in same_runs] + [found]
             write_json(folder / FILE, content)
-        watch(f"{part} {' - '.join(f'{rate:.3g}' for rate in key['rates'])}", number, len(pieces))
+        watch(what, number, len(pieces))
     return read_study(folder)  # as a reader finds it: NaN is null
 
 
 Piece = tuple[str, dict[str, Any], Callable[[Path | None], dict[str, Any]]]
 
 
+def _pairs(runs: list[Ended]) -> list[tuple[Ended, Ended]]:
+    """Runs at neighbouring rates that differ in nothing else."""
+    return [(a, b) for a, b in pairwise(runs) if a.marks == b.marks]
+
+
 def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Iterator[Piece]:
     def key(members: list[Ended], **numbers: Any) -> dict[str, Any]:
-        return {"runs": [run.folder.name for run in members], "rates": [run.rate for run in members], **numbers}
+        return {"runs": [run.name for run in members], "rates": [run.rate for run in members], **numbers}
 
     if "sharpness" in parts:
         for run in runs:
+            size = run.config.subset or SPECS[run.config.data].train_size
+            images = size if settings.images is None else min(settings.images, size)
             yield (
                 "sharpness",
-                key([run], images=settings.images, probes=settings.probes),
-                partial(_sharpness, run, settings),
+                key([run], images=images, probes=settings.probes),
+                partial(_sharpness, run, settings.probes, images),
             )
     if "paths" in parts:
-        for a, b in pairwise(runs):
-            if (a.config.seed, a.config.weight_decay, a.config.start) == (
-                b.config.seed,
-                b.config.weight_decay,
-                b.config.start,
-            ):
-                yield (
-                    "paths",
-                    key([a, b], points=settings.points),
-                    partial(_path, a, b, settings),
-                )
+        for a, b in _pairs(runs):
+            yield "paths", key([a, b], points=settings.points), partial(_path, a, b, settings)
     if "walks" in parts:
         fastest = max(runs, key=lambda run: run.config.elr or 0.0)
         elr = settings.walk_elr if settings.walk_elr is not None else fastest.config.elr
@@ -154,13 +203,13 @@ def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Itera
         yield "walks", key([fastest], **numbers), partial(_walks, fastest, elr, settings)
 
 
-def _sharpness(run: Ended, settings: Study, data_dir: Path | None) -> dict[str, Any]:
+def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None) -> dict[str, Any]:
     surface = surface_of(run.folder, data_dir=data_dir)
     found = sharpness(
         surface,
         top=1,
-        probes=settings.probes,
-        images=settings.images,
+        probes=probes,
+        images=images,
         generator=torch.Generator().manual_seed(0),
     )
     slopes, hessian = found.gradients, found.hessian
@@ -172,7 +221,6 @@ def _sharpness(run: Ended, settings: Study, data_dir: Path | None) -> dict[str, 
         base = math.nan
     return {
         "elr": base,
-        "seed": config.seed,
         "rho": slopes.rho,
         "loss": slopes.loss,
         "eg": slopes.mean_norm,
@@ -192,7 +240,6 @@ def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None) -> dict[st
         surface_of(a.folder, data_dir=data_dir), read_weights(a.folder), read_weights(b.folder), points=settings.points
     )
     return {
-        "seed": a.config.seed,
         "angle": path.angle,
         "fractions": path.fractions.tolist(),
         **{quantity: np.asarray(getattr(path, quantity)).tolist() for quantity in _QUANTITIES},

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from scaleinv.figures.style import INK, elr_colour, regime_colours, regime_marke
 from scaleinv.report.drawing import Drawing, end_labels, limits
 from scaleinv.report.facts import RunFacts, SweepFacts
 from scaleinv.report.page import table
-from scaleinv.report.text import esc, percent, show
+from scaleinv.report.text import MISSING, esc, percent, show
 
 _SIZE = (5.3, 3.5)
 _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
@@ -207,18 +207,30 @@ def _landscape(facts: SweepFacts, content: Mapping[str, Any]) -> list[str]:
     return body
 
 
+def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
+    """The seed, and before it what else tells apart the runs of one rate."""
+    marks: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = []
+    # files from before these were kept have neither
+    if len({one.get("weight_decay") for one in measured}) > 1:
+        marks.append(("wd", lambda one: show(one.get("weight_decay"))))
+    if len({one.get("start") for one in measured}) > 1:
+        marks.append(("start", lambda one: (one.get("start") or MISSING)[:8]))
+    return [*marks, ("seed", lambda one: str(one["seed"]))]
+
+
 def _sharpness_table(facts: SweepFacts, measured: Sequence[Mapping[str, Any]]) -> str:
+    marks = _marks(measured)
+
     def row(one: Mapping[str, Any]) -> str:
         numbers = [one["loss"], one["eg"], one["ratio"], one["lambda_1"], one["trace"], one["stability"]]
         cells = "".join(f"<td>{esc(show(math.nan if value is None else float(value)))}</td>" for value in numbers)
         rate = f"{one['key']['rates'][0]:.3g}"
-        name = f'<th scope="row">{esc(rate)}</th><td>{esc(str(one["seed"]))}</td>'
+        name = f'<th scope="row">{esc(rate)}</th>' + "".join(f"<td>{esc(value(one))}</td>" for _, value in marks)
         return f"<tr>{name}{cells}</tr>"
 
-    head = [
-        (name, False)
-        for name in (facts.rate, "seed", "train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁")
-    ]
+    names = [name for name, _ in marks]
+    names = [facts.rate, *names, "train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
+    head = [(name, False) for name in names]
     caption = (
         "Curvature at the last weights of every run, on the unit sphere: top eigenvalue and trace of the spherical "
         "Hessian. Gradient descent leaves a minimum where ELR · λ₁ exceeds 2."
@@ -227,15 +239,18 @@ def _sharpness_table(facts: SweepFacts, measured: Sequence[Mapping[str, Any]]) -
 
 
 def _barrier_table(facts: SweepFacts, measured: Sequence[Mapping[str, Any]]) -> str:
+    marks = _marks(measured)
+
     def row(one: Mapping[str, Any]) -> str:
         a, b = one["key"]["rates"]
         heights = {key: float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error")}
         cells = [show(float(one["angle"])), show(heights["train_loss"])]
         cells += [percent(heights["train_error"]), percent(heights["test_error"])]
-        name = f'<th scope="row">{esc(f"{a:.3g} – {b:.3g}")}</th><td>{esc(str(one["seed"]))}</td>'
+        cells = [*(value(one) for _, value in marks), *cells]
+        name = f'<th scope="row">{esc(f"{a:.3g} – {b:.3g}")}</th>'
         return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
 
-    head = [(f"{facts.rate}s", False), ("seed", False), ("angle", False)]
+    head = [(f"{facts.rate}s", False), *((name, False) for name, _ in marks), ("angle", False)]
     head += [(f"barrier of {name}", False) for name in ("train loss", "train error", "test error")]
     caption = (
         "Straight paths between the last weights of runs at neighbouring rates, brought back to the sphere, "
@@ -257,13 +272,15 @@ def _paths(facts: SweepFacts, measured: Sequence[Mapping[str, Any]]) -> Drawing:
     )
     drawing.name(axes, "fraction of the path", "train error, %")
     ends: list[tuple[float, str, str]] = []
+    marks = _marks(measured)
     with style.style():
         for k, one in enumerate(measured):
             a, b = one["key"]["rates"]
             colour = elr_colour(k / max(1, len(measured) - 1))
             errors = 100 * np.array([math.nan if v is None else v for v in one["train_error"]], float)
             (line,) = axes.plot(one["fractions"], errors, color=colour, linewidth=1.2)
-            drawing.point_at(line, axes, f"path{k}", f"{facts.rate} {a:.3g} to {b:.3g}, seed {one['seed']}")
+            said = ", ".join(f"{name} {value(one)}" for name, value in marks)
+            drawing.point_at(line, axes, f"path{k}", f"{facts.rate} {a:.3g} to {b:.3g}, {said}")
             ends.append((float(errors[-1]), f"{a:.2g}–{b:.2g}", colour))
         axes.set_xlabel("fraction of the path, from the lower rate to the higher")
         axes.set_ylabel("train error, %")
