@@ -118,8 +118,8 @@ def norm(kind: str, channels: int, *, affine: bool, eps: float, images: bool) ->
         return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, eps=eps, affine=affine)
     if kind in ("layer", "group") and not images and channels < FEWEST_FEATURES:
         raise UserError(
-            f"width {channels} is too small for norm {kind!r}: it would normalise {channels} number(s) at a time and "
-            f"forget the input; use a width of {FEWEST_FEATURES} or more, or norm 'batch'"
+            f"width {channels} is too small for normalization {kind!r}: it would normalise {channels} number(s) at a "
+            f"time and forget the input; use a width of {FEWEST_FEATURES} or more, or normalization 'batch'"
         )
     if kind == "layer":
         if images:
