@@ -34,7 +34,7 @@ def test_log_spacing(low: float, ratio: float, count: int) -> None:
     "text",
     [
         "", ",", "0", "-1", "nan", "inf", "a", "1,b", "1:2", "1:2:3:4", "1:2:1", "1:2:0", "1:2:-3", "1:2:x", "1:2:2.5",
-        "0:1:3", "-1:1:3", "nan:1:3", "1:inf:3", "1:1:3", "1:1.00001:100", "1:2:100000000",
+        "1,,2", ",1", "1,2,,", "0:1:3", "-1:1:3", "nan:1:3", "1:inf:3", "1:1:3", "1:1.00001:100", "1:2:100000000",
     ],
 )  # fmt: skip
 def test_refusals(text: str) -> None:
@@ -42,6 +42,10 @@ def test_refusals(text: str) -> None:
         parse_grid(text)
     assert "\n" not in str(caught.value)
     assert text.split(",")[-1] in str(caught.value)
+
+
+def test_zero_where_it_makes_sense() -> None:
+    assert parse_grid("0,1e-3:1e-1:3", "weight-decay", zero=True) == [0.0, 0.001, 0.01, 0.1]
 
 
 @given(epochs=st.integers(1, 5000), every=st.none() | st.integers(1, 6000))

@@ -13,19 +13,21 @@ def parse_grid(text: str, name: str = "elr", *, zero: bool = False) -> list[floa
     """A comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
 
     Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers
-    (``zero``: 0 in the list is fine), for n < 2 and for a = b.
+    (``zero``: 0 in the list is fine), for empty entries but one after a last comma, for n < 2 and for a = b.
 
     >>> parse_grid("1e-3:1e-1:3")
     [0.001, 0.01, 0.1]
     >>> parse_grid("0.5, 2, 10:1000:3")
     [0.5, 2.0, 10.0, 100.0, 1000.0]
     """
-    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
-    if not pieces:
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not any(pieces):
         raise UserError(f"{name} {text!r} holds no number; write a:b:n (n log-spaced values) or a comma list")
-    values = [
-        value for piece in pieces for value in ([0.0] if zero and _is_zero(piece) else _piece(piece, name))
-    ]
+    if len(pieces) > 1 and not pieces[-1]:
+        pieces.pop()
+    if not all(pieces):
+        raise UserError(f"{name} {text!r} has an empty entry; write a number between the commas, or one comma less")
+    values = [value for piece in pieces for value in ([0.0] if zero and _is_zero(piece) else _piece(piece, name, zero))]
     return list(dict.fromkeys(values))
 
 
@@ -36,12 +38,16 @@ def _is_zero(piece: str) -> bool:
         return False
 
 
-def _piece(text: str, name: str) -> list[float]:
+def _piece(text: str, name: str, zero: bool) -> list[float]:
     ends = [end.strip() for end in text.split(":")]
     if len(ends) == 1:
-        return [_number(text, text, name)]
+        return [_number(text, text, name, "0 or a positive number" if zero else "a positive finite number")]
     if len(ends) != 3:
         raise UserError(f"{name} {text!r} is not understood; write a:b:n (n log-spaced values) or a comma list")
+    for end, does in ((ends[0], "begin"), (ends[1], "end")):
+        if _is_zero(end):
+            apart = "; list 0 apart, as in 0,1e-3:1e-1:3" if zero else ""
+            raise UserError(f"{name} {text!r}: a log range cannot {does} at {end}{apart}")
     low, high = _number(ends[0], text, name), _number(ends[1], text, name)
     try:
         count = int(ends[2])
@@ -62,11 +68,11 @@ def _piece(text: str, name: str) -> list[float]:
     return values
 
 
-def _number(piece: str, text: str, name: str) -> float:
+def _number(piece: str, text: str, name: str, wanted: str = "a positive finite number") -> float:
     try:
         value = float(piece)
     except ValueError:
         raise UserError(f"{name} {text!r}: {piece!r} is not a number") from None
     if not (math.isfinite(value) and value > 0):
-        raise UserError(f"{name} {text!r}: {piece} is not a positive finite number")
+        raise UserError(f"{name} {text!r}: {piece} is not {wanted}")
     return value
