@@ -50,6 +50,8 @@ def test_out_format_and_json(folders: ModuleType, tmp_path: Path, capsys: pytest
         (["."], "neither sweep-config.json nor config.json"),
         (["r", "--format", "gif"], "unknown figure format 'gif'"),
         (["r", "--out", "r/config.json/x.html"], "cannot write"),
+        (["r", "--out", "one.txt"], "--out one.txt: the page is no .txt file; name an .html file, or a folder"),
+        (["r", "--out", "one.txt", "--format", "png"], "--out one.txt: the page is no .txt file"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
@@ -67,3 +69,14 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert said in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert captured.out == ""
+    assert not (tmp_path / "one.txt").exists()
+
+
+def test_a_folder_with_a_dot_in_its_name(
+    folders: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders.write_run(tmp_path / "r", 0.1, 3, 1)
+    (tmp_path / "there.v2").mkdir()
+    for name in ("there.v2", "elr-0.1"):
+        assert cli.run(["report", str(tmp_path / "r"), "--out", str(tmp_path / name)]) == 0
+        assert capsys.readouterr().out.strip() == str(tmp_path / name / "report.html")

@@ -21,17 +21,18 @@ from scaleinv.report.sweep_page import sweep_page
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the page of a run's or a sweep's folder, and return its path.
 
-    ``out`` is the page's file, or a folder for it; by default it is ``report.html`` in the folder itself. The page is
-    one file that loads nothing. The same folder gives the same bytes.
+    ``out`` is the page's file (.html), or a folder for it; by default it is ``report.html`` in the folder itself. The
+    page is one file that loads nothing. The same folder gives the same bytes.
 
-    Errors: UserError where the folder is not a run or a sweep, is damaged, or the page cannot be written.
+    Errors: UserError where the folder is not a run or a sweep, is damaged, or the page cannot be written, and where
+    ``out`` looks like another kind of file.
 
     >>> write_report("runs/demo")  # doctest: +SKIP
     PosixPath('runs/demo/report.html')
     """
     source = Path(folder)
-    content = sweep_page(load_sweep(source)) if folder_kind(source) == "sweep" else run_page(load_run(source))
     path = _page_path(source, out)
+    content = sweep_page(load_sweep(source)) if folder_kind(source) == "sweep" else run_page(load_run(source))
     style.write_whole(path, content.encode("utf-8"))
     return path
 
@@ -47,6 +48,7 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
             f"unknown figure format {unknown[0] if unknown else ''!r}; choose from: {', '.join(style.FORMATS)}"
         )
     source = Path(folder)
+    target = _page_path(source, out).parent / "figures"
     drawings: list[Drawing]
     if folder_kind(source) == "sweep":
         parts = by_series(gather(load_sweep(source)))
@@ -60,7 +62,6 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
         run = load_run(source)
         found = periods_of(run)
         drawings = [*([] if found is None else period_drawings(found)), *run_drawings(run)]
-    target = _page_path(source, out).parent / "figures"
     return [
         path
         for drawing in drawings
@@ -72,4 +73,12 @@ def _page_path(source: Path, out: str | Path | None) -> Path:
     if out is None:
         return source / "report.html"
     path = Path(out)
-    return path if path.suffix.lower() in (".html", ".htm") and not path.is_dir() else path / "report.html"
+    if path.is_dir():
+        return path / "report.html"
+    if path.suffix.lower() in (".html", ".htm"):
+        return path
+    if path.suffix[1:2].isalpha():  # a folder may well be called elr-0.1
+        raise UserError(
+            f"--out {path}: the page is no {path.suffix} file; name an .html file, or a folder that is there"
+        )
+    return path / "report.html"
