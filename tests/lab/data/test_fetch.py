@@ -137,6 +137,10 @@ def test_a_wrong_download_is_not_kept(harm: str, words: str, published: tuple[Pa
         path.write_bytes(data[:-1] + b"\x01")
     with pytest.raises(UserError, match=f"is not the published file: .*{words}.*nothing was kept"):
         fetch("cifar10", target)
+    assert not target.exists()
+    target.mkdir()
+    with pytest.raises(UserError, match="is not the published file"):
+        fetch("cifar10", target)
     assert list(target.iterdir()) == []
 
 
@@ -157,8 +161,25 @@ def test_not_there(published: tuple[Path, str], tmp_path: Path) -> None:
     _, address = published
     with pytest.raises(UserError, match="HTTP Error 404: File not found; check the network"):
         fetch("cifar10", tmp_path, mirror=f"{address}/elsewhere")
-    with pytest.raises(UserError, match="cannot download nonsense/"):
-        fetch("cifar10", tmp_path, mirror="nonsense")
+
+
+@pytest.mark.parametrize("mirror", ["notaurl", "", "/served", "https://", "htp://there", "http://["])
+def test_a_mirror_that_is_no_address(mirror: str, published: tuple[Path, str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--mirror '.*' is no address; write https://\.\.\.") as caught:
+        fetch("mnist", tmp_path / "new" / "data", mirror=mirror)
+    assert repr(mirror) in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_made_for_nothing_is_removed(published: tuple[Path, str], tmp_path: Path) -> None:
+    target = tmp_path / "new" / "data"
+    with pytest.raises(UserError, match="cannot download"):
+        fetch("mnist", target, mirror="http://127.0.0.1:1")
+    assert not target.parent.exists()
+    target.parent.mkdir()
+    with pytest.raises(UserError, match="cannot download"):
+        fetch("mnist", target, mirror="http://127.0.0.1:1")
+    assert list(target.parent.iterdir()) == []  # and what was there before is left alone
 
 
 def test_a_killed_download_leaves_nothing(published: tuple[Path, str], tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import http.client
 import os
 import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scaleinv.errors import UserError
@@ -32,14 +33,30 @@ def fetch(
     What is there and intact is not downloaded again. Each file is checked against its published MD5 before it is
     renamed into place, so an interrupted or damaged download changes nothing. ``mirror`` replaces the publisher's
     address; it must hold the files under the published names.
+    A data folder that was made for nothing is removed again.
 
-    Raises `UserError`: unknown or embedded data set, no data folder, no network, checksum differs, disk full.
+    Raises `UserError`: unknown or embedded data set, a mirror that is no address, no data folder, no network, checksum
+    differs, disk full.
     """
     if name not in CATALOG:
         if name in DATASETS:
             raise UserError(f"{name} comes with scikit-learn: there is nothing to download")
         raise UserError(f"unknown data set {name!r}; choose one of: {', '.join(CATALOG)}")
-    folder = _folder(data_dir)
+    if mirror is not None and not _is_address(mirror):
+        raise UserError(f"--mirror {mirror!r} is no address; write https://..., or file:///... for a folder")
+    with _data_folder(data_dir) as folder:
+        return _fetch(name, folder, mirror, progress)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+    except ValueError:  # a bracket that is not closed
+        return False
+    return bool(parts.netloc) if parts.scheme in ("http", "https", "ftp") else parts.scheme == "file"
+
+
+def _fetch(name: str, folder: Path, mirror: str | None, progress: Progress | None) -> Path:
     try:
         held = find(name, folder)
         if not held.damage():
@@ -63,18 +80,27 @@ def fetch(
     return target
 
 
-def _folder(data_dir: str | Path | None) -> Path:
+@contextmanager
+def _data_folder(data_dir: str | Path | None) -> Iterator[Path]:
+    """The data folder, made if need be; what was made and has stayed empty is removed at the end."""
     named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
     if named is None:
         raise UserError(f"no data folder to download into: name it with --data-dir or {ENVIRONMENT}")
     folder = Path(named).expanduser()
+    made: list[Path] = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make data folder {folder}: {error.strerror}") from error
-    resolved = resolve(folder)
-    assert resolved is not None
-    return resolved
+        try:
+            made = [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make data folder {folder}: {error.strerror}") from error
+        resolved = resolve(folder)
+        assert resolved is not None
+        yield resolved
+    finally:
+        with suppress(OSError):  # the first that is not empty, and with it those around it
+            for path in made:
+                path.rmdir()
 
 
 @contextmanager
