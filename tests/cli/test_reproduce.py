@@ -52,6 +52,17 @@ def test_mistakes_are_one_line(arguments, words, capsys, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("below", ["", "sub/figures"])
+def test_a_file_is_no_folder_to_write_to(below, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert run(["reproduce", "fig6-left", "--out", str(file / below)]) == 2
+    told = capsys.readouterr()
+    assert told.err == f"scaleinv: {file} is a file, not a folder; choose another --out\n"  # and no line of progress
+    assert told.out == ""
+    assert file.read_text() == "mine"
+
+
 def test_several_figures_with_plain_progress(tmp_path, capsys):
     assert run(["reproduce", "forces", "norm-bounds", "forces", "--format", "svg", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr()

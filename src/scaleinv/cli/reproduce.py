@@ -73,6 +73,9 @@ class ReproduceCommand:
         if self.list:
             _list([entry for entry, _ in chosen], self.json)
             return 0
+        there = next(path for path in (self.out, *self.out.parents) if path.exists())
+        if not there.is_dir():
+            raise UserError(f"{there} is a file, not a folder; choose another --out")
         from scaleinv.lab.environment import cores
         from scaleinv.lab.progress import ProgressView, describe
 
