@@ -46,7 +46,7 @@ def write(
     folder: Path, rows: list[tuple[object, ...]] | None = None, part: str = "part-000000.parquet", **config: object
 ) -> Path:
     (folder / "metrics").mkdir(parents=True, exist_ok=True)
-    head = {"format": 2, "config": {"elr": 0.5, "seed": 3, **config}, "identity": "abc", "environment": {"threads": 1}}
+    head = {"format": 3, "config": {"elr": 0.5, "seed": 3, **config}, "identity": "abc", "environment": {"threads": 1}}
     (folder / "config.json").write_text(json.dumps(head))
     table = pa.Table.from_pylist([dict(zip(SCHEMA.names, row)) for row in (ROWS if rows is None else rows)], SCHEMA)
     pq.write_table(table, folder / "metrics" / part)
@@ -204,7 +204,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
 
 def write_sweep(folder: Path, summary: str | None = None) -> Path:
     folder.mkdir(parents=True)
-    (folder / "sweep-config.json").write_text(json.dumps({"format": 2, "sweep": {"axis": "elr"}}))
+    (folder / "sweep-config.json").write_text(json.dumps({"format": 3, "sweep": {"axis": "elr"}}))
     for name, elr, seed in (("zz", 0.1, 1), ("mm", 0.1, 0), ("aa", 2.0, 0)):
         write(folder / "runs" / name, elr=elr, seed=seed)
     (folder / "runs" / "begun").mkdir()  # a worker has made the folder and nothing else yet

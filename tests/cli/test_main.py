@@ -96,7 +96,7 @@ def test_a_missing_extra_is_told_in_one_line(
     if command == "train":
         arguments[1] = "0.1"
     if command == "report":
-        (tmp_path / "config.json").write_text('{"format": 2, "config": {"data": "digits"}}')
+        (tmp_path / "config.json").write_text('{"format": 3, "config": {"data": "digits"}}')
         (tmp_path / "metrics").mkdir()
         (tmp_path / "metrics" / "part-final.parquet").write_bytes(b"")
     assert cli.run([command, *arguments]) == 2

@@ -178,12 +178,12 @@ def test_folders_of_others(finished: Path, argv: list[str], message: str, capsys
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"format": 2, "config": {"elr": NaN}}', "holds NaN"),
+        ('{"format": 3, "config": {"elr": NaN}}', "holds NaN"),
         ("{", "is not readable JSON"),
         ("[]", "is not the config of a run"),
         ('{"format": 3, "config": {}}', "has the format 3"),
-        ('{"format": 2, "config": {"elr": 0.1}}', "field 'data' is missing"),
-        ('{"format": 2, "config": {"elr": 0.1, "colour": 1}}', "unknown field 'colour'"),
+        ('{"format": 3, "config": {"elr": 0.1}}', "field 'data' is missing"),
+        ('{"format": 3, "config": {"elr": 0.1, "colour": 1}}', "unknown field 'colour'"),
     ],
 )
 def test_damaged_config_of_a_run(
@@ -199,11 +199,11 @@ def test_damaged_config_of_a_run(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"format": 2, "sweep": {"values": [NaN]}}', "holds NaN"),
+        ('{"format": 3, "sweep": {"values": [NaN]}}', "holds NaN"),
         ("", "is not readable JSON"),
         ("[]", "is not the config of a sweep"),
-        ('{"format": 2, "sweep": {"base": 3}}', "is not the config of a sweep"),
-        ('{"format": 2, "sweep": {"base": {}}}', "is the folder of another sweep"),
+        ('{"format": 3, "sweep": {"base": 3}}', "is not the config of a sweep"),
+        ('{"format": 3, "sweep": {"base": {}}}', "is the folder of another sweep"),
     ],
 )
 def test_damaged_config_of_a_sweep(

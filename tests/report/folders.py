@@ -156,7 +156,7 @@ def write_run(
         "data_fingerprint": "sha256:0f3a",
         **(config or {}),
     }
-    head = {"format": 2, "config": config, "identity": folder.name, "environment": ENVIRONMENT}
+    head = {"format": 3, "config": config, "identity": folder.name, "environment": ENVIRONMENT}
     (folder / "config.json").write_text(json.dumps(head, indent=1))
     rows = run_rows(elr, epochs, seed, exact, diverge_at, groups)
     write_parts(folder / "metrics", rows)
@@ -234,7 +234,7 @@ def write_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     base = {"data": "digits", "model": "convnet", "steps": 90 * epochs}
     sweep = {"base": base, "axis": "elr", "values": elrs, "seeds": list(range(1, seeds + 1))}
-    (folder / "sweep-config.json").write_text(json.dumps({"format": 2, "sweep": sweep}))
+    (folder / "sweep-config.json").write_text(json.dumps({"format": 3, "sweep": sweep}))
     entries = []
     for seed in range(1, seeds + 1):
         for elr in elrs:

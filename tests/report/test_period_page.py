@@ -122,7 +122,7 @@ def write_sweep(folder: Path, decays: tuple[float, ...]) -> dict[str, Any]:
     sweep = {"base": {"data": "digits", "model": "convnet", "steps": 3500}, "axis": "lr", "values": [0.1, 0.2]}
     if len(decays) > 1:
         sweep["weight_decays"] = list(decays)
-    (folder / "sweep-config.json").write_text(json.dumps({"format": 2, "sweep": {**sweep, "seeds": [0]}}))
+    (folder / "sweep-config.json").write_text(json.dumps({"format": 3, "sweep": {**sweep, "seeds": [0]}}))
     (folder / "sweep.json").write_text(json_text(found))
     return found
 

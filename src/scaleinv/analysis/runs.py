@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 #: rows of a Monitor without pyarrow, beside the folder of the parts
 _LINES = "metrics.jsonl"
 _FINAL = "part-final.parquet"
@@ -259,7 +259,7 @@ def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
 
 
 def _read_head(path: Path, key: str) -> dict[str, Any]:
-    """A config file: ``{"format": 2, key: {...}, ...}``."""
+    """A config file: ``{"format": 3, key: {...}, ...}``."""
     content = _read_json(path, finite=True)
     if "format" not in content or not isinstance(content.get(key), dict):
         raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")

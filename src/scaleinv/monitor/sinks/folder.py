@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from scaleinv.monitor.monitor import Monitor
 
 _COLUMNS = ("step", "epoch", "split", "group", "quantity", "value")
-_FORMAT = 2
+_FORMAT = 3
 
 
 class RunFolder(Sink):
