@@ -23,6 +23,13 @@ def test_list(capsys):
     assert listed["cost"] > 0
 
 
+def test_one_check_is_no_plural(tmp_path, capsys):
+    assert run(["verify", "--scale", "toy", "--only", "prop-1", "--cache", str(tmp_path), "--quiet"]) == 0
+    assert "\n1 check: 1 holds, 0 fails" in capsys.readouterr().out
+    assert run(["verify", "--list", "--only", "prop-1", "--scale", "toy"]) == 0
+    assert "\n1 check; the quick ones" in capsys.readouterr().out
+
+
 def test_json_page_and_table(tmp_path, capsys):
     base = ["verify", "--scale", "toy", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]
     assert run([*base, "--json", "--quiet", "--html", str(tmp_path / "page.html")]) == 0

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
+from scaleinv.analysis.words import count
+
 if TYPE_CHECKING:
     from scaleinv.claims.registry import Claim
     from scaleinv.claims.verify import Outcome
@@ -95,7 +97,7 @@ class VerifyCommand:
         for id, scale, cost, quick, claim in rows:
             print(f"{id:<{wide}}  {scale:<11}  {cost:>6g} core-s  {'quick' if quick else '     '}  {claim.statement}")
         total = sum(cost for _, _, cost, quick, _ in rows if quick)
-        print(f"{len(rows)} checks; the quick ones cost {total:g} core-seconds")
+        print(f"{count(len(rows), 'check')}; the quick ones cost {total:g} core-seconds")
         return 0
 
 
@@ -129,8 +131,7 @@ def _table(outcomes: list[Outcome], seconds: float) -> None:
             console.print(line, markup=False, soft_wrap=True)
     said = {"fails": f" ({expected} known)"} if expected else {}
     counts = [f"{sum(o.verdict == name for o in outcomes)} {name}{said.get(name, '')}" for name in _STYLES]
-    many = f"{len(outcomes)} check{'s' * (len(outcomes) != 1)}"
-    console.print(f"\n{many}: {', '.join(counts)}; {seconds:.1f} s", markup=False)
+    console.print(f"\n{count(len(outcomes), 'check')}: {', '.join(counts)}; {seconds:.1f} s", markup=False)
 
 
 class _View:

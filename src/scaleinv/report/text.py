@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from scaleinv.analysis.words import count as count
+
 MISSING = "–"
 
 
@@ -71,11 +73,6 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def count(n: int, noun: str, plural: str | None = None) -> str:
-    """``1 run``, ``3 runs``."""
-    return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
 def clean(value: Any) -> str:
