@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.analysis.series import balanced, breaking, columns
 
 from scaleinv.analysis.periods import Definition, find_periods
+from scaleinv.analysis.periods.interval import Next
+from scaleinv.analysis.periods.sentences import expected
 from scaleinv.analysis.periods.turning import centred_mean, running_median, turning_points
 from scaleinv.errors import UserError
 from scaleinv.theory import recursion, toy
@@ -281,29 +283,141 @@ def test_a_schedule_is_counted_in_lr_wd():
 def test_without_weight_decay_nothing_comes_back():
     path = recursion.run(1.0, 0.1, 0.0, recursion.constant(0.3), 4000)[:-1, 0]
     found = find_periods(loss=np.exp(-np.arange(4000) / 500), rho=np.sqrt(path), lr=0.1, wd=0.0)
+    assert found.verdict == "equilibrium"
+    assert found.answer == "no periods: without weight decay none are possible, since nothing brings the ELR back up"
+    assert found.verdict_words == "none"
+    assert math.isnan(found.unit)
+    assert found.settled_from == 0
+    assert not any("lr wd" in sentence for sentence in found.evidence)
+    assert not any("weight decay" in sentence for sentence in found.evidence)
+
+
+@pytest.mark.parametrize("given", [{"lr": LR, "wd": 0.0}, {"wd": 0.0}])
+def test_no_weight_decay_beside_a_norm_that_falls_is_refused(known, given):
+    """19 periods of 300 steps = 0/(lr wd) is no answer; with the decay left out it is estimated."""
+    series = {name: known[name] for name in ("loss", "rho", "eg")}
+    words = (
+        r"wd 0 contradicts the log \(rho\^2 falls by 0.2 % a step before the break-down at step 693\); "
+        "give the weight decay that acted, or leave wd out"
+    )
+    with pytest.raises(UserError, match=words):
+        find_periods(**series, **given)
+    assert find_periods(**series, lr=LR).verdict == "periodic"
+
+
+@pytest.fixture(scope="module")
+def fast():
+    """Periods of 300 steps, 1/(lr wd) = 200 steps."""
+    series = breaking(20_000, 0.5, 0.01, jump=math.exp(2 * 280 / 200))
+    assert np.diff(series["bursts"]) == pytest.approx(300, abs=2)
+    return columns(series)
+
+
+def thinned(series, every):
+    rows = {k: v[::every] if isinstance(v, np.ndarray) else v for k, v in series.items()}
+    return find_periods(**rows, step=np.arange(0, len(series["loss"]), every))
+
+
+@pytest.mark.parametrize("every", [50, 53, 97, 100, 200])
+@pytest.mark.parametrize("rates", [True, False])
+def test_rows_too_far_apart_decide_nothing(fast, every, rates):
+    series = fast if rates else {name: fast[name] for name in ("loss", "rho", "eg")}
+    found = thinned(series, every)
     assert found.verdict == "undecided"
-    assert "without weight decay nothing brings the ELR back up, so there are no periods" in found.reason
+    assert f"rows are {every} steps = " in found.reason
+    near = 10 if rates else 9  # the estimate is -log(1 - lr wd)
+    assert found.reason.endswith(f"break-downs fall between them; log every {near} steps or closer")
+    if every == 200 and rates:
+        assert "= 1/(lr wd) apart" in found.answer
 
 
-def test_a_weight_decay_of_0_that_the_log_contradicts(known):
-    other = find_periods(**{**columns(known), "wd": 0.0})
-    assert other.verdict == "undecided"
-    assert "is the weight decay really 0?" in other.reason
+@pytest.mark.parametrize(("every", "caution"), [(1, False), (10, False), (20, False), (25, True)])
+def test_periods_seen_through_rows_far_apart_come_with_a_caution(fast, every, caution):
+    found = thinned(fast, every)
+    assert found.verdict == "periodic"
+    assert any("Caution: rows are 25 steps = 0.12/(lr wd) apart" in said for said in found.evidence) == caution
+    if not caution:
+        assert found.mean_interval == pytest.approx(300, abs=2)
 
 
-@pytest.mark.parametrize("every", [150, 300, 530])
-def test_rows_between_which_break_downs_fall_decide_nothing(known, every):
-    thin = {name: np.asarray(column)[::every] for name, column in columns(known).items() if np.ndim(column)}
-    thin |= {name: value for name, value in columns(known).items() if not np.ndim(value)}
-    other = find_periods(**{**thin, "step": np.arange(len(known["loss"]))[::every]})
-    assert other.verdict in ("undecided", "periodic")
-    assert f"rows are {every} steps = {every / 1000:.2g}/(lr wd) apart" in other.reason
+def test_every_step_logged_hides_nothing():
+    """Where lr wd is above 0.1 a unit is shorter than ten steps."""
+    found = find_periods(**balanced(400, 0.5, 0.4))
+    assert found.log.gap > 0.1
+    assert found.verdict == "equilibrium"
 
 
-def test_a_fixed_norm_needs_a_few_windows_of_the_loss():
-    for steps, verdict in ((120, "not yet"), (400, "equilibrium")):
-        flat = find_periods(loss=np.full(steps, 0.1), rho=np.full(steps, 2.0), eg=np.ones(steps), lr=0.1, wd=0.01)
-        assert flat.verdict == verdict, flat.reason
+def first_rows(series, count, **more):
+    return {k: v[:count] if isinstance(v, np.ndarray) else v for k, v in {**series, **more}.items()}
+
+
+def test_a_fixed_norm_is_judged_after_some_windows_of_the_loss():
+    calm, still = balanced(12_000, LR, WD), np.full(12_000, 3.0)
+    short = find_periods(**first_rows(calm, 24, rho=still, wd=0.0))
+    assert short.verdict == "not yet"
+    assert "in 24 steps (the norm is fixed), and at least 200 are needed: the loss is averaged over 50" in short.reason
+    assert find_periods(**first_rows(calm, 199, rho=still, wd=0.0)).verdict == "not yet"
+    assert find_periods(**first_rows(calm, 200, rho=still, wd=0.0)).verdict == "equilibrium"
+    # with a clock: two units, as with a norm
+    assert find_periods(**first_rows(calm, 1000, rho=still)).verdict == "not yet"
+    assert find_periods(**first_rows(calm, 2100, rho=still)).verdict == "equilibrium"
+
+
+def test_a_fixed_norm_is_not_said_to_be_an_equilibrium():
+    """A run at chance has no break-downs either."""
+    rng = np.random.default_rng(0)
+    chance = 2.3 * np.exp(0.01 * rng.normal(size=5000))
+    found = find_periods(loss=chance, rho=np.full(5000, 3.0), eg=np.full(5000, 0.5), lr=LR, wd=WD)
+    assert found.answer == (
+        "no periods: no 10-fold rise of the loss in 5000 steps (the norm is fixed); the loss went from 2.3 to 2.3, "
+        "the effective gradient from 0.5 to 0.5 (medians of the first and last tenth)"
+    )
+    assert found.verdict_words == "none"
+    assert any("do not tell whether training converges, rests or guesses" in said for said in found.evidence)
+    assert find_periods(**balanced(12_000, LR, WD)).verdict_words == "equilibrium"
+
+
+def test_a_log_that_ends_early_says_how_long_it_has_to_be():
+    calm = balanced(12_000, LR, WD)
+    within = find_periods(**first_rows(calm, 3000), definition=Definition(burn_in=4))
+    assert within.answer.startswith(
+        "undecided: the log ends within the burn-in (4/(lr wd) = 4000 steps); train at least 7000 steps (7/(lr wd)), "
+        "or lower --burn-in"
+    )
+    after = find_periods(**first_rows(calm, 2500))
+    assert "only 0.5/(lr wd) steps after the burn-in (2/(lr wd) = 2000 steps)" in after.reason
+    assert "train at least 5000 steps (5/(lr wd))" in after.reason
+    assert find_periods(**first_rows(calm, 5000)).verdict == "equilibrium"
+    rows = {k: v[:5018:10] if isinstance(v, np.ndarray) else v for k, v in calm.items()}
+    assert find_periods(**rows, step=np.arange(0, 5018, 10)).verdict == "equilibrium"
+
+
+def test_one_is_no_plural_and_has_no_range(known):
+    found = find_periods(**first_rows(columns(known), known["bursts"][0] + 300))
+    assert "1 rise of the norm: 1 with a spike, 0 without." in found.evidence
+    (said,) = [sentence for sentence in found.evidence if sentence.startswith("At the destabilisation")]
+    assert " to " not in said
+    assert "median" not in said
+    assert any("half-way up (log) 12 steps before rho^2 is." in sentence for sentence in found.evidence)
+    assert any(sentence.startswith("1 is large") for sentence in found.evidence)
+    two = find_periods(**first_rows(columns(known), known["bursts"][1] + 300))
+    assert any(sentence.startswith("One interval: 713 steps") for sentence in two.evidence)
+
+
+def test_no_lead_is_told_between_rows_further_apart(known):
+    """The loss leads by 12 steps: rows 10 steps apart show it, rows 50 steps apart do not."""
+    leads = {
+        every: any("rises before the norm" in s for s in thinned(columns(known), every).evidence) for every in (10, 50)
+    }
+    assert leads == {10: True, 50: False}
+
+
+def test_a_forecast_without_width_is_one_number(known):
+    found = find_periods(**first_rows(columns(known), known["bursts"][-1] - 200))
+    assert found.next.latest - found.next.earliest < 3
+    narrow = expected(Next(285.8, 286.3, ""))
+    assert narrow == "in about 286 steps"
+    assert expected(Next(0.1, 0.4, "")) == "in about 1 step"
 
 
 def test_tiny_norms_are_norms(known, found):
@@ -337,6 +451,7 @@ def test_sensitivity_holds_the_result_itself(found):
         ({"lr": 200.0}, "lr * wd is 2 at step 0"),
         ({"wd": math.nan}, "wd is not finite"),
         ({"loss": [1.0] * 5, "rho": None, "eg": None}, "5 finite rows are too few"),
+        ({"loss": [1.0], "rho": None, "eg": None}, "^1 finite row is too few"),
         ({"loss": "high"}, "loss holds something that is not a number"),
         ({"step": np.zeros(12_000)}, "step 0 follows step 0"),
         ({"step": np.arange(12_000) + 0.5}, "not whole"),

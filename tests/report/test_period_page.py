@@ -16,6 +16,7 @@ from scaleinv.analysis.periods.summary import in_words, periods_of, summary
 from scaleinv.analysis.regime_map import regime_map, run_row, verdict_of
 from scaleinv.analysis.runs import load_run
 from scaleinv.cli.present import print_map, print_run
+from scaleinv.errors import UserError
 from scaleinv.lab.files import json_text
 from scaleinv.report import write_figures, write_report
 
@@ -182,7 +183,36 @@ def test_train_tells_the_periods(periodic: Path, capsys: pytest.CaptureFixture[s
     assert f"scaleinv periods {periodic}" in told
 
 
+def test_a_fixed_norm_is_no_equilibrium_on_the_page(tmp_path: Path) -> None:
+    series = quiet_run(6000, 1e-3, 10.0)
+    series["rho"] = np.full(6000, 2.0)
+    text = read(full_space.write_run(tmp_path / "r", series, 0.1, 1e-2)).text
+    assert "No periods: no 10-fold rise of the loss in 6000 steps" in text
+    assert "periods none" in text
+    assert "periods equilibrium" not in text
+
+
+def test_a_damaged_record_is_not_passed_over(tmp_path: Path) -> None:
+    """Too short a record has no section; one that cannot be read is the user's to mend."""
+    folder = full_space.write_run(tmp_path / "r", full_space.saw(5700, 600, 1e-3), 0.1, 1e-2)
+    for file in (folder / "metrics").glob("steps-*.parquet"):
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"steps-.*\.parquet is damaged .*run it again"):
+        periods_of(load_run(folder))
+    with pytest.raises(UserError, match="is damaged"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_values_the_analysis_cannot_use_end_no_report(tmp_path: Path) -> None:
+    folder = full_space.write_run(tmp_path / "r", full_space.saw(500, 10**6, 1e-3), 0.1, 20.0)
+    assert periods_of(load_run(folder)) is None
+
+
 def test_many_summaries_in_words() -> None:
+    one = {"verdict": "equilibrium", "answer": "no periods: the norm is fixed"}
+    assert in_words([one]) == "0 of 1 run has periods"
+    assert in_words([{"verdict": "periodic"}, one]) == "1 of 2 runs has periods"
     assert in_words([None, None]) == ""
     rows = [
         {"verdict": v, "mean_interval_lr_wd": c} for v, c in (("periodic", 0.5), ("periodic", 0.7), ("not yet", None))

@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 
 from scaleinv.analysis.periods import Period, Periods
+from scaleinv.analysis.periods.sentences import expected
 from scaleinv.report.page import card, table
 from scaleinv.report.period_figures import PHASE_COLOURS, PHASE_WORDS, period_drawings
 from scaleinv.report.text import MISSING, count, esc, show
 
 #: of many periods the page lists the last ones
 MOST_ROWS = 40
-_VERDICTS = {
-    "periodic": "periodic",
-    "equilibrium": "equilibrium",
-    "not yet": "not yet",
-    "undecided": "undecided",
-}
 WORDS = [
     ("period", "from one break-down (destabilisation) of training to the next"),
     ("phase A", "after a break-down: gradients lengthen the weights, the ELR falls, the loss comes down"),
@@ -40,12 +35,12 @@ def steps_text(value: float) -> str:
 
 def period_cards(found: Periods) -> list[str]:
     """The answer in key numbers."""
-    kind = {"periodic": "regime2", "equilibrium": "regime1"}.get(found.verdict, "regime0")
+    kind = {"periodic": "regime2", "equilibrium": "regime1"}.get(found.verdict_words, "regime0")
     many = len(found.periods)
     if found.diverged_at is not None:
         cards = [card("periods", "diverged", f"at step {found.diverged_at}", "regime3")]
     else:
-        cards = [card("periods", _VERDICTS[found.verdict], count(many, "period") if many else "", kind)]
+        cards = [card("periods", found.verdict_words, count(many, "period") if many else "", kind)]
     if found.verdict == "periodic":
         low, high = found.confidence
         notes = [f"95 % {steps_text(low)}–{steps_text(high)}"] if math.isfinite(high) else []
@@ -53,21 +48,12 @@ def period_cards(found: Periods) -> list[str]:
             notes.append(f"{found.interval_time.mean:.2g}/(lr wd)")
         cards.append(card("mean interval", f"{steps_text(found.mean_interval)} steps", "; ".join(notes)))
         if found.next is not None and found.diverged_at is None:
-            span = f"{steps_text(found.next.earliest)}–{steps_text(found.next.latest)} steps"
-            cards.append(card("next break-down", f"within {span}", "expected, 80 %"))
+            cards.append(card("next break-down", expected(found.next).replace("-", "–"), "expected, 80 %"))
     if math.isfinite(found.unit):
-        cards.append(card("1/(lr wd)", f"{steps_text(_unit(found))} steps"))
+        cards.append(card("1/(lr wd)", f"{steps_text(found.log.unit_by_hand)} steps"))
     if found.phase:
         cards.append(card("phase at the end", found.phase, PHASE_WORDS[found.phase]))
     return cards
-
-
-def _unit(found: Periods) -> float:
-    """As one computes it by hand where the rates are constant (the analysis' clock is exact: -ln(1 - lr wd))."""
-    log = found.log
-    if log.constant and log.lr is not None and log.wd is not None and log.lr[0] * log.wd[0] > 0:
-        return float(1 / (log.lr[0] * log.wd[0]))
-    return found.unit
 
 
 def period_section(found: Periods) -> str:

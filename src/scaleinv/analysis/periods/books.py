@@ -95,9 +95,9 @@ def unexplained(log: Log, width: int = 100) -> tuple[float, int | None] | None:
     scale-invariant, or an eps of the norm layers that matters at a small norm all show here.
     """
     push = pushes(log)
-    if push is None or log.rho_sq is None or log.time is None or len(push) < 2 * width:
+    if push is None or log.rho_sq is None or len(push) < 2 * width:
         return None
-    taken = 2 * np.diff(log.time)
+    taken = np.zeros(len(push)) if log.time is None else 2 * np.diff(log.time)
     rest = np.diff(np.log(log.rho_sq)) - (push - taken)
     count = len(rest) // width
     rest = np.abs(rest[: count * width].reshape(count, width).sum(axis=1))

@@ -66,8 +66,8 @@ class Definition:
                 words = "above" if strict else "at least"
                 raise UserError(f"definition: {field.name} is {value:g}; it has to be {words} {least}")
 
-    def sentence(self, on: str) -> str:
-        """In words, for ``on`` = norm or loss."""
+    def sentence(self, on: str, *, clock: bool = True) -> str:
+        """In words, for ``on`` = norm or loss; without a ``clock`` there is no burn-in."""
         gradient = f"the effective gradient rises at least {self.spike:g}-fold over its median in the fall before"
         if on == "loss":
             return (
@@ -78,5 +78,6 @@ class Definition:
         return (
             f"a destabilisation is a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least "
             f"{self.rise:.3g}, at which {gradient} (where it is not logged: the loss {self.loss_spike:g}-fold) and "
-            f"{self.excess:g}-fold over its maximum there; the first {self.burn_in:g}/(lr wd) steps are burn-in"
+            f"{self.excess:g}-fold over its maximum there"
+            + (f"; the first {self.burn_in:g}/(lr wd) steps are burn-in" if clock else "")
         )

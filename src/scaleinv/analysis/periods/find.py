@@ -33,7 +33,7 @@ from scaleinv.analysis.periods.sentences import (
     theorem_sentences,
     warm_up_sentence,
 )
-from scaleinv.analysis.periods.verdict import judge
+from scaleinv.analysis.periods.verdict import judge, rests
 from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
 
@@ -59,7 +59,8 @@ def find_periods(
     numbers or columns; ``step``, counted from 0 if not given; ``angle`` between the weights before and after a step,
     radians (else computed from the rest). Only ``loss`` must be there: what cannot be said without the others is said.
 
-    Errors: UserError for columns that do not fit together, or too few rows.
+    Errors: UserError for columns that do not fit together, too few rows, a record that is damaged, or wd = 0 beside a
+    norm that falls.
 
     >>> steps = np.arange(6000)
     >>> sawtooth = 10.0 * np.exp(-2e-3 * (steps % 600))          # lr wd = 1e-3, a jump every 600 steps
@@ -80,6 +81,8 @@ def find_periods(
     else:
         log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle)
     found = analyse(log, definition, plain_sgd=plain_sgd)
+    if folder is None:
+        _check_decay(found)
     return replace(found, evidence=(*found.evidence, said)) if said else found
 
 
@@ -96,7 +99,9 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
     periods = make_periods(log, spikes)
     steps, times, settled = _intervals(spikes)
     spans = make_spans(log, spikes, turns, series, on)
-    phase = "" if log.diverged_at is not None else present_phase(log, spans, spikes, series, on)
+    # phases are those of a period, and without decay there is none
+    phaseless = log.diverged_at is not None or (log.no_decay and not spikes)
+    phase = "" if phaseless else present_phase(log, spans, spikes, series, on)
     elapsed = float(log.step[-1] - spikes[-1].step) if spikes else math.nan
     following = next_break_down([p.length for p in periods if p.settled or not settled], elapsed) if periods else None
     books = keep_books(log, spikes, first_row)
@@ -105,8 +110,8 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
     bound = theorem(log, first_row) if usable else None
     sensitivity = vary(log, definition, on)
     evidence = [
-        *log_sentences(log, definition, on),
-        *event_sentences(candidates, definition, on),
+        *log_sentences(log, definition, on, verdict),
+        *event_sentences(candidates, definition, on, log.spacing),
         *interval_sentences(steps, times, settled, following),
         *books_sentences(books, departure),
         *(_beside_theory(log, periods, bound) if usable else []),
@@ -133,10 +138,28 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
         sensitivity=tuple(sensitivity),
         settled_from=int(log.step[min(first_row, len(log) - 1)]),
         diverged_at=log.diverged_at,
-        answer=answer(verdict, reason, len(periods), steps, times, following, phase, log.diverged_at),
+        answer=answer(verdict, reason, rests(log, on), len(periods), steps, times, following, phase, log.diverged_at),
         evidence=tuple(evidence),
         log=log,
     )
+
+
+def _check_decay(found: Periods) -> None:
+    """A norm that falls before break-downs is decay's work: wd = 0 is then a mistake of whoever gave it."""
+    if found.on != "norm" or not found.log.no_decay or found.log.rho_sq is None:
+        return
+    log, rho_sq = found.log, found.log.rho_sq
+    for event in found.destabilisations:
+        top = int(np.searchsorted(log.step, event.fall_from))
+        fall = math.log(rho_sq[top] / rho_sq[event.row])
+        if fall > math.log1p(found.definition.rise):
+            share = -math.expm1(-fall / (event.step - event.fall_from))
+            name = "lr" if log.lr is not None and not np.any(log.lr > 0) else "wd"
+            true = "learning rate" if name == "lr" else "weight decay"
+            raise UserError(
+                f"{name} 0 contradicts the log (rho^2 falls by {100 * share:.2g} % a step before the break-down at "
+                f"step {event.step}); give the {true} that acted, or leave {name} out to estimate lr wd"
+            )
 
 
 def _beside_theory(log: Log, periods: list[Period], bound: Equilibrium | None) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.statistics import autocorrelation_time
+from scaleinv.analysis.words import count
 
 NAN = math.nan
 _Z = 1.959964  # of a normal, 97.5 %
@@ -98,5 +99,6 @@ def next_break_down(intervals: Sequence[float], elapsed: float) -> Next | None:
             earliest, latest, f"10 to 90 % of the {len(left)} intervals that lasted longer than {elapsed:g} steps"
         )
     mean = float(x.mean())
-    basis = f"10 to 90 % of an exponential with the mean interval; {len(left)} of {len(x)} intervals lasted longer"
+    longer = f"{len(left)} of {count(len(x), 'interval')} lasted longer"
+    basis = f"10 to 90 % of an exponential with the mean interval; {longer}"
     return Next(-math.log(0.9) * mean, -math.log(0.1) * mean, basis)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.periods.definition import FIXED
+from scaleinv.analysis.words import count
 from scaleinv.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -32,8 +33,8 @@ _SIGNS = {
 }
 
 
-class TooShort(UserError):
-    """The log has too few rows."""
+class NotJudgedError(UserError):
+    """Columns that are whole, but of which nothing can be said: too few rows, or values the analysis cannot use."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Log:
     lr: Floats | None
     wd: Floats | None
     angle: Floats | None  # between the weights before and after the step, radians
-    time: Floats | None  # of the row, in units of 1/(lr wd)
+    time: Floats | None  # of the row, in units of 1/(lr wd); None without rates or without weight decay
     clock: Literal["given", "estimated", "none"]  # where lr wd comes from
     spacing: float  # steps between rows, median
     dropped: int  # rows with a loss or norm that is not finite, in the middle
@@ -69,6 +70,31 @@ class Log:
         return float((self.step[-1] - self.step[0]) / (self.time[-1] - self.time[0]))
 
     @property
+    def unit_by_hand(self) -> float:
+        """``unit`` as one computes it where the rates are constant: 1/(lr wd) (the clock is exact: -ln(1 - lr wd))."""
+        if self.constant and self.lr is not None and self.wd is not None and self.lr[0] * self.wd[0] > 0:
+            return float(1 / (self.lr[0] * self.wd[0]))
+        return self.unit
+
+    @property
+    def no_decay(self) -> bool:
+        """Weight decay is known to be 0 (or nothing moves): the norm only grows, there is no clock."""
+        return any(x is not None and not np.any(x > 0) for x in (self.lr, self.wd))
+
+    @property
+    def gap(self) -> float:
+        """Time between rows, ``spacing`` in units of 1/(lr wd); NaN without a clock.
+
+        A clock that is estimated from rows far apart runs slow, since break-downs lie within its stretches: the fastest
+        fall between two rows counts as well.
+        """
+        gap = self.spacing / self.unit_by_hand
+        if self.clock == "estimated" and self.rho_sq is not None:
+            fastest = float(np.min(np.diff(np.log(self.rho_sq)) / np.diff(self.step)))
+            gap = max(gap, -fastest * self.spacing / 2)
+        return gap
+
+    @property
     def elr(self) -> Floats | None:
         """lr / rho^2."""
         return None if self.lr is None or self.rho_sq is None else self.lr / self.rho_sq
@@ -85,7 +111,7 @@ def make_log(
     """Check columns (lr and wd may be numbers) and cut the log where it leaves the numbers.
 
     Errors: UserError for columns of unequal length, steps that do not grow, norms that are not positive, negative
-    rates, or fewer than 20 finite rows.
+    rates; NotJudgedError for a norm of 0, lr wd of 1 and more, or fewer than 20 finite rows.
     """
     columns = {"loss": loss, "rho": rho, "eg": eg, "lr": lr, "wd": wd, "angle": angle}
     arrays = {name: _column(name, value) for name, value in columns.items() if value is not None}
@@ -132,13 +158,13 @@ def _cut(step: Ints, arrays: dict[str, Floats]) -> Log:
     arrays = {name: column[good] for name, column in arrays.items()}
     if len(step) < FEWEST_ROWS:
         cause = "" if diverged_at is None else f" (not finite from step {diverged_at} on)"
-        words = f"1 finite row{cause} is" if len(step) == 1 else f"{len(step)} finite rows{cause} are"
-        raise TooShort(f"{words} too few to judge; at least {FEWEST_ROWS} are needed")
+        few = f"{count(len(step), 'finite row')}{cause} {'is' if len(step) == 1 else 'are'} too few to judge"
+        raise NotJudgedError(f"{few}; at least {FEWEST_ROWS} are needed")
     for name, words in _SIGNS.items():
         if name in arrays:
             wrong = arrays[name] <= 0 if name == "rho" else arrays[name] < 0
             if wrong.any():
-                raise UserError(f"{name} is {arrays[name][wrong][0]:g} at step {step[wrong][0]}; {words}")
+                raise NotJudgedError(f"{name} is {arrays[name][wrong][0]:g} at step {step[wrong][0]}; {words}")
     for name in ("lr", "wd"):
         if name in arrays and not np.all(np.isfinite(arrays[name])):
             raise UserError(
@@ -178,11 +204,13 @@ def _clock(
     step: Ints, rho_sq: Floats | None, lr: Floats | None, wd: Floats | None
 ) -> tuple[Floats | None, Literal["given", "estimated", "none"]]:
     gaps = np.diff(step).astype(np.float64)
+    if any(x is not None and not np.any(x > 0) for x in (lr, wd)):
+        return None, "none"
     if lr is not None and wd is not None:
         product = lr * wd
         if np.any(product >= 1):
             at = int(np.argmax(product >= 1))
-            raise UserError(f"lr * wd is {product[at]:g} at step {step[at]}; it has to be below 1")
+            raise NotJudgedError(f"lr * wd is {product[at]:g} at step {step[at]}; it has to be below 1")
         # -log(1 - lr wd), not lr wd: what decay takes from log rho in a step
         return np.concatenate([[0.0], np.cumsum(-np.log1p(-product[:-1]) * gaps)]), "given"
     if rho_sq is None:

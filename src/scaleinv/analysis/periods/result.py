@@ -19,7 +19,7 @@ from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period, Phase, Span
 from scaleinv.analysis.periods.prediction import Prediction, predict
 from scaleinv.analysis.periods.sensitivity import Sensitivity
-from scaleinv.analysis.periods.verdict import Verdict
+from scaleinv.analysis.periods.verdict import Verdict, rests
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Periods:
     def confidence(self) -> tuple[float, float]:
         """95 % confidence interval of ``mean_interval``; NaN for fewer than three intervals."""
         return self.interval.low, self.interval.high
+
+    @property
+    def verdict_words(self) -> str:
+        """The verdict, or ``none``: no periods, where an equilibrium of the norm was not what was judged."""
+        return "none" if self.verdict == "equilibrium" and not rests(self.log, self.on) else self.verdict
 
     @cached_property
     def predictions(self) -> tuple[Prediction, ...]:

@@ -17,7 +17,8 @@ from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period, Phase
 from scaleinv.analysis.periods.prediction import BREAK, Prediction
 from scaleinv.analysis.periods.sensitivity import Sensitivity
-from scaleinv.analysis.periods.verdict import Verdict
+from scaleinv.analysis.periods.verdict import Verdict, coarse
+from scaleinv.analysis.words import count
 
 
 def number(value: float) -> str:
@@ -29,9 +30,20 @@ def number(value: float) -> str:
     return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
+def expected(following: Next) -> str:
+    """``within 300-900 steps``; ``in about 286 steps`` where both ends are the same.
+
+    >>> expected(Next(285.6, 286.2, "")), expected(Next(300, 900, ""))
+    ('in about 286 steps', 'within 300-900 steps')
+    """
+    earliest, latest = (max(1, round(steps)) for steps in (following.earliest, following.latest))
+    return f"in about {count(latest, 'step')}" if earliest == latest else f"within {earliest}-{latest} steps"
+
+
 def answer(
     verdict: Verdict,
     reason: str,
+    rest: bool,
     periods: int,
     interval: Interval,
     time: Interval,
@@ -40,18 +52,18 @@ def answer(
     diverged_at: int | None,
 ) -> str:
     """``14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down expected within 300-900 steps; phase
-    B``.
+    B``. ``rest``: an equilibrium is one of the norm (:func:`~scaleinv.analysis.periods.verdict.rests`).
     """
     parts = []
     if verdict == "periodic":
         few = f" (95 % {number(interval.low)}-{number(interval.high)})" if math.isfinite(interval.high) else ""
         clock = f" = {time.mean:.2g}/(lr wd)" if math.isfinite(time.mean) else ""
-        parts.append(f"{periods} period{'s' * (periods != 1)} of {number(interval.mean)} steps{few}{clock}")
+        parts.append(f"{count(periods, 'period')} of {number(interval.mean)} steps{few}{clock}")
         if following is not None and diverged_at is None:
-            span = f"{following.earliest:.0f}-{following.latest:.0f}"
-            parts.append(f"next break-down expected within {span} steps")
+            parts.append(f"next break-down expected {expected(following)}")
     else:
-        parts.append({"equilibrium": "equilibrium, no periods"}.get(verdict, verdict) + f": {reason}")
+        none = "equilibrium, no periods" if rest else "no periods"
+        parts.append(f"{none if verdict == 'equilibrium' else verdict}: {reason}")
     if diverged_at is not None:
         parts.append(f"diverged at step {diverged_at}")
     elif phase:
@@ -59,44 +71,54 @@ def answer(
     return "; ".join(parts)
 
 
-def log_sentences(log: Log, definition: Definition, on: On) -> list[str]:
+def log_sentences(log: Log, definition: Definition, on: On, verdict: Verdict) -> list[str]:
     """What was looked for, and what could not be."""
-    said = [f"Definition: {definition.sentence(on)}."]
+    said = [f"Definition: {definition.sentence(on, clock=log.time is not None)}."]
     if log.clock == "estimated":
         said.append(
             f"lr and wd are not both given: lr wd is estimated as {1 / log.unit:.3g} from the fastest fall of the norm "
             "(at least so much: gradients only add to the norm); the bounds of the theory are left out."
         )
-    elif log.clock == "none":
+    elif log.clock == "none" and not log.no_decay:
+        verdicts = "" if log.fixed_norm else ", and no verdict of not yet or equilibrium is possible"
         said.append(
-            "Without lr and wd (or a norm that falls) there is no time scale 1/(lr wd): no burn-in is taken off, and "
-            "no verdict of not yet or equilibrium is possible."
+            "Without lr and wd (or a norm that falls) there is no time scale 1/(lr wd): no burn-in is taken off"
+            f"{verdicts}."
         )
     if log.rho_sq is None:
         said.append("No norm is logged: phases A and B, ELR and bounds are not known.")
     elif log.fixed_norm and on == "loss":
         said.append("The norm is fixed (within 0.1 %): break-downs are looked for in the loss, and only C is a phase.")
+    if on == "loss" and verdict == "equilibrium" and (log.fixed_norm or not log.no_decay):
+        said.append(
+            "Loss and effective gradient alone do not tell whether training converges, rests or guesses; that there "
+            "are no break-downs is all that was judged."
+        )
     if log.eg is None:
         said.append("No effective gradient is logged: spikes are judged by the loss alone, the bounds are left out.")
     if not log.constant and log.clock == "given":
         said.append("lr or wd change: time is counted as the sum of lr wd, and the bounds are left out.")
     if log.dropped:
-        said.append(f"{log.dropped} rows with a loss or norm that is not finite are left out.")
+        verb = "is" if log.dropped == 1 else "are"
+        said.append(f"{count(log.dropped, 'row')} with a loss or norm that is not finite {verb} left out.")
     if log.diverged_at is not None:
         said.append(f"From step {log.diverged_at} on loss or norm are not finite: the run diverged there.")
-    if log.spacing > 1:
+    hidden = coarse(log)
+    if hidden and verdict == "periodic":
+        said.append(f"Caution: {hidden}. What looks like one period may be several.")
+    elif log.spacing > 1:
         said.append(f"Rows are {log.spacing:g} steps apart: events are known to that.")
     return said
 
 
-def event_sentences(candidates: Sequence[Event], definition: Definition, on: On) -> list[str]:
-    """What makes the destabilisations ones."""
+def event_sentences(candidates: Sequence[Event], definition: Definition, on: On, spacing: float) -> list[str]:
+    """What makes the destabilisations ones; ``spacing``: steps between rows."""
     spikes = [e for e in candidates if e.spike]
     rest = len(candidates) - len(spikes)
-    what = "rises of the norm" if on == "norm" else "rises of the loss"
+    what = "norm" if on == "norm" else "loss"
     if not candidates:
-        return [f"There are no {what} at all."]
-    said = [f"{len(candidates)} {what}: {len(spikes)} with a spike, {rest} without."]
+        return [f"There are no rises of the {what} at all."]
+    said = [f"{count(len(candidates), 'rise')} of the {what}: {len(spikes)} with a spike, {rest} without."]
     if not spikes:
         return said
     facts = []
@@ -107,29 +129,40 @@ def event_sentences(candidates: Sequence[Event], definition: Definition, on: On)
     ):
         known = [v for v in values if math.isfinite(v)]
         if known:
-            low, mid, high = np.quantile(known, (0.1, 0.5, 0.9))
-            facts.append(f"{name} {number(mid)}-fold ({number(low)} to {number(high)})")
-    said.append("At a destabilisation " + ", ".join(facts) + " (median, 10 to 90 %).")
+            facts.append(f"{name} {number(float(np.median(known)))}-fold{_range(known)}")
+    of_many = " (median, 10 to 90 %)" if len(spikes) > 1 else ""
+    said.append(f"At {'a' if of_many else 'the'} destabilisation {', '.join(facts)}{of_many}.")
     if on == "norm":
         large = sum(e.large for e in spikes)
+        are = "is" if large == 1 else "are"
         said.append(
-            f"{large} are large (rho^2 rises {definition.large:g}-fold or more), {len(spikes) - large} small; large "
+            f"{large} {are} large (rho^2 rises {definition.large:g}-fold or more), {len(spikes) - large} small; large "
             f"ones carry {_share_of_large(spikes):.0%} of the log rises."
         )
         leads = [e.lead for e in spikes if math.isfinite(e.lead)]
-        if leads:
+        mid = float(np.median(leads)) if leads else 0.0
+        # between rows further apart than that nothing is known of what came first
+        if leads and (spacing <= 1 or abs(mid) >= spacing):
             first = sum(lead > 0 for lead in leads)
-            low, mid, high = np.quantile(leads, (0.1, 0.5, 0.9))
+            steps = "step" if mid == 1 else "steps"
             said.append(
                 f"The loss rises before the norm in {first} of {len(leads)}: it is half-way up (log) "
-                f"{number(mid)} steps before rho^2 is ({number(low)} to {number(high)})."
+                f"{number(mid)} {steps} before rho^2 is{_range(leads)}."
             )
         falls = [e.free_fall for e in spikes if math.isfinite(e.free_fall)]
         if falls:
-            said.append(
-                f"Before them the norm falls at {np.median(falls):.0%} of the speed of weight decay alone (median)."
-            )
+            them, of_many = ("them", " (median)") if len(falls) > 1 else ("it", "")
+            share = f"{np.median(falls):.0%} of the speed of weight decay alone{of_many}"
+            said.append(f"Before {them} the norm falls at {share}.")
     return said
+
+
+def _range(values: Sequence[float]) -> str:
+    """10 to 90 %, in brackets; empty for a single value, which has no range."""
+    if len(values) < 2:
+        return ""
+    low, high = np.quantile(values, (0.1, 0.9))
+    return f" ({number(low)} to {number(high)})"
 
 
 def _share_of_large(spikes: Sequence[Event]) -> float:
@@ -141,7 +174,9 @@ def interval_sentences(interval: Interval, time: Interval, settled: bool, follow
     """The mean interval with its method."""
     if not interval.count:
         return []
-    text = f"Mean of {interval.count} intervals: {number(interval.mean)} steps"
+    text = f"Mean of {count(interval.count, 'interval')}: {number(interval.mean)} steps"
+    if interval.count == 1:
+        text = f"One interval: {number(interval.mean)} steps"
     if math.isfinite(interval.low):
         text += f", 95 % {number(interval.low)} to {number(interval.high)} (gamma mean), CV {interval.cv:.2f}"
     if math.isfinite(time.mean):

@@ -7,22 +7,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaleinv.analysis.periods.find import find_periods
-from scaleinv.analysis.periods.log import TooShort
+from scaleinv.analysis.periods.log import NotJudgedError
 from scaleinv.analysis.periods.result import Periods
 from scaleinv.analysis.runs import Run
 from scaleinv.analysis.steps import has_steps
+from scaleinv.analysis.words import count
+
+#: how an answer begins where no more is known than that there are none
+_NONE = "no periods"
 
 
 def periods_of(run: Run) -> Periods | None:
     """The periods of a run in the whole space with weight decay and a per-step record; None for any other run, and for
     one that is too short to look at.
+
+    Errors: UserError for a record that is damaged.
     """
     lr, wd = run.config.get("lr"), run.config.get("weight_decay")
     if not (_positive(lr) and _positive(wd)) or not has_steps(run.folder):
         return None
     try:
         return find_periods(run.folder)
-    except TooShort:
+    except NotJudgedError:
         return None
 
 
@@ -51,6 +57,15 @@ def summary(found: Periods | None) -> dict[str, Any] | None:
     }
 
 
+def verdict_words(row: Mapping[str, Any]) -> str:
+    """The verdict of a summary; ``none`` where nothing was said of the norm (see :func:`.verdict.rests`).
+
+    >>> verdict_words({"verdict": "equilibrium", "answer": "no periods: the norm is fixed"})
+    'none'
+    """
+    return "none" if str(row.get("answer")).startswith(_NONE) else str(row.get("verdict"))
+
+
 def in_words(rows: Iterable[Mapping[str, Any] | None]) -> str:
     """Of the summaries of many runs; empty where there is none.
 
@@ -62,12 +77,11 @@ def in_words(rows: Iterable[Mapping[str, Any] | None]) -> str:
         return ""
     periodic = [row for row in known if row.get("verdict") == "periodic"]
     clocks = [value for row in periodic if isinstance(value := row.get("mean_interval_lr_wd"), float)]
-    said = (
-        f"{len(periodic)} of {len(known)} run{'s' * (len(known) > 1)} {'has' if len(periodic) == 1 else 'have'} periods"
-    )
+    verb = "has" if 1 in (len(periodic), len(known)) else "have"
+    said = f"{len(periodic)} of {count(len(known), 'run')} {verb} periods"
     if clocks:
         low, high = f"{min(clocks):.2g}", f"{max(clocks):.2g}"
         said += f", of {low}/(lr wd)" if low == high else f", of {low} to {high}/(lr wd)"
-    others = [str(row.get("verdict")) for row in known if row.get("verdict") != "periodic"]
+    others = [name for row in known if (name := verdict_words(row)) not in ("periodic", "none")]
     counted = [f"{others.count(name)} {name}" for name in dict.fromkeys(others)]
     return said + (f"; {', '.join(counted)}" if counted else "")

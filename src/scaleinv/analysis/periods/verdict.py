@@ -2,13 +2,16 @@
 
 - **periodic**: at least 3 destabilisations, and they carry at least half of all log rises of rho^2 (the rest are rises
   without a spike).
+- **undecided** where rows are more than 0.1/(lr wd) steps apart: whole break-downs lie between them.
 - **not yet**: no destabilisation, and decay still wins at the end: over the last 1/(lr wd) steps (or the whole of a
   shorter log) log rho^2 fell by at least half of what decay takes; or the log is shorter than 2/(lr wd) steps.
 - **equilibrium**: destabilisations carry at most a quarter of all log rises (there may be none), at least 3/(lr wd)
   steps were seen after the burn-in, and log rho^2 does not drift (its first and last third differ by less than 0.15, or
-  by less than 3 standard errors and less than 0.5). With a fixed norm: no destabilisation in at least 4 loss windows.
-- **undecided** otherwise, with the reason: one or two destabilisations, a mixture of both kinds, a norm that drifts, no
-  weight decay, rows more than 0.1/(lr wd) apart (break-downs fall between them).
+  by less than 3 standard errors and less than 0.5).
+- **equilibrium** in name only (:func:`rests` is False; the answer says "no periods"): without weight decay, where
+  periods are impossible; and, where the norm is fixed or not logged, no destabilisation in at least 2/(lr wd) steps and
+  four windows of the loss (fewer are **not yet**).
+- **undecided** otherwise, with the reason: one or two destabilisations, a mixture of both kinds, a norm that drifts.
 """
 
 from __future__ import annotations
@@ -23,12 +26,17 @@ from scaleinv.analysis.periods.definition import Definition
 from scaleinv.analysis.periods.events import Event, On, Smooth
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.statistics import drift
+from scaleinv.analysis.words import count as counted
 
 Verdict = Literal["periodic", "equilibrium", "not yet", "undecided"]
 FEWEST = 3
 MOSTLY, HARDLY = 0.5, 0.25  # share of the log rises that destabilisations carry
 SHORT = 2.0  # units of 1/(lr wd)
 LONG = 3.0
+#: windows of the loss that a log judged by the loss alone has to be long
+WINDOWS = 4
+#: units of 1/(lr wd) between rows above which break-downs hide between them; what to log at least
+COARSE, FINE = 0.1, 0.05
 FALLING = 0.5  # of what decay takes
 COARSE = 0.1  # units between rows
 SHORTEST_WINDOWS = 4  # of the loss, with a fixed norm
@@ -42,6 +50,22 @@ def carried(events: Sequence[Event]) -> float:
     rises = [e.log_rise for e in events]
     total = sum(rises)
     return sum(e.log_rise for e in events if e.spike) / total if events and total > 0 else math.nan
+
+
+def rests(log: Log, on: On) -> bool:
+    """Whether the verdict "equilibrium" speaks of a norm at which gradients and decay balance; False: it says no more
+    than that there are no periods.
+    """
+    return on == "norm" and not log.no_decay
+
+
+def coarse(log: Log) -> str:
+    """``rows are 200 steps = 1/(lr wd) apart`` and what to do, where break-downs hide between rows; else empty."""
+    if log.spacing <= 1 or not log.gap > COARSE:
+        return ""
+    finer = max(1, math.floor(FINE / log.gap * log.spacing * (1 + 1e-9)))
+    every = "every step" if finer == 1 else f"every {finer} steps or closer"
+    return f"rows are {log.spacing:g} steps = {log.gap:.2g}/(lr wd) apart, break-downs fall between them; log {every}"
 
 
 def judge(
@@ -59,12 +83,13 @@ def judge(
             return "undecided", f"{words}, so there are no periods to speak of"
         return "undecided", f"{words}, yet {_number(count)}: is the weight decay really 0?"
     if count >= FEWEST and share >= MOSTLY:
-        words = f"{count} destabilisations, which carry {share:.0%} of the rises of the norm"
-        return "periodic", words + (f"; {coarse}, and some are missed" if (coarse := _too_coarse(log)) else "")
+        return "periodic", f"{count} destabilisations, which carry {share:.0%} of the rises of the norm"
+    if log.no_decay:
+        return _judge_without_decay(count)
     if log.time is None:
         return _judge_without_clock(count, len(events))
-    if coarse := _too_coarse(log):
-        return "undecided", f"{coarse}, and break-downs fall between them; log every {_fine(log)} or closer"
+    if hidden := coarse(log):
+        return "undecided", hidden
     length = float(log.time[-1] - log.time[0])
     if not count:
         fall = free_fall_at_end(log, series)
@@ -75,23 +100,44 @@ def judge(
             )
         if length < SHORT:
             return "not yet", f"no destabilisation, and {length:.2g}/(lr wd) steps are shorter than a period may be"
-    seen = float(log.time[-1] - log.time[min(first_row, len(log) - 1)])
     if count and share > HARDLY:
         if count < FEWEST:
             return "undecided", f"{_number(count)}; {FEWEST} are needed to speak of periods"
         return "undecided", f"{_number(count)}, but they carry only {share:.0%} of the rises of the norm"
+    seen = float(log.time[-1] - log.time[min(first_row, len(log) - 1)])
     if seen < LONG:
-        enough = definition.burn_in + LONG
-        return "undecided", (
-            f"{length:.2g}/(lr wd) steps, the first {definition.burn_in:g} of them burn-in, do not tell an equilibrium "
-            f"from a pause; train {enough:g}/(lr wd) = {enough * log.unit:.0f} steps, or take a shorter burn-in"
-        )
+        return "undecided", _too_short(log, seen, definition)
     moved = _drift(series, first_row)
     if moved is not None:
         return "undecided", f"the norm still drifts: log rho^2 changed by {moved:+.2f} after the burn-in"
-    other = f"{len(events) - count} rises of the norm are fluctuations, without a spike in loss and effective gradient"
+    rest = len(events) - count
+    other = ""
+    if rest:
+        verb = "is a fluctuation" if rest == 1 else "are fluctuations"
+        other = f"; {counted(rest, 'rise')} of the norm {verb}, without a spike in loss and effective gradient"
     number = "no destabilisation" if not count else f"{_number(count)} carry {share:.0%} of the rises of the norm"
-    return "equilibrium", f"{number} in {length:.3g}/(lr wd) steps; the norm is stationary; {other}"
+    return "equilibrium", f"{number} in {length:.3g}/(lr wd) steps; the norm is stationary{other}"
+
+
+def _too_short(log: Log, seen: float, definition: Definition) -> str:
+    """The log ends before 3/(lr wd) steps have passed after the burn-in; ``seen``: how much of them."""
+    burn_in, needed = definition.burn_in, definition.burn_in + LONG
+    start = f"{burn_in:g}/(lr wd) = {burn_in * log.unit_by_hand:.0f} steps"
+    # burn-in and log end at a row: up to two gaps between rows are lost
+    steps = needed * log.unit_by_hand + 2 * (log.spacing - 1)
+    mend = f"train at least {steps:.0f} steps ({needed:g}/(lr wd)), or lower --burn-in"
+    if seen <= 0:
+        return f"the log ends within the burn-in ({start}); {mend}"
+    return (
+        f"only {seen:.2g}/(lr wd) steps after the burn-in ({start}), and {LONG:g}/(lr wd) are needed to "
+        f"tell an equilibrium from a pause; {mend}"
+    )
+
+
+def _judge_without_decay(count: int) -> tuple[Verdict, str]:
+    if count:
+        return "undecided", f"{_number(count)}, but there is no weight decay that could bring the ELR back up"
+    return "equilibrium", "without weight decay none are possible, since nothing brings the ELR back up"
 
 
 def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[Verdict, str]:
@@ -101,17 +147,33 @@ def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[Verdict, 
         return "periodic", f"{count} break-downs of the loss ({where})"
     if count:
         return "undecided", f"{_number(count)} of the loss ({where}); {FEWEST} are needed to speak of periods"
+    if log.no_decay and not fixed:
+        return _judge_without_decay(count)
     steps = int(log.step[-1] - log.step[0]) + 1
-    words = f"no {definition.loss_spike:g}-fold rise of the loss in {steps} steps ({where})"
-    if steps < SHORTEST_WINDOWS * definition.loss_window:
-        return "not yet", f"{words}, which is short beside the {definition.loss_window} steps a rise may take"
-    if not fixed:
-        if log.time is None:
-            return "undecided", f"{words}; without the norm and lr wd nobody knows how long a period would be"
+    words = f"no {definition.loss_spike:g}-fold rise of the loss in {counted(steps, 'step')} ({where})"
+    if log.time is None and not fixed:
+        return "undecided", f"{words}; without the norm and lr wd nobody knows how long a period would be"
+    if hidden := coarse(log):
+        return "undecided", hidden
+    least = WINDOWS * definition.loss_window
+    if steps < least:
+        mean = f"the loss is averaged over {definition.loss_window}"
+        return "not yet", f"{words}, and at least {least} are needed: {mean}"
+    if log.time is not None:
         length = float(log.time[-1] - log.time[0])
         if length < SHORT:
-            return "not yet", f"{words}, {length:.2g}/(lr wd)"
-    return "equilibrium", words
+            return "not yet", f"{words}, {length:.2g}/(lr wd): shorter than a period may be"
+    return "equilibrium", f"{words}; {_course(log)}"
+
+
+def _course(log: Log) -> str:
+    """Where loss and effective gradient were and are: whether training converges or rests is not judged by them."""
+    part = max(1, len(log) // 10)
+    said = []
+    for name, values in (("the loss went", log.loss), ("the effective gradient", log.eg)):
+        if values is not None:
+            said.append(f"{name} from {np.median(values[:part]):.3g} to {np.median(values[-part:]):.3g}")
+    return f"{', '.join(said)} (medians of the first and last tenth)"
 
 
 def _judge_without_clock(count: int, candidates: int) -> tuple[Verdict, str]:
@@ -158,4 +220,4 @@ def _drift(series: Smooth, first_row: int) -> float | None:
 
 
 def _number(count: int) -> str:
-    return f"{count} destabilisation" + "s" * (count > 1)
+    return counted(count, "destabilisation")
