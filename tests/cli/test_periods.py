@@ -113,7 +113,8 @@ def test_a_diverged_log(table, tmp_path, capsys):
         ("step,loss,rho\n1,2,3\n1,2,3\n", "line 3: step 1 comes after step 1"),
         ("step,loss,rho\n1,2,3\n2,2\n", "line 3 has 2 cells, the line of names 3"),
         ("step,loss,rho\n,2,3\n", "line 2 has no step number"),
-        ("step,loss,rho\n1,2,3\n2,2,3\n", "2 finite rows are too few"),
+        ("step,loss,rho\n1,2,3\n2,2,3\n", "log.csv: 2 finite rows are too few"),
+        ("step,loss,rho\n1,2,3\n", "log.csv: 1 finite row is too few"),
     ],
 )
 def test_bad_logs_are_one_line(text, words, tmp_path, capsys):
@@ -131,15 +132,21 @@ def test_bad_logs_are_one_line(text, words, tmp_path, capsys):
     [
         (["nowhere.csv"], "nowhere.csv: no such file"),
         (["LOG", "--wd", "0.1"], "has a column wd"),
-        (["LOG", "--rise", "0"], "rise is 0"),
+        (["LOG", "--rise", "0"], "--rise 0: the least rise of rho^2 is a number above 0"),
+        (["LOG", "--rise", "nan"], "--rise nan: the least rise"),
+        (["LOG", "--burn-in", "-1"], "--burn-in -1: a burn-in is a number of at least 0"),
+        (["LOG", "--burn-in", "inf"], "--burn-in inf: a burn-in"),
+        (["BARE", "--lr", "-1"], "--lr -1: a rate is a number of at least 0"),
+        (["BARE", "--lr", "0.5", "--wd", "0"], "bare.csv: wd 0 contradicts the log (rho^2 falls by 0.2 % a step"),
         (["EMPTY"], "has neither sweep-config.json nor config.json"),
         (["BYTES"], "is not text"),
     ],
 )
-def test_mistakes_are_one_line(arguments, words, log, tmp_path, capsys):
+def test_mistakes_are_one_line(arguments, words, log, table, tmp_path, capsys):
+    bare = write_csv(tmp_path / "bare.csv", {name: table[name] for name in ("step", "loss", "rho", "eg")})
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\xd8")
     (tmp_path / "empty").mkdir()
-    places = {"LOG": log, "EMPTY": str(tmp_path / "empty"), "BYTES": str(tmp_path / "bytes")}
+    places = {"LOG": log, "BARE": bare, "EMPTY": str(tmp_path / "empty"), "BYTES": str(tmp_path / "bytes")}
     assert run(["periods", *(places.get(word, word) for word in arguments)]) == 2
     err = capsys.readouterr().err
     assert words in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,7 @@ class PeriodsCommand:
         from scaleinv.analysis.periods.log_file import read_csv
         from scaleinv.cli.periods_page import print_periods
 
+        self._check()
         definition = Definition(rise=self.rise, burn_in=self.burn_in)
         given = {name: value for name, value in (("lr", self.lr), ("wd", self.wd)) if value is not None}
         if self.source.is_dir():
@@ -54,9 +56,22 @@ class PeriodsCommand:
             twice = [name for name in given if name in table]
             if twice:
                 raise UserError(f"--{twice[0]}: {self.source} has a column {twice[0]}; leave one of the two out")
-            found = find_periods(**{**table, **given}, definition=definition)
+            try:
+                found = find_periods(**{**table, **given}, definition=definition)
+            except UserError as error:
+                raise UserError(f"{self.source}: {error}") from None
         if self.json:
             print(json.dumps({"source": str(self.source), **found.to_dict()}, indent=1, allow_nan=False))
         else:
             print_periods(found, rows=None if self.all else 12)
         return 0
+
+    def _check(self) -> None:
+        """Numbers of the command line, by the names they have there."""
+        if not (math.isfinite(self.rise) and self.rise > 0):
+            raise UserError(f"--rise {self.rise:g}: the least rise of rho^2 is a number above 0, such as 0.05 (5 %)")
+        if not (math.isfinite(self.burn_in) and self.burn_in >= 0):
+            raise UserError(f"--burn-in {self.burn_in:g}: a burn-in is a number of at least 0, in units of 1/(lr wd)")
+        for name, value in (("lr", self.lr), ("wd", self.wd)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UserError(f"--{name} {value:g}: a rate is a number of at least 0; leave it out where unknown")
