@@ -67,6 +67,33 @@ def test_json_and_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert answer["folder"] == str(tmp_path / "r")
 
 
+def test_a_damaged_step_record_is_said_by_the_second_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    train = [*RUN, "--lr", "0.1", "--weight-decay", "0.01", "--out", str(out), "--quiet"]
+    assert cli.run(train) == 0
+    record = out / "metrics" / "steps-final.parquet"
+    record.write_bytes(record.read_bytes()[:500])
+    capsys.readouterr()
+    for command in (train, ["report", str(out)], ["periods", str(out)]):
+        assert cli.run(command) == 2
+        answer, error = capsys.readouterr()
+        assert answer == ""
+        assert f"{record} is damaged" in error
+        assert error.count("\n") == 1
+    assert not (out / "report.html").exists()
+
+
+def test_epochs_are_counted_in_whole_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [*RUN, "--elr", "0.01", "--quiet", "--out", str(tmp_path / "run")]
+    args[args.index("--epochs") + 1] = "1"
+    assert cli.run(args) == 0
+    assert "finished after 4 steps (1 epoch) in " in capsys.readouterr().out
+    from scaleinv.cli.present import epochs
+
+    assert epochs(1500.0) == "1500 epochs"
+    assert epochs(1234567.0) == "1234567 epochs"
+
+
 def test_long_names_keep_their_end() -> None:
     from scaleinv.cli.present import number, shorten
 

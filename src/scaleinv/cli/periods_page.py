@@ -10,14 +10,14 @@ from rich.markup import escape
 from scaleinv.analysis.periods import Period, Periods
 from scaleinv.cli.present import _console, columns, number
 
-_STYLE = {"periodic": "yellow", "equilibrium": "green", "not yet": "cyan", "undecided": "dim"}
+_STYLE = {"periodic": "yellow", "equilibrium": "green", "none": "green", "not yet": "cyan", "undecided": "dim"}
 _WIDTH = 80
 
 
 def print_periods(found: Periods, rows: int | None) -> None:
     """``rows``: how many of the last periods to show; None: all."""
     console = _console()
-    style = "red" if found.diverged_at is not None else _STYLE[found.verdict]
+    style = "red" if found.diverged_at is not None else _STYLE[found.verdict_words]
     head = textwrap.fill(found.answer, _WIDTH)
     console.print(f"[bold {style}]{escape(head)}[/]")
     if found.periods:

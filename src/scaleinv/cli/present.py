@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from scaleinv.analysis.periods.summary import in_words
+from scaleinv.analysis.periods.summary import in_words, verdict_words
 from scaleinv.analysis.regime_map import count_regimes, series_of
 from scaleinv.analysis.regimes import NAMES
 from scaleinv.analysis.runs import Run
+from scaleinv.analysis.words import count
 
 _STYLE = {1: "green", 2: "yellow", 3: "red", None: "dim"}
 _SHORT = {1: "1 convergence", 2: "2 equilibrium", 3: "3 divergence", None: "? undecided"}
@@ -33,10 +34,13 @@ def number(value: Any, form: str = ".3g") -> str:
     return f"{mantissa}e{int(exponent)}" if e else text
 
 
-def _epochs(count: float) -> str:
-    """``1 epoch``, ``1500 epochs``, ``2.37 epochs``."""
-    text = f"{count:.0f}" if float(count).is_integer() else f"{count:.2f}"
-    return f"{text} epoch{'s' * (text != '1')}"
+def epochs(value: float) -> str:
+    """``1 epoch``, ``1500 epochs``, ``0.25 epochs``: whole, unless they are few.
+
+    >>> epochs(1.0), epochs(1500.2), epochs(0.25), epochs(2.5)
+    ('1 epoch', '1500 epochs', '0.25 epochs', '2.5 epochs')
+    """
+    return count(round(value), "epoch") if value >= 10 or value == round(value) else f"{value:.2g} epochs"
 
 
 def shorten(name: str, width: int = _NAME_WIDTH) -> str:
@@ -84,14 +88,14 @@ def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str
     seeds = {row["seed"] for row in runs}
     console.print(_runs_table(summary))
     console.print()
-    epochs = summary["horizon"]["epochs"]
-    if epochs is None:
+    horizon = summary["horizon"]["epochs"]
+    if horizon is None:
         console.print("[bold]Regime map[/]: no run has ended")
     else:
-        many = f"{len(seeds)} seed" + "s" * (len(seeds) > 1)
+        many = count(len(seeds), "seed")
         console.print(
             f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) "
-            f"on {config['data']}, batch {config['batch_size']}, {_epochs(epochs)}, {many}"
+            f"on {config['data']}, batch {config['batch_size']}, {epochs(horizon)}, {many}"
         )
     maps = summary["maps"]
     for one in maps:
@@ -150,7 +154,7 @@ def _runs_table(summary: Mapping[str, Any]) -> str:
 def _periods(row: Mapping[str, Any]) -> str:
     """``14``; the verdict where there are none."""
     found = row["periods"]
-    return "-" if found is None else str(found["periods"]) if found["verdict"] == "periodic" else found["verdict"]
+    return "-" if found is None else str(found["periods"]) if found["verdict"] == "periodic" else verdict_words(found)
 
 
 def _interval(row: Mapping[str, Any]) -> str:
@@ -175,7 +179,7 @@ def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> No
         console.print(f"[bold]Periods[/]: {escape(row['periods']['answer'])}")
     console.print(f"[bold]{regime_name(row['regime'])}[/]: {escape(row['evidence']['reason'])}", style=style)
     console.print(
-        f"{result['status']} after {result['steps']} steps ({_epochs(result['epochs'])}) "
+        f"{result['status']} after {count(result['steps'], 'step')} ({epochs(result['epochs'])}) "
         f"in {result['timing']['seconds']:.1f} s" + (f": {escape(result['message'])}" if result["message"] else "")
     )
     console.print()
