@@ -38,8 +38,6 @@ WINDOWS = 4
 #: units of 1/(lr wd) between rows above which break-downs hide between them; what to log at least
 COARSE, FINE = 0.1, 0.05
 FALLING = 0.5  # of what decay takes
-COARSE = 0.1  # units between rows
-SHORTEST_WINDOWS = 4  # of the loss, with a fixed norm
 STILL, STILL_AT_MOST = 0.15, 0.5  # drift of log rho^2
 SIGNIFICANT = 3.0
 _BLOCKS = 60
@@ -77,11 +75,6 @@ def judge(
     if on == "loss":
         return _judge_loss(log, count, definition)
     share = carried(events)
-    if log.clock == "given" and log.time is not None and not log.time[-1] > log.time[0]:
-        words = "without weight decay nothing brings the ELR back up"
-        if not count:
-            return "undecided", f"{words}, so there are no periods to speak of"
-        return "undecided", f"{words}, yet {_number(count)}: is the weight decay really 0?"
     if count >= FEWEST and share >= MOSTLY:
         return "periodic", f"{count} destabilisations, which carry {share:.0%} of the rises of the norm"
     if log.no_decay:
@@ -180,18 +173,6 @@ def _judge_without_clock(count: int, candidates: int) -> tuple[Verdict, str]:
     if count:
         return "undecided", f"{_number(count)} and {candidates - count} rises without a spike"
     return "undecided", "no destabilisation; without lr and wd nobody knows how long a period would be"
-
-
-def _too_coarse(log: Log) -> str:
-    """Where rows are too far apart for break-downs to be seen, words that say so."""
-    if log.time is None or log.spacing <= COARSE * log.unit:
-        return ""
-    return f"rows are {log.spacing:.0f} steps = {log.spacing / log.unit:.2g}/(lr wd) apart"
-
-
-def _fine(log: Log) -> str:
-    steps = max(1, int(COARSE / 2 * log.unit))
-    return f"{steps} step{'s' * (steps != 1)}"
 
 
 def free_fall_at_end(log: Log, series: Smooth) -> float:
