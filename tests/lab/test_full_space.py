@@ -180,21 +180,44 @@ def test_what_makes_no_sense_is_refused(
     assert not (tmp_path / "runs").exists()
 
 
-def test_another_norm_for_a_start_is_the_same_function(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", ["si", "standard"])
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("mlp", {"norm": 50.0}),
+        ("convnet", {"norm": 50.0}),
+        ("resnet18", {"norm": 50.0}),  # the norms in its shortcuts do not follow a rescaled weight
+        ("mlp", {"granularity": "row"}),
+        ("convnet", {"granularity": "row"}),
+        ("convnet", {"granularity": "row", "norm": 50.0}),
+        ("convnet", {"granularity": "group"}),
+    ],
+)
+def test_a_start_of_other_norms_is_the_same_function(
+    tmp_path: Path, model: str, variant: str, change: dict[str, Any]
+) -> None:
     """In eval mode as well: what BN has seen is rescaled with the weights."""
-    settings = dataclasses.replace(SMALL, model="convnet", steps=40)
-    parent = obtain(tmp_path, settings, lr=LR)
-    data = settings.load()
-    config = resolve(dataclasses.replace(settings, norm=50.0), data, elr=None, lr=LR, seed=0, threads=1)
-    at = find_start(parent)
-    config = dataclasses.replace(config, start=at.checksum)
-    other = build(config, data, start=at.file)
-    same = rebuild(parent)
-    assert float(geometry.norm([t.detach() for t in tensors(other)])) == pytest.approx(50.0)
+    settings = dataclasses.replace(SMALL, model=model, variant=variant, steps=40, norm_eps=1e-12)
+    parent = obtain(tmp_path, settings, elr=0.01)
+    data, at, same = settings.load(), find_start(parent), rebuild(parent)
+    config = resolve(dataclasses.replace(settings, **change), data, elr=0.01, lr=None, seed=0, threads=1)
+    other = build(dataclasses.replace(config, start=at.checksum), data, start=at.file)
+    if "norm" in change:
+        assert float(geometry.norm([t.detach() for t in tensors(other)])) == pytest.approx(50.0)
+    if change.get("granularity") == "row":
+        assert float((tensors(other)[0] / tensors(same)[0]).detach().std()) > 1e-3  # rows have factors of their own
     images = other.test[0]
     with torch.no_grad():
         ours, theirs = other.model.eval()(images), same.model.eval()(images)
-    assert float((ours - theirs).abs().max()) < 1e-2 * float(theirs.abs().max())
+    assert float((ours - theirs).abs().max()) < 1e-4 * float(theirs.abs().max())
+
+
+def test_a_start_of_the_same_norm_is_what_it_was(tmp_path: Path) -> None:
+    parent = obtain(tmp_path, SMALL, lr=LR)
+    at, same = find_start(parent), rebuild(parent)
+    config = resolve(SMALL, SMALL.load(), elr=None, lr=LR, seed=0, threads=1, start=at.checksum)
+    other = build(config, SMALL.load(), start=at.file)
+    assert all(torch.equal(t, same.model.state_dict()[name]) for name, t in other.model.state_dict().items())
 
 
 def test_exact_metrics_of_full_batches_see_the_whole_set(tmp_path: Path) -> None:
@@ -203,3 +226,26 @@ def test_exact_metrics_of_full_batches_see_the_whole_set(tmp_path: Path) -> None
     run = load_run(obtain(tmp_path, settings, lr=LR))
     exact, online = (run.series(split, "total", "loss")[1] for split in ("train", "online"))
     np.testing.assert_allclose(exact[:3], online, rtol=1e-5)
+
+
+@pytest.mark.parametrize("evaluation", ["exact", "online"])
+def test_full_batches_are_measured_with_the_statistics_of_the_whole_set(tmp_path: Path, evaluation: str) -> None:
+    """Against the whole set at once, by hand, at the last weights."""
+    settings = dataclasses.replace(SMALL, gradient="full", evaluation=evaluation)
+    folder = obtain(tmp_path, settings, lr=LR)
+    run, setup = load_run(folder), rebuild(folder)
+    (x, y), (tx, ty), net = setup.train, setup.test, setup.model.double()
+    hidden, held = x.double().flatten(1), tx.double().flatten(1)
+    for layer in net.layers:
+        hidden, held = hidden @ layer.weight.T, held @ layer.weight.T
+        mean, var = hidden.mean(0), hidden.var(0, correction=0)
+        held = torch.relu((held - mean.detach()) / (hidden.var(0).detach() + 1e-5).sqrt())
+        hidden = torch.relu((hidden - mean) / (var + 1e-5).sqrt())
+    loss = functional.cross_entropy(hidden @ net.head.weight.T + net.head.bias, y)
+    test = functional.cross_entropy(held @ net.head.weight.T + net.head.bias, ty)
+    g = float(geometry.norm(list(torch.autograd.grad(loss, tensors(setup)))))
+    expected = {("test", "loss_recomputed_bn"): test.item()}
+    if evaluation == "exact":
+        expected |= {("train", "loss"): loss.item(), ("train", "g"): g}
+    for (split, quantity), value in expected.items():
+        assert run.series(split, "total", quantity)[1][-1] == pytest.approx(value, rel=1e-4), quantity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from scaleinv.landscape.runs import edge_of_run, points_of, surface_of
 from scaleinv.landscape.surface import values
 from scaleinv.landscape.walks import walk
 
-SETTINGS = Settings(model="convnet", width=4, subset=100, epochs=4, keep_every=2, eval_every=2)
+SETTINGS = Settings(model="convnet", width=4, subset=100, epochs=4, keep_every=2, eval_every=2, recompute_bn=True)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,9 @@ def folder(root: Path) -> Path:
     return obtain(root, SETTINGS, elr=2e-3, seed=3)
 
 
-def test_the_runs_own_metrics_are_found_again(folder: Path) -> None:
+@pytest.mark.parametrize("gradient", ["batch", "full", "accumulate"])
+def test_the_runs_own_metrics_are_found_again(root: Path, gradient: str) -> None:
+    folder = obtain(root, dataclasses.replace(SETTINGS, gradient=gradient), elr=2e-3, seed=3)
     run, surface = load_run(folder), surface_of(folder)
     assert kept_epochs(folder) == [0, 2, 4]
     for epoch, weights in points_of(folder):

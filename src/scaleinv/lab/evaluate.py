@@ -1,9 +1,10 @@
 """Exact metrics at fixed weights: one forward-backward pass over the train set gives all of them (PAPERS 5).
 
-The pass is in train mode, un-shuffled, at the batch size of training. It yields the train loss and error (5.1), the
-mean effective stochastic gradient norm (5.3: mean over batches of the norm, not norm of the mean) and, for free,
-recomputed BN statistics: the average of the batch statistics. The network's own running statistics are left as they
-were. The test set is seen in eval mode with the running statistics and, where asked for, with the recomputed ones.
+The pass is in train mode, un-shuffled, at the batch size of training (with ``gradient="full"`` the whole set is one
+batch). It yields the train loss and error (5.1), the mean effective stochastic gradient norm (5.3: mean over batches of
+the norm, not norm of the mean) and, for free, recomputed BN statistics: the average of the batch statistics. The
+network's own running statistics are left as they were. The test set is seen in eval mode with the running statistics
+and, where asked for, with the recomputed ones.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TEST_PART = 125
 
 
 @contextmanager
-def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+def mode(model: nn.Module, training: bool) -> Iterator[None]:
     """Within: train or eval mode; afterwards every module is in the mode it was in."""
     flags = [(m, m.training) for m in model.modules()]
     model.train(training)
@@ -69,7 +70,7 @@ def test_metrics(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -
         return math.nan, math.nan
     total = torch.zeros((), dtype=torch.float64, device=images.device)
     wrong = torch.zeros((), dtype=torch.int64, device=images.device)
-    with _mode(model, False), torch.no_grad():
+    with mode(model, False), torch.no_grad():
         for start in range(0, n, TEST_BATCH):
             x, y = images[start : start + TEST_BATCH], labels[start : start + TEST_BATCH]
             logits = torch.cat([model(part) for part in torch.split(x, TEST_PART)])
@@ -105,7 +106,7 @@ def exact_metrics(
     def add(split: str, group: str, quantity: str, value: float) -> None:
         rows.append(Row(step, epoch, split, group, quantity, float(value)))
 
-    with _mode(model, True), fresh_bn_statistics(model):
+    with mode(model, True), fresh_bn_statistics(model):
         total = torch.zeros((), dtype=torch.float64, device=images.device)
         wrong = torch.zeros((), dtype=torch.int64, device=images.device)
         index = eval_batches(len(labels), batch_size)
@@ -154,7 +155,7 @@ def test_rows(
     results = dict(zip(("loss", "error"), test_metrics(model, *test, loss)))
     if recompute_bn and has_bn_statistics(model):
         with fresh_bn_statistics(model):
-            with _mode(model, True), torch.no_grad():
+            with mode(model, True), torch.no_grad():
                 for batch in eval_batches(len(data), batch_size):
                     model(data[batch[0] : batch[-1] + 1])
             results |= zip(("loss_recomputed_bn", "error_recomputed_bn"), test_metrics(model, *test, loss))
@@ -191,7 +192,7 @@ def reference_rows(
     split = "reference" if step == 0 else "reference_present"
     images, labels = data[0][:REFERENCE_IMAGES], data[1][:REFERENCE_IMAGES]
     rows = []
-    with torch.no_grad(), _mode(model, True), fresh_bn_statistics(model), _restored(tensors, keep):
+    with torch.no_grad(), mode(model, True), fresh_bn_statistics(model), _restored(tensors, keep):
         for k in range(REFERENCE_DIRECTIONS):
             point = geometry.random_direction(tensors, generator, radius)
             if step:
@@ -230,7 +231,7 @@ def limit_rows(
     images, labels = data
     order = eval_batches(len(labels), batch_size)
     rows = []
-    with torch.no_grad(), _mode(model, True), fresh_bn_statistics(model), _restored(tensors, keep):
+    with torch.no_grad(), mode(model, True), fresh_bn_statistics(model), _restored(tensors, keep):
         for k in range(REFERENCE_DIRECTIONS):
             torch._foreach_copy_(tensors, geometry.random_direction(tensors, generator, radius))
             for j in range(LIMIT_STEPS):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from scaleinv import geometry
 from scaleinv.errors import UserError
@@ -21,6 +20,7 @@ from scaleinv.lab.data import Dataset
 from scaleinv.lab.groups import group_names, group_tensors
 from scaleinv.lab.losses import Loss, get_loss
 from scaleinv.lab.models import build_model
+from scaleinv.lab.running import entering_sizes, rescale_statistics
 from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.start import read_start
 from scaleinv.sphere import Law, Sphere, optimizer_law
@@ -123,13 +123,15 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
     names = group_names(config.model, config.variant, config.normalization, dataset.in_shape, dataset.classes)
     groups = group_tensors(model, names)
     tensors = [t for ts in groups.values() for t in ts]
+    by_rows = config.elr is not None and config.granularity == "row"
+    before = None
+    if start is not None and (config.radius is not None or by_rows):  # fresh statistics speak of no weights yet
+        before = entering_sizes(model, dataset.train_images)
     with torch.no_grad():
         norm = geometry.norm(tensors)
         radius = float(norm) if config.radius is None else config.radius
         if config.radius is not None:
             torch._foreach_mul_(tensors, radius / norm)
-            if start is not None:  # fresh statistics speak of no weights yet
-                _rescale_statistics(model, float(radius / norm))
     wrapped = {id(t) for tensors in groups.values() for t in tensors}
     others = [p for p in model.parameters() if id(p) not in wrapped]
     rate = config.lr if config.lr is not None else 0.0
@@ -148,6 +150,8 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
     sphere = None
     if config.elr is not None:
         optimizer = sphere = Sphere(optimizer, groups, config.elr, granularity=config.granularity)
+    if before is not None:
+        rescale_statistics(model, dataset.train_images, before)
     return Setup(
         config=config,
         model=model,
@@ -162,16 +166,6 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
         radius=radius,
         started=start is not None,
     )
-
-
-def _rescale_statistics(model: nn.Module, factor: float) -> None:
-    """What BN has seen so far, for inputs ``factor`` times as large: each BN of the lab's networks directly follows one
-    rescaled weight without a bias, whose own input is normalised or an image.
-    """
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
-            module.running_mean.mul_(factor)
-            module.running_var.mul_(factor**2)
 
 
 def _optimizer(config: RunConfig, plans: list[dict[str, object]], rate: float) -> torch.optim.Optimizer:

@@ -21,8 +21,8 @@ from scaleinv.landscape.surface import Surface, Weights
 def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
     """The surface a run moved on, its network at the run's last weights.
 
-    The batches are those of the run's exact metrics, or one batch where its gradient was ``full``. Augmentation is no
-    part of it: the images are the plain ones.
+    The batches are those of the run's exact metrics: one where its gradient was ``full``. Augmentation is no part of
+    it: the images are the plain ones.
     """
     return _surface(rebuild(folder, data_dir=data_dir))
 
