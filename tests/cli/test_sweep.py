@@ -181,7 +181,7 @@ def test_folders_of_others(finished: Path, argv: list[str], message: str, capsys
         ('{"format": 3, "config": {"elr": NaN}}', "holds NaN"),
         ("{", "is not readable JSON"),
         ("[]", "is not the config of a run"),
-        ('{"format": 3, "config": {}}', "has the format 3"),
+        ('{"format": 4, "config": {}}', "has the format 4"),
         ('{"format": 3, "config": {"elr": 0.1}}', "field 'data' is missing"),
         ('{"format": 3, "config": {"elr": 0.1, "colour": 1}}', "unknown field 'colour'"),
     ],

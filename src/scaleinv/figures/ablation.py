@@ -1,4 +1,4 @@
-"""The ablation of Lobacheva et al. 2021: with the norm fixed after every step the periods are gone."""
+"""The ablation of Lobacheva et al. 2021: with the norm fixed after every step, below the critical ELR, no periods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RATES = {"digits": (0.15, 12.6), "cifar-tiny": (0.1, 12.6), "cifar-small": (0.03
     "ablation",
     paper="Lobacheva et al. 2021",
     place="ablation: fixed norm",
-    title="The norm free, and fixed at two values: with a fixed norm nothing breaks down",
+    title="The norm free, and fixed at two values: below the critical ELR a fixed norm never breaks down",
     scales={"digits": 80, "cifar-tiny": 190, "cifar-small": 3000, "paper": 1.5e6},
 )
 def draw(context: Context) -> Drawn:
