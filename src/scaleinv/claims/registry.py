@@ -70,21 +70,17 @@ class Sheet:
         allowed = rel * math.fabs(expected) + abs
         off = math.fabs(measured - expected)
         words = " + ".join([f"{100 * rel:g} %"] * (rel > 0) + [f"{abs:g}"] * (abs > 0)) or "0"
-        verdict: Verdict = "holds" if off + 2 * se <= allowed else "undecided" if off - 2 * se <= allowed else "fails"
+        verdict = _judge(off + 2 * se <= allowed, off - 2 * se <= allowed, se)
         return self._add(name, measured, expected, words + (f" (s.e. {se:.2g})" if se else ""), verdict)
 
     def at_most(self, name: str, measured: float, bound: float, *, se: float = 0.0) -> Verdict:
         """``measured <= bound``."""
-        verdict: Verdict = (
-            "holds" if measured + 2 * se <= bound else "undecided" if measured - 2 * se <= bound else "fails"
-        )
+        verdict = _judge(measured + 2 * se <= bound, measured - 2 * se <= bound, se)
         return self._add(name, measured, f"<= {bound:.6g}", f"s.e. {se:.2g}" if se else "none", verdict)
 
     def at_least(self, name: str, measured: float, bound: float, *, se: float = 0.0) -> Verdict:
         """``measured >= bound``."""
-        verdict: Verdict = (
-            "holds" if measured - 2 * se >= bound else "undecided" if measured + 2 * se >= bound else "fails"
-        )
+        verdict = _judge(measured - 2 * se >= bound, measured + 2 * se >= bound, se)
         return self._add(name, measured, f">= {bound:.6g}", f"s.e. {se:.2g}" if se else "none", verdict)
 
     def true(self, name: str, measured: Any, expected: Any) -> Verdict:
@@ -105,8 +101,6 @@ class Sheet:
             raise RuntimeError(f"the sheet has {name!r} twice")
         if isinstance(measured, float) and math.isnan(measured):
             verdict = "fails"
-        elif tolerance.endswith(("s.e. nan", "(s.e. nan)")):
-            verdict = "undecided"  # how sure the number is nobody knows
         # numbers of numpy become plain ones: results travel between processes and into JSON
         measured, expected = (value.item() if hasattr(value, "item") else value for value in (measured, expected))
         self.measured[name], self.expected[name], self.tolerance[name] = measured, expected, tolerance
@@ -131,6 +125,11 @@ class Sheet:
         allowed = "" if self.tolerance[name] == "none" else f" ({self.tolerance[name]})"
         expected = _short(self.expected[name]).replace("<=", "at most").replace(">=", "at least")
         return f"{self.verdicts[name]}: {name} is {_short(self.measured[name])}, expected {expected}{allowed}"
+
+
+def _judge(surely: bool, perhaps: bool, se: float) -> Verdict:
+    """Within the bound by 2 s.e., or within 2 s.e. of it; undecided where nobody knows how sure the number is."""
+    return "undecided" if math.isnan(se) else "holds" if surely else "undecided" if perhaps else "fails"
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ and, where asked for, with the recomputed ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -186,21 +186,16 @@ def reference_rows(
     norm layers silences them, which lowers the level. At most ``REFERENCE_IMAGES`` images, the first ones. The weights
     are restored exactly.
     """
-    tensors = [t for ts in groups.values() for t in ts]
-    keep = [t.detach().clone() for t in tensors]
-    radius = geometry.norm(keep)
     split = "reference" if step == 0 else "reference_present"
-    images, labels = data[0][:REFERENCE_IMAGES], data[1][:REFERENCE_IMAGES]
-    rows = []
-    with torch.no_grad(), mode(model, True), fresh_bn_statistics(model), _restored(tensors, keep):
-        for k in range(REFERENCE_DIRECTIONS):
-            point = geometry.random_direction(tensors, generator, radius)
-            if step:
-                point = [p * (geometry.row_norms(t) / geometry.row_norms(p)) for p, t in zip(point, keep)]
-            torch._foreach_copy_(tensors, point)
-            for name, value in _train_level(model, images, labels, batch_size, loss).items():
-                rows.append(Row(step, epoch, split, f"direction-{k}", name, value))
-    return rows
+    present = [t.detach().clone() for ts in groups.values() for t in ts]
+
+    def lead(_: int, point: list[Tensor], tensors: list[Tensor]) -> None:
+        if step:
+            point = [p * (geometry.row_norms(t) / geometry.row_norms(p)) for p, t in zip(point, present)]
+        torch._foreach_copy_(tensors, point)
+
+    rows = _level_rows(model, groups, data, lead, batch_size=batch_size, loss=loss, generator=generator)
+    return [Row(step, epoch, split, *row) for row in rows]
 
 
 #: huge steps from a random direction: enough to forget it. Many more and rows shrink until eps silences them all (a
@@ -225,28 +220,52 @@ def limit_rows(
     before it, which is not quite a random direction, and its loss may lie a quarter below (CIFAR-10). From random
     directions ``LIMIT_STEPS`` such steps on successive batches, judged as those are. The weights are restored exactly.
     """
+    images, labels = data
+    order = eval_batches(len(labels), batch_size)
+    radius = geometry.norm([t.detach() for ts in groups.values() for t in ts])
+
+    def lead(k: int, point: list[Tensor], tensors: list[Tensor]) -> None:
+        torch._foreach_copy_(tensors, point)
+        for j in range(LIMIT_STEPS):
+            batch = order[(k * LIMIT_STEPS + j) % len(order)]
+            part = slice(int(batch[0]), int(batch[-1]) + 1)
+            with torch.enable_grad():
+                gradients = torch.autograd.grad(loss(model(images[part]), labels[part]), tensors)
+            size = geometry.norm(gradients)
+            if not size > 0:  # all ReLUs silent, or the loss exactly 0: it stays there
+                break
+            torch._foreach_copy_(tensors, [g * (-radius / size) for g in gradients])
+
+    rows = _level_rows(model, groups, data, lead, batch_size=batch_size, loss=loss, generator=generator)
+    return [Row(step, epoch, "reference_limit", *row) for row in rows]
+
+
+#: moves the weights, the last argument, to where the k-th random direction leads
+Lead = Callable[[int, list[Tensor], list[Tensor]], None]
+
+
+def _level_rows(
+    model: nn.Module,
+    groups: Mapping[str, Sequence[Tensor]],
+    data: tuple[Tensor, Tensor],
+    lead: Lead,
+    *,
+    batch_size: int,
+    loss: Loss,
+    generator: torch.Generator,
+) -> list[tuple[str, str, float]]:
+    """(group, quantity, value) at the points where ``lead`` goes from random directions; the network is as before."""
     tensors = [t for ts in groups.values() for t in ts]
     keep = [t.detach().clone() for t in tensors]
     radius = geometry.norm(keep)
-    images, labels = data
-    order = eval_batches(len(labels), batch_size)
-    rows = []
+    few = data[0][:REFERENCE_IMAGES], data[1][:REFERENCE_IMAGES]
+    found = []
     with torch.no_grad(), mode(model, True), fresh_bn_statistics(model), _restored(tensors, keep):
         for k in range(REFERENCE_DIRECTIONS):
-            torch._foreach_copy_(tensors, geometry.random_direction(tensors, generator, radius))
-            for j in range(LIMIT_STEPS):
-                batch = order[(k * LIMIT_STEPS + j) % len(order)]
-                part = slice(int(batch[0]), int(batch[-1]) + 1)
-                with torch.enable_grad():
-                    gradients = torch.autograd.grad(loss(model(images[part]), labels[part]), tensors)
-                size = geometry.norm(gradients)
-                if not size > 0:  # all ReLUs silent, or the loss exactly 0: it stays there
-                    break
-                torch._foreach_copy_(tensors, [g * (-radius / size) for g in gradients])
-            few = images[:REFERENCE_IMAGES], labels[:REFERENCE_IMAGES]
+            lead(k, geometry.random_direction(tensors, generator, radius), tensors)
             for name, value in _train_level(model, *few, batch_size, loss).items():
-                rows.append(Row(step, epoch, "reference_limit", f"direction-{k}", name, value))
-    return rows
+                found.append((f"direction-{k}", name, value))
+    return found
 
 
 def _train_level(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int, loss: Loss) -> dict[str, float]:

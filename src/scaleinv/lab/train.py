@@ -185,34 +185,25 @@ class _Run:
             self.store.keep_weights(epoch, self.setup.model.state_dict())
 
     def measure_reference(self, epoch: int) -> None:
-        setup = self.setup
-        self.store.append(
-            reference_rows(
-                setup.model,
-                setup.groups,
-                setup.train,
-                batch_size=self.batch_size,
-                loss=setup.loss,
-                generator=reference_generator(self.config, self.step),
-                step=self.step,
-                epoch=epoch,
-            )
-        )
+        self._measure_level(reference_rows, self.step, epoch)
 
     def measure_limit(self, epoch: int) -> None:
+        self._measure_level(limit_rows, 0, epoch)
+
+    def _measure_level(self, measure: Callable[..., list[Row]], drawn_at: int, epoch: int) -> None:
+        """A level of divergence, from the random directions that are drawn at a step."""
         setup = self.setup
-        self.store.append(
-            limit_rows(
-                setup.model,
-                setup.groups,
-                setup.train,
-                batch_size=self.batch_size,
-                loss=setup.loss,
-                generator=reference_generator(self.config, 0),
-                step=self.step,
-                epoch=epoch,
-            )
+        rows = measure(
+            setup.model,
+            setup.groups,
+            setup.train,
+            batch_size=self.batch_size,
+            loss=setup.loss,
+            generator=reference_generator(self.config, drawn_at),
+            step=self.step,
+            epoch=epoch,
         )
+        self.store.append(rows)
 
     def evaluate(self, epoch: int) -> list[Row]:
         setup, config = self.setup, self.config

@@ -43,6 +43,9 @@ def _powers(low: float, count: int) -> tuple[float, ...]:
 #: width 128, batch 32: at batch 16 the MLP's passage from 1 to 2 has no step
 _MLP = Settings(model="mlp", width=128, subset=256, batch_size=32, epochs=120, evaluation="online", eval_every=40)
 _CONVNET = Settings(model="convnet", subset=512, epochs=50, eval_every=2, keep_every=5, recompute_bn=True)
+_CIFAR = Settings(
+    data="cifar10", model="convnet", width=16, batch_size=32, evaluation="online", eval_every=10, recompute_bn=True
+)
 
 _NETS: dict[tuple[str, str], Net] = {
     ("digits", "convnet"): Net(
@@ -61,10 +64,7 @@ _NETS: dict[tuple[str, str], Net] = {
     # 97 200 weights for 5000 images fit them within 40 epochs of 157 steps; the 24 300 of width 8 never do (see
     # docs/results/periods.md)
     ("cifar-small", "convnet"): Net(
-        Settings(
-            data="cifar10", model="convnet", width=16, subset=5000, batch_size=32, epochs=40,
-            evaluation="online", eval_every=10, recompute_bn=True,
-        ),
+        replace(_CIFAR, subset=5000, epochs=40),
         elrs=(2e-4, 4e-4, 8e-4, 1.6e-3, 4e-3, 1e-2, 3e-2, 1e-1),
         convergence=(2e-4, 4e-4, 8e-4),
         equilibrium=(1.6e-3, 4e-3),
@@ -72,10 +72,7 @@ _NETS: dict[tuple[str, str], Net] = {
     ),
     # minutes: 500 images, 16 steps an epoch
     ("cifar-tiny", "convnet"): Net(
-        Settings(
-            data="cifar10", model="convnet", width=16, subset=500, batch_size=32, epochs=100,
-            evaluation="online", eval_every=10, recompute_bn=True,
-        ),
+        replace(_CIFAR, subset=500, epochs=100),
         elrs=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 1e-1),
         convergence=(5e-4, 1e-3, 2e-3),
         equilibrium=(8e-3, 1.6e-2),
