@@ -282,6 +282,7 @@ def test_large_tensors_are_measured_to_the_last_digits() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e25, 1e-25, math.inf])
+@np.errstate(over="ignore", invalid="ignore")  # as the training loop has it
 def test_plain_steps_beyond_the_squares_of_float32(scale: float) -> None:
     """A gradient of 1e25 has a norm, though its square is no number of float32; an infinite one stays infinite."""
     w = torch.ones(3, requires_grad=True)

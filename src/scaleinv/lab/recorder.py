@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ Array = npt.NDArray[np.float64]
 Answers = Sequence[tuple[Tensor, Tensor]]
 
 #: steps whose numbers wait as single tensors at most
-PACK_EVERY = 64
+PACK_EVERY = 256
 #: steps between measurements of the radial part of the gradient
 RADIAL_EVERY = 64
 
@@ -75,24 +76,26 @@ class StepRecorder:
         self._radial = torch.zeros((measured, len(self.tensors)), dtype=torch.float64, device=device)
         small = device.type == "cpu" and all(_is_small(t) for t in self.tensors)
         self._plain = plain_decay is not None and small
-        self._table = self._numbers.numpy() if self._plain else np.empty(0)  # the same memory
         self._weights = [_Numbers(t) for t in self.tensors] if self._plain else []
         self._before = [] if self._plain else [torch.empty_like(t) for t in self.tensors]
         self._filled = 0  # steps recorded ...
         self._packed = 0  # ... and of these, in the arrays; the numbers of the others wait in lists, in order
         self._waiting: tuple[list[Tensor], ...] = ([], [], [], [])  # losses, g, n, d
         self._answers: list[Answers] = []
+        self._products: list[float] = []  # of plain steps: g.g, w.w, g.w of every tensor
+        self._acted: list[Sequence[float]] = []  # the learning rates
 
     def before_step(self, loss: Tensor, answers: Answers) -> None:
-        """To call between backward and the optimizer's step. ``answers``: logits and labels of every batch."""
+        """To call between backward and the optimizer's step. ``answers``: logits and labels of every batch.
+
+        numpy warns of gradients whose square is beyond float32; who goes on with such a run turns that off once, before
+        its loop, since that costs as much as four dot products.
+        """
         self._waiting[0].append(loss)
         self._answers.append(answers)
-        size = 0
-        for _, labels in answers:
-            size += len(labels)
-        self._sizes[self._filled] = size
         if self._plain:
-            self._products()
+            for weight in self._weights:
+                self._products += weight.products()
         else:
             self._measure()
 
@@ -107,21 +110,13 @@ class StepRecorder:
             self._radial[self._filled // RADIAL_EVERY] = torch.stack(dots)
         torch._foreach_copy_(self._before, self.tensors)
 
-    def _products(self) -> None:
-        """g, n and the dot product of weights and gradient, of every tensor."""
-        gs, ns, dots = self._table[self._filled]
-        with np.errstate(over="ignore", invalid="ignore"):
-            for i, weight in enumerate(self._weights):
-                gg, ww, gw = weight.products()
-                gs[i], ns[i], dots[i] = math.sqrt(gg), math.sqrt(ww), gw
-
     def after_step(self, learning_rates: Sequence[float]) -> None:
         """To call after the optimizer's step, with the rates that acted: of the total, then of every group."""
         if not self._plain:
             with torch.no_grad():
                 torch._foreach_sub_(self._before, self.tensors)
                 self._waiting[3].extend(_norms(self._before))
-        self._rates[self._filled] = learning_rates
+        self._acted.append(learning_rates)
         self._filled += 1
         if self._filled - self._packed >= PACK_EVERY:
             self._pack()
@@ -133,14 +128,20 @@ class StepRecorder:
         count = self._filled - self._packed
         if count:
             self._losses[steps, 0] = torch.stack(self._waiting[0][:count]).to(self._losses)
-            self._losses[steps, 1] = _right_answers(self._answers[:count]).to(self._losses)
+            right, self._sizes[steps] = _right_answers(self._answers[:count])
+            self._losses[steps, 1] = right.to(self._losses)
+            self._rates[steps] = self._acted[:count]
+            if self._products:
+                products = np.array(self._products[: 3 * count * len(self.tensors)]).reshape(count, -1, 3)
+                products[..., :2] = np.sqrt(products[..., :2])
+                self._numbers[steps] = torch.from_numpy(products).mT
             for k, scalars in enumerate(self._waiting[1:]):
-                if scalars:  # none of plain steps, which are in the arrays already
+                if scalars:  # none of plain steps
                     here = torch.stack(scalars[: count * len(self.tensors)])
                     self._numbers[steps, k] = here.view(count, -1).to(self._numbers)
-        for scalars in self._waiting:  # a step that failed halfway leaves more
-            scalars.clear()
-        self._answers.clear()
+        lists: tuple[list[Any], ...] = (*self._waiting, self._answers, self._products, self._acted)
+        for waiting in lists:  # a step that failed halfway leaves more
+            waiting.clear()
         self._packed = self._filled
 
     def first_nonfinite(self, step: int) -> int:
@@ -152,7 +153,10 @@ class StepRecorder:
     @torch.no_grad()
     def _after(self) -> Array:
         """Norms after every step: those before the next one; after the last, of the weights as they are."""
-        last = torch.stack(_norms(self.tensors)).to(self._numbers)
+        if self._plain:  # as the next step will measure it
+            last = torch.tensor([weight.norm() for weight in self._weights], dtype=torch.float64)
+        else:
+            last = torch.stack(_norms(self.tensors)).to(self._numbers)
         norms: Array = torch.cat([self._numbers[1 : self._filled, 1], last[None]]).cpu().numpy()
         return norms
 
@@ -164,12 +168,7 @@ class StepRecorder:
             return []
         numbers = self._numbers[:n].cpu().numpy()
         losses, sizes, rates = self._losses[:n].cpu().numpy(), self._sizes[:n], self._rates[:n]
-        squares = {
-            "g": numbers[:, 0] ** 2,
-            "before": numbers[:, 1] ** 2,
-            "after": self._after() ** 2,
-            "d": numbers[:, 2] ** 2,
-        }
+        squares = np.stack([numbers[:, 0], numbers[:, 1], self._after(), numbers[:, 2]]) ** 2
         rows: list[Row] = []
 
         def add(group: str, quantity: str, value: float) -> None:
@@ -179,7 +178,7 @@ class StepRecorder:
         add("total", "error", 1.0 - losses[:, 1].sum() / sizes.sum())
         rare = self._radial[: -(-n // RADIAL_EVERY)].cpu().numpy()
         with np.errstate(all="ignore"):  # a diverged run: NaN and inf are its result
-            part = {key: self._by_group(value) for key, value in squares.items()}
+            part = dict(zip(("g", "before", "after", "d"), self._by_group(squares)))
             if self._plain and self.plain_decay is not None:
                 dots = self._by_group(numbers[:, 2])
                 turned = _plain_angle(part, dots, rates[:, :1], self.plain_decay)
@@ -187,7 +186,8 @@ class StepRecorder:
             else:
                 derived, dots = derive(part, rates, self.law), self._by_group(rare)
             radial = np.abs(dots) / (derived["g"] * derived["rho"])[::RADIAL_EVERY]
-            means = {key: values.mean(axis=0) for key, values in {**derived, "radial": radial}.items()}
+            means = dict(zip(derived, np.stack(list(derived.values())).mean(axis=1)))
+            means["radial"] = radial.mean(axis=0)
         names = ["total", *self.names]
         for i, name in enumerate(names):
             for quantity, mean in means.items():
@@ -204,8 +204,9 @@ class StepRecorder:
         return rows
 
     def _by_group(self, values: Array) -> Array:
-        """Sums over all tensors, then over those of every group; (n, tensors) to (n, 1 + groups)."""
-        return np.column_stack([values.sum(axis=1), np.add.reduceat(values, self._firsts, axis=1)])
+        """Sums over all tensors, then over those of every group; (..., tensors) to (..., 1 + groups)."""
+        whole = values.sum(axis=-1, keepdims=True)
+        return np.concatenate([whole, np.add.reduceat(values, self._firsts, axis=-1)], axis=-1)
 
     def take_steps(self) -> list[dict[str, npt.NDArray[np.float32]]]:
         """The steps of the epochs flushed since the last call, in columns (see docs/architecture.md)."""
@@ -259,49 +260,53 @@ class _Numbers:
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
         self.strides = tensor.stride()
-        self.turned = not tensor.is_contiguous()  # lies as (N, H, W, C)
-        self.flat = self._flat(tensor.detach())
+        self.flat = tensor.detach().numpy().ravel("K")
         self.whole = self.flat.size <= _PIECE
-
-    def _flat(self, tensor: Tensor) -> npt.NDArray[np.float32]:
-        array: npt.NDArray[np.float32] = tensor.numpy()
-        return (array.transpose(0, 2, 3, 1) if self.turned else array).reshape(-1)
 
     def products(self) -> tuple[float, float, float]:
         """g.g, w.w and g.w."""
-        w, gradient = self.flat, self.tensor.grad
+        gradient = self.tensor.grad
         if gradient is None:
             gradient = torch.zeros_like(self.tensor)
         elif gradient.stride() != self.strides:  # the sums would be others
             gradient = torch.empty_like(self.tensor).copy_(gradient)
-        g = self._flat(gradient)
+        w, g = self.flat, gradient.numpy().ravel("K")  # in the order of the memory: no copy
         if self.whole:
             gg, ww, gw = float(g.dot(g)), float(w.dot(w)), float(g.dot(w))
         else:
-            parts = [slice(at, at + _PIECE) for at in range(0, w.size, _PIECE)]
-            gg = ww = gw = 0.0
-            for part in parts:
-                a, b = g[part], w[part]
-                gg, ww, gw = gg + float(a.dot(a)), ww + float(b.dot(b)), gw + float(a.dot(b))
+            gg, ww, gw = _dot(g, g), _dot(w, w), _dot(g, w)
         if not math.isfinite(gg + ww + gw):  # beyond the squares of float32, or broken
             w64, g64 = self.tensor.detach().double(), gradient.double()
             gg, ww, gw = (float(product.sum()) for product in (g64 * g64, w64 * w64, g64 * w64))
         return gg, ww, gw
 
+    def norm(self) -> float:
+        """|w|, to the bit as :meth:`products` has it."""
+        square = _dot(self.flat, self.flat)
+        return math.sqrt(square if math.isfinite(square) else float((self.tensor.detach().double() ** 2).sum()))
 
-def _right_answers(steps: Sequence[Answers]) -> Tensor:
-    """How many answers of every step are right; steps of one size at once, since many small operations cost more."""
-    found = torch.zeros(len(steps), dtype=torch.float64)
-    by_shape: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
+
+def _dot(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    return sum(float(a[at : at + _PIECE].dot(b[at : at + _PIECE])) for at in range(0, a.size, _PIECE))
+
+
+def _right_answers(steps: Sequence[Answers]) -> tuple[Tensor, Array]:
+    """How many answers of every step are right, and of how many; steps of one size at once, since many small
+    operations cost more.
+    """
+    found, sizes = torch.zeros(len(steps), dtype=torch.float64), np.zeros(len(steps))
+    by_shape: dict[torch.Size, tuple[list[int], list[Tensor], list[Tensor]]] = {}
     for number, answers in enumerate(steps):
         for given, wanted in answers:
-            by_shape.setdefault(given.shape, []).append((number, given, wanted))
-    for alike in by_shape.values():
-        logits = torch.stack([given for _, given, _ in alike])
-        labels = torch.stack([wanted for _, _, wanted in alike])
-        right = (logits.argmax(2) == labels).sum(1)
-        found.index_add_(0, torch.tensor([number for number, _, _ in alike]), right.to("cpu", torch.float64))
-    return found
+            numbers, logits, labels = by_shape.setdefault(given.shape, ([], [], []))
+            numbers.append(number)
+            logits.append(given)
+            labels.append(wanted)
+    for shape, (numbers, logits, labels) in by_shape.items():
+        right = (torch.stack(logits).argmax(2) == torch.stack(labels)).sum(1)
+        found.index_add_(0, torch.tensor(numbers), right.to("cpu", torch.float64))
+        np.add.at(sizes, numbers, shape[0])
+    return found, sizes
 
 
 def _plain_angle(squares: Mapping[str, Array], dot: Array, lr: Array, decay: float) -> Array:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -257,6 +258,7 @@ class _Run:
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
+    @np.errstate(over="ignore", invalid="ignore")  # a diverged run: inf and NaN are its result
     def train(self) -> None:
         setup, config = self.setup, self.config
         images, labels = setup.train
