@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
 from scaleinv.errors import UserError
@@ -29,7 +27,3 @@ def test_sweep_is_seeds_by_elrs() -> None:
 def test_unknown_network() -> None:
     with pytest.raises(UserError, match="no regimes of 'vit'"):
         regimes.find("digits", "vit")
-
-
-def test_example() -> None:
-    assert doctest.testmod(regimes).failed == 0

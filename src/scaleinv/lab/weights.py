@@ -29,8 +29,8 @@ def read_weights(folder: str | Path, epoch: int | None = None) -> dict[str, Tens
 def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | None = None) -> Setup:
     """The network of a run with the weights it had after ``epoch``, its groups, loss and data.
 
-    >>> setup = rebuild("runs/demo/runs/0123abcd")  # doctest: +SKIP
-    >>> setup.model.training                        # doctest: +SKIP
+    >>> setup = rebuild("runs/demo/runs/0123abcd")
+    >>> setup.model.training
     True
     """
     config = read_config(Path(folder))

@@ -27,7 +27,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     Errors: UserError where the folder is not a run or a sweep, is damaged, or the page cannot be written, and where
     ``out`` looks like another kind of file.
 
-    >>> write_report("runs/demo")  # doctest: +SKIP
+    >>> write_report("runs/demo")
     PosixPath('runs/demo/report.html')
     """
     source = Path(folder)

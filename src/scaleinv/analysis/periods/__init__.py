@@ -1,9 +1,11 @@
 """Periods of training in the whole space with weight decay (Lobacheva et al. 2021): where they are, and why.
 
->>> from scaleinv.analysis.periods import find_periods
->>> found = find_periods("runs/one")                     # doctest: +SKIP
->>> print(found.answer)                                  # doctest: +SKIP
-14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down expected within 300-900 steps; phase B
+>>> found = find_periods("runs/one")
+>>> found.verdict
+'not yet'
+
+``print(found.answer)`` says of a longer run, for example: 14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next
+break-down expected within 300-900 steps; phase B.
 """
 
 from scaleinv.analysis.periods.bounds import Bounds, Envelope, bounds_of, envelope

@@ -39,7 +39,7 @@ def mean_interval(intervals: Sequence[float]) -> Interval:
 
     >>> found = mean_interval([400.0, 900.0, 650.0, 500.0])
     >>> found.mean, round(found.low), round(found.high)
-    (612.5, 384, 1123)
+    (612.5, 370, 1154)
     """
     x = np.asarray(intervals, dtype=np.float64)
     if not len(x):
