@@ -9,6 +9,7 @@ from scaleinv.claims import verify
 from scaleinv.claims.page import verify_page
 from scaleinv.claims.registry import Claim, Context, Result, claims, select
 from scaleinv.claims.verify import Outcome
+from scaleinv.errors import UserError
 
 
 def test_runs_in_processes_and_keeps(tmp_path):
@@ -84,6 +85,24 @@ def test_a_check_that_breaks_fails_and_is_not_kept(tmp_path, monkeypatch):
     (outcome,) = verify.run([(one, "toy")], tmp_path)
     assert outcome.verdict == "fails"
     assert not list(Path(tmp_path).glob("claims/*.json"))
+
+
+def test_a_missing_data_set_is_no_failure(tmp_path, monkeypatch):
+    monkeypatch.delenv("SCALEINV_DATA", raising=False)
+    with pytest.raises(UserError, match="mnist needs a data folder: set SCALEINV_DATA"):
+        verify.run(select("mnist", ("9-regime-3",)), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def ill_fed(context: Context) -> Result:
+    raise UserError("no such data")
+
+
+def test_what_only_the_user_can_give_is_no_failure(tmp_path, monkeypatch):
+    one = Claim("ill-fed", "p", "q", "s.", {"toy": 1.0}, ill_fed)
+    monkeypatch.setattr(verify, "claims", lambda: {"ill-fed": one})
+    with pytest.raises(UserError, match=r"ill-fed \(toy\): no such data"):
+        verify._check("ill-fed", "toy", str(tmp_path), False)
 
 
 def test_page_is_whole_and_escapes():

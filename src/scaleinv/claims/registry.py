@@ -23,6 +23,8 @@ from scaleinv.errors import UserError
 Verdict = Literal["holds", "fails", "undecided"]
 Scale = Literal["toy", "digits", "mnist", "cifar-small", "paper"]
 SCALES: tuple[Scale, ...] = ("toy", "digits", "mnist", "cifar-small", "paper")
+#: the data set a scale is about, where it does not come with the package
+DATA: dict[Scale, str] = {"mnist": "mnist", "cifar-small": "cifar10", "paper": "cifar10"}
 #: core-seconds the quick set may cost in all
 QUICK_BUDGET = 1500.0
 

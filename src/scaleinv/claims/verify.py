@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv import __version__
-from scaleinv.claims.registry import Claim, Context, Scale, claims
+from scaleinv.claims.registry import DATA, Claim, Context, Scale, claims
 from scaleinv.errors import UserError
+from scaleinv.lab.data.source import find
 
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "figures")
@@ -92,7 +93,8 @@ def run(
 ) -> list[Outcome]:
     """Check all, at most ``workers`` at a time (default: one a core), each on one thread; in the order given.
 
-    ``started`` and ``ended`` are told as it goes. Interrupted, what has ended is kept.
+    ``started`` and ``ended`` are told as it goes. Interrupted, what has ended is kept. Raises :class:`UserError` where
+    a claim needs what only the user can give, such as the folder of a data set: nothing is said of the claim then.
     """
     key, outcomes = source_hash(), dict[tuple[str, str], Outcome]()
     waiting: list[tuple[Claim, Scale]] = []
@@ -103,6 +105,8 @@ def run(
         else:
             outcomes[claim.id, scale] = kept
             ended(kept)
+    for name in sorted({DATA[scale] for _, scale in waiting if scale in DATA}):
+        find(name)
     runs = cache / "runs"
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
@@ -158,6 +162,8 @@ def _check(id: str, scale: Scale, runs: str, fresh: bool) -> Outcome:
     start = time.perf_counter()
     try:
         result = claims()[id].check(Context(scale, Path(runs), fresh))
+    except UserError as error:
+        raise UserError(f"{id} ({scale}): {error}") from error
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = f"the check broke: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"

@@ -82,7 +82,7 @@ def test_frozen() -> None:
         ({"name": "digits", "label_noise": math.nan}, "label noise nan is no fraction"),
         ({"name": "digits", "label_noise": 0.5, "noise_seed": -1}, "seed -1 is outside"),
         ({"name": "mnist", "data_dir": "/nowhere/at/all"}, "data folder /nowhere/at/all does not exist"),
-        ({"name": "mnist"}, "mnist needs a data folder: name it with --data-dir or SCALEINV_DATA"),
+        ({"name": "mnist"}, "mnist needs a data folder: set SCALEINV_DATA to it or give --data-dir"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(kwargs: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch) -> None:

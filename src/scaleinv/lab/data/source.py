@@ -166,7 +166,7 @@ def find(name: str, data_dir: str | Path | None = None) -> Source:
     if partial:
         raise UserError(partial)
     if folder is None:
-        raise UserError(f"{name} needs a data folder: name it with --data-dir or {ENVIRONMENT}; {_get(name)}")
+        raise UserError(f"{name} needs a data folder: set {ENVIRONMENT} to it or give --data-dir; {_get(name)}")
     expected = " or ".join(f"{form.folders[0]}/" for form in CATALOG[name])
     raise UserError(f"{name} is not in {folder}: expected {expected} there; {_get(name)}")
 
