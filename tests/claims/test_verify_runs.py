@@ -1,6 +1,11 @@
 """Running checks: processes, kept results, broken checks, the page."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +108,41 @@ def test_what_only_the_user_can_give_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "claims", lambda: {"ill-fed": one})
     with pytest.raises(UserError, match=r"ill-fed \(toy\): no such data"):
         verify._check("ill-fed", "toy", str(tmp_path), False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+def test_killed_it_leaves_no_process_behind(tmp_path):
+    command = [sys.executable, "-m", "scaleinv", "verify", "--only", "11-interval", "--cache", str(tmp_path), "--quiet"]
+    process = subprocess.Popen(command, start_new_session=True)
+
+    def at_work():
+        group = [int(p.name) for p in Path("/proc").glob("[0-9]*") if _group(p) == process.pid]
+        return [pid for pid in group if pid != process.pid]
+
+    try:
+        _until(lambda: list(tmp_path.glob("runs/**/*.json")))  # a check trains
+        assert at_work()
+        process.kill()
+        process.wait()
+        _until(lambda: not at_work())
+    finally:
+        for pid in at_work():
+            os.kill(pid, signal.SIGKILL)
+
+
+def _group(process: Path) -> int | None:
+    try:
+        state, group = (process / "stat").read_text().rpartition(") ")[2].split()[:3:2]
+    except (OSError, ValueError):
+        return None
+    return None if state == "Z" else int(group)
+
+
+def _until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_page_is_whole_and_escapes():

@@ -30,6 +30,7 @@ from scaleinv import __version__
 from scaleinv.claims.registry import DATA, Claim, Context, Scale, claims
 from scaleinv.errors import UserError
 from scaleinv.lab.data.source import find
+from scaleinv.lab.parent import leave_with_parent
 
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "figures")
@@ -130,7 +131,8 @@ def _run_all(
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the children when they load numpy and torch
     # spawn: a fork of a process with threads (torch, a live display) may hang
-    pool = ProcessPoolExecutor(min(workers, len(waiting)), mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context, initializer=leave_with_parent)
     try:
         while queue or running:
             while queue and len(running) < workers:

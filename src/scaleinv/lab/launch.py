@@ -10,7 +10,6 @@ import multiprocessing as mp
 import os
 import shutil
 import signal
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset, SharedDataset, open_shared, share
+from scaleinv.lab.parent import leave_with_parent
 from scaleinv.lab.setup import lay_out
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import Event, run
@@ -145,9 +145,7 @@ def _interrupts_held() -> Iterator[None]:
 
 def _serve(pipe: Connection, handle: SharedDataset) -> None:
     """A worker's life: take a task, run it, say what happened."""
-    parent = mp.parent_process()
-    if parent is not None:
-        threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    leave_with_parent()
     dataset = open_shared(handle)
     while True:
         try:
@@ -182,8 +180,3 @@ def _attempt(task: Task, dataset: Dataset, pipe: Connection) -> tuple[str, Any]:
             (task.folder / "error.txt").write_text(traceback.format_exc())
         return "error", f"{type(error).__name__}: {error} (traceback: {task.folder / 'error.txt'})"
     return "result", result
-
-
-def _leave_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
