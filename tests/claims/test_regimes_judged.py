@@ -54,12 +54,20 @@ def test_equal_step_sizes():
     for record, regime, verdict in (
         (calm, 1, "holds"),
         (chaotic, 2, "holds"),
-        (calm, 2, "fails"),
+        (calm, 2, "undecided"),  # too few of its times 1/ESS^2
         (chaotic, 1, "fails"),
     ):
         sheet = Sheet()
         equal_ess.judge(sheet, "toy", record, regime)
         assert sheet.result().verdict == verdict
+
+
+def test_unequal_step_sizes_in_regime_2_fail():
+    record = toy(1.4, 400)
+    record.groups["b"].g[:] *= 1.5
+    sheet = Sheet()
+    equal_ess.judge(sheet, "toy", from_steps(record), 2)
+    assert sheet.verdicts["toy: largest over smallest"] == "fails"
 
 
 def test_a_record_that_breaks_the_relations_fails():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from scaleinv.figures.registry import Context, Drawn, figure, finish
+
+if TYPE_CHECKING:
+    from scaleinv.analysis.transition import TransitionPeak
 
 _NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 
@@ -16,6 +21,7 @@ _NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 )
 def draw(context: Context) -> Drawn:
     """One run for each ELR of the scale's sweep, the first seed."""
+    from scaleinv.analysis.transition import gradient_peak, transition_peak
     from scaleinv.figures import _sphere as sphere
     from scaleinv.figures.style import new_figure, style
     from scaleinv.lab.experiments import regimes
@@ -23,6 +29,7 @@ def draw(context: Context) -> Drawn:
     net = regimes.find(context.scale)
     requests = regimes.sweep(net, seeds=net.seeds[:1])
     shown = sphere.curves(context.obtain(requests), [request.elr for request in requests])
+    peak = transition_peak([gradient_peak(curve.run) for curve in shown if curve.verdict.regime != 3])
     fig, axes = new_figure(9.6, 7.0, ncols=2, nrows=2)
     (loss, error), (gradient, diagram) = axes
     with style():
@@ -41,7 +48,7 @@ def draw(context: Context) -> Drawn:
         count = f"{settings.subset} images of " if settings.subset else ""
         loss.set_title(f"Train loss: {settings.model}, {count}{_NAMES[settings.data]}")
         error.set_title("Test error")
-        gradient.set_title("Effective gradient")
+        gradient.set_title(f"Effective gradient{_where(peak)}")
         diagram.set_title("Effective gradient against train loss")
         for ax in (loss, error, gradient):
             ax.set_xlim(0, None)
@@ -49,7 +56,20 @@ def draw(context: Context) -> Drawn:
     numbers = {
         "scale": context.scale,
         "boundaries": sphere.edges(shown),
+        "gradient_peak": {
+            "elr": peak.elr,
+            "between": [peak.between.low, peak.between.high],
+            "decided": peak.decided,
+            "late_gradient": {elr: [eg.value, eg.error] for elr, eg in peak.eg},
+        },
         "random_directions": shown[0].run.reference(),
         "runs": [curve.numbers() for curve in shown],
     }
     return finish(fig, context, numbers)
+
+
+def _where(peak: TransitionPeak) -> str:
+    """Which ELR of regimes 1 and 2 has the largest gradient late in the run, where one of them surely has."""
+    from scaleinv.figures.style import power_of_ten
+
+    return f": below regime 3 highest at ELR {power_of_ten(peak.elr)}" if peak.decided else ""
