@@ -140,6 +140,13 @@ def test_squared_loss(full, small, full_head, small_head, verdict):
     assert found.result().verdict == verdict
 
 
+@pytest.mark.parametrize(("regimes", "verdict"), [((2, 3), "holds"), ((2, None), "undecided"), ((2, 2), "fails")])
+def test_an_undecided_run_may_be_in_a_regime_not_seen(regimes, verdict):
+    sheet = Sheet()
+    squared_loss.seen(sheet, "full set", [(1.0 + k, regime) for k, regime in enumerate(regimes)], 3, 2)
+    assert sheet.result().verdict == verdict
+
+
 def cosine_runs(distances: list[float], level: float):
     """Runs whose epochs turn the weights so far (1 - cos)."""
     rng = np.random.default_rng(1)
