@@ -8,7 +8,7 @@ from collections.abc import Callable
 from scaleinv.analysis.periods.summary import in_words
 from scaleinv.analysis.runs import SweepRun
 from scaleinv.figures.style import elr_colour, regime_names
-from scaleinv.report.facts import RunFacts, SweepFacts, by_series, gather
+from scaleinv.report.facts import Part, RunFacts, SweepFacts, by_series, gather, start_words
 from scaleinv.report.page import (
     about,
     card,
@@ -38,10 +38,11 @@ def sweep_page(sweep: SweepRun) -> str:
     body = [
         f"<h1>Three regimes of training{' on the sphere' if facts.rate == 'ELR' else ''}</h1>",
         f'<p class="about">{esc(about(config))} · {esc(summary_line(facts))}</p>',
+        _origin(facts),
         f'<p class="answer">{esc(said)}.</p>' if said else "",
     ]
-    for number, (name, part) in enumerate(parts, 1):
-        body += _part(name, part, f"-{number}" if several else "")
+    for number, part in enumerate(parts, 1):
+        body += _part(part, f"-{number}" if several else "")
     body += [
         *more_sections(facts),
         f"<h2>{count(len(facts.runs), 'run')}</h2>",
@@ -53,11 +54,20 @@ def sweep_page(sweep: SweepRun) -> str:
     return page(f"Regime map: {name}", body)
 
 
-def _part(name: str, facts: SweepFacts, suffix: str) -> list[str]:
-    """The map, the answer and the curves of the runs on one axis; ``name`` tells it from others."""
+def _origin(facts: SweepFacts) -> str:
+    """The run that all runs went on from; where there are several, each part of the page names its own."""
+    starts = facts.starts
+    if len(starts) != 1:
+        return ""
+    return "".join(f'<p class="about">All runs went on from {esc(start_words(*one))}.</p>' for one in starts.items())
+
+
+def _part(part: Part, suffix: str) -> list[str]:
+    """The map, the answer and the curves of the runs on one axis."""
+    name, short, facts = part
     drawings = sweep_drawings(facts, suffix=suffix)
     regime_map, curves, last = drawings[0], drawings[1:5], drawings[5:]
-    within = f", {name}" if name else ""
+    within = f", {short}" if short else ""
     return [
         f"<h2>{esc(name[0].upper() + name[1:])}</h2>" if name else "",
         f'<p class="answer">{numbers_whole(esc(statement(facts)))}</p>',
@@ -137,7 +147,7 @@ def _table(facts: SweepFacts) -> str:
     if len(facts.seeds) > 1:
         columns.insert(0, ("seed", lambda fact: plain(fact.seed)))
     if len({fact.start for fact in facts.runs}) > 1:
-        columns.insert(0, ("from", lambda fact: fact.start[:8] or MISSING))
+        columns.insert(0, ("from", lambda fact: fact.start_name or MISSING))
     if len({fact.weight_decay for fact in facts.runs}) > 1:
         columns.insert(0, ("weight decay", lambda fact: elr_text(fact.weight_decay)))
     columns.append(("test error", lambda fact: percent(fact.test_error)))

@@ -55,8 +55,8 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
         suffixes = [f"-{number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else [""]
         drawings = [
             drawing
-            for (_, facts), suffix in zip(parts, suffixes)
-            for drawing in sweep_drawings(facts, bar=True, suffix=suffix)
+            for part, suffix in zip(parts, suffixes)
+            for drawing in sweep_drawings(part.facts, bar=True, suffix=suffix)
         ]
     else:
         run = load_run(source)
