@@ -16,6 +16,7 @@ from scaleinv.analysis.runs import load_run, load_sweep
 from scaleinv.cli.present import print_map
 from scaleinv.report import write_report
 from scaleinv.report.facts import by_series, gather
+from scaleinv.report.retraining import retraining_drawings
 
 #: (rate, seed, checksum) of the parents; the checksums are not in the order of the rates
 PARENTS = ((1e-3, 1, "cc" * 32), (0.1, 1, "aa" * 32), (0.1, 2, "bb" * 32))
@@ -83,7 +84,7 @@ def test_without_a_lineage_the_checksum_stays(sweep: Path, tmp_path: Path) -> No
 def test_one_start_is_said_once(tmp_path: Path) -> None:
     reader = Reader(write_report(write(tmp_path, PARENTS[:1])).read_text("utf-8"))
     assert reader.text.count("All runs went on from ELR 1e-3, seed 1, epoch 20 (s1/runs/") == 1
-    assert "from ELR 1e-3 seed 1" not in reader.text
+    assert "The regimes, by start" not in reader.text
 
 
 def test_a_run_page_says_where_it_went_on_from(sweep: Path, tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_the_terminal_says_it(sweep: Path, capsys: pytest.CaptureFixture[str]) -
         " from ELR 0.1, seed 2",
     ]
     assert not any("weight decay" in line for line in told)
-    assert max(map(len, told)) <= 80
+    assert max(map(len, headings)) <= 80
 
 
 def test_a_folder_with_markup_in_its_name_is_escaped(sweep: Path, tmp_path: Path) -> None:
@@ -122,3 +123,63 @@ def test_a_folder_with_markup_in_its_name_is_escaped(sweep: Path, tmp_path: Path
     head["lineage"]["folder"] = "<script>alert(1)</script>"
     (folder / "config.json").write_text(json.dumps(head))
     assert "<script>alert" not in write_report(folder).read_text("utf-8")
+
+
+def titles(reader: Reader) -> list[str]:
+    return [attrs["id"] or "" for tag, attrs in reader.elements if tag == "figure"]
+
+
+def test_the_section_shows_every_start_with_its_parent(sweep: Path, tmp_path: Path) -> None:
+    page = write_report(sweep, tmp_path).read_text("utf-8")
+    reader = Reader(page)
+    assert reader.text.count("Re-training") == 1
+    for number in (1, 2, 3):
+        assert {f"retraining-loss-{number}", f"retraining-diagram-{number}"} <= set(titles(reader))
+    assert len(titles(reader)) == len(set(titles(reader)))
+    # the parent's curve in both panels, and a parent at the other new rate of the same seed where there is one
+    assert "went on from ELR 1e-3 seed 1" in page
+    assert "ELR 0.1 seed 1, before the start" in page
+    assert "ELR 0.1 seed 2, before the start" not in page
+    # parents of one rate and two seeds are two lines
+    assert {"from ELR 0.1 seed 1", "from ELR 0.1 seed 2"} <= set(reader.words)
+    assert page.index("Re-training") < page.index("The regimes, by start")
+    assert page.count("<details><summary>From ELR ") == 3
+
+
+def test_many_rates_leave_the_maps_open(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaleinv.report.sweep_page.FEW_RATES", 2)
+    page = write_report(sweep, tmp_path).read_text("utf-8")
+    assert "<details><summary>From ELR " not in page
+    assert page.index("From ELR 1e-3, seed 1, epoch 20 (s1/runs/") < page.index("<h2>Re-training</h2>")
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged", "another"])
+def test_parents_that_cannot_be_read(sweep: Path, tmp_path: Path, harm: str) -> None:
+    shutil.copytree(sweep.parent, tmp_path / "all")
+    for run in (tmp_path / "all" / "s1" / "runs").iterdir():
+        if harm == "gone":
+            shutil.rmtree(run)
+        elif harm == "damaged":
+            for part in (run / "metrics").iterdir():
+                part.write_bytes(b"PAR1")
+        else:
+            head = json.loads((run / "config.json").read_text())
+            (run / "config.json").write_text(json.dumps({**head, "identity": "another"}))
+    page = write_report(tmp_path / "all" / "s2").read_text("utf-8")
+    assert "whose folder is gone or cannot be read: ELR 1e-3 seed 1, ELR 0.1 seed 1, ELR 0.1 seed 2." in page
+    assert "before the start" not in page
+    assert "retraining-diagram-3" in titles(Reader(page))
+
+
+def test_a_start_from_within_a_longer_run(sweep: Path, tmp_path: Path) -> None:
+    shutil.copytree(sweep.parent, tmp_path / "all")
+    for path in (tmp_path / "all" / "s2" / "runs").glob("*/config.json"):
+        head = json.loads(path.read_text())
+        head["lineage"]["epoch"] = 5
+        path.write_text(json.dumps(head))
+    found = next(d for d in retraining_drawings(gather(load_sweep(tmp_path / "all" / "s2"))) if "loss" in d.stem)
+    assert found.fig.axes[0].get_xlim() == (-5, 20)
+
+
+def test_a_sweep_that_began_afresh_has_no_such_section(sweep: Path, tmp_path: Path) -> None:
+    assert "Re-training" not in Reader(write_report(sweep.parent / "s1", tmp_path).read_text("utf-8")).text

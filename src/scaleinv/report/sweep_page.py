@@ -21,11 +21,15 @@ from scaleinv.report.page import (
     words_section,
 )
 from scaleinv.report.period_section import WORDS
+from scaleinv.report.retraining import retraining_section
 from scaleinv.report.sweep_figures import reference_words, summary_line, sweep_drawings
 from scaleinv.report.sweep_sections import more_sections
 from scaleinv.report.text import MISSING, clean, count, elr_text, esc, numbers_whole, percent, plain, show
 from scaleinv.report.text import number as to_number
 from scaleinv.report.words import boundary_words, flat_evidence, reach, reason, remarks, statement
+
+#: with fewer rates from each of several starts their maps are folded
+FEW_RATES = 6
 
 
 def sweep_page(sweep: SweepRun) -> str:
@@ -41,8 +45,13 @@ def sweep_page(sweep: SweepRun) -> str:
         _origin(facts),
         f'<p class="answer">{esc(said)}.</p>' if said else "",
     ]
-    for number, part in enumerate(parts, 1):
-        body += _part(part, f"-{number}" if several else "")
+    shown = [_part(part, f"-{number}" if several else "") for number, part in enumerate(parts, 1)]
+    retrained = retraining_section(facts, _scale(facts))
+    # a map of few rates from each start says little: the trajectories come first, the maps are folded
+    if len(facts.starts) > 1 and max(len(part.facts.elrs) for part in parts) < FEW_RATES:
+        body += [*retrained, "<h2>The regimes, by start</h2>", *map(_folded, parts, shown)]
+    else:
+        body += [line for lines in shown for line in lines] + retrained
     body += [
         *more_sections(facts),
         f"<h2>{count(len(facts.runs), 'run')}</h2>",
@@ -60,6 +69,13 @@ def _origin(facts: SweepFacts) -> str:
     if len(starts) != 1:
         return ""
     return "".join(f'<p class="about">All runs went on from {esc(start_words(*one))}.</p>' for one in starts.items())
+
+
+def _folded(part: Part, lines: list[str]) -> str:
+    """A part of the page behind its name and its answer."""
+    name = part.short[0].upper() + part.short[1:]
+    answer = numbers_whole(esc(statement(part.facts)))
+    return f"<details><summary>{esc(name)}: {answer}</summary>{''.join(lines)}</details>"
 
 
 def _part(part: Part, suffix: str) -> list[str]:
