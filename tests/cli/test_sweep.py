@@ -265,3 +265,20 @@ def test_a_damaged_run_does_not_stop_the_others(
     after = json.loads((out / "sweep.json").read_text())["runs"]
     assert [run["status"] for run in after] == ["failed", "finished"]
     assert after[1] == json.loads((finished / "sweep" / "sweep.json").read_text())["runs"][1]
+
+
+def test_a_sweep_from_a_sweep_names_the_parents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([*SWEEP, "--elr", "1e-2,1e-3", "--quiet", "--out", str(tmp_path / "s1")]) == 0
+    capsys.readouterr()
+    assert cli.run([*SWEEP, "--from", str(tmp_path / "s1"), "--elr", "2e-3", "--out", str(tmp_path / "s2")]) == 0
+    answer, progress = capsys.readouterr()
+    assert "ELR 0.002 seed 0, from ELR 0.01 seed 0: " in progress
+    lines = answer.splitlines()
+    assert [line.split()[1] for line in lines[:3]] == ["from", "0.001", "0.01"]
+    assert [line.split(" (")[0] for line in lines if line.startswith(" from ")] == [
+        " from ELR 0.001, seed 0, epoch 2",
+        " from ELR 0.01, seed 0, epoch 2",
+    ]
+    page = (tmp_path / "s2" / "report.html").read_text("utf-8")
+    assert "Re-training" in page
+    assert "whose folder is gone" not in page

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from scaleinv.analysis.lineage import Origin, origin_of, short_names
 from scaleinv.analysis.periods.summary import in_words, verdict_words
 from scaleinv.analysis.regime_map import count_regimes, series_of
 from scaleinv.analysis.regimes import NAMES
@@ -77,16 +78,19 @@ def columns(rows: Sequence[Sequence[str]], left: Sequence[int], styles: Mapping[
     return "\n".join(lines)
 
 
-def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str) -> None:
+def print_map(
+    summary: Mapping[str, Any], config: Mapping[str, Any], report: str, origins: Sequence[Origin] = ()
+) -> None:
     """The runs, then the regime map, the boundaries and the report: the answer stands last, in sight.
 
-    Runs that differ in weight decay or start lie on axes of their own: each has its map.
+    Runs that differ in weight decay or start lie on axes of their own: each has its map. ``origins``: whose weights
+    the starts are.
     """
     rate = str(summary["axis"]).upper()
     console = _console()
     runs = summary["runs"]
     seeds = {row["seed"] for row in runs}
-    console.print(_runs_table(summary))
+    console.print(_runs_table(summary, origins))
     console.print()
     horizon = summary["horizon"]["epochs"]
     if horizon is None:
@@ -98,15 +102,21 @@ def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str
             f"on {config['data']}, batch {config['batch_size']}, {epochs(horizon)}, {many}"
         )
     maps = summary["maps"]
-    for one in maps:
+    starts, decays = ({one[name] for one in maps} for name in ("start", "weight_decay"))
+    told = {origin.weights: origin.full() for origin in origins}
+    if len(starts) == 1 and told:
+        console.print(f"  from                 {escape(next(iter(told.values())))}")
+    listed = list(dict.fromkeys(map(series_of, runs)))
+    for one in sorted(maps, key=lambda one: listed.index(series_of(one))):  # the order of the runs above
         if len(maps) > 1:
-            start = f", from {one['start'][:8]}" if one["start"] else ""
-            console.print(f" weight decay {number(one['weight_decay'])}{start}")
-        own = [row for row in runs if series_of(row) == (one["weight_decay"], one["start"] or "")]
+            words = [f"weight decay {number(one['weight_decay'])}"] if len(decays) > 1 else []
+            words += [f"from {told.get(one['start'], (one['start'] or '-')[:8])}"] if len(starts) > 1 else []
+            console.print(f" {escape(', '.join(words))}")
+        own = [row for row in runs if series_of(row) == series_of(one)]
         for name, rates in count_regimes({**summary, "runs": own}).items():
             if rates or name != "undecided":
-                listed = ", ".join(map(number, rates)) or "none"
-                lines = textwrap.wrap(f"{rate} {listed}", 56)  # 80 columns with the name before it
+                at = ", ".join(map(number, rates)) or "none"
+                lines = textwrap.wrap(f"{rate} {at}", 56)  # 80 columns with the name before it
                 console.print(f"  {name:<21}" + ("\n" + " " * 23).join(lines))
         for key, names in (("1/2", "convergence | equilibrium"), ("2/3", "equilibrium | divergence")):
             console.print(f"  boundary {key:<12}{_boundary(one['boundaries'][key])} ({names})")
@@ -122,14 +132,26 @@ def print_map(summary: Mapping[str, Any], config: Mapping[str, Any], report: str
     console.print(f"  report               {escape(report)}")
 
 
-def _runs_table(summary: Mapping[str, Any]) -> str:
+def _start_cells(origins: Sequence[Origin], runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A start in a column of its own, by checksum: the parent's rate alone where it, or the seed of the run beside it,
+    tells the parents apart; the maps below say it in full.
+    """
+    seeds = {origin.weights: origin.seed for origin in origins}
+    same_seed = all(row["seed"] == seeds.get(row["start"]) for row in runs)
+    cells = {origin.weights: number(origin.rate) for origin in origins}
+    apart = {(cells[origin.weights], origin.seed if same_seed else None) for origin in origins}
+    return cells if len(apart) == len(cells) else short_names(origins, number)
+
+
+def _runs_table(summary: Mapping[str, Any], origins: Sequence[Origin] = ()) -> str:
     """One line a run. In the whole space with weight decay its periods stand where its steps stand on the sphere."""
     axis, runs = summary["axis"], summary["runs"]
     own: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [(axis.upper(), lambda row: number(row[axis]))]
     if len({row["weight_decay"] for row in runs}) > 1:
         own.append(("wd", lambda row: number(row["weight_decay"])))
     if len({row["start"] for row in runs}) > 1:
-        own.append(("from", lambda row: (row["start"] or "-")[:6]))
+        cells = _start_cells(origins, runs)
+        own.append(("from", lambda row: cells.get(row["start"], (row["start"] or "-")[:6])))
     if len({row["seed"] for row in runs}) > 1:
         own.append(("seed", lambda row: str(row["seed"])))
     at = len(own)
@@ -182,6 +204,9 @@ def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> No
         f"{result['status']} after {count(result['steps'], 'step')} ({epochs(result['epochs'])}) "
         f"in {result['timing']['seconds']:.1f} s" + (f": {escape(result['message'])}" if result["message"] else "")
     )
+    origin = origin_of(run.lineage)
+    if origin is not None:
+        console.print(f"went on from {escape(origin.full())}")
     console.print()
     console.print(columns(_totals(run), (0,), {}))
     groups = _groups(run)

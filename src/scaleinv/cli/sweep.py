@@ -43,6 +43,7 @@ class SweepCommand(CommonSettings):
 
     def run(self) -> int:
         """0: all runs have ended; 1: some failed."""
+        from scaleinv.analysis.lineage import origin_of, short_names
         from scaleinv.analysis.regime_map import failed_row, regime_map, run_row, verdict_of
         from scaleinv.cli.present import outcome_line, print_map
         from scaleinv.lab.environment import cores
@@ -77,10 +78,11 @@ class SweepCommand(CommonSettings):
             start.check_fits(base)
         several = tuple(decays) if len(decays) > 1 else ()
         sweep = SweepConfig(base, axis, tuple(values), seeds, several, starts)
+        origins = [origin for origin in (origin_of(start.lineage()) for start in starts) if origin is not None]
         rows: dict[str, dict[str, Any]] = {}
         failed: list[str] = []
 
-        with ProgressView(total=len(sweep.runs()), quiet=self.quiet) as view:
+        with ProgressView(total=len(sweep.runs()), quiet=self.quiet, starts=short_names(origins)) as view:
 
             def ended(outcome: Outcome) -> None:
                 name = outcome.config.identity()
@@ -98,9 +100,10 @@ class SweepCommand(CommonSettings):
                 view.run_ended(outcome.config, outcome_line(rows[name]))
 
             outcomes = run_sweep(sweep, dataset, self.out, workers=workers, watch=view.event, on_outcome=ended)
+        place = {origin.weights: k for k, origin in enumerate(sorted(origins, key=lambda origin: origin.order))}
         ordered = sorted(
             (rows[o.config.identity()] for o in outcomes),
-            key=lambda row: (row["weight_decay"] or 0.0, row["start"] or "", row[axis] or 0.0, row["seed"]),
+            key=lambda row: (row["weight_decay"] or 0.0, place.get(row["start"], 0), row[axis] or 0.0, row["seed"]),
         )
         per_epoch = next((o.result["steps_per_epoch"] for o in outcomes if o.result), None)
         epochs = base.steps / per_epoch if per_epoch else None
@@ -115,5 +118,5 @@ class SweepCommand(CommonSettings):
         if self.json:
             print(json_text(summary))
         else:
-            print_map(summary, base.to_dict(), report)
+            print_map(summary, base.to_dict(), report, origins)
         return 1 if failed else 0

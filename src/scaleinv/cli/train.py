@@ -38,6 +38,7 @@ class TrainCommand(Settings):
 
     def run(self) -> int:
         """0: the run has ended (a diverged one too)."""
+        from scaleinv.analysis.lineage import origin_of, short_names
         from scaleinv.analysis.regime_map import run_row, verdict_of
         from scaleinv.cli.present import print_run
         from scaleinv.lab.environment import cores
@@ -56,7 +57,8 @@ class TrainCommand(Settings):
         config = resolve(self, dataset, elr=self.elr, lr=self.lr, seed=seed, threads=threads, start=checksum)
         if start is not None:
             start.check_fits(config)
-        with ProgressView(total=1, quiet=self.quiet) as view:
+        starts = short_names([] if start is None else filter(None, [origin_of(start.lineage())]))
+        with ProgressView(total=1, quiet=self.quiet, starts=starts) as view:
             result = run(config, dataset, self.out, start=start, watch=lambda event: view.event(config, event))
         folder, verdict = verdict_of(self.out)
         record_verdict(self.out, verdict.regime, verdict.evidence)

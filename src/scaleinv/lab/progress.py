@@ -25,12 +25,13 @@ from scaleinv.lab.train import Event
 LOG_EVERY = 10.0
 
 
-def describe(config: RunConfig) -> str:
-    """A run in a few characters."""
+def describe(config: RunConfig, starts: Mapping[str, str] | None = None) -> str:
+    """A run in a few characters; ``starts``: what to call the weights it goes on from, by checksum."""
     rate = f"ELR {config.elr:.3g}" if config.elr is not None else f"LR {config.lr:.3g}"
     decay = f" wd {config.weight_decay:.3g}" if config.lr is not None else ""
-    start = f" from {config.start[:6]}" if config.start is not None else ""
-    return f"{rate}{decay}{start} seed {config.seed}"
+    name = (starts or {}).get(config.start or "", "weights " + (config.start or "")[:6])
+    start = f", from {name}" if config.start is not None else ""
+    return f"{rate}{decay} seed {config.seed}{start}"
 
 
 def _numbers(numbers: Mapping[str, float]) -> str:
@@ -41,8 +42,9 @@ def _numbers(numbers: Mapping[str, float]) -> str:
 class ProgressView:
     """Watch one run (``total=1``) or a sweep. Everything goes to stderr; stdout is for answers."""
 
-    def __init__(self, *, total: int, quiet: bool = False) -> None:
+    def __init__(self, *, total: int, quiet: bool = False, starts: Mapping[str, str] | None = None) -> None:
         self.total, self.ended = total, 0
+        self.starts = starts
         self.console = Console(stderr=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
         self.quiet = quiet
@@ -83,7 +85,7 @@ class ProgressView:
 
     def event(self, config: RunConfig, event: Event) -> None:
         """Show what a run reports."""
-        name = describe(config)
+        name = describe(config, self.starts)
         if event.kind == "notice":
             self.say(f"{name}: {event.message}", always=True)
         elif event.kind == "resumed":
@@ -111,4 +113,4 @@ class ProgressView:
             self.progress.update(self.overall, completed=self.ended)
         if config in self.bars:
             self.progress.remove_task(self.bars.pop(config))
-        self.say(f"[{self.ended}/{self.total}] {describe(config)}: {line}")
+        self.say(f"[{self.ended}/{self.total}] {describe(config, self.starts)}: {line}")

@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from scaleinv.analysis.lineage import Origin, origin_of, short_names
 from scaleinv.analysis.regime_map import run_row, run_verdict
 from scaleinv.analysis.regimes import Verdict
 from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
@@ -42,13 +43,17 @@ class RunFacts:
     run: Run | None  # None where the folder is gone
     weight_decay: float = 0.0
     start: str = ""  # checksum of the weights it goes on from
+    start_name: str = ""  # in words, where the runs of the sweep differ in it
+    origin: Origin | None = None  # whose weights these are; None: not said
     periods: Mapping[str, Any] | None = None  # as in sweep.json
 
     @property
     def title(self) -> str:
         """``ELR 3.2e-3, seed 1``."""
         decay = f", wd {elr_text(self.weight_decay)}" if self.weight_decay > 0 else ""
-        return f"{self.rate} {self.elr_label}{decay}" + (f", seed {self.seed}" if self.seed is not None else "")
+        seed = f", seed {self.seed}" if self.seed is not None else ""
+        start = f", from {self.start_name}" if self.start_name else ""
+        return f"{self.rate} {self.elr_label}{decay}{seed}{start}"
 
     def series(self, split: str, quantity: str, group: str = "total") -> tuple[Ints, Floats]:
         """The run's series; empty where the folder is gone or it was not measured."""
@@ -101,6 +106,12 @@ class SweepFacts:
     def elrs(self) -> list[float]:
         return sorted({fact.elr for fact in self.runs if math.isfinite(fact.elr)})
 
+    @property
+    def starts(self) -> dict[str, Origin | None]:
+        """The checksums of the weights its runs went on from, by the rate of the parent."""
+        found = {fact.start: fact.origin for fact in self.runs if fact.start}
+        return dict(sorted(found.items(), key=lambda item: _start_order(*item)))
+
     def of_regime(self, regime: int | None) -> list[RunFacts]:
         return [fact for fact in self.runs if fact.regime == regime]
 
@@ -127,36 +138,78 @@ class SweepFacts:
         return "train" if exact and exact >= 0.5 * online else "online"
 
 
-def by_series(facts: SweepFacts) -> list[tuple[str, SweepFacts]]:
-    """The sweep split by weight decay and start, each with its own boundaries and its name; one part with an empty name
-    where all runs share them.
-    """
-    keys = sorted({(fact.weight_decay, fact.start) for fact in facts.runs})
+class Part(NamedTuple):
+    """The runs of a sweep that lie on one axis; the names are empty where it is the whole sweep."""
+
+    name: str  # weight decay 1e-3, from ELR 1.6e-2, seed 0, epoch 30 (s1/runs/f81c40…)
+    short: str
+    facts: SweepFacts
+
+
+def by_series(facts: SweepFacts) -> list[Part]:
+    """The sweep split by weight decay and start, each part with its own boundaries, by rising rate of the parent."""
+    origins = {fact.start: fact.origin for fact in facts.runs}
+    keys = sorted(
+        {(fact.weight_decay, fact.start) for fact in facts.runs},
+        key=lambda key: (key[0], _start_order(key[1], origins[key[1]])),
+    )
     if len(keys) < 2:
-        return [("", facts)]
-    several_decays = len({decay for decay, _ in keys}) > 1
+        return [Part("", "", facts)]
+    several_decays, several_starts = (len({key[i] for key in keys}) > 1 for i in (0, 1))
     parts = []
     for decay, start in keys:
         runs = [fact for fact in facts.runs if (fact.weight_decay, fact.start) == (decay, start)]
         own = next(
             (m for m in facts.maps if (number(m.get("weight_decay")), m.get("start") or "") == (decay, start)), {}
         )
-        names = [f"weight decay {elr_text(decay)}"] * several_decays + [f"from {start[:8]}"] * bool(start)
+        decays = [f"weight decay {elr_text(decay)}"] * several_decays
+        from_where = bool(several_starts and start)
+        name = ", ".join([*decays, *[f"from {start_words(start, origins[start])}"] * from_where])
+        short = ", ".join([*decays, *[f"from {runs[0].start_name}"] * from_where])
         found = own.get("boundaries")
         found = found if isinstance(found, dict) else None
-        parts.append((", ".join(names), dataclasses.replace(facts, runs=runs, boundaries=found)))
+        parts.append(Part(name, short, dataclasses.replace(facts, runs=runs, boundaries=found)))
     return parts
 
 
+def _start_order(start: str, origin: Origin | None) -> tuple[float, int, int, str]:
+    """Unknown origins last, by checksum; it is the same for all runs of a sweep that starts afresh."""
+    return origin.order if origin is not None else (math.inf, 0, 0, start)
+
+
+def start_words(start: str, origin: Origin | None) -> str:
+    """The run a start came from, with its folder; the checksum where no lineage tells it."""
+    return origin.full(elr_text) if origin is not None else f"weights {start[:8]}"
+
+
+def _origins(sweep: SweepRun) -> dict[str, Origin]:
+    """By checksum; the sweep's own config knows those whose runs are gone."""
+    starts = sweep.config.get("starts")
+    told = [*(starts if isinstance(starts, list) else []), *(run.lineage for run in sweep.runs)]
+    return {origin.weights: origin for origin in map(origin_of, told) if origin is not None}
+
+
 def gather(sweep: SweepRun) -> SweepFacts:
-    """The facts of a sweep, by rising ELR, then seed."""
+    """The facts of a sweep, by rising ELR, then by the rate of the parent, then seed."""
     entries = _entries(sweep)
+    origins = _origins(sweep)
+    starts = [_start(entry, run) for entry, run in entries]
+    names: dict[str, str] = {}
+    if len(set(starts)) > 1:
+        rates = elr_digits(origin.rate for origin in origins.values())
+        names = {start: f"weights {start[:8]}" for start in starts if start}
+        names |= short_names((o for o in origins.values() if o.weights in names), lambda rate: elr_text(rate, rates))
     axis = "lr" if sweep.config.get("axis") == "lr" else "elr"
     elrs = [_rate(entry, run, axis) for entry, run in entries]
     digits = elr_digits(elrs)
     order = sorted(
         range(len(entries)),
-        key=lambda i: (elrs[i] if math.isfinite(elrs[i]) else math.inf, _seed(entries[i][0]) or 0, i),
+        key=lambda i: (
+            elrs[i] if math.isfinite(elrs[i]) else math.inf,
+            _start_order(starts[i], origins.get(starts[i])),
+            _seed(entries[i][0]) or 0,
+            i,
+        ),
     )
     facts = []
     for place, i in enumerate(order):
@@ -181,7 +234,9 @@ def gather(sweep: SweepRun) -> SweepFacts:
                 cosine=number(entry.get("cosine")),
                 run=run,
                 weight_decay=decay if math.isfinite(decay := number(entry.get("weight_decay"))) else 0.0,
-                start=str(entry.get("start") or ""),
+                start=starts[i],
+                start_name=names.get(starts[i], ""),
+                origin=origins.get(starts[i]),
                 periods=entry.get("periods") if isinstance(entry.get("periods"), dict) else None,
             )
         )
@@ -216,6 +271,11 @@ def _rate(entry: Mapping[str, Any], run: Run | None, axis: str) -> float:
     stated = [entry.get(axis), None if run is None else run.config.get(axis)]
     known = [value for value in map(number, stated) if math.isfinite(value)]
     return known[0] if known else number(None if run is None else run.elr)
+
+
+def _start(entry: Mapping[str, Any], run: Run | None) -> str:
+    """Checksum of the weights a run went on from; empty where it began afresh."""
+    return str(entry.get("start") or (run.config.get("start") if run is not None else None) or "")
 
 
 def _seed(entry: Mapping[str, Any]) -> int | None:

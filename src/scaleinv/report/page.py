@@ -183,7 +183,12 @@ def about(config: Mapping[str, Any]) -> str:
     return line
 
 
-_LABELS = {"git": "git revision", "scaleinv": "scaleinv version", "data_fingerprint": "data fingerprint (sha256)"}
+_LABELS = {
+    "git": "git revision",
+    "scaleinv": "scaleinv version",
+    "data_fingerprint": "data fingerprint (sha256)",
+    "start": "start weights (sha256)",
+}
 
 
 def _words(key: Any) -> str:

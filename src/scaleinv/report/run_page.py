@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from scaleinv.analysis.lineage import origin_of
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.analysis.runs import Run
@@ -44,6 +45,7 @@ def run_page(run: Run) -> str:
         *([] if found is None else [f'<p class="answer">{esc(found.answer[0].upper() + found.answer[1:])}.</p>']),
         f'<p class="{"answer" if found is None else "about"}">{esc(head)}, '
         f"{count(_done(run), run.time)} done{told}.</p>",
+        _origin(run),
         _cards(run, found),
         _evidence(run),
         _alerts(run),
@@ -67,6 +69,12 @@ def _rate(run: Run) -> str:
     if run.time == "epoch" and math.isfinite(lr):
         return f" at LR {elr_text(lr, 3)}" + (f", weight decay {elr_text(wd, 3)}" if wd > 0 else "")
     return f" at ELR {elr_text(run.elr, 3)}" if math.isfinite(run.elr) and run.time == "epoch" else ""
+
+
+def _origin(run: Run) -> str:
+    """The run whose weights this one started with, where there is one."""
+    origin = origin_of(run.lineage)
+    return "" if origin is None else f'<p class="about">Went on from {esc(origin.full(elr_text, whole=True))}.</p>'
 
 
 def _done(run: Run) -> int:

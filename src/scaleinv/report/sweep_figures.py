@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaleinv.analysis.runs import Floats, Ints
+from scaleinv.analysis.runs import Floats, Ints, Run
 from scaleinv.figures import style
 from scaleinv.figures.style import INK, regime_colours, regime_markers, regime_names
 from scaleinv.report.drawing import Drawing, drawable, end_labels, limits, nothing, thin
@@ -160,11 +160,12 @@ def _regime_handle(regime: int | None) -> Any:
     from matplotlib.lines import Line2D
 
     name = f"{regime} {regime_names[regime]}" if regime else regime_names[None]
-    look = _mark_look(regime)
+    look = mark_look(regime)
     return Line2D([], [], linestyle="none", label=name, **look)
 
 
-def _mark_look(regime: int | None) -> dict[str, Any]:
+def mark_look(regime: int | None) -> dict[str, Any]:
+    """How a run's mark looks by its regime."""
     colour = regime_colours[regime]
     hollow = regime is None
     return {
@@ -182,7 +183,7 @@ def _mark_run(drawing: Drawing, axes: Axes, fact: RunFacts, value: float) -> Non
         return
     log = axes.get_yscale() == "log"
     if drawable(np.array([value]), log)[0]:
-        (mark,) = axes.plot(fact.elr, value, linestyle="none", zorder=3, **_mark_look(fact.regime))
+        (mark,) = axes.plot(fact.elr, value, linestyle="none", zorder=3, **mark_look(fact.regime))
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
     elif fact.broken_at is not None:
         (mark,) = axes.plot(
@@ -296,16 +297,7 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
     )
     drawing.name(axes, "train loss", "effective gradient")
     colours = style.elr_colours([fact.elr for fact in facts.runs])
-    tracks = []
-    for fact in facts.runs:
-        (at, loss), (also_at, eg) = fact.series(split, "loss"), fact.series(split, "eg")
-        _, i, j = np.intersect1d(at, also_at, return_indices=True)
-        starts = [np.array([fact.series("train", q)[1][0]]) for q in ("loss", "eg") if fact.series("train", q)[1].size]
-        loss, eg = loss[i], eg[j]
-        if split == "online" and len(starts) == 2:  # before training only the exact pass has measured
-            loss, eg = np.concatenate([starts[0], loss]), np.concatenate([starts[1], eg])
-        shown = drawable(loss, True) & drawable(eg, True)
-        tracks.append((fact, loss[shown], eg[shown]))
+    tracks = [(fact, *track(fact.run, split)) for fact in facts.runs]
     with style.style():
         x_span = limits([loss for _, loss, _ in tracks], log=True)
         y_span = limits([eg for _, _, eg in tracks], log=True)
@@ -335,20 +327,34 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
                 x[0], y[0], marker="*", markersize=9, color=colour, markeredgecolor=INK, markeredgewidth=0.4, zorder=4
             )
             look = {
-                **_mark_look(fact.regime),
+                **mark_look(fact.regime),
                 "markersize": 5,
                 "markerfacecolor": colour,
                 "markeredgecolor": INK,
                 "markeredgewidth": 0.5,
             }
             axes.plot(loss[-1], eg[-1], linestyle="none", zorder=5, **look)
-            _label_end(axes, fact, colour, float(loss[-1]), float(eg[-1]), placed)
+            label_end(axes, fact, colour, float(loss[-1]), float(eg[-1]), placed)
     if bar:
         style.elr_colour_bar(fig, axes, facts.elrs, facts.axis)
     return drawing
 
 
-def _label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, placed: list[tuple[float, float]]) -> None:
+def track(run: Run | None, split: str) -> tuple[Floats, Floats]:
+    """Train loss and effective gradient of each epoch at which both have a place on log axes, from the start on."""
+    if run is None:
+        return np.zeros(0), np.zeros(0)
+    (at, loss), (also_at, eg) = (run.series(split, "total", quantity) for quantity in ("loss", "eg"))
+    _, i, j = np.intersect1d(at, also_at, return_indices=True)
+    starts = [values[:1] for q in ("loss", "eg") if (values := run.series("train", "total", q)[1]).size]
+    loss, eg = loss[i], eg[j]
+    if split == "online" and len(starts) == 2:  # before training only the exact pass has measured
+        loss, eg = np.concatenate([starts[0], loss]), np.concatenate([starts[1], eg])
+    shown = drawable(loss, True) & drawable(eg, True)
+    return loss[shown], eg[shown]
+
+
+def label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, placed: list[tuple[float, float]]) -> None:
     """The ELR beside a trajectory's end, unless another label is already there."""
     place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
     at = (float(place[0]), float(place[1]))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from scaleinv.analysis.periods.summary import in_words
 from scaleinv.analysis.runs import SweepRun
 from scaleinv.figures.style import elr_colour, regime_names
-from scaleinv.report.facts import RunFacts, SweepFacts, by_series, gather
+from scaleinv.report.facts import Part, RunFacts, SweepFacts, by_series, gather, start_words
 from scaleinv.report.page import (
     about,
     card,
@@ -21,11 +21,15 @@ from scaleinv.report.page import (
     words_section,
 )
 from scaleinv.report.period_section import WORDS
+from scaleinv.report.retraining import retraining_section
 from scaleinv.report.sweep_figures import reference_words, summary_line, sweep_drawings
 from scaleinv.report.sweep_sections import more_sections
 from scaleinv.report.text import MISSING, clean, count, elr_text, esc, numbers_whole, percent, plain, show
 from scaleinv.report.text import number as to_number
 from scaleinv.report.words import boundary_words, flat_evidence, reach, reason, remarks, statement
+
+#: with fewer rates from each of several starts their maps are folded
+FEW_RATES = 6
 
 
 def sweep_page(sweep: SweepRun) -> str:
@@ -38,10 +42,16 @@ def sweep_page(sweep: SweepRun) -> str:
     body = [
         f"<h1>Three regimes of training{' on the sphere' if facts.rate == 'ELR' else ''}</h1>",
         f'<p class="about">{esc(about(config))} · {esc(summary_line(facts))}</p>',
+        _origin(facts),
         f'<p class="answer">{esc(said)}.</p>' if said else "",
     ]
-    for number, (name, part) in enumerate(parts, 1):
-        body += _part(name, part, f"-{number}" if several else "")
+    shown = [_part(part, f"-{number}" if several else "") for number, part in enumerate(parts, 1)]
+    retrained = retraining_section(facts, _scale(facts))
+    # a map of few rates from each start says little: the trajectories come first, the maps are folded
+    if len(facts.starts) > 1 and max(len(part.facts.elrs) for part in parts) < FEW_RATES:
+        body += [*retrained, "<h2>The regimes, by start</h2>", *map(_folded, parts, shown)]
+    else:
+        body += [line for lines in shown for line in lines] + retrained
     body += [
         *more_sections(facts),
         f"<h2>{count(len(facts.runs), 'run')}</h2>",
@@ -53,11 +63,27 @@ def sweep_page(sweep: SweepRun) -> str:
     return page(f"Regime map: {name}", body)
 
 
-def _part(name: str, facts: SweepFacts, suffix: str) -> list[str]:
-    """The map, the answer and the curves of the runs on one axis; ``name`` tells it from others."""
+def _origin(facts: SweepFacts) -> str:
+    """The run that all runs went on from; where there are several, each part of the page names its own."""
+    starts = facts.starts
+    if len(starts) != 1:
+        return ""
+    return "".join(f'<p class="about">All runs went on from {esc(start_words(*one))}.</p>' for one in starts.items())
+
+
+def _folded(part: Part, lines: list[str]) -> str:
+    """A part of the page behind its name and its answer."""
+    name = part.short[0].upper() + part.short[1:]
+    answer = numbers_whole(esc(statement(part.facts)))
+    return f"<details><summary>{esc(name)}: {answer}</summary>{''.join(lines)}</details>"
+
+
+def _part(part: Part, suffix: str) -> list[str]:
+    """The map, the answer and the curves of the runs on one axis."""
+    name, short, facts = part
     drawings = sweep_drawings(facts, suffix=suffix)
     regime_map, curves, last = drawings[0], drawings[1:5], drawings[5:]
-    within = f", {name}" if name else ""
+    within = f", {short}" if short else ""
     return [
         f"<h2>{esc(name[0].upper() + name[1:])}</h2>" if name else "",
         f'<p class="answer">{numbers_whole(esc(statement(facts)))}</p>',
@@ -137,7 +163,7 @@ def _table(facts: SweepFacts) -> str:
     if len(facts.seeds) > 1:
         columns.insert(0, ("seed", lambda fact: plain(fact.seed)))
     if len({fact.start for fact in facts.runs}) > 1:
-        columns.insert(0, ("from", lambda fact: fact.start[:8] or MISSING))
+        columns.insert(0, ("from", lambda fact: fact.start_name or MISSING))
     if len({fact.weight_decay for fact in facts.runs}) > 1:
         columns.insert(0, ("weight decay", lambda fact: elr_text(fact.weight_decay)))
     columns.append(("test error", lambda fact: percent(fact.test_error)))

@@ -1,5 +1,5 @@
-"""Sections of a sweep's page for what not every sweep has: groups, the weights from epoch to epoch, where the runs
-started, and the landscape (``landscape.json``).
+"""Sections of a sweep's page for what not every sweep has: groups, the weights from epoch to epoch, and the
+landscape (``landscape.json``).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def more_sections(facts: SweepFacts) -> list[str]:
     """The HTML of all sections there is something for."""
     runs = [fact for fact in facts.runs if fact.run is not None and math.isfinite(fact.elr)]
     body: list[str] = []
-    drawings = [d for d in (_groups(facts, runs), _epochs(facts, runs), _starts(facts, runs)) if d is not None]
+    drawings = [d for d in (_groups(facts, runs), _epochs(facts, runs)) if d is not None]
     if drawings:
-        body += ["<h2>Groups, epochs and starts</h2>", '<div class="grid">', *(d.to_html() for d in drawings), "</div>"]
+        body += ["<h2>Groups and epochs</h2>", '<div class="grid">', *(d.to_html() for d in drawings), "</div>"]
     try:
         content = json.loads((facts.folder / "landscape.json").read_text(encoding="utf-8"))
         landscape = _landscape(facts, content)
@@ -132,52 +132,6 @@ def _epochs(facts: SweepFacts, runs: Sequence[RunFacts]) -> Drawing | None:
 def _last(values: Any) -> float:
     known = np.asarray(values)[np.isfinite(values)]
     return float(known[-1]) if known.size else math.nan
-
-
-def _starts(facts: SweepFacts, runs: Sequence[RunFacts]) -> Drawing | None:
-    """Where runs that go on from others ended: effective gradient against train loss, joined by start."""
-    by_start: dict[float, list[RunFacts]] = {}
-    for fact in runs:
-        assert fact.run is not None
-        lineage = fact.run.lineage or {}
-        rate = lineage.get("elr", lineage.get("lr"))
-        if isinstance(rate, (int, float)) and fact.train_loss > 0 and fact.effective_gradient > 0:
-            by_start.setdefault(float(rate), []).append(fact)
-    if not by_start:
-        return None
-    fig, axes = style.new_figure(*_SIZE)
-    drawing = Drawing(
-        "starts",
-        "By the run they started from",
-        "Each mark is a run of this sweep, at its mean train loss and effective gradient; a line joins the runs that "
-        "went on from weights trained at the same rate, and is labelled by it. Marks: the regime of the run.",
-        "Effective gradient against train loss of the runs, joined by the rate they were started from",
-        fig,
-    )
-    drawing.name(axes, "train loss", "effective gradient")
-    with style.style():
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        rates = sorted(by_start)
-        for k, rate in enumerate(rates):
-            facts_here = sorted(by_start[rate], key=lambda fact: fact.elr)
-            colour = elr_colour(k / max(1, len(rates) - 1))
-            axes.plot(
-                [fact.train_loss for fact in facts_here],
-                [fact.effective_gradient for fact in facts_here],
-                color=colour,
-                linewidth=1,
-                label=f"from {rate:.3g}",
-            )
-            for fact in facts_here:
-                (dot,) = axes.plot(
-                    [fact.train_loss], [fact.effective_gradient], regime_markers[fact.regime], color=colour
-                )
-                drawing.point_at(dot, axes, fact.key, f"{fact.title}, from {facts.rate} {rate:.3g}")
-        axes.set_xlabel("train loss")
-        axes.set_ylabel("effective gradient")
-        axes.legend()
-    return drawing
 
 
 def _span(axes: Any, x: Sequence[float], y: Sequence[float]) -> None:

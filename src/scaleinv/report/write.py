@@ -12,6 +12,7 @@ from scaleinv.figures import style
 from scaleinv.report.drawing import Drawing
 from scaleinv.report.facts import by_series, gather
 from scaleinv.report.period_figures import period_drawings
+from scaleinv.report.retraining import retraining_drawings
 from scaleinv.report.run_figures import run_drawings
 from scaleinv.report.run_page import run_page
 from scaleinv.report.sweep_figures import sweep_drawings
@@ -22,7 +23,8 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the page of a run's or a sweep's folder, and return its path.
 
     ``out`` is the page's file (.html), or a folder for it; by default it is ``report.html`` in the folder itself. The
-    page is one file that loads nothing. The same folder gives the same bytes.
+    page is one file that loads nothing. The same folder, and the same folders its runs went on from, give the same
+    bytes.
 
     Errors: UserError where the folder is not a run or a sweep, is damaged, or the page cannot be written, and where
     ``out`` looks like another kind of file.
@@ -51,13 +53,15 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
     target = _page_path(source, out).parent / "figures"
     drawings: list[Drawing]
     if folder_kind(source) == "sweep":
-        parts = by_series(gather(load_sweep(source)))
+        whole = gather(load_sweep(source))
+        parts = by_series(whole)
         suffixes = [f"-{number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else [""]
         drawings = [
             drawing
-            for (_, facts), suffix in zip(parts, suffixes)
-            for drawing in sweep_drawings(facts, bar=True, suffix=suffix)
+            for part, suffix in zip(parts, suffixes)
+            for drawing in sweep_drawings(part.facts, bar=True, suffix=suffix)
         ]
+        drawings += retraining_drawings(whole)
     else:
         run = load_run(source)
         found = periods_of(run)

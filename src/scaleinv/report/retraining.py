@@ -1,0 +1,319 @@
+"""The section of a sweep whose runs went on from others: whether they keep the trajectory they came from, or move to
+that of their new rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scaleinv.analysis.lineage import Origin, parent_run
+from scaleinv.analysis.runs import Floats, Ints, Run
+from scaleinv.figures import style
+from scaleinv.figures.style import INK, elr_colour, regime_colours, regime_markers
+from scaleinv.report.drawing import Drawing, drawable, end_labels, limits, nothing, thin
+from scaleinv.report.facts import RunFacts, SweepFacts, start_words
+from scaleinv.report.sweep_figures import SOURCE, label_end, mark_look, track
+from scaleinv.report.text import count, elr_text, esc
+from scaleinv.report.words import numbers_line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: starts drawn at once; more are folded
+MOST_STARTS = 6
+_PANEL = (5.3, 3.9)
+_AXES_HEIGHT = 3.15
+_GREY = regime_colours[None]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that runs of the sweep went on from."""
+
+    name: str  # ELR 1.6e-2 seed 0
+    full: str  # the same with epoch and folder
+    epoch: int
+    origin: Origin | None
+    parent: Run | None  # None where its folder is gone
+    runs: Sequence[RunFacts]
+
+
+def retraining_section(facts: SweepFacts, scale: str) -> list[str]:
+    """The HTML of the section; empty where no run went on from another. ``scale``: of the colours."""
+    starts = _starts(facts)
+    if not starts:
+        return []
+    drawn = _by_start(facts, starts)
+    figures = [drawing.to_html() for drawing in drawn]
+    gone = [start.name for start in starts if start.parent is None]
+    names = esc(", ".join(gone))
+    told = f"<p>Without the curve of the run they went on from, whose folder is gone or cannot be read: {names}.</p>"
+    ends = [_ends(facts, starts).to_html()] if len(starts) > 1 else []
+    first, rest = figures[: 2 * MOST_STARTS], figures[2 * MOST_STARTS :]
+    more = f"<details><summary>{count(len(rest) // 2, 'more start')}</summary>" + _grid(rest) + "</details>"
+    return ["<h2>Re-training</h2>", scale, told if gone else "", _grid([*first, *ends]), more if rest else ""]
+
+
+def retraining_drawings(facts: SweepFacts) -> list[Drawing]:
+    """All figures of the section."""
+    starts = _starts(facts)
+    return [*_by_start(facts, starts), *([_ends(facts, starts)] if len(starts) > 1 else [])]
+
+
+def _grid(figures: Sequence[str]) -> str:
+    return f'<div class="grid">{"".join(figures)}</div>'
+
+
+def _starts(facts: SweepFacts) -> list[Start]:
+    """The starts, by the rate of the parent, each with those of its runs that have a folder."""
+    found = []
+    for checksum, origin in facts.starts.items():
+        runs = [fact for fact in facts.runs if fact.start == checksum and fact.run is not None]
+        if runs:
+            full = start_words(checksum, origin)
+            name = runs[0].start_name or (full if origin is None else origin.short(elr_text))
+            epoch = 0 if origin is None or origin.epoch is None else origin.epoch
+            parent = None if origin is None else parent_run(origin, facts.folder)
+            found.append(Start(name, full, epoch, origin, parent, runs))
+    return found
+
+
+def _by_start(facts: SweepFacts, starts: Sequence[Start]) -> list[Drawing]:
+    """Two panels for each start, all in the same limits, so that they compare at a glance."""
+    split = facts.split()
+    every = [run for start in starts for run in [start.parent, *(fact.run for fact in start.runs)]]
+    tracks = [track(run, _split(run, split)) for run in every if run is not None]
+    loss = limits([x for x, _ in tracks] + [_curve(run, split)[1] for run in every if run is not None], log=True)
+    eg = limits([y for _, y in tracks], log=True)
+    elrs = [fact.elr for fact in facts.runs]
+    colours = {fact.key: colour for fact, colour in zip(facts.runs, style.elr_colours(elrs))}
+    drawings = []
+    for number, start in enumerate(starts, 1):
+        drawings.append(_against_epoch(start, split, loss, colours, number))
+        drawings.append(_diagram(facts, start, starts, split, (loss, eg), colours, number))
+    return drawings
+
+
+def _split(run: Run, split: str) -> str:
+    """``split``; the training steps where a parent made no exact pass."""
+    return split if run.has(split, "total", "loss") else "online"
+
+
+def _curve(run: Run, split: str) -> tuple[Ints, Floats]:
+    return run.series(_split(run, split), "total", "loss")
+
+
+def _against_epoch(
+    start: Start, split: str, around: tuple[float, float] | None, colours: dict[str, str], number: int
+) -> Drawing:
+    """Train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
+    fig, axes = style.new_figure(*_PANEL)
+    drawing = Drawing(
+        f"retraining-loss-{number}",
+        f"Train loss, from {start.name}",
+        f"From {start.full}: star and epoch 0. {SOURCE[split].capitalize()}. Colour: the new {start.runs[0].rate}."
+        + (" Grey: the run they went on from." if start.parent is not None else ""),
+        f"Train loss against epoch of {count(len(start.runs), 'run')} that went on from {start.name}",
+        fig,
+    )
+    drawing.name(axes, "epoch since the start", "train loss")
+    with style.style():
+        if around is None:
+            nothing(axes)
+            return drawing
+        axes.set_yscale("log")
+        axes.set_ylim(around)
+        style.log_ticks(axes.yaxis, *around)
+        end = max(1, *(fact.run.last_epoch for fact in start.runs if fact.run is not None))
+        before = 0
+        if start.parent is not None:
+            epochs, values = _curve(start.parent, split)
+            kept = (epochs - start.epoch >= -end) & (epochs - start.epoch <= end)  # no more than what follows
+            epochs, values = thin(epochs[kept] - start.epoch, values[kept])
+            if epochs.size:
+                before = min(0, int(epochs[0]))
+                visible = np.where(drawable(values, True), values, np.nan)
+                (line,) = axes.plot(epochs, visible, color=_GREY, linewidth=1.4, zorder=1.5)
+                drawing.point_at(line, axes, f"parent{number}", f"went on from {start.name}")
+        axes.set_xlim(before, end)
+        axes.axvline(0, color=INK, alpha=0.5, linewidth=0.8, linestyle=":")
+        axes.set_xlabel("epoch since the start")
+        axes.set_ylabel("train loss")
+        ends = []
+        for fact in start.runs:
+            assert fact.run is not None
+            epochs, values = thin(*_curve(fact.run, split))
+            shown = drawable(values, True)
+            if not shown.any():
+                continue
+            colour = colours[fact.key]
+            (line,) = axes.plot(epochs, np.where(shown, values, np.nan), color=colour, linewidth=1.2)
+            drawing.point_at(line, axes, fact.key, numbers_line(fact))
+            final = int(np.flatnonzero(shown)[-1])
+            axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **_end(fact, colour))
+            ends.append((float(np.median(values[shown][-5:])), fact.elr_label, colour))
+        began = _beginning(start, split)
+        if began is not None:
+            _star(axes, 0, began[0])
+        end_labels(axes, ends, _AXES_HEIGHT)
+    return drawing
+
+
+def _diagram(
+    facts: SweepFacts,
+    start: Start,
+    starts: Sequence[Start],
+    split: str,
+    around: tuple[tuple[float, float] | None, tuple[float, float] | None],
+    colours: dict[str, str],
+    number: int,
+) -> Drawing:
+    """Effective gradient against train loss. Where the sweep of the parents has the new rate too, from the
+    initialisation, that trajectory is drawn: it is the one a run may move to.
+    """
+    fig, axes = style.new_figure(*_PANEL)
+    targets = _targets(start, starts)
+    drawing = Drawing(
+        f"retraining-diagram-{number}",
+        f"Effective gradient against train loss, from {start.name}",
+        "A dot for each epoch, a star at the start, the mark of the regime at the end."
+        + (" Grey: the run they went on from; a run that stays on it keeps its trajectory." if start.parent else "")
+        + (f" Dashed: the other parents at a new {facts.rate}, the trajectory to move to." if targets else ""),
+        f"Effective gradient against train loss of {count(len(start.runs), 'run')} that went on from {start.name}",
+        fig,
+    )
+    drawing.name(axes, "train loss", "effective gradient")
+    x_span, y_span = around
+    with style.style():
+        if x_span is None or y_span is None:
+            nothing(axes)
+            return drawing
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(x_span)
+        axes.set_ylim(y_span)
+        style.log_ticks(axes.xaxis, *x_span)
+        style.log_ticks(axes.yaxis, *y_span)
+        axes.set_xlabel("train loss")
+        axes.set_ylabel("mean effective gradient norm")
+        if start.parent is not None:
+            x, y = _few(*track(start.parent, _split(start.parent, split)))
+            (line,) = axes.plot(x, y, ".-", color=_GREY, linewidth=1.2, markersize=3, zorder=1.5)
+            drawing.point_at(line, axes, f"parent{number}", f"went on from {start.name}")
+        for k, (key, other) in enumerate(targets):
+            assert other.parent is not None
+            x, y = _few(*track(other.parent, _split(other.parent, split)))
+            (line,) = axes.plot(x, y, color=colours[key], linewidth=0.9, linestyle="--", alpha=0.8, zorder=1.6)
+            drawing.point_at(line, axes, f"target{number}-{k}", f"{other.name}, before the start")
+        placed: list[tuple[float, float]] = []
+        for fact in start.runs:
+            x, y = _few(*track(fact.run, split))
+            if not x.size:
+                continue
+            colour = colours[fact.key]
+            (line,) = axes.plot(
+                x, y, color=colour, linewidth=0.7, alpha=0.75, marker=".", markersize=3.2, markeredgewidth=0
+            )
+            drawing.point_at(line, axes, fact.key, numbers_line(fact))
+            axes.plot(x[-1], y[-1], linestyle="none", zorder=5, **_end(fact, colour))
+            label_end(axes, fact, colour, float(x[-1]), float(y[-1]), placed)
+        began = _beginning(start, split)
+        if began is not None:
+            _star(axes, *began)
+    return drawing
+
+
+def _targets(start: Start, starts: Sequence[Start]) -> list[tuple[str, Start]]:
+    """Other parents of the same seed at a rate that runs from this start were given, with the key of such a run."""
+    found = []
+    for other in starts:
+        if other is start or other.parent is None or other.origin is None or start.origin is None:
+            continue
+        key = next((fact.key for fact in start.runs if fact.elr == other.origin.rate), None)
+        if key is not None and other.origin.seed == start.origin.seed and start.origin.rate != other.origin.rate:
+            found.append((key, other))
+    return found
+
+
+def _few(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Dots of one run beyond these lie on each other; the last one is kept."""
+    step = x.size // 400 + 1
+    chosen = np.arange(x.size - 1, -1, -step)[::-1]
+    return x[chosen], y[chosen]
+
+
+def _beginning(start: Start, split: str) -> tuple[float, float] | None:
+    """Train loss and effective gradient at the start weights: as its runs measured them before their first step, else
+    the parent's there.
+    """
+    places = [(fact.run, "train", 0) for fact in start.runs if fact.run is not None]
+    if start.parent is not None:
+        places.append((start.parent, _split(start.parent, split), start.epoch))
+    for run, where, epoch in places:
+        pair = []
+        for quantity in ("loss", "eg"):
+            epochs, values = run.series(where, "total", quantity)
+            pair += [float(value) for value in values[epochs == epoch][:1] if np.isfinite(value) and value > 0]
+        if len(pair) == 2:
+            return pair[0], pair[1]
+    return None
+
+
+def _star(axes: Axes, x: float, y: float) -> None:
+    axes.plot(
+        x, y, marker="*", markersize=11, color=_GREY, markeredgecolor=INK, markeredgewidth=0.6, zorder=6, clip_on=False
+    )
+
+
+def _end(fact: RunFacts, colour: str) -> dict[str, object]:
+    """The mark of the regime in the colour of the rate."""
+    look = {"markersize": 5, "markerfacecolor": colour, "markeredgecolor": INK, "markeredgewidth": 0.5}
+    return {**mark_look(fact.regime), **look}
+
+
+def _ends(facts: SweepFacts, starts: Sequence[Start]) -> Drawing:
+    """Where the runs ended: effective gradient against train loss, joined by start."""
+    fig, axes = style.new_figure(*_PANEL)
+    drawing = Drawing(
+        "starts",
+        "By the run they started from",
+        f"Each mark is a run of this sweep, at its mean train loss and effective gradient over {facts.window_words()}; "
+        "a line joins the runs that went on from the same weights. Marks: the regime of the run. Lines that lie on "
+        "each other: the new rate decides, not the start.",
+        "Effective gradient against train loss of the runs, joined by the weights they went on from",
+        fig,
+    )
+    drawing.name(axes, "train loss", "effective gradient")
+    known = [fact for start in starts for fact in start.runs if fact.train_loss > 0 and fact.effective_gradient > 0]
+    spans = [limits([np.array([f.train_loss for f in known])], log=True, margin=0.06)]
+    spans.append(limits([np.array([f.effective_gradient for f in known])], log=True, margin=0.06))
+    with style.style():
+        if spans[0] is None or spans[1] is None:
+            nothing(axes)
+            return drawing
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(spans[0])
+        axes.set_ylim(spans[1])
+        style.log_ticks(axes.xaxis, *spans[0])
+        style.log_ticks(axes.yaxis, *spans[1])
+        for k, start in enumerate(starts):
+            colour = elr_colour(k / max(1, len(starts) - 1))
+            for decay in sorted({fact.weight_decay for fact in start.runs}):
+                here = [fact for fact in start.runs if fact in known and fact.weight_decay == decay]
+                x, y = ([getattr(fact, name) for fact in here] for name in ("train_loss", "effective_gradient"))
+                axes.plot(x, y, color=colour, linewidth=1, label=f"from {start.name}")
+                for fact in here:
+                    (dot,) = axes.plot(
+                        fact.train_loss, fact.effective_gradient, regime_markers[fact.regime], color=colour
+                    )
+                    drawing.point_at(dot, axes, fact.key, numbers_line(fact))
+        axes.set_xlabel("train loss")
+        axes.set_ylabel("effective gradient")
+        if len(starts) <= 2 * MOST_STARTS:
+            axes.legend()
+    return drawing
