@@ -69,25 +69,29 @@ def find_periods(
     >>> found.verdict, round(found.mean_interval), round(600 / found.unit, 2)
     ('periodic', 600, 0.6)
     """
-    plain_sgd, said = True, ""
+    plain_sgd, said, silenced = True, "", ""
     if folder is not None:
         if any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
             raise UserError("give the folder of a run, or columns, not both")
         columns, plain_sgd = run_columns(Path(folder))
-        said = invariance(load_run(folder)).sentence if plain_sgd else ""
+        if plain_sgd:
+            eps = invariance(load_run(folder))
+            said, silenced = eps.sentence, eps.silenced
         log = make_log(**columns)
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:
         log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle)
-    found = analyse(log, definition, plain_sgd=plain_sgd)
+    found = analyse(log, definition, plain_sgd=plain_sgd, silenced=silenced)
     if folder is None:
         _check_decay(found)
     return replace(found, evidence=(*found.evidence, said)) if said else found
 
 
-def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Periods:
-    """The same from a checked log. ``plain_sgd``: the step is SGD without momentum, of which the bounds speak."""
+def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silenced: str = "") -> Periods:
+    """The same from a checked log. ``plain_sgd``: the step is SGD without momentum, of which the bounds speak;
+    ``silenced``: that eps has ended the gradient (:attr:`.invariance.Invariance.silenced`), and nothing is to come.
+    """
     on = chosen(log, definition)
     if on == "norm" and log.rho_sq is None:
         raise UserError("the definition looks at the norm, but no norm is logged; use on='loss'")
@@ -96,11 +100,14 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
     spikes = [event for event in candidates if event.spike]
     first_row = _settled_row(log, definition)
     verdict, reason = judge(log, definition, candidates, series, on, first_row)
+    if silenced and verdict in ("not yet", "undecided"):
+        verdict, reason = "undecided", silenced
     periods = make_periods(log, spikes)
     steps, times, settled = _intervals(spikes)
     spans = make_spans(log, spikes, turns, series, on)
-    # phases are those of a period, and without decay there is none
-    phaseless = log.diverged_at is not None or (log.no_decay and not spikes)
+    # phases are those of a period; where none can come, or the norm rests, there is none
+    phaseless = log.diverged_at is not None or bool(silenced) or (log.no_decay and not spikes)
+    phaseless |= verdict == "equilibrium"
     phase = "" if phaseless else present_phase(log, spans, spikes, series, on)
     elapsed = float(log.step[-1] - spikes[-1].step) if spikes else math.nan
     following = next_break_down([p.length for p in periods if p.settled or not settled], elapsed) if periods else None
