@@ -17,7 +17,7 @@ from scaleinv.analysis.periods.definition import Definition
 from scaleinv.analysis.periods.events import Event, chosen, find_events, smooth
 from scaleinv.analysis.periods.folder import run_columns
 from scaleinv.analysis.periods.interval import Interval, mean_interval, next_break_down
-from scaleinv.analysis.periods.log import Log, make_log
+from scaleinv.analysis.periods.log import Log, Origin, make_log
 from scaleinv.analysis.periods.phases import Period, make_periods, make_spans, present_phase
 from scaleinv.analysis.periods.prediction import predict
 from scaleinv.analysis.periods.result import Periods
@@ -33,6 +33,7 @@ from scaleinv.analysis.periods.sentences import (
     theorem_sentences,
     warm_up_sentence,
 )
+from scaleinv.analysis.periods.unjudged import unjudged
 from scaleinv.analysis.periods.verdict import judge, rests
 from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
@@ -74,10 +75,11 @@ def find_periods(
         if any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
             raise UserError("give the folder of a run, or columns, not both")
         columns, plain_sgd = run_columns(Path(folder))
+        run = load_run(folder)
         if plain_sgd:
-            eps = invariance(load_run(folder))
+            eps = invariance(run)
             said, silenced = eps.sentence, eps.silenced
-        log = make_log(**columns)
+        log = make_log(**columns, origin=Origin(diverged=run.status == "diverged"))
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:
@@ -92,6 +94,8 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
     """The same from a checked log. ``plain_sgd``: the step is SGD without momentum, of which the bounds speak;
     ``silenced``: that eps has ended the gradient (:attr:`.invariance.Invariance.silenced`), and nothing is to come.
     """
+    if log.unjudged:
+        return unjudged(log, definition)
     on = chosen(log, definition)
     if on == "norm" and log.rho_sq is None:
         raise UserError("the definition looks at the norm, but no norm is logged; use on='loss'")
@@ -106,11 +110,14 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
     steps, times, settled = _intervals(spikes)
     spans = make_spans(log, spikes, turns, series, on)
     # phases are those of a period; where none can come, or the norm rests, there is none
-    phaseless = log.diverged_at is not None or bool(silenced) or (log.no_decay and not spikes)
+    ended = log.diverged_at is not None or log.zero_at is not None
+    phaseless = ended or bool(silenced) or (log.no_decay and not spikes)
     phaseless |= verdict == "equilibrium"
     phase = "" if phaseless else present_phase(log, spans, spikes, series, on)
     elapsed = float(log.step[-1] - spikes[-1].step) if spikes else math.nan
     following = next_break_down([p.length for p in periods if p.settled or not settled], elapsed) if periods else None
+    if log.zero_at is not None:
+        following = None
     books = keep_books(log, spikes, first_row)
     usable = plain_sgd and on == "norm"
     departure = unexplained(log) if plain_sgd and not log.fixed_norm else None
@@ -145,7 +152,10 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
         sensitivity=tuple(sensitivity),
         settled_from=int(log.step[min(first_row, len(log) - 1)]),
         diverged_at=log.diverged_at,
-        answer=answer(verdict, reason, rests(log, on), len(periods), steps, times, following, phase, log.diverged_at),
+        zero_at=log.zero_at,
+        answer=answer(
+            verdict, reason, rests(log, on), len(periods), steps, times, following, phase, log.diverged_at, log.zero_at
+        ),
         evidence=tuple(evidence),
         log=log,
     )
