@@ -28,6 +28,7 @@ from scaleinv.analysis.periods.sentences import (
     event_sentences,
     interval_sentences,
     log_sentences,
+    plain_sentence,
     proposition_sentences,
     sensitivity_sentence,
     theorem_sentences,
@@ -132,6 +133,7 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
         *([] if plain_sgd else ["The optimizer is not plain SGD: the bounds of the theory are left out."]),
         *warm_up_sentence(periods, candidates),
         *sensitivity_sentence(sensitivity),
+        *plain_sentence(candidates, definition, on),
     ]
     return Periods(
         verdict=verdict,

@@ -134,6 +134,8 @@ def event_sentences(candidates: Sequence[Event], definition: Definition, on: On,
     if not candidates:
         return [f"There are no rises of the {what} at all."]
     said = [f"{count(len(candidates), 'rise')} of the {what}: {len(spikes)} with a spike, {rest} without."]
+    if definition.plain:
+        said = [f"{count(len(candidates), 'rise')} of the {what}, each of them counted, with a spike or without."]
     if not spikes:
         return said
     facts = []
@@ -285,6 +287,19 @@ def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
     return [
         f"Thresholds: the mean interval is {number(low.mean_interval)} steps with {low.threshold} {low.value:g} and "
         f"{number(high.mean_interval)} with {high.threshold} {high.value:g}; all variations lie between."
+    ]
+
+
+def plain_sentence(candidates: Sequence[Event], definition: Definition, on: On) -> list[str]:
+    """What the definition without spikes would give, where it is not the one in use."""
+    settled = [event for event in candidates if event.settled]
+    if definition.plain or on != "norm" or len(settled) < 2:
+        return []
+    steps, time = ((getattr(settled[-1], f) - getattr(settled[0], f)) / (len(settled) - 1) for f in ("step", "time"))
+    clock = f" = {time:.2g}/(lr wd)" if math.isfinite(time) else ""
+    return [
+        f"The plain definition (any rise of rho^2 by {definition.rise:.3g}, with a spike or without) counts "
+        f"{len(settled)} events after the burn-in, at a mean interval of {number(steps)} steps{clock}."
     ]
 
 
