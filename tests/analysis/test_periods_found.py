@@ -437,6 +437,32 @@ def test_everything_fits_into_json(found):
     assert {"rise", "window", "spike", "excess", "burn_in"} == {row["threshold"] for row in content["sensitivity"]}
 
 
+def test_the_plain_definition_counts_every_rise():
+    """A stationary norm fluctuates: no break-down, but rises enough; the evidence says how many."""
+    log = balanced(9000, LR, WD, seed=1)
+    found, plain = find_periods(**log), find_periods(**log, definition=Definition(plain=True, rise=0.01))
+    assert found.verdict == "equilibrium"
+    assert len(plain.destabilisations) == len(plain.candidates) > 3
+    assert "any minimum of the 10-step mean of rho^2" in plain.evidence[0]
+    assert any("each of them counted" in sentence for sentence in plain.evidence)
+    spiky = find_periods(**log, definition=Definition(rise=0.01))
+    settled = [event.step for event in plain.destabilisations if event.settled]
+    words = f"counts {len(settled)} events after the burn-in, at a mean interval of {np.mean(np.diff(settled)):.3g} "
+    assert any("The plain definition" in sentence and words in sentence for sentence in spiky.evidence)
+    assert not any("The plain definition" in sentence for sentence in plain.evidence)
+
+
+def test_the_definition_is_told_whole(found):
+    assert "within 0.1/(lr wd) steps" in found.evidence[0]
+    assert "and the loss 2-fold" in found.evidence[0]
+
+
+def test_an_equilibrium_has_no_phase():
+    found = find_periods(**balanced(9000, LR, WD, seed=1))
+    assert found.verdict == "equilibrium"
+    assert "phase" not in found.answer
+
+
 def test_sensitivity_holds_the_result_itself(found):
     own = [row for row in found.sensitivity if (row.threshold, row.value) == ("rise", 0.05)]
     assert own[0].mean_interval == pytest.approx(found.mean_interval)

@@ -12,9 +12,11 @@ import pytest
 from test_sweep_page import Reader
 from tests import full_space
 
+from scaleinv.analysis.periods import find_periods
 from scaleinv.analysis.periods.summary import in_words, periods_of, summary
 from scaleinv.analysis.regime_map import regime_map, run_row, verdict_of
 from scaleinv.analysis.runs import load_run
+from scaleinv.cli import run
 from scaleinv.cli.present import print_map, print_run
 from scaleinv.errors import UserError
 from scaleinv.lab.files import json_text
@@ -207,6 +209,63 @@ def test_a_damaged_record_is_not_passed_over(tmp_path: Path) -> None:
 def test_values_the_analysis_cannot_use_end_no_report(tmp_path: Path) -> None:
     folder = full_space.write_run(tmp_path / "r", full_space.saw(500, 10**6, 1e-3), 0.1, 20.0)
     assert periods_of(load_run(folder)) is None
+
+
+def test_a_run_that_diverged_at_once_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two finite steps are nothing to judge, but how the run ended is known: terminal and page say it."""
+    series = full_space.saw(100, 10**6, 1e-3)
+    for values in series.values():
+        values[2:] = math.nan
+    folder = full_space.write_run(tmp_path / "r", series, 0.1, 1e-2, status="diverged")
+    assert run(["periods", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith("undecided: 2 steps are too few to judge; diverged at step 2\n")
+    text = read(folder).text
+    assert "Undecided: 2 steps are too few to judge; diverged at step 2." in text
+    assert "From step 2 on loss or norm are not finite" in text
+    json.dumps(summary(periods_of(load_run(folder))), allow_nan=False)
+    write_figures(folder, ["svg"], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("finite", [0, 1, 5])
+def test_a_run_may_diverge_in_its_last_step(finite: int, tmp_path: Path) -> None:
+    """The result says so, and no row shows it; or no row is finite at all."""
+    series = full_space.saw(max(finite, 3), 10**6, 1e-3)
+    if not finite:
+        series["loss"][:] = math.nan
+    else:
+        series = {name: values[:finite] for name, values in series.items()}
+    folder = full_space.write_run(tmp_path / "r", series, 0.1, 1e-2, status="diverged", per_epoch=1)
+    found = find_periods(folder)
+    assert (found.verdict, found.diverged_at) == ("undecided", finite)
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert f"diverged at step {finite}" in read(folder).text
+
+
+@pytest.mark.parametrize(
+    ("wd", "words"),
+    [(1e-2, "no destabilisation in 0.4/(lr wd) steps"), (10.0, "lr * wd is 1 at step 0, and has to be below 1")],
+)
+def test_weights_of_0_are_an_end(wd: float, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    series = full_space.saw(600, 10**6, 1e-3)
+    series["rho"][400:] = 0
+    series["eg"][400:] = 0
+    with np.errstate(all="ignore"):
+        folder = full_space.write_run(tmp_path / "r", series, 0.1, wd)
+    assert run(["periods", str(folder)]) == 0
+    said = f"{words}; the weights are 0 from step 400 on"
+    assert capsys.readouterr().out.replace("\n", " ").startswith(f"undecided: {said}")
+    text = read(folder).text
+    assert said in text
+    assert "weights are 0 from step 400 on" in text
+    found, verdict = verdict_of(folder)
+    print_run(found, run_row(found, verdict), json.loads((folder / "result.json").read_text()))
+    assert said in capsys.readouterr().out.replace("\n", " ")
+    # a norm that is 0 once is no end but a mistake
+    series["rho"][500:] = 1
+    with np.errstate(all="ignore"):
+        other = full_space.write_run(tmp_path / "other", series, 0.1, wd)
+    assert run(["periods", str(other)]) == 2
+    assert "rho is 0 at step 400; norms are positive" in capsys.readouterr().err
 
 
 def test_many_summaries_in_words() -> None:

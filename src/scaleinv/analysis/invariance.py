@@ -6,7 +6,16 @@ plain SGD moves by ``rho'^2 - rho^2 = lr^2 g^2 - 2 lr wd rho^2`` and nothing els
 
     share = 2 lr |<g, x>| / (lr^2 g^2 + 2 lr wd rho^2)
 
-taken from the means of an epoch; the cosine of gradient and weights is measured once in 64 steps.
+taken from the means of an epoch; the cosine of gradient and weights is measured once in 64 steps. Where decay outweighs
+every gradient the share is small whatever the gradient does, so the cosine itself counts as well.
+
+Deep below the scale of eps the layers no longer normalise: the network computes a constant, and its gradient dies with
+the norm. That is told by what the gradient does to the norm beside decay,
+
+    pull = (lr^2 g^2 + 2 lr |<g, x>|) / (2 lr wd rho^2)
+
+For a scale-invariant network it grows like rho^-4 while the norm shrinks, which is what ends the fall; where it shrinks
+with the norm, nothing does.
 """
 
 from __future__ import annotations
@@ -18,8 +27,15 @@ import numpy.typing as npt
 
 from scaleinv.analysis.runs import Run
 
+Floats = npt.NDArray[np.float64]
 #: a tenth of the forces on the norm: below it the periods are what the theory says within its other errors
 MATTERS = 0.1
+#: cosine of gradient and weights above which it is no rounding: float32 leaves 1e-7 to 2e-4 in running medians
+ROUNDING = 1e-2
+#: the pull has died where it is so much smaller than it was, and than decay
+_DEAD = 0.1
+#: and the norm has fallen by so much meanwhile: one that breaks down and recovers has not
+_FALL = 3.0
 _WINDOW = 5  # epochs of the running median: a single measurement is noise
 
 
@@ -29,34 +45,72 @@ class Invariance:
 
     epochs: npt.NDArray[np.int64]
     steps: npt.NDArray[np.int64]  # at the end of the epoch
-    cosine: npt.NDArray[np.float64]  # |cos| of gradient and weights; 0 for exact invariance
-    share: npt.NDArray[np.float64]
-    broken_from: int | None  # step from which on the share stays above MATTERS in most epochs; None: never
+    cosine: Floats  # |cos| of gradient and weights; 0 for exact invariance
+    share: Floats
+    stretches: tuple[tuple[int, int], ...]  # steps (first, last) in which share or cosine stay too large
+    broken_from: int | None  # step from which on they are too large in most epochs; None: never
     rho: float  # norm there; NaN where it never happens
+    widest: float  # largest norm within the stretches; NaN without one
+    silenced_from: int | None  # step from which on the gradient dies with the norm; None: never
+    silenced_rho: float  # norm there; NaN where it never happens
+
+    @property
+    def silenced(self) -> str:
+        """``eps of the norm layers has silenced the gradient from step 840 on, ...``; empty where it has not."""
+        if self.silenced_from is None:
+            return ""
+        return (
+            f"eps of the norm layers has silenced the gradient from step {self.silenced_from} on, at norms below "
+            f"{self.silenced_rho:.2g}: only weight decay acts, and the norm will not come back"
+        )
 
     @property
     def sentence(self) -> str:
-        """What there is to say, in one sentence; empty where nothing was measured."""
-        known = self.share[np.isfinite(self.share)]
-        if not known.size:
+        """What there is to say; empty where nothing was measured."""
+        known = np.isfinite(self.share)
+        if not known.any():
             return ""
-        if self.broken_from is None:
+        if self.silenced_from is not None:
+            late = known & (self.steps >= self.silenced_from)
+            return (
+                f"{self.silenced[0].upper()}{self.silenced[1:]}. The cosine of gradient and weights is "
+                f"{np.median(self.cosine[late]):.2g} there (0 for a scale-invariant network, up to rounding), and what "
+                "the gradient does to the norm shrinks with the norm instead of growing like rho^-4."
+            )
+        if not self.stretches:
             return (
                 "The eps of the norm layers does not matter: the gradient's part along the weights adds "
-                f"{np.median(known):.2g} of the forces on the norm in the median, {known.max():.2g} at most."
+                f"{np.median(self.share[known]):.2g} of the forces on the norm in the median, "
+                f"{_smooth(self.share)[known].max():.2g} at most (running median of {_WINDOW} epochs)."
             )
+        within = known & _inside(self.steps, self.stretches)
+        part = (
+            f"the gradient's part along the weights adds {np.median(self.share[within]):.2g} of the forces on the norm "
+            f"there and is {np.median(self.cosine[within]):.2g} of the gradient (medians)"
+        )
+        if self.broken_from is not None and self.broken_from <= self.stretches[0][1]:  # nothing before it
+            return (
+                f"From step {self.broken_from} on, where the norm is {self.rho:.3g}, the network is no longer "
+                f"scale-invariant: eps of the norm layers matters; {part}."
+            )
+        first, last = self.stretches[0][0], self.stretches[-1][1]
+        count = len(self.stretches)
+        where = f"in steps {first}-{last}" if count == 1 else f"in {count} stretches of steps {first}-{last}"
+        length = sum(end - begin for begin, end in self.stretches) / int(self.steps[-1])
         return (
-            f"From step {self.broken_from} on the network is no longer scale-invariant where it matters: at a norm of "
-            f"{self.rho:.3g} the eps of the norm layers adds more than {MATTERS:g} of the forces on the norm."
+            f"The eps of the norm layers matters {where} ({length:.0%} of the run), at norms up to {self.widest:.3g}: "
+            f"{part}."
         )
 
 
 def invariance(run: Run) -> Invariance:
     """From the rows of a run in the whole space; empty where the cosine was not measured."""
-    epochs, cosine = run.series("online", "total", "radial")
-    steps = run.table("online", "total", "radial").steps
+    # a monitor's rows call the radial part of the step so, not the gradient's
+    name = "" if run.config.get("source") == "monitor" else "radial"
+    epochs, cosine = run.series("online", "total", name)
+    steps = run.table("online", "total", name).steps
 
-    def at(quantity: str) -> npt.NDArray[np.float64]:
+    def at(quantity: str) -> Floats:
         values = run.series("online", "total", quantity)[1]
         return values if len(values) == len(epochs) else np.full(len(epochs), np.nan)
 
@@ -64,15 +118,52 @@ def invariance(run: Run) -> Invariance:
     decay = float(run.config.get("weight_decay") or 0.0)
     with np.errstate(all="ignore"):
         lr = elr * rho**2
-        share = 2 * lr * cosine * g * rho / (lr**2 * g**2 + 2 * lr * decay * rho**2)
-    smooth = np.array([np.median(share[max(0, i - _WINDOW + 1) : i + 1]) for i in range(len(share))])
-    above = np.flatnonzero(smooth > MATTERS)
-    first = next((int(i) for i in above if np.mean(smooth[i:] > MATTERS) > 0.5), None)
+        radial, push, taken = 2 * lr * cosine * g * rho, lr**2 * g**2, 2 * lr * decay * rho**2
+        share, pull = radial / (push + taken), (radial + push) / taken
+    broken = (_smooth(share) > MATTERS) | (_smooth(cosine) > ROUNDING)
+    first = next((int(i) for i in np.flatnonzero(broken) if np.mean(broken[i:]) > 0.5), None)
+    dead = _silenced(first, _smooth(pull), rho)
     return Invariance(
         epochs=epochs,
         steps=steps,
         cosine=cosine,
         share=share,
+        stretches=_stretches(broken, steps),
         broken_from=None if first is None else int(steps[first]),
         rho=float("nan") if first is None else float(rho[first]),
+        widest=float(rho[broken].max()) if broken.any() else float("nan"),
+        silenced_from=None if dead is None else int(steps[dead]),
+        silenced_rho=float("nan") if dead is None else float(rho[dead]),
     )
+
+
+def _smooth(x: Floats) -> Floats:
+    """Running median over the last epochs; one without a gradient (NaN: it is exactly 0) takes the value before."""
+    known = np.isfinite(x)
+    if not known.any():
+        return x
+    filled = x[np.maximum.accumulate(np.where(known, np.arange(len(x)), 0))]
+    return np.array([np.median(filled[max(0, i - _WINDOW + 1) : i + 1]) for i in range(len(x))])
+
+
+def _silenced(begin: int | None, pull: Floats, rho: Floats) -> int | None:
+    """The epoch from ``begin`` on at which the pull is largest, if it has died since while the norm fell."""
+    if begin is None:
+        return None
+    top = begin + int(np.argmax(pull[begin:]))
+    died = pull[-1] < _DEAD * min(1.0, float(pull[top]))
+    return top if died and rho[-1] * _FALL < rho[top] else None
+
+
+def _stretches(broken: npt.NDArray[np.bool_], steps: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    """Runs of broken epochs, from the end of the epoch before to the end of the last."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], broken, [False]]).astype(np.int8)))
+    ends = np.concatenate([[0], steps])
+    return tuple((int(ends[first]), int(ends[after])) for first, after in zip(edges[::2], edges[1::2]))
+
+
+def _inside(steps: npt.NDArray[np.int64], stretches: tuple[tuple[int, int], ...]) -> npt.NDArray[np.bool_]:
+    inside = np.zeros(len(steps), dtype=bool)
+    for first, last in stretches:
+        inside |= (steps > first) & (steps <= last)
+    return inside

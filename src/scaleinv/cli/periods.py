@@ -33,6 +33,8 @@ class PeriodsCommand:
     """Least rise of rho^2 that makes an event."""
     burn_in: float = 2.0
     """Steps not counted at the start, in units of 1/(lr wd)."""
+    plain: bool = False
+    """Count every rise of rho^2, with a spike of loss and effective gradient or without."""
     all: bool = False
     """Print every period, not the last 12 only."""
     json: bool = False
@@ -45,7 +47,7 @@ class PeriodsCommand:
         from scaleinv.cli.periods_page import print_periods
 
         self._check()
-        definition = Definition(rise=self.rise, burn_in=self.burn_in)
+        definition = Definition(rise=self.rise, burn_in=self.burn_in, plain=self.plain)
         given = {name: value for name, value in (("lr", self.lr), ("wd", self.wd)) if value is not None}
         if self.source.is_dir():
             if given:

@@ -8,6 +8,7 @@ import numpy as np
 
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.bounds import cosine_distance
+from scaleinv.analysis.periods.log import FEWEST_ROWS
 from scaleinv.analysis.runs import Floats, Ints
 from scaleinv.figures import style
 from scaleinv.figures.style import INK
@@ -25,8 +26,12 @@ STRETCHES = 280
 
 
 def period_drawings(found: Periods) -> list[Drawing]:
-    """Loss, norm, ELR, effective gradient and rotation of a step; those that are not logged are left out."""
+    """Loss, norm, ELR, effective gradient and rotation of a step; those that are not logged are left out, and all where
+    a run ended after a few steps.
+    """
     log = found.log
+    if len(log) < FEWEST_ROWS:
+        return []
     rho = None if log.rho_sq is None else np.sqrt(log.rho_sq)
     panels = [
         ("loss", "Loss of the batch", "loss", log.loss, True),

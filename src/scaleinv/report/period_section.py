@@ -39,6 +39,8 @@ def period_cards(found: Periods) -> list[str]:
     many = len(found.periods)
     if found.diverged_at is not None:
         cards = [card("periods", "diverged", f"at step {found.diverged_at}", "regime3")]
+    elif found.zero_at is not None:
+        cards = [card("periods", found.verdict_words, f"weights are 0 from step {found.zero_at} on", kind)]
     else:
         cards = [card("periods", found.verdict_words, count(many, "period") if many else "", kind)]
     if found.verdict == "periodic":

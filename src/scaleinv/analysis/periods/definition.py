@@ -9,6 +9,7 @@ is part of the evidence (:mod:`scaleinv.analysis.periods.sensitivity`).
   logged, the loss has to rise ``loss_spike``-fold, and to exceed in the same way. Candidates without a spike are
   fluctuations of an equilibrium: the norm of a noisy stationary run has minima too, and a gradient that is noisy enough
   reaches five times its median at any time, hence the comparison with its maximum.
+- **plain**: every candidate counts, without a spike: the definition as one would first write it down.
 - **fixed norm** (rho stays within 0.1 %, or none is logged): a rise of the ``loss_window``-step mean of the loss by a
   factor of ``loss_spike`` above its lowest value since it last fell by that factor, with a spike as above.
 - **settled**: what comes after the burn-in of ``burn_in`` / (lr wd) steps, in which the norm forgets its initial value
@@ -49,6 +50,7 @@ class Definition:
     loss_spike: float = 10.0  # of the loss
     loss_window: int = 50  # steps
     large: float = 1.5  # of rho^2
+    plain: bool = False  # every candidate is a destabilisation, with a spike or without
     on: Literal["auto", "norm", "loss"] = "auto"  # auto: the norm, unless it is fixed or not logged
 
     def __post_init__(self) -> None:
@@ -56,6 +58,8 @@ class Definition:
         lower |= {"rise": 0, "burn_in": 0}
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name == "plain":
+                continue
             if field.name == "on":
                 if value not in ("auto", "norm", "loss"):
                     raise UserError(f"definition: on is {value!r}; choose auto, norm or loss")
@@ -68,16 +72,27 @@ class Definition:
 
     def sentence(self, on: str, *, clock: bool = True) -> str:
         """In words, for ``on`` = norm or loss; without a ``clock`` there is no burn-in."""
-        gradient = f"the effective gradient rises at least {self.spike:g}-fold over its median in the fall before"
+        burn_in = f"; the first {self.burn_in:g}/(lr wd) steps are burn-in" if clock else ""
+        if self.plain:
+            what, rise = ("loss", f"a factor of {self.loss_spike:g}") if on == "loss" else ("rho^2", f"{self.rise:.3g}")
+            window = self.loss_window if on == "loss" else self.window
+            return (
+                f"a destabilisation is any minimum of the {window}-step mean of {what} followed by a rise of at least "
+                f"{rise}, with a spike or without{'' if on == 'loss' else burn_in}"
+            )
+        near = f", within {BREAK_DOWN:g}/(lr wd) steps," if clock else ""
+        gradient = (
+            f"at which{near} the effective gradient rises at least {self.spike:g}-fold over its median in the fall "
+            f"before and the loss {LEAST_LOSS_RISE:g}-fold"
+        )
         if on == "loss":
             return (
                 f"a destabilisation is a rise of the {self.loss_window}-step mean of the loss by a factor of at least "
-                f"{self.loss_spike:g}, at which {gradient} and {self.excess:g}-fold over its maximum there (where it "
-                "is not logged: the loss)"
+                f"{self.loss_spike:g}, {gradient}, and the gradient {self.excess:g}-fold over its maximum "
+                f"there (where it is not logged: the loss alone, {self.loss_spike:g}-fold)"
             )
         return (
             f"a destabilisation is a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least "
-            f"{self.rise:.3g}, at which {gradient} (where it is not logged: the loss {self.loss_spike:g}-fold) and "
-            f"{self.excess:g}-fold over its maximum there"
-            + (f"; the first {self.burn_in:g}/(lr wd) steps are burn-in" if clock else "")
+            f"{self.rise:.3g}, {gradient}, and the gradient {self.excess:g}-fold over its maximum there "
+            f"(where it is not logged: the loss alone, {self.loss_spike:g}-fold){burn_in}"
         )

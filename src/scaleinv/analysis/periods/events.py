@@ -175,7 +175,7 @@ def _event(
         lead_minimum=NAN if onset is None or log.rho_sq is None else float(log.step[row] - log.step[onset]),
         elr=NAN if log.elr is None else float(log.elr[row]),
         min_loss=float(np.min(series.mean_loss[previous : row + 1])),
-        spike=_is_spike(definition, eg_factor, loss_factor, excess),
+        spike=definition.plain or _is_spike(definition, eg_factor, loss_factor, excess),
         settled=log.time is None or float(log.time[row]) - float(log.time[0]) >= definition.burn_in,
         complete=complete,
         row=row,

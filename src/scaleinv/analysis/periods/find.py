@@ -17,7 +17,7 @@ from scaleinv.analysis.periods.definition import Definition
 from scaleinv.analysis.periods.events import Event, chosen, find_events, smooth
 from scaleinv.analysis.periods.folder import run_columns
 from scaleinv.analysis.periods.interval import Interval, mean_interval, next_break_down
-from scaleinv.analysis.periods.log import Log, make_log
+from scaleinv.analysis.periods.log import Log, Origin, make_log
 from scaleinv.analysis.periods.phases import Period, make_periods, make_spans, present_phase
 from scaleinv.analysis.periods.prediction import predict
 from scaleinv.analysis.periods.result import Periods
@@ -28,11 +28,13 @@ from scaleinv.analysis.periods.sentences import (
     event_sentences,
     interval_sentences,
     log_sentences,
+    plain_sentence,
     proposition_sentences,
     sensitivity_sentence,
     theorem_sentences,
     warm_up_sentence,
 )
+from scaleinv.analysis.periods.unjudged import unjudged
 from scaleinv.analysis.periods.verdict import judge, rests
 from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
@@ -69,25 +71,32 @@ def find_periods(
     >>> found.verdict, round(found.mean_interval), round(600 / found.unit, 2)
     ('periodic', 600, 0.6)
     """
-    plain_sgd, said = True, ""
+    plain_sgd, said, silenced = True, "", ""
     if folder is not None:
         if any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
             raise UserError("give the folder of a run, or columns, not both")
         columns, plain_sgd = run_columns(Path(folder))
-        said = invariance(load_run(folder)).sentence if plain_sgd else ""
-        log = make_log(**columns)
+        run = load_run(folder)
+        if plain_sgd:
+            eps = invariance(run)
+            said, silenced = eps.sentence, eps.silenced
+        log = make_log(**columns, origin=Origin(diverged=run.status == "diverged"))
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:
         log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle)
-    found = analyse(log, definition, plain_sgd=plain_sgd)
+    found = analyse(log, definition, plain_sgd=plain_sgd, silenced=silenced)
     if folder is None:
         _check_decay(found)
     return replace(found, evidence=(*found.evidence, said)) if said else found
 
 
-def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Periods:
-    """The same from a checked log. ``plain_sgd``: the step is SGD without momentum, of which the bounds speak."""
+def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silenced: str = "") -> Periods:
+    """The same from a checked log. ``plain_sgd``: the step is SGD without momentum, of which the bounds speak;
+    ``silenced``: that eps has ended the gradient (:attr:`.invariance.Invariance.silenced`), and nothing is to come.
+    """
+    if log.unjudged:
+        return unjudged(log, definition)
     on = chosen(log, definition)
     if on == "norm" and log.rho_sq is None:
         raise UserError("the definition looks at the norm, but no norm is logged; use on='loss'")
@@ -96,14 +105,20 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
     spikes = [event for event in candidates if event.spike]
     first_row = _settled_row(log, definition)
     verdict, reason = judge(log, definition, candidates, series, on, first_row)
+    if silenced and verdict in ("not yet", "undecided"):
+        verdict, reason = "undecided", silenced
     periods = make_periods(log, spikes)
     steps, times, settled = _intervals(spikes)
     spans = make_spans(log, spikes, turns, series, on)
-    # phases are those of a period, and without decay there is none
-    phaseless = log.diverged_at is not None or (log.no_decay and not spikes)
+    # phases are those of a period; where none can come, or the norm rests, there is none
+    ended = log.diverged_at is not None or log.zero_at is not None
+    phaseless = ended or bool(silenced) or (log.no_decay and not spikes)
+    phaseless |= verdict == "equilibrium"
     phase = "" if phaseless else present_phase(log, spans, spikes, series, on)
     elapsed = float(log.step[-1] - spikes[-1].step) if spikes else math.nan
     following = next_break_down([p.length for p in periods if p.settled or not settled], elapsed) if periods else None
+    if log.zero_at is not None:
+        following = None
     books = keep_books(log, spikes, first_row)
     usable = plain_sgd and on == "norm"
     departure = unexplained(log) if plain_sgd and not log.fixed_norm else None
@@ -118,6 +133,7 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
         *([] if plain_sgd else ["The optimizer is not plain SGD: the bounds of the theory are left out."]),
         *warm_up_sentence(periods, candidates),
         *sensitivity_sentence(sensitivity),
+        *plain_sentence(candidates, definition, on),
     ]
     return Periods(
         verdict=verdict,
@@ -138,7 +154,10 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True) -> Peri
         sensitivity=tuple(sensitivity),
         settled_from=int(log.step[min(first_row, len(log) - 1)]),
         diverged_at=log.diverged_at,
-        answer=answer(verdict, reason, rests(log, on), len(periods), steps, times, following, phase, log.diverged_at),
+        zero_at=log.zero_at,
+        answer=answer(
+            verdict, reason, rests(log, on), len(periods), steps, times, following, phase, log.diverged_at, log.zero_at
+        ),
         evidence=tuple(evidence),
         log=log,
     )

@@ -19,6 +19,7 @@ from scaleinv.errors import UserError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Clock = Literal["given", "estimated", "none"]
 #: fewer rows say nothing
 FEWEST_ROWS = 20
 #: a loss below this counts as this: cross-entropy in float32 reaches 0
@@ -49,10 +50,12 @@ class Log:
     wd: Floats | None
     angle: Floats | None  # between the weights before and after the step, radians
     time: Floats | None  # of the row, in units of 1/(lr wd); None without rates or without weight decay
-    clock: Literal["given", "estimated", "none"]  # where lr wd comes from
+    clock: Clock  # where lr wd comes from
     spacing: float  # steps between rows, median
     dropped: int  # rows with a loss or norm that is not finite, in the middle
     diverged_at: int | None  # step from which on nothing is finite
+    zero_at: int | None = None  # step from which on the norm is 0: weights of 0 stay where they are
+    unjudged: str = ""  # why a run that ended like this is too short to be looked at; mostly empty
 
     def __len__(self) -> int:
         return len(self.step)
@@ -102,13 +105,29 @@ class Log:
     @property
     def constant(self) -> bool:
         """lr and wd do not change."""
-        return all(x is not None and bool(np.ptp(x) <= 1e-6 * np.max(x)) for x in (self.lr, self.wd))
+        return len(self) > 0 and all(x is not None and bool(np.ptp(x) <= 1e-6 * np.max(x)) for x in (self.lr, self.wd))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A log is that of a run folder: how the run ended is a result then, however few rows there are before."""
+
+    diverged: bool  # the run's own result says so
 
 
 def make_log(
-    *, loss: Any, rho: Any = None, eg: Any = None, lr: Any = None, wd: Any = None, step: Any = None, angle: Any = None
+    *,
+    loss: Any,
+    rho: Any = None,
+    eg: Any = None,
+    lr: Any = None,
+    wd: Any = None,
+    step: Any = None,
+    angle: Any = None,
+    origin: Origin | None = None,
 ) -> Log:
-    """Check columns (lr and wd may be numbers) and cut the log where it leaves the numbers.
+    """Check columns (lr and wd may be numbers) and cut the log where it leaves the numbers, or (in a run folder, which
+    ``origin`` tells) where the norm is 0 for good.
 
     Errors: UserError for columns of unequal length, steps that do not grow, norms that are not positive, negative
     rates; NotJudgedError for a norm of 0, lr wd of 1 and more, or fewer than 20 finite rows.
@@ -133,7 +152,7 @@ def make_log(
             f"step {steps[row + 1]:g} follows step {steps[row]:g} (row {row + 2}); steps have to grow: sort the log, "
             "and keep one row a step"
         )
-    return _cut(steps.astype(np.int64), arrays)
+    return _cut(steps.astype(np.int64), arrays, origin)
 
 
 def _column(name: str, value: Any) -> Floats:
@@ -146,20 +165,32 @@ def _column(name: str, value: Any) -> Floats:
     return column
 
 
-def _cut(step: Ints, arrays: dict[str, Floats]) -> Log:
+def _cut(step: Ints, arrays: dict[str, Floats], origin: Origin | None) -> Log:
     """Drop rows that are not finite; where none is finite to the end, the run has diverged there."""
     good = np.isfinite(arrays["loss"])
     if "rho" in arrays:
         good &= np.isfinite(arrays["rho"])
     last = int(np.nonzero(good)[0][-1]) + 1 if good.any() else 0
     diverged_at = int(step[last]) if last < len(step) else None
+    zero_at = None
+    if origin is not None and last and "rho" in arrays and arrays["rho"][last - 1] == 0:
+        moving = np.nonzero(good & (arrays["rho"] != 0))[0]
+        last = int(moving[-1]) + 1 if len(moving) else 0
+        zero_at = int(step[last])
+        good[last:] = False
     dropped = int((~good[:last]).sum())
     step = step[good]
     arrays = {name: column[good] for name, column in arrays.items()}
+    if origin is not None and origin.diverged and len(step) < FEWEST_ROWS and diverged_at is None:
+        diverged_at = int(step[-1]) + 1 if len(step) else 0  # in its last step: no row is left that shows it
+    ended = origin is not None and (diverged_at is not None or zero_at is not None)
+    unjudged = ""
     if len(step) < FEWEST_ROWS:
         cause = "" if diverged_at is None else f" (not finite from step {diverged_at} on)"
-        few = f"{count(len(step), 'finite row')}{cause} {'is' if len(step) == 1 else 'are'} too few to judge"
-        raise NotJudgedError(f"{few}; at least {FEWEST_ROWS} are needed")
+        few = f"{'is' if len(step) == 1 else 'are'} too few to judge"
+        if not ended:
+            raise NotJudgedError(f"{count(len(step), 'finite row')}{cause} {few}; at least {FEWEST_ROWS} are needed")
+        unjudged = f"{count(len(step), 'step')} {few}"
     for name, words in _SIGNS.items():
         if name in arrays:
             wrong = arrays[name] <= 0 if name == "rho" else arrays[name] < 0
@@ -173,7 +204,15 @@ def _cut(step: Ints, arrays: dict[str, Floats]) -> Log:
     eg = arrays.get("eg")
     eg = _filled(eg) if eg is not None else None
     rho_sq = arrays["rho"] ** 2 if "rho" in arrays else None
-    time, clock = _clock(step, rho_sq, arrays.get("lr"), arrays.get("wd"))
+    time: Floats | None = None
+    clock: Clock = "none"
+    try:
+        if not unjudged:
+            time, clock = _clock(step, rho_sq, arrays.get("lr"), arrays.get("wd"))
+    except NotJudgedError as error:
+        if not ended:
+            raise
+        unjudged = str(error)
     return Log(
         step=step,
         loss=arrays["loss"],
@@ -184,9 +223,11 @@ def _cut(step: Ints, arrays: dict[str, Floats]) -> Log:
         angle=arrays.get("angle"),
         time=time,
         clock=clock,
-        spacing=float(np.median(np.diff(step))),
+        spacing=float(np.median(np.diff(step))) if len(step) > 1 else 1.0,
         dropped=dropped,
         diverged_at=diverged_at,
+        zero_at=zero_at,
+        unjudged=unjudged,
     )
 
 
@@ -202,7 +243,7 @@ def _filled(x: Floats) -> Floats | None:
 
 def _clock(
     step: Ints, rho_sq: Floats | None, lr: Floats | None, wd: Floats | None
-) -> tuple[Floats | None, Literal["given", "estimated", "none"]]:
+) -> tuple[Floats | None, Clock]:
     gaps = np.diff(step).astype(np.float64)
     if any(x is not None and not np.any(x > 0) for x in (lr, wd)):
         return None, "none"
@@ -210,7 +251,7 @@ def _clock(
         product = lr * wd
         if np.any(product >= 1):
             at = int(np.argmax(product >= 1))
-            raise NotJudgedError(f"lr * wd is {product[at]:g} at step {step[at]}; it has to be below 1")
+            raise NotJudgedError(f"lr * wd is {product[at]:g} at step {step[at]}, and has to be below 1")
         # -log(1 - lr wd), not lr wd: what decay takes from log rho in a step
         return np.concatenate([[0.0], np.cumsum(-np.log1p(-product[:-1]) * gaps)]), "given"
     if rho_sq is None:

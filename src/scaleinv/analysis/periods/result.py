@@ -44,6 +44,7 @@ class Periods:
     sensitivity: tuple[Sensitivity, ...]
     settled_from: int  # step at which the burn-in ends
     diverged_at: int | None  # step from which on loss or norm is not finite
+    zero_at: int | None  # step from which on the norm is 0
     answer: str  # one sentence
     evidence: tuple[str, ...]  # sentences
     log: Log = field(repr=False, compare=False)  # the series themselves, smoothed nowhere

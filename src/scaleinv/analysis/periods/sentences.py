@@ -50,6 +50,7 @@ def answer(
     following: Next | None,
     phase: Phase,
     diverged_at: int | None,
+    zero_at: int | None = None,
 ) -> str:
     """``14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down expected within 300-900 steps; phase
     B``. ``rest``: an equilibrium is one of the norm (:func:`~scaleinv.analysis.periods.verdict.rests`).
@@ -66,7 +67,9 @@ def answer(
         parts.append(f"{none if verdict == 'equilibrium' else verdict}: {reason}")
     if diverged_at is not None:
         parts.append(f"diverged at step {diverged_at}")
-    elif phase:
+    if zero_at is not None:
+        parts.append(f"the weights are 0 from step {zero_at} on")
+    if phase:
         parts.append(f"phase {phase}")
     return "; ".join(parts)
 
@@ -101,13 +104,25 @@ def log_sentences(log: Log, definition: Definition, on: On, verdict: Verdict) ->
     if log.dropped:
         verb = "is" if log.dropped == 1 else "are"
         said.append(f"{count(log.dropped, 'row')} with a loss or norm that is not finite {verb} left out.")
-    if log.diverged_at is not None:
-        said.append(f"From step {log.diverged_at} on loss or norm are not finite: the run diverged there.")
+    said += end_sentences(log)
     hidden = coarse(log)
     if hidden and verdict == "periodic":
         said.append(f"Caution: {hidden}. What looks like one period may be several.")
     elif log.spacing > 1:
         said.append(f"Rows are {log.spacing:g} steps apart: events are known to that.")
+    return said
+
+
+def end_sentences(log: Log) -> list[str]:
+    """How a run ended that no longer moves."""
+    said = []
+    if log.diverged_at is not None:
+        said.append(f"From step {log.diverged_at} on loss or norm are not finite: the run diverged there.")
+    if log.zero_at is not None:
+        said.append(
+            f"From step {log.zero_at} on the norm is 0 (or below 4e-23, the least that is recorded): the network is a "
+            "constant without a gradient, and nothing brings it back."
+        )
     return said
 
 
@@ -119,6 +134,8 @@ def event_sentences(candidates: Sequence[Event], definition: Definition, on: On,
     if not candidates:
         return [f"There are no rises of the {what} at all."]
     said = [f"{count(len(candidates), 'rise')} of the {what}: {len(spikes)} with a spike, {rest} without."]
+    if definition.plain:
+        said = [f"{count(len(candidates), 'rise')} of the {what}, each of them counted, with a spike or without."]
     if not spikes:
         return said
     facts = []
@@ -270,6 +287,19 @@ def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
     return [
         f"Thresholds: the mean interval is {number(low.mean_interval)} steps with {low.threshold} {low.value:g} and "
         f"{number(high.mean_interval)} with {high.threshold} {high.value:g}; all variations lie between."
+    ]
+
+
+def plain_sentence(candidates: Sequence[Event], definition: Definition, on: On) -> list[str]:
+    """What the definition without spikes would give, where it is not the one in use."""
+    settled = [event for event in candidates if event.settled]
+    if definition.plain or on != "norm" or len(settled) < 2:
+        return []
+    steps, time = ((getattr(settled[-1], f) - getattr(settled[0], f)) / (len(settled) - 1) for f in ("step", "time"))
+    clock = f" = {time:.2g}/(lr wd)" if math.isfinite(time) else ""
+    return [
+        f"The plain definition (any rise of rho^2 by {definition.rise:.3g}, with a spike or without) counts "
+        f"{len(settled)} events after the burn-in, at a mean interval of {number(steps)} steps{clock}."
     ]
 
 

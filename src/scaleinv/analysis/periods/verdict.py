@@ -3,6 +3,7 @@
 - **periodic**: at least 3 destabilisations, and they carry at least half of all log rises of rho^2 (the rest are rises
   without a spike).
 - **undecided** where rows are more than 0.1/(lr wd) steps apart: whole break-downs lie between them.
+- **undecided** where the weights became exactly 0 before any: they stay there.
 - **not yet**: no destabilisation, and decay still wins at the end: over the last 1/(lr wd) steps (or the whole of a
   shorter log) log rho^2 fell by at least half of what decay takes; or the log is shorter than 2/(lr wd) steps.
 - **equilibrium**: destabilisations carry at most a quarter of all log rises (there may be none), at least 3/(lr wd)
@@ -85,6 +86,8 @@ def judge(
         return "undecided", hidden
     length = float(log.time[-1] - log.time[0])
     if not count:
+        if log.zero_at is not None:
+            return "undecided", f"no destabilisation in {length:.2g}/(lr wd) steps"
         fall = free_fall_at_end(log, series)
         if fall >= FALLING:
             return "not yet", (
