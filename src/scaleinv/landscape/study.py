@@ -1,9 +1,9 @@
 """The landscape of finished runs, measured once and kept beside them, for the report and for later.
 
 What is measured stands in ``FOLDER/landscape.json``: curvature at the last weights of every run, paths between the last
-weights of runs at neighbouring rates, and walks on the sphere of one run. Runs are known by their identity, so a folder
-may be moved or copied. A call adds what is missing and drops what is of runs that are not there; what was measured with
-other numbers of images, steps or seeds is measured anew.
+weights of runs at neighbouring rates, and walks on the sphere of one run from a fresh initialisation. Runs are known by
+their identity, so a folder may be moved or copied. A call adds what is missing and drops what is of runs that are not
+there; what was measured with other numbers of images, steps or seeds is measured anew.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.store import read_config, read_result
 from scaleinv.lab.weights import read_weights
 from scaleinv.landscape.paths import linear_path
-from scaleinv.landscape.runs import surface_of
+from scaleinv.landscape.runs import fresh_surface_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.walks import KINDS, compare
 
@@ -199,7 +199,8 @@ def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Itera
         elr = settings.walk_elr if settings.walk_elr is not None else fastest.config.elr
         if elr is None:
             raise UserError("walks need an ELR: these runs have none (whole space); give --walk-elr")
-        numbers = {"elr": elr, "steps": settings.walk_steps, "seeds": settings.walk_seeds}
+        # files of an earlier version have no "begin": those walks went on from the last weights of the run
+        numbers = {"elr": elr, "steps": settings.walk_steps, "seeds": settings.walk_seeds, "begin": "fresh"}
         yield "walks", key([fastest], **numbers), partial(_walks, fastest, elr, settings)
 
 
@@ -248,7 +249,8 @@ def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None) -> dict[st
 
 
 def _walks(run: Ended, elr: float, settings: Study, data_dir: Path | None) -> dict[str, Any]:
-    surface = surface_of(run.folder, data_dir=data_dir)
+    # regime 3 is a statement about any start; trained weights take long to be forgotten at an ELR that is not its own
+    surface = fresh_surface_of(run.folder, data_dir=data_dir)
     found = compare(surface, elr, settings.walk_steps, seeds=range(settings.walk_seeds))
     steps: dict[str, dict[str, list[float]]] = {}
     for kind in KINDS:  # one walk of each kind step by step, the first seed's
