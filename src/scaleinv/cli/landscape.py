@@ -1,7 +1,8 @@
-"""``scaleinv landscape FOLDER``: curvature, paths and walks of finished runs."""
+"""``scaleinv landscape FOLDER``: curvature, paths, walks, averages and minima of finished runs."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +25,10 @@ class LandscapeCommand:
     """Folder of a run or of a sweep."""
     parts: str | None = None
     """A comma list of: sharpness (top eigenvalue and trace of the Hessian at the unit sphere), paths (between runs at
-    neighbouring rates), walks (SGD against a random walk and gradient ascent at one ELR). Default: sharpness, and the
-    paths of a sweep."""
+    neighbouring rates), walks (SGD against a random walk and gradient ascent at one ELR, from a fresh initialisation),
+    averages (is the region of the last half of each run convex: loss at the mean of its iterates and along segments),
+    minima (of the periods of runs in the whole space: angles, equal predictions, ensembles of two). The last two need
+    runs made with --keep-every. Default: sharpness, and the paths of a sweep."""
     images: int | None = None
     """Curvature is taken on the first so many train images (default: 512; all where there are fewer)."""
     walk_elr: float | None = None
@@ -43,6 +46,7 @@ class LandscapeCommand:
 
     def run(self) -> int:
         """0: measured."""
+        from scaleinv.analysis.lowest_epochs import lowest_epochs
         from scaleinv.cli.counted import Counted
         from scaleinv.cli.landscape_page import print_landscape
         from scaleinv.lab.files import json_text
@@ -75,13 +79,24 @@ class LandscapeCommand:
                 raise UserError(f"--{name.replace('_', '-')} {number} needs --parts {part}")
         settings = Study(**numbers)
 
+        lacking: list[str] = []
         with Counted("measuring", quiet=self.quiet) as counted:
 
             def watch(what: str, _: int, total: int) -> None:
                 counted.total = total
                 counted.done(what)
 
-            content = study(self.folder, parts, settings=settings, data_dir=self.data_dir, watch=watch)
+            content = study(
+                self.folder,
+                parts,
+                settings=settings,
+                data_dir=self.data_dir,
+                lowest=lowest_epochs,
+                watch=watch,
+                say=lacking.append,
+            )
+        for line in lacking:
+            print(line, file=sys.stderr)
         if self.json:
             print(json_text(content))
             return 0

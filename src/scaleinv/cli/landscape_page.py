@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from scaleinv.analysis.pair_means import pair_means
 from scaleinv.analysis.walk_words import begin_words, correlated_words, mean
 from scaleinv.cli.present import columns, number
 
@@ -20,6 +21,9 @@ def print_landscape(content: Mapping[str, Any], folder: Path) -> None:
             show(console, content[part])
     for one in content["walks"]:
         _walks(console, one)
+    for part, show in (("averages", _averages), ("minima", _minima)):
+        if content[part]:
+            show(console, content[part])
     console.print(f"kept in {folder / 'landscape.json'}; on the page: scaleinv report {folder}", markup=False)
 
 
@@ -73,3 +77,41 @@ def _walks(console: Console, one: Mapping[str, Any]) -> None:
     if said := correlated_words(one):
         console.print(said)
     console.print()
+
+
+def _averages(console: Console, measured: Sequence[Mapping[str, Any]]) -> None:
+    marks = _marks(measured)
+    head = ["loss there", "excess", "above", "error there", "own"]
+    rows = [["rate", *(name for name, _ in marks), "epochs", "on", *head]]
+    for one in measured:
+        for split in ("train", "test"):
+            first = [number(one["key"]["rates"][0]), *(show(one) for _, show in marks), _epochs(one)]
+            losses = [number(one[name][split]) for name in ("mean_loss", "excess")]
+            errors = [number(one[name][split], ".1%") for name in ("mean_error", "error")]
+            above = number(one["share_above"][split], ".0%")
+            rows.append([*(first if split == "train" else [""] * len(first)), split, *losses, above, *errors])
+    console.print("[bold]Averages[/] of the iterates kept in the last half: loss at their mean, its excess over their")
+    console.print("own mean loss, segments between them that rise above both ends, errors")
+    console.print(columns(rows, (), {}))
+    console.print()
+
+
+def _minima(console: Console, measured: Sequence[Mapping[str, Any]]) -> None:
+    marks = _marks(measured)
+    head = ["minima", "angle", "equal", "error alone", "of pairs", "gain +- s.e."]
+    rows = [["rate", *(name for name, _ in marks), *head]]
+    for one in measured:
+        found = pair_means(one)
+        first = [number(one["key"]["rates"][0]), *(show(one) for _, show in marks), str(len(one["error"]))]
+        shares = [number(found[name], ".1%") for name in ("equal", "error", "ensemble")]
+        gain = f"{number(found['gain'], '.2%')} +- {number(found['gain_error'], '.2%')}"
+        rows.append([*first, number(found["angle"]), *shares, gain])
+    console.print("[bold]Minima[/] of different periods, means over pairs: angle in radians, equal test predictions,")
+    console.print("test error alone and of the ensemble of two")
+    console.print(columns(rows, (), {}))
+    console.print()
+
+
+def _epochs(one: Mapping[str, Any]) -> str:
+    epochs = one["key"]["epochs"]
+    return f"{len(epochs)}: {epochs[0]}-{epochs[-1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scaleinv.analysis.pair_means import pair_means
 from scaleinv.analysis.walk_words import begin_words, correlated_words, mean
 from scaleinv.errors import UserError
 from scaleinv.figures import style
@@ -39,7 +41,8 @@ def _section(content: Mapping[str, Any], rate: str) -> list[str]:
     body: list[str] = []
     drawings = [_paths(rate, content["paths"])] if content["paths"] else []
     drawings += [_walks(one) for one in content["walks"]]
-    if drawings or content["sharpness"]:
+    averages, minima = (content.get(part, []) for part in ("averages", "minima"))  # older files have neither
+    if drawings or content["sharpness"] or averages or minima:
         body += ["<h2>The landscape</h2>"]
     if drawings:
         body += ['<div class="grid">', *(drawing.to_html() for drawing in drawings), "</div>"]
@@ -47,6 +50,11 @@ def _section(content: Mapping[str, Any], rate: str) -> list[str]:
         body.append(_sharpness_table(rate, content["sharpness"]))
     if content["paths"]:
         body.append(_barrier_table(rate, content["paths"]))
+    if averages:
+        body.append(_averages_table(rate, averages))
+    if minima:
+        body.append(_minima_table(rate, minima))
+        body += [_pairs_of(rate, one) for one in minima]
     return body
 
 
@@ -101,6 +109,74 @@ def _barrier_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
         "between the ends."
     )
     return table(head, map(row, measured), caption)
+
+
+def _averages_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+    marks = _marks(measured)
+
+    def row(one: Mapping[str, Any], split: str) -> str:
+        epochs = one["key"]["epochs"]
+        cells = [*(value(one) for _, value in marks), f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split]
+        cells += [show(one[name][split]) for name in ("mean_loss", "excess")]
+        cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
+        at = f"{one['key']['rates'][0]:.3g}"
+        name = f'<th scope="row">{esc(at)}</th>'
+        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+
+    names = [rate, *(name for name, _ in marks), "epochs", "on", "loss at the mean", "excess", "segments above"]
+    caption = (
+        "Averages of the iterates kept in the last half of a run, normalisation statistics recomputed. Excess: loss at "
+        "their mean less their own mean loss, at most 0 where the loss is convex. Segments above: of those between all "
+        "pairs of iterates, the share whose loss rises above both ends."
+    )
+    rows = (row(one, split) for one in measured for split in ("train", "test"))
+    return table([(name, False) for name in (*names, "error at the mean", "their own error")], rows, caption)
+
+
+def _minima_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+    marks = _marks(measured)
+
+    def row(one: Mapping[str, Any]) -> str:
+        found = pair_means(one)
+        cells = [*(value(one) for _, value in marks), str(len(one["error"])), show(found["angle"])]
+        cells += [percent(found[name]) for name in ("equal", "error", "ensemble")]
+        cells.append(f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}")
+        at = f"{one['key']['rates'][0]:.3g}"
+        name = f'<th scope="row">{esc(at)}</th>'
+        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+
+    names = [
+        rate,
+        *(name for name, _ in marks),
+        "minima",
+        "angle",
+        "equal predictions",
+        "error alone",
+        "error of pairs",
+    ]
+    caption = (
+        "Minima of different periods: of each, the weights of the kept epoch of lowest loss. Means over all pairs: "
+        "angle in radians, share of test images with equal predictions, test error of each alone and of the ensemble "
+        "of two. Gain: what the ensemble is better by, in points, with its standard error over test images."
+    )
+    return table([(name, False) for name in (*names, "gain")], map(row, measured), caption)
+
+
+def _pairs_of(rate: str, one: Mapping[str, Any]) -> str:
+    """Every pair of minima of one run, folded."""
+    epochs = one["key"]["epochs"]
+
+    def row(i: int, j: int) -> str:
+        cells = [show(one["angle"][i][j]), percent(one["equal"][i][j]), percent(one["error"][i])]
+        cells += [percent(one["error"][j]), percent(one["ensemble"][i][j])]
+        name = f'<th scope="row">{esc(f"{epochs[i]} – {epochs[j]}")}</th>'
+        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+
+    head = ["epochs", "angle", "equal predictions", "error of the first", "of the second", "of the pair"]
+    rows = (row(i, j) for i, j in itertools.combinations(range(len(epochs)), 2))
+    title = f"Pairs of minima, {rate} {one['key']['rates'][0]:.3g}, seed {one['seed']}"
+    listed = table([(name, False) for name in head], rows, f"{one['images']} test images.")
+    return f"<details><summary>{esc(title)}</summary>{listed}</details>"
 
 
 def _paths(rate: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
