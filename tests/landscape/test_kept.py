@@ -84,7 +84,7 @@ def test_in_the_terminal_and_on_the_page(
     assert command(["landscape", str(folder), "--parts", "averages,minima", "--quiet"]) == 0
     said = capsys.readouterr()
     assert "Averages of the iterates" in said.out
-    assert max(map(len, said.out.splitlines()[:-1])) <= 100
+    assert max(map(len, said.out.splitlines()[:-1])) <= 80
     assert "minima need two periods with a kept epoch in each, this run lacks them" in said.err
     (folder / "landscape.json").write_text(json.dumps(measured))
     assert command(["landscape", str(folder), "--parts", "averages", "--quiet"]) == 0

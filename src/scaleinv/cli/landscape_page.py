@@ -81,7 +81,7 @@ def _walks(console: Console, one: Mapping[str, Any]) -> None:
 
 def _averages(console: Console, measured: Sequence[Mapping[str, Any]]) -> None:
     marks = _marks(measured)
-    head = ["loss there", "excess", "above", "error there", "own"]
+    head = ["loss", "excess", "above", "error", "own"]
     rows = [["rate", *(name for name, _ in marks), "epochs", "on", *head]]
     for one in measured:
         for split in ("train", "test"):
@@ -90,8 +90,9 @@ def _averages(console: Console, measured: Sequence[Mapping[str, Any]]) -> None:
             errors = [number(one[name][split], ".1%") for name in ("mean_error", "error")]
             above = number(one["share_above"][split], ".0%")
             rows.append([*(first if split == "train" else [""] * len(first)), split, *losses, above, *errors])
-    console.print("[bold]Averages[/] of the iterates kept in the last half: loss at their mean, its excess over their")
-    console.print("own mean loss, segments between them that rise above both ends, errors")
+    console.print("[bold]Averages[/] of the iterates kept in the last half: loss at their mean, its excess")
+    console.print("over their own mean loss, segments between them that rise above both ends,")
+    console.print("error at their mean and their own")
     console.print(columns(rows, (), {}))
     console.print()
 
@@ -106,8 +107,8 @@ def _minima(console: Console, measured: Sequence[Mapping[str, Any]]) -> None:
         shares = [number(found[name], ".1%") for name in ("equal", "error", "ensemble")]
         gain = f"{number(found['gain'], '.2%')} +- {number(found['gain_error'], '.2%')}"
         rows.append([*first, number(found["angle"]), *shares, gain])
-    console.print("[bold]Minima[/] of different periods, means over pairs: angle in radians, equal test predictions,")
-    console.print("test error alone and of the ensemble of two")
+    console.print("[bold]Minima[/] of different periods, means over pairs: angle in radians, equal test")
+    console.print("predictions, test error alone and of the ensemble of two")
     console.print(columns(rows, (), {}))
     console.print()
 
