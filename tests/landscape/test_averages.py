@@ -12,6 +12,8 @@ from tests.landscape.test_surface import slow_values
 
 from scaleinv.errors import UserError
 from scaleinv.landscape.averages import average, convexity, mean_point
+from scaleinv.landscape.paths import blend
+from scaleinv.landscape.surface import values
 
 
 def test_convex_near_the_minimum_concave_near_the_maximum() -> None:
@@ -67,6 +69,25 @@ def test_average_equals_a_slow_one() -> None:
     assert found.values.test_loss == pytest.approx(slow.test_loss, rel=1e-9)
     for n in s.names:
         torch.testing.assert_close(found.weights[n], state[n])
+
+
+def test_segments_of_the_test_loss() -> None:
+    """Train columns are those of the cheap measure; test columns are values at the blended points."""
+    s = surface("mlp", images=48)
+    points = [turned(s.weights(), s.names, 0.6, seed) for seed in range(3)]
+    plain, both = convexity(s, points), convexity(s, points, test=True)
+    assert plain.test_segments is None
+    assert math.isnan(plain.test_share_above)
+    assert both.test_segments is not None
+    np.testing.assert_allclose(both.segments, plain.segments, rtol=1e-12)
+    rho = s.radius(points[0])
+    for row, (i, j) in zip(both.test_segments, both.pairs):
+        slow = [values(s, blend(s, points[i], points[j], k / 4, rho)[0]).test_loss for k in range(5)]
+        assert row == pytest.approx(slow, rel=1e-9)
+    above = [max(row[1:-1]) > max(row[0], row[-1]) for row in both.test_segments]
+    assert both.test_share_above == np.mean(above)
+    members = [m.test_loss for m in both.average.members]
+    assert both.average.test_excess == pytest.approx(both.average.values.test_loss - sum(members) / 3)
 
 
 def test_counters_are_kept() -> None:

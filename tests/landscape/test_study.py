@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import shutil
@@ -13,17 +14,19 @@ import torch
 from safetensors.torch import save_file
 
 from scaleinv.cli import run as command
-from scaleinv.cli.landscape import _show as show
+from scaleinv.cli.landscape_page import print_landscape as show
 from scaleinv.errors import UserError
 from scaleinv.lab.settings import Settings, resolve
+from scaleinv.lab.setup import build
 from scaleinv.lab.start import find_starts
 from scaleinv.lab.sweep import SweepConfig, run_sweep
 from scaleinv.lab.weights import read_weights
 from scaleinv.landscape import study as module
 from scaleinv.landscape.paths import linear_path
-from scaleinv.landscape.runs import surface_of
+from scaleinv.landscape.runs import fresh_surface_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.study import Study, ended_runs, study
+from scaleinv.landscape.walks import compare
 
 SMALL = Settings(model="mlp", subset=64, batch_size=16, epochs=3, width=4)
 QUICK = Study(images=64, probes=2, points=5, walk_steps=6, walk_seeds=2)
@@ -38,9 +41,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+#: what needs no weights but the last ones
+LAST = ("sharpness", "paths", "walks")
+
+
 @pytest.fixture(scope="module")
 def measured(sweep: Path) -> dict[str, Any]:
-    return study(sweep, module.PARTS, settings=QUICK)
+    return study(sweep, LAST, settings=QUICK)
 
 
 def test_every_run_and_every_neighbouring_pair_of_a_seed(sweep: Path, measured: dict[str, Any]) -> None:
@@ -75,7 +82,7 @@ def test_what_is_there_is_not_measured_again(
     with monkeypatch.context() as patch:
         for name in ("_sharpness", "_path", "_walks"):
             patch.setattr(module, name, refuse)
-        assert study(sweep, module.PARTS, settings=QUICK) == measured
+        assert study(sweep, LAST, settings=QUICK) == measured
     calls: list[str] = []
     monkeypatch.setattr(module, "_path", lambda a, b, *_: calls.append(a.folder.name) or {"seed": 0})
     try:
@@ -114,7 +121,7 @@ def test_the_command(sweep: Path, measured: dict[str, Any], capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
-        (["--parts", "hills"], "unknown part 'hills'; choose from: sharpness, paths, walks"),
+        (["--parts", "hills"], "unknown part 'hills'; choose from: sharpness, paths, walks, averages, minima"),
         (["--parts", ","], "names nothing"),
         (["--images", "1"], "images 1 is too few"),
         (["--walk-elr", "-1"], "walk-elr -1.0 is not a positive number"),
@@ -288,13 +295,49 @@ def test_rows_of_one_rate_are_told_apart(decays: Path, capsys: pytest.CaptureFix
     assert f'<th scope="row">0.1</th><td>0.5</td><td>{start[:8]}</td><td>0</td>' in page
 
 
+def test_walks_begin_at_a_fresh_initialisation(
+    decays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those of a run that went on from trained weights; the title says which run and from where."""
+    source = next(run for run in ended_runs(decays) if run.config.start is not None)
+    folder = tmp_path / "run"
+    shutil.copytree(source.folder, folder)
+    found = study(folder, ("walks",), settings=Study(walk_elr=1e-4, walk_steps=6, walk_seeds=2))["walks"][0]
+    slow = compare(fresh_surface_of(folder), 1e-4, 6, seeds=(0, 1))
+    assert found["loss"] == {kind: values.tolist() for kind, values in slow.loss.items()}
+    data = SMALL.load()
+    drawn = build(resolve(SMALL, data, elr=None, lr=0.1, seed=0, threads=1), data).model.state_dict()
+    own = fresh_surface_of(folder).weights()
+    assert all(torch.equal(own[name], value) for name, value in drawn.items())
+    assert command(["report", str(folder)]) == 0
+    page = html.unescape((folder / "report.html").read_text())
+    show(json.loads((folder / "landscape.json").read_text()), folder)
+    said = capsys.readouterr().out
+    for where in (said, page):
+        assert f"from a fresh initialisation (seed 0, network of run {source.name[:8]})" in where
+        assert "ot regime 3 at this ELR, or too few steps" in where
+
+
+def test_walks_of_an_earlier_version_say_where_they_began(
+    sweep: Path, measured: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = json.loads(json.dumps(measured))
+    del old["walks"][0]["key"]["begin"]
+    old["walks"][0]["start"] = "abcdef0123"
+    old["walks"][0]["cosine"]["walk"][0] = None  # it broke off
+    show(old, sweep)
+    said = capsys.readouterr().out
+    name = old["walks"][0]["key"]["runs"][0][:8]
+    assert f"from the last weights of run {name} (seed 0, which went on from abcdef01)" in said
+
+
 def test_columns_that_say_the_same_of_every_run_are_left_out(
     sweep: Path, measured: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(measured, sweep)
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["rate", "seed", "train"]
-    assert {one["start"] for part in module.PARTS for one in measured[part]} == {None}
-    assert {one["weight_decay"] for part in module.PARTS for one in measured[part]} == {0.0}
+    assert {one["start"] for part in LAST for one in measured[part]} == {None}
+    assert {one["weight_decay"] for part in LAST for one in measured[part]} == {0.0}
 
 
 def test_a_folder_without_runs(tmp_path: Path) -> None:

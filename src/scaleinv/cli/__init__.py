@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     "periods": Command(
         "scaleinv.cli.periods:PeriodsCommand", "find the periods (break-downs) of a training with weight decay"
     ),
-    "landscape": Command("scaleinv.cli.landscape:LandscapeCommand", "curvature, paths and walks where runs have ended"),
+    "landscape": Command("scaleinv.cli.landscape:LandscapeCommand", "curvature, paths, walks, minima of ended runs"),
     "report": Command("scaleinv.cli.report:ReportCommand", "make the page (or figures) of a run or a sweep", "report"),
     "data": Command("scaleinv.cli.data:DataCommand", "which data sets are there, where, and are they intact"),
     "doctor": Command("scaleinv.cli.doctor:DoctorCommand", "which weights of a model have no scale"),

@@ -1,17 +1,15 @@
-"""``scaleinv landscape FOLDER``: curvature, paths and walks of finished runs."""
+"""``scaleinv landscape FOLDER``: curvature, paths, walks, averages and minima of finished runs."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
 from scaleinv.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -27,8 +25,10 @@ class LandscapeCommand:
     """Folder of a run or of a sweep."""
     parts: str | None = None
     """A comma list of: sharpness (top eigenvalue and trace of the Hessian at the unit sphere), paths (between runs at
-    neighbouring rates), walks (SGD against a random walk and gradient ascent at one ELR). Default: sharpness, and the
-    paths of a sweep."""
+    neighbouring rates), walks (SGD against a random walk and gradient ascent at one ELR, from a fresh initialisation),
+    averages (is the region of the last half of each run convex: loss at the mean of its iterates and along segments),
+    minima (of the periods of runs in the whole space: angles, equal predictions, ensembles of two). The last two need
+    runs made with --keep-every. Default: sharpness, and the paths of a sweep."""
     images: int | None = None
     """Curvature is taken on the first so many train images (default: 512; all where there are fewer)."""
     walk_elr: float | None = None
@@ -46,7 +46,9 @@ class LandscapeCommand:
 
     def run(self) -> int:
         """0: measured."""
+        from scaleinv.analysis.lowest_epochs import lowest_epochs
         from scaleinv.cli.counted import Counted
+        from scaleinv.cli.landscape_page import print_landscape
         from scaleinv.lab.files import json_text
         from scaleinv.landscape.study import PARTS, Study, damaged, study
 
@@ -77,72 +79,29 @@ class LandscapeCommand:
                 raise UserError(f"--{name.replace('_', '-')} {number} needs --parts {part}")
         settings = Study(**numbers)
 
+        lacking: list[str] = []
         with Counted("measuring", quiet=self.quiet) as counted:
 
             def watch(what: str, _: int, total: int) -> None:
                 counted.total = total
                 counted.done(what)
 
-            content = study(self.folder, parts, settings=settings, data_dir=self.data_dir, watch=watch)
+            content = study(
+                self.folder,
+                parts,
+                settings=settings,
+                data_dir=self.data_dir,
+                lowest=lowest_epochs,
+                watch=watch,
+                say=lacking.append,
+            )
+        for line in lacking:
+            print(line, file=sys.stderr)
         if self.json:
             print(json_text(content))
             return 0
         try:
-            _show(content, self.folder)
+            print_landscape(content, self.folder)
         except (LookupError, TypeError, ValueError, AttributeError) as error:  # what was kept, not what was measured
             raise damaged(self.folder, error) from error
         return 0
-
-
-def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
-    """The columns that tell runs of one rate apart; the seed where nothing does."""
-    from scaleinv.cli.present import number
-
-    marks: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = [
-        ("weight_decay", "wd", lambda one: number(one["weight_decay"])),
-        ("start", "start", lambda one: (one["start"] or "-")[:6]),
-        ("seed", "seed", lambda one: str(one["seed"])),
-    ]
-    varying = [(name, show) for key, name, show in marks if len({one[key] for one in measured}) > 1]
-    return varying or [(name, show) for _, name, show in marks[-1:]]
-
-
-def _show(content: Mapping[str, Any], folder: Path) -> None:
-    from rich.console import Console
-
-    from scaleinv.cli.present import columns, number
-
-    console = Console(highlight=False, soft_wrap=True)
-    if content["sharpness"]:
-        marks = _marks(content["sharpness"])
-        names = (name for name, _ in marks)
-        rows = [["rate", *names, "train loss", "eff. grad", "eg/loss", "lambda_1", "ELR*lambda_1"]]
-        for one in content["sharpness"]:
-            keys = ("loss", "eg", "ratio", "lambda_1", "stability")
-            cells = [*(show(one) for _, show in marks), *(number(one[key]) for key in keys)]
-            rows.append([number(one["key"]["rates"][0]), *cells])
-        console.print("[bold]Curvature[/] at the unit sphere, at the last weights of every run")
-        console.print(columns(rows, (), {}))
-        console.print()
-    if content["paths"]:
-        marks = _marks(content["paths"])
-        names = (name for name, _ in marks)
-        rows = [["from rate", "to rate", *names, "angle", "train loss", "train error", "test error"]]
-        for one in content["paths"]:
-            a, b = one["key"]["rates"]
-            heights = [one["barriers"][key]["height"] for key in ("train_loss", "train_error", "test_error")]
-            cells = [number(heights[0]), *(number(height, ".1%") for height in heights[1:])]
-            rows.append([number(a), number(b), *(show(one) for _, show in marks), number(one["angle"]), *cells])
-        console.print("[bold]Barriers[/] on the straight paths between the last weights of neighbouring rates")
-        console.print(columns(rows, (), {}))
-        console.print()
-    for one in content["walks"]:
-        console.print(f"[bold]Walks[/] at ELR {number(one['key']['elr'])}, {len(one['loss']['sgd'])} of each kind")
-        rows = [["", "train loss", "error", "cosine"]]
-        for kind, name in (("walk", "random walk"), ("sgd", "SGD"), ("ascent", "gradient ascent")):
-            means = [sum(one[key][kind]) / len(one[key][kind]) for key in ("loss", "error", "cosine")]
-            rows.append([name, number(means[0]), number(means[1], ".1%"), number(means[2], ".3f")])
-        rows.append(["random directions", number(one["random"]["loss"]), "-", "-"])
-        console.print(columns(rows, (0,), {}))
-        console.print()
-    console.print(f"kept in {folder / 'landscape.json'}; on the page: scaleinv report {folder}", markup=False)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from scaleinv.errors import UserError
 from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
-from scaleinv.lab.data import load_dataset
+from scaleinv.lab.config import RunConfig
+from scaleinv.lab.data import Dataset, load_dataset
 from scaleinv.lab.memory import keep_freed_memory
 from scaleinv.lab.setup import Setup, build
 from scaleinv.lab.start import find_start, kept_epochs, read_start
 from scaleinv.lab.store import read_config
 
-__all__ = ["kept_epochs", "read_weights", "rebuild"]
+__all__ = ["fresh", "kept_epochs", "read_weights", "rebuild"]
 
 
 def read_weights(folder: str | Path, epoch: int | None = None) -> dict[str, Tensor]:
@@ -33,6 +35,22 @@ def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | No
     >>> setup.model.training
     True
     """
+    setup = build(*_config_and_data(folder, data_dir))
+    start = find_start(folder if epoch is None else f"{folder}@{epoch}")
+    try:
+        load_weights(setup.model, read_start(start.file, start.checksum))
+    except DamagedCheckpoint as error:
+        raise UserError(f"{start.file} is damaged ({error}); restore it or train the run again") from error
+    return setup
+
+
+def fresh(folder: str | Path, *, data_dir: Path | None = None) -> Setup:
+    """The network of a run as its seed draws it, before any step; also where the run itself went on from weights."""
+    config, dataset = _config_and_data(folder, data_dir)
+    return build(replace(config, start=None), dataset)
+
+
+def _config_and_data(folder: str | Path, data_dir: Path | None) -> tuple[RunConfig, Dataset]:
     config = read_config(Path(folder))
     if config is None:
         raise UserError(f"{folder} is not the folder of a run")
@@ -40,10 +58,4 @@ def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | No
     if dataset.fingerprint != config.data_fingerprint:
         raise UserError(f"the images of {config.data} are not those {folder} was trained on")
     keep_freed_memory()
-    setup = build(config, dataset)
-    start = find_start(folder if epoch is None else f"{folder}@{epoch}")
-    try:
-        load_weights(setup.model, read_start(start.file, start.checksum))
-    except DamagedCheckpoint as error:
-        raise UserError(f"{start.file} is damaged ({error}); restore it or train the run again") from error
-    return setup
+    return config, dataset

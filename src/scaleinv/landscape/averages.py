@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,11 @@ class Average:
     def excess(self) -> float:
         """Train loss at the mean minus mean train loss of the points; at most 0 where the loss is convex (Jensen)."""
         return self.values.train_loss - float(np.mean([m.train_loss for m in self.members]))
+
+    @property
+    def test_excess(self) -> float:
+        """The same of the test loss."""
+        return self.values.test_loss - float(np.mean([m.test_loss for m in self.members]))
 
 
 def mean_point(
@@ -73,6 +79,7 @@ class Convexity:
     pairs: tuple[tuple[int, int], ...]  # (m,)
     angles: Floats = field(repr=False)  # (m,) between the ends, radians
     segments: Floats = field(repr=False)  # (m, n) train loss along each segment, ends included
+    test_segments: Floats | None = field(default=None, repr=False)  # (m, n) test loss, where it was asked for
 
     @property
     def excess(self) -> Floats:
@@ -92,13 +99,22 @@ class Convexity:
     @property
     def share_above(self) -> float:
         """Share of the segments whose inside rises above the higher of its two ends anywhere."""
-        higher = np.maximum(self.segments[:, 0], self.segments[:, -1])
-        return float(np.mean(self.segments[:, 1:-1].max(axis=1) > higher))
+        return _share_above(self.segments)
+
+    @property
+    def test_share_above(self) -> float:
+        """The same of the test loss; NaN where it was not measured."""
+        return math.nan if self.test_segments is None else _share_above(self.test_segments)
 
     @property
     def convex(self) -> bool:
         """The finding as Kodryan et al. 2022 word it: mean of iterates and segments not above the ends."""
         return self.average.excess <= 0 and self.share_above == 0.0
+
+
+def _share_above(segments: Floats) -> float:
+    higher = np.maximum(segments[:, 0], segments[:, -1])
+    return float(np.mean(segments[:, 1:-1].max(axis=1) > higher))
 
 
 def convexity(
@@ -108,11 +124,13 @@ def convexity(
     pairs: Sequence[tuple[int, int]] | None = None,
     points: int = 5,
     radius: float | None = None,
+    test: bool = False,
 ) -> Convexity:
     """Test the region the ``iterates`` have visited, along segments ``pairs`` (default: all) of ``points`` points each.
 
-    Only the train loss is measured on segments: cost, one forward pass over the train set a point. Iterates should be
-    epochs apart: neighbours of a noisy run are not independent samples of the region.
+    Only the train loss is measured on segments: cost, one forward pass over the train set a point; with ``test`` the
+    test loss as well, BN statistics recomputed, one pass over the test set a point more. Iterates should be epochs
+    apart: neighbours of a noisy run are not independent samples of the region.
     """
     if len(iterates) < 2:
         raise UserError("convexity needs at least two iterates; keep the weights of more epochs")
@@ -121,14 +139,19 @@ def convexity(
     rho = surface.radius(iterates[0]) if radius is None else radius
     whole = average(surface, iterates, radius=rho)
     chosen = tuple(itertools.combinations(range(len(iterates)), 2)) if pairs is None else tuple(pairs)
-    segments = np.empty((len(chosen), points))
-    for row, (i, j) in zip(segments, chosen):
+    segments, on_test = np.empty((2, len(chosen), points))
+    for row, test_row, (i, j) in zip(segments, on_test, chosen):
         row[0], row[-1] = whole.members[i].train_loss, whole.members[j].train_loss
+        test_row[0], test_row[-1] = whole.members[i].test_loss, whole.members[j].test_loss
         for k in range(1, points - 1):
             state, _ = blend(surface, iterates[i], iterates[j], k / (points - 1), rho)
-            row[k] = train_loss(surface, state)
+            if test:
+                found = values(surface, state)
+                row[k], test_row[k] = found.train_loss, found.test_loss
+            else:
+                row[k] = train_loss(surface, state)
     angles = np.array([angle(surface, iterates[i], iterates[j]) for i, j in chosen])
-    return Convexity(whole, chosen, angles, segments)
+    return Convexity(whole, chosen, angles, segments, on_test if test else None)
 
 
 def train_loss(surface: Surface, weights: Weights) -> float:

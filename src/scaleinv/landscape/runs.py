@@ -13,7 +13,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.data import eval_batches
 from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.setup import Setup
-from scaleinv.lab.weights import kept_epochs, read_weights, rebuild
+from scaleinv.lab.weights import fresh, kept_epochs, read_weights, rebuild
 from scaleinv.landscape.edge import EdgePoint, edge_of_stability
 from scaleinv.landscape.surface import Surface, Weights
 
@@ -25,6 +25,11 @@ def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
     it: the images are the plain ones.
     """
     return _surface(rebuild(folder, data_dir=data_dir))
+
+
+def fresh_surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
+    """The same surface, its network as the run's seed draws it; also where the run went on from other weights."""
+    return _surface(fresh(folder, data_dir=data_dir))
 
 
 def _surface(setup: Setup) -> Surface:

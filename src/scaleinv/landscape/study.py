@@ -1,15 +1,16 @@
 """The landscape of finished runs, measured once and kept beside them, for the report and for later.
 
 What is measured stands in ``FOLDER/landscape.json``: curvature at the last weights of every run, paths between the last
-weights of runs at neighbouring rates, and walks on the sphere of one run. Runs are known by their identity, so a folder
-may be moved or copied. A call adds what is missing and drops what is of runs that are not there; what was measured with
-other numbers of images, steps or seeds is measured anew.
+weights of runs at neighbouring rates, walks on the sphere of one run from a fresh initialisation, and, where runs have
+kept weights, means of late iterates and minima of periods. Runs are known by their identity, so a folder may be moved
+or copied. A call adds what is missing and drops what is of runs that are not there; what was measured with other
+numbers of images, steps or seeds is measured anew.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
@@ -25,14 +26,16 @@ from scaleinv.lab.data.dataset import SPECS
 from scaleinv.lab.files import read_json, write_json
 from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.store import read_config, read_result
-from scaleinv.lab.weights import read_weights
+from scaleinv.lab.weights import kept_epochs, read_weights
+from scaleinv.landscape.kept import averages_of, late_epochs, minima_of, spread
 from scaleinv.landscape.paths import linear_path
-from scaleinv.landscape.runs import surface_of
+from scaleinv.landscape.runs import fresh_surface_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.walks import KINDS, compare
 
 FILE = "landscape.json"
-PARTS = ("sharpness", "paths", "walks")
+PARTS = ("sharpness", "paths", "walks", "averages", "minima")
+_OF_KEPT = ("averages", "minima")  # of weights kept within runs; files of an earlier version have neither
 _FORMAT = 1
 _ADVICE = "remove it and measure again"
 _QUANTITIES = ("train_loss", "train_error", "test_loss", "test_error")
@@ -48,6 +51,8 @@ class Study:
     walk_elr: float | None = None  # None: the largest of the runs
     walk_steps: int = 300
     walk_seeds: int = 3
+    iterates: int = 8  # kept epochs of the last half of a run that are averaged, at most
+    minima: int = 8  # of the periods of a run, at most
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,7 @@ def read_study(folder: Path) -> dict[str, Any]:
     content = read_json(path, advice=_ADVICE)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path} is not a landscape of this version; {_ADVICE}")
+    content = {**content, **{part: content.get(part, []) for part in _OF_KEPT}}
     for part in PARTS:
         if not isinstance(content.get(part), list) or not all(map(_has_key, content[part])):
             raise damaged(folder, f"{part!r} is no list of what was measured of which runs")
@@ -124,13 +130,19 @@ def study(
     *,
     settings: Study | None = None,
     data_dir: Path | None = None,
+    lowest: Lowest | None = None,
     watch: Callable[[str, int, int], None] = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure ``parts`` of the runs in ``folder`` and keep them in ``landscape.json``; everything that stands there.
 
     ``parts`` None: sharpness, and paths where there are any. ``watch`` is told what has been measured or was kept, how
-    many pieces are done and how many there are. Each piece is on the disk before the next one begins. Raises
-    :class:`UserError` for unknown parts, folders without finished runs, and paths where no two runs can be joined.
+    many pieces are done and how many there are. Each piece is on the disk before the next one begins. ``lowest`` finds
+    the minima of periods among the kept epochs of a run; it is :func:`scaleinv.analysis.lowest_epochs.lowest_epochs`,
+    which this room cannot see. ``say`` is told why a part has nothing to measure, beside others that have.
+
+    Raises :class:`UserError` for unknown parts, folders without finished runs, paths where no two runs can be joined,
+    and where no part has anything to measure.
     """
     settings = settings or Study()
     for part in parts or ():
@@ -144,7 +156,16 @@ def study(
         raise UserError(
             f"paths need two runs that differ in the rate alone; {folder} has none that ended with finite weights"
         )
-    pieces = list(_pieces(runs, ("sharpness", "paths") if parts is None else parts, settings))
+    asked = ("sharpness", "paths") if parts is None else parts
+    pieces, missing = list(_pieces(runs, asked, settings)), []
+    for part in (part for part in _OF_KEPT if part in asked):
+        found_pieces, why = _averages(runs, settings) if part == "averages" else _minima(runs, settings, lowest)
+        pieces += found_pieces
+        missing += [why] if why else []
+    if missing and not pieces:
+        raise UserError("; ".join(missing))
+    for why in missing:
+        say(why)
     marks = {run.name: run.marks for run in runs}
     here = {
         part: [
@@ -171,6 +192,12 @@ def study(
 
 
 Piece = tuple[str, dict[str, Any], Callable[[Path | None], dict[str, Any]]]
+#: from a run's folder and the epochs it has kept to those of lowest loss in each period
+Lowest = Callable[[Path, Sequence[int]], list[int]]
+
+
+def _key(members: list[Ended], **numbers: Any) -> dict[str, Any]:
+    return {"runs": [run.name for run in members], "rates": [run.rate for run in members], **numbers}
 
 
 def _pairs(runs: list[Ended]) -> list[tuple[Ended, Ended]]:
@@ -179,28 +206,67 @@ def _pairs(runs: list[Ended]) -> list[tuple[Ended, Ended]]:
 
 
 def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Iterator[Piece]:
-    def key(members: list[Ended], **numbers: Any) -> dict[str, Any]:
-        return {"runs": [run.name for run in members], "rates": [run.rate for run in members], **numbers}
-
     if "sharpness" in parts:
         for run in runs:
             size = run.config.subset or SPECS[run.config.data].train_size
             images = size if settings.images is None else min(settings.images, size)
             yield (
                 "sharpness",
-                key([run], images=images, probes=settings.probes),
+                _key([run], images=images, probes=settings.probes),
                 partial(_sharpness, run, settings.probes, images),
             )
     if "paths" in parts:
         for a, b in _pairs(runs):
-            yield "paths", key([a, b], points=settings.points), partial(_path, a, b, settings)
+            yield "paths", _key([a, b], points=settings.points), partial(_path, a, b, settings)
     if "walks" in parts:
         fastest = max(runs, key=lambda run: run.config.elr or 0.0)
         elr = settings.walk_elr if settings.walk_elr is not None else fastest.config.elr
         if elr is None:
             raise UserError("walks need an ELR: these runs have none (whole space); give --walk-elr")
-        numbers = {"elr": elr, "steps": settings.walk_steps, "seeds": settings.walk_seeds}
-        yield "walks", key([fastest], **numbers), partial(_walks, fastest, elr, settings)
+        # files of an earlier version have no "begin": those walks went on from the last weights of the run
+        numbers = {"elr": elr, "steps": settings.walk_steps, "seeds": settings.walk_seeds, "begin": "fresh"}
+        yield "walks", _key([fastest], **numbers), partial(_walks, fastest, elr, settings)
+
+
+def _averages(runs: list[Ended], settings: Study) -> tuple[list[Piece], str]:
+    """The pieces, and why there are none or not of all runs."""
+    epochs = {run: late_epochs(run.folder, settings.iterates) for run in runs}
+    usable = [run for run in runs if len(epochs[run]) > 1]
+    why = "averages need two epochs or more kept in the last half of a run"
+    if len(usable) < len(runs):
+        why += f", {_none_of(runs, len(runs) - len(usable))} them: train with --keep-every N, such as 1"
+    return [
+        (
+            "averages",
+            _key([run], epochs=epochs[run]),
+            partial(averages_of, run.folder, epochs[run]),
+        )
+        for run in usable
+    ], "" if len(usable) == len(runs) else why
+
+
+def _minima(runs: list[Ended], settings: Study, lowest: Lowest | None) -> tuple[list[Piece], str]:
+    """The pieces, and why there are none; runs on the sphere have no periods and are passed over."""
+    if lowest is None:
+        raise UserError("minima need lowest=: pass scaleinv.analysis.lowest_epochs.lowest_epochs")
+    space = [run for run in runs if run.config.lr is not None and run.config.weight_decay > 0]
+    if not space:
+        return [], "minima of periods need runs in the whole space with weight decay; train with --lr, --weight-decay"
+    kept = [run for run in space if kept_epochs(run.folder)]
+    if not kept:
+        return [], "minima need weights kept within a run: train with --keep-every N, such as 1"
+    pieces: list[Piece] = []
+    for run in kept:
+        epochs = spread(lowest(run.folder, kept_epochs(run.folder)), settings.minima)
+        if len(epochs) > 1:
+            pieces.append(("minima", _key([run], epochs=epochs), partial(minima_of, run.folder, epochs)))
+    left = len(space) - len(pieces)
+    why = f"minima need two periods with a kept epoch in each, {_none_of(space, left)} them: train longer, or with a "
+    return pieces, why + "smaller --keep-every" if left else ""
+
+
+def _none_of(runs: list[Ended], lack: int) -> str:
+    return f"{lack} of {len(runs)} runs lack" if len(runs) > 1 else "this run lacks"
 
 
 def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None) -> dict[str, Any]:
@@ -248,7 +314,8 @@ def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None) -> dict[st
 
 
 def _walks(run: Ended, elr: float, settings: Study, data_dir: Path | None) -> dict[str, Any]:
-    surface = surface_of(run.folder, data_dir=data_dir)
+    # regime 3 is a statement about any start; trained weights take long to be forgotten at an ELR that is not its own
+    surface = fresh_surface_of(run.folder, data_dir=data_dir)
     found = compare(surface, elr, settings.walk_steps, seeds=range(settings.walk_seeds))
     steps: dict[str, dict[str, list[float]]] = {}
     for kind in KINDS:  # one walk of each kind step by step, the first seed's

@@ -10,6 +10,7 @@ from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.analysis.runs import Run
 from scaleinv.figures.style import regime_names
 from scaleinv.report.facts import entry_of, last_of
+from scaleinv.report.landscape_section import landscape_section
 from scaleinv.report.page import about, card, page, pairs, regime_cell, reproduce_section, words_section
 from scaleinv.report.period_section import WORDS, period_cards, period_section
 from scaleinv.report.run_figures import run_drawings
@@ -58,6 +59,7 @@ def run_page(run: Run) -> str:
             f"<h2>The scale-invariant groups ({len(run.groups())})</h2>",
             f'<div class="grid">{"".join(groups)}</div>',
         ]
+    body += landscape_section(run.folder, "LR" if run.config.get("elr") is None else "ELR")
     extra = [("seed", str(run.seed))] if run.seed is not None else []
     body += [words_section(() if found is None else WORDS), reproduce_section([run.environment], run.config, extra)]
     return page(f"Run {clean(run.folder.resolve().name)}", body)

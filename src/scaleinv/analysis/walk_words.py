@@ -1,0 +1,45 @@
+"""What is to be said of walks in ``landscape.json``: which network, from where, and whether this is regime 3 at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: cosine of consecutive weights of SGD above which a walk is not uncorrelated
+CORRELATED = 0.3
+
+
+def mean(values: Sequence[float | None]) -> float:
+    """Over the walks of a kind; NaN where one broke off (null in the file).
+
+    >>> mean([1.0, 2.0]), mean([1.0, None])
+    (1.5, nan)
+    """
+    return math.nan if None in values or not values else sum(v for v in values if v is not None) / len(values)
+
+
+def begin_words(one: Mapping[str, Any]) -> str:
+    """``from a fresh initialisation (seed 0, network of run 0a1b2c3d)``; files of earlier versions hold other walks."""
+    name = one["key"]["runs"][0][:8]
+    if one["key"].get("begin") == "fresh":
+        return f"from a fresh initialisation (seed {one['seed']}, network of run {name})"
+    went_on = f", which went on from {one['start'][:8]}" if one.get("start") else ""
+    return f"from the last weights of run {name} (seed {one['seed']}{went_on})"
+
+
+def correlated_words(one: Mapping[str, Any]) -> str:
+    """The remark that this is not regime 3; empty where consecutive weights of SGD are uncorrelated.
+
+    >>> correlated_words({"cosine": {"sgd": [0.98, 1.0]}})
+    'mean cosine of consecutive weights of SGD 0.99 > 0.3: not regime 3 at this ELR, or too few steps'
+    >>> correlated_words({"cosine": {"sgd": [0.01]}})
+    ''
+    """
+    cosine = mean(one["cosine"]["sgd"])
+    if not cosine > CORRELATED:
+        return ""
+    return (
+        f"mean cosine of consecutive weights of SGD {cosine:.3g} > {CORRELATED:g}: not regime 3 at this ELR, or too "
+        "few steps"
+    )

@@ -1,0 +1,244 @@
+"""The section on the landscape of a sweep's or a run's page: what ``scaleinv landscape`` has measured there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaleinv.analysis.pair_means import pair_means
+from scaleinv.analysis.walk_words import begin_words, correlated_words, mean
+from scaleinv.errors import UserError
+from scaleinv.figures import style
+from scaleinv.figures.style import INK, elr_colour, regime_colours
+from scaleinv.report.drawing import Drawing, end_labels
+from scaleinv.report.page import table
+from scaleinv.report.text import MISSING, esc, percent, show
+
+_SIZE = (5.3, 3.5)
+_AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
+#: steps of the running mean of a walk's batch losses
+_SMOOTH = 25
+
+
+def landscape_section(folder: Path, rate: str) -> list[str]:
+    """The HTML of what ``FOLDER/landscape.json`` holds; empty where nothing was measured. ``rate``: ELR or LR."""
+    path = folder / "landscape.json"
+    try:
+        return _section(json.loads(path.read_text(encoding="utf-8")), rate)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({error}); remove it and measure again") from error
+
+
+def _section(content: Mapping[str, Any], rate: str) -> list[str]:
+    body: list[str] = []
+    drawings = [_paths(rate, content["paths"])] if content["paths"] else []
+    drawings += [_walks(one) for one in content["walks"]]
+    averages, minima = (content.get(part, []) for part in ("averages", "minima"))  # older files have neither
+    if drawings or content["sharpness"] or averages or minima:
+        body += ["<h2>The landscape</h2>"]
+    if drawings:
+        body += ['<div class="grid">', *(drawing.to_html() for drawing in drawings), "</div>"]
+    if content["sharpness"]:
+        body.append(_sharpness_table(rate, content["sharpness"]))
+    if content["paths"]:
+        body.append(_barrier_table(rate, content["paths"]))
+    if averages:
+        body.append(_averages_table(rate, averages))
+    if minima:
+        body.append(_minima_table(rate, minima))
+        body += [_pairs_of(rate, one) for one in minima]
+    return body
+
+
+def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
+    """The seed, and before it what else tells apart the runs of one rate."""
+    marks: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = []
+    # files from before these were kept have neither
+    if len({one.get("weight_decay") for one in measured}) > 1:
+        marks.append(("wd", lambda one: show(one.get("weight_decay"))))
+    if len({one.get("start") for one in measured}) > 1:
+        marks.append(("start", lambda one: (one.get("start") or MISSING)[:8]))
+    return [*marks, ("seed", lambda one: str(one["seed"]))]
+
+
+def _sharpness_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+    marks = _marks(measured)
+
+    def row(one: Mapping[str, Any]) -> str:
+        numbers = [one["loss"], one["eg"], one["ratio"], one["lambda_1"], one["trace"], one["stability"]]
+        cells = "".join(f"<td>{esc(show(math.nan if value is None else float(value)))}</td>" for value in numbers)
+        at = f"{one['key']['rates'][0]:.3g}"
+        name = f'<th scope="row">{esc(at)}</th>' + "".join(f"<td>{esc(value(one))}</td>" for _, value in marks)
+        return f"<tr>{name}{cells}</tr>"
+
+    names = [name for name, _ in marks]
+    names = [rate, *names, "train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
+    head = [(name, False) for name in names]
+    caption = (
+        "Curvature at the last weights of every run, on the unit sphere: top eigenvalue and trace of the spherical "
+        "Hessian. Gradient descent leaves a minimum where ELR · λ₁ exceeds 2."
+    )
+    return table(head, map(row, measured), caption)
+
+
+def _barrier_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+    marks = _marks(measured)
+
+    def row(one: Mapping[str, Any]) -> str:
+        a, b = one["key"]["rates"]
+        heights = {key: float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error")}
+        cells = [show(float(one["angle"])), show(heights["train_loss"])]
+        cells += [percent(heights["train_error"]), percent(heights["test_error"])]
+        cells = [*(value(one) for _, value in marks), *cells]
+        name = f'<th scope="row">{esc(f"{a:.3g} – {b:.3g}")}</th>'
+        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+
+    head = [(f"{rate}s", False), *((name, False) for name, _ in marks), ("angle", False)]
+    head += [(f"barrier of {name}", False) for name in ("train loss", "train error", "test error")]
+    caption = (
+        "Straight paths between the last weights of runs at neighbouring rates, brought back to the sphere, "
+        "normalisation statistics recomputed at every point. Barrier: the largest excess above the straight line "
+        "between the ends."
+    )
+    return table(head, map(row, measured), caption)
+
+
+def _averages_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+    marks = _marks(measured)
+
+    def row(one: Mapping[str, Any], split: str) -> str:
+        epochs = one["key"]["epochs"]
+        cells = [*(value(one) for _, value in marks), f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split]
+        cells += [show(one[name][split]) for name in ("mean_loss", "excess")]
+        cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
+        at = f"{one['key']['rates'][0]:.3g}"
+        name = f'<th scope="row">{esc(at)}</th>'
+        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+
+    names = [rate, *(name for name, _ in marks), "epochs", "on", "loss at the mean", "excess", "segments above"]
+    caption = (
+        "Averages of the iterates kept in the last half of a run, normalisation statistics recomputed. Excess: loss at "
+        "their mean less their own mean loss, at most 0 where the loss is convex. Segments above: of those between all "
+        "pairs of iterates, the share whose loss rises above both ends."
+    )
+    rows = (row(one, split) for one in measured for split in ("train", "test"))
+    return table([(name, False) for name in (*names, "error at the mean", "their own error")], rows, caption)
+
+
+def _minima_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+    marks = _marks(measured)
+
+    def row(one: Mapping[str, Any]) -> str:
+        found = pair_means(one)
+        cells = [*(value(one) for _, value in marks), str(len(one["error"])), show(found["angle"])]
+        cells += [percent(found[name]) for name in ("equal", "error", "ensemble")]
+        cells.append(f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}")
+        at = f"{one['key']['rates'][0]:.3g}"
+        name = f'<th scope="row">{esc(at)}</th>'
+        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+
+    names = [
+        rate,
+        *(name for name, _ in marks),
+        "minima",
+        "angle",
+        "equal predictions",
+        "error alone",
+        "error of pairs",
+    ]
+    caption = (
+        "Minima of different periods: of each, the weights of the kept epoch of lowest loss. Means over all pairs: "
+        "angle in radians, share of test images with equal predictions, test error of each alone and of the ensemble "
+        "of two. Gain: what the ensemble is better by, in points, with its standard error over test images."
+    )
+    return table([(name, False) for name in (*names, "gain")], map(row, measured), caption)
+
+
+def _pairs_of(rate: str, one: Mapping[str, Any]) -> str:
+    """Every pair of minima of one run, folded."""
+    epochs = one["key"]["epochs"]
+
+    def row(i: int, j: int) -> str:
+        cells = [show(one["angle"][i][j]), percent(one["equal"][i][j]), percent(one["error"][i])]
+        cells += [percent(one["error"][j]), percent(one["ensemble"][i][j])]
+        name = f'<th scope="row">{esc(f"{epochs[i]} – {epochs[j]}")}</th>'
+        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+
+    head = ["epochs", "angle", "equal predictions", "error of the first", "of the second", "of the pair"]
+    rows = (row(i, j) for i, j in itertools.combinations(range(len(epochs)), 2))
+    title = f"Pairs of minima, {rate} {one['key']['rates'][0]:.3g}, seed {one['seed']}"
+    listed = table([(name, False) for name in head], rows, f"{one['images']} test images.")
+    return f"<details><summary>{esc(title)}</summary>{listed}</details>"
+
+
+def _paths(rate: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
+    fig, axes = style.new_figure(*_SIZE)
+    drawing = Drawing(
+        "paths",
+        "Paths between neighbouring runs",
+        "Train error along the straight path between the last weights of two runs; a hill between two valleys means "
+        "that they are different minima.",
+        "Train error against the fraction of the path, one line for each pair of neighbouring rates",
+        fig,
+    )
+    drawing.name(axes, "fraction of the path", "train error, %")
+    ends: list[tuple[float, str, str]] = []
+    marks = _marks(measured)
+    with style.style():
+        for k, one in enumerate(measured):
+            a, b = one["key"]["rates"]
+            colour = elr_colour(k / max(1, len(measured) - 1))
+            errors = 100 * np.array([math.nan if v is None else v for v in one["train_error"]], float)
+            (line,) = axes.plot(one["fractions"], errors, color=colour, linewidth=1.2)
+            said = ", ".join(f"{name} {value(one)}" for name, value in marks)
+            drawing.point_at(line, axes, f"path{k}", f"{rate} {a:.3g} to {b:.3g}, {said}")
+            ends.append((float(errors[-1]), f"{a:.2g}–{b:.2g}", colour))
+        axes.set_xlabel("fraction of the path, from the lower rate to the higher")
+        axes.set_ylabel("train error, %")
+        axes.set_ylim(bottom=0)
+        axes.set_xlim(0, 1)
+        fig.canvas.draw()  # the labels' places need the final limits
+        end_labels(axes, ends, _AXES_HEIGHT)
+    return drawing
+
+
+def _walks(one: Mapping[str, Any]) -> Drawing:
+    elr = float(one["key"]["elr"])
+    fig, axes = style.new_figure(*_SIZE)
+    cosine = {kind: mean(values) for kind, values in one["cosine"].items()}
+    said = correlated_words(one)
+    drawing = Drawing(
+        "walks",
+        f"Walks at ELR {elr:.3g}",
+        f"Train loss of SGD, of a random walk with steps of the same length, and of gradient ascent, on one sphere, "
+        f"{begin_words(one)}; "
+        f"running mean over {_SMOOTH} steps. Mean cosine of consecutive weights: SGD {cosine['sgd']:.3g}, walk "
+        f"{cosine['walk']:.3g}, ascent {cosine['ascent']:.3g}. Dashed: random directions."
+        + (f" {said[0].upper() + said[1:]}." if said else ""),
+        "Train loss of three walks on the sphere against the step",
+        fig,
+    )
+    drawing.name(axes, "step", "train loss")
+    with style.style():
+        kinds = (("ascent", "gradient ascent", 3), ("sgd", "SGD", 1), ("walk", "random walk", 2))
+        for kind, name, colour in kinds:
+            loss = np.array([math.nan if v is None else v for v in one["steps"][kind]["loss"]], float)
+            width = min(_SMOOTH, len(loss))
+            smooth = np.convolve(loss, np.ones(width) / width, "valid")
+            axes.plot(
+                np.arange(len(smooth)) + width - 1, smooth, color=regime_colours[colour], linewidth=1.1, label=name
+            )
+        level = mean([one["random"]["loss"]])
+        axes.axhline(level, color=INK, linestyle="--", linewidth=0.9, label="random directions")
+        axes.set_xlabel("step")
+        axes.set_ylabel("train loss")
+        axes.legend()
+    return drawing
