@@ -39,6 +39,14 @@ FINDINGS: dict[tuple[str, str], Finding] = {
     ("unconnected-minima", "digits"): Finding(
         "512 digits are classified even on top of the barriers that the loss has", _REGIMES
     ),
+    ("9-regime-3", "mnist"): Finding(
+        "with 5000 images SGD's iterates, minus a gradient's direction, lie below random directions, as on CIFAR-10",
+        _REGIMES,
+    ),
+    ("14-equal-ess", "mnist"): Finding(
+        "in float32 the gradient of the first convolution is across its weights to 6e-4 only, and the feedback with it",
+        _REGIMES,
+    ),
     ("15-net-raw", "digits"): Finding(
         "weights of rarely lit pixels hardly turn and carry the norm of the first matrix", _MONITOR
     ),
