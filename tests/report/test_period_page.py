@@ -99,6 +99,7 @@ def test_every_verdict_is_worded(name: str, words: str, card: str, tmp_path: Pat
     assert words in text
     assert card in text
     assert "next break-down" not in text
+    assert ("phase B: norm shrinks" in text) == (name != "equilibrium")  # phases are those of a period
 
 
 def test_runs_without_weight_decay_or_too_short_have_no_such_section(tmp_path: Path) -> None:

@@ -50,11 +50,12 @@ def period_drawings(found: Periods) -> list[Drawing]:
 def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, logarithmic: bool) -> Drawing:
     wide = stem == "turn"  # the fifth of five
     fig, axes = style.new_figure(*(_WIDE if wide else _PANEL))
-    phases = ", ".join(f"{phase} {PHASE_WORDS[phase]}" for phase in "ABC")
+    phases = ", ".join(f"{phase} {PHASE_WORDS[phase]}" for phase in shown_phases(found))
     caption = "Line: median of stretches of steps; band: their range."
     if stem == "turn" and found.envelopes:
         caption += " Dashed: what Proposition 1 allows with l and L (percentiles 1 and 99) of phase B before."
-    drawing = Drawing(f"steps-{stem}", title, caption, f"{title} against step; shaded: {phases}", fig, wide)
+    shaded = f"; shaded: {phases}" if phases else ""
+    drawing = Drawing(f"steps-{stem}", title, caption, f"{title} against step{shaded}", fig, wide)
     drawing.name(axes, "step", label)
     step = found.log.step
     with style.style():
@@ -92,12 +93,17 @@ def stretches(step: Ints, values: Floats, logarithmic: bool) -> tuple[Floats, Fl
     return x, low, middle, high
 
 
+def shown_phases(found: Periods) -> dict[str, list[tuple[int, int]]]:
+    """(start, length) of the stretches of every phase there is; none in an equilibrium, which has no periods."""
+    spans = [] if found.verdict == "equilibrium" else found.spans
+    by_phase = {p: [(span.start, span.end - span.start) for span in spans if span.phase == p] for p in PHASE_COLOURS}
+    return {phase: stretches for phase, stretches in by_phase.items() if stretches}
+
+
 def shade(axes: Axes, found: Periods) -> None:
     """The phases as bands over the whole height: one shape for each phase."""
     place = axes.get_xaxis_transform()
-    for phase, colour in PHASE_COLOURS.items():
-        spans = [(span.start, span.end - span.start) for span in found.spans if span.phase == phase]
-        if spans:
-            # a break-down of a few steps is to be seen among thousands
-            alpha, edge = (0.5, 0.8) if phase == "C" else (0.17, 0.0)
-            axes.broken_barh(spans, (0, 1), transform=place, color=colour, zorder=0.5, alpha=alpha, lw=edge)
+    for phase, spans in shown_phases(found).items():
+        # a break-down of a few steps is to be seen among thousands
+        alpha, edge = (0.5, 0.8) if phase == "C" else (0.17, 0.0)
+        axes.broken_barh(spans, (0, 1), transform=place, color=PHASE_COLOURS[phase], zorder=0.5, alpha=alpha, lw=edge)

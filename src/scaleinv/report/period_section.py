@@ -7,7 +7,7 @@ import math
 from scaleinv.analysis.periods import Period, Periods
 from scaleinv.analysis.periods.sentences import expected
 from scaleinv.report.page import card, table
-from scaleinv.report.period_figures import PHASE_COLOURS, PHASE_WORDS, period_drawings
+from scaleinv.report.period_figures import PHASE_COLOURS, PHASE_WORDS, period_drawings, shown_phases
 from scaleinv.report.text import MISSING, count, esc, show
 
 #: of many periods the page lists the last ones
@@ -64,8 +64,7 @@ def period_section(found: Periods) -> str:
         f'<span><svg class="mark" viewBox="0 0 12 12" aria-hidden="true">'
         f'<rect width="12" height="12" fill="{PHASE_COLOURS[phase]}" fill-opacity=".5"/></svg>'
         f"phase {phase}: {esc(PHASE_WORDS[phase])}</span>"
-        for phase in "ABC"
-        if any(span.phase == phase for span in found.spans)
+        for phase in shown_phases(found)
     )
     figures = "".join(drawing.to_html() for drawing in period_drawings(found))
     sentences = "".join(f"<li>{esc(sentence)}</li>" for sentence in found.evidence)
