@@ -186,3 +186,21 @@ def nothing(axes: Axes, words: str = "not measured") -> None:
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
     axes.set_xticks([])
     axes.set_yticks([])
+
+
+def gradient_against_loss(
+    axes: Axes, losses: tuple[float, float] | None, gradients: tuple[float, float] | None
+) -> bool:
+    """The log-log axes of the diagram of regimes, within :func:`limits`; ``False`` where there is nothing to draw."""
+    if losses is None or gradients is None:
+        nothing(axes)
+        return False
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(losses)
+    axes.set_ylim(gradients)
+    style.log_ticks(axes.xaxis, *losses)
+    style.log_ticks(axes.yaxis, *gradients)
+    axes.set_xlabel("train loss")
+    axes.set_ylabel("mean effective gradient norm")
+    return True

@@ -14,7 +14,7 @@ from scaleinv.analysis.lineage import Origin, parent_run
 from scaleinv.analysis.runs import Floats, Ints, Run
 from scaleinv.figures import style
 from scaleinv.figures.style import INK, elr_colour, regime_colours, regime_markers
-from scaleinv.report.drawing import Drawing, drawable, end_labels, limits, nothing, thin
+from scaleinv.report.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
 from scaleinv.report.facts import RunFacts, SweepFacts, start_words
 from scaleinv.report.sweep_figures import SOURCE, label_end, mark_look, track
 from scaleinv.report.text import count, elr_text, esc
@@ -189,17 +189,8 @@ def _diagram(
     drawing.name(axes, "train loss", "effective gradient")
     x_span, y_span = around
     with style.style():
-        if x_span is None or y_span is None:
-            nothing(axes)
+        if not gradient_against_loss(axes, x_span, y_span):
             return drawing
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(x_span)
-        axes.set_ylim(y_span)
-        style.log_ticks(axes.xaxis, *x_span)
-        style.log_ticks(axes.yaxis, *y_span)
-        axes.set_xlabel("train loss")
-        axes.set_ylabel("mean effective gradient norm")
         if start.parent is not None:
             x, y = _few(*track(start.parent, _split(start.parent, split)))
             (line,) = axes.plot(x, y, ".-", color=_GREY, linewidth=1.2, markersize=3, zorder=1.5)

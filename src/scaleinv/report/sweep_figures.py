@@ -10,7 +10,7 @@ import numpy as np
 from scaleinv.analysis.runs import Floats, Ints, Run
 from scaleinv.figures import style
 from scaleinv.figures.style import INK, regime_colours, regime_markers, regime_names
-from scaleinv.report.drawing import Drawing, drawable, end_labels, limits, nothing, thin
+from scaleinv.report.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
 from scaleinv.report.facts import RunFacts, SweepFacts
 from scaleinv.report.text import count, number, show
 from scaleinv.report.words import boundary, boundary_words, horizon, numbers_line, reach
@@ -301,17 +301,8 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
     with style.style():
         x_span = limits([loss for _, loss, _ in tracks], log=True)
         y_span = limits([eg for _, _, eg in tracks], log=True)
-        if x_span is None or y_span is None:
-            nothing(axes)
+        if not gradient_against_loss(axes, x_span, y_span):
             return drawing
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(x_span)
-        axes.set_ylim(y_span)
-        style.log_ticks(axes.xaxis, *x_span)
-        style.log_ticks(axes.yaxis, *y_span)
-        axes.set_xlabel("train loss")
-        axes.set_ylabel("mean effective gradient norm")
         placed: list[tuple[float, float]] = []
         for (fact, loss, eg), colour in zip(tracks, colours):
             if not loss.size:
