@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scaleinv.analysis.runs import load_run, load_sweep
 from scaleinv.cli.present import print_map
 from scaleinv.report import write_report
 from scaleinv.report.facts import by_series, gather
-from scaleinv.report.retraining import retraining_drawings
+from scaleinv.report.retraining import retraining_drawings, retraining_section
 
 #: (rate, seed, checksum) of the parents; the checksums are not in the order of the rates
 PARENTS = ((1e-3, 1, "cc" * 32), (0.1, 1, "aa" * 32), (0.1, 2, "bb" * 32))
@@ -52,6 +53,11 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("retraining"))
 
 
+@pytest.fixture(scope="module")
+def page(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(sweep, tmp_path_factory.mktemp("page")).read_text("utf-8")
+
+
 def test_parts_are_named_and_ordered_by_the_parent(sweep: Path) -> None:
     parts = by_series(gather(load_sweep(sweep)))
     assert [part.short for part in parts] == ["from ELR 1e-3 seed 1", "from ELR 0.1 seed 1", "from ELR 0.1 seed 2"]
@@ -59,8 +65,8 @@ def test_parts_are_named_and_ordered_by_the_parent(sweep: Path) -> None:
     assert parts[0].name == f"from ELR 1e-3, seed 1, epoch 20 (s1/runs/{name[:6]}…)"
 
 
-def test_the_page_says_no_checksum(sweep: Path, tmp_path: Path) -> None:
-    reader = Reader(write_report(sweep, tmp_path).read_text("utf-8"))
+def test_the_page_says_no_checksum(page: str) -> None:
+    reader = Reader(page)
     assert "ELR 0.1 seed 2" in reader.text
     for _, _, checksum in PARENTS:
         assert checksum[:8] not in reader.text
@@ -129,8 +135,7 @@ def titles(reader: Reader) -> list[str]:
     return [attrs["id"] or "" for tag, attrs in reader.elements if tag == "figure"]
 
 
-def test_the_section_shows_every_start_with_its_parent(sweep: Path, tmp_path: Path) -> None:
-    page = write_report(sweep, tmp_path).read_text("utf-8")
+def test_the_section_shows_every_start_with_its_parent(page: str) -> None:
     reader = Reader(page)
     assert reader.text.count("Re-training") == 1
     for number in (1, 2, 3):
@@ -147,7 +152,7 @@ def test_the_section_shows_every_start_with_its_parent(sweep: Path, tmp_path: Pa
 
 
 def test_many_rates_leave_the_maps_open(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scaleinv.report.sweep_page.FEW_RATES", 2)
+    monkeypatch.setattr(sys.modules["scaleinv.report.sweep_page"], "FEW_RATES", 2)
     page = write_report(sweep, tmp_path).read_text("utf-8")
     assert "<details><summary>From ELR " not in page
     assert page.index("From ELR 1e-3, seed 1, epoch 20 (s1/runs/") < page.index("<h2>Re-training</h2>")
@@ -165,7 +170,7 @@ def test_parents_that_cannot_be_read(sweep: Path, tmp_path: Path, harm: str) -> 
         else:
             head = json.loads((run / "config.json").read_text())
             (run / "config.json").write_text(json.dumps({**head, "identity": "another"}))
-    page = write_report(tmp_path / "all" / "s2").read_text("utf-8")
+    page = "".join(retraining_section(gather(load_sweep(tmp_path / "all" / "s2")), ""))
     assert "whose folder is gone or cannot be read: ELR 1e-3 seed 1, ELR 0.1 seed 1, ELR 0.1 seed 2." in page
     assert "before the start" not in page
     assert "retraining-diagram-3" in titles(Reader(page))
