@@ -261,7 +261,8 @@ class _Numbers:
         self.tensor = tensor
         self.strides = tensor.stride()
         self.flat = tensor.detach().numpy().ravel("K")
-        self.whole = self.flat.size <= _PIECE
+        self.parts = [slice(at, at + _PIECE) for at in range(0, self.flat.size, _PIECE)]
+        self.pieces = [self.flat[part] for part in self.parts]
 
     def products(self) -> tuple[float, float, float]:
         """g.g, w.w and g.w."""
@@ -271,10 +272,13 @@ class _Numbers:
         elif gradient.stride() != self.strides:  # the sums would be others
             gradient = torch.empty_like(self.tensor).copy_(gradient)
         w, g = self.flat, gradient.numpy().ravel("K")  # in the order of the memory: no copy
-        if self.whole:
+        if len(self.parts) == 1:
             gg, ww, gw = float(g.dot(g)), float(w.dot(w)), float(g.dot(w))
         else:
-            gg, ww, gw = _dot(g, g), _dot(w, w), _dot(g, w)
+            gg = ww = gw = 0.0
+            for part, b in zip(self.parts, self.pieces):
+                a = g[part]
+                gg, ww, gw = gg + float(a.dot(a)), ww + float(b.dot(b)), gw + float(a.dot(b))
         if not math.isfinite(gg + ww + gw):  # beyond the squares of float32, or broken
             w64, g64 = self.tensor.detach().double(), gradient.double()
             gg, ww, gw = (float(product.sum()) for product in (g64 * g64, w64 * w64, g64 * w64))
@@ -282,12 +286,8 @@ class _Numbers:
 
     def norm(self) -> float:
         """|w|, to the bit as :meth:`products` has it."""
-        square = _dot(self.flat, self.flat)
+        square = sum(float(piece.dot(piece)) for piece in self.pieces)
         return math.sqrt(square if math.isfinite(square) else float((self.tensor.detach().double() ** 2).sum()))
-
-
-def _dot(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    return sum(float(a[at : at + _PIECE].dot(b[at : at + _PIECE])) for at in range(0, a.size, _PIECE))
 
 
 def _right_answers(steps: Sequence[Answers]) -> tuple[Tensor, Array]:
