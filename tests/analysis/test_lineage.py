@@ -27,7 +27,7 @@ def test_words_name_the_run_and_its_folder() -> None:
     assert one.short() == "ELR 0.016 seed 0"
     assert one.full() == "ELR 0.016, seed 0, epoch 30 (s1/runs/f81c40…)"
     assert one.full(whole=True).endswith("(s1/runs/f81c40aabbccddee)")
-    assert origin(folder="/home/me/work/runs/fan/runs/f81c40aabbccddee").full().endswith("(…/runs/fan/runs/f81c40…)")
+    assert origin(folder="/data/sphere/runs/fan/runs/f81c40aabbccddee").full().endswith("(…/runs/fan/runs/f81c40…)")
     assert origin(folder="runs/first").full().endswith("(runs/first)")
     whole_space = origin_of({**lineage(elr=None), "lr": 0.3})
     assert whole_space is not None

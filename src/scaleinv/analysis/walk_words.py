@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: cosine of consecutive weights of SGD above which a walk is not uncorrelated
-CORRELATED = 0.3
+from scaleinv.analysis.regimes import CORRELATED
 
 
 def mean(values: Sequence[float | None]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,59 +69,61 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
     return [*marks, ("seed", lambda one: str(one["seed"]))]
 
 
+def _listed(names: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
+    """A table whose rows are texts, the first of which names its row."""
+
+    def row(name: str, *cells: str) -> str:
+        return f'<tr><th scope="row">{esc(name)}</th>{"".join(f"<td>{esc(cell)}</td>" for cell in cells)}</tr>'
+
+    return table([(name, False) for name in names], (row(*texts) for texts in rows), caption)
+
+
 def _sharpness_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
     marks = _marks(measured)
 
-    def row(one: Mapping[str, Any]) -> str:
+    def row(one: Mapping[str, Any]) -> list[str]:
         numbers = [one["loss"], one["eg"], one["ratio"], one["lambda_1"], one["trace"], one["stability"]]
-        cells = "".join(f"<td>{esc(show(math.nan if value is None else float(value)))}</td>" for value in numbers)
-        at = f"{one['key']['rates'][0]:.3g}"
-        name = f'<th scope="row">{esc(at)}</th>' + "".join(f"<td>{esc(value(one))}</td>" for _, value in marks)
-        return f"<tr>{name}{cells}</tr>"
+        cells = [show(math.nan if value is None else float(value)) for value in numbers]
+        return [f"{one['key']['rates'][0]:.3g}", *(value(one) for _, value in marks), *cells]
 
     names = [name for name, _ in marks]
     names = [rate, *names, "train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
-    head = [(name, False) for name in names]
     caption = (
         "Curvature at the last weights of every run, on the unit sphere: top eigenvalue and trace of the spherical "
         "Hessian. Gradient descent leaves a minimum where ELR · λ₁ exceeds 2."
     )
-    return table(head, map(row, measured), caption)
+    return _listed(names, map(row, measured), caption)
 
 
 def _barrier_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
     marks = _marks(measured)
 
-    def row(one: Mapping[str, Any]) -> str:
+    def row(one: Mapping[str, Any]) -> list[str]:
         a, b = one["key"]["rates"]
         heights = {key: float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error")}
         cells = [show(float(one["angle"])), show(heights["train_loss"])]
         cells += [percent(heights["train_error"]), percent(heights["test_error"])]
-        cells = [*(value(one) for _, value in marks), *cells]
-        name = f'<th scope="row">{esc(f"{a:.3g} – {b:.3g}")}</th>'
-        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+        return [f"{a:.3g} – {b:.3g}", *(value(one) for _, value in marks), *cells]
 
-    head = [(f"{rate}s", False), *((name, False) for name, _ in marks), ("angle", False)]
-    head += [(f"barrier of {name}", False) for name in ("train loss", "train error", "test error")]
+    names = [f"{rate}s", *(name for name, _ in marks), "angle"]
+    names += [f"barrier of {name}" for name in ("train loss", "train error", "test error")]
     caption = (
         "Straight paths between the last weights of runs at neighbouring rates, brought back to the sphere, "
         "normalisation statistics recomputed at every point. Barrier: the largest excess above the straight line "
         "between the ends."
     )
-    return table(head, map(row, measured), caption)
+    return _listed(names, map(row, measured), caption)
 
 
 def _averages_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
     marks = _marks(measured)
 
-    def row(one: Mapping[str, Any], split: str) -> str:
+    def row(one: Mapping[str, Any], split: str) -> list[str]:
         epochs = one["key"]["epochs"]
         cells = [*(value(one) for _, value in marks), f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split]
         cells += [show(one[name][split]) for name in ("mean_loss", "excess")]
         cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
-        at = f"{one['key']['rates'][0]:.3g}"
-        name = f'<th scope="row">{esc(at)}</th>'
-        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+        return [f"{one['key']['rates'][0]:.3g}", *cells]
 
     names = [rate, *(name for name, _ in marks), "epochs", "on", "loss at the mean", "excess", "segments above"]
     caption = (
@@ -130,20 +132,18 @@ def _averages_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
         "pairs of iterates, the share whose loss rises above both ends."
     )
     rows = (row(one, split) for one in measured for split in ("train", "test"))
-    return table([(name, False) for name in (*names, "error at the mean", "their own error")], rows, caption)
+    return _listed([*names, "error at the mean", "their own error"], rows, caption)
 
 
 def _minima_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
     marks = _marks(measured)
 
-    def row(one: Mapping[str, Any]) -> str:
+    def row(one: Mapping[str, Any]) -> list[str]:
         found = pair_means(one)
         cells = [*(value(one) for _, value in marks), str(len(one["error"])), show(found["angle"])]
         cells += [percent(found[name]) for name in ("equal", "error", "ensemble")]
         cells.append(f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}")
-        at = f"{one['key']['rates'][0]:.3g}"
-        name = f'<th scope="row">{esc(at)}</th>'
-        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+        return [f"{one['key']['rates'][0]:.3g}", *cells]
 
     names = [
         rate,
@@ -159,23 +159,22 @@ def _minima_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
         "angle in radians, share of test images with equal predictions, test error of each alone and of the ensemble "
         "of two. Gain: what the ensemble is better by, in points, with its standard error over test images."
     )
-    return table([(name, False) for name in (*names, "gain")], map(row, measured), caption)
+    return _listed([*names, "gain"], map(row, measured), caption)
 
 
 def _pairs_of(rate: str, one: Mapping[str, Any]) -> str:
     """Every pair of minima of one run, folded."""
     epochs = one["key"]["epochs"]
 
-    def row(i: int, j: int) -> str:
+    def row(i: int, j: int) -> list[str]:
         cells = [show(one["angle"][i][j]), percent(one["equal"][i][j]), percent(one["error"][i])]
         cells += [percent(one["error"][j]), percent(one["ensemble"][i][j])]
-        name = f'<th scope="row">{esc(f"{epochs[i]} – {epochs[j]}")}</th>'
-        return f"<tr>{name}{''.join(f'<td>{esc(cell)}</td>' for cell in cells)}</tr>"
+        return [f"{epochs[i]} – {epochs[j]}", *cells]
 
     head = ["epochs", "angle", "equal predictions", "error of the first", "of the second", "of the pair"]
     rows = (row(i, j) for i, j in itertools.combinations(range(len(epochs)), 2))
     title = f"Pairs of minima, {rate} {one['key']['rates'][0]:.3g}, seed {one['seed']}"
-    listed = table([(name, False) for name in head], rows, f"{one['images']} test images.")
+    listed = _listed(head, rows, f"{one['images']} test images.")
     return f"<details><summary>{esc(title)}</summary>{listed}</details>"
 
 
