@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from scaleinv.errors import UserError
@@ -14,7 +17,7 @@ def test_elrs(scale: str, model: str) -> None:
     for elrs in (net.elrs, net.convergence, net.equilibrium):
         assert list(elrs) == sorted(set(elrs))
     assert net.convergence[-1] < net.equilibrium[0]
-    assert net.elrs[0] <= net.convergence[0]
+    assert net.elrs[0] <= net.convergence[-1]
     assert net.elrs[-1] > net.equilibrium[-1]
 
 
@@ -22,6 +25,44 @@ def test_sweep_is_seeds_by_elrs() -> None:
     net = regimes.find("digits")
     requests = regimes.sweep(net, seeds=(0, 3))
     assert [(r.seed, r.elr) for r in requests] == [(s, e) for s in (0, 3) for e in net.elrs]
+
+
+@pytest.mark.parametrize("scale", ["digits", "mnist", "cifar-small", "paper"])
+def test_runs_inside_regime_1_go_on_from_runs_there(scale: str, tmp_path: Path) -> None:
+    net = regimes.find(scale)
+    lower, higher = regimes.retrainings(scale)
+    assert lower[1] < lower[0]
+    assert higher[1] > higher[0]
+    minima = {r.elr: r for r in regimes.minima(net, 7)}
+    assert tuple(minima) == net.convergence
+    for start, elr, epoch in (lower, higher):
+        assert {start, elr} <= set(minima)
+        settings = minima[start].settings
+        if epoch is not None:  # its weights are kept, with half of the run still to come
+            assert epoch % settings.keep_every == 0
+            assert epoch <= settings.epochs / 2
+        (again,) = regimes.retrained(net, tmp_path, [elr], seed=107, epoch=epoch)
+        assert again.settings.epochs == settings.epochs
+    assert set(regimes.new_elrs(net)) <= set(minima)
+
+
+def test_minima_are_the_sweeps_own_runs_unless_those_are_too_short() -> None:
+    net = regimes.find("digits")
+    assert regimes.minima(net, 0) == regimes.sweep(net, [0], net.convergence)
+    small = regimes.find("cifar-small")
+    longer = regimes.minima(small, 0)[0].settings
+    assert longer.epochs > small.settings.epochs
+    assert longer == replace(small.settings, epochs=longer.epochs, keep_every=longer.keep_every)
+
+
+@pytest.mark.parametrize("scale", list(regimes._PASSAGE))
+def test_passages_cross_the_boundary(scale: str) -> None:
+    requests = regimes.passages(scale)
+    net = regimes.find(scale, regimes._PASSAGE[scale][0])
+    assert len({r.seed for r in requests}) == (5 if scale == "digits" else len(net.seeds))
+    clean, noisy = regimes.label_noise(scale)
+    assert (clean.settings.label_noise, noisy.settings.label_noise) == (0.0, 0.2)
+    assert clean.settings.epochs / clean.settings.eval_every >= 20  # what a verdict on double descent needs
 
 
 def test_unknown_network() -> None:

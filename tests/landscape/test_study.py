@@ -284,15 +284,15 @@ def test_rows_of_one_rate_are_told_apart(decays: Path, capsys: pytest.CaptureFix
     tables = capsys.readouterr().out.split("\n\n")
     assert tables[0].splitlines()[1].split()[:3] == ["rate", "wd", "start"]
     assert tables[1].splitlines()[1].split()[:6] == ["from", "rate", "to", "rate", "wd", "start"]
-    for table, labels, count in ((tables[0], 3, 8), (tables[1], 4, 4)):
-        rows = [tuple(line.split()[:labels]) for line in table.splitlines()[2:]]
+    for table, before, count in ((tables[0], 2, 8), (tables[1], 3, 4)):
+        rows = [tuple(line.split()[: before + 4]) for line in table.splitlines()[2:]]
         assert len(set(rows)) == len(rows) == count
+        assert {" ".join(row[before:]) for row in rows} == {"LR 0.1 seed 0", "LR 0.2 seed 0"}
     assert command(["report", str(decays)]) == 0
     page = (decays / "report.html").read_text()
-    start = runs[0].config.start
-    assert start is not None
     assert page.count('<th scope="col">wd</th><th scope="col">start</th><th scope="col">seed</th>') == 2
-    assert f'<th scope="row">0.1</th><td>0.5</td><td>{start[:8]}</td><td>0</td>' in page
+    for start in ("0.1", "0.2"):
+        assert f'<th scope="row">0.1</th><td>0.5</td><td>LR {start} seed 0</td><td>0</td>' in page
 
 
 def test_walks_begin_at_a_fresh_initialisation(

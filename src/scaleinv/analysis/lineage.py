@@ -102,6 +102,20 @@ def short_names(origins: Iterable[Origin], form: Form = _three_digits) -> dict[s
     return names
 
 
+def named(landscape: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """What ``landscape.json`` holds, with the ``start`` of every entry as its name; eight characters of the checksum
+    where there is none.
+    """
+
+    def entry(one: Any) -> Any:
+        start = one.get("start") if isinstance(one, Mapping) else None
+        return {**one, "start": names.get(start, start[:8])} if isinstance(start, str) else one
+
+    return {
+        part: [entry(one) for one in found] if isinstance(found, list) else found for part, found in landscape.items()
+    }
+
+
 def parent_run(origin: Origin, beside: Path) -> Run | None:
     """The run of an origin; None where its folder is gone, damaged or by now another run's.
 

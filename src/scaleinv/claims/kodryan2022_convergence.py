@@ -23,7 +23,7 @@ def _folders(context: Context, seed: int) -> dict[float, Path]:
     from scaleinv.lab.runs import obtain_many
 
     net = regimes.find(context.scale)
-    return dict(zip(net.convergence, obtain_many(context.runs, regimes.sweep(net, [seed], net.convergence))))
+    return dict(zip(net.convergence, obtain_many(context.runs, regimes.minima(net, seed))))
 
 
 @claim(

@@ -8,13 +8,18 @@ from typing import Any
 
 from rich.console import Console
 
+from scaleinv.analysis.lineage import named, origin_of, short_names
 from scaleinv.analysis.pair_means import pair_means
+from scaleinv.analysis.runs import folder_kind, load_sweep
 from scaleinv.analysis.walk_words import begin_words, correlated_words, mean
 from scaleinv.cli.present import columns, number
 
 
 def print_landscape(content: Mapping[str, Any], folder: Path) -> None:
     """Every part there is something of, then where it is kept."""
+    runs = load_sweep(folder).runs if folder_kind(folder) == "sweep" else []
+    origins = [origin for origin in (origin_of(run.lineage) for run in runs) if origin is not None]
+    content = named(content, short_names(origins, number))
     console = Console(highlight=False, soft_wrap=True)
     for part, show in (("sharpness", _sharpness), ("paths", _paths)):
         if content[part]:
@@ -31,7 +36,7 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
     """The columns that tell runs of one rate apart; the seed where nothing does."""
     marks: list[tuple[str, str, Callable[[Mapping[str, Any]], str]]] = [
         ("weight_decay", "wd", lambda one: number(one["weight_decay"])),
-        ("start", "start", lambda one: (one["start"] or "-")[:6]),
+        ("start", "start", lambda one: one["start"] or "-"),
         ("seed", "seed", lambda one: str(one["seed"])),
     ]
     varying = [(name, show) for key, name, show in marks if len({one[key] for one in measured}) > 1]

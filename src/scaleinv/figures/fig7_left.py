@@ -10,7 +10,7 @@ from scaleinv.figures.registry import Context, Drawn, figure, finish
     paper="Kodryan et al. 2022",
     place="Fig. 7, left",
     title="Regime 1 at several ELRs: the larger the ELR, the flatter the minimum and the lower the test error",
-    scales={"digits": 40, "mnist": 300, "paper": 1e6},
+    scales={"digits": 40, "mnist": 300, "cifar-small": 2000, "paper": 1e6},
 )
 def draw(context: Context) -> Drawn:
     """Effective gradient and test error against train loss; the first seed."""
@@ -20,8 +20,8 @@ def draw(context: Context) -> Drawn:
     from scaleinv.lab.experiments import regimes
 
     net = regimes.find(context.scale)
-    requests = regimes.sweep(net, net.seeds[:1], net.convergence)
-    shown = sphere.curves(context.obtain(requests), net.convergence)
+    folders = context.obtain(regimes.minima(net, net.seeds[0]))
+    shown = sphere.curves(folders, net.convergence)
     fig, (gradient, error) = new_figure(9.2, 4.0, ncols=2)
     with style():
         for curve in shown:
@@ -38,7 +38,7 @@ def draw(context: Context) -> Drawn:
         top = max(float(curve.series("test_error")[1][3:].max()) for curve in shown)
         error.set_ylim(0, top * 1.1)
         sphere.elr_legend(fig, shown)
-    levels = (1e-2, 5e-3, 2e-3, 1e-3)
+    levels = (3e-2, 1e-2, 5e-3, 2e-3, 1e-3)
     found = spectrum([trajectory(curve.run) for curve in shown], levels)
     numbers = {
         "scale": context.scale,

@@ -12,7 +12,7 @@ from scaleinv.figures.registry import Context, Drawn, figure, finish
     paper="Kodryan et al. 2022",
     place="Fig. 7, right",
     title="Regime 1, re-training: a lower ELR stays on its trajectory, a higher one moves to its own",
-    scales={"digits": 40, "mnist": 300, "paper": 1e6},
+    scales={"digits": 40, "mnist": 300, "cifar-small": 2000, "paper": 1e6},
 )
 def draw(context: Context) -> Drawn:
     """Dots: runs from scratch. Lines: from a run of a high ELR on with a low one, and the other way round."""
@@ -25,18 +25,20 @@ def draw(context: Context) -> Drawn:
     seed = net.seeds[0]
     fig, axes = new_figure(9.2, 4.2, ncols=2)
     found: list[dict[str, Any]] = []
-    ways: list[tuple[str, float, float, int | None]]
-    ways = [("Lower ELR", *regimes.LOWER[0]), ("Higher ELR", *regimes.HIGHER[0], None)]
-    if context.scale != "digits":
-        low, high = net.convergence[1], net.convergence[-2]
-        first = net.settings.keep_every
-        ways = [("Lower ELR", high, low, 2 * first if first else None), ("Higher ELR", low, high, None)]
+    ways = regimes.retrainings(context.scale)
+    # all at once: several runs at a time have something to share
+    elrs = list(dict.fromkeys(elr for start, new, _ in ways for elr in (start, new)))
+    scratch = dict(zip(elrs, context.obtain(regimes.minima(net, seed, elrs))))
+    wanted = [
+        request
+        for start, elr, epoch in ways
+        for request in regimes.retrained(net, scratch[start], [elr], seed=seed + 100, epoch=epoch)
+    ]
+    again = context.obtain(wanted)
     with style():
-        for ax, (title, start, elr, epoch) in zip(axes, ways):
-            folders = context.obtain(regimes.sweep(net, [seed], [start, elr]))
-            again = context.obtain(regimes.retrained(net, folders[0], [elr], seed=seed + 100, epoch=epoch))
-            one, other = sphere.curves(folders, [start, elr])
-            after = sphere.Curve(again[0], INK, f"from {power_of_ten(start)} on with {power_of_ten(elr)}")
+        for ax, title, (start, elr, epoch), folder in zip(axes, ("Lower ELR", "Higher ELR"), ways, again):
+            one, other = sphere.curves([scratch[start], scratch[elr]], [start, elr])
+            after = sphere.Curve(folder, INK, f"from {power_of_ten(start)} on with {power_of_ten(elr)}")
             for curve in (one, other):
                 sphere.draw_path(ax, curve, start=False)
                 ax.plot([], [], ".", color=curve.colour, label=f"ELR {power_of_ten(curve.elr)} from scratch")

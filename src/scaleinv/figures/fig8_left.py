@@ -10,7 +10,7 @@ from scaleinv.figures.registry import Context, Drawn, figure, finish
     paper="Kodryan et al. 2022",
     place="Fig. 8, left",
     title="Regime 2: whatever the ELR was, the stationary loss is that of the present one",
-    scales={"digits": 60, "mnist": 400, "paper": 2e6},
+    scales={"digits": 60, "mnist": 400, "cifar-small": 1700, "paper": 2e6},
 )
 def draw(context: Context) -> Drawn:
     """Two runs in regime 2, each gone on with the ELR between them, beside the level of that ELR from scratch."""
@@ -24,6 +24,9 @@ def draw(context: Context) -> Drawn:
     seed = net.seeds[0]
     folders = context.obtain(regimes.sweep(net, [seed], [below, middle, above]))
     low, fresh, high = sphere.curves(folders, [below, middle, above])
+    starts = (high, low)
+    requests = [regimes.relaxed(net, first.folder, middle, seed=seed + 100) for first in starts]
+    continued = dict(zip(starts, context.obtain(requests)))
     fig, ax = new_figure(7.4, 4.2)
     found = {}
     with style():
@@ -33,8 +36,7 @@ def draw(context: Context) -> Drawn:
             ax.plot(epochs, loss, color=first.colour, lw=1.1, label=f"ELR {power_of_ten(first.elr)}")
             if first is fresh:
                 continue
-            again = context.obtain([regimes.relaxed(net, first.folder, middle, seed=seed + 100)])[0]
-            after = sphere.Curve(again, fresh.colour)
+            after = sphere.Curve(continued[first], fresh.colour)
             epochs, loss = after.run.series("online", "total", "loss")
             words = "above" if first is high else "below"
             name = f"then {power_of_ten(middle)}, from {words}"

@@ -13,7 +13,7 @@ from scaleinv.figures.registry import Context, Drawn, figure, finish
     paper="Kodryan et al. 2022",
     place="Fig. 8, right",
     title="From regime 2 to regime 1: from a low ELR to one kind of minimum, from a high one to many",
-    scales={"digits": 80, "mnist": 500, "paper": 2e6},
+    scales={"digits": 80, "mnist": 500, "cifar-small": 4500, "paper": 2e6},
 )
 def draw(context: Context) -> Drawn:
     """A column for each start: the start's iterates and the runs of new ELRs in the diagram, test error below."""
@@ -28,10 +28,13 @@ def draw(context: Context) -> Drawn:
     seed, new = net.seeds[0], regimes.new_elrs(net)
     fig, axes = new_figure(9.2, 6.4, ncols=2, nrows=2, sharex=True, sharey="row")
     starts: dict[str, Any] = {}
+    elrs = (net.equilibrium[0], net.equilibrium[-1])
+    firsts = context.obtain(regimes.sweep(net, [seed], elrs))
+    # all at once, so that several are trained at a time
+    every = context.obtain([r for first in firsts for r in regimes.retrained(net, first, new, seed=seed + 100)])
     with style():
-        for column, start in enumerate((net.equilibrium[0], net.equilibrium[-1])):
-            (first,) = context.obtain(regimes.sweep(net, [seed], [start]))
-            ended = context.obtain(regimes.retrained(net, first, new, seed=seed + 100))
+        for column, (start, first) in enumerate(zip(elrs, firsts)):
+            ended = every[column * len(new) : (column + 1) * len(new)]
             before = sphere.Curve(first, INK, f"start: ELR {power_of_ten(start)}")
             shown = sphere.curves(ended, new)
             for row, quantity in enumerate(("eg", "test_error")):

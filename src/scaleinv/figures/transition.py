@@ -13,7 +13,7 @@ from scaleinv.figures.registry import Context, Drawn, figure, finish
     paper="Kodryan et al. 2022",
     place="section on the transition 1/2; Sadrtdinov et al. 2024",
     title="Towards the boundary of regimes 1 and 2 convergence takes ever longer; test error with label noise",
-    scales={"digits": 90, "paper": 3e6},
+    scales={"digits": 90, "cifar-small": 4500, "paper": 3e6},
 )
 def draw(context: Context) -> Drawn:
     """Left: first passage below a loss of 1e-2, every seed. Right: one ELR, true labels and 20 % redrawn ones."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scaleinv.analysis.lineage import named
 from scaleinv.analysis.pair_means import pair_means
 from scaleinv.analysis.walk_words import begin_words, correlated_words, mean
 from scaleinv.errors import UserError
@@ -26,11 +27,13 @@ _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
 _SMOOTH = 25
 
 
-def landscape_section(folder: Path, rate: str) -> list[str]:
-    """The HTML of what ``FOLDER/landscape.json`` holds; empty where nothing was measured. ``rate``: ELR or LR."""
+def landscape_section(folder: Path, rate: str, starts: Mapping[str, str] | None = None) -> list[str]:
+    """The HTML of what ``FOLDER/landscape.json`` holds; empty where nothing was measured. ``rate``: ELR or LR;
+    ``starts``: names of the weights that runs went on from, by checksum.
+    """
     path = folder / "landscape.json"
     try:
-        return _section(json.loads(path.read_text(encoding="utf-8")), rate)
+        return _section(named(json.loads(path.read_text(encoding="utf-8")), starts or {}), rate)
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -65,7 +68,7 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
     if len({one.get("weight_decay") for one in measured}) > 1:
         marks.append(("wd", lambda one: show(one.get("weight_decay"))))
     if len({one.get("start") for one in measured}) > 1:
-        marks.append(("start", lambda one: (one.get("start") or MISSING)[:8]))
+        marks.append(("start", lambda one: one.get("start") or MISSING))
     return [*marks, ("seed", lambda one: str(one["seed"]))]
 
 

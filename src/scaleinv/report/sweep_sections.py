@@ -28,7 +28,8 @@ def more_sections(facts: SweepFacts) -> list[str]:
     drawings = [d for d in (_groups(facts, runs), _epochs(facts, runs)) if d is not None]
     if drawings:
         body += ["<h2>Groups and epochs</h2>", '<div class="grid">', *(d.to_html() for d in drawings), "</div>"]
-    return body + landscape_section(facts.folder, facts.rate)
+    starts = {fact.start: fact.start_name for fact in facts.runs if fact.start_name}
+    return body + landscape_section(facts.folder, facts.rate, starts)
 
 
 # -- from the run folders --------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Net:
     convergence: tuple[float, ...]  # inside regime 1: the spectrum of minima
     equilibrium: tuple[float, ...]  # inside regime 2, from just above the boundary to near regime 3
     seeds: tuple[int, ...] = (0, 1)
+    convergence_epochs: int | None = None  # of the runs inside regime 1, where those of the sweep end too early for it
 
 
 def _powers(low: float, count: int) -> tuple[float, ...]:
@@ -66,9 +67,10 @@ _NETS: dict[tuple[str, str], Net] = {
     ("cifar-small", "convnet"): Net(
         replace(_CIFAR, subset=5000, epochs=40),
         elrs=(2e-4, 4e-4, 8e-4, 1.6e-3, 4e-3, 1e-2, 3e-2, 1e-1),
-        convergence=(2e-4, 4e-4, 8e-4),
-        equilibrium=(1.6e-3, 4e-3),
+        convergence=(1e-4, 2e-4, 4e-4, 5.6e-4),
+        equilibrium=(8e-4, 1.6e-3, 4e-3, 1e-2),
         seeds=(0,),
+        convergence_epochs=80,  # after 40 they are at losses of 0.01 to 0.02
     ),
     # minutes: 500 images, 16 steps an epoch
     ("cifar-tiny", "convnet"): Net(
@@ -119,14 +121,29 @@ def sweep(net: Net, seeds: Sequence[int] | None = None, elrs: Sequence[float] | 
     ]
 
 
+def minima(net: Net, seed: int, elrs: Sequence[float] | None = None) -> list[Request]:
+    """Runs inside regime 1 from scratch, ``convergence`` or ``elrs``, long enough to converge.
+
+    Those of the sweep itself where its own are long enough.
+    """
+    elrs = net.convergence if elrs is None else elrs
+    if net.convergence_epochs is None:
+        return sweep(net, [seed], elrs)
+    epochs = net.convergence_epochs
+    settings = replace(net.settings, epochs=epochs, keep_every=epochs // 10)
+    return sweep(replace(net, settings=settings), [seed], elrs)
+
+
 def retrained(
     net: Net, run: Path, elrs: Sequence[float], *, seed: int, epoch: int | None = None, epochs: int | None = None
 ) -> list[Request]:
     """From the weights of ``run`` (after ``epoch``, default its last) on with each of ``elrs``.
 
-    ``seed`` decides the batches; that of the run itself would repeat its first ones.
+    ``seed`` decides the batches; that of the run itself would repeat its first ones. ``epochs``: of the new runs,
+    default those of ``minima``.
     """
-    settings = net.settings if epochs is None else replace(net.settings, epochs=epochs)
+    epochs = epochs or net.convergence_epochs or net.settings.epochs
+    settings = replace(net.settings, epochs=epochs)
     return [Request(settings=settings, elr=elr, seed=seed, start=run, start_epoch=epoch) for elr in elrs]
 
 
@@ -144,9 +161,25 @@ LOWER = ((2e-3, 5e-4, 10), (4e-3, 1e-3, 10))
 HIGHER = ((2.5e-4, 2e-3), (5e-4, 4e-3))
 
 
+def retrainings(scale: str) -> tuple[tuple[float, float, int | None], ...]:
+    """One re-training within regime 1 with a lower ELR and one with a higher: (ELR of the start, new ELR, epoch of the
+    start, None for its last).
+
+    The lower ELR sets in early: at the end of a run, little of the trajectory is left that it could keep.
+    """
+    if scale == "digits":
+        return (LOWER[0], (*HIGHER[0], None))
+    net = find(scale)
+    # far enough apart to tell their trajectories, and neither the slowest nor at the boundary where there is a choice
+    first, last = (0, 2) if scale == "cifar-small" else (1, -2)
+    low, high = net.convergence[first], net.convergence[last]
+    kept = minima(net, net.seeds[0], [high])[0].settings.keep_every
+    return ((high, low, 2 * kept if kept else None), (low, high, None))
+
+
 def new_elrs(net: Net) -> tuple[float, ...]:
     """Three ELRs inside regime 1, for runs that leave regime 2."""
-    return net.convergence[-4:-1] if len(net.convergence) > 4 else net.convergence
+    return net.convergence[-4:-1] if len(net.convergence) > 3 else net.convergence
 
 
 #: rates by factors of 4 over all that does anything, with a fixed weight decay
@@ -201,6 +234,7 @@ def resnet() -> tuple[Settings, tuple[float, ...]]:
 #: ELRs below the boundary, dense near it
 _PASSAGE = {
     "digits": ("mlp", (4e-3, 6e-3, 8e-3, 1e-2, 1.2e-2, 1.4e-2, 1.6e-2, 2e-2)),
+    "cifar-small": ("convnet", (2e-4, 4e-4, 5.6e-4, 6.4e-4, 7.2e-4, 8e-4)),
     "paper": ("convnet", (1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4)),
 }
 
@@ -208,12 +242,17 @@ _PASSAGE = {
 def passages(scale: str) -> list[Request]:
     """Runs whose time to convergence is measured; on digits those of the MLP, five seeds."""
     model, elrs = _PASSAGE[scale]
-    return sweep(find(scale, model), range(5) if scale == "digits" else None, elrs)
+    net = find(scale, model)
+    return [request for seed in (range(5) if scale == "digits" else net.seeds) for request in minima(net, seed, elrs)]
+
+
+#: ELR of the runs with label noise, and epochs between their tests (test images cost more than 5000 train images)
+_NOISY = {"digits": (5e-4, 1), "cifar-small": (2e-4, 2), "paper": (5e-4, 1)}
 
 
 def label_noise(scale: str) -> list[Request]:
-    """One ELR of regime 1, the true labels and then a fifth of them redrawn; tested after every epoch."""
-    base = replace(find(scale).settings, evaluation="online", eval_every=1, recompute_bn=True, keep_every=None)
+    """One ELR of regime 1, the true labels and then a fifth of them redrawn; tested all along."""
+    elr, eval_every = _NOISY[scale]
+    base = replace(find(scale).settings, evaluation="online", eval_every=eval_every, recompute_bn=True, keep_every=None)
     base = replace(base, epochs=2 * (base.epochs or 0))  # noise is learnt late
-    elr = 5e-4
     return [Request(settings=replace(base, label_noise=share), elr=elr) for share in (0.0, 0.2)]

@@ -1,15 +1,16 @@
 """Runs with the squared loss (Nakhodnov et al. 2022): one network on the full set and on a small part of it.
 
 What decides is how many weights there are for a number to fit, weights / (objects x classes): the paper's network has
-0.8 on all of CIFAR-10 and 8 on 5000 objects. A narrow network takes fewer objects. Traps, all measured:
+0.8 on all of CIFAR-10 and 8 on 5000 objects. A network with fewer weights takes fewer objects. Traps, all measured:
 
 - Batch norm over 16 images makes the output depend on the batch, and the squared loss cannot fall below that noise:
   an MLP stays at 0.017 to 0.03 on 200 digits at every ELR, and gets to 5e-5 with layer norm. Hence group norm here,
   and batch norm with batches of 128 at the paper's scale.
 - An MLP with layer norm has no regime 3: a huge step leaves all ReLUs of a layer silent, the network answers a constant
   and stays there (loss 0.1, no gradient, cosine 1).
-- A ConvNet of width 8 is slow on images of CIFAR-10: on 500 of them it is at 0.013 (batch norm, 8000 steps) and 0.02
-  (group norm, 5000 steps) at its best ELR, on 100 of them at 1e-12.
+- A narrow ConvNet is slow on images of CIFAR-10: of width 8 on 500 of them it is at 0.013 (batch norm, 8000 steps) and
+  0.02 (group norm, 5000 steps) at its best ELR; of width 16 on 5000 at 0.074 after 10 epochs. An MLP of width 128 has
+  the paper's ratios, 8.5 and 0.85, and takes a millisecond or two a step: it fits 5000 within 400 epochs at ELR 1e-3.
 - The digits are so easy that even the full set is fitted. Redrawing 30 % of the labels makes it as hard for the network
   as CIFAR-10 is for the paper's.
 
@@ -49,9 +50,12 @@ def _scale(name: str) -> Scale:
     if name == "digits":
         noisy = replace(short, data="digits", label_noise=0.3)
         return Scale(noisy, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0))
-    if name in ("mnist", "cifar-small"):
-        named = replace(short, data="mnist" if name == "mnist" else "cifar10")
-        return Scale(named, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0))
+    if name == "mnist":
+        return Scale(replace(short, data="mnist"), 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0))
+    if name == "cifar-small":
+        flat = replace(base, data="cifar10", model="mlp", normalization="group", width=128)
+        few = (1e-3, 1e-2, 1e-1, 1.0, 3.0)
+        return Scale(flat, 80, 5000, 800, few, few)
     if name == "paper":
         whole = replace(base, data="cifar10", model="convnet", width=32, head_norm=PAPER_HEAD)
         elrs = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
