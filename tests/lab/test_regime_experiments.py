@@ -30,12 +30,12 @@ def test_sweep_is_seeds_by_elrs() -> None:
 @pytest.mark.parametrize("scale", ["digits", "mnist", "cifar-small", "paper"])
 def test_runs_inside_regime_1_go_on_from_runs_there(scale: str, tmp_path: Path) -> None:
     net = regimes.find(scale)
-    lower, higher = regimes.retrainings(scale)
-    assert lower[1] < lower[0]
-    assert higher[1] > higher[0]
+    ways = regimes.retrainings(scale)
+    assert all(elr < start for start, elr, _ in ways["lower"])
+    assert all(elr > start for start, elr, _ in ways["higher"])
     minima = {r.elr: r for r in regimes.minima(net, 7)}
     assert tuple(minima) == net.convergence
-    for start, elr, epoch in (lower, higher):
+    for start, elr, epoch in (*ways["lower"], *ways["higher"]):
         assert {start, elr} <= set(minima)
         settings = minima[start].settings
         if epoch is not None:  # its weights are kept, with half of the run still to come

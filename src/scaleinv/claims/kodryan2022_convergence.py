@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scaleinv.claims.regimes_evidence import CONNECTED, combine, ratio_is_one, spectrum_of_minima
+from scaleinv.claims.regimes_evidence import CONNECTED, LEVELS, combine, ratio_is_one, spectrum_of_minima
 from scaleinv.claims.registry import Context, Result, Sheet, claim
 
 PAPER = "Kodryan et al. 2022"
-#: of the train loss, where trajectories are compared
-LEVELS = (1e-2, 5e-3, 2e-3, 1e-3)
 #: a loss that rises by this factor has left its minimum
 LEFT = 5.0
 
@@ -31,10 +29,10 @@ def _folders(context: Context, seed: int) -> dict[float, Path]:
     paper=PAPER,
     place="Fig. 7, left",
     statement="Regime 1: the larger the ELR, the lower the effective gradient at equal loss (flatter minima).",
-    scales={"digits": 25},
+    scales={"digits": 25, "cifar-small": 2000},
 )
 def spectrum(context: Context) -> Result:
-    """eg/loss at losses 1e-2 ... 1e-3 from exact metrics; the mean over seeds decides, each seed is noted."""
+    """eg/loss at equal loss, from 1e-2 down (on CIFAR-10 from 5e-2); the mean over seeds decides."""
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.trajectories import spectrum as compare_at_loss
     from scaleinv.analysis.trajectories import trajectory
@@ -44,7 +42,7 @@ def spectrum(context: Context) -> Result:
     rows, errors = [], []
     for seed in net.seeds:
         runs = {elr: load_run(folder) for elr, folder in _folders(context, seed).items()}
-        found = compare_at_loss([trajectory(run) for run in runs.values()], LEVELS)
+        found = compare_at_loss([trajectory(run) for run in runs.values()], LEVELS[context.scale])
         rows.append(found.mean)
         errors.append([float(run.series("test", "total", "error_recomputed_bn")[1][-1]) for run in runs.values()])
         sheet.note(f"seed {seed}: eg/loss " + ", ".join(f"{math.exp(m.value):.3g}" for m in found.mean))
@@ -63,11 +61,12 @@ def spectrum(context: Context) -> Result:
     paper=PAPER,
     place="Fig. 7, right",
     statement="Regime 1, re-training: a lower ELR keeps eg/loss, a higher ELR moves to the eg/loss of the new ELR.",
-    scales={"digits": 40},
+    scales={"digits": 40, "cifar-small": 2000},
 )
 def retraining(context: Context) -> Result:
-    """Two starts each way and two seeds; offsets of the log trajectories over common losses, 10 %. After a higher ELR
-    the loss has to rise first: compared is what comes after its peak, below the loss of the start.
+    """Two starts each way and two seeds (on CIFAR-10 one of each); offsets of the log trajectories over common losses,
+    10 %. After a higher ELR the loss has to rise first: compared is what comes after its peak, below the loss of the
+    start.
     """
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.trajectories import Trajectory, compare, trajectory
@@ -86,12 +85,13 @@ def retraining(context: Context) -> Result:
             request = regimes.retrained(net, folders[start], [elr], seed=seed + 100, epoch=epoch)
             return trajectory(load_run(obtain_many(context.runs, request)[0]))
 
-        for start, elr, epoch in regimes.LOWER:
+        ways = regimes.retrainings(context.scale)
+        for start, elr, epoch in ways["lower"]:
             run = again(start, elr, epoch)
             kept.append(compare(run, paths[start]).offset)
             other.append(compare(run, paths[elr]).offset)
-        for start, elr in regimes.HIGHER:
-            whole = again(start, elr, None)
+        for start, elr, epoch in ways["higher"]:
+            whole = again(start, elr, epoch)
             highest = float(whole.loss.max()) / float(whole.loss[0])
             run = whole.since(int(whole.epochs[whole.loss.argmax()]))
             moved.append(compare(run, paths[elr], losses=(0.0, float(whole.loss[0]))).offset)
@@ -111,7 +111,7 @@ def retraining(context: Context) -> Result:
     paper=PAPER,
     place="section on regime 1",
     statement="Minima of different ELRs of regime 1 are not linearly connected, with one start and order of batches.",
-    scales={"digits": 5},
+    scales={"digits": 5, "cifar-small": 2400},
 )
 def unconnected(context: Context) -> Result:
     """Highest train error on the straight path over that on the line between its ends, in points; ELRs a factor >= 4

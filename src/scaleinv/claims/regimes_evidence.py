@@ -139,6 +139,10 @@ def visible(sheet: Sheet, name: str, points: Sequence[Point], chance: float = 0.
     sheet.note(f"{name}: " + ", ".join(f"{p.elr:.3g} {c} (loss {p.loss:.2g})" for p, c in zip(points, letters)))
 
 
+#: train losses of regime 1 at which curvatures are compared; on CIFAR-10 runs of 80 epochs end at some 0.01
+LEVELS = {"digits": (1e-2, 5e-3, 2e-3, 1e-3), "cifar-small": (5e-2, 3e-2, 2e-2, 1e-2)}
+
+
 def combine(logs: Sequence[Estimate]) -> Estimate:
     """Mean of logarithms of ratios; its error is the larger of the scatter between them and of their own errors, as far
     as these are known; NaN where nothing is.

@@ -25,7 +25,7 @@ def draw(context: Context) -> Drawn:
     seed = net.seeds[0]
     fig, axes = new_figure(9.2, 4.2, ncols=2)
     found: list[dict[str, Any]] = []
-    ways = regimes.retrainings(context.scale)
+    ways = [of[0] for of in regimes.retrainings(context.scale).values()]
     # all at once: several runs at a time have something to share
     elrs = list(dict.fromkeys(elr for start, new, _ in ways for elr in (start, new)))
     scratch = dict(zip(elrs, context.obtain(regimes.minima(net, seed, elrs))))

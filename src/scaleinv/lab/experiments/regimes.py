@@ -156,25 +156,25 @@ def relaxed(net: Net, run: Path, elr: float, *, seed: int) -> Request:
     return Request(settings=settings, elr=elr, seed=seed, start=run)
 
 
-#: re-training within regime 1 on digits: (ELR of the start, new ELR, epoch of the start), or from its last epoch on
-LOWER = ((2e-3, 5e-4, 10), (4e-3, 1e-3, 10))
-HIGHER = ((2.5e-4, 2e-3), (5e-4, 4e-3))
+#: a re-training within regime 1: ELR of the start, new ELR, epoch of the start (None: its last)
+Retraining = tuple[float, float, int | None]
+_LOWER: tuple[Retraining, ...] = ((2e-3, 5e-4, 10), (4e-3, 1e-3, 10))
+_HIGHER: tuple[Retraining, ...] = ((2.5e-4, 2e-3, None), (5e-4, 4e-3, None))
 
 
-def retrainings(scale: str) -> tuple[tuple[float, float, int | None], ...]:
-    """One re-training within regime 1 with a lower ELR and one with a higher: (ELR of the start, new ELR, epoch of the
-    start, None for its last).
+def retrainings(scale: str) -> dict[str, tuple[Retraining, ...]]:
+    """Re-training within regime 1, to a ``lower`` ELR and to a ``higher`` one; on digits two of each.
 
     The lower ELR sets in early: at the end of a run, little of the trajectory is left that it could keep.
     """
     if scale == "digits":
-        return (LOWER[0], (*HIGHER[0], None))
+        return {"lower": _LOWER, "higher": _HIGHER}
     net = find(scale)
     # far enough apart to tell their trajectories, and neither the slowest nor at the boundary where there is a choice
     first, last = (0, 2) if scale == "cifar-small" else (1, -2)
     low, high = net.convergence[first], net.convergence[last]
     kept = minima(net, net.seeds[0], [high])[0].settings.keep_every
-    return ((high, low, 2 * kept if kept else None), (low, high, None))
+    return {"lower": ((high, low, 2 * kept if kept else None),), "higher": ((low, high, None),)}
 
 
 def new_elrs(net: Net) -> tuple[float, ...]:
@@ -234,7 +234,7 @@ def resnet() -> tuple[Settings, tuple[float, ...]]:
 #: ELRs below the boundary, dense near it
 _PASSAGE = {
     "digits": ("mlp", (4e-3, 6e-3, 8e-3, 1e-2, 1.2e-2, 1.4e-2, 1.6e-2, 2e-2)),
-    "cifar-small": ("convnet", (2e-4, 4e-4, 5.6e-4, 6.4e-4, 7.2e-4, 8e-4)),
+    "cifar-small": ("convnet", (2e-4, 4e-4, 5.6e-4, 6.4e-4, 8e-4)),
     "paper": ("convnet", (1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4)),
 }
 
