@@ -77,7 +77,10 @@ def mean(x: Floats) -> Estimate:
 def drift(x: Floats) -> Estimate:
     """Mean of the last third minus mean of the first third, with the error of the difference.
 
-    NaN for fewer than 6 values, or where one is not finite.
+    NaN for fewer than 6 values, or where one is not finite. A line through few correlation times follows the noise and
+    leaves too little of it: measured on AR(1) series without a trend, errors are right within 20 % from five
+    correlation times on and a third too small at three. That is not corrected: a series that approaches its level is
+    as curved, and would be called stationary while it still moves.
     """
     k = len(x) // 3
     if k < 2 or not np.all(np.isfinite(x)):
