@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from scaleinv.landscape.runs import fresh_surface_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.study import Study, ended_runs, study
 from scaleinv.landscape.walks import compare
+from scaleinv.report import write_figures, write_report
 
 SMALL = Settings(model="mlp", subset=64, batch_size=16, epochs=3, width=4)
 QUICK = Study(images=64, probes=2, points=5, walk_steps=6, walk_seeds=2)
@@ -104,6 +106,17 @@ def test_on_the_page(sweep: Path, measured: dict[str, Any], capsys: pytest.Captu
     assert command(["report", str(sweep)]) == 2
     assert "landscape.json is damaged" in capsys.readouterr().err
     (sweep / "landscape.json").write_text(json.dumps(measured))
+
+
+def test_every_figure_of_the_page_is_written_as_a_file(sweep: Path, measured: dict[str, Any], tmp_path: Path) -> None:
+    twice = {**measured, "walks": [*measured["walks"], {**measured["walks"][0]}]}
+    folder = tmp_path / "sweep"
+    shutil.copytree(sweep, folder)
+    (folder / "landscape.json").write_text(json.dumps(twice))
+    write_report(folder)
+    on_page = re.findall(r'<figure[^>]* id="([^"]+)"', (folder / "report.html").read_text())
+    assert {"paths", "walks-1", "walks-2"} < set(on_page)
+    assert sorted(on_page) == sorted(path.stem for path in write_figures(folder, ["svg"]))
 
 
 def test_the_command(sweep: Path, measured: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

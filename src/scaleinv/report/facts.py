@@ -107,6 +107,11 @@ class SweepFacts:
         return sorted({fact.elr for fact in self.runs if math.isfinite(fact.elr)})
 
     @property
+    def start_names(self) -> dict[str, str]:
+        """What to call each of the weights its runs went on from, by checksum; empty where there is one."""
+        return {fact.start: fact.start_name for fact in self.runs if fact.start_name}
+
+    @property
     def starts(self) -> dict[str, Origin | None]:
         """The checksums of the weights its runs went on from, by the rate of the parent."""
         found = {fact.start: fact.origin for fact in self.runs if fact.start}

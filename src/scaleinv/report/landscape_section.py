@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from scaleinv.report.drawing import Drawing, end_labels
 from scaleinv.report.page import table
 from scaleinv.report.text import MISSING, esc, percent, show
 
+T = TypeVar("T")
+
 _SIZE = (5.3, 3.5)
 _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
 #: steps of the running mean of a walk's batch losses
@@ -31,19 +33,34 @@ def landscape_section(folder: Path, rate: str, starts: Mapping[str, str] | None 
     """The HTML of what ``FOLDER/landscape.json`` holds; empty where nothing was measured. ``rate``: ELR or LR;
     ``starts``: names of the weights that runs went on from, by checksum.
     """
+    return _read(folder, lambda content: _section(named(content, starts or {}), rate)) or []
+
+
+def landscape_drawings(folder: Path, rate: str, starts: Mapping[str, str] | None = None) -> list[Drawing]:
+    """The figures of :func:`landscape_section`."""
+    return _read(folder, lambda content: _drawings(named(content, starts or {}), rate)) or []
+
+
+def _read(folder: Path, use: Callable[[Mapping[str, Any]], T]) -> T | None:
     path = folder / "landscape.json"
     try:
-        return _section(named(json.loads(path.read_text(encoding="utf-8")), starts or {}), rate)
+        return use(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return []
+        return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it and measure again") from error
 
 
+def _drawings(content: Mapping[str, Any], rate: str) -> list[Drawing]:
+    walks = content["walks"]
+    stems = [f"walks-{k}" for k in range(1, len(walks) + 1)] if len(walks) > 1 else ["walks"]
+    drawings = [_paths(rate, content["paths"])] if content["paths"] else []
+    return drawings + [_walks(one, stem) for one, stem in zip(walks, stems)]
+
+
 def _section(content: Mapping[str, Any], rate: str) -> list[str]:
     body: list[str] = []
-    drawings = [_paths(rate, content["paths"])] if content["paths"] else []
-    drawings += [_walks(one) for one in content["walks"]]
+    drawings = _drawings(content, rate)
     averages, minima = (content.get(part, []) for part in ("averages", "minima"))  # older files have neither
     if drawings or content["sharpness"] or averages or minima:
         body += ["<h2>The landscape</h2>"]
@@ -212,13 +229,13 @@ def _paths(rate: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
     return drawing
 
 
-def _walks(one: Mapping[str, Any]) -> Drawing:
+def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
     elr = float(one["key"]["elr"])
     fig, axes = style.new_figure(*_SIZE)
     cosine = {kind: mean(values) for kind, values in one["cosine"].items()}
     said = correlated_words(one)
     drawing = Drawing(
-        "walks",
+        stem,
         f"Walks at ELR {elr:.3g}",
         f"Train loss of SGD, of a random walk with steps of the same length, and of gradient ascent, on one sphere, "
         f"{begin_words(one)}; "

@@ -59,10 +59,15 @@ def run_page(run: Run) -> str:
             f"<h2>The scale-invariant groups ({len(run.groups())})</h2>",
             f'<div class="grid">{"".join(groups)}</div>',
         ]
-    body += landscape_section(run.folder, "LR" if run.config.get("elr") is None else "ELR")
+    body += landscape_section(run.folder, rate_name(run))
     extra = [("seed", str(run.seed))] if run.seed is not None else []
     body += [words_section(() if found is None else WORDS), reproduce_section([run.environment], run.config, extra)]
     return page(f"Run {clean(run.folder.resolve().name)}", body)
+
+
+def rate_name(run: Run) -> str:
+    """``ELR`` on the sphere, ``LR`` in the whole space."""
+    return "LR" if run.config.get("elr") is None else "ELR"
 
 
 def _rate(run: Run) -> str:

@@ -16,20 +16,27 @@ from scaleinv.figures import style
 from scaleinv.figures.style import regime_colours, regime_markers
 from scaleinv.report.drawing import Drawing, limits
 from scaleinv.report.facts import RunFacts, SweepFacts
-from scaleinv.report.landscape_section import landscape_section
+from scaleinv.report.landscape_section import landscape_drawings, landscape_section
 
 _SIZE = (5.3, 3.5)
 
 
 def more_sections(facts: SweepFacts) -> list[str]:
     """The HTML of all sections there is something for."""
-    runs = [fact for fact in facts.runs if fact.run is not None and math.isfinite(fact.elr)]
     body: list[str] = []
-    drawings = [d for d in (_groups(facts, runs), _epochs(facts, runs)) if d is not None]
-    if drawings:
+    if drawings := _group_drawings(facts):
         body += ["<h2>Groups and epochs</h2>", '<div class="grid">', *(d.to_html() for d in drawings), "</div>"]
-    starts = {fact.start: fact.start_name for fact in facts.runs if fact.start_name}
-    return body + landscape_section(facts.folder, facts.rate, starts)
+    return body + landscape_section(facts.folder, facts.rate, facts.start_names)
+
+
+def more_drawings(facts: SweepFacts) -> list[Drawing]:
+    """The figures of :func:`more_sections`."""
+    return _group_drawings(facts) + landscape_drawings(facts.folder, facts.rate, facts.start_names)
+
+
+def _group_drawings(facts: SweepFacts) -> list[Drawing]:
+    runs = [fact for fact in facts.runs if fact.run is not None and math.isfinite(fact.elr)]
+    return [drawing for drawing in (_groups(facts, runs), _epochs(facts, runs)) if drawing is not None]
 
 
 # -- from the run folders --------------------------------------------------------------------------------------------

@@ -11,12 +11,14 @@ from scaleinv.errors import UserError
 from scaleinv.figures import style
 from scaleinv.report.drawing import Drawing
 from scaleinv.report.facts import by_series, gather
+from scaleinv.report.landscape_section import landscape_drawings
 from scaleinv.report.period_figures import period_drawings
 from scaleinv.report.retraining import retraining_drawings
 from scaleinv.report.run_figures import run_drawings
-from scaleinv.report.run_page import run_page
+from scaleinv.report.run_page import rate_name, run_page
 from scaleinv.report.sweep_figures import sweep_drawings
 from scaleinv.report.sweep_page import sweep_page
+from scaleinv.report.sweep_sections import more_drawings
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -61,11 +63,12 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
             for part, suffix in zip(parts, suffixes)
             for drawing in sweep_drawings(part.facts, bar=True, suffix=suffix)
         ]
-        drawings += retraining_drawings(whole)
+        drawings += retraining_drawings(whole) + more_drawings(whole)
     else:
         run = load_run(source)
         found = periods_of(run)
         drawings = [*([] if found is None else period_drawings(found)), *run_drawings(run)]
+        drawings += landscape_drawings(run.folder, rate_name(run))
     return [
         path
         for drawing in drawings
