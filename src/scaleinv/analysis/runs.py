@@ -139,6 +139,11 @@ class Run:
         values = self.table(split, group, quantity).values
         return bool(np.any(~np.isnan(values)))
 
+    @property
+    def exact_split(self) -> Literal["train", "online"]:
+        """``train`` where the run has exact metrics of the train set, else ``online``: means over training steps."""
+        return "train" if self.has("train", "total", "loss") else "online"
+
     def groups(self) -> list[str]:
         """The scale-invariant groups in the order they were first written, without ``total`` and the reference
         directions.

@@ -61,11 +61,12 @@ class Trajectory:
         return Trajectory(self.run, self.elr, self.split, *parts)
 
 
-def trajectory(run: Run, split: Literal["train", "online"] = "train") -> Trajectory:
+def trajectory(run: Run, split: Literal["train", "online"] | None = None) -> Trajectory:
     """The trajectory of a run: exact metrics at evaluation epochs (``train``), or means over every epoch (``online``,
-    noisier and lagging where the loss falls fast); the test error is that of :meth:`Run.test_error`. Points whose loss
-    or gradient is not finite and positive are left out.
+    noisier and lagging where the loss falls fast); by default the exact ones where the run has any. The test error is
+    that of :meth:`Run.test_error`. Points whose loss or gradient is not finite and positive are left out.
     """
+    split = split or run.exact_split
     epochs, loss = run.series(split, "total", "loss")
     eg_epochs, eg = run.series(split, "total", "eg")
     by_epoch = dict(zip(eg_epochs.tolist(), eg.tolist()))

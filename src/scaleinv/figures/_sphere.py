@@ -84,7 +84,7 @@ class Curve:
     @property
     def split(self) -> str:
         """``train`` where the exact metrics are there."""
-        return "train" if self.run.has("train", "total", "loss") else "online"
+        return self.run.exact_split
 
     def series(self, quantity: str) -> tuple[Floats, Floats]:
         """``(epochs, values)`` of loss, eg or test_error (percent, BN statistics recomputed where they always are)."""

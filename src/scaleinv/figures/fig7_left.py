@@ -38,7 +38,7 @@ def draw(context: Context) -> Drawn:
         top = max(float(curve.series("test_error")[1][3:].max()) for curve in shown)
         error.set_ylim(0, top * 1.1)
         sphere.elr_legend(fig, shown)
-    levels = (3e-2, 1e-2, 5e-3, 2e-3, 1e-3)
+    levels = (5e-2, 3e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3)
     found = spectrum([trajectory(curve.run) for curve in shown], levels)
     numbers = {
         "scale": context.scale,
