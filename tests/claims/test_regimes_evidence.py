@@ -162,6 +162,7 @@ def test_leaving() -> None:
     unsure = Landing({elr: Estimate(e.value, math.nan) for elr, e in apart.logs.items()}, apart.barriers)
     assert answer(one_curvature, alike, unsure) == "undecided"
     assert answer(one_curvature, alike, unsure, seeds=3) == "holds"
+    assert answer(one_curvature, alike, landing([math.nan, 400, 300], 0.1)) == "undecided"
     assert alike.spread.value == pytest.approx(510 / 490)
 
 

@@ -92,9 +92,10 @@ def retraining(context: Context) -> Result:
             other.append(compare(run, paths[elr]).offset)
         for start, elr, epoch in ways["higher"]:
             whole = again(start, elr, epoch)
-            highest = float(whole.loss.max()) / float(whole.loss[0])
+            before = float(paths[start].loss[-1])
+            highest = float(whole.loss.max()) / before
             run = whole.since(int(whole.epochs[whole.loss.argmax()]))
-            moved.append(compare(run, paths[elr], losses=(0.0, float(whole.loss[0]))).offset)
+            moved.append(compare(run, paths[elr], losses=(0.0, before)).offset)
             left = "left its basin" if highest > LEFT else "stayed in its basin"
             ratio = math.exp(moved[-1].value)
             sheet.note(f"seed {seed}, {start:g} to {elr:g}: {left} (loss up x{highest:.3g}), then eg/loss x{ratio:.3g}")

@@ -201,8 +201,12 @@ class Landing:
 def one_curvature(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing]) -> None:
     """Claim 8, curvature: from a low start all new ELRs end alike, from a high one less so; one of each a seed.
 
-    Geometric means over the seeds, whose scatter is the error where single ratios have none.
+    Geometric means over the seeds, whose scatter is the error where single ratios have none. Undecided where a run has
+    not come down to the losses at which curvatures are compared.
     """
+    if not all(math.isfinite(log.value) for one in (*low, *high) for log in one.logs.values()):
+        sheet.undecided("the runs from one start reach no common loss at which they could be compared; train longer")
+        return
     logs = [[Estimate(math.log(s.value), s.error / s.value) for s in (one.spread for one in of)] for of in (low, high)]
     alike = combine(logs[0])
     apart = combine([Estimate(b.value - a.value, math.hypot(a.error, b.error)) for a, b in zip(*logs)])

@@ -94,6 +94,13 @@ class Curve:
         epochs, values = self.run.series(self.split, "total", quantity)
         return epochs.astype(float), values
 
+    def against_loss(self, quantity: str, since: float = -1.0) -> tuple[Floats, Floats]:
+        """(train loss, quantity) at the epochs after ``since`` where both were measured."""
+        (x_epochs, x), (y_epochs, y) = self.series("loss"), self.series(quantity)
+        epochs, left, right = np.intersect1d(x_epochs, y_epochs, return_indices=True)
+        keep = epochs > since
+        return x[left][keep], y[right][keep]
+
     def late(self, quantity: str) -> Floats:
         """The values of the last half."""
         epochs, values = self.series(quantity)
@@ -149,10 +156,7 @@ def draw_curves(axes: Any, shown: Sequence[Curve], quantity: str, *, log: bool, 
 
 def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".", start: bool = True) -> None:
     """A run in the diagram: one dot an evaluation, joined by a faint line, a star where it began."""
-    x_epochs, x = curve.series("loss")
-    y_epochs, y = curve.series(quantity)
-    _, left, right = np.intersect1d(x_epochs, y_epochs, return_indices=True)
-    x, y = x[left], y[right]
+    x, y = curve.against_loss(quantity)
     axes.plot(x, y, color=curve.colour, lw=0.7, alpha=0.35)
     axes.plot(x, y, marker, color=curve.colour, ms=4, mew=0.0 if marker == "." else 0.9, alpha=0.85)
     if start and len(x):

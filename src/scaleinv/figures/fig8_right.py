@@ -39,7 +39,7 @@ def draw(context: Context) -> Drawn:
             shown = sphere.curves(ended, new)
             for row, quantity in enumerate(("eg", "test_error")):
                 ax = axes[row, column]
-                x, y = before.late("loss"), before.late(quantity)
+                x, y = before.against_loss(quantity, since=before.run.last_epoch / 2)
                 ax.plot(x, y, "D", color=INK, ms=3.5, mew=0, alpha=0.6)
                 for curve in shown:
                     sphere.draw_path(ax, curve, quantity, start=False)
