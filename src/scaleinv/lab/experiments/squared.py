@@ -10,7 +10,7 @@ What decides is how many weights there are for a number to fit, weights / (objec
   and stays there (loss 0.1, no gradient, cosine 1).
 - A narrow ConvNet is slow on images of CIFAR-10: of width 8 on 500 of them it is at 0.013 (batch norm, 8000 steps) and
   0.02 (group norm, 5000 steps) at its best ELR; of width 16 on 5000 at 0.074 after 10 epochs. An MLP of width 128 has
-  the paper's ratios, 8.5 and 0.85, and takes a millisecond or two a step: it fits 5000 within 400 epochs at ELR 1e-3.
+  the paper's ratios, 8.5 and 0.85, and takes a millisecond or two a step: it fits 5000 within 400 epochs.
 - The digits are so easy that even the full set is fitted. Redrawing 30 % of the labels makes it as hard for the network
   as CIFAR-10 is for the paper's.
 
