@@ -10,7 +10,7 @@ from scaleinv.figures.registry import Context, Drawn, figure
     paper="Nakhodnov et al. 2022",
     place="full train set",
     title="Squared loss on the full set: regimes 2 and 3 alone",
-    scales={"digits": 35, "mnist": 150, "cifar-small": 150, "paper": 7e6},
+    scales={"digits": 35, "mnist": 150, "cifar-small": 600, "paper": 7e6},
 )
 def draw(context: Context) -> Drawn:
     """Loss and the diagram, by ELR."""

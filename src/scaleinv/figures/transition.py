@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from scaleinv.figures.registry import Context, Drawn, figure, finish
@@ -38,7 +37,7 @@ def draw(context: Context) -> Drawn:
         if failed:
             where = [p.elr for p in failed], [p.horizon for p in failed]
             time.plot(*where, "^", color=regime_colours[2], ms=6, mfc="none", label="did not converge within the run")
-        if math.isfinite(fit.critical):
+        if fit.verdict == "diverges":
             time.axvline(
                 fit.critical, color=INK, ls="--", lw=0.9, label=f"fitted critical ELR {power_of_ten(fit.critical)}"
             )

@@ -55,8 +55,7 @@ def _scale(name: str) -> Scale:
         return Scale(replace(short, data="mnist"), 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0))
     if name == "cifar-small":
         flat = replace(base, data="cifar10", model="mlp", normalization="group", width=128)
-        few = (1e-3, 1e-2, 1e-1, 1.0, 3.0)
-        return Scale(flat, 80, 5000, 800, few, few)
+        return Scale(flat, 40, 5000, 400, (1e-3, 1e-2, 1e-1, 1.0, 3.0), (1e-3, 3e-3, 1e-2, 1e-1, 1.0, 3.0))
     if name == "paper":
         whole = replace(base, data="cifar10", model="convnet", width=32, head_norm=PAPER_HEAD)
         elrs = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
