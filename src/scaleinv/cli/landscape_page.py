@@ -17,9 +17,11 @@ from scaleinv.cli.present import columns, number
 
 def print_landscape(content: Mapping[str, Any], folder: Path) -> None:
     """Every part there is something of, then where it is kept."""
-    runs = load_sweep(folder).runs if folder_kind(folder) == "sweep" else []
-    origins = [origin for origin in (origin_of(run.lineage) for run in runs) if origin is not None]
-    content = named(content, short_names(origins, number))
+    names: dict[str, str] = {}
+    measured = (one for found in content.values() if isinstance(found, list) for one in found)
+    if folder_kind(folder) == "sweep" and any(one.get("start") for one in measured):
+        names = short_names(filter(None, (origin_of(run.lineage) for run in load_sweep(folder).runs)), number)
+    content = named(content, names)
     console = Console(highlight=False, soft_wrap=True)
     for part, show in (("sharpness", _sharpness), ("paths", _paths)):
         if content[part]:

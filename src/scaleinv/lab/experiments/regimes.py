@@ -170,9 +170,8 @@ def retrainings(scale: str) -> dict[str, tuple[Retraining, ...]]:
     if scale == "digits":
         return {"lower": _LOWER, "higher": _HIGHER}
     net = find(scale)
-    # far enough apart to tell their trajectories, and neither the slowest nor at the boundary where there is a choice
-    first, last = (0, 2) if scale == "cifar-small" else (1, -2)
-    low, high = net.convergence[first], net.convergence[last]
+    # neither the slowest nor at the boundary, as far as that leaves them apart
+    low, high = net.convergence[1 if len(net.convergence) > 4 else 0], net.convergence[-2]
     kept = minima(net, net.seeds[0], [high])[0].settings.keep_every
     return {"lower": ((high, low, 2 * kept if kept else None),), "higher": ((low, high, None),)}
 
