@@ -9,9 +9,10 @@ which is exact (law of cosines) and, with norms taken in float64, accurate at 1e
 Where updates do not grow with the gradient (law ``normalised``: Adam), elr = rate / rho and ESS is the tangent of the
 angle, which for SGD on a sphere is the same thing (inf from a right angle on).
 
-Plain SGD in the whole space, x' = (1 - lr wd) x - lr g, needs no copy of the weights before the step: the dot product
-of weights and gradient gives the angle. For small networks, whose steps are quick, this and the short way through numpy
-keep the record cheap.
+Plain SGD, x' = (1 - lr wd) x - lr g, needs no copy of the weights before the step: the dot product of weights and
+gradient gives the angle, and a return of all weights to one sphere turns nothing. (It is the angle of the step as
+meant; rounding of float32 weights, some 3e-8 rad a step, is left out.) For small networks, whose steps are quick, this
+and the short way through numpy keep the record cheap.
 
 Once in ``RADIAL_EVERY`` steps the cosine between gradient and weights is taken as well: 0 for scale-invariant weights
 (Lobacheva et al. 2021, eq. 2a), and what eps of the norm layers makes of it where the norm has become too small.
@@ -48,7 +49,8 @@ class StepRecorder:
         capacity: steps of the longest epoch.
         law: how the rate turns the weights: ``sgd`` or ``normalised``.
         keep_steps: whether :meth:`take_steps` gives every step as well.
-        plain_decay: the weight decay, if the optimizer is plain SGD and nothing follows its step; else ``None``.
+        plain_decay: the weight decay, if the optimizer is plain SGD and at most one common factor for all recorded
+            weights follows its step; else ``None``.
     """
 
     def __init__(
@@ -310,7 +312,7 @@ def _right_answers(steps: Sequence[Answers]) -> tuple[Tensor, Array]:
 
 
 def _plain_angle(squares: Mapping[str, Array], dot: Array, lr: Array, decay: float) -> Array:
-    """The angle of steps x' = (1 - lr wd) x - lr g, from g^2, g.x and x^2: what is across x against what is along it.
+    """The angle of steps x' ~ (1 - lr wd) x - lr g, from g^2, g.x and x^2: what is across x against what is along it.
 
     No norm is subtracted from another: the angle is as exact as the products, however small it is beside lr wd.
     """

@@ -88,7 +88,8 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
 def recorder_of(setup: Setup, capacity: int) -> StepRecorder:
     """The recorder that suits the optimizer of ``setup``; ``capacity``: steps of the longest epoch."""
     config = setup.config
-    plain = config.lr is not None and config.optimizer == "sgd" and not config.momentum and not config.fix_norm
+    one_factor = config.elr is None or config.granularity == "total"  # what brings the weights back to the sphere
+    plain = config.optimizer == "sgd" and not config.momentum and one_factor
     return StepRecorder(
         setup.groups,
         capacity,
