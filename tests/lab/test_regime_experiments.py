@@ -55,6 +55,26 @@ def test_minima_are_the_sweeps_own_runs_unless_those_are_too_short() -> None:
     assert longer == replace(small.settings, epochs=longer.epochs, keep_every=longer.keep_every)
 
 
+def test_runs_above_regime_1_are_evaluated_less_often_where_the_network_says_so() -> None:
+    net = regimes.find("digits")
+    assert net.level_eval_every > net.settings.eval_every
+    for request in regimes.sweep(net, seeds=(0,)):
+        every = net.settings.eval_every if request.elr <= net.convergence[-1] else net.level_eval_every
+        assert request.settings == replace(net.settings, eval_every=every)
+    paper = regimes.find("paper")
+    assert {r.settings for r in regimes.sweep(paper)} == {paper.settings}
+
+
+def test_paths_of_digits_are_between_minima_that_fit_redrawn_labels() -> None:
+    net, plain = regimes.for_paths("digits"), regimes.find("digits")
+    assert (net.settings.label_noise, plain.settings.label_noise) == (0.2, 0.0)
+    assert (net.settings.model, net.settings.width) == (plain.settings.model, plain.settings.width)
+    assert regimes.for_paths("cifar-small") is regimes.find("cifar-small")
+    new = regimes.new_elrs(net)
+    assert net.convergence[0] < min(new)
+    assert max(new) < net.convergence[-1]  # neither the slowest nor the one at the boundary
+
+
 @pytest.mark.parametrize("scale", list(regimes._PASSAGE))
 def test_passages_cross_the_boundary(scale: str) -> None:
     requests = regimes.passages(scale)

@@ -12,7 +12,7 @@ ALMOST = 1.0
 NEAR = 4.0
 SEEDS = (0, 1, 2, 3, 4, 5)
 #: errors of 360 test images come in steps of 0.28 points, so the price needs more seeds
-PAIR_SEEDS = tuple(range(12))
+PAIR_SEEDS = tuple(range(8))
 
 
 @claim(
@@ -20,7 +20,7 @@ PAIR_SEEDS = tuple(range(12))
     paper="Kodryan et al. 2022",
     place="set-up",
     statement="A frozen head and norms without affine parameters cost almost no test error.",
-    scales={"digits": 65, "mnist": 300, "cifar-small": 900, "paper": 2e6},
+    scales={"digits": 45, "mnist": 300, "cifar-small": 900, "paper": 2e6},
 )
 def frozen_head(context: Context) -> Result:
     """The same conventional training of both networks at two learning rates, the better one of each compared; test

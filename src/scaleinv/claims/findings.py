@@ -36,9 +36,6 @@ FINDINGS: dict[tuple[str, str], Finding] = {
     ("fixed-norm-late", "digits"): Finding(
         "late in phase B the ELR is at the boundary, where a run of fixed norm is thrown out as well", _PERIODS
     ),
-    ("unconnected-minima", "digits"): Finding(
-        "512 digits are classified even on top of the barriers that the loss has", _REGIMES
-    ),
     ("9-regime-3", "mnist"): Finding(
         "with 5000 images SGD's iterates, minus a gradient's direction, lie below random directions, as on CIFAR-10",
         _REGIMES,

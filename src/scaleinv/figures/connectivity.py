@@ -25,7 +25,7 @@ def draw(context: Context) -> Drawn:
     from scaleinv.landscape.paths import linear_path
     from scaleinv.landscape.runs import surface_of
 
-    net = regimes.find(context.scale)
+    net = regimes.for_paths(context.scale)
     elrs = net.convergence
     folders = context.obtain(regimes.minima(net, net.seeds[0]))
     shown = sphere.curves(folders, elrs)

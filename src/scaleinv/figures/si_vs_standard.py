@@ -14,7 +14,7 @@ from scaleinv.figures.registry import Context, Drawn, figure, finish
     paper="Kodryan et al. 2022",
     place="set-up",
     title="A frozen head and affine-free norms: the price in test error",
-    scales={"digits": 65, "mnist": 250, "cifar-small": 700, "paper": 2e6},
+    scales={"digits": 45, "mnist": 250, "cifar-small": 700, "paper": 2e6},
 )
 def draw(context: Context) -> Drawn:
     """Train loss by epoch, and the test errors of the same conventional training, paired by seed."""
