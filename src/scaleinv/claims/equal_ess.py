@@ -59,7 +59,7 @@ def records(context: Context, model: str, elrs: Sequence[float]) -> list[Groups]
     paper="Kodryan et al. 2022",
     place="regime 2, Fig. 6 right",
     statement="Effective step sizes of the groups become equal in regime 2 and stay unequal in regime 1.",
-    scales={"digits": 25, "mnist": 300, "cifar-small": 900, "paper": 2e6},
+    scales={"digits": 20, "mnist": 300, "cifar-small": 900, "paper": 2e6},
 )
 def equal_ess(context: Context) -> Result:
     """Window means of log(1 + ESS_i^2) from the per-step record, two networks, ELRs of regime 1 and of

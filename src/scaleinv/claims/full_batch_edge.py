@@ -37,7 +37,7 @@ def judge(sheet: Sheet, name: str, points: Sequence[EdgePoint]) -> None:
     paper="Lyu, Li, Arora 2022",
     place="edge of stability on the sphere",
     statement="Full-batch descent with weight decay: ELR times lambda_1 of the spherical Hessian rises to 2.",
-    scales={"digits": 20},
+    scales={"digits": 28},
 )
 def full_batch_edge(context: Context) -> Result:
     """Full-batch descent of an MLP on 512 images, squared loss, two seeds; Lanczos at the kept weights.

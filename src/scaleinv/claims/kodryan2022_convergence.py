@@ -35,7 +35,7 @@ def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
     paper=PAPER,
     place="Fig. 7, left",
     statement="Regime 1: the larger the ELR, the lower the effective gradient at equal loss (flatter minima).",
-    scales={"digits": 25, "cifar-small": 2000},
+    scales={"digits": 2, "cifar-small": 2000},
 )
 def spectrum(context: Context) -> Result:
     """eg/loss at equal loss, from 1e-2 down (on CIFAR-10 from 5e-2); the mean over seeds decides."""
@@ -67,7 +67,7 @@ def spectrum(context: Context) -> Result:
     paper=PAPER,
     place="Fig. 7, right",
     statement="Regime 1, re-training: a lower ELR keeps eg/loss, a higher ELR moves to the eg/loss of the new ELR.",
-    scales={"digits": 40, "cifar-small": 2000},
+    scales={"digits": 36, "cifar-small": 2000},
 )
 def retraining(context: Context) -> Result:
     """Two starts each way and two seeds (on CIFAR-10 one of each); offsets of the log trajectories over common losses,

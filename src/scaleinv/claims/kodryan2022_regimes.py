@@ -29,7 +29,7 @@ def points(context: Context, requests: Sequence[Request]) -> list[Point]:
     paper=PAPER,
     place="Fig. 5",
     statement=STATEMENT + ".",
-    scales={"digits": 85, "mnist": 600, "cifar-small": 2200},
+    scales={"digits": 95, "mnist": 600, "cifar-small": 2200},
 )
 def on_the_sphere(context: Context) -> Result:
     """ConvNet, all seeds of the scale; decided by shares of epochs over the last half of the run."""
@@ -79,7 +79,7 @@ def of_a_resnet(context: Context) -> Result:
     paper="Nakhodnov et al. 2022",
     place="Fig. 9, right",
     statement=STATEMENT + "; squared loss.",
-    scales={"digits": 28},
+    scales={"digits": 36},
 )
 def of_the_squared_loss(context: Context) -> Result:
     """An MLP with layer norm, three seeds; with batch norm over 32 images the loss stays at the noise of the batch."""

@@ -24,7 +24,7 @@ PAPER = "Lobacheva et al. 2021"
     paper=PAPER,
     place="Theorem 1",
     statement="On nets kappa l <= rho^2 <= kappa L after burn-in, with periods as in equilibrium.",
-    scales={"digits": 28.0, "mnist": 200.0, "cifar-small": 200.0},
+    scales={"digits": 19.0, "mnist": 200.0, "cifar-small": 200.0},
 )
 def norm_interval_net(context: Context) -> Result:
     """l and L (percentiles 1 and 99) of the first half of the settled part bound rho^2 in its second half, no step

@@ -80,7 +80,7 @@ def judge(found: Sequence[Comparison], levels: Sequence[float], chance: float = 
     paper="Kodryan et al. 2022",
     place="regime 3",
     statement="Regime 3: loss of a random walk <= SGD <= gradient ascent; the walk's is that of random directions.",
-    scales={"digits": 25, "mnist": 120, "cifar-small": 300, "paper": 3e5},
+    scales={"digits": 16, "mnist": 120, "cifar-small": 300, "paper": 3e5},
 )
 def regime_3(context: Context) -> Result:
     """Walks on one sphere with one ELR (cosine below .02), paired by network; means over the last half of the steps."""

@@ -78,7 +78,7 @@ def load(context: Context, requests: Sequence[object]) -> list[Run]:
     paper="Nakhodnov et al. 2022",
     place="full set against 5000 objects",
     statement="Squared loss: on the full set no ELR converges within the budget, on a small subset all regimes appear.",
-    scales={"digits": 65, "mnist": 300, "cifar-small": 1000, "paper": 8e6},
+    scales={"digits": 62, "mnist": 300, "cifar-small": 1000, "paper": 8e6},
 )
 def squared_loss(context: Context) -> Result:
     """One network, head norm 1.5, on the full set and on a small part of it, as many steps; then the
@@ -97,7 +97,7 @@ def squared_loss(context: Context) -> Result:
     paper="Nakhodnov et al. 2022",
     place="cosines between iterates",
     statement="Squared loss: cosines between epochs separate an analogue of regime 1 though no ELR converges.",
-    scales={"digits": 50, "mnist": 300, "cifar-small": 700, "paper": 5e6},
+    scales={"digits": 36, "mnist": 300, "cifar-small": 700, "paper": 5e6},
 )
 def squared_cosines(context: Context) -> Result:
     """A gap in 1 - cos of successive epochs over the ELR beyond its slope among smaller ELRs, with its interval."""

@@ -12,7 +12,7 @@ from scaleinv.figures.registry import Context, Drawn, figure, finish
     paper="Kodryan et al. 2022",
     place="schedules",
     title="Which ELR schedule is best: start in regime 2 near the boundary, end in regime 1",
-    scales={"digits": 70, "mnist": 2000, "cifar-small": 6000, "paper": 3e7},
+    scales={"digits": 70, "mnist": 2000, "cifar-small": 7000, "paper": 3e7},
 )
 def draw(context: Context) -> Drawn:
     """Test error of every schedule with its interval over seeds, by the regime of its start."""
