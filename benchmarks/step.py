@@ -14,10 +14,9 @@ import torch
 from torch.nn import functional
 
 from scaleinv.lab.data import Dataset
-from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.settings import Settings, resolve
 from scaleinv.lab.setup import build
-from scaleinv.lab.train import train_step
+from scaleinv.lab.train import recorder_of, train_step
 
 BATCH = 128
 
@@ -40,7 +39,7 @@ def main() -> None:
     settings = Settings(data="cifar10", model="convnet", width=width, steps=steps)
     config = resolve(settings, data, elr=1e-3, lr=None, seed=0, threads=1)
     ours, bare = build(config, data), build(config, data)
-    recorder = StepRecorder(ours.groups, steps + 5)
+    recorder = recorder_of(ours, steps + 5)
     weights = [p for p in bare.model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(weights, lr=ours.learning_rates()[0], foreach=True)
     pictures, labels = ours.train
