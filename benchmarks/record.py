@@ -36,9 +36,8 @@ def measure(model: str, epochs: int, *, sphere: bool = False) -> None:
     per_epoch = len(batches(len(data.train_labels), config.batch_size, seed=0, epoch=0))
     recorder = recorder_of(ours, per_epoch)
     weights = [p for p in bare.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(weights, lr=LR, weight_decay=config.weight_decay, foreach=True)
-    if sphere:
-        optimizer = bare.optimizer
+    plain = torch.optim.SGD(weights, lr=LR, weight_decay=config.weight_decay, foreach=True)
+    optimizer = bare.optimizer if sphere else plain
     images, labels = ours.train
     ours.model.train()
     bare.model.train()

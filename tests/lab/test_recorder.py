@@ -159,9 +159,9 @@ def test_every_number_is_what_the_weights_say(case: str, data: Dataset) -> None:
         assert list(found) == list(slow)
         for key, value in slow.items():
             # a cosine near 0 has the absolute error of the angle
-            absolute = {"cosine": 1e-6, "radial": 3e-8}.get(key[1], 1e-12)  # radial: products of float32
-            if key[1] == "angle" and case.startswith("plain sphere"):
-                absolute = 1e-7  # rounding of the weights, which the short way leaves out
+            absolute = {"cosine": 1e-6, "radial": 1e-8}.get(key[1], 1e-12)  # products of float32 for radial
+            if case.startswith("plain sphere"):  # rounding of the weights, which the short way leaves out
+                absolute = {"angle": 1e-7, "radial": 3e-8}.get(key[1], absolute)
             assert found[key] == pytest.approx(value, rel=1e-6, abs=absolute, nan_ok=True), key
     measured = found["total", "angle"]
     if case == "tiny steps":
