@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import rounding
+from tests.rounding import U
 from torch import Tensor
 
 from scaleinv.monitor import measure
 from scaleinv.monitor.measure import SUMS, accumulate, accumulate_steps, gradient_sums, step_sums
 from scaleinv.monitor.quantities import COLUMN, Rates, common, derive
+
+pytestmark = pytest.mark.numerics
 
 SGD = Rates(0.1, 0.01, "sgd")
 
@@ -50,6 +55,33 @@ def vectors(shapes: list[tuple[int, ...]], seed: int, size: float) -> tuple[list
     return before, after, [torch.randn(s, generator=draw) for s in shapes]
 
 
+def bounds(wanted: dict[str, float], n: int) -> dict[str, float]:
+    """How far each quantity may be from :func:`slow`'s ``wanted``, for n numbers in float32.
+
+    Each is made of dot products, of which each is wrong by ``of`` of the sum of its absolute terms; of a positive one
+    the square root is taken. A step's parts are sums of terms of any sign, of which only their size is known, and the
+    step itself is rounded by u; what is left of ``c w`` in the tangential part is rounding of its numbers.
+    """
+    of = rounding.of_positive_sum(n)
+    step = math.hypot(wanted["tangential"], wanted["radial"])
+    after = math.hypot(wanted["tangential"], wanted["rho"] + wanted["radial"])
+    found = {name: 2 * of * abs(value) for name, value in wanted.items()}
+    found["radial"] += (of + U) * step
+    found["tangential"] += 4 * U * step
+    # atan2: errors of both parts, and of rho, over the length of the weights after the step
+    parts = found["radial"] + found["tangential"] + of * wanted["rho"]
+    found["angle"] = parts / after if after > 0 else math.inf
+    found["alignment"] += of + 2 * U
+    found["g_radial"] += of
+    return found
+
+
+def agree(found: dict[str, float], wanted: dict[str, float], n: int) -> None:
+    allowed = bounds(wanted, n)
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(value, rel=1e-12, abs=allowed[name]), name
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     shapes=st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=4).map(tuple), min_size=1, max_size=4),
@@ -58,29 +90,56 @@ def vectors(shapes: list[tuple[int, ...]], seed: int, size: float) -> tuple[list
 )
 def test_as_the_definitions(shapes: list[tuple[int, ...]], seed: int, size: float) -> None:
     parts = vectors(shapes, seed, size)
-    found, wanted = quantities(*parts), slow(*parts)
-    for name, value in wanted.items():
-        # a cosine, and a tangential part that is nearly nothing, are exact to rounding of the vectors only
-        scale = {"radial": wanted["tangential"], "tangential": abs(wanted["radial"]), "angle": 1e-1}.get(name, 0.0)
-        assert found[name] == pytest.approx(value, rel=2e-5, abs=2e-6 * max(1e-6, scale) + 1e-6 * ("a" in name)), name
+    agree(quantities(*parts), slow(*parts), sum(w.numel() for w in parts[0]))
+
+
+def turned(turn: float, shrink: float) -> tuple[Tensor, Tensor]:
+    """Weights before and after a step that turns and shrinks them, in float64."""
+    draw = torch.Generator().manual_seed(0)
+    w = torch.randn(100, 100, generator=draw, dtype=torch.float64)
+    t = torch.randn(100, 100, generator=draw, dtype=torch.float64)
+    t -= (t * w).sum() / (w * w).sum() * w
+    t *= w.norm() / t.norm()
+    return w, (1 - shrink) * (math.cos(turn) * w + math.sin(turn) * t)
 
 
 @pytest.mark.parametrize("shrink", [0.0, 1e-6, 1e-3, 0.3])
 @pytest.mark.parametrize("turn", [1e-6, 1e-4, 1e-2, 1.0])
 def test_small_angles_beside_radial_changes(turn: float, shrink: float) -> None:
     """In float32 an angle of 1e-6 rad is right to a few per cent of the rounding of the weights themselves."""
-    draw = torch.Generator().manual_seed(0)
-    w = torch.randn(400, 300, generator=draw, dtype=torch.float64)
-    t = torch.randn(400, 300, generator=draw, dtype=torch.float64)
-    t -= (t * w).sum() / (w * w).sum() * w
-    t *= w.norm() / t.norm()
-    before = w.float()
-    after = ((1 - shrink) * (math.cos(turn) * w + math.sin(turn) * t)).float()
+    before, after = (t.float() for t in turned(turn, shrink))
+    n, of = before.numel(), rounding.of_positive_sum(before.numel())
     found = quantities([before], [after], [before])["angle"]
     exact = slow([before], [after], [before])["angle"]
-    # of the float32 weights as they are; c w is rounded, which adds (6e-8 shrink)^2 to the square of the angle
-    assert found == pytest.approx(exact, rel=1e-5, abs=(1e-7 * shrink) ** 2 / turn)
-    assert found == pytest.approx(turn, rel=1e-5, abs=4e-8)  # their rounding is a turn of 3e-8 by itself
+    # Of the float32 weights as they are. The tangential part and rho: a dot product each, under a square root. The
+    # numbers c w are rounded, which turns w by that much of c. And c is wrong by 2 of before its correction: that is
+    # taken out up to the error of three dot products.
+    c = shrink / (1 - shrink)
+    bound = of * exact + min(1.0, c) * rounding.turn_of_rounded_weights(exact / c if c > 0 else math.inf, n, 1)
+    bound += 3 * of * (2 * of * c) ** 2 / (2 * exact)
+    assert found == pytest.approx(exact, rel=1e-12, abs=bound)
+    # of the weights that were meant: those before and after are rounded
+    assert found == pytest.approx(turn, rel=1e-12, abs=bound + rounding.turn_of_rounded_weights(turn, n, 2))
+
+
+@pytest.mark.parametrize("chunk", [1 << 18, 1000])
+def test_small_angles_with_a_kernel_that_adds_in_order(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dot products that are wrong by 1e-5 leave the angle right by 2e-5, not wrong by 1e-5 of the radial change."""
+    errors = cycle([1e-5, -1e-5])
+    exact_dot = torch.dot
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return (exact_dot(a.double(), b.double()) * (1 + next(errors))).to(a.dtype)
+
+    before, after = (t.float() for t in turned(1e-6, 0.3))
+    exact = slow([before], [after], [before])["angle"]
+    monkeypatch.setattr(measure, "CHUNK", chunk)
+    monkeypatch.setattr(torch, "dot", dot)
+    found = quantities([before], [after], [before])["angle"]
+    c = 0.3 / 0.7
+    rounded = c * rounding.turn_of_rounded_weights(exact / c, before.numel(), 1)
+    # c is wrong by 2e-5 of itself, and of its square 3e-5 are left
+    assert found == pytest.approx(exact, rel=2e-5, abs=rounded + 3e-5 * (2e-5 * c) ** 2 / (2 * exact))
 
 
 def test_chunks_agree_with_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
