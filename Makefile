@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.ready
 # small tensors gain nothing from two threads, and waiting threads steal the other core
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test lint quick nightly mutants bench dist clean
+.PHONY: help setup demo test lint quick nightly kernels mutants bench dist clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -38,13 +38,23 @@ lint: $(STAMP)
 quick: $(STAMP) ## the tests that take seconds
 	$(BIN)/python -m pytest -q -m "not slow and not nightly"
 
+# each part runs even if one before it fails, and the target then fails
 test: lint ## everything CI runs
-	$(BIN)/python -m pytest -q -m "not nightly"
-	$(BIN)/scaleinv verify --scale toy
+	@status=0; set -x; \
+	$(BIN)/python -m pytest -q -m "not nightly" || status=1; \
+	$(BIN)/scaleinv verify --scale toy || status=1; \
+	$(BIN)/python benchmarks/kernels.py --numerics || status=1; \
+	exit $$status
 
-nightly: $(STAMP) ## all tests and the claims that take long
-	$(BIN)/python -m pytest -q
-	$(BIN)/scaleinv verify
+nightly: $(STAMP) ## all tests, the claims that take long, and make kernels
+	@status=0; set -x; \
+	$(BIN)/python -m pytest -q || status=1; \
+	$(BIN)/scaleinv verify || status=1; \
+	$(MAKE) kernels || status=1; \
+	exit $$status
+
+kernels: $(STAMP) ## all tests and the toy claims as other processors compute them: six settings (two hours)
+	$(BIN)/python benchmarks/kernels.py
 
 mutants: $(STAMP) ## change a constant in each formula and list which test or claim notices (20 minutes)
 	$(BIN)/python benchmarks/mutate_theory.py

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from scaleinv import geometry
 
+pytestmark = pytest.mark.numerics
+
 SHAPES = ((4, 3, 3, 3), (7,), (5, 2))
 quick = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**31 - 1)  # torch uses the low 32 bits of a seed

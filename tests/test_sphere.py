@@ -22,6 +22,8 @@ from scaleinv import geometry
 from scaleinv.errors import StateError, UserError
 from scaleinv.sphere import GRANULARITIES, Sphere, optimizer_law
 
+pytestmark = pytest.mark.numerics
+
 EPS = 1e-30  # of the norm layers: scale-invariant to the last digit
 WIDTH, CLASSES, BATCH = 6, 4, 12
 

@@ -20,6 +20,8 @@ from scaleinv.lab.start import find_start
 from scaleinv.lab.train import run
 from scaleinv.lab.weights import kept_epochs, read_weights
 
+pytestmark = pytest.mark.numerics
+
 
 def groups(seed: int = 0) -> dict[str, list[Tensor]]:
     g = torch.Generator().manual_seed(seed)

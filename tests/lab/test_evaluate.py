@@ -24,6 +24,8 @@ from scaleinv.lab.rows import Row
 from scaleinv.lab.runs import obtain
 from scaleinv.lab.settings import Settings
 
+pytestmark = pytest.mark.numerics
+
 N, BATCH = 161, 32  # five full batches and one image more, which joins the last
 SLICES = [slice(0, 32), slice(32, 64), slice(64, 96), slice(96, 128), slice(128, 161)]
 RATES = [0.7, 0.7, 0.7, 0.7, 0.7]

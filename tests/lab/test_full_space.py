@@ -24,6 +24,8 @@ from scaleinv.lab.setup import Setup, build
 from scaleinv.lab.start import find_start
 from scaleinv.lab.weights import read_weights, rebuild
 
+pytestmark = pytest.mark.numerics
+
 SMALL = Settings(model="mlp", subset=64, batch_size=16, steps=8, width=4, evaluation="online")
 LR, WD = 0.1, 0.05
 

@@ -12,6 +12,8 @@ from scaleinv.analysis.regimes import constant_loss
 from scaleinv.errors import UserError
 from scaleinv.lab.losses import LOSSES, get_loss
 
+pytestmark = pytest.mark.numerics
+
 
 def sample(n: int = 7, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(0)

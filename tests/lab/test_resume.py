@@ -23,6 +23,8 @@ from scaleinv.lab.settings import Settings, resolve
 from scaleinv.lab.store import read_config
 from scaleinv.lab.train import Event, run
 
+pytestmark = pytest.mark.numerics
+
 SMALL = Settings(subset=100, batch_size=16, steps=40, width=4)
 CASES: dict[str, tuple[Settings, dict[str, float]]] = {
     "sphere": (SMALL, {"elr": 0.03}),

@@ -14,6 +14,8 @@ from scaleinv.analysis.runs import load_run
 from scaleinv.lab.runs import obtain
 from scaleinv.lab.settings import Settings
 
+pytestmark = pytest.mark.numerics
+
 SMALL = Settings(subset=100, batch_size=16, epochs=5, width=2, weight_decay=0.01, evaluation="online", norm_eps=1e-10)
 
 

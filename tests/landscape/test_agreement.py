@@ -13,6 +13,8 @@ from tests.landscape.nets import fingerprint, surface, turned
 from scaleinv.errors import UserError
 from scaleinv.landscape.agreement import agreement, predictions
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("average", ["softmax", "output"])
 def test_agreement_equals_counting(average: str) -> None:

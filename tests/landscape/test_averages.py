@@ -15,6 +15,8 @@ from scaleinv.landscape.averages import average, convexity, mean_point
 from scaleinv.landscape.paths import blend
 from scaleinv.landscape.surface import values
 
+pytestmark = pytest.mark.numerics
+
 
 def test_convex_near_the_minimum_concave_near_the_maximum() -> None:
     """sin^2 t is convex for |t| < pi/4 and concave around pi/2."""

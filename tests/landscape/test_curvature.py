@@ -20,6 +20,8 @@ from scaleinv.landscape.sharpness import homogeneity_defect, sharpness
 from scaleinv.landscape.spectrum import Matrix, top_eigenpairs, trace
 from scaleinv.landscape.surface import Surface
 
+pytestmark = pytest.mark.numerics
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

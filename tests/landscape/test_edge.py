@@ -11,6 +11,8 @@ from tests.landscape.nets import fingerprint, surface
 
 from scaleinv.landscape.edge import edge_of_stability
 
+pytestmark = pytest.mark.numerics
+
 
 def test_the_tracker_against_separate_dense_searches() -> None:
     """Weights along a short descent: lambda_1 equals the largest eigenvalue of the dense spherical Hessian."""

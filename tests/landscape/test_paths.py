@@ -13,6 +13,8 @@ from tests.landscape.test_surface import slow_values
 from scaleinv.errors import UserError
 from scaleinv.landscape.paths import angle, barrier, linear_path
 
+pytestmark = pytest.mark.numerics
+
 
 def test_known_path() -> None:
     """On the circle the point at fraction t of the chord lies at an angle known by trigonometry."""

@@ -14,6 +14,8 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.landscape.surface import Surface, Values, values
 
+pytestmark = pytest.mark.numerics
+
 SLICES = [slice(0, 16), slice(16, 32), slice(32, 49)]
 
 

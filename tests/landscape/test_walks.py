@@ -16,6 +16,8 @@ from scaleinv.lab.data import batches
 from scaleinv.landscape.walks import KINDS, compare, random_directions, walk
 from scaleinv.sphere import Sphere
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 def test_sgd_is_training_on_the_sphere(dtype: torch.dtype) -> None:

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from scaleinv import Monitor, Sphere
 
+pytestmark = pytest.mark.numerics
+
 
 class Hand:
     """The norm, gradient norm and angle of every tensor around each step, in float64; what a monitor has to say."""

@@ -19,6 +19,8 @@ from scaleinv import Monitor, UserError
 from scaleinv.monitor.sinks import Lines, Sink
 from scaleinv.symmetry import find_symmetries
 
+pytestmark = pytest.mark.numerics
+
 
 def sgd(model: nn.Module, **options: float) -> torch.optim.SGD:
     return torch.optim.SGD(model.parameters(), **{"lr": 0.1, **options})

@@ -15,6 +15,8 @@ from scaleinv.errors import UserError
 from scaleinv.lab.models import build_model
 from scaleinv.symmetry import find_symmetries, make_scale_invariant
 
+pytestmark = pytest.mark.numerics
+
 
 @pytest.mark.parametrize("name", ["mlp", "convnet", "resnet18"])
 def test_standard_becomes_si_exactly(name: str) -> None:

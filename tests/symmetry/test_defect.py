@@ -12,6 +12,8 @@ from torch import nn
 from scaleinv.symmetry import find_symmetries
 from scaleinv.symmetry.defect import norm_of_error
 
+pytestmark = pytest.mark.numerics
+
 
 def test_one_norm_in_closed_form() -> None:
     """rms norm of W x over a whitened input: var = rho^2/8 at every sample in the mean, so x = 8 eps / rho^2."""

@@ -18,6 +18,8 @@ from scaleinv.lab.models import DEFAULT_WIDTH, MODELS, NORMS, VARIANTS, build_mo
 from scaleinv.lab.models.layers import conv1x1, conv3x3, kaiming_uniform, linear, norm
 from scaleinv.symmetry import find_symmetries
 
+pytestmark = pytest.mark.numerics
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

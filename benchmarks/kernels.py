@@ -1,0 +1,88 @@
+"""Run the tests and the toy claims as other processors would compute them, and say under which settings they fail.
+
+    python benchmarks/kernels.py              # make kernels: all six settings, hours
+    python benchmarks/kernels.py --numerics   # part of make test: the tests marked ``numerics``, two settings, minutes
+
+torch, oneDNN and MKL choose their kernels by the processor, and each kernel adds in an order of its own. The settings
+ask for older ones. On a processor without such kernels, or in a build without MKL, a variable does nothing: the setting
+then runs as the plain one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+# not ONEDNN_MAX_CPU_ISA=AVX2: torch 2.13 crashes with it in the backward pass
+SETTINGS: dict[str, dict[str, str]] = {
+    "plain": {},
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2"},
+    "avx2, oneDNN SSE41": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "default, oneDNN SSE41": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "MKL COMPATIBLE": {"MKL_CBWR": "COMPATIBLE"},
+    "default, oneDNN SSE41, MKL COMPATIBLE": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "MKL_CBWR": "COMPATIBLE",
+    },
+}
+#: those farthest from plain
+FARTHEST = ("avx2, oneDNN SSE41", "default, oneDNN SSE41, MKL COMPATIBLE")
+VARIABLES = {name for setting in SETTINGS.values() for name in setting}
+ROOT = Path(__file__).parents[1]
+
+
+def run(command: list[str], setting: str) -> tuple[bool, str]:
+    """Whether the command succeeds under the setting, and its last line that counts results; its output is shown."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | SETTINGS[setting]
+    counted = ""
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if re.search(r"\d+ (passed|failed|holds|fails|errors?)\b", line):
+                counted = line.strip(" =\n")
+    return process.returncode == 0, counted
+
+
+def check(setting: str, *, numerics: bool) -> list[tuple[str, bool, str]]:
+    """Name, success and counts of each command run under the setting."""
+    marked = "numerics and not slow and not nightly" if numerics else "not nightly"
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked]
+    found = [("tests", *run(tests, setting))]
+    if not numerics:
+        with tempfile.TemporaryDirectory() as kept:  # no result of another setting
+            claims = [sys.executable, "-m", "scaleinv", "verify", "--scale", "toy", "--cache", kept]
+            found.append(("verify", *run(claims, setting)))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--numerics", action="store_true", help="only the tests marked so, under two settings")
+    numerics = parser.parse_args().numerics
+    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
+        print(f"on {platform.machine()} the settings may choose no other kernels", flush=True)
+    rows: list[str] = []
+    good = True
+    for setting in FARTHEST if numerics else SETTINGS:
+        asked = " ".join(f"{name}={value}" for name, value in SETTINGS[setting].items())
+        print(f"\n== {setting}  {asked}", flush=True)
+        begin = time.monotonic()
+        found = check(setting, numerics=numerics)
+        good &= all(success for _, success, _ in found)
+        results = [f"{name} {'passed' if success else 'FAILED'} ({told})" for name, success, told in found]
+        rows.append(f"{setting:<{max(map(len, SETTINGS))}}  {'; '.join(results)}  {time.monotonic() - begin:.0f} s")
+    print("\n" + "\n".join(rows), flush=True)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
