@@ -16,9 +16,8 @@ from scaleinv.lab.data import batches
 from scaleinv.landscape.walks import KINDS, compare, random_directions, walk
 from scaleinv.sphere import Sphere
 
-pytestmark = pytest.mark.numerics
 
-
+@pytest.mark.numerics
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 def test_sgd_is_training_on_the_sphere(dtype: torch.dtype) -> None:
     s = surface("convnet", dtype=dtype, norm_eps=1e-5)
@@ -42,6 +41,7 @@ def test_sgd_is_training_on_the_sphere(dtype: torch.dtype) -> None:
         torch.testing.assert_close(found.weights[name], s.weights()[name], rtol=0, atol=tight)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_step_turns_by_its_effective_size(kind: str) -> None:
     """tan(angle) = elr eg (PAPERS I3), for all three: each steps along a tangent of length lr ||g||."""
@@ -57,6 +57,7 @@ def test_every_step_turns_by_its_effective_size(kind: str) -> None:
     assert not np.array_equal(walk(s, kind, 0.05, 12, seed=2).loss, found.loss)
 
 
+@pytest.mark.numerics
 def test_toy_orbit_is_known() -> None:
     """Beyond elr 1/alpha SGD on the toy falls into a two-cycle at (1 - 1/a)/2 of alpha (PAPERS 3.4), a = elr alpha."""
     s = toy([0.3, 1.0], alpha=2.0)
@@ -90,6 +91,7 @@ def test_regime_3_decorrelates_and_the_walk_is_random() -> None:
     assert difference > -3 * error
 
 
+@pytest.mark.numerics
 def test_comparison_means_are_those_of_the_walks() -> None:
     s = surface("mlp", images=32)
     found = compare(s, 0.1, 10, seeds=(3, 4), kinds=("sgd", "walk"), window=0.3)
@@ -109,6 +111,7 @@ def test_broken_walk_is_a_result() -> None:
     assert np.all(np.isnan(found.angle))
 
 
+@pytest.mark.numerics
 def test_random_directions_differ_by_seed_alone() -> None:
     s = surface("mlp", images=32)
     one, same, other = (random_directions(s, seed=k) for k in (0, 0, 1))

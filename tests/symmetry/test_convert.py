@@ -15,8 +15,6 @@ from scaleinv.errors import UserError
 from scaleinv.lab.models import build_model
 from scaleinv.symmetry import find_symmetries, make_scale_invariant
 
-pytestmark = pytest.mark.numerics
-
 
 @pytest.mark.parametrize("name", ["mlp", "convnet", "resnet18"])
 def test_standard_becomes_si_exactly(name: str) -> None:
@@ -90,6 +88,7 @@ def test_insert_norms_puts_one_norm_behind_the_last_stream() -> None:
     assert find_symmetries(again, x, defect=False).joint == got.conversion.found.joint
 
 
+@pytest.mark.numerics
 def test_dead_biases_are_removed_and_a_post_activation_resnet_is_complete() -> None:
     torch.manual_seed(0)
     got = make_scale_invariant(cases.PostResNet(), cases.normal(6, 3, 8, 8), 3.0)

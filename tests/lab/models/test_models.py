@@ -18,8 +18,6 @@ from scaleinv.lab.models import DEFAULT_WIDTH, MODELS, NORMS, VARIANTS, build_mo
 from scaleinv.lab.models.layers import conv1x1, conv3x3, kaiming_uniform, linear, norm
 from scaleinv.symmetry import find_symmetries
 
-pytestmark = pytest.mark.numerics
-
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -77,6 +75,7 @@ NORMS_AT_START = {
 }
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("name", "width"), COUNTS)
 def test_counts_and_initial_norms_are_the_papers(name: str, width: int) -> None:
     net = build(name, width=width)
@@ -108,6 +107,7 @@ def test_the_mlp_is_three_hidden_layers_without_bias() -> None:
     }
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("fan_in", [1, 9, 144])
 def test_the_initialisation_is_torchs_default(fan_in: int) -> None:
     weight = torch.empty(400_000 // fan_in, fan_in)
@@ -211,6 +211,7 @@ def papers_resnet(net: Any, k: int) -> PapersResNet18:
     return twin
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", ["convnet", "resnet18"])
 @pytest.mark.parametrize("training", [True, False])
 def test_outputs_and_gradients_are_those_of_an_independent_network(name: str, training: bool) -> None:
@@ -290,6 +291,7 @@ def test_norms_are_affine_in_the_standard_variant_only(name: str) -> None:
         assert (net.head.bias is None) is (name == "resnet18")
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", MODELS)
 def test_variants_share_their_weights(name: str) -> None:
     si, standard = (build(name, variant=v, width=5) for v in ("si", "standard"))
@@ -307,6 +309,7 @@ def test_variants_share_their_weights(name: str) -> None:
                for key, p in other.items() if key in extra)  # fmt: skip
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("head_norm", [10.0, 1.5])
 def test_the_frozen_head_has_its_norm(name: str, head_norm: float) -> None:
@@ -340,6 +343,7 @@ def exact(name: str, kind: str = "batch") -> tuple[Any, Callable[[], Tensor]]:
 CASES = [(name, kind) for name in MODELS for kind in NORMS]
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("name", "kind"), CASES)
 @pytest.mark.parametrize("factor", [0.03, 50.0])
 def test_every_declared_group_is_scale_invariant(name: str, kind: str, factor: float) -> None:
@@ -373,6 +377,7 @@ def test_single_members_of_joint_groups_are_not(name: str, kind: str) -> None:
                 p.copy_(kept)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(("name", "kind"), CASES)
 def test_gradients_are_orthogonal_to_groups_and_scale_inversely(name: str, kind: str) -> None:
     net, output = exact(name, kind)
@@ -414,6 +419,7 @@ def test_the_narrow_twin_has_the_groups_of_the_network_itself() -> None:
     )
 
 
+@pytest.mark.numerics
 def test_standard_networks_are_scale_invariant_in_the_same_groups() -> None:
     for name in ("mlp", "convnet"):
         net = build(name, width=8, norm_eps=1e-30, variant="standard", in_shape=(3, 16, 16)).double()
