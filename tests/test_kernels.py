@@ -1,0 +1,69 @@
+"""`make kernels`: every setting runs, whatever fails, and the exit code says whether one did."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kernels.py"
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    found = importlib.util.spec_from_file_location("kernels", SCRIPT)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", ["kernels.py"])
+    return module
+
+
+def test_it_goes_on_after_a_setting_that_fails(
+    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def run(command: list[str], setting: str) -> tuple[bool, str]:
+        asked.append(setting)
+        return setting != "avx2", "3 passed"
+
+    monkeypatch.setattr(kernels, "run", run)
+    assert kernels.main() == 1
+    assert list(dict.fromkeys(asked)) == list(kernels.SETTINGS)
+    assert len(asked) == 2 * 6  # tests and claims
+    rows = capsys.readouterr().out.splitlines()[-6:]
+    assert [row.split("  ")[0] for row in rows] == list(kernels.SETTINGS)
+    assert ["FAILED" in row for row in rows] == [setting == "avx2" for setting in kernels.SETTINGS]
+
+    monkeypatch.setattr(kernels, "run", lambda command, setting: (True, ""))
+    assert kernels.main() == 0
+
+
+def test_numerics_takes_two_settings_and_no_claims(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[list[str], str]] = []
+
+    def run(command: list[str], setting: str) -> tuple[bool, str]:
+        asked.append((command, setting))
+        return True, ""
+
+    monkeypatch.setattr(kernels, "run", run)
+    monkeypatch.setattr(sys, "argv", ["kernels.py", "--numerics"])
+    assert kernels.main() == 0
+    assert [setting for _, setting in asked] == list(kernels.FARTHEST)
+    assert all("numerics" in command[-1] for command, _ in asked)
+
+
+def test_a_command_sees_its_setting_and_no_other(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    show = [sys.executable, "-c", "import os; print('3 passed', sorted(os.environ.keys() & set(%r)))"]
+    show[-1] %= sorted(kernels.VARIABLES)
+    assert kernels.run(show, "plain") == (True, "3 passed []")
+    assert kernels.run(show, "avx2") == (True, "3 passed ['ATEN_CPU_CAPABILITY']")
+    assert os.environ["MKL_CBWR"] == "COMPATIBLE"
+    assert kernels.run([sys.executable, "-c", "raise SystemExit(1)"], "plain") == (False, "")
