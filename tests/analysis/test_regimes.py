@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaleinv.analysis.regimes import FEWEST_EPOCHS, Verdict, boundaries, classify, constant_loss, describe, window
+from scaleinv.analysis.regimes import FEWEST_EPOCHS, Verdict, boundaries, classify, describe, window
 from scaleinv.analysis.runs import Run, Series
+from scaleinv.lab.config import complete
+from scaleinv.theory.guessing import constant_loss
 
 THRESHOLD = 0.01 * math.log(10)
 Floats = np.ndarray
@@ -57,7 +59,8 @@ def run(
     for i, level in enumerate(limit):
         metrics["reference_limit", f"direction-{i}", "loss"] = series([level], [0])
     result = {"status": status, "message": "it was too much"}
-    return Run(Path("run"), {"elr": 1e-2, "seed": 0, "loss": "ce", **(config or {})}, "", {}, result, metrics)
+    told = {"elr": 1e-2, "seed": 0, "loss": "ce", "classes": 10, **(config or {})}
+    return Run(Path("run"), complete(told), "", {}, result, metrics)
 
 
 def noise(n: int, sigma: float, seed: int = 0, phi: float = 0.0) -> Floats:
@@ -248,10 +251,11 @@ def test_nearly_all_wrong_on_many_classes_is_not_chance() -> None:
     # an error of 94 % is within 5 % of guessing among 100 classes, and six times better
     loss = 4.0 * noise(60, 0.03)
     options: dict[str, Any] = {"error": 0.94, "cosine": 0.2, "random": (4.1, 4.2, 4.0, 4.15)}
-    expect(classify(run(loss, **options), classes=100), 2)
-    expect(classify(run(loss, **{**options, "error": 0.988}), classes=100), 3)
-    expect(classify(run(loss, **{**options, "error": 0.86}), classes=10), 3)
-    expect(classify(run(loss, **{**options, "error": 0.85}), classes=10), 2)
+    many = {"config": {"classes": 100}}
+    expect(classify(run(loss, **options, **many)), 2)
+    expect(classify(run(loss, **{**options, "error": 0.988}, **many)), 3)
+    expect(classify(run(loss, **{**options, "error": 0.86})), 3)
+    expect(classify(run(loss, **{**options, "error": 0.85})), 2)
 
 
 # -- runs that say little ----------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from scaleinv.analysis.regimes import constant_loss
 from scaleinv.errors import UserError
 from scaleinv.lab.losses import LOSSES, get_loss
+from scaleinv.theory.guessing import constant_loss
 
 
 def sample(n: int = 7, classes: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
