@@ -67,7 +67,7 @@ def sharpness(
     >>> from scaleinv.lab.models import build_model
     >>> data = load_dataset("digits", subset=32)
     >>> draw = torch.Generator().manual_seed(0)
-    >>> net = build_model("mlp", classes=10, in_shape=data.in_shape, width=8, generator=draw)
+    >>> net = build_model("mlp", classes=data.classes, in_shape=data.in_shape, width=8, generator=draw)
     >>> groups = {name: [p] for name, p in net.named_parameters() if name.startswith("layers")}
     >>> train = (data.train_images, data.train_labels)
     >>> surface = Surface(net, groups, torch.nn.functional.cross_entropy, train, train)

@@ -36,7 +36,7 @@ class Surface:
     >>> from scaleinv.lab.models import build_model
     >>> data = load_dataset("digits", subset=64)
     >>> draw = torch.Generator().manual_seed(0)
-    >>> net = build_model("mlp", classes=10, in_shape=data.in_shape, width=8, generator=draw)
+    >>> net = build_model("mlp", classes=data.classes, in_shape=data.in_shape, width=8, generator=draw)
     >>> groups = group_tensors(net, group_names("mlp", "si", "batch", data.in_shape, 10))
     >>> train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
     >>> surface = Surface(net, groups, get_loss("ce"), train, test, batch_size=16)

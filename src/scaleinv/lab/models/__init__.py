@@ -42,7 +42,7 @@ def build_model(
     ``standard``: the same topology with affine norms and a trained last layer of the default initialisation.
     The weights of the layers in common are the same draw in both variants.
 
-    >>> net = build_model("convnet", classes=10, width=32, generator=torch.Generator().manual_seed(0))
+    >>> net = build_model("convnet", classes=100, width=32, generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters() if p.requires_grad)
     387936
     """
