@@ -25,7 +25,7 @@ def measure(keep: bool, steps: int) -> float:
         keep_freed_memory()
     torch.set_num_threads(1)
     draw = torch.Generator().manual_seed(0)
-    net = build_model("convnet", in_shape=(3, 32, 32), width=16, generator=draw)
+    net = build_model("convnet", classes=10, in_shape=(3, 32, 32), width=16, generator=draw)
     net = net.to(memory_format=torch.channels_last)
     images = torch.randn(32, 3, 32, 32, generator=draw).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (32,), generator=draw)

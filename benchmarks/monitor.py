@@ -65,7 +65,7 @@ def resnet18() -> tuple[nn.Module, Any, Callable[[], Tensor]]:
     from scaleinv.lab.models import build_model
 
     draw = torch.Generator().manual_seed(0)
-    model = build_model("resnet18", variant="standard", in_shape=(3, 32, 32), width=64, generator=draw)
+    model = build_model("resnet18", classes=10, variant="standard", in_shape=(3, 32, 32), width=64, generator=draw)
     x, y = torch.randn(128, 3, 32, 32, generator=draw), torch.randint(10, (128,), generator=draw)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     return model, optimizer, lambda: functional.cross_entropy(model(x), y)

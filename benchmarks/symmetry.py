@@ -33,7 +33,7 @@ from scaleinv.symmetry import find_symmetries
 def resnet() -> tuple[nn.Module, Tensor]:
     """ResNet-18, width 64, 61 tensors, input 12x3x16x16."""
     generator = torch.Generator().manual_seed(0)
-    model = build_model("resnet18", variant="standard", in_shape=(3, 16, 16), width=64, generator=generator)
+    model = build_model("resnet18", classes=10, variant="standard", in_shape=(3, 16, 16), width=64, generator=generator)
     return model, torch.randn(12, 3, 16, 16, generator=generator)
 
 
@@ -83,7 +83,7 @@ def peak(task: str) -> float:
 def run_task(task: str) -> None:
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    small = build_model("mlp", variant="standard", in_shape=(1, 4, 4), width=4, generator=generator)
+    small = build_model("mlp", classes=10, variant="standard", in_shape=(1, 4, 4), width=4, generator=generator)
     find_symmetries(small, torch.randn(4, 1, 4, 4))  # libraries loaded
     del small
     before = memory("VmRSS")

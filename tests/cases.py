@@ -48,7 +48,7 @@ def _seeded(build: Callable[[], nn.Module], *inputs: Any) -> Callable[[], tuple[
 def _ours(name: str, variant: str, shape: tuple[int, ...]) -> Callable[[], tuple[nn.Module, Any]]:
     def make() -> tuple[nn.Module, Any]:
         generator = torch.Generator().manual_seed(0)
-        model = build_model(name, variant=variant, in_shape=shape, width=8, generator=generator)
+        model = build_model(name, classes=10, variant=variant, in_shape=shape, width=8, generator=generator)
         return model, torch.randn(12, *shape, generator=generator)
 
     return make

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.runs import Run, Series
+from scaleinv.lab.config import complete
 
 Floats = np.ndarray
 
@@ -27,7 +28,7 @@ def made_run(
     for key, values in series.items():
         epochs = np.arange(first, first + len(values))
         metrics[key] = Series(per_epoch * epochs, epochs, np.asarray(values, dtype=np.float64))
-    config = {"elr": elr, "seed": seed, "loss": "ce", **config}
+    config = complete({"data": "digits", "elr": elr, "seed": seed, "loss": "ce", **config})
     return Run(Path(f"run-{elr:g}-{seed}"), config, "", {}, {"status": "finished"}, metrics)
 
 

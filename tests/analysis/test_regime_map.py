@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaleinv.analysis.regime_map import count_regimes, failed_row, regime_map, run_row, run_verdict, verdict_of
+from scaleinv.analysis.regime_map import count_regimes, failed_row, regime_map, run_row, verdict_of
 from scaleinv.analysis.regimes import NAMES, classify, window
 from scaleinv.analysis.runs import load_run
 
@@ -52,9 +52,10 @@ def test_the_classes_are_those_of_the_data(tmp_path: Path) -> None:
     write_run(tmp_path / "few", elr=3.0)
     write_run(tmp_path / "many", elr=3.0, config={"data": "cifar100"})
     few, many = load_run(tmp_path / "few"), load_run(tmp_path / "many")
-    assert run_verdict(few) == classify(few, 10)
-    assert run_verdict(many) == classify(many, 100)
-    assert run_verdict(many).evidence["chance_error"] == 0.99
+    assert classify(few).evidence["chance_error"] == 0.9
+    assert classify(few).evidence["threshold"] == 0.01 * math.log(10)
+    assert classify(many).evidence["chance_error"] == 0.99
+    assert classify(many).evidence["threshold"] == 0.01 * math.log(100)
 
 
 def rows(regimes: str, axis: str = "elr") -> list[dict[str, Any]]:

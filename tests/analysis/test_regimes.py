@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaleinv.analysis.regimes import FEWEST_EPOCHS, Verdict, boundaries, classify, constant_loss, describe, window
+from scaleinv.analysis.regimes import FEWEST_EPOCHS, Verdict, boundaries, classify, describe, window
 from scaleinv.analysis.runs import Run, Series
+from scaleinv.lab.config import complete
+from scaleinv.theory.guessing import constant_loss
 
 THRESHOLD = 0.01 * math.log(10)
 Floats = np.ndarray
@@ -57,7 +59,8 @@ def run(
     for i, level in enumerate(limit):
         metrics["reference_limit", f"direction-{i}", "loss"] = series([level], [0])
     result = {"status": status, "message": "it was too much"}
-    return Run(Path("run"), {"elr": 1e-2, "seed": 0, "loss": "ce", **(config or {})}, "", {}, result, metrics)
+    told = {"elr": 1e-2, "seed": 0, "loss": "ce", "classes": 10, **(config or {})}
+    return Run(Path("run"), complete(told), "", {}, result, metrics)
 
 
 def noise(n: int, sigma: float, seed: int = 0, phi: float = 0.0) -> Floats:
@@ -78,6 +81,66 @@ def expect(verdict: Verdict, regime: int | None, *words: str) -> None:
     assert verdict.regime == regime, verdict.evidence
     for word in words:
         assert word in verdict.evidence["reason"]
+
+
+# -- levels that are not known -----------------------------------------------------------------------------------------
+
+UNTOLD: dict[str, Any] = {"classes": 4, "chance_error": None, "constant_loss": None}
+
+
+def test_without_both_levels_nothing_is_judged() -> None:
+    for level in (1e-4, 0.5, 8.8):
+        found = classify(run(level * noise(60, 0.05), config=UNTOLD))
+        expect(found, None, "no chance_error", "and no constant_loss", "give it to RunFolder")
+        assert math.isnan(found.evidence["threshold"])
+    assert classify(diverged_at(0.75, UNTOLD)).regime is None
+
+
+def diverged_at(error: float, config: Mapping[str, Any]) -> Run:
+    """Uncorrelated iterates at the loss of random directions."""
+    return run(8.8 * noise(60, 0.05), error=error, cosine=0.01, config=config)
+
+
+def test_without_the_error_of_guessing_the_loss_decides() -> None:
+    told = {**UNTOLD, "constant_loss": math.log(4)}
+    expect(classify(run(1e-3 * noise(60, 0.05), config=told)), 1, "below 0.014")
+    expect(classify(run(0.5 * noise(60, 0.05), config=told)), 2)
+    expect(classify(run(2.0 * noise(60, 0.05), config=told)), None, "chance_error is not given", "correlated")
+    expect(classify(diverged_at(0.2, told)), 3, "loss 8.93 is not below that of a constant answer (1.39)")
+
+
+def test_an_error_that_was_not_measured_is_not_taken_for_a_good_one() -> None:
+    four = {"classes": 4}
+    unknown = {"error": math.nan, "config": four}
+    expect(classify(run(0.5 * noise(60, 0.05), **unknown)), 2, "error not measured")
+    expect(classify(run(2.0 * noise(60, 0.05), **unknown)), None, "the error was not measured and loss 2", "correlated")
+
+
+def test_without_the_constant_loss_the_error_tells_guessing() -> None:
+    told = {**UNTOLD, "chance_error": 0.75}
+    expect(classify(diverged_at(0.75, told)), 3)
+    expect(classify(diverged_at(0.3, told)), None, "no constant_loss")
+
+
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize("classes", [2, 4, 100])
+def test_thresholds_follow_the_classes(loss: str, classes: int) -> None:
+    level = constant_loss(loss, classes)
+    assert level is not None
+    options = {"config": {"loss": loss, "classes": classes}}
+    expect(classify(run(0.009 * level * noise(60, 0.01), **options)), 1)
+    expect(classify(run(0.011 * level * noise(60, 0.01), **options)), 2)
+    evidence = classify(run(0.5 * noise(60, 0.05), **options)).evidence
+    assert (evidence["threshold"], evidence["chance_error"]) == (0.01 * level, 1 - 1 / classes)
+
+
+def test_an_error_within_its_scatter_of_chance_is_chance() -> None:
+    """Of few images in two classes the error of guessing scatters by more than 5 %."""
+    rng = np.random.default_rng(0)
+    error = 0.46 + 0.15 * rng.normal(size=60)
+    two = {"config": {"classes": 2}}
+    expect(classify(run(8.8 * noise(60, 0.05), error=error, cosine=0.01, **two)), 3)
+    expect(classify(run(0.5 * noise(60, 0.05), error=0.46, **two)), 2)  # without scatter
 
 
 # -- stories -----------------------------------------------------------------------------------------------------------
@@ -248,10 +311,11 @@ def test_nearly_all_wrong_on_many_classes_is_not_chance() -> None:
     # an error of 94 % is within 5 % of guessing among 100 classes, and six times better
     loss = 4.0 * noise(60, 0.03)
     options: dict[str, Any] = {"error": 0.94, "cosine": 0.2, "random": (4.1, 4.2, 4.0, 4.15)}
-    expect(classify(run(loss, **options), classes=100), 2)
-    expect(classify(run(loss, **{**options, "error": 0.988}), classes=100), 3)
-    expect(classify(run(loss, **{**options, "error": 0.86}), classes=10), 3)
-    expect(classify(run(loss, **{**options, "error": 0.85}), classes=10), 2)
+    many = {"config": {"classes": 100}}
+    expect(classify(run(loss, **options, **many)), 2)
+    expect(classify(run(loss, **{**options, "error": 0.988}, **many)), 3)
+    expect(classify(run(loss, **{**options, "error": 0.86})), 3)
+    expect(classify(run(loss, **{**options, "error": 0.85})), 2)
 
 
 # -- runs that say little ----------------------------------------------------------------------------------------------

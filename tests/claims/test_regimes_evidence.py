@@ -39,7 +39,7 @@ def sphere(seed: int = 0, scale: float = 1.0) -> list[Point]:
         (1.28e-1, 7.0, 0.9, 0.1, 1.0),
         (2.56e-1, 7.0, 0.89, 0.0, 1.0),
     ]
-    return [Point(scale * elr, seed, loss, error, cosine, share) for elr, loss, error, cosine, share in rows]
+    return [Point(scale * elr, seed, loss, error, cosine, share, 0.9) for elr, loss, error, cosine, share in rows]
 
 
 def verdict(*points: list[Point]) -> tuple[str, str]:
@@ -103,11 +103,11 @@ def test_visible_regimes() -> None:
     # a rate in the intermittent band is left out
     assert answer([replace(p, share=0.3) if p.elr == 4e-3 else p for p in sphere()]) == "holds"
     # a rate so low that the run has not arrived yet
-    slow = Point(1e-4, 0, 0.04, 0.0, 1.0, 1.0)
+    slow = Point(1e-4, 0, 0.04, 0.0, 1.0, 1.0, 0.9)
     assert answer([slow, *sphere()]) == "fails"
     assert answer([replace(slow, falling=True), *sphere()]) == "holds"
     # not a number counts as chance
-    assert answer([*sphere(), Point(1.0, 0, math.nan, math.nan, math.nan, 1.0)]) == "holds"
+    assert answer([*sphere(), Point(1.0, 0, math.nan, math.nan, math.nan, 1.0, 0.9)]) == "holds"
 
 
 def test_spectrum() -> None:

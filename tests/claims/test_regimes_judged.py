@@ -46,7 +46,7 @@ def test_regime_3(shift, options, verdict):
     heads = [5.0, 5.1, 4.9]  # the level of each head's random directions
     wobble = [0.01, -0.01, 0.0]
     found = [comparison(h + shift[0], h + shift[1] + w, h + shift[2] + 2 * w, **options) for h, w in zip(heads, wobble)]
-    assert regime3.judge(found, heads).result().verdict == verdict
+    assert regime3.judge(found, heads, 0.9).result().verdict == verdict
 
 
 def test_equal_step_sizes():

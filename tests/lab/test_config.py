@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import RunConfig, check
-from scaleinv.lab.data import load_dataset
+from scaleinv.lab.config import RunConfig, check, complete
+from scaleinv.lab.data import DATASETS, load_dataset
+from scaleinv.lab.data.dataset import SPECS
 from scaleinv.lab.settings import Settings, resolve
 
 CONFIG = RunConfig(
@@ -49,7 +50,11 @@ CONFIG = RunConfig(
     record_steps=False,
     keep_every=None,
     threads=1,
+    classes=10,
+    chance_error=0.9,
+    constant_loss=math.log(10),
 )
+DERIVED: dict[str, Any] = {"classes": 4, "chance_error": 0.75, "constant_loss": math.log(4)}
 OTHER: dict[str, Any] = {
     "data": "mnist",
     "data_fingerprint": "1" * 64,
@@ -88,9 +93,9 @@ OTHER: dict[str, Any] = {
 }
 
 
-def test_every_field_is_part_of_the_identity() -> None:
+def test_every_field_but_the_derived_ones_is_part_of_the_identity() -> None:
     names = {field.name for field in dataclasses.fields(RunConfig)}
-    assert names == OTHER.keys()
+    assert names == OTHER.keys() | DERIVED.keys()
     identities = {dataclasses.replace(CONFIG, **{name: value}).identity() for name, value in OTHER.items()}
     assert len({*identities, CONFIG.identity()}) == len(OTHER) + 1
 
@@ -99,6 +104,43 @@ def test_the_identity_is_stable() -> None:
     """A changed identity orphans every folder that was ever written: change FORMAT with it, knowingly."""
     assert CONFIG.identity() == dataclasses.replace(CONFIG).identity()
     assert CONFIG.identity() == "d66635c7bbe62ac0"
+
+
+def test_what_data_and_loss_decide_is_no_part_of_the_identity() -> None:
+    other = dataclasses.replace(CONFIG, **DERIVED)
+    assert other.identity() == CONFIG.identity()
+    assert other == CONFIG  # the last bit of a logarithm differs between machines
+    assert other.to_dict() != CONFIG.to_dict()
+
+
+def old(**change: Any) -> dict[str, Any]:
+    """The config of a folder written before the derived fields were part of it."""
+    return {**{name: value for name, value in CONFIG.to_dict().items() if name not in DERIVED}, **change}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_an_older_config_of_a_set_of_the_package_is_completed(name: str) -> None:
+    classes = SPECS[name].classes
+    found = RunConfig.from_dict(old(data=name))
+    assert (found.classes, found.chance_error, found.constant_loss) == (classes, 1 - 1 / classes, math.log(classes))
+    assert found.identity() == dataclasses.replace(CONFIG, data=name).identity()
+    squared = RunConfig.from_dict(old(data=name, loss="mse"))
+    assert squared.constant_loss == (classes - 1) / classes**2
+
+
+def test_an_older_config_of_other_data_says_what_is_missing() -> None:
+    with pytest.raises(UserError, match="'classes' is missing, and 'mine' is no data set of scaleinv") as caught:
+        RunConfig.from_dict(old(data="mine"))
+    assert "\n" not in str(caught.value)
+    found = RunConfig.from_dict(old(data="mine", classes=4))  # as it says
+    assert (found.classes, found.chance_error, found.constant_loss) == (4, 0.75, math.log(4))
+
+
+def test_what_is_stated_is_not_completed() -> None:
+    told = {"data": "digits", "loss": "ce", "classes": 4, "chance_error": 0.3, "constant_loss": None}
+    assert complete(told) == told
+    assert complete({"source": "monitor"}) == {"source": "monitor"}
+    assert complete({"data": ["digits"], "classes": True}) == {"data": ["digits"], "classes": True}
 
 
 def test_one_and_one_point_zero_are_one_config() -> None:
@@ -164,6 +206,9 @@ def test_from_dict_refuses_a_missing_field() -> None:
         ({"batch_size": 1}, "batch-size 1"),
         ({"threads": 0}, "threads 0"),
         ({"eval_every": 0}, "eval-every 0"),
+        ({"classes": 1}, "classes 1: a data set needs at least two"),
+        ({"chance_error": 1.0}, "chance error 1.0"),
+        ({"constant_loss": 0.0}, "constant loss 0.0"),
         ({"seed": -1}, "seed -1"),
         ({"seed": 2**63}, "seed 9223372036854775808"),
     ],

@@ -39,7 +39,7 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def network(seed: int = 0, **options: Any) -> Any:
     net = build_model(
-        "convnet", width=3, in_shape=(1, 8, 8), generator=torch.Generator().manual_seed(seed), **options
+        "convnet", classes=10, width=3, in_shape=(1, 8, 8), generator=torch.Generator().manual_seed(seed), **options
     ).double()
     for i, layer in enumerate(m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         g = torch.Generator().manual_seed(50 + i)  # running statistics that differ from the recomputed ones
@@ -168,8 +168,8 @@ def test_the_online_mode_measures_the_test_set_the_same(digits: tuple[Tensor, ..
 
 def test_networks_without_running_statistics_have_nothing_to_recompute(digits: tuple[Tensor, ...]) -> None:
     x, y, tx, ty = digits
-    net = build_model("convnet", width=4, norm="group", in_shape=(1, 8, 8), generator=torch.Generator().manual_seed(0))
-    net = net.double()
+    g = torch.Generator().manual_seed(0)
+    net = build_model("convnet", classes=10, width=4, norm="group", in_shape=(1, 8, 8), generator=g).double()
     assert not evaluate.has_bn_statistics(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
     for rows in (
@@ -358,6 +358,7 @@ def test_the_limit_of_large_elrs_is_near_the_level_of_random_directions_but_not_
     for head in range(2, 6):
         net: Any = build_model(
             "convnet",
+            classes=10,
             width=8,
             in_shape=(1, 8, 8),
             generator=torch.Generator().manual_seed(0),
@@ -390,7 +391,7 @@ def test_the_limit_of_large_elrs_is_near_the_level_of_random_directions_but_not_
 def test_the_test_set_in_small_parts_gives_the_same_bits(model: str, count: int) -> None:
     images = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.randint(10, (count,), generator=torch.Generator().manual_seed(2))
-    net = build_model(model, in_shape=(1, 8, 8), width=8, generator=torch.Generator().manual_seed(0))
+    net = build_model(model, classes=10, in_shape=(1, 8, 8), width=8, generator=torch.Generator().manual_seed(0))
     loss = get_loss("ce")
     found = evaluate.test_metrics(net, images, labels, loss)
     net.eval()

@@ -140,7 +140,7 @@ def test_another_norm_is_the_same_network() -> None:
 @pytest.mark.parametrize("name", ["mlp", "convnet", "resnet18"])
 def test_weight_normalization_forgets_the_norm_of_every_row(name: str) -> None:
     g = torch.Generator().manual_seed(0)
-    net = build_model(name, in_shape=(1, 8, 8), width=4, norm="weight", generator=g).double()
+    net = build_model(name, classes=10, in_shape=(1, 8, 8), width=4, norm="weight", generator=g).double()
     x = torch.randn(5, 1, 8, 8, generator=g, dtype=torch.float64)
     before = net(x)
     with torch.no_grad():
@@ -154,7 +154,7 @@ def test_weight_normalization_forgets_the_norm_of_every_row(name: str) -> None:
 def test_weight_normalization_passes_on_the_mean_square() -> None:
     """Rows of norm sqrt 2 on the output of a ReLU: the mean square before the next ReLU is that before this one."""
     g = torch.Generator().manual_seed(0)
-    net = build_model("mlp", in_shape=(1, 8, 8), width=512, norm="weight", generator=g)
+    net = build_model("mlp", classes=10, in_shape=(1, 8, 8), width=512, norm="weight", generator=g)
     layer = net.layers[1]  # type: ignore[index, union-attr]
     z = torch.randn(2000, 512, generator=g)
     assert float(layer(functional.relu(z)).detach().square().mean()) == pytest.approx(1.0, rel=0.1)

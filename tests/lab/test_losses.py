@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from scaleinv.analysis.regimes import constant_loss
 from scaleinv.errors import UserError
 from scaleinv.lab.losses import LOSSES, get_loss
+from scaleinv.theory.guessing import CONSTANT_LOSS, chance_error, constant_loss
 
 pytestmark = pytest.mark.numerics
 
@@ -64,3 +64,24 @@ def test_chance_is_the_best_constant_answer(name: str, classes: int) -> None:
 def test_unknown_losses_are_refused() -> None:
     with pytest.raises(UserError, match="unknown loss 'hinge'; choose ce"):
         get_loss("hinge")
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_the_level_of_unequal_classes_is_the_best_constant_answer(name: str) -> None:
+    labels = torch.repeat_interleave(torch.arange(4), torch.tensor([14, 3, 2, 1]))
+    shares = tuple(n / 20 for n in (14, 3, 2, 1))
+    best = torch.tensor(shares, dtype=torch.float64)
+    answer = (best.log() if name == "ce" else best).requires_grad_()
+    value = get_loss(name)(answer.expand(20, 4), labels)
+    value.backward()
+    assert answer.grad is not None
+    assert float(answer.grad.abs().max()) < 1e-15  # no constant answer is better: both losses are convex
+    assert value.item() == pytest.approx(constant_loss(name, 4, shares), rel=1e-12)
+    equal = (0.25, 0.25, 0.25, 0.25)
+    assert constant_loss(name, 4, equal) == pytest.approx(constant_loss(name, 4), rel=1e-14)
+    assert chance_error(4, shares) == pytest.approx(float((labels != 0).double().mean()))
+
+
+def test_every_loss_of_the_lab_has_its_level() -> None:
+    assert CONSTANT_LOSS.keys() == LOSSES.keys()
+    assert constant_loss("hinge", 4) is None

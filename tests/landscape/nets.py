@@ -33,6 +33,7 @@ def surface(
     data = load_dataset("digits", subset=images)
     net = build_model(
         model,
+        classes=data.classes,
         width=width,
         in_shape=data.in_shape,
         norm_eps=norm_eps,

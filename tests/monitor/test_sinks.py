@@ -210,3 +210,44 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [r["step"] for r in rows] == [0, 2, 4]
     values = [r["scaleinv/0.weight/rho"] for r in rows]
     assert values == pytest.approx(monitor.history()["0.weight/rho"].tolist())
+
+
+def test_a_run_folder_says_what_it_was_told_of_the_classes_and_nothing_else(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from scaleinv.analysis.regime_map import verdict_of
+
+    run(RunFolder(tmp_path / "untold"), steps=80)
+    _, verdict = verdict_of(tmp_path / "untold")
+    assert verdict.regime is None
+    assert "no chance_error" in verdict.evidence["reason"]
+    assert "no constant_loss" in verdict.evidence["reason"]
+    assert verdict.evidence["chance_error"] is None
+    assert math.isnan(verdict.evidence["threshold"])
+
+    told = {"classes": 4, "constant_loss": math.log(4)}
+    run(RunFolder(tmp_path / "told", **told), steps=80)
+    found, verdict = verdict_of(tmp_path / "told")
+    assert found.config["classes"] == 4
+    assert verdict.evidence["chance_error"] == 0.75
+    assert verdict.evidence["threshold"] == 0.01 * math.log(4)
+    run(RunFolder(tmp_path / "untold", **told), steps=4)  # the same run goes on, and now it is told
+    assert verdict_of(tmp_path / "untold")[1].evidence["chance_error"] == 0.75
+    run(RunFolder(tmp_path / "unequal", classes=4, chance_error=0.3), steps=4)
+    content = json.loads((tmp_path / "unequal/config.json").read_text())["config"]
+    assert (content["chance_error"], "constant_loss" in content) == (0.3, False)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"classes": 1}, "classes=1: give the number of classes"),
+        ({"classes": 4.0}, "classes=4.0"),
+        ({"chance_error": 75}, "chance_error=75: give a fraction"),
+        ({"constant_loss": math.inf}, "constant_loss=inf: give a positive number"),
+        ({"constant_loss": math.nan}, "constant_loss=nan"),
+    ],
+)
+def test_levels_that_make_no_sense_are_refused(tmp_path: Path, told: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RunFolder(tmp_path / "run", **told)
+    assert not (tmp_path / "run").exists()

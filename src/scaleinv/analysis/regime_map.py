@@ -13,14 +13,6 @@ from scaleinv.analysis.periods.summary import periods_of, summary
 from scaleinv.analysis.regimes import NAMES, Verdict, boundaries, classify, window
 from scaleinv.analysis.runs import Run, load_run
 
-#: classes of the data sets
-CLASSES = {"cifar100": 100}
-
-
-def run_verdict(run: Run) -> Verdict:
-    """The regime of a run by its own config."""
-    return classify(run, CLASSES.get(str(run.config.get("data")), 10))
-
 
 def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
     """One entry of sweep.json: means over the window (last half of the epochs), test errors of the last evaluation, and
@@ -113,4 +105,4 @@ def count_regimes(summary: Mapping[str, Any]) -> dict[str, list[float]]:
 def verdict_of(folder: Path) -> tuple[Run, Verdict]:
     """Load a run folder and classify it."""
     run = load_run(folder)
-    return run, run_verdict(run)
+    return run, classify(run)

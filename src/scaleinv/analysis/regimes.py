@@ -1,18 +1,20 @@
 """Which regime a run on the sphere is in, with the evidence; and the boundaries of a sweep.
 
 The decision uses the online loss, error, effective gradient and cosine of every epoch in the window, the last half of
-the run, never the last value alone: near the 1/2 boundary a run reaches the minimum and is thrown out again. Let
-``chance`` be the error of guessing, ``1 - 1/C``, and ``threshold = 0.01 x`` the loss of the best constant answer (``log
-C`` for cross-entropy, ``(C-1)/C^2`` for squared loss).
+the run, never the last value alone: near the 1/2 boundary a run reaches the minimum and is thrown out again. Two
+numbers are taken from the run's config and never assumed: ``chance_error``, the error of the best constant answer (``1
+- 1/C`` for C equally frequent classes), and ``constant_loss``, its loss (``log C`` for cross-entropy, ``(C-1)/C^2`` for
+squared loss); ``threshold = 0.01 constant_loss``. Where one is missing, so is every verdict that rests on it.
 
-- **3, divergence**: mean error at chance (within 5 % of ``chance``, and an accuracy at most half as much again as that
-  of guessing), ``|cos| < 0.3`` for consecutive iterates, and the mean train loss not below the level of divergence of
-  the same network with the same head (by more than 3 standard errors and 15 %). That level is one of three: of random
-  directions before training; of random directions at the norms that the rows have during the window (eps of the norm
-  layers silences rows that became very small, which lowers the level); of SGD in the limit of an infinite ELR, where
-  every iterate is minus the direction of a gradient. Such directions have a loss 0-12 % below random ones on digits
-  (convnet, twelve heads) and a quarter and more below on CIFAR-10. Where 3 standard errors of the difference exceed
-  half of the level, nothing is decided.
+- **3, divergence**: mean error at chance (within 5 % of ``chance_error`` and an accuracy at most half as much again as
+  that of guessing, or within 3 standard errors; where ``chance_error`` is not given or the error was not measured, a
+  mean loss not below ``constant_loss`` by 3 standard errors), ``|cos| < 0.3`` for consecutive iterates, and the mean
+  train loss not below the level of divergence of the same network with the same head (by more than 3 standard errors
+  and 15 %). That level is one of three: of random directions before training; of random directions at the norms that
+  the rows have during the window (eps of the norm layers silences rows that became very small, which lowers the level);
+  of SGD in the limit of an infinite ELR, where every iterate is minus the direction of a gradient. Such directions have
+  a loss 0-12 % below random ones on digits (convnet, twelve heads) and a quarter and more below on CIFAR-10. Where 3
+  standard errors of the difference exceed half of the level, nothing is decided.
 - **1, convergence**: the loss is below the threshold in at least 90 % of the epochs of the window and in most of the
   last tenth of them (a run that ends above it has been thrown out, and nobody knows for how long); or it still falls,
   and the effective gradient with it: both drop by a factor >= 1.2 from the first to the last third of the window, by
@@ -22,7 +24,7 @@ C`` for cross-entropy, ``(C-1)/C^2`` for squared loss).
 - **2, chaotic equilibrium**: the loss is above the threshold in at least half of the epochs of every third of the
   window (so a run that gets to the minimum late is not one), stationary (the means of its logarithm over the first and
   the last third differ by less than 15 %, or by less than 3 standard errors while its means differ by less than a
-  factor of 2), and better than chance.
+  factor of 2), and better than chance (in the error, or where that is not known in the loss).
 - otherwise **undecided**, with the reason: among others the intermittent band (some 10-50 % of the epochs above the
   threshold), the onset of regime 3 (chance error, iterates still correlated, or a loss below the random level), a level
   that still moves, a run shorter than 20 epochs.
@@ -40,6 +42,7 @@ import numpy.typing as npt
 
 from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, drift, mean, rank_correlation_with_time
+from scaleinv.theory.guessing import guesses
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,8 +52,6 @@ FALL, FALL_RANK = math.log(1.2), -0.9
 STATIONARY_DRIFT = math.log(1.15)
 SIGNIFICANT = 3.0  # standard errors
 CORRELATED = 0.3  # |cosine| of consecutive iterates from which they count as correlated
-CHANCE_TOLERANCE = 0.05  # of the error of guessing, ...
-CHANCE_ACCURACY = 0.5  # ... and of its accuracy: 95 % error on 100 classes is five times better than guessing
 LATE_SHARE = 0.25  # of a fall that must come after the middle third for it to go on
 MOST_STATIONARY = 2.0  # ratio of the means of the first and the last third, whatever the errors
 END = 0.1  # of the window: its last epochs
@@ -96,19 +97,14 @@ def window(run: Run) -> Window:
     return Window(first, last, loss[keep], of("error"), of("cosine"), of("eg"), of("ess"))
 
 
-def constant_loss(loss: str, classes: int) -> float:
-    """Loss of the best constant answer: log C, or (C - 1)/C^2 for the squared loss (mean over classes)."""
-    return math.log(classes) if loss == "ce" else (classes - 1) / classes**2
-
-
-def classify(run: Run, classes: int = 10) -> Verdict:
-    """The regime of a run on the sphere, from its folder. ``classes``: of the data set.
+def classify(run: Run) -> Verdict:
+    """The regime of a run on the sphere, from its folder, by the ``chance_error`` and ``constant_loss`` of its config.
 
     Works for runs in the whole space as well, where it describes the window only.
     """
     w = window(run)
-    threshold = THRESHOLD * constant_loss(str(run.config.get("loss", "ce")), classes)
-    chance = 1 - 1 / classes
+    chance, constant = run.chance_error, run.constant_loss
+    threshold = math.nan if constant is None else THRESHOLD * constant
     evidence: dict[str, Any] = {
         "window": [w.first, w.last],
         "threshold": threshold,
@@ -129,8 +125,8 @@ def classify(run: Run, classes: int = 10) -> Verdict:
     level, error, cosine = mean(w.loss), mean(w.error), mean(w.cosine)
     loss_drift, eg_drift = drift(log_loss), drift(log_eg)
     rank, eg_rank = rank_correlation_with_time(w.loss), rank_correlation_with_time(w.eg)
-    above = w.loss > threshold
-    share, thirds = float(above.mean()), [float(part.mean()) for part in _thirds(above.astype(np.float64))]
+    above = np.where(math.isnan(threshold), math.nan, w.loss > threshold)
+    share, thirds = float(above.mean()), [float(part.mean()) for part in _thirds(above)]
     ends_above = float(above[-max(3, round(END * len(above))) :].mean()) > 0.5
     late = [_late_share(values) for values in (log_loss, log_eg)]
     first, _, last = (float(part.mean()) for part in _thirds(w.loss))
@@ -159,13 +155,14 @@ def classify(run: Run, classes: int = 10) -> Verdict:
         "limit_loss": limit.value,
         "limit_loss_se": limit.error,
     }
-    if error.value >= chance - min(CHANCE_TOLERANCE * chance, CHANCE_ACCURACY * (1 - chance)):
+    at_chance = _guesses(level, error, chance, constant)
+    if at_chance:
         if _falls(loss_drift, rank):
             fall = math.exp(loss_drift.value)
-            return verdict(
-                None, f"error {error.value:.0%} is chance, but the loss still falls (x{fall:.2f}); train longer"
-            )
-        return verdict(*_at_chance(level, error, cosine, random, present, limit))
+            return verdict(None, f"{at_chance}, but the loss still falls (x{fall:.2f}); train longer")
+        return verdict(*_at_chance(at_chance, level, cosine, random, present, limit))
+    if constant is None:
+        return verdict(None, _missing(run))
     if share <= SHARE_CONVERGED:
         if ends_above:
             return verdict(
@@ -203,7 +200,8 @@ def classify(run: Run, classes: int = 10) -> Verdict:
     return verdict(
         2,
         f"stationary at loss {level.value:.3g} +- {level.error:.1g} (drift x{math.exp(loss_drift.value):.2f}), above "
-        f"{threshold:.2g} in {share:.0%} of epochs {w.first}-{w.last}, error {error.value:.0%}",
+        f"{threshold:.2g} in {share:.0%} of epochs {w.first}-{w.last}, "
+        + ("error not measured" if math.isnan(error.value) else f"error {error.value:.0%}"),
     )
 
 
@@ -236,20 +234,45 @@ def _level(run: Run, split: str) -> Estimate:
     )
 
 
+def _guesses(level: Estimate, error: Estimate, chance: float | None, constant: float | None) -> str:
+    """In words why a run may be no better than a constant answer; empty where it is better, or nothing tells."""
+    if chance is not None and not math.isnan(error.value):
+        # of few images in two classes the error of guessing scatters by more than 5 %
+        scatter = error.value >= chance - SIGNIFICANT * _known(error)
+        return f"error {error.value:.0%} is chance" if scatter or guesses(error.value, chance) else ""
+    if constant is None or level.value < constant - SIGNIFICANT * _known(level):
+        return ""
+    unknown = "chance_error is not given" if chance is None else "the error was not measured"
+    return f"{unknown} and loss {level.value:.3g} is not below that of a constant answer ({constant:.3g})"
+
+
+def _missing(run: Run) -> str:
+    """Which of the two numbers a verdict rests on a run does not have, and how to give it."""
+    names = {
+        "chance_error": "the error of the best constant answer, 1 - 1/C for C equally frequent classes",
+        "constant_loss": "its loss, log C for cross-entropy",
+    }
+    missing = " and no ".join(f"{name} ({what})" for name, what in names.items() if getattr(run, name) is None)
+    return (
+        f"not judged: its config has no {missing}; give it to RunFolder where a Monitor measures the run, "
+        'or add it to "config" in config.json'
+    )
+
+
 def _at_chance(
-    level: Estimate, error: Estimate, cosine: Estimate, random: Estimate, present: Estimate, limit: Estimate
+    at_chance: str, level: Estimate, cosine: Estimate, random: Estimate, present: Estimate, limit: Estimate
 ) -> tuple[int | None, str]:
-    """Regime 3 or its onset, for a run whose error is that of guessing."""
+    """Regime 3 or its onset, for a run that is no better than a constant answer; ``at_chance`` says so in words."""
     if math.isnan(cosine.value):
-        return None, f"error {error.value:.0%} is chance, but the cosine of consecutive iterates was not measured"
+        return None, f"{at_chance}, but the cosine of consecutive iterates was not measured"
     if not abs(cosine.value) < CORRELATED:
         return None, (
-            f"error {error.value:.0%} is chance, but consecutive iterates are correlated (cos {cosine.value:.2f}): "
+            f"{at_chance}, but consecutive iterates are correlated (cos {cosine.value:.2f}): "
             "onset of divergence, or a start that was never left"
         )
     if math.isnan(random.value):
-        return None, f"error {error.value:.0%} is chance, but the level of random directions was not measured"
-    stated = f"error {error.value:.0%} is chance, consecutive iterates are uncorrelated (cos {cosine.value:.2f}), "
+        return None, f"{at_chance}, but the level of random directions was not measured"
+    stated = f"{at_chance}, consecutive iterates are uncorrelated (cos {cosine.value:.2f}), "
     stated += f"loss {level.value:.3g}"
     directions = f"random directions ({random.value:.3g} +- {random.error:.1g})"
     if _vague(level, random):
@@ -272,7 +295,12 @@ def _at_chance(
 
 def _errors(level: Estimate, reference: Estimate) -> float:
     """The standard error of the difference; an unknown one counts as none."""
-    return math.hypot(*(0.0 if math.isnan(e) else e for e in (level.error, reference.error)))
+    return math.hypot(_known(level), _known(reference))
+
+
+def _known(estimate: Estimate) -> float:
+    """The standard error of an estimate; an unknown one counts as none."""
+    return 0.0 if math.isnan(estimate.error) else estimate.error
 
 
 def _vague(level: Estimate, reference: Estimate) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.errors import UserError
+from scaleinv.lab.config import complete
 
 FORMAT = 3
 #: rows of a Monitor without pyarrow, beside the folder of the parts
@@ -96,6 +97,24 @@ class Run:
         """The seed in the config; None where the config has none."""
         seed = self.config.get("seed")
         return int(seed) if isinstance(seed, int) else None
+
+    @property
+    def chance_error(self) -> float | None:
+        """Error of the best constant answer to the run's data, as the config has it; None: the config does not say."""
+        return self._level("chance_error", 1.0, "a fraction between 0 and 1")
+
+    @property
+    def constant_loss(self) -> float | None:
+        """Loss of the best constant answer to the run's data, as the config has it; None: the config does not say."""
+        return self._level("constant_loss", math.inf, "a positive number")
+
+    def _level(self, name: str, below: float, kind: str) -> float | None:
+        value = self.config.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < below:
+            raise UserError(f"{self.folder / 'config.json'}: {name} is {value!r}, not {kind}; mend it or leave it out")
+        return float(value)
 
     @cached_property
     def elr(self) -> float:
@@ -216,7 +235,7 @@ def load_run(folder: str | Path) -> Run:
         raise UserError(f"{path / 'config.json'}: 'environment' is {type(environment).__name__}, expected an object")
     return Run(
         folder=path,
-        config=head["config"],
+        config=complete(head["config"]),
         identity=str(head.get("identity", "")),
         environment=environment,
         result=result,

@@ -79,7 +79,7 @@ def best_rates(table: Mapping[str, Mapping[int, float]]) -> tuple[str, str]:
 )
 def schedules(context: Context) -> Result:
     """Constant, cosine, step and two-stage from four starts; pairs over seeds with Holm's correction."""
-    from scaleinv.analysis.regime_map import run_verdict
+    from scaleinv.analysis.regimes import classify
     from scaleinv.analysis.runs import load_run
     from scaleinv.lab.experiments import conventional
     from scaleinv.lab.runs import obtain_many
@@ -90,7 +90,7 @@ def schedules(context: Context) -> Result:
     for name, of in requests.items():
         kind, _, start = name.partition(" from ")
         if kind == "constant":
-            regimes[float(start)] = run_verdict(load_run(obtain_many(context.runs, of[:1])[0])).regime
+            regimes[float(start)] = classify(load_run(obtain_many(context.runs, of[:1])[0])).regime
     return judge_schedules(table, regimes).result()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,9 @@ DRAWS = 5
 
 def compare_heads(
     scale: str, elr: float, seeds: Sequence[int], steps: int, draws: int = DRAWS
-) -> tuple[list[Comparison], list[float]]:
-    """SGD, random walk and gradient ascent from one start, for several networks, each with a head of its own; and the
-    mean loss of random directions with that head.
+) -> tuple[list[Comparison], list[float], float]:
+    """SGD, random walk and gradient ascent from one start, for several networks, each with a head of its own; the mean
+    loss of random directions with that head; and the error of the best constant answer.
     """
     from scaleinv.lab.settings import Settings, resolve
     from scaleinv.lab.setup import build
@@ -41,16 +42,19 @@ def compare_heads(
         )
     data_set = settings.load()
     found, levels = [], []
+    chance = math.nan
     for seed in seeds:
         config = resolve(settings, data_set, elr=elr, lr=None, seed=seed, threads=1)
+        assert config.chance_error is not None
+        chance = config.chance_error
         surface = Surface.of_setup(build(config, data_set), config.batch_size)
         found.append(compare(surface, elr, steps, seeds=(seed,)))
         others = [random_directions(surface, seed=1000 * k + seed).loss for k in range(1, draws)]
         levels.append(float(np.mean([found[-1].random.loss, *others])))
-    return found, levels
+    return found, levels, chance
 
 
-def judge(found: Sequence[Comparison], levels: Sequence[float], chance: float = 0.9) -> Sheet:
+def judge(found: Sequence[Comparison], levels: Sequence[float], chance: float) -> Sheet:
     """The order of the losses, the level of the walk, the cosines and the errors, over networks."""
     sheet = Sheet()
     level = {kind: np.array([c.loss[kind].mean() for c in found]) for kind in ("walk", "sgd", "ascent")}

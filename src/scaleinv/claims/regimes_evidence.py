@@ -33,20 +33,28 @@ class Point:
     error: float
     cosine: float
     share: float  # of epochs above 1 % of the loss of the best constant answer
+    chance: float  # error of the best constant answer
     falling: bool = False  # loss and effective gradient still fall together, late in the window too
 
+    @property
+    def better(self) -> bool:
+        """Whether it is better than guessing, by more than 5 %; an error that is not a number is not."""
+        return self.error < 0.95 * self.chance
 
-def point(run: Run, rate: float, classes: int = 10) -> Point:
+
+def point(run: Run, rate: float) -> Point:
     """Of a run."""
-    from scaleinv.analysis.regimes import THRESHOLD, classify, constant_loss, window
+    from scaleinv.analysis.regimes import THRESHOLD, classify, window
 
     w = window(run)
-    threshold = THRESHOLD * constant_loss(str(run.config.get("loss", "ce")), classes)
+    assert run.constant_loss is not None  # the lab's own runs have both
+    assert run.chance_error is not None
+    threshold = THRESHOLD * run.constant_loss
     # a loss that is not finite is above every threshold
     share = float(np.mean(~(w.loss <= threshold))) if len(w.loss) else math.nan
     loss, error, cosine = (float(np.mean(x)) if len(x) else math.nan for x in (w.loss, w.error, w.cosine))
-    falling = share > CONVERGED and classify(run, classes).regime == 1
-    return Point(rate, run.seed or 0, loss, error, cosine, share, falling)
+    falling = share > CONVERGED and classify(run).regime == 1
+    return Point(rate, run.seed or 0, loss, error, cosine, share, run.chance_error, falling)
 
 
 @dataclass(frozen=True)
@@ -57,13 +65,12 @@ class Boundaries:
     second: tuple[float, float]  # 2/3: by the error alone
 
 
-def boundaries(points: Sequence[Point], chance: float = 0.9) -> Boundaries:
+def boundaries(points: Sequence[Point]) -> Boundaries:
     """By the share of epochs above the threshold (1/2) and by the error of guessing, within 5 % (2/3)."""
     points = sorted(points, key=lambda p: p.elr)
-    guess = 0.95 * chance
     return Boundaries(
         _between(points, [p.share <= CONVERGED for p in points], [p.share >= ABOVE for p in points]),
-        _between(points, [p.error < guess for p in points], [not p.error < guess for p in points]),
+        _between(points, [p.better for p in points], [not p.better for p in points]),
     )
 
 
@@ -89,17 +96,17 @@ def jump(points: Sequence[Point]) -> float:
     return max(found, default=1.0)
 
 
-def three_regimes(sheet: Sheet, name: str, points: Sequence[Point], chance: float = 0.9) -> list[Boundaries]:
+def three_regimes(sheet: Sheet, name: str, points: Sequence[Point]) -> list[Boundaries]:
     """Claim 4 for one network: a jump of the loss, something between it and chance, uncorrelated chance beyond."""
     found = []
     for seed in sorted({p.seed for p in points}):
         mine = sorted((p for p in points if p.seed == seed), key=lambda p: p.elr)
         label = f"{name}, seed {seed}"
-        bounds = boundaries(mine, chance)
+        bounds = boundaries(mine)
         found.append(bounds)
         sheet.at_least(f"{label}: loss over a factor 3 of ELR at 1/2", jump(mine), JUMP)
         sheet.at_least(f"{label}: ELRs in regime 1", sum(p.share <= CONVERGED for p in mine), 1)
-        middle = [p for p in mine if p.share >= ABOVE and p.error < 0.95 * chance]
+        middle = [p for p in mine if p.share >= ABOVE and p.better]
         sheet.at_least(f"{label}: ELRs in regime 2", len(middle), 1)
         # the onset reaches over a factor 4: there the error is chance, but iterates are still correlated
         beyond = [p for p in mine if p.elr >= 4 * bounds.second[0]]
@@ -107,8 +114,8 @@ def three_regimes(sheet: Sheet, name: str, points: Sequence[Point], chance: floa
             sheet.undecided(f"{label}: no ELR four times beyond the last that does better than chance")
             continue
         sheet.at_most(f"{label}: largest |cos| beyond 2/3", max(abs(p.cosine) for p in beyond), CORRELATED)
-        worst = min((p.error for p in beyond), key=lambda e: -abs(e - chance))
-        sheet.close(f"{label}: error beyond 2/3", worst, chance, rel=0.05)
+        worst = min(beyond, key=lambda p: -abs(p.error - p.chance))
+        sheet.close(f"{label}: error beyond 2/3", worst.error, worst.chance, rel=0.05)
         sheet.note(f"{label}: 1/2 between {_pair(bounds.first)}, 2/3 between {_pair(bounds.second)}")
     for words, edges in (("1/2", [b.first for b in found]), ("2/3", [b.second for b in found])):
         middles = [math.sqrt(low * high) for low, high in edges]
@@ -122,12 +129,12 @@ def _pair(edge: tuple[float, float]) -> str:
     return f"{edge[0]:.3g} and {edge[1]:.3g}"
 
 
-def visible(sheet: Sheet, name: str, points: Sequence[Point], chance: float = 0.9) -> None:
+def visible(sheet: Sheet, name: str, points: Sequence[Point]) -> None:
     """The regimes seen along another rate: converged, then a level better than chance, then chance."""
     points = sorted(points, key=lambda p: p.elr)
     letters = ""
     for p in points:
-        if not p.error < 0.95 * chance:
+        if not p.better:
             letters += "3"
         elif p.share <= CONVERGED or p.falling:
             letters += "1"

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from scaleinv.analysis.similarity import CosineGap
 
 
-def ends(runs: Sequence[Run], classes: int = 10) -> tuple[list[tuple[float, int | None]], float]:
+def ends(runs: Sequence[Run]) -> tuple[list[tuple[float, int | None]], float]:
     """(ELR, regime) of every run, and the lowest train loss of a last tenth, in units of the threshold of regime 1."""
-    from scaleinv.analysis.regime_map import run_verdict
-    from scaleinv.analysis.regimes import THRESHOLD, constant_loss
+    from scaleinv.analysis.regimes import THRESHOLD, classify
 
     found, least = [], np.inf
     for run in runs:
         loss = run.series("online", "total", "loss")[1]
-        found.append((run.elr, run_verdict(run).regime))
-        least = min(least, float(loss[-max(1, len(loss) // 10) :].mean()))
-    return found, least / (THRESHOLD * constant_loss("mse", classes))
+        found.append((run.elr, classify(run).regime))
+        assert run.constant_loss is not None  # the lab's own runs have it
+        least = min(least, float(loss[-max(1, len(loss) // 10) :].mean()) / (THRESHOLD * run.constant_loss))
+    return found, least
 
 
 def judge(full: Sequence[Run], small: Sequence[Run], full_head: Sequence[Run], small_head: Sequence[Run]) -> Sheet:

@@ -14,10 +14,10 @@ from scaleinv.figures.registry import Context, Drawn, finish
 def trace(folder: Path) -> dict[str, Any]:
     """What one run contributes: ELR, regime with its reason, block means of loss, eg, ESS and cosine."""
     from scaleinv.analysis.blocks import in_blocks
-    from scaleinv.analysis.regime_map import run_verdict
+    from scaleinv.analysis.regimes import classify
 
     run = in_blocks(folder)
-    verdict = run_verdict(run)
+    verdict = classify(run)
     online = {name: run.table("online", "total", name) for name in ("loss", "error", "eg", "ess", "cosine")}
     late = len(online["loss"].values) // 2
     return {

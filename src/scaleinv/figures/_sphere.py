@@ -59,9 +59,9 @@ class Curve:
     @cached_property
     def verdict(self) -> Verdict:
         """Its regime."""
-        from scaleinv.analysis.regime_map import run_verdict
+        from scaleinv.analysis.regimes import classify
 
-        return run_verdict(self.run)
+        return classify(self.run)
 
     @cached_property
     def window(self) -> Window:

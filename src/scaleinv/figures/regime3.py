@@ -26,7 +26,7 @@ def draw(context: Context) -> Drawn:
     """Loss in units of that of random directions, and the cosine of neighbours, by step; means over networks."""
     from scaleinv.claims.regime3 import ELR, compare_heads
 
-    found, levels = compare_heads(context.scale, ELR, SEEDS, STEPS)
+    found, levels, _ = compare_heads(context.scale, ELR, SEEDS, STEPS)
     walks = {kind: [w for c in found for w in c.walks if w.kind == kind] for kind in KINDS}
     late = {kind: np.array([c.loss[kind].mean() for c in found]) / levels for kind in KINDS}
     numbers = {

@@ -16,7 +16,7 @@ from scaleinv.figures.registry import Context, Drawn, figure, finish
 )
 def draw(context: Context) -> Drawn:
     """Test error of every schedule with its interval over seeds, by the regime of its start."""
-    from scaleinv.analysis.regime_map import run_verdict
+    from scaleinv.analysis.regimes import classify
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
     from scaleinv.claims.conventional import SEEDS, start
@@ -25,7 +25,7 @@ def draw(context: Context) -> Drawn:
     requests = conventional.schedules(context.scale, SEEDS)
     runs = {name: [load_run(folder) for folder in context.obtain(of)] for name, of in requests.items()}
     found = compare_schedules(errors_by_seed(runs))
-    constant = {start(name): run_verdict(of[0]) for name, of in runs.items() if name.startswith("constant")}
+    constant = {start(name): classify(of[0]) for name, of in runs.items() if name.startswith("constant")}
     numbers = {
         "regimes": {elr: verdict.regime for elr, verdict in constant.items()},
         "reasons": {elr: verdict.evidence["reason"] for elr, verdict in constant.items()},

@@ -6,10 +6,12 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from scaleinv.errors import UserError
+from scaleinv.theory.guessing import chance_error, constant_loss
 
 #: changed whenever the same config would give other numbers
 FORMAT = 3
@@ -19,6 +21,10 @@ LARGEST_RATE = 1e30
 EVALUATION_MODES = ("exact", "online")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 GRADIENTS = ("batch", "full", "accumulate")
+#: decided by the images, the labels and the loss, so no part of the identity or of what makes two configs differ
+DERIVED = ("classes", "chance_error", "constant_loss")
+#: of the package's own data sets, for configs that were written before their classes were part of them
+_OWN_CLASSES = {"digits": 10, "mnist": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
 
 
 @dataclass(frozen=True)
@@ -59,16 +65,20 @@ class RunConfig:
     record_steps: bool  # keep loss, rho^2, g and angle of every step
     keep_every: int | None  # epochs between weights that are kept; None: the last alone
     threads: int  # reductions are split over threads, so their number is part of the numbers
+    classes: int = field(compare=False)
+    chance_error: float | None = field(compare=False)  # of the best constant answer; None: not known
+    constant_loss: float | None = field(compare=False)  # of the best constant answer; None: not known for this loss
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # 1 and 1.0 are one config
-            value = getattr(self, field.name)
-            if "float" in str(field.type) and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
+        for one in dataclasses.fields(self):  # 1 and 1.0 are one config
+            value = getattr(self, one.name)
+            if "float" in str(one.type) and type(value) is int:
+                object.__setattr__(self, one.name, float(value))
 
     def identity(self) -> str:
-        """The run's name: a hash over all fields and the format's version; 16 hex digits."""
-        text = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True, allow_nan=False)
+        """The run's name: a hash over all fields but the derived ones and the format's version; 16 hex digits."""
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in DERIVED}
+        text = json.dumps({"format": FORMAT, **fields}, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,15 +88,37 @@ class RunConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any], where: str = "config.json") -> RunConfig:
         """The inverse of :meth:`to_dict`; refuses unknown, missing, mistyped and non-finite values."""
-        known = {f.name: f for f in dataclasses.fields(cls)}
+        known, fields = {f.name: f for f in dataclasses.fields(cls)}, complete(fields)
         for name in fields:
             if name not in known:
                 raise UserError(f"{where}: unknown field {name!r}; was it written by another version of scaleinv?")
-        for name, field in known.items():
+        for name, one in known.items():
+            if name == "classes" and name not in fields:
+                raise UserError(
+                    f"{where}: field 'classes' is missing, and {fields.get('data')!r} is no data set of scaleinv: "
+                    'add the number of classes to "config", as "classes": N'
+                )
             if name not in fields:
                 raise UserError(f"{where}: field {name!r} is missing; was it written by another version of scaleinv?")
-            _check_type(where, name, fields[name], str(field.type))
+            _check_type(where, name, fields[name], str(one.type))
         return cls(**fields)
+
+
+def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config.json, with those of DERIVED that are not there and follow from the others.
+
+    An older config has none of them. Its classes are known if its data set is one of the package's own; taken as
+    equally frequent they decide, with the name of the loss, the rest. A field that is there is left as it is, null too.
+    """
+    found = dict(fields)
+    data, classes = found.get("data"), found.get("classes")
+    if "classes" not in found and isinstance(data, str) and data in _OWN_CLASSES:
+        found["classes"] = classes = _OWN_CLASSES[data]
+    if type(classes) is int and classes >= 2:
+        found.setdefault("chance_error", chance_error(classes))
+        if isinstance(found.get("loss"), str):
+            found.setdefault("constant_loss", constant_loss(found["loss"], classes))
+    return found
 
 
 def _check_type(where: str, name: str, value: Any, kind: str) -> None:
@@ -147,6 +179,12 @@ def check(config: RunConfig) -> None:
         least = 2 if name == "batch-size" else 1
         if count < least:
             raise UserError(f"{name} {count} is less than {least}")
+    if config.classes < 2:
+        raise UserError(f"classes {config.classes}: a data set needs at least two classes to tell apart")
+    if config.chance_error is not None and not 0 < config.chance_error < 1:
+        raise UserError(f"chance error {config.chance_error} is not a fraction between 0 and 1")
+    if config.constant_loss is not None and not 0 < config.constant_loss < math.inf:
+        raise UserError(f"constant loss {config.constant_loss} is not a positive number")
     for name, every in (("eval-every", config.eval_every), ("keep-every", config.keep_every)):
         if every is not None and every < 1:
             raise UserError(f"{name} {every} is not a positive number of epochs")

@@ -10,6 +10,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig, check
 from scaleinv.lab.data import Dataset, batches, load_dataset
 from scaleinv.lab.models import DEFAULT_WIDTH, MODELS, VARIANTS
+from scaleinv.theory.guessing import chance_error, constant_loss
 
 DEFAULT_EPOCHS = 60
 #: digits are few and small: at batch 128 regime 2 is only a factor 2 of ELR wide, at 16 about 10
@@ -127,7 +128,8 @@ def resolve(
     follows ``lr`` (``None``) in the whole space.
     """
     check_names(settings)
-    small = settings.data == "digits"
+    shares = dataset.shares()
+    small = dataset.name == "digits"
     batch_size = settings.batch_size or (_SMALL_BATCH if small else _BATCH)
     if settings.batch_size is not None and settings.batch_size < 2:
         raise UserError(f"batch size {settings.batch_size} is too small: batch normalization needs two images")
@@ -139,7 +141,7 @@ def resolve(
     if other_lr is None:
         other_lr = 0.0 if settings.variant == "si" else (0.1 if lr is None else None)
     config = RunConfig(
-        data=settings.data,
+        data=dataset.name,
         data_fingerprint=dataset.fingerprint,
         model=settings.model,
         variant=settings.variant,
@@ -173,6 +175,9 @@ def resolve(
         record_steps=lr is not None if settings.record_steps is None else settings.record_steps,
         keep_every=settings.keep_every,
         threads=threads,
+        classes=dataset.classes,
+        chance_error=chance_error(dataset.classes, shares),
+        constant_loss=constant_loss(settings.loss, dataset.classes, shares),
     )
     check(config)
     return config

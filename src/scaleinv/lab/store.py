@@ -17,7 +17,7 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.lab.checkpoint import Checkpoint, load_newest, save_checkpoint, write_weights
-from scaleinv.lab.config import FORMAT, RunConfig
+from scaleinv.lab.config import DERIVED, FORMAT, RunConfig
 from scaleinv.lab.files import Lock, disk_errors, read_json, sha256, sync, write_json
 from scaleinv.lab.rows import Row
 from scaleinv.lab.start import kept_file
@@ -212,7 +212,8 @@ def _present(folder: Path, config: RunConfig) -> RunConfig | None:
 
 def _difference(present: RunConfig, wanted: RunConfig) -> str:
     theirs, ours = present.to_dict(), wanted.to_dict()
-    parts = [f"{name} {theirs[name]} there, {ours[name]} here" for name in ours if theirs[name] != ours[name]]
+    differ = [name for name in ours if theirs[name] != ours[name] and name not in DERIVED]
+    parts = [f"{name} {theirs[name]} there, {ours[name]} here" for name in differ]
     return "; ".join(parts[:3]) + ("; ..." if len(parts) > 3 else "")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import FORMAT, RunConfig
+from scaleinv.lab.config import DERIVED, FORMAT, RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.environment import environment
 from scaleinv.lab.files import Lock, read_json, write_json
@@ -145,8 +145,9 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
         held = content.get("sweep") if isinstance(content, dict) and content.get("format") == FORMAT else None
         if not isinstance(held, dict) or not isinstance(held.get("base"), dict):
             raise UserError(f"{path} is not the config of a sweep of this version; choose another --out")
-        if held != sweep.to_dict():
-            difference = _difference(held, sweep.to_dict())
+        theirs, ours = _told(held), _told(sweep.to_dict())
+        if theirs != ours:
+            difference = _difference(theirs, ours)
             raise UserError(f"{out} is the folder of another sweep ({difference}); choose another --out")
         return held
     if (out / "config.json").exists():
@@ -157,6 +158,11 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
         if any(p.name not in (".lock", ".sweep-config.json.part") for p in out.iterdir()):
             raise UserError(f"{out} is not empty and not a sweep; choose another --out")
     return None
+
+
+def _told(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a sweep from another: all but the fields of its runs that follow from the others."""
+    return {**sweep, "base": {name: value for name, value in sweep["base"].items() if name not in DERIVED}}
 
 
 def _difference(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -105,7 +105,7 @@ class _Run:
     def __init__(self, config: RunConfig, dataset: Dataset, setup: Setup, store: RunStore, watch: Watcher) -> None:
         self.config, self.setup, self.store, self.watch = config, setup, store, watch
         self.pad = dataset.pad_value
-        self.count, self.classes = len(dataset.train_labels), dataset.classes
+        self.count = len(dataset.train_labels)
         self.per_epoch = len(self.steps_of(0))
         self.radius = setup.radius if config.fix_norm else None
         self.recorder = recorder_of(setup, min(self.per_epoch, config.steps))
@@ -250,7 +250,9 @@ class _Run:
         if evaluate and epoch in self.evaluated:
             measured = self.evaluate(epoch)
             # in the window in which regimes are judged, and only a run that guesses is compared with random directions
-            if 2 * epoch > self.epochs and not shown["error"] < GUESSING * (1 - 1 / self.classes):
+            chance = self.config.chance_error
+            better = chance is not None and shown["error"] < GUESSING * chance
+            if 2 * epoch > self.epochs and not better:
                 self.measure_reference(epoch)
                 if epoch == self.epochs:
                     self.measure_limit(epoch)
@@ -319,7 +321,7 @@ def run(
     ``origin`` replaces :func:`environment`.
     """
     check(config)
-    if dataset.fingerprint != config.data_fingerprint:
+    if (dataset.fingerprint, dataset.classes) != (config.data_fingerprint, config.classes):
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
     torch.set_num_threads(config.threads)
     keep_freed_memory()

@@ -66,7 +66,8 @@ def sharpness(
     >>> from scaleinv.lab.data import load_dataset
     >>> from scaleinv.lab.models import build_model
     >>> data = load_dataset("digits", subset=32)
-    >>> net = build_model("mlp", in_shape=data.in_shape, width=8, generator=torch.Generator().manual_seed(0))
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> net = build_model("mlp", classes=data.classes, in_shape=data.in_shape, width=8, generator=draw)
     >>> groups = {name: [p] for name, p in net.named_parameters() if name.startswith("layers")}
     >>> train = (data.train_images, data.train_labels)
     >>> surface = Surface(net, groups, torch.nn.functional.cross_entropy, train, train)

@@ -208,6 +208,8 @@ def _pairs(runs: list[Ended]) -> list[tuple[Ended, Ended]]:
 def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Iterator[Piece]:
     if "sharpness" in parts:
         for run in runs:
+            if run.config.data not in SPECS:
+                raise UserError(f"{run.folder}: {run.config.data} is not a data set that scaleinv can load again")
             size = run.config.subset or SPECS[run.config.data].train_size
             images = size if settings.images is None else min(settings.images, size)
             yield (

@@ -35,7 +35,8 @@ class Surface:
     >>> from scaleinv.lab.losses import get_loss
     >>> from scaleinv.lab.models import build_model
     >>> data = load_dataset("digits", subset=64)
-    >>> net = build_model("mlp", in_shape=data.in_shape, width=8, generator=torch.Generator().manual_seed(0))
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> net = build_model("mlp", classes=data.classes, in_shape=data.in_shape, width=8, generator=draw)
     >>> groups = group_tensors(net, group_names("mlp", "si", "batch", data.in_shape, 10))
     >>> train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
     >>> surface = Surface(net, groups, get_loss("ce"), train, test, batch_size=16)

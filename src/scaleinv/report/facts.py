@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scaleinv.analysis.lineage import Origin, origin_of, short_names
-from scaleinv.analysis.regime_map import run_row, run_verdict
-from scaleinv.analysis.regimes import Verdict
+from scaleinv.analysis.regime_map import run_row
+from scaleinv.analysis.regimes import Verdict, classify
 from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
 from scaleinv.report.text import elr_digits, elr_text, number
 
@@ -301,25 +301,26 @@ def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
 
 def _row(run: Run) -> dict[str, Any]:
     """A run's entry as the regime map will hold it, from its folder alone; a run that has not ended is not judged."""
-    result = run.result or {}
+    return run_row(run, stored_verdict(run) or Verdict(None, {"reason": "the run has not ended"}))
+
+
+def stored_verdict(run: Run) -> Verdict | None:
+    """The verdict that result.json holds, made now where it holds none; None for a run that has not ended."""
     if run.result is None:
-        verdict = Verdict(None, {"reason": "the run has not ended"})
-    elif isinstance(result.get("evidence"), dict):
-        verdict = Verdict(result.get("regime"), result["evidence"])
-    else:
-        verdict = run_verdict(run)
-    return run_row(run, verdict)
+        return None
+    evidence = run.result.get("evidence")
+    return Verdict(run.result.get("regime"), evidence) if isinstance(evidence, dict) else classify(run)
 
 
 def entry_of(run: Run) -> dict[str, Any]:
     """A run's numbers as a page about it alone shows them: the last value of each quantity."""
-    result = run.result or {}
+    verdict = None if run.time == "step" else stored_verdict(run)  # by steps of a Monitor there is no regime
     return {
         "run": run.name,
         "elr": run.elr,
         "seed": run.seed,
-        "regime": result.get("regime"),
-        "evidence": result.get("evidence"),
+        "regime": None if verdict is None else verdict.regime,
+        "evidence": None if verdict is None else verdict.evidence,
         "status": run.status,
         "train_loss": last(run, "loss"),
         "test_error": last_of(run, "test", "error"),

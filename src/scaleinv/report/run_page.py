@@ -137,10 +137,10 @@ def _cards(run: Run, found: Periods | None) -> str:
 
 
 def _evidence(run: Run) -> str:
-    evidence = (run.result or {}).get("evidence")
+    entry = entry_of(run)
+    evidence, regime = entry["evidence"], entry["regime"]
     if not isinstance(evidence, dict) or not evidence:
         return ""
-    regime = (run.result or {}).get("regime")
     cell = regime_cell(regime if regime in (1, 2, 3) else None)
     return f"<details><summary>{cell}: {esc(reason(evidence))}</summary>{pairs(flat_evidence(evidence))}</details>"
 

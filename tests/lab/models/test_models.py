@@ -24,7 +24,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def build(name: str, **options: Any) -> Any:
-    return build_model(name, **{"generator": generator(), **options})
+    return build_model(name, **{"generator": generator(), "classes": 10, **options})
 
 
 def images(side: int, n: int = 6, channels: int = 3, seed: int = 1) -> Tensor:

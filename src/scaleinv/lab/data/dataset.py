@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,10 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.lab.data import _random, digits, source
 from scaleinv.lab.data.raw import RawSplit
+from scaleinv.theory.guessing import chance_error, guesses
+
+#: standard errors by which the largest class must exceed 1/C before the classes count as unequal
+_UNEQUAL = 5.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,31 @@ class Dataset:
         """(C, H, W) of one image."""
         c, h, w = self.train_images.shape[1:]
         return c, h, w
+
+    def shares(self) -> tuple[float, ...] | None:
+        """Shares of the classes among the train labels, shape (classes,); None where they are equal up to sampling.
+
+        They count as unequal where the most frequent class exceeds 1/C by more than 5 standard errors of a sample of
+        equally frequent classes, and answering that class alone would not count as guessing. So MNIST and the first
+        images of a set are equal, and 700 of 1000 labels of one class in four are not.
+
+        Errors: UserError for labels outside 0 .. classes - 1, and for fewer than two classes.
+        """
+        labels, classes = self.train_labels, self.classes
+        if classes < 2:
+            raise UserError(f"{self.name} has classes={classes}: at least two are needed to tell apart")
+        if not len(labels):
+            raise UserError(f"{self.name} has no train labels: there is nothing to train on")
+        if labels.min() < 0 or labels.max() >= classes:
+            raise UserError(
+                f"{self.name} has train labels from {int(labels.min())} to {int(labels.max())}, and classes={classes}: "
+                f"labels are 0 to {classes - 1}"
+            )
+        shares = tuple(count / len(labels) for count in torch.bincount(labels, minlength=classes).tolist())
+        equal, largest = 1 / classes, max(shares)
+        significant = largest - equal > _UNEQUAL * math.sqrt(equal * (1 - equal) / len(labels))
+        unequal = significant and not guesses(chance_error(classes, shares), chance_error(classes))
+        return shares if unequal else None
 
 
 class Spec(NamedTuple):

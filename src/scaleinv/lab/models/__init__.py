@@ -26,9 +26,9 @@ _SMALLEST_SIDE = {"mlp": 1, "convnet": 8, "resnet18": 8}
 def build_model(
     name: str,
     *,
+    classes: int,
     variant: str = "si",
     in_shape: tuple[int, ...] = (3, 32, 32),
-    classes: int = 10,
     width: int | None = None,
     head_norm: float = 10.0,
     norm: str = "batch",
@@ -42,7 +42,7 @@ def build_model(
     ``standard``: the same topology with affine norms and a trained last layer of the default initialisation.
     The weights of the layers in common are the same draw in both variants.
 
-    >>> net = build_model("convnet", width=32, generator=torch.Generator().manual_seed(0))
+    >>> net = build_model("convnet", classes=100, width=32, generator=torch.Generator().manual_seed(0))
     >>> sum(p.numel() for p in net.parameters() if p.requires_grad)
     387936
     """

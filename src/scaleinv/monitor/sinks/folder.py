@@ -19,6 +19,7 @@ from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import QUANTITIES
 from scaleinv.monitor.rates import engine, law_of
 from scaleinv.monitor.sinks.base import Sink
+from scaleinv.theory.guessing import chance_error as error_of_equal_classes
 
 if TYPE_CHECKING:
     from scaleinv.monitor.alerts import Alert
@@ -39,6 +40,11 @@ class RunFolder(Sink):
     folder: created if it is not there.  everything: also write the tensors that are not scale-invariant, their kind
     behind their names; without it they are written only where no scale-invariant group is known.  rows: written in
     parts of about so many rows, or after ``seconds``, whatever is first.
+
+    What a loss and an error are compared with, where regimes are judged; it goes into config.json, and what is not told
+    is not judged.  classes: of a classifier.  chance_error: error of the best constant answer (default: 1 - 1/classes,
+    right for equally frequent classes).  constant_loss: loss of the best constant answer (of cross-entropy and equally
+    frequent classes ``math.log(classes)``).
     """
 
     def __init__(
@@ -49,7 +55,11 @@ class RunFolder(Sink):
         everything: bool = False,
         rows: int = 50_000,
         seconds: float = 60.0,
+        classes: int | None = None,
+        chance_error: float | None = None,
+        constant_loss: float | None = None,
     ) -> None:
+        self._told = _levels(classes, chance_error, constant_loss)
         if form not in (None, "parquet", "jsonl"):
             raise UserError(f"form={form!r}: choose parquet or jsonl")
         self.folder = Path(folder)
@@ -71,7 +81,7 @@ class RunFolder(Sink):
             raise UserError(
                 "Parquet files need pyarrow: pip install 'scaleinv[lab]', or RunFolder(folder, form='jsonl')"
             )
-        config = _config(monitor)
+        config = {**_config(monitor), **self._told}
         same = {
             k: config[k] for k in ("source", "model", "optimizer", "groups")
         }  # not the lr, which a schedule changes
@@ -82,12 +92,15 @@ class RunFolder(Sink):
             (self.folder / "metrics").mkdir(parents=True, exist_ok=True)
             if path.exists():
                 try:
-                    present = json.loads(path.read_text("utf-8")).get("identity")
+                    content = json.loads(path.read_text("utf-8"))
+                    present = content.get("identity")
                 except (ValueError, AttributeError):
                     present = None
                 if present != identity:
                     raise UserError(f"{self.folder} holds another run; choose another folder")
                 (self.folder / "result.json").unlink(missing_ok=True)  # the run goes on
+                if self._told:  # perhaps only now
+                    _write(path, {**content, "config": {**content["config"], **self._told}})
             elif any(p.name != "metrics" for p in self.folder.iterdir()):
                 raise UserError(f"{self.folder} is not empty and not a run folder; choose another folder")
             else:
@@ -212,6 +225,20 @@ def _config(monitor: Monitor) -> dict[str, Any]:
         "time": "step" if monitor.epoch is None else "epoch",
         "groups": {g.name: g.kind for g in monitor.groups},
     }
+
+
+def _levels(classes: int | None, chance_error: float | None, constant_loss: float | None) -> dict[str, Any]:
+    """What was told of the levels that a run is compared with; a UserError for values that make no sense."""
+    if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
+        raise UserError(f"classes={classes!r}: give the number of classes, at least 2, or leave it out")
+    if chance_error is not None and not 0 < chance_error < 1:
+        raise UserError(f"chance_error={chance_error!r}: give a fraction between 0 and 1, or leave it out")
+    if constant_loss is not None and not 0 < constant_loss < float("inf"):
+        raise UserError(f"constant_loss={constant_loss!r}: give a positive number, or leave it out")
+    if chance_error is None and classes is not None:
+        chance_error = error_of_equal_classes(classes)
+    told = {"classes": classes, "chance_error": chance_error, "constant_loss": constant_loss}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _environment(monitor: Monitor) -> dict[str, Any]:
