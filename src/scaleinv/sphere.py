@@ -60,9 +60,7 @@ from torch.optim import Optimizer
 from scaleinv import geometry
 from scaleinv._sphere_units import (
     GRANULARITIES,
-    LAWS,
     Groups,
-    Law,
     Unit,
     check_elr,
     check_membership,
@@ -74,6 +72,8 @@ from scaleinv._sphere_units import (
     split_groups,
 )
 from scaleinv.errors import StateError, UserError
+from scaleinv.theory.rates import LAWS, Law
+from scaleinv.theory.rates import lr as learning_rate_of
 
 __all__ = ["GRANULARITIES", "LAWS", "Law", "Sphere", "Unit", "optimizer_law"]
 
@@ -183,7 +183,7 @@ class Sphere(Optimizer):
     def learning_rate(self, unit: int, elr: float) -> float:
         """The learning rate that acts as ``elr`` on the sphere of ``unit``: ``elr rho^2`` or ``elr rho`` by the law."""
         radius = self.units[unit].radius
-        return elr * radius * radius if self.law == "sgd" else elr * radius
+        return float(learning_rate_of(elr, radius, self.law))
 
     def _present_rates(self) -> list[float | None]:
         """The rates inside the wrapped optimizer; None where reading one would wait for an accelerator."""

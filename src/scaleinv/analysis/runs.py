@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.errors import UserError
+from scaleinv.theory.rates import law_of
 
 FORMAT = 3
 #: rows of a Monitor without pyarrow, beside the folder of the parts
@@ -97,12 +98,18 @@ class Run:
         seed = self.config.get("seed")
         return int(seed) if isinstance(seed, int) else None
 
+    @property
+    def law(self) -> str:
+        """``sgd`` or ``normalised`` by its optimizer; ``measured`` where it is not known (scaleinv.theory.rates)."""
+        return law_of(self.config)
+
     @cached_property
     def elr(self) -> float:
         """The run's effective learning rate: the config's ``elr``, else the first one measured; NaN where neither is
         known.
 
-        A run with a learning rate in the config instead moves at the ELR lr / rho^2, which the metrics record.
+        A run with a learning rate in the config instead moves at the ELR lr / rho^2 (lr / rho where the optimizer is a
+        normalised one), which the metrics record.
         """
         stated = self.config.get("elr")
         if isinstance(stated, (int, float)) and not isinstance(stated, bool):
@@ -223,6 +230,12 @@ def load_run(folder: str | Path) -> Run:
         metrics=_read_metrics(path / "metrics"),
         lineage=head.get("lineage") if isinstance(head.get("lineage"), dict) else None,
     )
+
+
+def stored_config(folder: str | Path) -> dict[str, Any]:
+    """The config of a run folder alone, without its metrics. Errors as of :func:`load_run`."""
+    config: dict[str, Any] = _read_head(Path(folder) / "config.json", "config")["config"]
+    return config
 
 
 def load_sweep(folder: str | Path) -> SweepRun:
