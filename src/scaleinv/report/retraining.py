@@ -89,8 +89,8 @@ def _by_start(facts: SweepFacts, starts: Sequence[Start]) -> list[Drawing]:
     tracks = [track(run, _split(run, split)) for run in every if run is not None]
     loss = limits([x for x, _ in tracks] + [_curve(run, split)[1] for run in every if run is not None], log=True)
     eg = limits([y for _, y in tracks], log=True)
-    elrs = [fact.elr for fact in facts.runs]
-    colours = {fact.key: colour for fact, colour in zip(facts.runs, style.elr_colours(elrs))}
+    rates = [fact.rate for fact in facts.runs]
+    colours = {fact.key: colour for fact, colour in zip(facts.runs, style.elr_colours(rates))}
     drawings = []
     for number, start in enumerate(starts, 1):
         drawings.append(_against_epoch(start, split, loss, colours, number))
@@ -115,7 +115,7 @@ def _against_epoch(
     drawing = Drawing(
         f"retraining-loss-{number}",
         f"Train loss, from {start.name}",
-        f"From {start.full}: star and epoch 0. {SOURCE[split].capitalize()}. Colour: the new {start.runs[0].rate}."
+        f"From {start.full}: star and epoch 0. {SOURCE[split].capitalize()}. Colour: the new {start.runs[0].rate_name}."
         + (" Grey: the run they went on from." if start.parent is not None else ""),
         f"Train loss against epoch of {count(len(start.runs), 'run')} that went on from {start.name}",
         fig,
@@ -155,7 +155,7 @@ def _against_epoch(
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
             final = int(np.flatnonzero(shown)[-1])
             axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **_end(fact, colour))
-            ends.append((float(np.median(values[shown][-5:])), fact.elr_label, colour))
+            ends.append((float(np.median(values[shown][-5:])), fact.rate_label, colour))
         began = _beginning(start, split)
         if began is not None:
             _star(axes, 0, began[0])
@@ -182,7 +182,7 @@ def _diagram(
         f"Effective gradient against train loss, from {start.name}",
         "A dot for each epoch, a star at the start, the mark of the regime at the end."
         + (" Grey: the run they went on from; a run that stays on it keeps its trajectory." if start.parent else "")
-        + (f" Dashed: the other parents at a new {facts.rate}, the trajectory to move to." if targets else ""),
+        + (f" Dashed: the other parents at a new {facts.rate_name}, the trajectory to move to." if targets else ""),
         f"Effective gradient against train loss of {count(len(start.runs), 'run')} that went on from {start.name}",
         fig,
     )
@@ -224,7 +224,8 @@ def _targets(start: Start, starts: Sequence[Start]) -> list[tuple[str, Start]]:
     for other in starts:
         if other is start or other.parent is None or other.origin is None or start.origin is None:
             continue
-        key = next((fact.key for fact in start.runs if fact.elr == other.origin.rate), None)
+        same = (other.origin.axis, other.origin.rate)
+        key = next((fact.key for fact in start.runs if (fact.rate_name, fact.rate) == same), None)
         if key is not None and other.origin.seed == start.origin.seed and start.origin.rate != other.origin.rate:
             found.append((key, other))
     return found

@@ -14,6 +14,7 @@ from scaleinv.report.drawing import Drawing, drawable, end_labels, gradient_agai
 from scaleinv.report.facts import RunFacts, SweepFacts
 from scaleinv.report.text import count, number, show
 from scaleinv.report.words import boundary, boundary_words, horizon, numbers_line, reach
+from scaleinv.theory.rates import law_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,9 +47,9 @@ def sweep_drawings(facts: SweepFacts, bar: bool = False, suffix: str = "") -> li
     return drawings
 
 
-def _elr_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:
-    """A log ELR axis over all runs of the sweep."""
-    span = limits([np.array(facts.elrs)], log=True, margin=0.03)
+def _rate_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:
+    """A log axis of the rate over all runs of the sweep."""
+    span = limits([np.array(facts.rates)], log=True, margin=0.03)
     if span is None:
         nothing(axes, "no run with a known rate")
         return None
@@ -68,7 +69,7 @@ def _shade_boundaries(axes: Axes, facts: SweepFacts) -> None:
 
 
 def regime_map(facts: SweepFacts) -> Drawing:
-    """Train loss of every run against its ELR, coloured and marked by regime, under a band of the regimes."""
+    """Train loss of every run against its rate, coloured and marked by regime, under a band of the regimes."""
     fig, (band, axes) = style.new_figure(10, 3.9, nrows=2, sharex=True, height_ratios=(0.075, 1))
     said = reach(facts)
     drawing = Drawing(
@@ -83,9 +84,9 @@ def regime_map(facts: SweepFacts) -> Drawing:
         fig,
         wide=True,
     )
-    drawing.name(axes, facts.rate, "train loss")
+    drawing.name(axes, facts.rate_name, "train loss")
     with style.style():
-        span = _elr_axis(axes, facts)
+        span = _rate_axis(axes, facts)
         band.set_axis_off()
         band.set_in_layout(facts.boundaries is not None)
         references = facts.references()
@@ -178,16 +179,16 @@ def mark_look(regime: int | None) -> dict[str, Any]:
 
 
 def _mark_run(drawing: Drawing, axes: Axes, fact: RunFacts, value: float) -> None:
-    """A run's mark at its ELR; at the upper edge with a cross where its value has no place on the axis."""
-    if not math.isfinite(fact.elr) or fact.elr <= 0:
+    """A run's mark at its rate; at the upper edge with a cross where its value has no place on the axis."""
+    if not math.isfinite(fact.rate) or fact.rate <= 0:
         return
     log = axes.get_yscale() == "log"
     if drawable(np.array([value]), log)[0]:
-        (mark,) = axes.plot(fact.elr, value, linestyle="none", zorder=3, **mark_look(fact.regime))
+        (mark,) = axes.plot(fact.rate, value, linestyle="none", zorder=3, **mark_look(fact.regime))
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
     elif fact.broken_at is not None:
         (mark,) = axes.plot(
-            fact.elr,
+            fact.rate,
             0.975,
             linestyle="none",
             marker="X",
@@ -201,7 +202,7 @@ def _mark_run(drawing: Drawing, axes: Axes, fact: RunFacts, value: float) -> Non
         )
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
         axes.text(
-            fact.elr,
+            fact.rate,
             0.94,
             "not finite",
             fontsize=7.5,
@@ -228,11 +229,11 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
         title,
         f"{title} against epoch; {source}."
         + (" A cross: not a finite number from there on." if _broken(facts) else ""),
-        f"{title} against epoch for {count(len(facts.elrs), facts.rate)}, coloured from blue (low) to gold (high)",
+        f"{title} against epoch for {_rates(facts)}, coloured from blue (low) to gold (high)",
         fig,
     )
     drawing.name(axes, "epoch", label)
-    colours = style.elr_colours([fact.elr for fact in facts.runs])
+    colours = style.elr_colours([fact.rate for fact in facts.runs])
     lines = [_curve(fact, split, quantity) for fact in facts.runs]
     with style.style():
         around = limits([values for _, values in lines], log)
@@ -272,11 +273,11 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
                 clip_on=False,
                 zorder=4,
             )
-            ends.setdefault(fact.elr, []).append(float(np.median(values[shown][-5:])))
-        labels = {fact.elr: (fact.elr_label, colour) for fact, colour in zip(facts.runs, colours)}
+            ends.setdefault(fact.rate, []).append(float(np.median(values[shown][-5:])))
+        labels = {fact.rate: (fact.rate_label, colour) for fact, colour in zip(facts.runs, colours)}
         end_labels(axes, [(float(np.median(v)), *labels[elr]) for elr, v in sorted(ends.items())], _AXES_HEIGHT)
     if bar:
-        style.elr_colour_bar(fig, axes, facts.elrs, facts.axis)
+        style.elr_colour_bar(fig, axes, facts.rates, facts.axis)
     return drawing
 
 
@@ -296,7 +297,7 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
         fig,
     )
     drawing.name(axes, "train loss", "effective gradient")
-    colours = style.elr_colours([fact.elr for fact in facts.runs])
+    colours = style.elr_colours([fact.rate for fact in facts.runs])
     tracks = [(fact, *track(fact.run, split)) for fact in facts.runs]
     with style.style():
         x_span = limits([loss for _, loss, _ in tracks], log=True)
@@ -327,7 +328,7 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
             axes.plot(loss[-1], eg[-1], linestyle="none", zorder=5, **look)
             label_end(axes, fact, colour, float(loss[-1]), float(eg[-1]), placed)
     if bar:
-        style.elr_colour_bar(fig, axes, facts.elrs, facts.axis)
+        style.elr_colour_bar(fig, axes, facts.rates, facts.axis)
     return drawing
 
 
@@ -353,7 +354,7 @@ def label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, place
         return
     placed.append(at)
     axes.annotate(
-        fact.elr_label,
+        fact.rate_label,
         (x, y),
         xytext=(5, -7),
         textcoords="offset points",
@@ -365,20 +366,23 @@ def label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, place
 
 
 def step_size(facts: SweepFacts) -> Drawing:
-    """Effective step size of every run against its ELR, log-log."""
+    """Effective step size of every run against its rate, log-log."""
     fig, axes = style.new_figure(5.3, 3.3)
+    angle = "the tangent of the angle of one step"
+    formula = f"ELR × effective gradient, {angle}" if facts.rate_name == "ELR" else "ELR × effective gradient"
+    formula = formula if law_of(facts.config) == "sgd" else angle
     drawing = Drawing(
         "step-size",
         "Effective step size",
-        f"ESS = ELR × effective gradient, the tangent of the angle of one step; mean over {facts.window_words()}. "
+        f"ESS = {formula}; mean over {facts.window_words()}. "
         "Shaded: the boundary intervals.",
-        "Effective step size against ELR on log axes, marks by regime",
+        f"Effective step size against {facts.rate_name} on log axes, marks by regime",
         fig,
     )
-    drawing.name(axes, facts.rate, "ESS")
+    drawing.name(axes, facts.rate_name, "ESS")
     with style.style():
         around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
-        if _elr_axis(axes, facts) is None or around is None:
+        if _rate_axis(axes, facts) is None or around is None:
             nothing(axes)
             return drawing
         axes.set_yscale("log")
@@ -392,18 +396,18 @@ def step_size(facts: SweepFacts) -> Drawing:
 
 
 def cosine(facts: SweepFacts) -> Drawing:
-    """Cosine between consecutive weights of every run against its ELR."""
+    """Cosine between consecutive weights of every run against its rate."""
     fig, axes = style.new_figure(5.3, 3.3)
     drawing = Drawing(
         "cosine",
         "Cosine between consecutive weights",
         f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated.",
-        "Cosine between consecutive weights against ELR, marks by regime",
+        f"Cosine between consecutive weights against {facts.rate_name}, marks by regime",
         fig,
     )
-    drawing.name(axes, facts.rate, "cosine")
+    drawing.name(axes, facts.rate_name, "cosine")
     with style.style():
-        if _elr_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
+        if _rate_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
             nothing(axes)
             return drawing
         lowest = min(fact.cosine for fact in facts.runs if math.isfinite(fact.cosine))
@@ -420,10 +424,15 @@ def cosine(facts: SweepFacts) -> Drawing:
 
 def summary_line(facts: SweepFacts) -> str:
     """What was run, in one line: ``20 ELRs from 1e-4 to 10, 1 seed, 60 epochs``."""
-    labels = [fact.elr_label for fact in facts.runs if math.isfinite(fact.elr)]
-    span = f" from {labels[0]} to {labels[-1]}" if len(facts.elrs) > 1 else ""
+    labels = [fact.rate_label for fact in facts.runs if math.isfinite(fact.rate)]
+    span = f" from {labels[0]} to {labels[-1]}" if len(facts.rates) > 1 else ""
     seeds = f", {count(len(facts.seeds), 'seed')}" if facts.seeds else ""
-    return f"{count(len(facts.elrs), facts.rate)}{span}{seeds}, {horizon(facts)}"
+    return f"{_rates(facts)}{span}{seeds}, {horizon(facts)}"
+
+
+def _rates(facts: SweepFacts) -> str:
+    """``20 ELRs``."""
+    return count(len(facts.rates), facts.rate_name)
 
 
 def reference_words(facts: SweepFacts) -> str:

@@ -53,10 +53,10 @@ def reach(facts: SweepFacts) -> dict[int, str]:
 
 
 def _seen(facts: SweepFacts, regime: int) -> str:
-    elrs = sorted({fact.elr for fact in facts.of_regime(regime)})
-    if not elrs:
-        return f"at none of the {facts.rate}s tried"
-    low, high = elr_text(elrs[0], facts.digits), elr_text(elrs[-1], facts.digits)
+    rates = sorted({fact.rate for fact in facts.of_regime(regime)})
+    if not rates:
+        return f"at none of the {facts.rate_name}s tried"
+    low, high = elr_text(rates[0], facts.digits), elr_text(rates[-1], facts.digits)
     return f"seen at {low}" if low == high else f"seen from {low} to {high}"
 
 
@@ -96,7 +96,7 @@ def boundary_words(facts: SweepFacts, name: str) -> str:
         return f"above {low}, the upper side was not found"
     if found.high > 0:
         return f"below {high}, the lower side was not found"
-    return f"not found among the {facts.rate}s tried"
+    return f"not found among the {facts.rate_name}s tried"
 
 
 def remarks(facts: SweepFacts) -> list[str]:

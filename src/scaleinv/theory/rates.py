@@ -38,8 +38,8 @@ def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
 def elr_of_square(lr: Any, rho_sq: Any, law: str = "sgd") -> Any:
     """:func:`elr` from the squared norm, which is what a record of steps holds: no root is taken and squared again.
 
-    >>> elr_of_square(0.1, 4.0), elr_of_square(0.1, 4.0, "normalised")
-    (0.025, 0.05)
+    >>> elr_of_square(0.1, np.array([1.0, 4.0]))
+    array([0.1  , 0.025])
     """
     return _divide(lr, rho_sq if _known(law) == "sgd" else np.sqrt(rho_sq))
 
