@@ -361,7 +361,10 @@ class Sphere(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """All a resumed run needs, exactly: the wrapped optimizer's state, the ELRs, the radii, the step count."""
         self.check_now()
-        options = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
+        options: list[dict[str, Any]] = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
+        for unit, of_group in zip(self._unit_of_group, options):
+            if unit is not None:  # an ELR; in param_groups it has to be called lr, which is where schedulers look
+                of_group["elr"] = of_group.pop("lr")
         return {
             "optimizer": self.optimizer.state_dict(),
             "sphere": {
@@ -390,7 +393,7 @@ class Sphere(Optimizer):
             Unit(unit.name, unit.names, unit.parameters, float(radius)) for unit, radius in zip(self.units, radii)
         ]
         for group, saved in zip(self.param_groups, options):
-            group.update(saved)
+            group.update({"lr" if name == "elr" else name: value for name, value in saved.items()})
         self._steps = int(own["steps"])
         self._pushed = self._present_rates()
         self._last_elr = [g["lr"] for g in self.param_groups]

@@ -136,6 +136,16 @@ class Run:
         found = self.table(split, group, quantity)
         return found.epochs, found.values
 
+    def at_epoch(self, epoch: int) -> tuple[float, float] | None:
+        """Train loss and effective gradient by the exact pass at ``epoch``; None where it was not made there, or either
+        has no place on log axes. Epoch 0 is the start of training: one point for all rates of a seed.
+        """
+        pair = []
+        for quantity in ("loss", "eg"):
+            epochs, values = self.series("train", "total", quantity)
+            pair += [float(value) for value in values[epochs == epoch][:1] if np.isfinite(value) and value > 0]
+        return (pair[0], pair[1]) if len(pair) == 2 else None
+
     def test_error(self) -> tuple[Ints, Floats]:
         """``(epochs, fractions)`` by recomputed BN statistics where every evaluation has them, else by running ones."""
         recomputed, running = (self.series("test", "total", name) for name in ("error_recomputed_bn", "error"))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scaleinv.analysis.lineage import Origin, origin_of, short_names
-from scaleinv.analysis.regime_map import run_row, run_verdict
+from scaleinv.analysis.regime_map import measured, run_row, run_verdict
 from scaleinv.analysis.regimes import Verdict
 from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
 from scaleinv.report.text import elr_digits, elr_text, number
@@ -312,7 +312,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def entry_of(run: Run) -> dict[str, Any]:
-    """A run's numbers as a page about it alone shows them: the last value of each quantity."""
+    """A run's numbers as a page about it alone shows them: the same as in a sweep's table (:func:`measured`)."""
     result = run.result or {}
     return {
         "run": run.name,
@@ -321,17 +321,8 @@ def entry_of(run: Run) -> dict[str, Any]:
         "regime": result.get("regime"),
         "evidence": result.get("evidence"),
         "status": run.status,
-        "train_loss": last(run, "loss"),
-        "test_error": last_of(run, "test", "error"),
-        "effective_gradient": last(run, "eg"),
-        "ess": last(run, "ess"),
-        "cosine": last_of(run, "online", "cosine"),
+        **measured(run),
     }
-
-
-def last(run: Run, quantity: str) -> float:
-    """The last value, of the exact pass where there is one, else of the training steps."""
-    return last_of(run, "train" if run.has("train", "total", quantity) else "online", quantity)
 
 
 def last_of(run: Run, split: str, quantity: str) -> float:

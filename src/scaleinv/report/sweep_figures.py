@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -251,7 +252,7 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         alpha = 0.95 if len(facts.seeds) < 2 else 0.7
-        ends: dict[float, list[float]] = {}
+        ends: dict[float, list[float]] = {}  # of each rate, where its lines end: the values of the marks
         for fact, colour, (epochs, values) in zip(facts.runs, colours, lines):
             shown = drawable(values, log)
             if not shown.any():
@@ -273,9 +274,10 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
                 clip_on=False,
                 zorder=4,
             )
-            ends.setdefault(fact.rate, []).append(float(np.median(values[shown][-5:])))
+            ends.setdefault(fact.rate, []).append(float(values[final]))
         labels = {fact.rate: (fact.rate_label, colour) for fact, colour in zip(facts.runs, colours)}
-        end_labels(axes, [(float(np.median(v)), *labels[elr]) for elr, v in sorted(ends.items())], _AXES_HEIGHT)
+        # of several seeds the middle mark, not a mean at which no line ends
+        end_labels(axes, [(median_low(of), *labels[rate]) for rate, of in sorted(ends.items())], _AXES_HEIGHT)
     if bar:
         style.elr_colour_bar(fig, axes, facts.rates, facts.axis)
     return drawing
@@ -286,12 +288,16 @@ def _broken(facts: SweepFacts) -> bool:
 
 
 def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
-    """Effective gradient against train loss, a dot for each epoch, a star where training began."""
+    """Effective gradient against train loss, a dot for each epoch, a star where training began: one for each seed and
+    start, none where no exact pass was made there.
+    """
     fig, axes = style.new_figure(*_PANEL)
+    starts = {(f.seed, f.start): at for f in facts.runs if f.run is not None and (at := f.run.at_epoch(0)) is not None}
+    star = "a star at the weights training began with, " if starts else ""
     drawing = Drawing(
         "diagram",
         "Effective gradient against train loss",
-        f"A dot for each epoch ({SOURCE[split]}), a star at the start, the mark of the regime at the end. "
+        f"A dot for each epoch ({SOURCE[split]}), {star}the mark of the regime at the end. "
         "Converging runs fall along lines of slope 1; a lower line is a flatter minimum.",
         "Diagram of effective gradient norm against train loss on log axes, one trajectory for each run",
         fig,
@@ -315,9 +321,6 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
                 x, y, color=colour, linewidth=0.7, alpha=0.65, marker=".", markersize=3.2, markeredgewidth=0
             )
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            axes.plot(
-                x[0], y[0], marker="*", markersize=9, color=colour, markeredgecolor=INK, markeredgewidth=0.4, zorder=4
-            )
             look = {
                 **mark_look(fact.regime),
                 "markersize": 5,
@@ -327,6 +330,8 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
             }
             axes.plot(loss[-1], eg[-1], linestyle="none", zorder=5, **look)
             label_end(axes, fact, colour, float(loss[-1]), float(eg[-1]), placed)
+        for at in starts.values():
+            axes.plot(*at, marker="*", linestyle="none", markersize=10, color=INK, markeredgewidth=0, zorder=4)
     if bar:
         style.elr_colour_bar(fig, axes, facts.rates, facts.axis)
     return drawing
@@ -338,10 +343,9 @@ def track(run: Run | None, split: str) -> tuple[Floats, Floats]:
         return np.zeros(0), np.zeros(0)
     (at, loss), (also_at, eg) = (run.series(split, "total", quantity) for quantity in ("loss", "eg"))
     _, i, j = np.intersect1d(at, also_at, return_indices=True)
-    starts = [values[:1] for q in ("loss", "eg") if (values := run.series("train", "total", q)[1]).size]
-    loss, eg = loss[i], eg[j]
-    if split == "online" and len(starts) == 2:  # before training only the exact pass has measured
-        loss, eg = np.concatenate([starts[0], loss]), np.concatenate([starts[1], eg])
+    start, loss, eg = run.at_epoch(0), loss[i], eg[j]
+    if split == "online" and start is not None:  # before training only the exact pass has measured
+        loss, eg = np.concatenate([start[:1], loss]), np.concatenate([start[1:], eg])
     shown = drawable(loss, True) & drawable(eg, True)
     return loss[shown], eg[shown]
 

@@ -169,7 +169,7 @@ def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def numbers_line(fact: RunFacts) -> str:
-    """A run's last numbers in a line, for a tooltip."""
+    """A run's numbers in a line, for a tooltip: means over its window, the test error of the last evaluation."""
     regime = f"regime {fact.regime}, {regime_names[fact.regime]}" if fact.regime else "regime undecided"
     values = [
         ("train loss", fact.train_loss),
@@ -181,4 +181,5 @@ def numbers_line(fact: RunFacts) -> str:
     if fact.test_error == fact.test_error:
         measured.insert(1, f"test error {100 * fact.test_error:.1f} %")
     broken = [f"loss not finite from epoch {fact.broken_at}"] if fact.broken_at is not None else []
-    return f"{fact.title}: {regime}" + "".join(f"; {part}" for part in [*broken, *measured])
+    over = [f"means of epochs {fact.window[0]}-{fact.window[1]}"] if fact.window else []
+    return f"{fact.title}: {regime}" + "".join(f"; {part}" for part in [*broken, *measured, *over])
