@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +13,8 @@ from torch.optim import Optimizer
 
 from scaleinv import geometry
 from scaleinv.errors import StateError, UserError
+from scaleinv.theory.rates import LAWS, Law
 
-Law = Literal["sgd", "normalised"]
-LAWS: tuple[Law, ...] = ("sgd", "normalised")
 GRANULARITIES = ("total", "group", "tensor", "row")
 Groups = Mapping[str, Sequence[Tensor]] | Iterable[Tensor | Sequence[Tensor]]
 

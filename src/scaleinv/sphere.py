@@ -60,9 +60,7 @@ from torch.optim import Optimizer
 from scaleinv import geometry
 from scaleinv._sphere_units import (
     GRANULARITIES,
-    LAWS,
     Groups,
-    Law,
     Unit,
     check_elr,
     check_membership,
@@ -74,6 +72,8 @@ from scaleinv._sphere_units import (
     split_groups,
 )
 from scaleinv.errors import StateError, UserError
+from scaleinv.theory.rates import LAWS, Law
+from scaleinv.theory.rates import lr as learning_rate_of
 
 __all__ = ["GRANULARITIES", "LAWS", "Law", "Sphere", "Unit", "optimizer_law"]
 
@@ -183,7 +183,7 @@ class Sphere(Optimizer):
     def learning_rate(self, unit: int, elr: float) -> float:
         """The learning rate that acts as ``elr`` on the sphere of ``unit``: ``elr rho^2`` or ``elr rho`` by the law."""
         radius = self.units[unit].radius
-        return elr * radius * radius if self.law == "sgd" else elr * radius
+        return float(learning_rate_of(elr, radius, self.law))
 
     def _present_rates(self) -> list[float | None]:
         """The rates inside the wrapped optimizer; None where reading one would wait for an accelerator."""
@@ -361,7 +361,10 @@ class Sphere(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """All a resumed run needs, exactly: the wrapped optimizer's state, the ELRs, the radii, the step count."""
         self.check_now()
-        options = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
+        options: list[dict[str, Any]] = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
+        for unit, of_group in zip(self._unit_of_group, options):
+            if unit is not None:  # an ELR; in param_groups it has to be called lr, which is where schedulers look
+                of_group["elr"] = of_group.pop("lr")
         return {
             "optimizer": self.optimizer.state_dict(),
             "sphere": {
@@ -390,7 +393,7 @@ class Sphere(Optimizer):
             Unit(unit.name, unit.names, unit.parameters, float(radius)) for unit, radius in zip(self.units, radii)
         ]
         for group, saved in zip(self.param_groups, options):
-            group.update(saved)
+            group.update({"lr" if name == "elr" else name: value for name, value in saved.items()})
         self._steps = int(own["steps"])
         self._pushed = self._present_rates()
         self._last_elr = [g["lr"] for g in self.param_groups]

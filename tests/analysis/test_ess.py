@@ -40,7 +40,8 @@ def toy(k: float, steps: int, seed: int = 0) -> SimpleNamespace:
     rho_sq, g, angle = np.array(rho_sq), np.array(g), np.array(angle)
     names = ["a", "b", "c"]
     groups = {n: SimpleNamespace(rho_sq=rho_sq[:, i], g=g[:, i], angle=angle[:, i]) for i, n in enumerate(names)}
-    return SimpleNamespace(lr=np.full(steps, lr), rho_sq=rho_sq.sum(1), angle=np.array(total), groups=groups)
+    whole = {"lr": np.full(steps, lr), "rho_sq": rho_sq.sum(1), "angle": np.array(total)}
+    return SimpleNamespace(**whole, groups=groups, law="sgd")
 
 
 def test_the_relations_hold_on_the_toy() -> None:
@@ -156,6 +157,7 @@ def test_the_scale_of_the_weights_changes_nothing(seed: int, scale: float) -> No
         lr=scale**2 * record.lr,
         rho_sq=scale**2 * record.rho_sq,
         angle=record.angle,
+        law="sgd",
         groups={n: SimpleNamespace(rho_sq=scale**2 * g.rho_sq, g=g.g / scale) for n, g in record.groups.items()},
     )
     a, b = equalisation(from_steps(record)), equalisation(from_steps(scaled))
@@ -163,9 +165,20 @@ def test_the_scale_of_the_weights_changes_nothing(seed: int, scale: float) -> No
     assert a.verdict == b.verdict
 
 
+def test_runs_of_another_law_are_refused() -> None:
+    """Relations of SGD: lr / rho^2 of an Adam run would be a number, and no ELR."""
+    record = toy(1.3, 60)
+    record.law = "normalised"
+    with pytest.raises(UserError, match="hold for SGD; train with --optimizer sgd"):
+        from_steps(record)
+    adam = made_run({("online", "total", "cosine"): np.ones(4)}, optimizer="adam")
+    with pytest.raises(UserError, match="'normalised': the relations"):
+        epoch_equalisation(adam, 1, 3)
+
+
 def test_a_record_without_groups_or_steps() -> None:
     with pytest.raises(UserError, match="no groups"):
-        from_steps(SimpleNamespace(lr=np.ones(3), rho_sq=np.ones(3), angle=np.ones(3), groups={}))
+        from_steps(SimpleNamespace(lr=np.ones(3), rho_sq=np.ones(3), angle=np.ones(3), groups={}, law="sgd"))
     record = from_steps(toy(1.3, 1))
     with pytest.raises(UserError, match="too few"):
         residuals(record)

@@ -121,7 +121,7 @@ def test_the_frequency_line_has_the_slope_of_its_points(saw: list[Trace], tmp_pa
 def test_a_run_says_what_was_found(saw: list[Trace]) -> None:
     assert saw[0].said == "8 periods, mean 0.6/(lr wd)"
     assert saw[2].said == "no period yet"
-    assert saw[0].rate == "LR 0.1"
+    assert saw[0].rate_text == "LR 0.1"
 
 
 def test_a_diverged_run_is_drawn(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.analysis.made import made_run
 
+from scaleinv.analysis.steps import load_steps
 from scaleinv.figures import _diagram, fig6_right, mse_cosine, regime3, registry, schedules, si_vs_standard
 from scaleinv.lab.runs import Request
 from scaleinv.lab.settings import Settings
@@ -28,6 +29,7 @@ def walks():
 def groups():
     run = {"elr": 1e-2, "groups": ("a", "b"), "common_ess": 0.3, "ratio": 1.01, "clock": 20.0}
     run |= {"group_elr": 0.02 + 0.01 * RNG.random((2, 9)), "group_eg": 10 + RNG.random((2, 9))}
+    run |= {"start": np.array([[0.02, 12.0], [0.03, 12.5]])}
     return {"regimes": [1, 2], "runs": [run, run]}
 
 
@@ -98,6 +100,9 @@ def test_the_diagram_of_runs(tmp_path):
     assert len(traces[0]["loss"]) == 60
     assert traces[0]["late"]["loss"] == pytest.approx(traces[0]["loss"][30:].mean())
     assert traces[0]["late"]["cosine"] > 0.99 > abs(traces[1]["late"]["cosine"])
+    # no exact pass: the first batch at the first weights, one point for all rates of a seed
+    first = load_steps(next((tmp_path / "runs").glob("*/metrics")).parent)
+    assert {t["start"] for t in traces} == {(first.loss[0], first.eg[0])}
     drawn = _diagram.draw_traces(traces, "Title", context, {"runs": _diagram.table(traces)})
     assert json.loads(drawn.paths[-1].read_text())["runs"][1]["elr"] == 10.0
 

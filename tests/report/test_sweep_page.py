@@ -239,7 +239,7 @@ def test_a_sweep_of_learning_rates_says_so(tmp_path: Path) -> None:
         content["config"] |= {"lr": 0.5 * (i + 1), "elr": None}
         (run / "config.json").write_text(json.dumps(content))
     facts = gather(load_sweep(folder))
-    assert (facts.rate, facts.elrs) == ("LR", [0.5, 1.0, 1.5])
+    assert (facts.rate_name, facts.rates) == ("LR", [0.5, 1.0, 1.5])
     text = Reader(write_report(folder).read_text("utf-8")).text
     assert "Training, by learning rate" in text
     assert "LR 0.5, seed 1" in text

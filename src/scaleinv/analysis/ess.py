@@ -9,8 +9,8 @@ so these means, not those of the ESS themselves, become equal in a stationary ru
 about ``1/ess^2`` steps; the clock used here is ``clock = sum over steps of log(1 + ess^2)`` (of the total), which has
 to pass a few units.
 
-Arrays have shape (steps, groups). Everything holds for plain SGD on the sphere of the total; elsewhere the residuals
-say so.
+Arrays have shape (steps, groups). Everything holds for plain SGD on the sphere of the total. Runs whose optimizer has
+another law (Adam) are refused; with momentum or in the whole space the residuals tell.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, mean
 from scaleinv.analysis.steps import Steps
 from scaleinv.errors import UserError
+from scaleinv.theory import rates
 from scaleinv.theory.kodryan2022 import next_elrs, total_elr, total_ess
 
 Floats = npt.NDArray[np.float64]
@@ -47,15 +48,27 @@ class Groups:
 
 
 def from_steps(steps: Steps) -> Groups:
-    """From the per-step record of a run (:mod:`scaleinv.analysis.steps`)."""
+    """From the per-step record of a run (:mod:`scaleinv.analysis.steps`).
+
+    Errors: UserError for a record without groups, or of an optimizer with another law than SGD's.
+    """
+    _only_sgd(steps.law, "the per-step record")
     names = tuple(steps.groups)
     if not names:
         raise UserError("the per-step record has no groups")
     rho_sq = np.stack([steps.groups[name].rho_sq for name in names], axis=1)
     g = np.stack([steps.groups[name].g for name in names], axis=1)
-    elr = steps.lr[:, None] / rho_sq
+    elr = rates.elr_of_square(steps.lr[:, None], rho_sq)
     ess = elr * g * np.sqrt(rho_sq)
-    return Groups(names, elr, ess, steps.lr / steps.rho_sq, np.tan(steps.angle))
+    return Groups(names, elr, ess, rates.elr_of_square(steps.lr, steps.rho_sq), np.tan(steps.angle))
+
+
+def _only_sgd(law: str, what: str) -> None:
+    if law != "sgd":
+        raise UserError(
+            f"{what} is of an optimizer with the law {law!r}: the relations between the ELRs and the effective step "
+            "sizes of groups hold for SGD; train with --optimizer sgd"
+        )
 
 
 @dataclass(frozen=True)
@@ -174,6 +187,7 @@ def epoch_equalisation(run: Run, first: int, last: int, *, tolerance: float = TO
     The total is ``-2 log(mean cosine)``, which agrees with the mean of ``log(1 + ess^2)`` to the fourth order of ESS;
     the groups follow from eq. 9, exactly. They have no errors: the relation has none.
     """
+    _only_sgd(run.law, str(run.folder))
     names = tuple(run.groups())
     epochs, cosine = run.series("online", "total", "cosine")
     keep = (epochs > first) & (epochs <= last)

@@ -15,8 +15,28 @@ from scaleinv.analysis.runs import Run, load_run
 
 
 def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
-    """One entry of sweep.json: means over the window (last half of the epochs), test errors of the last evaluation, and
-    the periods of a run in the whole space (None: there is nothing to look for).
+    """One entry of sweep.json: the numbers of :func:`measured`, and the periods of a run in the whole space (None:
+    there is nothing to look for).
+    """
+    elr = run.elr
+    return {
+        "run": run.name,
+        "elr": elr if math.isfinite(elr) else None,
+        "lr": run.config.get("lr"),
+        "weight_decay": run.config.get("weight_decay"),
+        "start": run.config.get("start"),
+        "seed": run.seed,
+        "regime": verdict.regime,
+        "evidence": verdict.evidence,
+        **measured(run),
+        "periods": summary(periods_of(run)),
+        "status": run.status,
+    }
+
+
+def measured(run: Run) -> dict[str, float | None]:
+    """What every table says of a run under these names: means over the window (last half of the epochs) of train loss,
+    effective gradient, ESS and cosine, and the test errors of the last evaluation; None where it is not a number.
     """
     w = window(run)
 
@@ -28,24 +48,13 @@ def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
         values = run.series("test", "total", quantity)[1]
         return float(values[-1]) if len(values) and math.isfinite(values[-1]) else None
 
-    elr = run.elr
     return {
-        "run": run.name,
-        "elr": elr if math.isfinite(elr) else None,
-        "lr": run.config.get("lr"),
-        "weight_decay": run.config.get("weight_decay"),
-        "start": run.config.get("start"),
-        "seed": run.seed,
-        "regime": verdict.regime,
-        "evidence": verdict.evidence,
         "train_loss": average(w.loss),
         "test_error": last("error"),
         "test_error_recomputed_bn": last("error_recomputed_bn"),
         "effective_gradient": average(w.eg),
         "ess": average(w.ess),
         "cosine": average(w.cosine),
-        "periods": summary(periods_of(run)),
-        "status": run.status,
     }
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import complete
+from scaleinv.theory.rates import law_of
 
 FORMAT = 3
 #: rows of a Monitor without pyarrow, beside the folder of the parts
@@ -116,12 +117,18 @@ class Run:
             raise UserError(f"{self.folder / 'config.json'}: {name} is {value!r}, not {kind}; mend it or leave it out")
         return float(value)
 
+    @property
+    def law(self) -> str:
+        """``sgd`` or ``normalised`` by its optimizer; ``measured`` where it is not known (scaleinv.theory.rates)."""
+        return law_of(self.config)
+
     @cached_property
     def elr(self) -> float:
         """The run's effective learning rate: the config's ``elr``, else the first one measured; NaN where neither is
         known.
 
-        A run with a learning rate in the config instead moves at the ELR lr / rho^2, which the metrics record.
+        A run with a learning rate in the config instead moves at the ELR lr / rho^2 (lr / rho where the optimizer is a
+        normalised one), which the metrics record.
         """
         stated = self.config.get("elr")
         if isinstance(stated, (int, float)) and not isinstance(stated, bool):
@@ -147,6 +154,16 @@ class Run:
         """
         found = self.table(split, group, quantity)
         return found.epochs, found.values
+
+    def at_epoch(self, epoch: int) -> tuple[float, float] | None:
+        """Train loss and effective gradient by the exact pass at ``epoch``; None where it was not made there, or either
+        has no place on log axes. Epoch 0 is the start of training: one point for all rates of a seed.
+        """
+        pair = []
+        for quantity in ("loss", "eg"):
+            epochs, values = self.series("train", "total", quantity)
+            pair += [float(value) for value in values[epochs == epoch][:1] if np.isfinite(value) and value > 0]
+        return (pair[0], pair[1]) if len(pair) == 2 else None
 
     def test_error(self) -> tuple[Ints, Floats]:
         """``(epochs, fractions)`` by recomputed BN statistics where every evaluation has them, else by running ones."""
@@ -242,6 +259,12 @@ def load_run(folder: str | Path) -> Run:
         metrics=_read_metrics(path / "metrics"),
         lineage=head.get("lineage") if isinstance(head.get("lineage"), dict) else None,
     )
+
+
+def stored_config(folder: str | Path) -> dict[str, Any]:
+    """The config of a run folder alone, without its metrics. Errors as of :func:`load_run`."""
+    config: dict[str, Any] = _read_head(Path(folder) / "config.json", "config")["config"]
+    return config
 
 
 def load_sweep(folder: str | Path) -> SweepRun:

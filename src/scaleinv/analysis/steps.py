@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scaleinv.analysis.runs import stored_config
 from scaleinv.errors import UserError
+from scaleinv.theory import rates
 
 Floats = npt.NDArray[np.float64]
 _PATTERN = "steps-*.parquet"
@@ -34,7 +36,7 @@ class GroupSteps:
 
 @dataclass(frozen=True)
 class Steps:
-    """All scale-invariant weights together; arrays of shape (n,). ELRs are SGD's, lr / rho^2."""
+    """All scale-invariant weights together; arrays of shape (n,). ELR and ESS follow the law of the run's optimizer."""
 
     step: Floats  # optimizer steps done before the row was measured
     loss: Floats  # of the batch, before the step
@@ -43,6 +45,7 @@ class Steps:
     g: Floats  # gradient norm
     angle: Floats  # between the weights before and after the step, radians
     groups: Mapping[str, GroupSteps] = field(repr=False)
+    law: str = "sgd"  # of the optimizer: sgd | normalised (scaleinv.theory.rates)
 
     def __len__(self) -> int:
         return len(self.step)
@@ -59,14 +62,13 @@ class Steps:
 
     @property
     def elr(self) -> Floats:
-        """Effective learning rate, lr / rho^2; inf where the norm is 0."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self.lr / self.rho_sq
+        """Effective learning rate, lr / rho^2 or, of a normalised optimizer, lr / rho; inf where the norm is 0."""
+        return np.asarray(rates.elr_of_square(self.lr, self.rho_sq, self.law))
 
     @property
     def ess(self) -> Floats:
-        """Effective step size, elr x eg."""
-        return self.elr * self.eg
+        """Effective step size, elr x eg or, of a normalised optimizer, the tangent of the angle."""
+        return np.asarray(rates.ess(self.elr, self.eg, self.law, self.angle))
 
     @property
     def one_minus_cos(self) -> Floats:
@@ -81,6 +83,8 @@ def has_steps(folder: str | Path) -> bool:
 
 def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
     """The per-step record of a run folder, ended or in progress; every ``every``-th step of it.
+
+    Its law is that of the optimizer in the folder's config.json.
 
     Errors: UserError where there is none, or where a file is damaged or of another form.
     """
@@ -113,6 +117,7 @@ def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
         g=np.sqrt(np.sum([group.g**2 for group in groups.values()], axis=0)),
         angle=table["total:angle"],
         groups=groups,
+        law=rates.law_of(stored_config(folder)),
     )
 
 

@@ -91,6 +91,8 @@ def print_map(
     runs = summary["runs"]
     seeds = {row["seed"] for row in runs}
     console.print(_runs_table(summary, origins))
+    if runs:
+        console.print(f" {_columns_words(runs)}")
     console.print()
     horizon = summary["horizon"]["epochs"]
     if horizon is None:
@@ -171,6 +173,13 @@ def _runs_table(summary: Mapping[str, Any], origins: Sequence[Origin] = ()) -> s
     rows = [[name for name, _ in own], *([show(row) for _, show in own] for row in runs)]
     styles = {(k, at): "red" if row["status"] == "failed" else _STYLE[row["regime"]] for k, row in enumerate(runs, 1)}
     return columns(rows, (at,), styles)
+
+
+def _columns_words(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What the numbers of the table are, in a line."""
+    windows = {tuple(w) for row in runs if isinstance(w := row["evidence"].get("window"), list) and len(w) == 2}
+    over = "means of epochs {}-{}".format(*windows.pop()) if len(windows) == 1 else "means of each run's last half"
+    return f"{over}; test err: last evaluation"
 
 
 def _periods(row: Mapping[str, Any]) -> str:

@@ -12,11 +12,17 @@ from scaleinv.figures.registry import Context, Drawn, finish
 
 
 def trace(folder: Path) -> dict[str, Any]:
-    """What one run contributes: ELR, regime with its reason, block means of loss, eg, ESS and cosine."""
+    """What one run contributes: ELR, regime with its reason, block means of loss, eg, ESS and cosine.
+
+    ``start`` is (loss, eg) at the first weights: of the whole train set where an exact pass saw them, else of the first
+    batch, which all rates of a seed share.
+    """
     from scaleinv.analysis.blocks import in_blocks
     from scaleinv.analysis.regimes import classify
+    from scaleinv.analysis.runs import load_run
+    from scaleinv.analysis.steps import load_steps
 
-    run = in_blocks(folder)
+    run, steps = in_blocks(folder), load_steps(folder)
     verdict = classify(run)
     online = {name: run.table("online", "total", name) for name in ("loss", "error", "eg", "ess", "cosine")}
     late = len(online["loss"].values) // 2
@@ -26,6 +32,7 @@ def trace(folder: Path) -> dict[str, Any]:
         "regime": verdict.regime,
         "reason": verdict.evidence["reason"],
         "steps": online["loss"].steps,
+        "start": load_run(folder).at_epoch(0) or (float(steps.loss[0]), float(steps.eg[0])),
         **{name: series.values for name, series in online.items()},
         "late": {name: float(series.values[late:].mean()) for name, series in online.items()},
     }
@@ -66,7 +73,8 @@ def draw_traces(traces: Sequence[dict[str, Any]], title: str, context: Context, 
             name = f"ELR {power_of_ten(t['elr'])}: " + (f"regime {t['regime']}" if t["regime"] else "undecided")
             time.plot(t["steps"], t["loss"], color=colour, lw=1.2, label=name)
             diagram.plot(t["loss"], t["eg"], ".", color=colour, ms=3.5, alpha=0.75)
-            diagram.plot(t["loss"][0], t["eg"][0], "*", color=INK, ms=7, mew=0)
+        for start in {t["seed"]: t["start"] for t in traces}.values():
+            diagram.plot(*start, "*", color=INK, ms=7, mew=0)
         for t in traces:
             mark = regime_markers[t["regime"]]
             diagram.plot(

@@ -154,13 +154,25 @@ def draw_curves(axes: Any, shown: Sequence[Curve], quantity: str, *, log: bool, 
     axes.set_ylabel(LABELS[quantity])
 
 
-def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".", start: bool = True) -> None:
-    """A run in the diagram: one dot an evaluation, joined by a faint line, a star where it began."""
+def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".") -> None:
+    """A run in the diagram: one dot an evaluation, joined by a faint line."""
     x, y = curve.against_loss(quantity)
     axes.plot(x, y, color=curve.colour, lw=0.7, alpha=0.35)
     axes.plot(x, y, marker, color=curve.colour, ms=4, mew=0.0 if marker == "." else 0.9, alpha=0.85)
-    if start and len(x):
-        axes.plot(x[0], y[0], "*", color=INK, ms=9, mew=0, zorder=4)
+
+
+def starts(shown: Sequence[Curve]) -> list[tuple[float, float]]:
+    """Train loss and effective gradient at epoch 0, by the exact pass: one point for each seed, whatever the ELR. Runs
+    without that pass have none.
+    """
+    points = {curve.run.seed: at for curve in shown if (at := curve.run.at_epoch(0)) is not None}
+    return list(points.values())
+
+
+def draw_starts(axes: Any, shown: Sequence[Curve]) -> None:
+    """A star where training began."""
+    for at in starts(shown):
+        axes.plot(*at, "*", color=INK, ms=9, mew=0, zorder=4)
 
 
 def finish_diagram(axes: Any, quantity: str = "eg") -> None:
@@ -193,7 +205,8 @@ def regime_legend(axes: Any, shown: Sequence[Curve], loc: str = "best") -> None:
         label = f"{regime}: {regime_names[regime]}" if regime else regime_names[regime]
         look = {"color": regime_colours[regime], "ms": 7, "mec": INK, "mew": 0.8}
         axes.plot([], [], regime_markers[regime], label=label, **look)
-    axes.plot([], [], "*", color=INK, ms=8, mew=0, label="start")
+    if starts(shown):
+        axes.plot([], [], "*", color=INK, ms=8, mew=0, label="start")
     axes.legend(loc=loc)
 
 

@@ -74,7 +74,7 @@ class Trace:
         return epochs.astype(float), 100 * values
 
     @property
-    def rate(self) -> str:
+    def rate_text(self) -> str:
         """``LR 0.03``."""
         return f"LR {power_of_ten(self.lr)}"
 

@@ -44,7 +44,7 @@ def draw_traces(shown: dict[str, Trace], context: Context) -> Drawn:
             norm.plot(*trace.curve("rho"), color=line.get_color(), lw=1.3)
         log_axis(loss, "y")
         log_axis(norm, "y")
-        loss.set_title(f"{first.rate}, weight decay {first.wd:g}")
+        loss.set_title(f"{first.rate_text}, weight decay {first.wd:g}")
         loss.set_ylabel("train loss, mean of the epoch")
         norm.set_ylabel("norm ρ")
         norm.set_xlabel("epoch")

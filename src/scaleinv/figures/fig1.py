@@ -58,7 +58,7 @@ def draw_columns(columns: Mapping[str, Sequence[Trace]], context: Context) -> Dr
     with style():
         for (title, shown), (loss, norm) in zip(columns.items(), axes.T):
             for trace in shown:
-                label = f"{trace.rate}: {trace.said}"
+                label = f"{trace.rate_text}: {trace.said}"
                 loss.plot(*trace.curve("loss"), color=trace.colour, lw=1.1, label=label)
                 norm.plot(*trace.curve("rho"), color=trace.colour, lw=1.1)
             loss.set_title(title)

@@ -76,7 +76,7 @@ def draw_traces(shown: list[Trace], context: Context) -> Drawn:
     with style():
         for trace in shown:
             look = {"color": trace.colour, "lw": 1.1}
-            loss.plot(*trace.curve("loss"), label=f"{trace.rate}: {trace.said}", **look)
+            loss.plot(*trace.curve("loss"), label=f"{trace.rate_text}: {trace.said}", **look)
             error.plot(*trace.test_error(), **look)
             norm.plot(*trace.curve("rho"), **look)
             elr, eg = trace.curve("elr")[1], trace.curve("eg")[1]

@@ -94,7 +94,8 @@ def draw_period(trace: Trace, context: Context) -> Drawn:
             _shade(ax, period, int(step[-1]))
             ax.set_xlabel("step")
         fig.suptitle(
-            f"{trace.rate}, weight decay {trace.wd:g}: a period of {period.length} steps = {period.time:.2g}/(lr wd)",
+            f"{trace.rate_text}, weight decay {trace.wd:g}: a period of {period.length} steps = "
+            f"{period.time:.2g}/(lr wd)",
             x=0.01,
             ha="left",
             fontsize=9,

@@ -39,6 +39,7 @@ def draw(context: Context) -> Drawn:
         sphere.draw_curves(gradient, shown, "eg", log=True)
         for curve in shown:
             sphere.draw_path(diagram, curve)
+        sphere.draw_starts(diagram, shown)
         for curve in shown:
             sphere.mark_end(diagram, curve)
         sphere.finish_diagram(diagram)
@@ -62,6 +63,7 @@ def draw(context: Context) -> Drawn:
             "decided": peak.decided,
             "late_gradient": {elr: [eg.value, eg.error] for elr, eg in peak.eg},
         },
+        "start": sphere.starts(shown),
         "random_directions": shown[0].run.reference(),
         "runs": [curve.numbers() for curve in shown],
     }

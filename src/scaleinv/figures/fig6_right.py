@@ -31,7 +31,9 @@ def draw(context: Context) -> Drawn:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Means of the logarithms of ELR and of log(1 + ESS^2) of every group over parts of a run, and of all together."""
+    """Means of the logarithms of ELR and of log(1 + ESS^2) of every group over parts of a run, and of all together;
+    ``start``: ELR and effective gradient of every group at the first step.
+    """
     from scaleinv.analysis.ess import equalisation, from_steps
     from scaleinv.analysis.runs import load_run
     from scaleinv.analysis.steps import load_steps
@@ -47,6 +49,7 @@ def read(folder: Path) -> dict[str, Any]:
         "groups": groups.names,
         "group_elr": elr.T,
         "group_eg": (ess / elr).T,
+        "start": np.stack([groups.elr[0], groups.ess[0] / groups.elr[0]], axis=1),
         "common_ess": float(np.sqrt(np.expm1(late.total.value))),
         "ratio": late.ratio.value,
         "clock": late.clock,
@@ -68,7 +71,7 @@ def draw_groups(numbers: dict[str, Any], context: Context) -> Drawn:
                 colour = elr_colour(k / max(1, len(names) - 1))
                 dots = ax.plot(x, y, "o", color=colour, ms=4, alpha=0.6, mew=0)
                 handles[name] = dots[0]
-                ax.plot(x[0], y[0], "*", color=colour, ms=10, mec=INK, mew=0.6)
+                ax.plot(*run["start"][k], "*", color=colour, ms=10, mec=INK, mew=0.6)
             low, high = np.min(run["group_elr"]), np.max(run["group_elr"])
             line = np.geomspace(low / 1.3, high * 1.3, 50)
             ess = float("{:.2g}".format(run["common_ess"]))

@@ -25,8 +25,8 @@ def draw(context: Context) -> Drawn:
     fig, (gradient, error) = new_figure(9.2, 4.0, ncols=2)
     with style():
         for curve in shown:
-            sphere.draw_path(gradient, curve, start=False)
-            sphere.draw_path(error, curve, "test_error", start=False)
+            sphere.draw_path(gradient, curve)
+            sphere.draw_path(error, curve, "test_error")
         gradient.set_title("Regime 1: effective gradient against train loss")
         error.set_title("Test error against train loss")
         sphere.finish_diagram(gradient)

@@ -40,9 +40,9 @@ def draw(context: Context) -> Drawn:
             one, other = sphere.curves([scratch[start], scratch[elr]], [start, elr])
             after = sphere.Curve(folder, INK, f"from {power_of_ten(start)} on with {power_of_ten(elr)}")
             for curve in (one, other):
-                sphere.draw_path(ax, curve, start=False)
+                sphere.draw_path(ax, curve)
                 ax.plot([], [], ".", color=curve.colour, label=f"ELR {power_of_ten(curve.elr)} from scratch")
-            sphere.draw_path(ax, after, marker="x", start=False)
+            sphere.draw_path(ax, after, marker="x")
             ax.plot([], [], "x-", color=INK, ms=4, lw=0.8, label=after.label)
             sphere.finish_diagram(ax)
             sphere.zoom([ax], [one, other, after])

@@ -42,7 +42,7 @@ def draw(context: Context) -> Drawn:
                 x, y = before.against_loss(quantity, since=before.run.last_epoch / 2)
                 ax.plot(x, y, "D", color=INK, ms=3.5, mew=0, alpha=0.6)
                 for curve in shown:
-                    sphere.draw_path(ax, curve, quantity, start=False)
+                    sphere.draw_path(ax, curve, quantity)
                 sphere.finish_diagram(ax, quantity)
             axes[0, column].set_title(f"From ELR {power_of_ten(start)} (regime 2)")
             surface, ends = surface_of(ended[0]), [read_weights(folder) for folder in ended]

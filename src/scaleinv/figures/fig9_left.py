@@ -23,6 +23,6 @@ def draw(context: Context) -> Drawn:
         "head_norm": requests[0].settings.head_norm,
         "boundaries": edges(traces),
         "runs": table(traces),
-        "traces": [{k: t[k] for k in ("elr", "steps", "loss", "eg", "cosine")} for t in traces],
+        "traces": [{k: t[k] for k in ("elr", "start", "steps", "loss", "eg", "cosine")} for t in traces],
     }
     return draw_traces(traces, "Squared loss, full set", context, numbers)

@@ -25,6 +25,6 @@ def draw(context: Context) -> Drawn:
         "objects": objects,
         "boundaries": edges(traces),
         "runs": table(traces),
-        "traces": [{k: t[k] for k in ("elr", "steps", "loss", "eg", "cosine")} for t in traces],
+        "traces": [{k: t[k] for k in ("elr", "start", "steps", "loss", "eg", "cosine")} for t in traces],
     }
     return draw_traces(traces, f"Squared loss, {objects} objects", context, numbers)

@@ -21,6 +21,7 @@ from scaleinv import geometry
 from scaleinv.lab.data import eval_batches
 from scaleinv.lab.losses import Loss
 from scaleinv.lab.rows import Row
+from scaleinv.theory import rates
 
 #: test images whose loss is averaged at a time
 TEST_BATCH = 500
@@ -127,8 +128,8 @@ def exact_metrics(
         columns = [i for i, o in enumerate(owner) if name in ("total", o)]
         g = float(squares[:, columns].sum(dim=1).sqrt().mean())
         rho = float(geometry.norm([tensors[i].detach().double() for i in columns]))
-        elr = rate / (rho**2 if law == "sgd" else rho) if rho > 0 else math.nan
-        ess = elr * g * rho if law == "sgd" else math.nan
+        elr = rates.elr(rate, rho, law) if rho > 0 else math.nan
+        ess = rates.ess(elr, g * rho, law, angle=math.nan)  # no step is taken, so there is no angle
         for quantity, number in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", ess)):
             add("train", name, quantity, number)
     test_loss, test_error = test_metrics(model, *test, loss)

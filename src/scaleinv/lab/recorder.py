@@ -7,7 +7,7 @@ Per step three numbers a tensor are kept: the gradient norm ``g``, the norm ``n`
 
 which is exact (law of cosines) and, with norms taken in float64, accurate at 1e-6 rad; ESS = elr * eg, eg = g * rho.
 Where updates do not grow with the gradient (law ``normalised``: Adam), elr = rate / rho and ESS is the tangent of the
-angle, which for SGD on a sphere is the same thing (inf from a right angle on).
+angle (:mod:`scaleinv.theory.rates`).
 
 Plain SGD, x' = (1 - lr wd) x - lr g, needs no copy of the weights before the step: the dot product of weights and
 gradient gives the angle, and a return of all weights to one sphere turns nothing. (It is the angle of the step as
@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.lab.rows import Row
+from scaleinv.theory import rates as theory
 
 Array = npt.NDArray[np.float64]
 #: logits (N, C) and labels (N,) of the batches of a step
@@ -332,9 +333,9 @@ def derive(
     after = np.sqrt(squares["after"])
     g = np.sqrt(squares["g"])
     eg = g * rho
-    elr = rates / (squares["before"] if law == "sgd" else rho)
+    elr = theory.elr_of_square(rates, squares["before"], law)
     if angle is None:
         half = (squares["d"] - (after - rho) ** 2) / (4 * rho * after)
         angle = 2 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
-    ess = elr * eg if law == "sgd" else np.where(angle < np.pi / 2, np.tan(angle), np.inf)
+    ess = theory.ess(elr, eg, law, angle)
     return {"rho": rho, "g": g, "eg": eg, "elr": elr, "ess": ess, "angle": angle, "cosine": np.cos(angle)}

@@ -6,7 +6,7 @@ r"""From the sums of a step to the quantities that are recorded. Names are stabl
 ``eg``          effective gradient norm ``g rho``
 ``lr``          learning rate of the group
 ``elr``         effective learning rate by the law of the optimizer; NaN for groups not known to be scale-invariant
-``ess``         effective step size: ``elr eg`` for the SGD law, else ``tangential / rho``, which that is for plain SGD
+``ess``         effective step size: ``elr eg``; for the law ``normalised`` ``tan(angle)`` (``scaleinv.theory.rates``)
 ``angle``       by which the step turned the group, radians; NaN from a zero weight, which has no direction
 ``radial``      radial part of the step, signed: the change of rho to first order, weight decay included
 ``tangential``  length of the tangential part of the step
@@ -27,6 +27,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from scaleinv.theory import rates as theory
 
 Array = npt.NDArray[np.float64]
 
@@ -77,10 +79,13 @@ def derive(sums: Array, rates: Sequence[Rates], scale_free: Sequence[bool]) -> A
         spread = np.where(ww == 0, 0.0, qq - dw * dw / ww)  # rounding may leave it below zero, NaN stays NaN
         tangential = np.sqrt(tt + np.maximum(spread, 0.0))
         radial = np.where(ww == 0, 0.0, dw / rho)
-        elr = np.where(law == "sgd", lr / ww, np.where(law == "normalised", lr / rho, tangential / (rho * eg)))
-        elr = np.where(np.array(scale_free, bool), elr, np.nan)
-        ess = np.where(law == "sgd", lr / ww * eg, tangential / rho)
         angle = np.where(ww == 0, np.nan, np.arctan2(tangential, rho + radial))  # zero has no direction
+        # by law: sgd, normalised, measured
+        of_sgd = theory.elr_of_square(lr, ww)
+        elrs = (of_sgd, theory.elr(lr, rho, "normalised"), tangential / (rho * eg))
+        sizes = (theory.ess(of_sgd, eg), theory.ess(None, None, "normalised", angle), tangential / rho)
+        elr, ess = (np.select([law == "sgd", law == "normalised"], of[:2], of[2]) for of in (elrs, sizes))
+        elr = np.where(np.array(scale_free, bool), elr, np.nan)
         step = np.hypot(tangential, radial)
         decay = np.where(direct | (wd == 0), lr * wd * rho, np.nan)
         alignment = -sign * gd / (g * step)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scaleinv.analysis.lineage import Origin, origin_of, short_names
-from scaleinv.analysis.regime_map import run_row
+from scaleinv.analysis.regime_map import measured, run_row
 from scaleinv.analysis.regimes import Verdict, classify
 from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
 from scaleinv.report.text import elr_digits, elr_text, number
@@ -27,9 +27,9 @@ class RunFacts:
 
     key: str  # short and safe, links the same run across figures and table
     name: str
-    rate: str  # ELR or LR: what elr holds
-    elr: float
-    elr_label: str
+    rate_name: str  # ELR or LR
+    rate: float
+    rate_label: str
     seed: int | None
     regime: int | None
     evidence: Mapping[str, Any]
@@ -53,7 +53,7 @@ class RunFacts:
         decay = f", wd {elr_text(self.weight_decay)}" if self.weight_decay > 0 else ""
         seed = f", seed {self.seed}" if self.seed is not None else ""
         start = f", from {self.start_name}" if self.start_name else ""
-        return f"{self.rate} {self.elr_label}{decay}{seed}{start}"
+        return f"{self.rate_name} {self.rate_label}{decay}{seed}{start}"
 
     def series(self, split: str, quantity: str, group: str = "total") -> tuple[Ints, Floats]:
         """The run's series; empty where the folder is gone or it was not measured."""
@@ -90,21 +90,21 @@ class SweepFacts:
     boundaries: Mapping[str, Any] | None  # None: the regime map is not written yet
     horizon: Mapping[str, Any]
     digits: int
-    rate: str = "ELR"  # or LR, for a sweep in the whole space
+    rate_name: str = "ELR"  # or LR, for a sweep in the whole space
     maps: Sequence[Mapping[str, Any]] = ()  # boundaries by weight decay and start
 
     @property
     def axis(self) -> str:
         """The name of the swept rate in full."""
-        return "effective learning rate" if self.rate == "ELR" else "learning rate"
+        return "effective learning rate" if self.rate_name == "ELR" else "learning rate"
 
     @property
     def seeds(self) -> list[int]:
         return sorted({fact.seed for fact in self.runs if fact.seed is not None})
 
     @property
-    def elrs(self) -> list[float]:
-        return sorted({fact.elr for fact in self.runs if math.isfinite(fact.elr)})
+    def rates(self) -> list[float]:
+        return sorted({fact.rate for fact in self.runs if math.isfinite(fact.rate)})
 
     @property
     def start_names(self) -> dict[str, str]:
@@ -195,7 +195,7 @@ def _origins(sweep: SweepRun) -> dict[str, Origin]:
 
 
 def gather(sweep: SweepRun) -> SweepFacts:
-    """The facts of a sweep, by rising ELR, then by the rate of the parent, then seed."""
+    """The facts of a sweep, by rising rate, then by the rate of the parent, then seed."""
     entries = _entries(sweep)
     origins = _origins(sweep)
     starts = [_start(entry, run) for entry, run in entries]
@@ -205,12 +205,12 @@ def gather(sweep: SweepRun) -> SweepFacts:
         names = {start: f"weights {start[:8]}" for start in starts if start}
         names |= short_names((o for o in origins.values() if o.weights in names), lambda rate: elr_text(rate, rates))
     axis = "lr" if sweep.config.get("axis") == "lr" else "elr"
-    elrs = [_rate(entry, run, axis) for entry, run in entries]
-    digits = elr_digits(elrs)
+    swept = [_rate(entry, run, axis) for entry, run in entries]
+    digits = elr_digits(swept)
     order = sorted(
         range(len(entries)),
         key=lambda i: (
-            elrs[i] if math.isfinite(elrs[i]) else math.inf,
+            swept[i] if math.isfinite(swept[i]) else math.inf,
             _start_order(starts[i], origins.get(starts[i])),
             _seed(entries[i][0]) or 0,
             i,
@@ -224,9 +224,9 @@ def gather(sweep: SweepRun) -> SweepFacts:
             RunFacts(
                 key=f"r{place}",
                 name=str(entry.get("run", "")),
-                rate=axis.upper(),
-                elr=elrs[i],
-                elr_label=elr_text(elrs[i], digits),
+                rate_name=axis.upper(),
+                rate=swept[i],
+                rate_label=elr_text(swept[i], digits),
                 seed=_seed(entry),
                 regime=regime if regime in (1, 2, 3) else None,
                 evidence=evidence if isinstance(evidence, dict) else {},
@@ -256,7 +256,7 @@ def gather(sweep: SweepRun) -> SweepFacts:
         boundaries=boundaries if isinstance(boundaries, dict) else None,
         horizon=horizon if isinstance(horizon, dict) else {},
         digits=digits,
-        rate=axis.upper(),
+        rate_name=axis.upper(),
         maps=[one for one in maps if isinstance(one, dict)] if isinstance(maps, list) else (),
     )
 
@@ -272,10 +272,10 @@ def flat_config(sweep: SweepRun) -> dict[str, Any]:
 
 
 def _rate(entry: Mapping[str, Any], run: Run | None, axis: str) -> float:
-    """The swept rate of a run: as the map says, else as its config says, else as measured."""
+    """The swept rate of a run: as the map says, else as its config says; an ELR, not an LR, else as measured."""
     stated = [entry.get(axis), None if run is None else run.config.get(axis)]
     known = [value for value in map(number, stated) if math.isfinite(value)]
-    return known[0] if known else number(None if run is None else run.elr)
+    return known[0] if known else number(None if run is None or axis != "elr" else run.elr)
 
 
 def _start(entry: Mapping[str, Any], run: Run | None) -> str:
@@ -313,7 +313,7 @@ def stored_verdict(run: Run) -> Verdict | None:
 
 
 def entry_of(run: Run) -> dict[str, Any]:
-    """A run's numbers as a page about it alone shows them: the last value of each quantity."""
+    """A run's numbers as a page about it alone shows them: the same as in a sweep's table (:func:`measured`)."""
     verdict = None if run.time == "step" else stored_verdict(run)  # by steps of a Monitor there is no regime
     return {
         "run": run.name,
@@ -322,17 +322,8 @@ def entry_of(run: Run) -> dict[str, Any]:
         "regime": None if verdict is None else verdict.regime,
         "evidence": None if verdict is None else verdict.evidence,
         "status": run.status,
-        "train_loss": last(run, "loss"),
-        "test_error": last_of(run, "test", "error"),
-        "effective_gradient": last(run, "eg"),
-        "ess": last(run, "ess"),
-        "cosine": last_of(run, "online", "cosine"),
+        **measured(run),
     }
-
-
-def last(run: Run, quantity: str) -> float:
-    """The last value, of the exact pass where there is one, else of the training steps."""
-    return last_of(run, "train" if run.has("train", "total", quantity) else "online", quantity)
 
 
 def last_of(run: Run, split: str, quantity: str) -> float:

@@ -29,16 +29,16 @@ _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
 _SMOOTH = 25
 
 
-def landscape_section(folder: Path, rate: str, starts: Mapping[str, str] | None = None) -> list[str]:
-    """The HTML of what ``FOLDER/landscape.json`` holds; empty where nothing was measured. ``rate``: ELR or LR;
+def landscape_section(folder: Path, rate_name: str, starts: Mapping[str, str] | None = None) -> list[str]:
+    """The HTML of what ``FOLDER/landscape.json`` holds; empty where nothing was measured. ``rate_name``: ELR or LR;
     ``starts``: names of the weights that runs went on from, by checksum.
     """
-    return _read(folder, lambda content: _section(named(content, starts or {}), rate)) or []
+    return _read(folder, lambda content: _section(named(content, starts or {}), rate_name)) or []
 
 
-def landscape_drawings(folder: Path, rate: str, starts: Mapping[str, str] | None = None) -> list[Drawing]:
+def landscape_drawings(folder: Path, rate_name: str, starts: Mapping[str, str] | None = None) -> list[Drawing]:
     """The figures of :func:`landscape_section`."""
-    return _read(folder, lambda content: _drawings(named(content, starts or {}), rate)) or []
+    return _read(folder, lambda content: _drawings(named(content, starts or {}), rate_name)) or []
 
 
 def _read(folder: Path, use: Callable[[Mapping[str, Any]], T]) -> T | None:
@@ -51,30 +51,30 @@ def _read(folder: Path, use: Callable[[Mapping[str, Any]], T]) -> T | None:
         raise UserError(f"{path} is damaged ({error}); remove it and measure again") from error
 
 
-def _drawings(content: Mapping[str, Any], rate: str) -> list[Drawing]:
+def _drawings(content: Mapping[str, Any], rate_name: str) -> list[Drawing]:
     walks = content["walks"]
     stems = [f"walks-{k}" for k in range(1, len(walks) + 1)] if len(walks) > 1 else ["walks"]
-    drawings = [_paths(rate, content["paths"])] if content["paths"] else []
+    drawings = [_paths(rate_name, content["paths"])] if content["paths"] else []
     return drawings + [_walks(one, stem) for one, stem in zip(walks, stems)]
 
 
-def _section(content: Mapping[str, Any], rate: str) -> list[str]:
+def _section(content: Mapping[str, Any], rate_name: str) -> list[str]:
     body: list[str] = []
-    drawings = _drawings(content, rate)
+    drawings = _drawings(content, rate_name)
     averages, minima = (content.get(part, []) for part in ("averages", "minima"))  # older files have neither
     if drawings or content["sharpness"] or averages or minima:
         body += ["<h2>The landscape</h2>"]
     if drawings:
         body += ['<div class="grid">', *(drawing.to_html() for drawing in drawings), "</div>"]
     if content["sharpness"]:
-        body.append(_sharpness_table(rate, content["sharpness"]))
+        body.append(_sharpness_table(rate_name, content["sharpness"]))
     if content["paths"]:
-        body.append(_barrier_table(rate, content["paths"]))
+        body.append(_barrier_table(rate_name, content["paths"]))
     if averages:
-        body.append(_averages_table(rate, averages))
+        body.append(_averages_table(rate_name, averages))
     if minima:
-        body.append(_minima_table(rate, minima))
-        body += [_pairs_of(rate, one) for one in minima]
+        body.append(_minima_table(rate_name, minima))
+        body += [_pairs_of(rate_name, one) for one in minima]
     return body
 
 
@@ -98,7 +98,7 @@ def _listed(names: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -
     return table([(name, False) for name in names], (row(*texts) for texts in rows), caption)
 
 
-def _sharpness_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
     marks = _marks(measured)
 
     def row(one: Mapping[str, Any]) -> list[str]:
@@ -107,7 +107,7 @@ def _sharpness_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
         return [f"{one['key']['rates'][0]:.3g}", *(value(one) for _, value in marks), *cells]
 
     names = [name for name, _ in marks]
-    names = [rate, *names, "train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
+    names = [rate_name, *names, "train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
     caption = (
         "Curvature at the last weights of every run, on the unit sphere: top eigenvalue and trace of the spherical "
         "Hessian. Gradient descent leaves a minimum where ELR · λ₁ exceeds 2."
@@ -115,7 +115,7 @@ def _sharpness_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
     return _listed(names, map(row, measured), caption)
 
 
-def _barrier_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _barrier_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
     marks = _marks(measured)
 
     def row(one: Mapping[str, Any]) -> list[str]:
@@ -125,7 +125,7 @@ def _barrier_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
         cells += [percent(heights["train_error"]), percent(heights["test_error"])]
         return [f"{a:.3g} – {b:.3g}", *(value(one) for _, value in marks), *cells]
 
-    names = [f"{rate}s", *(name for name, _ in marks), "angle"]
+    names = [f"{rate_name}s", *(name for name, _ in marks), "angle"]
     names += [f"barrier of {name}" for name in ("train loss", "train error", "test error")]
     caption = (
         "Straight paths between the last weights of runs at neighbouring rates, brought back to the sphere, "
@@ -135,7 +135,7 @@ def _barrier_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
     return _listed(names, map(row, measured), caption)
 
 
-def _averages_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _averages_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
     marks = _marks(measured)
 
     def row(one: Mapping[str, Any], split: str) -> list[str]:
@@ -145,7 +145,7 @@ def _averages_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
         cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
         return [f"{one['key']['rates'][0]:.3g}", *cells]
 
-    names = [rate, *(name for name, _ in marks), "epochs", "on", "loss at the mean", "excess", "segments above"]
+    names = [rate_name, *(name for name, _ in marks), "epochs", "on", "loss at the mean", "excess", "segments above"]
     caption = (
         "Averages of the iterates kept in the last half of a run, normalisation statistics recomputed. Excess: loss at "
         "their mean less their own mean loss, at most 0 where the loss is convex. Segments above: of those between all "
@@ -155,7 +155,7 @@ def _averages_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
     return _listed([*names, "error at the mean", "their own error"], rows, caption)
 
 
-def _minima_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _minima_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
     marks = _marks(measured)
 
     def row(one: Mapping[str, Any]) -> list[str]:
@@ -166,7 +166,7 @@ def _minima_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
         return [f"{one['key']['rates'][0]:.3g}", *cells]
 
     names = [
-        rate,
+        rate_name,
         *(name for name, _ in marks),
         "minima",
         "angle",
@@ -182,7 +182,7 @@ def _minima_table(rate: str, measured: Sequence[Mapping[str, Any]]) -> str:
     return _listed([*names, "gain"], map(row, measured), caption)
 
 
-def _pairs_of(rate: str, one: Mapping[str, Any]) -> str:
+def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> str:
     """Every pair of minima of one run, folded."""
     epochs = one["key"]["epochs"]
 
@@ -193,12 +193,12 @@ def _pairs_of(rate: str, one: Mapping[str, Any]) -> str:
 
     head = ["epochs", "angle", "equal predictions", "error of the first", "of the second", "of the pair"]
     rows = (row(i, j) for i, j in itertools.combinations(range(len(epochs)), 2))
-    title = f"Pairs of minima, {rate} {one['key']['rates'][0]:.3g}, seed {one['seed']}"
+    title = f"Pairs of minima, {rate_name} {one['key']['rates'][0]:.3g}, seed {one['seed']}"
     listed = _listed(head, rows, f"{one['images']} test images.")
     return f"<details><summary>{esc(title)}</summary>{listed}</details>"
 
 
-def _paths(rate: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
+def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
     fig, axes = style.new_figure(*_SIZE)
     drawing = Drawing(
         "paths",
@@ -218,7 +218,7 @@ def _paths(rate: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
             errors = 100 * np.array([math.nan if v is None else v for v in one["train_error"]], float)
             (line,) = axes.plot(one["fractions"], errors, color=colour, linewidth=1.2)
             said = ", ".join(f"{name} {value(one)}" for name, value in marks)
-            drawing.point_at(line, axes, f"path{k}", f"{rate} {a:.3g} to {b:.3g}, {said}")
+            drawing.point_at(line, axes, f"path{k}", f"{rate_name} {a:.3g} to {b:.3g}, {said}")
             ends.append((float(errors[-1]), f"{a:.2g}–{b:.2g}", colour))
         axes.set_xlabel("fraction of the path, from the lower rate to the higher")
         axes.set_ylabel("train error, %")

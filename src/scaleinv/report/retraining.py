@@ -89,8 +89,8 @@ def _by_start(facts: SweepFacts, starts: Sequence[Start]) -> list[Drawing]:
     tracks = [track(run, _split(run, split)) for run in every if run is not None]
     loss = limits([x for x, _ in tracks] + [_curve(run, split)[1] for run in every if run is not None], log=True)
     eg = limits([y for _, y in tracks], log=True)
-    elrs = [fact.elr for fact in facts.runs]
-    colours = {fact.key: colour for fact, colour in zip(facts.runs, style.elr_colours(elrs))}
+    rates = [fact.rate for fact in facts.runs]
+    colours = {fact.key: colour for fact, colour in zip(facts.runs, style.elr_colours(rates))}
     drawings = []
     for number, start in enumerate(starts, 1):
         drawings.append(_against_epoch(start, split, loss, colours, number))
@@ -115,7 +115,8 @@ def _against_epoch(
     drawing = Drawing(
         f"retraining-loss-{number}",
         f"Train loss, from {start.name}",
-        f"From {start.full}: star and epoch 0. {SOURCE[split].capitalize()}. Colour: the new {start.runs[0].rate}."
+        f"From {start.full}: {'star and ' if _beginning(start) else ''}epoch 0. {SOURCE[split].capitalize()}. "
+        f"Colour: the new {start.runs[0].rate_name}."
         + (" Grey: the run they went on from." if start.parent is not None else ""),
         f"Train loss against epoch of {count(len(start.runs), 'run')} that went on from {start.name}",
         fig,
@@ -155,8 +156,8 @@ def _against_epoch(
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
             final = int(np.flatnonzero(shown)[-1])
             axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **_end(fact, colour))
-            ends.append((float(np.median(values[shown][-5:])), fact.elr_label, colour))
-        began = _beginning(start, split)
+            ends.append((float(values[final]), fact.rate_label, colour))
+        began = _beginning(start)
         if began is not None:
             _star(axes, 0, began[0])
         end_labels(axes, ends, _AXES_HEIGHT)
@@ -180,9 +181,10 @@ def _diagram(
     drawing = Drawing(
         f"retraining-diagram-{number}",
         f"Effective gradient against train loss, from {start.name}",
-        "A dot for each epoch, a star at the start, the mark of the regime at the end."
+        f"A dot for each epoch, {'a star at the start, ' if _beginning(start) else ''}"
+        "the mark of the regime at the end."
         + (" Grey: the run they went on from; a run that stays on it keeps its trajectory." if start.parent else "")
-        + (f" Dashed: the other parents at a new {facts.rate}, the trajectory to move to." if targets else ""),
+        + (f" Dashed: the other parents at a new {facts.rate_name}, the trajectory to move to." if targets else ""),
         f"Effective gradient against train loss of {count(len(start.runs), 'run')} that went on from {start.name}",
         fig,
     )
@@ -212,7 +214,7 @@ def _diagram(
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
             axes.plot(x[-1], y[-1], linestyle="none", zorder=5, **_end(fact, colour))
             label_end(axes, fact, colour, float(x[-1]), float(y[-1]), placed)
-        began = _beginning(start, split)
+        began = _beginning(start)
         if began is not None:
             _star(axes, *began)
     return drawing
@@ -224,7 +226,8 @@ def _targets(start: Start, starts: Sequence[Start]) -> list[tuple[str, Start]]:
     for other in starts:
         if other is start or other.parent is None or other.origin is None or start.origin is None:
             continue
-        key = next((fact.key for fact in start.runs if fact.elr == other.origin.rate), None)
+        same = (other.origin.axis, other.origin.rate)
+        key = next((fact.key for fact in start.runs if (fact.rate_name, fact.rate) == same), None)
         if key is not None and other.origin.seed == start.origin.seed and start.origin.rate != other.origin.rate:
             found.append((key, other))
     return found
@@ -237,21 +240,14 @@ def _few(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return x[chosen], y[chosen]
 
 
-def _beginning(start: Start, split: str) -> tuple[float, float] | None:
-    """Train loss and effective gradient at the start weights: as its runs measured them before their first step, else
-    the parent's there.
+def _beginning(start: Start) -> tuple[float, float] | None:
+    """Train loss and effective gradient at the start weights, by an exact pass: as its runs measured them before their
+    first step, else the parent there; None where neither did (means over the steps before are no point of the start).
     """
-    places = [(fact.run, "train", 0) for fact in start.runs if fact.run is not None]
+    places = [(fact.run, 0) for fact in start.runs if fact.run is not None]
     if start.parent is not None:
-        places.append((start.parent, _split(start.parent, split), start.epoch))
-    for run, where, epoch in places:
-        pair = []
-        for quantity in ("loss", "eg"):
-            epochs, values = run.series(where, "total", quantity)
-            pair += [float(value) for value in values[epochs == epoch][:1] if np.isfinite(value) and value > 0]
-        if len(pair) == 2:
-            return pair[0], pair[1]
-    return None
+        places.append((start.parent, start.epoch))
+    return next((point for run, epoch in places if (point := run.at_epoch(epoch)) is not None), None)
 
 
 def _star(axes: Axes, x: float, y: float) -> None:

@@ -7,6 +7,7 @@ import math
 from scaleinv.analysis.lineage import origin_of
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.summary import periods_of
+from scaleinv.analysis.regimes import window
 from scaleinv.analysis.runs import Run
 from scaleinv.figures.style import regime_names
 from scaleinv.report.facts import entry_of, last_of
@@ -96,9 +97,14 @@ def _cards(run: Run, found: Periods | None) -> str:
     entry = entry_of(run)
     result = run.result or {}
     regime = entry["regime"] if entry["regime"] in (1, 2, 3) else None
-    broken = run.has("online", "total", "loss") and not math.isfinite(number(entry["train_loss"]))
+    final = last_of(run, "online", "loss")
+    broken = run.has("online", "total", "loss") and not math.isfinite(final)
     recomputed = last_of(run, "test", "error_recomputed_bn")
-    note = f"{percent(recomputed)} with statistics recomputed" if math.isfinite(recomputed) else ""
+    note = "last evaluation" if math.isfinite(number(entry["test_error"])) else ""
+    note += f"; {percent(recomputed)} with statistics recomputed" if math.isfinite(recomputed) else ""
+    w = window(run)
+    mean = f"mean of epochs {w.first}-{w.last}" if w.last else ""
+    last_loss = f"; last {show(final)}" if math.isfinite(final) else ""
     steps = number(result.get("steps"))
     timing = result.get("timing")
     timing = timing if isinstance(timing, dict) else {}
@@ -106,10 +112,10 @@ def _cards(run: Run, found: Periods | None) -> str:
     if run.time == "step":
         last = {name: last_of(run, "online", name) for name in ("loss", "rho", "elr", "angle")}
         cards = [
-            card("loss", "not finite" if broken else show(last["loss"])),
-            card("norm of the groups", show(last["rho"])),
-            card("ELR", show(last["elr"])),
-            card("angle, radians a step", show(last["angle"])),
+            card("last loss", "not finite" if broken else show(last["loss"])),
+            card("last norm of the groups", show(last["rho"])),
+            card("last ELR", show(last["elr"])),
+            card("last angle, radians a step", show(last["angle"])),
             card("steps", plain(_done(run)), f"{plain(run.table('online', 'total', 'angle').steps.size)} logged"),
             card("alerts", plain(len(run.alerts))),
         ]
@@ -120,11 +126,11 @@ def _cards(run: Run, found: Periods | None) -> str:
         card(
             "regime", f"{regime} {regime_names[regime]}" if regime else regime_names[None], kind=f"regime{regime or 0}"
         ),
-        card("train loss", "not finite" if broken else show(entry["train_loss"])),
+        card("train loss", "not finite" if broken else show(entry["train_loss"]), "" if broken else mean + last_loss),
         card("test error", percent(entry["test_error"]), note),
-        card("effective gradient", show(entry["effective_gradient"])),
-        card("ESS", show(entry["ess"])),
-        card("cosine", show(entry["cosine"], 4)),
+        card("effective gradient", show(entry["effective_gradient"]), mean),
+        card("ESS", show(entry["ess"]), mean),
+        card("cosine", show(entry["cosine"], 4), mean),
         card("epochs", str(run.last_epoch), f"{plain(int(steps))} steps" if math.isfinite(steps) else ""),
     ]
     if spent > 0:

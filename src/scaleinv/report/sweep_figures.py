@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median_low
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from scaleinv.report.drawing import Drawing, drawable, end_labels, gradient_agai
 from scaleinv.report.facts import RunFacts, SweepFacts
 from scaleinv.report.text import count, number, show
 from scaleinv.report.words import boundary, boundary_words, horizon, numbers_line, reach
+from scaleinv.theory.rates import law_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,9 +48,9 @@ def sweep_drawings(facts: SweepFacts, bar: bool = False, suffix: str = "") -> li
     return drawings
 
 
-def _elr_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:
-    """A log ELR axis over all runs of the sweep."""
-    span = limits([np.array(facts.elrs)], log=True, margin=0.03)
+def _rate_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:
+    """A log axis of the rate over all runs of the sweep."""
+    span = limits([np.array(facts.rates)], log=True, margin=0.03)
     if span is None:
         nothing(axes, "no run with a known rate")
         return None
@@ -68,7 +70,7 @@ def _shade_boundaries(axes: Axes, facts: SweepFacts) -> None:
 
 
 def regime_map(facts: SweepFacts) -> Drawing:
-    """Train loss of every run against its ELR, coloured and marked by regime, under a band of the regimes."""
+    """Train loss of every run against its rate, coloured and marked by regime, under a band of the regimes."""
     fig, (band, axes) = style.new_figure(10, 3.9, nrows=2, sharex=True, height_ratios=(0.075, 1))
     said = reach(facts)
     drawing = Drawing(
@@ -83,9 +85,9 @@ def regime_map(facts: SweepFacts) -> Drawing:
         fig,
         wide=True,
     )
-    drawing.name(axes, facts.rate, "train loss")
+    drawing.name(axes, facts.rate_name, "train loss")
     with style.style():
-        span = _elr_axis(axes, facts)
+        span = _rate_axis(axes, facts)
         band.set_axis_off()
         band.set_in_layout(facts.boundaries is not None)
         references = facts.references()
@@ -178,16 +180,16 @@ def mark_look(regime: int | None) -> dict[str, Any]:
 
 
 def _mark_run(drawing: Drawing, axes: Axes, fact: RunFacts, value: float) -> None:
-    """A run's mark at its ELR; at the upper edge with a cross where its value has no place on the axis."""
-    if not math.isfinite(fact.elr) or fact.elr <= 0:
+    """A run's mark at its rate; at the upper edge with a cross where its value has no place on the axis."""
+    if not math.isfinite(fact.rate) or fact.rate <= 0:
         return
     log = axes.get_yscale() == "log"
     if drawable(np.array([value]), log)[0]:
-        (mark,) = axes.plot(fact.elr, value, linestyle="none", zorder=3, **mark_look(fact.regime))
+        (mark,) = axes.plot(fact.rate, value, linestyle="none", zorder=3, **mark_look(fact.regime))
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
     elif fact.broken_at is not None:
         (mark,) = axes.plot(
-            fact.elr,
+            fact.rate,
             0.975,
             linestyle="none",
             marker="X",
@@ -201,7 +203,7 @@ def _mark_run(drawing: Drawing, axes: Axes, fact: RunFacts, value: float) -> Non
         )
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
         axes.text(
-            fact.elr,
+            fact.rate,
             0.94,
             "not finite",
             fontsize=7.5,
@@ -228,11 +230,11 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
         title,
         f"{title} against epoch; {source}."
         + (" A cross: not a finite number from there on." if _broken(facts) else ""),
-        f"{title} against epoch for {count(len(facts.elrs), facts.rate)}, coloured from blue (low) to gold (high)",
+        f"{title} against epoch for {_rates(facts)}, coloured from blue (low) to gold (high)",
         fig,
     )
     drawing.name(axes, "epoch", label)
-    colours = style.elr_colours([fact.elr for fact in facts.runs])
+    colours = style.elr_colours([fact.rate for fact in facts.runs])
     lines = [_curve(fact, split, quantity) for fact in facts.runs]
     with style.style():
         around = limits([values for _, values in lines], log)
@@ -250,7 +252,7 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
         alpha = 0.95 if len(facts.seeds) < 2 else 0.7
-        ends: dict[float, list[float]] = {}
+        ends: dict[float, list[float]] = {}  # of each rate, where its lines end: the values of the marks
         for fact, colour, (epochs, values) in zip(facts.runs, colours, lines):
             shown = drawable(values, log)
             if not shown.any():
@@ -272,11 +274,12 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
                 clip_on=False,
                 zorder=4,
             )
-            ends.setdefault(fact.elr, []).append(float(np.median(values[shown][-5:])))
-        labels = {fact.elr: (fact.elr_label, colour) for fact, colour in zip(facts.runs, colours)}
-        end_labels(axes, [(float(np.median(v)), *labels[elr]) for elr, v in sorted(ends.items())], _AXES_HEIGHT)
+            ends.setdefault(fact.rate, []).append(float(values[final]))
+        labels = {fact.rate: (fact.rate_label, colour) for fact, colour in zip(facts.runs, colours)}
+        # of several seeds the middle mark, not a mean at which no line ends
+        end_labels(axes, [(median_low(of), *labels[rate]) for rate, of in sorted(ends.items())], _AXES_HEIGHT)
     if bar:
-        style.elr_colour_bar(fig, axes, facts.elrs, facts.axis)
+        style.elr_colour_bar(fig, axes, facts.rates, facts.axis)
     return drawing
 
 
@@ -285,18 +288,22 @@ def _broken(facts: SweepFacts) -> bool:
 
 
 def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
-    """Effective gradient against train loss, a dot for each epoch, a star where training began."""
+    """Effective gradient against train loss, a dot for each epoch, a star where training began: one for each seed and
+    start, none where no exact pass was made there.
+    """
     fig, axes = style.new_figure(*_PANEL)
+    starts = {(f.seed, f.start): at for f in facts.runs if f.run is not None and (at := f.run.at_epoch(0)) is not None}
+    star = "a star at the weights training began with, " if starts else ""
     drawing = Drawing(
         "diagram",
         "Effective gradient against train loss",
-        f"A dot for each epoch ({SOURCE[split]}), a star at the start, the mark of the regime at the end. "
+        f"A dot for each epoch ({SOURCE[split]}), {star}the mark of the regime at the end. "
         "Converging runs fall along lines of slope 1; a lower line is a flatter minimum.",
         "Diagram of effective gradient norm against train loss on log axes, one trajectory for each run",
         fig,
     )
     drawing.name(axes, "train loss", "effective gradient")
-    colours = style.elr_colours([fact.elr for fact in facts.runs])
+    colours = style.elr_colours([fact.rate for fact in facts.runs])
     tracks = [(fact, *track(fact.run, split)) for fact in facts.runs]
     with style.style():
         x_span = limits([loss for _, loss, _ in tracks], log=True)
@@ -314,9 +321,6 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
                 x, y, color=colour, linewidth=0.7, alpha=0.65, marker=".", markersize=3.2, markeredgewidth=0
             )
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            axes.plot(
-                x[0], y[0], marker="*", markersize=9, color=colour, markeredgecolor=INK, markeredgewidth=0.4, zorder=4
-            )
             look = {
                 **mark_look(fact.regime),
                 "markersize": 5,
@@ -326,8 +330,10 @@ def diagram(facts: SweepFacts, split: str, bar: bool) -> Drawing:
             }
             axes.plot(loss[-1], eg[-1], linestyle="none", zorder=5, **look)
             label_end(axes, fact, colour, float(loss[-1]), float(eg[-1]), placed)
+        for at in starts.values():
+            axes.plot(*at, marker="*", linestyle="none", markersize=10, color=INK, markeredgewidth=0, zorder=4)
     if bar:
-        style.elr_colour_bar(fig, axes, facts.elrs, facts.axis)
+        style.elr_colour_bar(fig, axes, facts.rates, facts.axis)
     return drawing
 
 
@@ -337,10 +343,9 @@ def track(run: Run | None, split: str) -> tuple[Floats, Floats]:
         return np.zeros(0), np.zeros(0)
     (at, loss), (also_at, eg) = (run.series(split, "total", quantity) for quantity in ("loss", "eg"))
     _, i, j = np.intersect1d(at, also_at, return_indices=True)
-    starts = [values[:1] for q in ("loss", "eg") if (values := run.series("train", "total", q)[1]).size]
-    loss, eg = loss[i], eg[j]
-    if split == "online" and len(starts) == 2:  # before training only the exact pass has measured
-        loss, eg = np.concatenate([starts[0], loss]), np.concatenate([starts[1], eg])
+    start, loss, eg = run.at_epoch(0), loss[i], eg[j]
+    if split == "online" and start is not None:  # before training only the exact pass has measured
+        loss, eg = np.concatenate([start[:1], loss]), np.concatenate([start[1:], eg])
     shown = drawable(loss, True) & drawable(eg, True)
     return loss[shown], eg[shown]
 
@@ -353,7 +358,7 @@ def label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, place
         return
     placed.append(at)
     axes.annotate(
-        fact.elr_label,
+        fact.rate_label,
         (x, y),
         xytext=(5, -7),
         textcoords="offset points",
@@ -365,20 +370,23 @@ def label_end(axes: Axes, fact: RunFacts, colour: str, x: float, y: float, place
 
 
 def step_size(facts: SweepFacts) -> Drawing:
-    """Effective step size of every run against its ELR, log-log."""
+    """Effective step size of every run against its rate, log-log."""
     fig, axes = style.new_figure(5.3, 3.3)
+    angle = "the tangent of the angle of one step"
+    formula = f"ELR × effective gradient, {angle}" if facts.rate_name == "ELR" else "ELR × effective gradient"
+    formula = formula if law_of(facts.config) == "sgd" else angle
     drawing = Drawing(
         "step-size",
         "Effective step size",
-        f"ESS = ELR × effective gradient, the tangent of the angle of one step; mean over {facts.window_words()}. "
+        f"ESS = {formula}; mean over {facts.window_words()}. "
         "Shaded: the boundary intervals.",
-        "Effective step size against ELR on log axes, marks by regime",
+        f"Effective step size against {facts.rate_name} on log axes, marks by regime",
         fig,
     )
-    drawing.name(axes, facts.rate, "ESS")
+    drawing.name(axes, facts.rate_name, "ESS")
     with style.style():
         around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
-        if _elr_axis(axes, facts) is None or around is None:
+        if _rate_axis(axes, facts) is None or around is None:
             nothing(axes)
             return drawing
         axes.set_yscale("log")
@@ -392,18 +400,18 @@ def step_size(facts: SweepFacts) -> Drawing:
 
 
 def cosine(facts: SweepFacts) -> Drawing:
-    """Cosine between consecutive weights of every run against its ELR."""
+    """Cosine between consecutive weights of every run against its rate."""
     fig, axes = style.new_figure(5.3, 3.3)
     drawing = Drawing(
         "cosine",
         "Cosine between consecutive weights",
         f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated.",
-        "Cosine between consecutive weights against ELR, marks by regime",
+        f"Cosine between consecutive weights against {facts.rate_name}, marks by regime",
         fig,
     )
-    drawing.name(axes, facts.rate, "cosine")
+    drawing.name(axes, facts.rate_name, "cosine")
     with style.style():
-        if _elr_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
+        if _rate_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
             nothing(axes)
             return drawing
         lowest = min(fact.cosine for fact in facts.runs if math.isfinite(fact.cosine))
@@ -420,10 +428,15 @@ def cosine(facts: SweepFacts) -> Drawing:
 
 def summary_line(facts: SweepFacts) -> str:
     """What was run, in one line: ``20 ELRs from 1e-4 to 10, 1 seed, 60 epochs``."""
-    labels = [fact.elr_label for fact in facts.runs if math.isfinite(fact.elr)]
-    span = f" from {labels[0]} to {labels[-1]}" if len(facts.elrs) > 1 else ""
+    labels = [fact.rate_label for fact in facts.runs if math.isfinite(fact.rate)]
+    span = f" from {labels[0]} to {labels[-1]}" if len(facts.rates) > 1 else ""
     seeds = f", {count(len(facts.seeds), 'seed')}" if facts.seeds else ""
-    return f"{count(len(facts.elrs), facts.rate)}{span}{seeds}, {horizon(facts)}"
+    return f"{_rates(facts)}{span}{seeds}, {horizon(facts)}"
+
+
+def _rates(facts: SweepFacts) -> str:
+    """``20 ELRs``."""
+    return count(len(facts.rates), facts.rate_name)
 
 
 def reference_words(facts: SweepFacts) -> str:

@@ -40,7 +40,7 @@ def sweep_page(sweep: SweepRun) -> str:
     several = len(parts) > 1
     said = in_words(fact.periods for fact in facts.runs)
     body = [
-        f"<h1>Three regimes of training{' on the sphere' if facts.rate == 'ELR' else ''}</h1>",
+        f"<h1>Three regimes of training{' on the sphere' if facts.rate_name == 'ELR' else ''}</h1>",
         f'<p class="about">{esc(about(config))} · {esc(summary_line(facts))}</p>',
         _origin(facts),
         f'<p class="answer">{esc(said)}.</p>' if said else "",
@@ -48,7 +48,7 @@ def sweep_page(sweep: SweepRun) -> str:
     shown = [_part(part, f"-{number}" if several else "") for number, part in enumerate(parts, 1)]
     retrained = retraining_section(facts, _scale(facts))
     # a map of few rates from each start says little: the trajectories come first, the maps are folded
-    if len(facts.starts) > 1 and max(len(part.facts.elrs) for part in parts) < FEW_RATES:
+    if len(facts.starts) > 1 and max(len(part.facts.rates) for part in parts) < FEW_RATES:
         body += [*retrained, "<h2>The regimes, by start</h2>", *map(_folded, parts, shown)]
     else:
         body += [line for lines in shown for line in lines] + retrained
@@ -107,9 +107,10 @@ def _cards(facts: SweepFacts) -> str:
     cards = []
     for regime in (1, 2, 3):
         runs = count(len(facts.of_regime(regime)), "run")
-        cards.append(card(f"{regime} {regime_names[regime]}", said[regime], f"{facts.rate}; {runs}", f"regime{regime}"))
+        name = f"{regime} {regime_names[regime]}"
+        cards.append(card(name, said[regime], f"{facts.rate_name}; {runs}", f"regime{regime}"))
     for name in ("1/2", "2/3"):
-        cards.append(card(f"boundary {name}", boundary_words(facts, name), facts.rate))
+        cards.append(card(f"boundary {name}", boundary_words(facts, name), facts.rate_name))
     if facts.of_regime(None):
         cards.append(card("undecided", count(len(facts.of_regime(None)), "run"), "within the horizon", "regime0"))
     return f'<div class="cards">{"".join(cards)}</div>'
@@ -122,14 +123,14 @@ def _remarks(facts: SweepFacts) -> str:
 
 def _scale(facts: SweepFacts) -> str:
     """The colour scale of ELRs and the marks of the regimes, for all curves at once."""
-    if not facts.elrs:
+    if not facts.rates:
         return ""
-    labels = {fact.elr: fact.elr_label for fact in facts.runs}
-    low, high = esc(labels[facts.elrs[0]]), esc(labels[facts.elrs[-1]])
+    labels = {fact.rate: fact.rate_label for fact in facts.runs}
+    low, high = esc(labels[facts.rates[0]]), esc(labels[facts.rates[-1]])
     stops = ", ".join(elr_colour(i / 12) for i in range(13))
     marks = " ".join(f"<span>{regime_cell(regime)}</span>" for regime in (1, 2, 3, None) if facts.of_regime(regime))
     return (
-        f'<div class="scale"><span>{facts.rate} {low}</span>'
+        f'<div class="scale"><span>{facts.rate_name} {low}</span>'
         f'<span class="bar" role="img" aria-label="colour scale of the {facts.axis}, {low} to {high}, logarithmic" '
         f'style="background: linear-gradient(to right, {stops})"></span><span>{high}</span>'
         f"<span>· the mark at a line's end is its regime:</span> {marks}</div>"
@@ -197,12 +198,12 @@ def _table(facts: SweepFacts) -> str:
         details = pairs([*flat_evidence(fact.evidence), ("run folder", fact.name)])
         return (
             f'<tr data-run="{fact.key}"><td class="text">{regime_cell(fact.regime)}</td>'
-            f'<th scope="row">{esc(fact.elr_label)}</th>{cells}{status}'
+            f'<th scope="row">{esc(fact.rate_label)}</th>{cells}{status}'
             f'<td class="why"><details><summary>{esc(reason(fact.evidence))}</summary>{details}</details></td></tr>'
         )
 
     numbers = [(name, False) for name, _ in columns]
-    head = [("regime", True), (facts.rate, False), *numbers, *((name, True) for name in texts)]
+    head = [("regime", True), (facts.rate_name, False), *numbers, *((name, True) for name in texts)]
     return table(head, map(row, facts.runs), caption)
 
 

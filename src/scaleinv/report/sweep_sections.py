@@ -26,16 +26,16 @@ def more_sections(facts: SweepFacts) -> list[str]:
     body: list[str] = []
     if drawings := _group_drawings(facts):
         body += ["<h2>Groups and epochs</h2>", '<div class="grid">', *(d.to_html() for d in drawings), "</div>"]
-    return body + landscape_section(facts.folder, facts.rate, facts.start_names)
+    return body + landscape_section(facts.folder, facts.rate_name, facts.start_names)
 
 
 def more_drawings(facts: SweepFacts) -> list[Drawing]:
     """The figures of :func:`more_sections`."""
-    return _group_drawings(facts) + landscape_drawings(facts.folder, facts.rate, facts.start_names)
+    return _group_drawings(facts) + landscape_drawings(facts.folder, facts.rate_name, facts.start_names)
 
 
 def _group_drawings(facts: SweepFacts) -> list[Drawing]:
-    runs = [fact for fact in facts.runs if fact.run is not None and math.isfinite(fact.elr)]
+    runs = [fact for fact in facts.runs if fact.run is not None and math.isfinite(fact.rate)]
     return [drawing for drawing in (_groups(facts, runs), _epochs(facts, runs)) if drawing is not None]
 
 
@@ -67,18 +67,18 @@ def _groups(facts: SweepFacts, runs: Sequence[RunFacts]) -> Drawing | None:
         "Effective step sizes of all groups against the rate, log-log",
         fig,
     )
-    drawing.name(axes, facts.rate, "ESS")
+    drawing.name(axes, facts.rate_name, "ESS")
     with style.style():
         axes.set_xscale("log")
         axes.set_yscale("log")
         for fact, means in points:
             colour = regime_colours[fact.regime]
             known = [mean for mean in means if math.isfinite(mean)]
-            (line,) = axes.plot([fact.elr] * len(known), known, "_-", color=colour, markersize=9, linewidth=0.8)
+            (line,) = axes.plot([fact.rate] * len(known), known, "_-", color=colour, markersize=9, linewidth=0.8)
             drawing.point_at(
                 line, axes, fact.key, f"{fact.title}: {len(known)} groups, spread {max(known) / min(known):.3g}"
             )
-        _span(axes, [fact.elr for fact, _ in points], [value for _, means in points for value in means])
+        _span(axes, [fact.rate for fact, _ in points], [value for _, means in points for value in means])
         axes.set_xlabel(facts.axis)
         axes.set_ylabel("ESS of a group")
     return drawing
@@ -108,7 +108,7 @@ def _epochs(facts: SweepFacts, runs: Sequence[RunFacts]) -> Drawing | None:
         "Distance between the weights of successive epochs, and to the start, against the rate",
         fig,
     )
-    drawing.name(axes, facts.rate, "1 - cosine")
+    drawing.name(axes, facts.rate_name, "1 - cosine")
     with style.style():
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -116,10 +116,10 @@ def _epochs(facts: SweepFacts, runs: Sequence[RunFacts]) -> Drawing | None:
             marker, colour = regime_markers[fact.regime], regime_colours[fact.regime]
             for value, face in ((previous, colour), (start, "none")):
                 if value > 0:
-                    (dot,) = axes.plot([fact.elr], [value], marker, markerfacecolor=face, markeredgecolor=colour)
+                    (dot,) = axes.plot([fact.rate], [value], marker, markerfacecolor=face, markeredgecolor=colour)
                     name = "to the epoch before" if face != "none" else "to the start"
                     drawing.point_at(dot, axes, fact.key, f"{fact.title}: {value:.3g} {name}")
-        _span(axes, [fact.elr for fact, _, _ in points], [value for _, *pair in points for value in pair])
+        _span(axes, [fact.rate for fact, _, _ in points], [value for _, *pair in points for value in pair])
         axes.set_xlabel(facts.axis)
         axes.set_ylabel("1 − cosine")
     return drawing

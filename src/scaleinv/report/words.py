@@ -53,10 +53,10 @@ def reach(facts: SweepFacts) -> dict[int, str]:
 
 
 def _seen(facts: SweepFacts, regime: int) -> str:
-    elrs = sorted({fact.elr for fact in facts.of_regime(regime)})
-    if not elrs:
-        return f"at none of the {facts.rate}s tried"
-    low, high = elr_text(elrs[0], facts.digits), elr_text(elrs[-1], facts.digits)
+    rates = sorted({fact.rate for fact in facts.of_regime(regime)})
+    if not rates:
+        return f"at none of the {facts.rate_name}s tried"
+    low, high = elr_text(rates[0], facts.digits), elr_text(rates[-1], facts.digits)
     return f"seen at {low}" if low == high else f"seen from {low} to {high}"
 
 
@@ -96,7 +96,7 @@ def boundary_words(facts: SweepFacts, name: str) -> str:
         return f"above {low}, the upper side was not found"
     if found.high > 0:
         return f"below {high}, the lower side was not found"
-    return f"not found among the {facts.rate}s tried"
+    return f"not found among the {facts.rate_name}s tried"
 
 
 def remarks(facts: SweepFacts) -> list[str]:
@@ -169,7 +169,7 @@ def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def numbers_line(fact: RunFacts) -> str:
-    """A run's last numbers in a line, for a tooltip."""
+    """A run's numbers in a line, for a tooltip: means over its window, the test error of the last evaluation."""
     regime = f"regime {fact.regime}, {regime_names[fact.regime]}" if fact.regime else "regime undecided"
     values = [
         ("train loss", fact.train_loss),
@@ -181,4 +181,5 @@ def numbers_line(fact: RunFacts) -> str:
     if fact.test_error == fact.test_error:
         measured.insert(1, f"test error {100 * fact.test_error:.1f} %")
     broken = [f"loss not finite from epoch {fact.broken_at}"] if fact.broken_at is not None else []
-    return f"{fact.title}: {regime}" + "".join(f"; {part}" for part in [*broken, *measured])
+    over = [f"means of epochs {fact.window[0]}-{fact.window[1]}"] if fact.window else []
+    return f"{fact.title}: {regime}" + "".join(f"; {part}" for part in [*broken, *measured, *over])

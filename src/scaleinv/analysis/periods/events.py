@@ -44,7 +44,7 @@ class Event:
     free_fall: float  # fall of log rho^2 / what decay alone takes: 1 = the gradients do nothing; NaN: lr wd unknown
     lead: float  # steps from ``onset`` to where log rho^2 is half-way up too, in the break-down; NaN: no onset or norm
     lead_minimum: float  # steps from ``onset`` to the minimum of rho^2; mostly negative: one bad batch turns the norm
-    elr: float  # lr / rho^2 at ``step``
+    elr: float  # by the law of the optimizer, at ``step``
     min_loss: float  # lowest smoothed loss since the event before (or the start of the log)
     spike: bool  # a destabilisation
     settled: bool  # after the burn-in

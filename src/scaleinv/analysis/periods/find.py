@@ -80,7 +80,7 @@ def find_periods(
         if plain_sgd:
             eps = invariance(run)
             said, silenced = eps.sentence, eps.silenced
-        log = make_log(**columns, origin=Origin(diverged=run.status == "diverged"))
+        log = replace(make_log(**columns, origin=Origin(diverged=run.status == "diverged")), law=run.law)
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scaleinv.analysis.periods.definition import FIXED
 from scaleinv.analysis.words import count
 from scaleinv.errors import UserError
+from scaleinv.theory import rates
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -56,6 +57,7 @@ class Log:
     diverged_at: int | None  # step from which on nothing is finite
     zero_at: int | None = None  # step from which on the norm is 0: weights of 0 stay where they are
     unjudged: str = ""  # why a run that ended like this is too short to be looked at; mostly empty
+    law: str = "sgd"  # of the optimizer: sgd | normalised | measured (scaleinv.theory.rates)
 
     def __len__(self) -> int:
         return len(self.step)
@@ -99,8 +101,10 @@ class Log:
 
     @property
     def elr(self) -> Floats | None:
-        """lr / rho^2."""
-        return None if self.lr is None or self.rho_sq is None else self.lr / self.rho_sq
+        """Effective learning rate by the optimizer's law; None where rates, norms or the law are not known."""
+        if self.lr is None or self.rho_sq is None or self.law not in rates.LAWS:
+            return None
+        return np.asarray(rates.elr_of_square(self.lr, self.rho_sq, self.law))
 
     @property
     def constant(self) -> bool:

@@ -1,0 +1,107 @@
+r"""What a learning rate means for scale-invariant weights of norm ``rho``: the effective learning rate and step size.
+
+============== ================ ====================================================================================
+law            ELR, per step    optimizers
+============== ================ ====================================================================================
+``sgd``        ``lr / rho^2``   the gradient grows as 1/rho: SGD with or without momentum (Lobacheva et al. 2021)
+``normalised`` ``lr / rho``     the update does not grow with the gradient: Adam and kin, Lion, Muon (homogeneity
+                                classes of Amin et al. 2026)
+============== ================ ====================================================================================
+
+Numbers and numpy arrays are welcome; results have their shape. What a run recorded follows the law of its optimizer,
+:func:`law_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from scaleinv.errors import UserError
+
+Law = Literal["sgd", "normalised"]
+LAWS: tuple[Law, ...] = ("sgd", "normalised")
+_OF_OPTIMIZER: dict[str, Law] = {"sgd": "sgd", "adam": "normalised", "adamw": "normalised"}
+
+
+def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
+    """Effective learning rate of weights of norm ``rho`` under the learning rate ``lr``; inf at norm 0.
+
+    >>> elr(0.1, 2.0), elr(0.1, 2.0, "normalised")
+    (0.025, 0.05)
+    """
+    return _divide(lr, rho**2 if _known(law) == "sgd" else rho)
+
+
+def elr_of_square(lr: Any, rho_sq: Any, law: str = "sgd") -> Any:
+    """:func:`elr` from the squared norm, which is what a record of steps holds: no root is taken and squared again.
+
+    >>> elr_of_square(0.1, np.array([1.0, 4.0]))
+    array([0.1  , 0.025])
+    """
+    return _divide(lr, rho_sq if _known(law) == "sgd" else np.sqrt(rho_sq))
+
+
+def lr(elr: Any, rho: Any, law: str = "sgd") -> Any:
+    """Learning rate that acts as ``elr`` at the norm ``rho``: the inverse of :func:`elr`.
+
+    >>> lr(0.025, 2.0), lr(0.05, 2.0, "normalised")
+    (0.1, 0.1)
+    """
+    return elr * rho * rho if _known(law) == "sgd" else elr * rho
+
+
+def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
+    r"""Effective step size: how far one step turns the weights.
+
+    - law ``sgd``: ``elr eg``, as in Kodryan et al. 2022 (eqs. 7-9). (A Monitor that does not know an optimizer's law
+      measures the ELR that SGD would need for the step, and the same product holds.)
+    - law ``normalised``: ``tan(angle)`` of the angle (radians) between the weights before and after the step; inf from
+      a right angle on, NaN where the angle is. Such an update has no length that ``elr eg`` could give.
+
+    The two are one number for plain SGD without weight decay, on a sphere and in the whole space, since the gradient
+    is tangential: ``cos(angle) = 1 / sqrt(1 + (elr eg)^2)`` (PAPERS I3). With weight decay ``tan(angle) = elr eg /
+    (1 - lr wd)`` (I2). The tangent, and not the length of the tangential part over rho, since it is the same before
+    and after the weights are returned to their sphere, and whatever the radial part of an update is.
+
+    Raises :class:`~scaleinv.UserError` for the law ``normalised`` without an angle.
+
+    >>> ess(0.025, 4.0), round(float(ess(0.05, 4.0, "normalised", angle=0.1)), 6)
+    (0.1, 0.100335)
+    """
+    if _known(law) == "sgd":
+        return elr * eg
+    if angle is None:
+        raise UserError("the effective step size of a normalised optimizer needs the angle of the step: pass angle=")
+    with np.errstate(invalid="ignore"):
+        return np.where(np.asarray(angle) >= np.pi / 2, np.inf, np.tan(angle))
+
+
+def law_of(config: Mapping[str, Any]) -> str:
+    """The law of a run by its stored config: ``sgd``, ``normalised``, or ``measured`` where it is not known.
+
+    A run of the lab names its ``optimizer``; a run that a Monitor measured has the law of each of its ``optimizers``,
+    and ``measured`` where they differ.
+
+    >>> law_of({"optimizer": "adamw"}), law_of({"optimizers": [{"law": "sgd"}, {"law": "normalised"}]})
+    ('normalised', 'measured')
+    """
+    several = config.get("optimizers")
+    if isinstance(several, list) and several:
+        laws = {str(one.get("law")) if isinstance(one, Mapping) else "" for one in several}
+        return laws.pop() if len(laws) == 1 and laws <= set(LAWS) else "measured"
+    return _OF_OPTIMIZER.get(str(config.get("optimizer") or "sgd"), "measured")
+
+
+def _known(law: str) -> str:
+    if law not in LAWS:
+        raise UserError(f"law {law!r}: it gives no ELR; choose sgd (lr / rho^2) or normalised (lr / rho)")
+    return law
+
+
+def _divide(lr: Any, by: Any) -> Any:
+    by = np.float64(0) if isinstance(by, (float, int)) and by == 0 else by  # inf, as an array has it
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return lr / by
