@@ -1143,3 +1143,23 @@ def test_any_rate_at_any_radius_stays_on_the_sphere_and_turns_by_atan_ess(
         assert np.linalg.norm(flat(unit.parameters)) == pytest.approx(radius, rel=1e-13)
         turned = float(geometry.angle(old, [p.detach() for p in unit.parameters]))
         assert turned == pytest.approx(math.atan(elr * radius * g), rel=1e-9)
+
+
+def test_a_saved_elr_is_called_elr_and_old_states_are_read() -> None:
+    """In ``param_groups`` a scheduler needs the name ``lr``; what is stored says what it is."""
+    weight, other = (torch.nn.Parameter(torch.randn(4, generator=torch.Generator().manual_seed(k))) for k in (0, 1))
+    sphere = Sphere(torch.optim.SGD([{"params": [weight]}, {"params": [other], "lr": 0.7}], lr=1.0), [weight], elr=0.2)
+    state = sphere.state_dict()
+    on, off = sorted(state["sphere"]["groups"], key=lambda group: "lr" in group)
+    assert on["elr"] == 0.2
+    assert "lr" not in on
+    assert off["lr"] == 0.7
+    for group in (state, {**state, "sphere": {**state["sphere"], "groups": []}}):
+        if not group["sphere"]["groups"]:  # as versions before wrote it
+            old = [{"lr" if k == "elr" else k: v for k, v in g.items()} for g in state["sphere"]["groups"]]
+            group["sphere"]["groups"] = old
+        again = Sphere(
+            torch.optim.SGD([{"params": [weight]}, {"params": [other], "lr": 0.7}], lr=1.0), [weight], elr=0.5
+        )
+        again.load_state_dict(group)
+        assert again.elr == 0.2
