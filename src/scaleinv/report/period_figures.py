@@ -36,7 +36,7 @@ def period_drawings(found: Periods) -> list[Drawing]:
     panels = [
         ("loss", "Loss of the batch", "loss", log.loss, True),
         ("rho", "Norm of the scale-invariant weights", "ρ", rho, False),
-        ("elr", "Effective learning rate", "lr / ρ²", log.elr, True),
+        ("elr", "Effective learning rate", "lr / ρ²" if log.pace == 1 else f"{log.pace:.3g} lr / ρ²", log.elr, True),
         ("eg", "Effective gradient", "effective gradient norm", log.eg, True),
         ("turn", "Rotation of a step", "1 − cos(xₜ, xₜ₊₁)", cosine_distance(log), True),
     ]
