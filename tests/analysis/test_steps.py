@@ -10,7 +10,7 @@ from tests.analysis.series import breaking, columns, record, write_run
 from scaleinv.analysis.periods import find_periods
 from scaleinv.analysis.steps import has_steps, load_steps
 from scaleinv.errors import UserError
-from scaleinv.monitor.sinks.folder import write_part
+from scaleinv.monitor.sinks.rows import write_part
 
 
 @pytest.fixture(scope="module")
