@@ -365,10 +365,11 @@ def test_a_monitor_that_is_forgotten_writes_its_rows_and_frees_the_folder(tmp_pa
     Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run").close()  # not locked
 
 
-_ENDS = {"end": "pass", "exit": "sys.exit(3)", "exception": "raise RuntimeError('x')", "kill": "os.kill(os.getpid(), 9)"}
+_ENDS = {"end": "pass", "exit": "sys.exit(3)", "exception": "raise RuntimeError", "kill": "os.kill(os.getpid(), 9)"}
+_SLOW = [pytest.param(name, marks=pytest.mark.slow if name != "exit" else ()) for name in _ENDS]
 
 
-@pytest.mark.parametrize("end", [pytest.param(name, marks=pytest.mark.slow if name != "exit" else ()) for name in _ENDS])
+@pytest.mark.parametrize("end", _SLOW)
 def test_what_an_unclosed_monitor_took_is_on_the_disk_when_the_process_ends(tmp_path: Path, end: str) -> None:
     script = f"""
 import os, sys

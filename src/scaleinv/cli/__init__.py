@@ -91,8 +91,6 @@ def _run(argv: Sequence[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
         return complain(f"unknown command {name!r}; choose one of: {', '.join(COMMANDS)}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a user's own module is named as python -m would find it
     try:
         from scaleinv.cli.parse import parse
 
