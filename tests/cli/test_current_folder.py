@@ -11,10 +11,9 @@ import pytest
 from scaleinv.cli import COMMANDS
 
 #: libraries and modules of Python that somebody has a file of the same name for
-NAMES = (
-    "tyro copy rich numpy torch yaml json sklearn pyarrow matplotlib scipy safetensors typing dataclasses pickle struct "
-    "random socket tempfile signal threading"
-).split()
+NAMES = ["tyro", "copy", "rich", "numpy", "torch", "yaml", "json", "sklearn", "pyarrow", "matplotlib", "scipy"]
+NAMES += ["safetensors", "typing", "dataclasses", "pickle", "struct", "random", "socket", "tempfile"]
+NAMES += ["signal", "threading"]
 _NET = """
 from torch import nn
 

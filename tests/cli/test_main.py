@@ -104,7 +104,8 @@ def test_a_missing_extra_is_told_in_one_line(
     out, error = capsys.readouterr()
     assert out == ""
     assert error == (
-        f"scaleinv: `scaleinv {command}` needs {absent}, which is not installed: pip install 'scaleinv[{extra}]'\n"
+        f"scaleinv: `scaleinv {command}` needs {absent}, which is not installed: pip install {absent} "
+        f"(or, in a clone, all of its kind: pip install '.[{extra}]')\n"
     )
     assert not (tmp_path / "x").exists()
 

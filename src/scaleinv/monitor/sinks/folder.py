@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, how_to_install
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import QUANTITIES
@@ -73,7 +73,7 @@ class RunFolder(Sink):
         self.form = self._wanted or ("parquet" if has_pyarrow() and not lines else "jsonl")
         if self.form == "parquet" and not has_pyarrow():
             raise UserError(
-                "Parquet files need pyarrow: pip install 'scaleinv[lab]', or RunFolder(folder, form='jsonl')"
+                f"Parquet files need pyarrow: {how_to_install('pyarrow', 'lab')}, or RunFolder(folder, form='jsonl')"
             )
         config = _config(monitor)
         same = {
@@ -189,7 +189,7 @@ def to_parquet(folder: str | Path) -> Path:
     if not source.exists():
         raise UserError(f"{folder} has no metrics.jsonl")
     if not has_pyarrow():
-        raise UserError("Parquet files need pyarrow: pip install 'scaleinv[lab]'")
+        raise UserError(f"Parquet files need pyarrow: {how_to_install('pyarrow', 'lab')}")
     rows = []
     with source.open(encoding="utf-8") as handle:
         for place, line in enumerate(handle, 1):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, how_to_install
 
 fcntl: Any = None  # not on every system; nothing is locked without it
 with contextlib.suppress(ImportError):
@@ -115,7 +115,7 @@ def steps_held(folder: Path) -> int:
             last = max(last, _step(line))
     parts = list((folder / "metrics").glob("part-*.parquet"))
     if parts and not has_pyarrow():
-        raise UserError(f"{folder} holds Parquet files, and they need pyarrow: pip install pyarrow")
+        raise UserError(f"{folder} holds Parquet files, and they need pyarrow: {how_to_install('pyarrow', 'lab')}")
     for part in parts:
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
