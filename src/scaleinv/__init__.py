@@ -6,7 +6,9 @@ Everything public is resolved on first use, so that ``import scaleinv`` costs no
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+# not from typing: with `python -m` a typing.py in the current folder would be it (see __main__)
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from scaleinv.theory import equilibrium as equilibrium
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'scaleinv' has no attribute {name!r}")

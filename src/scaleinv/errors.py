@@ -7,3 +7,13 @@ class UserError(ValueError):
 
 class StateError(RuntimeError):
     """Training has reached a state that has no next step (zero norm, non-finite gradient); weights are as they were."""
+
+
+def how_to_install(module: str, extra: str) -> str:
+    """What to type where a module is missing; right for every installation. ``extra``: the group it belongs to.
+
+    >>> how_to_install("sklearn", "lab")
+    "pip install scikit-learn (or, in a clone, all of its kind: pip install '.[lab]')"
+    """
+    package = {"sklearn": "scikit-learn"}.get(module, module)
+    return f"pip install {package} (or, in a clone, all of its kind: pip install '.[{extra}]')"

@@ -1,5 +1,8 @@
 """The reader of the per-step record."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.analysis.series import breaking, columns, record, write_run
@@ -7,6 +10,7 @@ from tests.analysis.series import breaking, columns, record, write_run
 from scaleinv.analysis.periods import find_periods
 from scaleinv.analysis.steps import has_steps, load_steps
 from scaleinv.errors import UserError
+from scaleinv.monitor.sinks.rows import write_part
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +123,78 @@ def test_periods_of_a_folder_that_the_monitor_wrote(tmp_path):
     assert found.verdict == "not yet"
     assert found.equilibrium is None  # the burn-in is longer than the log
     assert any("follows SGD's recursion" in sentence for sentence in found.evidence)
+
+
+def momentum_run(folder, form, *, optimizer="sgd", momentum=0.0, dampening=0.0, lr=0.1):
+    """The folder of a run whose weights move like ``breaking(9000, 0.1, 0.01)``, recorded by the lab or the monitor."""
+    series = breaking(9000, 0.1, 0.01)
+    series["lr"] = lr
+    if form == "lab":
+        return write_run(folder, [record(series)], optimizer=optimizer, momentum=momentum, lr=lr)
+    write_run(folder, [], source="monitor")
+    names = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+    group = {"lr": lr, "weight_decay": 0.01, "momentum": momentum, "dampening": dampening}
+    if optimizer != "sgd":
+        group = {"lr": lr, "weight_decay": 0.01, "decoupled_weight_decay": optimizer == "adamw"}
+    law = "sgd" if optimizer == "sgd" else "normalised"
+    told = {"class": names[optimizer], "law": law, "groups": [group, group]}
+    config = json.loads((folder / "config.json").read_text())
+    config["config"] = {"source": "monitor", "optimizer": names[optimizer], "optimizers": [told], "time": "step"}
+    (folder / "config.json").write_text(json.dumps(config))
+    columns = {**{name: series[name] for name in ("loss", "rho", "eg")}, "lr": np.full(9000, lr)}
+    rows = [
+        (k, k, "online", "total", name, float(column[k])) for name, column in columns.items() for k in range(9000)
+    ]
+    write_part(folder / "metrics" / "part-00000.parquet", rows)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["lab", "monitor"])
+def test_momentum_has_the_clock_and_the_elr_of_plain_sgd_at_the_rate_that_acts(tmp_path, form):
+    """The same weights, told as SGD at 0.1 and as SGD at 0.01 with momentum 0.9: one answer."""
+    plain = find_periods(momentum_run(tmp_path / "plain", form))
+    found = find_periods(momentum_run(tmp_path / "momentum", form, momentum=0.9, lr=0.01))
+    assert found.verdict == plain.verdict == "periodic"
+    # float32 records: lr 0.01 and 0.1 are rounded apart by 1e-7
+    assert found.unit == pytest.approx(plain.unit, rel=1e-6)
+    assert found.interval_time.mean == pytest.approx(plain.interval_time.mean, rel=1e-6)
+    assert [p.elr for p in found.periods] == pytest.approx([p.elr for p in plain.periods], rel=1e-6)
+    assert [p.settled for p in found.periods] == [p.settled for p in plain.periods]
+    assert any(sentence.startswith("Momentum: a gradient acts 10 times") for sentence in found.evidence)
+    assert not any(sentence.startswith("Momentum") for sentence in plain.evidence)
+
+
+def test_dampening_takes_back_what_momentum_gives_and_does_nothing_alone(tmp_path):
+    plain = find_periods(momentum_run(tmp_path / "plain", "monitor"))
+    both = find_periods(momentum_run(tmp_path / "both", "monitor", momentum=0.9, dampening=0.9))
+    alone = find_periods(momentum_run(tmp_path / "alone", "monitor", dampening=0.9))
+    assert both.unit == pytest.approx(plain.unit, rel=1e-12)
+    assert alone.unit == pytest.approx(plain.unit, rel=1e-12)
+    assert alone.equilibrium is not None  # torch dampens its buffer only: without momentum this is plain SGD
+
+
+@pytest.mark.parametrize("form", ["lab", "monitor"])
+def test_coupled_decay_of_adam_has_no_clock_of_its_own(tmp_path, form):
+    """Decay that passes through Adam's normalisation does not shrink the norm by lr wd: the norm gives the clock."""
+    adam = find_periods(momentum_run(tmp_path / "adam", form, optimizer="adam", lr=0.001))
+    assert adam.log.clock == "estimated"
+    assert adam.unit == pytest.approx(1000, rel=0.05)
+    adamw = find_periods(momentum_run(tmp_path / "adamw", form, optimizer="adamw"))
+    assert adamw.log.clock == "given"
+    assert adamw.unit == pytest.approx(1000, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_trained_network_with_momentum_breaks_down_like_plain_sgd_at_the_rate_that_acts(tmp_path):
+    """ConvNet on digits: SGD at 0.3, and at 0.03 with momentum 0.9. Before the first period both norms fall alike."""
+    from scaleinv.lab.runs import Request, obtain_many
+    from scaleinv.lab.settings import Settings
+
+    settings = Settings(data="digits", model="convnet", weight_decay=4e-3, steps=450, eval_every=1, evaluation="online")
+    requests = [
+        Request(settings=settings, lr=0.3),
+        Request(settings=replace(settings, momentum=0.9), lr=0.03),
+    ]
+    plain, momentum = (find_periods(folder) for folder in obtain_many(tmp_path, requests))
+    assert momentum.unit == pytest.approx(plain.unit, rel=1e-4)
+    assert momentum.log.elr[300:].mean() == pytest.approx(plain.log.elr[300:].mean(), rel=0.5)

@@ -104,7 +104,8 @@ def test_a_missing_extra_is_told_in_one_line(
     out, error = capsys.readouterr()
     assert out == ""
     assert error == (
-        f"scaleinv: `scaleinv {command}` needs {absent}, which is not installed: pip install 'scaleinv[{extra}]'\n"
+        f"scaleinv: `scaleinv {command}` needs {absent}, which is not installed: pip install {absent} "
+        f"(or, in a clone, all of its kind: pip install '.[{extra}]')\n"
     )
     assert not (tmp_path / "x").exists()
 
@@ -145,9 +146,13 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.stderr == ""
 
 
-def test_the_current_directory_is_importable(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("answer = 42\n")
-    code = "from scaleinv import cli; cli.run(['nothing']); cli.run(['data', 'fetch']); import mine; print(mine.answer)"
+def test_the_current_directory_is_importable_where_a_command_loads_a_module_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from torch import nn\nnet = nn.Linear(2, 2)\n")
+    code = (
+        "import os, sys; from scaleinv import cli; cli.run(['nothing']); cli.run(['data', 'fetch']); "
+        "assert os.getcwd() not in sys.path; from scaleinv.symmetry.load import load_model; "
+        "print(load_model('mine:net').in_features, sys.path.index(os.getcwd()) - len(sys.path))"
+    )
     safe = ["-P"] if sys.version_info >= (3, 11) else []  # without it python -c itself adds the directory
     package = Path(scaleinv.__file__).parents[1]  # PYTHONPATH may be relative to where the tests run
     done = subprocess.run(
@@ -159,4 +164,4 @@ def test_the_current_directory_is_importable(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert done.stdout == "42\n", done.stderr
+    assert done.stdout == "2 -1\n", done.stderr

@@ -71,6 +71,22 @@ def test_rates_as_flags_and_other_separators(table, tmp_path, capsys):
     assert answer["destabilisations"][0]["eg_factor"] is None
 
 
+def test_momentum_of_a_log(table, tmp_path, capsys):
+    """SGD at 0.01 with momentum 0.9 decays at 0.1 wd a step; without the flag a period would look ten times shorter."""
+    bare = {name: table[name] for name in ("step", "loss", "rho", "eg")}
+    path = write_csv(tmp_path / "log.csv", bare)
+    answers = []
+    for flags in (["--lr", "0.1"], ["--lr", "0.01", "--momentum", "0.9"]):
+        assert run(["periods", path, *flags, "--wd", "0.01", "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    plain, momentum = answers
+    for key in ("unit", "mean_interval"):
+        assert momentum[key] == pytest.approx(plain[key], rel=1e-9)
+    assert [p["elr"] for p in momentum["periods"]] == pytest.approx([p["elr"] for p in plain["periods"]], rel=1e-9)
+    assert any("Momentum: a gradient acts 10 times" in sentence for sentence in momentum["evidence"])
+    assert any("not plain SGD" in sentence for sentence in momentum["evidence"])
+
+
 def test_gradient_norm_and_squared_norm_stand_in(table, tmp_path, capsys):
     other = {
         "iteration": table["step"],
@@ -138,6 +154,9 @@ def test_bad_logs_are_one_line(text, words, tmp_path, capsys):
         (["LOG", "--burn-in", "inf"], "--burn-in inf: a burn-in"),
         (["BARE", "--lr", "-1"], "--lr -1: a rate is a number of at least 0"),
         (["BARE", "--lr", "0.5", "--wd", "0"], "bare.csv: wd 0 contradicts the log (rho^2 falls by 0.2 % a step"),
+        (["BARE", "--momentum", "1"], "--momentum 1: that of SGD is a number from 0 to below 1"),
+        (["BARE", "--momentum", "nan"], "--momentum nan"),
+        (["RUN", "--momentum", "0.9"], "--momentum: the folder of a run knows its own"),
         (["EMPTY"], "has neither sweep-config.json nor config.json"),
         (["BYTES"], "is not text"),
     ],
@@ -147,6 +166,7 @@ def test_mistakes_are_one_line(arguments, words, log, table, tmp_path, capsys):
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00\xd8")
     (tmp_path / "empty").mkdir()
     places = {"LOG": log, "BARE": bare, "EMPTY": str(tmp_path / "empty"), "BYTES": str(tmp_path / "bytes")}
+    places["RUN"] = str(write_run(tmp_path / "run", []))
     assert run(["periods", *(places.get(word, word) for word in arguments)]) == 2
     err = capsys.readouterr().err
     assert words in err

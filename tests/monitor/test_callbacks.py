@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from scaleinv import Monitor
+from scaleinv import Monitor, UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -21,6 +21,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 def dataset(count: int = 8) -> TensorDataset:
     pairs = batches(count)
     return TensorDataset(torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs]))
+
+
+def steps_of(folder: Path) -> list[int]:
+    from scaleinv.analysis.runs import load_run
+
+    return load_run(folder).table("online", "total", "loss").steps.tolist()
 
 
 def test_lightning(tmp_path: Path) -> None:
@@ -55,7 +61,8 @@ def test_lightning(tmp_path: Path) -> None:
         )  # fmt: skip
 
     loader = DataLoader(dataset(), batch_size=24)
-    callback, module, plain = MonitorCallback(groups=groups, every=1), Module(), Module()
+    sinks = {"sinks": str(tmp_path / "rows")}
+    callback, module, plain = MonitorCallback(groups=groups, every=1, **sinks), Module(), Module()
     logger = CSVLogger(tmp_path, name="log")
     first = trainer(2, callback, logger=logger)
     first.fit(module, loader)
@@ -70,9 +77,12 @@ def test_lightning(tmp_path: Path) -> None:
     text = (Path(logger.log_dir) / "metrics.csv").read_text()
     assert "scaleinv/net.0.weight/elr" in text.splitlines()[0]
     first.save_checkpoint(tmp_path / "x.ckpt")
-    again = MonitorCallback(groups=groups, every=1)
+    with pytest.raises(UserError, match="holds a run, logged up to step 7"):
+        trainer(3, MonitorCallback(groups=groups, every=1, **sinks), logger=False).fit(Module(), loader)
+    again = MonitorCallback(groups=groups, every=1, **sinks)
     trainer(3, again, logger=False).fit(module, loader, ckpt_path=tmp_path / "x.ckpt", weights_only=False)
     assert again.monitor.history()["step"].tolist() == list(range(12))
+    assert steps_of(tmp_path / "rows") == list(range(12))
 
 
 class Classifier(nn.Module):
@@ -112,7 +122,8 @@ def test_hugging_face_trainer(tmp_path: Path) -> None:
     groups = [f"net.{name}" for name in FREE]
     plain, model = Classifier(), Classifier()
     trainer(plain, None, 4).train()
-    callback = MonitorCallback(groups=groups, every=1)
+    sinks = {"sinks": str(tmp_path / "rows")}
+    callback = MonitorCallback(groups=groups, every=1, **sinks)
     trainer(model, callback, 4).train()
     assert same_weights(plain, model)
     h = callback.monitor.history()
@@ -121,9 +132,12 @@ def test_hugging_face_trainer(tmp_path: Path) -> None:
     np.testing.assert_allclose(h["net.0.weight/elr"], h["net.0.weight/lr"] / h["net.0.weight/rho"], rtol=1e-6)
     assert callback.monitor.total_steps == 4
     assert not model._forward_hooks
-    again = MonitorCallback(groups=groups, every=1)
+    with pytest.raises(UserError, match="holds a run, logged up to step 3"):
+        trainer(Classifier(), MonitorCallback(groups=groups, every=1, **sinks), 6).train()
+    again = MonitorCallback(groups=groups, every=1, **sinks)
     trainer(Classifier(), again, 6).train(resume_from_checkpoint=True)
     assert again.monitor.history()["step"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert steps_of(tmp_path / "rows") == [0, 1, 2, 3, 4, 5]
 
 
 def test_accelerate_loop() -> None:

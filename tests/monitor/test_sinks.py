@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ def test_run_folder_is_read_by_the_analysis_and_the_report(tmp_path: Path) -> No
 
 def test_jsonl_without_pyarrow_and_its_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr("scaleinv.monitor.sinks.folder._has_pyarrow", lambda: False)
+    monkeypatch.setattr("scaleinv.monitor.sinks.folder.has_pyarrow", lambda: False)
     with pytest.raises(UserError, match="Parquet files need pyarrow"):
         run(RunFolder(tmp_path / "no", form="parquet"))
     monitor = run(tmp_path / "run")
@@ -106,7 +109,6 @@ def test_parts_alerts_and_a_loss_that_is_not_finite(tmp_path: Path) -> None:
 
 def test_folders_that_will_not_do(tmp_path: Path) -> None:
     run(tmp_path / "run")
-    run(tmp_path / "run", 2)  # the same model and optimizer: goes on
     other = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match="holds another run"):
         Monitor(other, torch.optim.Adam(other.parameters()), sinks=tmp_path / "run")
@@ -230,8 +232,19 @@ def test_a_run_folder_says_what_it_was_told_of_the_classes_and_nothing_else(tmp_
     assert found.config["classes"] == 4
     assert verdict.evidence["chance_error"] == 0.75
     assert verdict.evidence["threshold"] == 0.01 * math.log(4)
-    run(RunFolder(tmp_path / "untold", **told), steps=4)  # the same run goes on, and now it is told
-    assert verdict_of(tmp_path / "untold")[1].evidence["chance_error"] == 0.75
+
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "later")
+    train(model, optimizer, 4, first)
+    first.close()
+    sink = RunFolder(tmp_path / "later", **told)  # the same run goes on, and now it is told
+    second = Monitor(model, optimizer, groups=FREE, every=1, sinks=sink)
+    second.load_state_dict(first.state_dict())
+    train(model, optimizer, 80, second)
+    second.close()
+    assert verdict_of(tmp_path / "later")[1].evidence["chance_error"] == 0.75
+
     run(RunFolder(tmp_path / "unequal", classes=4, chance_error=0.3), steps=4)
     content = json.loads((tmp_path / "unequal/config.json").read_text())["config"]
     assert (content["chance_error"], "constant_loss" in content) == (0.3, False)
@@ -251,3 +264,213 @@ def test_levels_that_make_no_sense_are_refused(tmp_path: Path, told: dict[str, A
     with pytest.raises(UserError, match=message):
         RunFolder(tmp_path / "run", **told)
     assert not (tmp_path / "run").exists()
+
+
+# -- one folder, one run -----------------------------------------------------------------------------------------------
+
+
+def rows_of(folder: Path, quantity: str = "loss") -> tuple[list[int], list[float]]:
+    from scaleinv.analysis.runs import load_run
+
+    table = load_run(folder).table("online", "total", quantity)
+    return table.steps.tolist(), table.values.tolist()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+FORMS = pytest.mark.parametrize("form", ["parquet", "jsonl"])
+
+
+@FORMS
+def test_a_second_run_is_refused_before_its_first_step(tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "run"
+    run(RunFolder(folder, form=form))
+    before = files(folder)
+    model = net(1)
+    start = [p.clone() for p in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, weight_decay=1e-3)
+    monitor = Monitor(model, optimizer, groups=FREE, every=2, sinks=RunFolder(folder, form=form))
+    with pytest.raises(UserError, match=r"holds a run, logged up to step 4; choose another folder. To go on .*load_st"):
+        train(model, optimizer, 2, monitor)
+    assert all(torch.equal(a, b) for a, b in zip(start, model.parameters()))
+    train(model, optimizer, 2, monitor)  # whoever takes the error and trains on is not measured
+    monitor.close()
+    assert files(folder) == before
+    assert rows_of(folder)[0] == [0, 2, 4]
+
+
+@FORMS
+def test_a_run_goes_on_from_its_state_and_no_step_is_there_twice(tmp_path: Path, form: str) -> None:
+    folder, whole = tmp_path / "run", tmp_path / "whole"
+    model, reference = net(), net()
+    optimizer, other = (torch.optim.SGD(m.parameters(), lr=0.1, weight_decay=1e-3) for m in (model, reference))
+    first = Monitor(model, optimizer, groups=FREE, every=1, sinks=RunFolder(folder, form=form, rows=60))
+    train(model, optimizer, 14, first)
+    state, weights = first.state_dict(), {k: v.clone() for k, v in model.state_dict().items()}
+    train(model, optimizer, 6, first)  # the branch that is lost
+    first.loss(float("inf"))
+    optimizer.step()  # with an alert
+    first.close()
+    assert (folder / "alerts.jsonl").read_text()
+    model.load_state_dict(weights)
+    second = Monitor(model, optimizer, groups=FREE, every=1, sinks=RunFolder(folder, form=form, rows=60))
+    second.load_state_dict(state)
+    train(model, optimizer, 4, second)
+    second.close()
+    with Monitor(reference, other, groups=FREE, every=1, sinks=RunFolder(whole, form=form)) as monitor:
+        train(reference, other, 14, monitor)
+        train(reference, other, 4, monitor)
+    for quantity in ("loss", "rho", "angle"):
+        assert rows_of(folder, quantity) == rows_of(whole, quantity)
+    assert rows_of(folder)[0] == list(range(18))
+    assert not (folder / "alerts.jsonl").read_text()
+    assert json.loads((folder / "result.json").read_text())["steps"] == 18
+
+
+def test_a_monitor_may_go_back_within_its_run(tmp_path: Path) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
+    train(model, optimizer, 3, monitor)
+    state = monitor.state_dict()
+    train(model, optimizer, 5, monitor)
+    monitor.load_state_dict(state)
+    train(model, optimizer, 1, monitor)
+    monitor.close()
+    assert rows_of(tmp_path / "run")[0] == [0, 1, 2, 3]
+    assert rows_of(tmp_path / "run")[1] == monitor.history()["loss"].tolist()
+
+
+def test_a_state_of_step_zero_does_not_clear_a_run(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    before = files(tmp_path / "run")
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    empty = Monitor(model, optimizer, groups=FREE).state_dict()
+    with pytest.raises(UserError, match="holds a run, logged up to step 4"):
+        Monitor(model, optimizer, groups=FREE, sinks=tmp_path / "run").load_state_dict(empty)
+    assert files(tmp_path / "run") == before
+
+
+def test_two_open_monitors_do_not_share_a_folder(tmp_path: Path) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
+    with pytest.raises(UserError, match=r"another Monitor is writing into .*; close it \(monitor.close\(\)\)"):
+        Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
+    train(model, optimizer, 3, first)
+    first.close()
+    assert rows_of(tmp_path / "run")[0] == [0, 1, 2]
+    # a monitor that was never started leaves nothing to protect, and one that is refused locks nothing
+    Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "new").close()
+    Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "new").close()
+    with pytest.raises(UserError, match="another Monitor"):
+        Monitor(model, optimizer, groups=FREE, sinks=[tmp_path / "two", tmp_path / "two"])
+    Monitor(model, optimizer, groups=FREE, sinks=tmp_path / "two").close()
+
+
+@FORMS
+def test_rows_are_on_the_disk_early_and_every_few_seconds(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scaleinv.analysis.runs import load_run
+    from scaleinv.monitor.sinks import rows
+
+    now = [100.0]
+    monkeypatch.setattr(rows.time, "monotonic", lambda: now[0])
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=RunFolder(tmp_path / "run", form=form))
+    train(model, optimizer, 1, monitor)
+    assert rows_of(tmp_path / "run")[0] == [0]
+    now[0] += 4.9
+    train(model, optimizer, 2, monitor)
+    assert rows_of(tmp_path / "run")[0] == [0]
+    now[0] += 0.2
+    train(model, optimizer, 1, monitor)
+    assert rows_of(tmp_path / "run")[0] == [0, 1, 2, 3]
+    train(model, optimizer, 1, monitor)
+    monitor.loss(float("nan"))
+    optimizer.step()  # an alert
+    assert rows_of(tmp_path / "run")[0] == [0, 1, 2, 3, 4, 5]
+    assert load_run(tmp_path / "run").status == "running"
+    assert len(list((tmp_path / "run" / "metrics").iterdir())) == (form == "parquet")  # one part, written again
+    monitor.close()
+    assert rows_of(tmp_path / "run")[0] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_monitor_that_is_forgotten_writes_its_rows_and_frees_the_folder(tmp_path: Path) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
+    train(model, optimizer, 4, monitor)
+    leaf = weakref.ref(model)
+    del monitor, model, optimizer
+    gc.collect()
+    assert leaf() is None
+    assert rows_of(tmp_path / "run")[0] == [0, 1, 2, 3]
+    assert not (tmp_path / "run" / "result.json").exists()
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run").close()  # not locked
+
+
+_ENDS = {"end": "pass", "exit": "sys.exit(3)", "exception": "raise RuntimeError", "kill": "os.kill(os.getpid(), 9)"}
+_SLOW = [pytest.param(name, marks=pytest.mark.slow if name != "exit" else ()) for name in _ENDS]
+
+
+@pytest.mark.parametrize("end", _SLOW)
+def test_what_an_unclosed_monitor_took_is_on_the_disk_when_the_process_ends(tmp_path: Path, end: str) -> None:
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+from monitor_nets import FREE, net, train
+from scaleinv import Monitor
+model = net()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=sys.argv[1])
+train(model, optimizer, 100, monitor)
+{_ENDS[end]}
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], capture_output=True, text=True)
+    assert done.returncode == {"end": 0, "exit": 3, "exception": 1, "kill": -9}[end], done.stderr
+    steps, _ = rows_of(tmp_path / "run")
+    if end == "kill":  # at most the last five seconds are missing
+        assert steps == list(range(len(steps)))
+        assert steps
+    else:
+        assert steps == list(range(100))
+    from scaleinv.analysis.runs import load_run
+
+    assert load_run(tmp_path / "run").status == "running"
+
+
+def test_a_killed_run_of_json_lines_goes_on(tmp_path: Path) -> None:
+    """The last line was not whole."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first = Monitor(model, optimizer, groups=FREE, every=1, sinks=RunFolder(tmp_path / "run", form="jsonl"))
+    train(model, optimizer, 3, first)
+    state = first.state_dict()
+    first.close()
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "epo')
+    second = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")  # stays with lines
+    second.load_state_dict(state)
+    train(model, optimizer, 2, second)
+    second.close()
+    assert rows_of(tmp_path / "run")[0] == [0, 1, 2, 3, 4]
+
+
+def test_a_monitor_that_gives_up_writes_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
+    train(model, optimizer, 3, monitor)
+    monkeypatch.setattr("scaleinv.monitor.monitor.rates", lambda optimizer: 1 / 0)
+    with pytest.warns(RuntimeWarning, match="stopped measuring at step 3"):
+        train(model, optimizer, 2, monitor)
+    assert rows_of(tmp_path / "run")[0] == [0, 1, 2]

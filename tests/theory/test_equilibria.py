@@ -24,6 +24,45 @@ def test_sgd_is_the_fixed_point_of_the_recursion():
     assert li2020.intrinsic_lr(0.1, 0.02) * li2020.time_to_equilibrium(0.1, 0.02) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("momentum", "start"), [(0.0, 2.0), (0.5, 2.0), (0.9, 2.0), (0.9, 0.7)])
+def test_momentum_sets_the_time_scale_of_the_norm(momentum, start):
+    """rho^4 goes to rest like plain SGD's at lr/(1 - momentum). The buffer needs 1/(1 - momentum) steps to fill, a
+    share 4 lr wd/(1 - momentum)^2 of the time scale, which may delay it (here 2 % at 0.9) and more than once.
+    """
+    lr, wd = 0.1, 5e-3 * (1 - momentum)
+    e = equilibrium("sgdm", lr, wd, momentum=momentum, eg=1.0)
+    scale = int(e.time_scale)
+    run = random_gradients.simulate(
+        "sgdm", lr, wd, momentum=momentum, dimension=200, rho0=start * e.norm, replicas=8, steps=2 * scale, burn_in=1,
+        every=scale // 2,
+    )  # fmt: skip
+    off = np.mean(run.rho_sq**2 / e.norm**4 - 1, axis=1) / (start**4 - 1)
+    assert off[:2] == pytest.approx(np.exp([-0.5, -1.0]), rel=0.08)
+
+
+def test_the_pace_of_weight_decay():
+    """``(1 - dampening)/(1 - momentum)`` is what torch's SGD does: without gradients the norm falls by lr pace wd."""
+    import torch
+
+    from scaleinv.theory.clock import pace
+
+    for options in ({}, {"dampening": 0.5}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True},
+                    {"momentum": 0.8, "dampening": 0.3}):  # fmt: skip
+        weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+        optimizer = torch.optim.SGD([weight], lr=0.01, weight_decay=1e-4, **options)
+        norms = []
+        for _ in range(600):
+            weight.grad = torch.zeros_like(weight)
+            optimizer.step()
+            norms.append(weight.item())
+        fall = -np.log(norms[-1] / norms[299]) / 300
+        # the next order is lr wd/(1 - momentum) of it: 1e-5 at most
+        assert fall == pytest.approx(0.01 * 1e-4 * pace({"SGD"}, optimizer.param_groups[0]), rel=1e-4)
+    assert pace({"Adam"}, {"betas": (0.9, 0.999)}) is None
+    assert pace({"Adam"}, {"decoupled_weight_decay": True}) == 1
+    assert pace({"Mine", "AdamW", "Adam"}, {}) == 1
+
+
 def test_published_numbers():
     """Simulated values of the papers' notes: SGDM 0.022942, norm 3.1624 from eg 1; AdamW 0.0072548, Lion 0.004701."""
     assert wan2020.angle(0.1, 0.005, 0.9) == pytest.approx(0.022942, abs=5e-7)

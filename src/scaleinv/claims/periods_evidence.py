@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.periods import Event, Periods, find_periods
-from scaleinv.analysis.periods.folder import run_columns
 from scaleinv.analysis.periods.interval import mean_interval
 from scaleinv.analysis.statistics import mean
 from scaleinv.claims.registry import Context, Sheet
@@ -31,24 +30,10 @@ FEWEST_EVENTS = 20
 
 
 def periods_of(context: Context, requests: Sequence[Request]) -> list[Periods]:
-    """The runs, trained or found, and what the analysis says of each.
-
-    Momentum m multiplies what decay takes per step by 1/(1 - m), so the analysis is told lr / (1 - m). With Adam and L2
-    the decay per step is not lr wd: its clock is estimated from the norm.
-    """
+    """The runs, trained or found, and what the analysis says of each."""
     from scaleinv.lab.runs import obtain_many
 
-    found = []
-    for folder, request in zip(obtain_many(context.runs, requests), requests):
-        settings = request.settings
-        if settings.optimizer == "adam" or settings.momentum:
-            columns, _ = run_columns(folder)
-            rates = {} if settings.optimizer == "adam" else {"lr": columns["lr"] / (1 - settings.momentum)}
-            rates |= {} if settings.optimizer == "adam" else {"wd": settings.weight_decay}
-            found.append(find_periods(**{n: columns[n] for n in ("step", "loss", "rho", "eg", "angle")}, **rates))
-        else:
-            found.append(find_periods(folder))
-    return found
+    return [find_periods(folder) for folder in obtain_many(context.runs, requests)]
 
 
 def product(request: Request) -> float:

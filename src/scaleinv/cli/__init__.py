@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol, cast
 
 from scaleinv import __version__
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, how_to_install
 
 
 class Command(NamedTuple):
@@ -91,8 +91,6 @@ def _run(argv: Sequence[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
         return complain(f"unknown command {name!r}; choose one of: {', '.join(COMMANDS)}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a user's own module is named as python -m would find it
     try:
         from scaleinv.cli.parse import parse
 
@@ -105,7 +103,7 @@ def _run(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == "scaleinv":
             raise
-        install = f"pip install 'scaleinv[{command.extra}]'"
+        install = how_to_install(error.name or "", command.extra)
         return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: {install}")
     except KeyboardInterrupt:
         print(f"scaleinv: interrupted; the same command goes on where `{name}` stopped", file=sys.stderr)

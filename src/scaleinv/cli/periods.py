@@ -29,6 +29,8 @@ class PeriodsCommand:
     """Learning rate, where the log has no column lr."""
     wd: float | None = None
     """Weight decay, where the log has no column wd."""
+    momentum: float | None = None
+    """Momentum of SGD, where a log is of such a training: its rate counts lr/(1 - momentum)."""
     rise: float = 0.05
     """Least rise of rho^2 that makes an event."""
     burn_in: float = 2.0
@@ -48,7 +50,8 @@ class PeriodsCommand:
 
         self._check()
         definition = Definition(rise=self.rise, burn_in=self.burn_in, plain=self.plain)
-        given = {name: value for name, value in (("lr", self.lr), ("wd", self.wd)) if value is not None}
+        flags = {"lr": self.lr, "wd": self.wd, "momentum": self.momentum}
+        given = {name: value for name, value in flags.items() if value is not None}
         if self.source.is_dir():
             if given:
                 raise UserError(f"--{next(iter(given))}: the folder of a run knows its own; leave it out")
@@ -77,3 +80,5 @@ class PeriodsCommand:
         for name, value in (("lr", self.lr), ("wd", self.wd)):
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"--{name} {value:g}: a rate is a number of at least 0; leave it out where unknown")
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise UserError(f"--momentum {self.momentum:g}: that of SGD is a number from 0 to below 1, such as 0.9")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, how_to_install
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def top_eigenpairs(
     try:
         from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
     except ImportError as error:  # pragma: no cover
-        raise UserError("eigenvalues need scipy; pip install 'scaleinv[landscape]'") from error
+        raise UserError(f"eigenvalues need scipy: {how_to_install('scipy', 'landscape')}") from error
 
     if not 1 <= k < operator.size - 1:
         raise UserError(f"{k} eigenvalues of a matrix of {operator.size} rows cannot be asked for; choose fewer")

@@ -144,7 +144,8 @@ class Watch:
         numbers = {"wd": rate.wd, "rho": record.get(first.name, "rho"), "tensors": float(len(dead))}
         others = f" (so it is with {', '.join(g.name for g, _ in dead[1:4])}{' ...' if len(dead) > 4 else ''})"
         reason = f"weight decay {rate.wd:g} acts on a tensor that the output does not depend on"
-        half = f"its norm halves every {math.log(2) / (rate.lr * rate.wd):.3g} steps" if rate.lr > 0 else ""
+        known = rate.direct and rate.lr > 0
+        half = f"its norm halves every {math.log(2) / (rate.lr * rate.pace * rate.wd):.3g} steps" if known else ""
         remedy = "leave it out of the model (bias=False before a normalisation) or out of the decay"
         told = reason + (others if len(dead) > 1 else "")
         return [Alert("dead-decay", record.step, first.name, told, numbers, half, remedy)]

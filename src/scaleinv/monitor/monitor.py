@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
@@ -139,7 +140,9 @@ class Monitor:
         self._last_end: float | None = None
         self._closed = False
         self._rates: list[Rates] = []  # of the last record
+        self._started = False
         self._sinks: list[Guard] = open_sinks(sinks, self)
+        self._last = weakref.finalize(self, _hand_over, weakref.ref(self))  # for a monitor that nobody closes
         self._handles = attach(self._optimizers, self._before, self._after)
 
     # -- what a loop calls ---------------------------------------------------------------------------------------------
@@ -221,8 +224,7 @@ class Monitor:
             return
         self._collect(wait=True)
         self._detach()
-        for sink in self._sinks:
-            sink.close()
+        self._close_sinks()
 
     @property
     def closed(self) -> bool:
@@ -245,7 +247,10 @@ class Monitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
+        """Go on where :meth:`state_dict` was taken: also in the run folder that this monitor or an earlier one wrote,
+        whose rows of later steps are left out.
+        """
+        self._collect(wait=True)
         try:
             step, every, alerts = int(state["step"]), int(state["every"]), [Alert(**a) for a in state["alerts"]]
             self._history.load_state_dict(state["history"])
@@ -253,6 +258,7 @@ class Monitor:
             raise UserError(f"this is not the state of a Monitor: {error!r}") from error
         if not self._interval.given:
             self._interval.every = every
+        self._start(step, resumed=True)
         self._steps.restart(step)
         self._drop()
         self._journal = Journal()  # what is in memory is read again; break-downs before that are forgotten
@@ -292,6 +298,8 @@ class Monitor:
             self._finish_round()
         if not self._logged_now():
             return None
+        if not self._started:
+            self._start(self.step, resumed=False)
         begin = time.perf_counter()
         try:
             if not self._roster.is_of(self._optimizers):
@@ -375,8 +383,25 @@ class Monitor:
         self._measured, self._losses = [], []
         self._open.clear()
 
+    def _start(self, step: int, resumed: bool) -> None:
+        """Ask the sinks whether they can take what is to come; a user's mistake ends the training before it begins."""
+        try:
+            for sink in self._sinks:
+                sink.start(step, resumed)
+        except BaseException:
+            self._detach()
+            self._close_sinks()
+            raise
+        self._started = True
+
+    def _close_sinks(self) -> None:
+        self._last.detach()
+        for sink in self._sinks:
+            sink.close()
+
     def _give_up(self, error: Exception) -> None:
         self._detach()
+        self._close_sinks()
         warnings.warn(
             f"scaleinv.Monitor stopped measuring at step {self._steps.round}, training goes on: "
             f"{type(error).__name__}: {error}",
@@ -390,3 +415,12 @@ class Monitor:
         self._handles = []
         self._closed = True
         self._drop()
+
+
+def _hand_over(ref: weakref.ref[Monitor]) -> None:
+    """The process ends: what is measured goes to the sinks, and is not left waiting there."""
+    monitor = ref()
+    if monitor is not None and not monitor.closed:
+        monitor._collect(wait=True)
+        for sink in monitor._sinks:
+            sink.flush()

@@ -50,6 +50,7 @@ class Rates:
     law: str
     direct: bool = True  # the decay is added to the update itself, not passed through a normalisation
     sign: float = 1.0  # -1 for ``maximize``
+    pace: float = 1.0  # by how much lr counts in 1/(lr wd), see scaleinv.theory.clock
 
 
 def common(rates: Sequence[Rates]) -> Rates:
@@ -64,7 +65,8 @@ def common(rates: Sequence[Rates]) -> Rates:
     laws = {r.law for r in rates}
     lr = one([r.lr for r in rates])
     law = first.law if len(laws) == 1 and lr == lr else "measured"
-    return Rates(lr, one([r.wd for r in rates]), law, all(r.direct for r in rates), one([r.sign for r in rates]))
+    direct, sign, pace = all(r.direct for r in rates), one([r.sign for r in rates]), one([r.pace for r in rates])
+    return Rates(lr, one([r.wd for r in rates]), law, direct, sign, pace)
 
 
 def derive(sums: Array, rates: Sequence[Rates], scale_free: Sequence[bool]) -> Array:

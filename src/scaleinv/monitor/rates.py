@@ -10,8 +10,7 @@ from torch.optim import Optimizer
 
 from scaleinv.monitor.quantities import Rates
 from scaleinv.sphere import Sphere, optimizer_law
-
-_DECOUPLED = ("AdamW", "Lion", "Muon", "Adafactor")
+from scaleinv.theory.clock import pace
 
 
 def unwrap(optimizer: Optimizer) -> Optimizer:
@@ -38,12 +37,9 @@ def law_of(optimizer: Optimizer) -> str:
     return optimizer_law(optimizer) or "measured"
 
 
-def decays_directly(optimizer: Optimizer, group: Mapping[str, Any]) -> bool:
-    """Whether weight decay adds ``-lr wd w`` to the step itself (decoupled, or SGD's)."""
-    if "decoupled_weight_decay" in group:
-        return bool(group["decoupled_weight_decay"])
-    names = {kind.__name__ for kind in type(engine(optimizer)).__mro__}
-    return "SGD" in names or bool(names & set(_DECOUPLED))
+def pace_of(optimizer: Optimizer, group: Mapping[str, Any]) -> float | None:
+    """What weight decay takes from log rho in a step, in units of ``lr wd`` (:func:`scaleinv.theory.clock.pace`)."""
+    return pace({kind.__name__ for kind in type(engine(optimizer)).__mro__}, group)
 
 
 def rates(optimizer: Optimizer) -> dict[int, Rates]:
@@ -52,12 +48,14 @@ def rates(optimizer: Optimizer) -> dict[int, Rates]:
     result = {}
     for group in engine(optimizer).param_groups:
         lr = group.get("lr", float("nan"))
+        pace = pace_of(optimizer, group)
         one = Rates(
             float(lr.detach()) if isinstance(lr, Tensor) else float(lr),
             float(group.get("weight_decay", 0.0) or 0.0),
             law,
-            decays_directly(optimizer, group),
+            pace is not None,
             -1.0 if group.get("maximize") else 1.0,
+            1.0 if pace is None else pace,
         )
         result.update(dict.fromkeys(map(id, group["params"]), one))
     return result

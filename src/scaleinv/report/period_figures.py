@@ -8,7 +8,7 @@ import numpy as np
 
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.bounds import cosine_distance
-from scaleinv.analysis.periods.log import FEWEST_ROWS
+from scaleinv.analysis.periods.log import FEWEST_ROWS, Log
 from scaleinv.analysis.runs import Floats, Ints
 from scaleinv.figures import style
 from scaleinv.figures.style import INK
@@ -36,7 +36,7 @@ def period_drawings(found: Periods) -> list[Drawing]:
     panels = [
         ("loss", "Loss of the batch", "loss", log.loss, True),
         ("rho", "Norm of the scale-invariant weights", "ρ", rho, False),
-        ("elr", "Effective learning rate", "lr / ρ²" if log.law == "sgd" else "lr / ρ", log.elr, True),
+        ("elr", "Effective learning rate", _elr_label(log), log.elr, True),
         ("eg", "Effective gradient", "effective gradient norm", log.eg, True),
         ("turn", "Rotation of a step", "1 − cos(xₜ, xₜ₊₁)", cosine_distance(log), True),
     ]
@@ -45,6 +45,12 @@ def period_drawings(found: Periods) -> list[Drawing]:
         for stem, title, label, values, logarithmic in panels
         if values is not None
     ]
+
+
+def _elr_label(log: Log) -> str:
+    """How the ELR follows from the optimizer's lr: ``lr / ρ²``, ``lr / ρ`` or, with momentum 0.9, ``10 lr / ρ²``."""
+    pace = "" if log.pace == 1 else f"{log.pace:.3g} "
+    return f"{pace}lr / ρ²" if log.law == "sgd" else f"{pace}lr / ρ"
 
 
 def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, logarithmic: bool) -> Drawing:

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ def load_model(target: str) -> nn.Module:
 
     Raises UserError where the module or factory is not found, needs arguments, fails, or gives no ``nn.Module``.
     """
+    _look_here()
     where, colon, name = target.rpartition(":")
     if not colon or not where or not name:
         raise UserError(f"{target!r} does not name a model; {_FORM}")
@@ -41,7 +43,7 @@ def load_model(target: str) -> nn.Module:
                     else []
                 )
                 hint = f"; it has: {', '.join(sorted(names)[:12])}" if names else ""
-                raise UserError(f"{where} has no {part!r}{hint}")
+                raise UserError(f"{where}{_elsewhere(where)} has no {part!r}{hint}")
             found = getattr(found, part)
         if not isinstance(found, nn.Module):
             found = _called(found, target)
@@ -50,17 +52,36 @@ def load_model(target: str) -> nn.Module:
     return found
 
 
+def _look_here() -> None:
+    """A user's own module is found in the current folder: last, so that no file there is taken for a library."""
+    with contextlib.suppress(OSError):  # the folder is gone
+        here = os.getcwd()
+        if here not in sys.path:
+            sys.path.append(here)
+
+
+def _elsewhere(where: str) -> str:
+    """Where a module was found, if one of the same name is here."""
+    if not where.isidentifier() or not Path(f"{where}.py").is_file():
+        return ""
+    file = getattr(sys.modules.get(where), "__file__", None)
+    if file is not None and Path(file).resolve() == Path(f"{where}.py").resolve():
+        return ""
+    return f" ({file or 'built into Python'}; for the file here write {where}.py:FACTORY)"
+
+
 def _module(where: str) -> ModuleType:
     try:
         if where.endswith(".py"):
             path = Path(where)
             if not path.is_file():
                 raise UserError(f"there is no file {where!r}; {_FORM}")
-            spec = importlib.util.spec_from_file_location(path.stem, path)
+            # not by its stem alone: nobody who imports copy is to get the user's copy.py
+            spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
             assert spec is not None
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            sys.modules.setdefault(path.stem, module)
+            sys.modules[spec.name] = module
             spec.loader.exec_module(module)
             return module
         return importlib.import_module(where)

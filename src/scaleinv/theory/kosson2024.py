@@ -20,6 +20,7 @@ import numpy as np
 from scaleinv.errors import UserError
 from scaleinv.theory import wan2020
 from scaleinv.theory._formula import Number, formula
+from scaleinv.theory.clock import sgd_pace
 
 OptimizerLaw = Literal["sgd", "sgdm", "adamw", "lion", "muon"]
 LAWS: tuple[OptimizerLaw, ...] = ("sgd", "sgdm", "adamw", "lion", "muon")
@@ -171,7 +172,8 @@ def equilibrium(
     its update. Betas default to AdamW 0.9, Lion 0.9 and 0.99, Muon 0.95. ``corrected=False`` gives the papers'
     leading-order forms.
 
-    Time scale: SGD ``1/(4 lr wd)``, with momentum unchanged to leading order, updates of fixed norm ``1/(2 lr wd)``.
+    Time scale: SGD ``1/(4 lr wd)``, with momentum ``(1 - momentum)/(4 lr wd)`` (:mod:`scaleinv.theory.clock`),
+    updates of fixed norm ``1/(2 lr wd)``.
 
     >>> e = equilibrium("adamw", 1e-3, 0.5, dimension=2000)
     >>> round(e.angle, 5), round(e.norm, 2), e.time_scale
@@ -185,7 +187,8 @@ def equilibrium(
         if eg is not None:
             norm = (wan2020.rho_at_equilibrium if corrected else sgd_norm)(eg=eg, lr=lr, wd=wd, momentum=momentum)
         angle = wan2020.angle(lr, wd, momentum)
-        return Equilibrium(law, angle, norm, _time_scale(lr, wd, 4.0), "" if eg is not None else "eg")
+        scale = _time_scale(lr, wd, 4.0 * sgd_pace(momentum))
+        return Equilibrium(law, angle, norm, scale, "" if eg is not None else "eg")
     scale = _time_scale(lr, wd, 2.0)
     if law == "lion":
         b1, b2 = 0.9 if beta1 is None else beta1, 0.99 if beta2 is None else beta2

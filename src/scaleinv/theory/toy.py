@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, how_to_install
 from scaleinv.theory import _toy_step as step
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -158,7 +158,7 @@ def _engine(name: str) -> Any:
         raise UserError(f"engine {name!r} is not known; choose auto, numba or numpy")
     kernel = step.compiled() if name != "numpy" else None
     if kernel is None and name == "numba":
-        raise UserError("engine numba needs numba, which is not installed: pip install 'scaleinv[toy]'")
+        raise UserError(f"engine numba needs numba, which is not installed: {how_to_install('numba', 'toy')}")
     return kernel or step.chunk_arrays
 
 

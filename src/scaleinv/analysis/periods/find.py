@@ -38,6 +38,7 @@ from scaleinv.analysis.periods.unjudged import unjudged
 from scaleinv.analysis.periods.verdict import judge, rests
 from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
+from scaleinv.theory.clock import sgd_pace
 
 _FEWEST_SETTLED = 3
 
@@ -52,6 +53,7 @@ def find_periods(
     wd: Any = None,
     step: Any = None,
     angle: Any = None,
+    momentum: float = 0.0,
     definition: Definition = Definition(),  # noqa: B008 - frozen
 ) -> Periods:
     """The periods of a run in the whole space with weight decay (Lobacheva et al. 2021), with the evidence.
@@ -59,7 +61,9 @@ def find_periods(
     Either the folder of a run with a per-step record (or one that the monitor wrote), or columns: ``loss``; ``rho`` the
     norm of the scale-invariant weights; ``eg`` the effective gradient norm, rho x gradient norm; ``lr`` and ``wd``,
     numbers or columns; ``step``, counted from 0 if not given; ``angle`` between the weights before and after a step,
-    radians (else computed from the rest). Only ``loss`` must be there: what cannot be said without the others is said.
+    radians (else computed from the rest); ``momentum`` of SGD, whose rate counts lr/(1 - momentum), in 1/(lr wd) as in
+    the ELR (the folder of a run knows its own). Only ``loss`` must be there: what cannot be said without the others is
+    said.
 
     Errors: UserError for columns that do not fit together, too few rows, a record that is damaged, or wd = 0 beside a
     norm that falls.
@@ -73,7 +77,7 @@ def find_periods(
     """
     plain_sgd, said, silenced = True, "", ""
     if folder is not None:
-        if any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
+        if momentum or any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
             raise UserError("give the folder of a run, or columns, not both")
         columns, plain_sgd = run_columns(Path(folder))
         run = load_run(folder)
@@ -84,7 +88,12 @@ def find_periods(
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:
-        log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle)
+        if not 0 <= momentum < 1:
+            raise UserError(f"momentum {momentum:g} is not in [0, 1); give that of SGD, or leave it out")
+        plain_sgd = not momentum
+        log = make_log(
+            loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle, pace=sgd_pace(momentum)
+        )
     found = analyse(log, definition, plain_sgd=plain_sgd, silenced=silenced)
     if folder is None:
         _check_decay(found)

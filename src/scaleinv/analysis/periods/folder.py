@@ -10,6 +10,10 @@ import numpy as np
 from scaleinv.analysis.runs import Run, load_run
 from scaleinv.analysis.steps import has_steps, load_steps
 from scaleinv.errors import UserError
+from scaleinv.theory.clock import pace
+
+#: torch's names of the lab's optimizers
+_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 def run_columns(folder: Path, every: int = 1) -> tuple[dict[str, Any], bool]:
@@ -21,14 +25,27 @@ def run_columns(folder: Path, every: int = 1) -> tuple[dict[str, Any], bool]:
     if has_steps(folder):
         record = load_steps(folder, every=every)
         columns = {name: getattr(record, name) for name in ("step", "loss", "rho", "eg", "lr", "angle")}
-        plain = run.config.get("optimizer", "sgd") == "sgd" and not run.config.get("momentum")
-        return {**columns, "wd": run.config.get("weight_decay", 0.0)}, plain
+        columns["wd"] = run.config.get("weight_decay", 0.0)
+        optimizer = str(run.config.get("optimizer", "sgd"))
+        clocked = _clocked(columns, {pace({_CLASSES.get(optimizer, optimizer)}, run.config)})
+        return clocked, optimizer == "sgd" and not run.config.get("momentum")
     if run.config.get("source") == "monitor":
         return _monitored(run)
     raise UserError(
         f"{folder} has no per-step record (metrics/steps-*.parquet), and periods need one: train with --lr, or with "
         "--record-steps True"
     )
+
+
+def _clocked(columns: dict[str, Any], paces: set[float | None]) -> dict[str, Any]:
+    """The columns with the pace of weight decay; without ``wd`` where there is no such number: the clock then is the
+    norm's own.
+    """
+    if len(paces) == 1 and (known := next(iter(paces))) is not None:
+        return {**columns, "pace": known}
+    if not columns.get("wd"):  # nothing to clock: that stays known
+        return columns
+    return {name: column for name, column in columns.items() if name != "wd"}
 
 
 def _monitored(run: Run) -> tuple[dict[str, Any], bool]:
@@ -47,11 +64,15 @@ def _monitored(run: Run) -> tuple[dict[str, Any], bool]:
         if name in ("loss", "rho") or np.isfinite(values).all():
             columns[name] = values
     # rates differ between param groups, or are not known: the clock then is the norm's own
-    options = [group for one in run.config.get("optimizers", []) for group in one.get("groups", [])]
+    optimizers = run.config.get("optimizers", [])
+    options = [group for one in optimizers for group in one.get("groups", [])]
     decays = {group.get("weight_decay") for group in options}
     if len(decays) == 1 and isinstance(decay := decays.pop(), (int, float)):
         columns["wd"] = float(decay)
-    plain = run.config.get("optimizer") == "SGD" and not any(
-        group.get("momentum") or group.get("dampening") for group in options
-    )
-    return columns, plain
+    paces = {
+        pace({str(one.get("class"))} | ({"SGD"} if one.get("law") == "sgd" else set()), group)
+        for one in optimizers
+        for group in one.get("groups", [])
+    }
+    plain = run.config.get("optimizer") == "SGD" and not any(group.get("momentum") for group in options)
+    return _clocked(columns, paces), plain

@@ -1,13 +1,14 @@
 """A training log as the analysis wants it: checked, finite, with its clock.
 
 The clock is ``time = sum of lr wd`` over the steps done: weight decay alone shrinks rho^2 by exp(-2 time), whatever the
-schedule. One unit of it is 1/(lr wd) steps where the rate is constant.
+schedule. One unit of it is 1/(lr wd) steps where the rate is constant. ``lr`` is everywhere the rate that acts: that of
+SGD with momentum counts 1/(1 - momentum) times (:mod:`scaleinv.theory.clock`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +48,7 @@ class Log:
     loss: Floats
     rho_sq: Floats | None
     eg: Floats | None
-    lr: Floats | None
+    lr: Floats | None  # that acts: ``pace`` times the optimizer's
     wd: Floats | None
     angle: Floats | None  # between the weights before and after the step, radians
     time: Floats | None  # of the row, in units of 1/(lr wd); None without rates or without weight decay
@@ -58,6 +59,7 @@ class Log:
     zero_at: int | None = None  # step from which on the norm is 0: weights of 0 stay where they are
     unjudged: str = ""  # why a run that ended like this is too short to be looked at; mostly empty
     law: str = "sgd"  # of the optimizer: sgd | normalised | measured (scaleinv.theory.rates)
+    pace: float = 1.0  # by how much the optimizer's learning rate counts: 1/(1 - momentum) for SGD
 
     def __len__(self) -> int:
         return len(self.step)
@@ -128,16 +130,19 @@ def make_log(
     wd: Any = None,
     step: Any = None,
     angle: Any = None,
+    pace: float = 1.0,
     origin: Origin | None = None,
 ) -> Log:
-    """Check columns (lr and wd may be numbers) and cut the log where it leaves the numbers, or (in a run folder, which
-    ``origin`` tells) where the norm is 0 for good.
+    """Check columns (lr and wd may be numbers; lr counts ``pace`` times) and cut the log where it leaves the numbers,
+    or (in a run folder, which ``origin`` tells) where the norm is 0 for good.
 
     Errors: UserError for columns of unequal length, steps that do not grow, norms that are not positive, negative
     rates; NotJudgedError for a norm of 0, lr wd of 1 and more, or fewer than 20 finite rows.
     """
     columns = {"loss": loss, "rho": rho, "eg": eg, "lr": lr, "wd": wd, "angle": angle}
     arrays = {name: _column(name, value) for name, value in columns.items() if value is not None}
+    if "lr" in arrays:
+        arrays["lr"] = arrays["lr"] * pace
     n = len(arrays["loss"])
     steps = np.arange(n) if step is None else _column("step", step)
     if len(steps) == 1 and n > 1:
@@ -156,7 +161,7 @@ def make_log(
             f"step {steps[row + 1]:g} follows step {steps[row]:g} (row {row + 2}); steps have to grow: sort the log, "
             "and keep one row a step"
         )
-    return _cut(steps.astype(np.int64), arrays, origin)
+    return replace(_cut(steps.astype(np.int64), arrays, origin), pace=pace)
 
 
 def _column(name: str, value: Any) -> Floats:

@@ -77,10 +77,16 @@ def answer(
 def log_sentences(log: Log, definition: Definition, on: On, verdict: Verdict) -> list[str]:
     """What was looked for, and what could not be."""
     said = [f"Definition: {definition.sentence(on, clock=log.time is not None)}."]
+    if log.pace != 1:
+        said.append(
+            f"Momentum: a gradient acts {log.pace:.3g} times in all, so lr stands for {log.pace:.3g} times the "
+            "optimizer's, in 1/(lr wd) and in the ELR."
+        )
     if log.clock == "estimated":
         said.append(
-            f"lr and wd are not both given: lr wd is estimated as {1 / log.unit:.3g} from the fastest fall of the norm "
-            "(at least so much: gradients only add to the norm); the bounds of the theory are left out."
+            "lr wd is not given as one number, or does not tell what decay takes (Adam with L2): it is estimated as "
+            f"{1 / log.unit:.3g} from the fastest fall of the norm (at least so much: gradients only add to the norm); "
+            "the bounds of the theory are left out."
         )
     elif log.clock == "none" and not log.no_decay:
         verdicts = "" if log.fixed_norm else ", and no verdict of not yet or equilibrium is possible"

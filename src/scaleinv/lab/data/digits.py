@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab.data import _random
 from scaleinv.lab.data.raw import RawSplit
 
@@ -44,7 +44,7 @@ def load() -> tuple[RawSplit, RawSplit]:
     # the file alone: importing scikit-learn takes a second
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("digits comes with scikit-learn, which is not installed: pip install 'scaleinv[lab]'")
+        raise UserError(f"digits comes with scikit-learn, which is not installed: {how_to_install('sklearn', 'lab')}")
     path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     if path.exists():
         table = np.loadtxt(path, delimiter=",", dtype=np.uint8)

@@ -84,7 +84,7 @@ def _scale(name: str) -> Scale:
             spheres=(1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3),
             sphere_steps=20_000,
         )
-    if name == "paper":  # Lobacheva et al. 2021: ConvNet of width 32, 50000 images, 391 steps an epoch, for a GPU
+    if name == "paper":  # Lobacheva et al. 2021: ConvNet of width 32, 50000 images, 391 steps an epoch: long
         return Scale(
             replace(online, data="cifar10", model="convnet", width=32, weight_decay=1e-3),
             rates=(0.01, 0.02, 0.04, 0.08),

@@ -101,7 +101,7 @@ _NETS: dict[tuple[str, str], Net] = {
         equilibrium=(8e-3, 1.1e-2, 1.6e-2),
         seeds=(0,),
     ),
-    # the released figure: width 32, 50000 images, batch 128, 1000 epochs, for a GPU
+    # the released figure: width 32, 50000 images, batch 128, 1000 epochs: long, on the CPU
     ("paper", "convnet"): Net(
         Settings(
             data="cifar10", model="convnet", width=32, epochs=1000,

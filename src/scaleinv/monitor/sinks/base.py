@@ -23,6 +23,14 @@ class Sink:
     def open(self, monitor: Monitor) -> None:
         """Get ready; called once."""
 
+    def start(self, step: int, resumed: bool) -> None:
+        """Records come from ``step`` on: called before the first of them, and with ``resumed`` when a state was loaded,
+        also later. May raise :class:`~scaleinv.UserError`: nothing is measured then.
+        """
+
+    def flush(self) -> None:
+        """Let nothing taken wait any longer; called when the process ends and nobody has closed the monitor."""
+
     def write(self, record: Record) -> None:
         """A logged step."""
         raise NotImplementedError
@@ -105,8 +113,15 @@ class Guard:
                 stacklevel=2,
             )
 
+    def start(self, step: int, resumed: bool) -> None:
+        if self.sink is not None:
+            self.sink.start(step, resumed)
+
     def take(self, record: Record) -> None:
         self._try("write", record)
+
+    def flush(self) -> None:
+        self._try("flush")
 
     def alert(self, alert: Alert) -> None:
         self._try("alert", alert)
@@ -122,9 +137,16 @@ def open_sinks(given: Any, monitor: Monitor) -> list[Guard]:
     sinks = [_make(item) for item in (given if several else [given])]
     if _rank() != 0:
         return []
-    for sink in sinks:
-        sink.open(monitor)
-    return [Guard(sink) for sink in sinks]
+    opened: list[Guard] = []
+    try:
+        for sink in sinks:
+            sink.open(monitor)
+            opened.append(Guard(sink))
+    except BaseException:
+        for guard in opened:
+            guard.close()
+        raise
+    return opened
 
 
 def _make(item: Any) -> Sink:

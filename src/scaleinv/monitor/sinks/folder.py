@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import sys
 import time
+import weakref
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, how_to_install
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import QUANTITIES
 from scaleinv.monitor.rates import engine, law_of
 from scaleinv.monitor.sinks.base import Sink
+from scaleinv.monitor.sinks.rows import COLUMNS, Row, Rows, has_pyarrow, next_part, number, steps_held, write_part
 from scaleinv.theory.guessing import chance_error as error_of_equal_classes
 
 if TYPE_CHECKING:
     from scaleinv.monitor.alerts import Alert
     from scaleinv.monitor.monitor import Monitor
 
-_COLUMNS = ("step", "epoch", "split", "group", "quantity", "value")
 _FORMAT = 3
 
 
@@ -34,12 +36,16 @@ class RunFolder(Sink):
 
     Metrics are Parquet parts (needs pyarrow); without pyarrow, or with ``form="jsonl"``, one file ``metrics.jsonl``
     with a row a line, which :func:`to_parquet` turns into parts. A row's ``epoch`` is ``monitor.epoch`` if that was
-    told, else the step (``config["time"]`` says which it was at the start). The split is ``online``. A folder that
-    holds another run is refused; one of the same model and optimizer is gone on with.
+    told, else the step (``config["time"]`` says which it was at the start). The split is ``online``.
+
+    A folder that holds a run is refused, and left as it is: one of another model or optimizer when the Monitor is made,
+    one of the same at the first step, unless ``monitor.load_state_dict()`` was called before it. Then the run goes on
+    at the step of that state, and rows from there on (of steps done after the state was saved) are left out.
 
     folder: created if it is not there.  everything: also write the tensors that are not scale-invariant, their kind
     behind their names; without it they are written only where no scale-invariant group is known.  rows: written in
-    parts of about so many rows, or after ``seconds``, whatever is first.
+    parts of about so many rows.  seconds: what was taken is on the disk after about so many seconds (the first rows at
+    once), at an alert, and when the process ends, whether the monitor is closed or not.
 
     What a loss and an error are compared with, where regimes are judged; it goes into config.json, and what is not told
     is not judged.  classes: of a classifier.  chance_error: error of the best constant answer (default: 1 - 1/classes,
@@ -54,7 +60,7 @@ class RunFolder(Sink):
         form: str | None = None,
         everything: bool = False,
         rows: int = 50_000,
-        seconds: float = 60.0,
+        seconds: float = 5.0,
         classes: int | None = None,
         chance_error: float | None = None,
         constant_loss: float | None = None,
@@ -64,22 +70,20 @@ class RunFolder(Sink):
             raise UserError(f"form={form!r}: choose parquet or jsonl")
         self.folder = Path(folder)
         self._wanted, self._limit, self._seconds = form, rows, seconds
-        self._rows: list[tuple[int, int, str, str, str, float]] = []
-        self._lines: IO[str] | None = None
-        self._part = 0
-        self._written = time.monotonic()
-        self._started = time.time()
         self._everything = everything
-        self._monitor: Monitor | None = None
+        self._rows: Rows | None = None
+        self._started = time.time()
+        self._monitor: weakref.ref[Monitor] | None = None
         self._kinds: dict[str, str] = {}
         self._first = 0
+        self._held = 0  # steps of a run that is here already
 
     def open(self, monitor: Monitor) -> None:
-        self._monitor, self._first = monitor, monitor.step
-        self.form = self._wanted or ("parquet" if _has_pyarrow() else "jsonl")
-        if self.form == "parquet" and not _has_pyarrow():
+        lines = (self.folder / "metrics.jsonl").exists()
+        self.form = self._wanted or ("parquet" if has_pyarrow() and not lines else "jsonl")
+        if self.form == "parquet" and not has_pyarrow():
             raise UserError(
-                "Parquet files need pyarrow: pip install 'scaleinv[lab]', or RunFolder(folder, form='jsonl')"
+                f"Parquet files need pyarrow: {how_to_install('pyarrow', 'lab')}, or RunFolder(folder, form='jsonl')"
             )
         config = {**_config(monitor), **self._told}
         same = {
@@ -89,48 +93,71 @@ class RunFolder(Sink):
         head = {"format": _FORMAT, "config": config, "identity": identity, "environment": _environment(monitor)}
         path = self.folder / "config.json"
         try:
-            (self.folder / "metrics").mkdir(parents=True, exist_ok=True)
             if path.exists():
                 try:
-                    content = json.loads(path.read_text("utf-8"))
-                    present = content.get("identity")
+                    present = json.loads(path.read_text("utf-8")).get("identity")
                 except (ValueError, AttributeError):
                     present = None
                 if present != identity:
                     raise UserError(f"{self.folder} holds another run; choose another folder")
-                (self.folder / "result.json").unlink(missing_ok=True)  # the run goes on
-                if self._told:  # perhaps only now
-                    _write(path, {**content, "config": {**content["config"], **self._told}})
-            elif any(p.name != "metrics" for p in self.folder.iterdir()):
+            elif self.folder.exists() and any(p.name not in ("metrics", ".lock") for p in self.folder.iterdir()):
                 raise UserError(f"{self.folder} is not empty and not a run folder; choose another folder")
-            else:
-                _write(path, head)
-            self._part = len(list((self.folder / "metrics").glob("part-*.parquet")))
-            self._alerts = (self.folder / "alerts.jsonl").open("a", encoding="utf-8")
-            if self.form == "jsonl":
-                self._lines = (self.folder / "metrics.jsonl").open("a", encoding="utf-8")
+            (self.folder / "metrics").mkdir(parents=True, exist_ok=True)
+            rows = Rows(self.folder, self.form, self._limit, self._seconds)
+            try:
+                held = steps_held(self.folder)
+                if not held:
+                    rows.cut(0)  # lines that are not whole, alerts
+                    (self.folder / "result.json").unlink(missing_ok=True)
+                    _write(path, head)
+            except BaseException:
+                rows.close()
+                raise
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror or error}; choose another folder") from error
+        self._rows, self._held, self._kinds = rows, held, {}
+        self._monitor, self._first, self._started = weakref.ref(monitor), monitor.step, time.time()
+        # of a monitor that nobody closes: when nothing refers to this sink any more, and when the process ends
+        self._final = weakref.finalize(self, _last, rows)
+
+    def start(self, step: int, resumed: bool) -> None:
+        if self._rows is None:
+            return
+        if self._held and not (resumed and step):
+            raise UserError(
+                f"{self.folder} holds a run, logged up to step {self._held - 1}; choose another folder. To go on with "
+                "that run give the monitor the state saved with its checkpoint, before the first step: "
+                "monitor.load_state_dict(state)"
+            )
+        if resumed:
+            self._rows.cut(step)
+            (self.folder / "result.json").unlink(missing_ok=True)
+            if self._told:  # perhaps only now
+                path = self.folder / "config.json"
+                content = json.loads(path.read_text("utf-8"))
+                _write(path, {**content, "config": {**content["config"], **self._told}})
+        self._held, self._first = 0, step
 
     def write(self, record: Record) -> None:
+        assert self._rows is not None
         epoch = record.step if record.epoch is None else record.epoch
+        rows: list[Row] = []
         if record.told:
-            self._rows.append((record.step, epoch, "online", "total", "loss", record.loss))
+            rows.append((record.step, epoch, "online", "total", "loss", record.loss))
         for name, row in zip(record.groups, record.values.tolist()):
             label = self._label(name)
             if label is None:
                 continue
             for quantity, value in zip(QUANTITIES, row):
                 if value == value:
-                    self._rows.append((record.step, epoch, "online", label, quantity, value))
-        if len(self._rows) >= self._limit or time.monotonic() - self._written > self._seconds:
-            self.flush()
+                    rows.append((record.step, epoch, "online", label, quantity, value))
+        self._rows.add(rows)
 
     def _label(self, name: str) -> str | None:
         """The name of a group in the folder; None if it is left out."""
-        assert self._monitor is not None
-        if name != "total" and name not in self._kinds:
-            self._kinds = {g.name: g.kind for g in self._monitor.groups}
+        monitor = None if self._monitor is None else self._monitor()
+        if name != "total" and name not in self._kinds and monitor is not None:
+            self._kinds = {g.name: g.kind for g in monitor.groups}
         kind = self._kinds.get(name, FREE)
         if kind == FREE:
             return name
@@ -138,31 +165,34 @@ class RunFolder(Sink):
         return f"{name} ({kind})" if self._everything or not known else None
 
     def alert(self, alert: Alert) -> None:
-        self._alerts.write(json.dumps(_plain(alert.to_dict())) + "\n")
-        self._alerts.flush()
+        assert self._rows is not None
+        self._rows.alert(json.dumps(_plain(alert.to_dict())))
 
     def flush(self) -> None:
         """Put what was taken on the disk."""
-        if self._lines is not None:
-            for row in self._rows:
-                cells: list[Any] = [*row[:5], _number(row[5])]
-                self._lines.write(json.dumps(dict(zip(_COLUMNS, cells))) + "\n")
-            self._lines.flush()
-        elif self._rows:
-            write_part(self.folder / "metrics" / f"part-{self._part:05d}.parquet", self._rows)
-            self._part += 1
-        self._rows = []
-        self._written = time.monotonic()
+        if self._rows is not None:
+            self._rows.flush()
 
     def close(self) -> None:
-        self.flush()
-        self._alerts.close()
-        if self._lines is not None:
-            self._lines.close()
-        steps = 0 if self._monitor is None else self._monitor.step
+        if self._rows is None:
+            return
+        self._rows.close()
+        self._rows = None
+        self._final.detach()
+        if self._held:  # refused: what is here is not ours
+            return
+        monitor = None if self._monitor is None else self._monitor()
+        steps = 0 if monitor is None else monitor.step
         timing = {"seconds": time.time() - self._started, "steps_here": steps - self._first}
         result = {"status": "finished", "steps": steps, "message": "measured by Monitor", "timing": timing}
         _write(self.folder / "result.json", result)
+
+
+def _last(rows: Rows) -> None:
+    try:
+        rows.close()
+    except Exception as error:  # nobody is there to take it
+        logging.getLogger("scaleinv").warning("the last rows of %s are lost: %s", rows.folder, error)
 
 
 def to_parquet(folder: str | Path) -> Path:
@@ -172,40 +202,21 @@ def to_parquet(folder: str | Path) -> Path:
     source, metrics = Path(folder) / "metrics.jsonl", Path(folder) / "metrics"
     if not source.exists():
         raise UserError(f"{folder} has no metrics.jsonl")
-    if not _has_pyarrow():
-        raise UserError("Parquet files need pyarrow: pip install 'scaleinv[lab]'")
+    if not has_pyarrow():
+        raise UserError(f"Parquet files need pyarrow: {how_to_install('pyarrow', 'lab')}")
     rows = []
     with source.open(encoding="utf-8") as handle:
-        for number, line in enumerate(handle, 1):
+        for place, line in enumerate(handle, 1):
             try:
                 item = json.loads(line)
-                rows.append((*(item[name] for name in _COLUMNS[:5]), float(item["value"])))
+                rows.append((*(item[name] for name in COLUMNS[:5]), float(item["value"])))
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{source}, line {number} is damaged ({error}); remove the line") from error
+                raise UserError(f"{source}, line {place} is damaged ({error}); remove the line") from error
     metrics.mkdir(exist_ok=True)
-    target = metrics / f"part-{len(list(metrics.glob('part-*.parquet'))):05d}.parquet"
+    target = metrics / f"part-{next_part(metrics):05d}.parquet"
     write_part(target, rows)
     source.rename(source.with_suffix(".jsonl.done"))
     return target
-
-
-def write_part(path: Path, rows: list[Any]) -> None:
-    """Rows as one Parquet part; whole or absent."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = (pa.int64(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.float64())
-    columns: list[Any] = list(zip(*rows)) or [()] * len(_COLUMNS)
-    table = pa.table({name: pa.array(column, kind) for name, column, kind in zip(_COLUMNS, columns, types)})
-    part = path.with_name(f".{path.name}.part")
-    pq.write_table(table, part, compression="zstd")
-    part.replace(path)
-
-
-def _has_pyarrow() -> bool:
-    import importlib.util
-
-    return importlib.util.find_spec("pyarrow") is not None
 
 
 def _config(monitor: Monitor) -> dict[str, Any]:
@@ -260,13 +271,9 @@ def _simple(value: Any) -> bool:
     return isinstance(value, (int, float, bool, str, tuple, list))
 
 
-def _number(value: float) -> float | str:
-    return value if value - value == 0 else str(value)  # JSON has no word for NaN and infinities; float() reads these
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
-        return _number(value)
+        return number(value)
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
