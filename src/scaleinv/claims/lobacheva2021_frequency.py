@@ -87,9 +87,12 @@ def no_periods(context: Context) -> Result:
     sheet = Sheet()
     for request, run in zip(*_found(context, runs.fixed_norm(context.scale))):
         name = "as initialised" if request.settings.norm is None else f"{request.settings.norm:g}"
-        sheet.true(f"break-downs of the loss, norm fixed {name}", len(run.destabilisations), 0)
+        words, count = f"break-downs of the loss, norm fixed {name}", len(run.destabilisations)
+        # one or two are not yet periods, nor are they none
+        sheet.true(words, count, 0, given=run.verdict in ("periodic", "equilibrium"))
     for request, run in zip(*_found(context, runs.large(context.scale))):
-        sheet.true(f"verdict at lr wd {product(request):.3g}, seed {request.seed}", run.verdict, "equilibrium")
+        words = f"verdict at lr wd {product(request):.3g}, seed {request.seed}"
+        sheet.answer(words, run.verdict, "equilibrium", open=("undecided", "not yet"))
         sheet.note(f"lr wd {product(request):.3g}: {run.reason}")
     return sheet.result()
 
@@ -108,10 +111,11 @@ def to_equilibrium(context: Context) -> Result:
     sheet = Sheet()
     falling_steps(sheet, backbone(context))
     for request, run in zip(*_found(context, runs.large(context.scale))):
-        sheet.true(f"verdict at lr {request.lr:g}, seed {request.seed}", run.verdict, "equilibrium")
+        words = f"verdict at lr {request.lr:g}, seed {request.seed}"
+        sheet.answer(words, run.verdict, "equilibrium", open=("undecided", "not yet"))
     small = runs.small(context.scale)
     (run,) = periods_of(context, [small])
-    sheet.true(f"verdict at lr {small.lr:g}", run.verdict, "not yet")
+    sheet.answer(f"verdict at lr {small.lr:g}", run.verdict, "not yet")
     return sheet.result()
 
 
