@@ -172,3 +172,18 @@ def test_every_finding_is_of_a_claim_and_its_page_is_there() -> None:
         assert scale in claims()[id].scales
         assert id in (root / known.page).read_text(encoding="utf-8"), f"{known.page} does not speak of {id}"
         assert known.why
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [((9, 9), "fails"), ((9, 9, 9), "fails"), ((9,), "undecided"), ((9, 1, 9), "undecided"), ((1, 1), "holds")]
+    + [((9, NAN), "undecided")],
+)
+def test_a_miss_that_other_draws_do_not_share_is_one_draw(values, verdict):
+    sheet = Sheet()
+    names = [f"seed {k}" for k in range(len(values))]
+    for name, value in zip(names, values):
+        sheet.at_most(name, float(value), 2.0)
+    sheet.draws(names)
+    assert sheet.result().verdict == verdict
+    assert ("in 2 of 3 draws" in sheet.result().evidence) == (values == (9, 1, 9))

@@ -62,10 +62,11 @@ def median(values: Floats) -> Estimate:
     return Estimate(float(np.median(ordered)), float(high - low) / 2)
 
 
-def grid_error(low: float, high: float) -> float:
-    """Standard error of the logarithm of a value that lies anywhere between two points of a grid.
+def grid_error(low: float, high: float, inside: int = 0) -> float:
+    """Standard error of the logarithm of a value that lies anywhere between two points of a grid; ``inside``: points
+    between them that lie about at the value, so that it is known to as many parts.
 
-    >>> round(grid_error(1.0, 2.0), 3)
-    0.2
+    >>> round(grid_error(1.0, 2.0), 3), round(grid_error(1.0, 4.0, 1), 3)
+    (0.2, 0.2)
     """
-    return math.log(high / low) / math.sqrt(12)
+    return math.log(high / low) / (inside + 1) / math.sqrt(12)

@@ -14,17 +14,14 @@ import numpy as np
 
 from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, mean
-from scaleinv.claims.draws import grid_error, scatter, share_error
-from scaleinv.claims.registry import FEWEST_DRAWS, Sheet
+from scaleinv.claims.draws import grid_error, share_error
+from scaleinv.claims.registry import Sheet
 
 JUMP = 10.0  # of the loss at the boundary 1/2 ...
 WITHIN = 3.0  # ... between two ELRs no farther apart than this
 CORRELATED = 0.3  # cosine of consecutive iterates
 CONVERGED, ABOVE = 0.1, 0.5  # shares of epochs above the threshold
 ACROSS_SEEDS = 3.0  # the paper's boundary: a factor 2-3
-#: of the logarithm of the jump, the standard deviation of single draws over seeds and CPUs is at most that; measured,
-#: see "How draws scatter" in docs/results/regimes.md
-JUMP_SCATTER = 0.3
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,8 @@ class Point:
     cosine: float
     share: float  # of epochs above 1 % of the loss of the best constant answer
     falling: bool = False  # loss and effective gradient still fall together, late in the window too
-    error_se: float = 0.0  # standard errors of the means over the window
+    loss_se: float = 0.0  # standard errors of the means over the window
+    error_se: float = 0.0
     cosine_se: float = 0.0
     dead: bool = False  # the gradient is exactly 0: all ReLUs of a layer are silent, and the answer is a constant
 
@@ -53,9 +51,10 @@ def point(run: Run, rate: float, classes: int = 10) -> Point:
     share = float(np.mean(~(w.loss <= threshold))) if len(w.loss) else math.nan
     loss, error, cosine = (float(np.mean(x)) if len(x) else math.nan for x in (w.loss, w.error, w.cosine))
     falling = share > CONVERGED and classify(run, classes).regime == 1
-    error_se, cosine_se = (0.0 if math.isnan(e) else e for e in (mean(w.error).error, mean(w.cosine).error))
+    errors = [mean(x).error for x in (w.loss, w.error, w.cosine)]
+    loss_se, error_se, cosine_se = (0.0 if math.isnan(e) else e for e in errors)
     dead = bool(len(w.eg)) and bool(np.all(w.eg == 0))
-    return Point(rate, run.seed or 0, loss, error, cosine, share, falling, error_se, cosine_se, dead)
+    return Point(rate, run.seed or 0, loss, error, cosine, share, falling, loss_se, error_se, cosine_se, dead)
 
 
 @dataclass(frozen=True)
@@ -87,13 +86,21 @@ def _between(points: Sequence[Point], near: Sequence[bool], far: Sequence[bool])
     return low, high
 
 
-def jump(points: Sequence[Point]) -> tuple[float, float]:
-    """The largest ratio of losses across the boundary 1/2 between ELRs at most a factor 3 apart; NaN if there are none
-    so close. Then the same with the runs of the intermittent band (share between 0.1 and 0.5) counted on either side:
-    they are out of the minimum for a part of the time, and another draw may be so for longer.
+@dataclass(frozen=True)
+class Jump:
+    """The largest ratio of losses across the boundary 1/2 between ELRs at most a factor 3 apart."""
+
+    ratio: float  # NaN if there are none so close
+    log_se: float  # of its logarithm
+    most: float  # the same with runs of the intermittent band (share between 0.1 and 0.5) counted on either side
+
+
+def jump(points: Sequence[Point]) -> Jump:
+    """Of one seed. A run of the band is out of the minimum for a part of the time, and may be so for longer in another
+    draw.
     """
     across = [
-        (b.loss / a.loss, b.share >= ABOVE)
+        (b.loss / a.loss, math.hypot(a.loss_se / a.loss, b.loss_se / b.loss), b.share >= ABOVE)
         for a in points
         for b in points
         if a.elr < b.elr <= WITHIN * a.elr * (1 + 1e-9)
@@ -101,51 +108,55 @@ def jump(points: Sequence[Point]) -> tuple[float, float]:
         and b.share > CONVERGED
         and b.loss < math.inf
     ]
-    sure = max((ratio for ratio, beyond in across if beyond), default=math.nan)
-    return sure, max((ratio for ratio, _ in across), default=math.nan)
+    sure = max(((ratio, error) for ratio, error, beyond in across if beyond), default=(math.nan, math.nan))
+    return Jump(*sure, max((ratio for ratio, _, _ in across), default=math.nan))
 
 
 def three_regimes(sheet: Sheet, name: str, points: Sequence[Point], chance: float = 0.9) -> list[Boundaries]:
     """Claim 4 for one network: a jump of the loss, something between it and chance, uncorrelated chance beyond.
 
-    A single draw is judged with the scatter over seeds, and with the error of its own mean. A grid that does not reach
-    a regime, or may step over the one in between, decides nothing. Nor does a run whose gradient is exactly 0: it is in
-    no regime.
+    Every seed is judged with the errors of its means over epochs, and what one of several lacks is undecided. A grid
+    that does not reach a regime, or may step over the one in between, decides nothing. Nor does a run whose gradient is
+    exactly 0: it is in no regime.
     """
-    found, middle_seen = [], []
+    found, middle_seen, inside = [], [], []
+    same: dict[str, list[str]] = {"jump": [], "cosine": [], "error": []}
     by_seed = {seed: [p for p in points if p.seed == seed] for seed in sorted({p.seed for p in points})}
-    jump_scatter = scatter([math.log(sure) for sure, _ in map(jump, by_seed.values()) if sure > 0], JUMP_SCATTER)
-    beyond = {seed: _beyond(mine, boundaries(mine, chance)) for seed, mine in by_seed.items()}
-    turned = {seed: max(ps, key=lambda p: abs(p.cosine)) for seed, ps in beyond.items() if ps}
-    wrong = {seed: max(ps, key=lambda p: abs(p.error - chance)) for seed, ps in beyond.items() if ps}
     for seed, mine in by_seed.items():
         label = f"{name}, seed {seed}"
         bounds = boundaries(mine, chance)
         found.append(bounds)
-        sure, most = jump(mine)
+        inside.append([sum(low < p.elr < high for p in mine) for low, high in (bounds.first, bounds.second)])
+        up = jump(mine)
+        same["jump"].append(f"{label}: loss over a factor 3 of ELR at 1/2")
         # below the bound it fails only if the intermittent band, on whichever side, does not hold the jump
-        settled = sure >= JUMP or most * math.exp(2 * jump_scatter) < JUMP
-        sheet.at_least(f"{label}: loss over a factor 3 of ELR at 1/2", sure, JUMP, log_se=jump_scatter, given=settled)
+        settled = up.ratio >= JUMP or up.most < JUMP
+        sheet.at_least(same["jump"][-1], up.ratio, JUMP, log_se=up.log_se, given=settled)
         sheet.needs(f"{label}: ELRs in regime 1", sum(p.share <= CONVERGED for p in mine), at_least=1)
         middle_seen.append(_middle_seen(mine, 0.95 * chance))
         if dead := [p.elr for p in mine if p.dead]:
             sheet.note(f"{label}: the gradient is exactly 0 at ELR {', '.join(f'{elr:g}' for elr in dead)}")
-        if not beyond[seed]:
+        beyond = _beyond(mine, bounds)
+        if not beyond:
             sheet.undecided(f"{label}: no run that moves, four times beyond the last ELR that does better than chance")
             continue
-        error = scatter([abs(p.cosine) for p in turned.values()], turned[seed].cosine_se)
-        sheet.at_most(f"{label}: largest |cos| beyond 2/3", abs(turned[seed].cosine), CORRELATED, se=error)
-        error = scatter([p.error for p in wrong.values()], wrong[seed].error_se)
-        sheet.close(f"{label}: error beyond 2/3", wrong[seed].error, chance, rel=0.05, se=error)
+        turned, wrong = max(beyond, key=lambda p: abs(p.cosine)), max(beyond, key=lambda p: abs(p.error - chance))
+        same["cosine"].append(f"{label}: largest |cos| beyond 2/3")
+        sheet.at_most(same["cosine"][-1], abs(turned.cosine), CORRELATED, se=turned.cosine_se)
+        same["error"].append(f"{label}: error beyond 2/3")
+        sheet.close(same["error"][-1], wrong.error, chance, rel=0.05, se=wrong.error_se)
         sheet.note(f"{label}: 1/2 between {_pair(bounds.first)}, 2/3 between {_pair(bounds.second)}")
+    for names in same.values():
+        sheet.draws(names)
     sheet.every(f"{name}: seeds with an ELR in regime 2", middle_seen)
-    for words, edges in (("1/2", [b.first for b in found]), ("2/3", [b.second for b in found])):
+    for k, (words, edges) in enumerate((("1/2", [b.first for b in found]), ("2/3", [b.second for b in found]))):
         middles = [math.sqrt(low * high) for low, high in edges]
         if len(middles) > 1:
             known = all(map(math.isfinite, middles))
             ratio = max(middles) / min(middles) if known else math.nan
-            # each lies anywhere between its two ELRs
-            error = math.hypot(*(grid_error(*f(edges)) for f in (min, max))) if known else math.nan
+            # each lies anywhere between its two ELRs, or about the runs of the band between them
+            errors = {edge: grid_error(*edge, between[k]) for edge, between in zip(edges, inside)} if known else {}
+            error = math.hypot(errors[min(edges)], errors[max(edges)]) if known else math.nan
             sheet.at_most(f"{name}: boundary {words} over seeds, largest over least", ratio, ACROSS_SEEDS, log_se=error)
     return found
 
@@ -320,31 +331,32 @@ def unconnected_pairs(
     sheet: Sheet, seeds: Sequence[int], heights: Mapping[tuple[float, float], Sequence[float]], images: int
 ) -> None:
     """Minima of two ELRs are not connected: a barrier beyond :data:`CONNECTED` for every pair and seed, each with the
-    error of its count. Where it is missing for some of the seeds only, or there is but one, this is a draw and
-    undecided. ``heights``: points of train error, by seed.
+    error of its count. ``heights``: points of train error, by seed.
     """
     for (low, high), found in heights.items():
-        errors = [barrier_error(height, images) for height in found]
-        missing = [height + 2 * error < CONNECTED for height, error in zip(found, errors)]
-        always = all(missing) and len(found) >= FEWEST_DRAWS
-        for seed, height, error, missed in zip(seeds, found, errors, missing):
-            name = f"seed {seed}: barrier {low:.3g} to {high:.3g}, points"
-            sheet.at_least(name, height, CONNECTED, se=error, given=always or not missed)
+        names = [f"seed {seed}: barrier {low:.3g} to {high:.3g}, points" for seed in seeds]
+        for name, height in zip(names, found):
+            sheet.at_least(name, height, CONNECTED, se=barrier_error(height, images))
+        sheet.draws(names)
 
 
 def connected(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing], images: int) -> None:
     """Claim 8, paths: the ends are connected from a low start, and less so from a high one; undecided where all are.
     ``images``: among which wrong ones are counted.
     """
+    same: dict[str, list[str]] = {"low": [], "more": []}
     for k, (a, b) in enumerate(zip(low, high)):
         errors = [barrier_error(one.barrier, images) for one in (a, b)]
-        sheet.at_most(f"seed {k}, low start: highest barrier, points", a.barrier, CONNECTED, se=errors[0])
+        same["low"].append(f"seed {k}, low start: highest barrier, points")
+        sheet.at_most(same["low"][-1], a.barrier, CONNECTED, se=errors[0])
         if a.barrier == b.barrier == 0:
             sheet.undecided(f"seed {k}: no barrier from either start, the train error is 0 all along")
         else:
-            more = f"seed {k}: barrier from the high start less that from the low, points"
-            sheet.at_least(more, b.barrier - a.barrier, 0.0, se=math.hypot(*errors))
+            same["more"].append(f"seed {k}: barrier from the high start less that from the low, points")
+            sheet.at_least(same["more"][-1], b.barrier - a.barrier, 0.0, se=math.hypot(*errors))
         sheet.note(f"seed {k}: barriers {a.barrier:.3g} (low) and {b.barrier:.3g} (high) points of train error")
+    for names in same.values():
+        sheet.draws(names)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Sheet:
       reached. Missed, it is undecided: more data would be needed. It says nothing about the paper.
     - A comparison that rests on a prerequisite is told so by ``given``; with ``given=False`` it is undecided whatever
       it shows.
+    - Of several draws (seeds) of one training all have to miss for a failure (:meth:`every`, :meth:`draws`).
     - NaN is "not measured", hence undecided. Infinity is a number: a loss that overflowed is above every bound.
 
     The claim fails if a comparison fails: one that was given all it needs contradicts the paper, whatever another one
@@ -148,6 +149,16 @@ class Sheet:
             raise RuntimeError(f"{name!r} needs one of at_least and at_most")
         self._add(name, measured, bound, "needed", _judge(met, False, met))
         return met
+
+    def draws(self, names: Sequence[str]) -> None:
+        """The comparisons of these names are of one thing, in one draw (seed) each. Those that fail are undecided
+        unless all do, and there are at least two: a miss that other draws do not share is one draw.
+        """
+        failed = [name for name in names if self.verdicts[name] == "fails"]
+        if len(failed) < max(FEWEST_DRAWS, len(names)):
+            for name in failed:
+                self.verdicts[name] = "undecided"
+                self._why[name] = f"in {len(failed)} of {len(names)} draws"
 
     def undecided(self, why: str) -> None:
         """The evidence does not decide, for a reason told."""
