@@ -160,6 +160,8 @@ def test_boundary():
     assert verdict(boundary_elr, found, 0.02, 0.04) == "fails"
     assert verdict(boundary_elr, found, 0.03, 0.06) == "undecided"  # the boundary may be at 0.05
     assert verdict(boundary_elr, found, 0.03, 0.032) == "fails"
+    assert verdict(boundary_elr, found, 0.05, 0.2) == "undecided"
+    assert verdict(boundary_elr, found, 0.05, 0.2, 1) == "holds"  # a run at 0.1 is in the band
 
 
 def test_warm_up():
@@ -333,7 +335,10 @@ def test_different_minima():
 
 def test_periodic():
     assert verdict(periodic, sawtooth(1e-3, 0.5)) == "holds"
-    assert verdict(periodic, stationary(0.1, 0.01)) == "fails"
+    calm = [stationary(0.1, 0.01, seed=seed) for seed in (0, 1)]
+    assert verdict(periodic, *calm) == "fails"
+    assert verdict(periodic, calm[0]) == "undecided"  # one draw
+    assert verdict(periodic, calm[0], sawtooth(1e-3, 0.5)) == "undecided"
     assert verdict(periodic, sawtooth(1e-3, 0.5, count=3)) == "undecided"
     # the norm still falls freely: too short for its first break-down
     steps = 300

@@ -90,10 +90,12 @@ def no_periods(context: Context) -> Result:
         words, count = f"break-downs of the loss, norm fixed {name}", len(run.destabilisations)
         # one or two are not yet periods, nor are they none
         sheet.true(words, count, 0, given=run.verdict in ("periodic", "equilibrium"))
+    names = []
     for request, run in zip(*_found(context, runs.large(context.scale))):
-        words = f"verdict at lr wd {product(request):.3g}, seed {request.seed}"
-        sheet.answer(words, run.verdict, "equilibrium", open=("undecided", "not yet"))
+        names.append(f"verdict at lr wd {product(request):.3g}, seed {request.seed}")
+        sheet.answer(names[-1], run.verdict, "equilibrium", open=("undecided", "not yet"))
         sheet.note(f"lr wd {product(request):.3g}: {run.reason}")
+    sheet.draws(names)
     return sheet.result()
 
 
@@ -110,12 +112,16 @@ def to_equilibrium(context: Context) -> Result:
 
     sheet = Sheet()
     falling_steps(sheet, backbone(context))
+    names = []
     for request, run in zip(*_found(context, runs.large(context.scale))):
-        words = f"verdict at lr {request.lr:g}, seed {request.seed}"
-        sheet.answer(words, run.verdict, "equilibrium", open=("undecided", "not yet"))
+        names.append(f"verdict at lr {request.lr:g}, seed {request.seed}")
+        sheet.answer(names[-1], run.verdict, "equilibrium", open=("undecided", "not yet"))
+    sheet.draws(names)
     small = runs.small(context.scale)
     (run,) = periods_of(context, [small])
-    sheet.answer(f"verdict at lr {small.lr:g}", run.verdict, "not yet")
+    name = f"verdict at lr {small.lr:g}"
+    sheet.answer(name, run.verdict, "not yet")
+    sheet.draws([name])
     return sheet.result()
 
 
