@@ -48,8 +48,8 @@ def median(values: Floats) -> Estimate:
     """Median of independent values; its error from the order statistics sqrt(n)/2 ranks below and above it, whatever
     the distribution. NaN error for fewer than three.
 
-    >>> median(np.arange(101.0))
-    Estimate(value=50.0, error=5.0)
+    >>> median(np.arange(100.0))
+    Estimate(value=49.5, error=5.0)
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     count = len(ordered)
