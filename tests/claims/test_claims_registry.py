@@ -10,6 +10,8 @@ from scaleinv.claims import registry
 from scaleinv.claims.registry import QUICK_BUDGET, SCALES, Sheet, claims, select
 from scaleinv.errors import UserError
 
+NAN, INF = float("nan"), float("inf")
+
 
 def test_every_claim_is_complete():
     known = claims()
@@ -54,7 +56,8 @@ def test_one_id_one_claim():
     ("measured", "se", "verdict"),
     [(1.0, 0.0, "holds"), (1.0999, 0.0, "holds"), (1.1001, 0.0, "fails"), (1.05, 0.02, "holds")]
     + [(1.09, 0.02, "undecided")]
-    + [(1.2, 0.02, "fails"), (1.13, 0.02, "undecided"), (float("nan"), 0.0, "fails"), (float("inf"), 0.0, "fails")],
+    + [(1.2, 0.02, "fails"), (1.13, 0.02, "undecided"), (NAN, 0.0, "undecided"), (INF, 0.0, "fails")]
+    + [(1.0, NAN, "undecided"), (9.0, NAN, "undecided"), (1.0, INF, "undecided"), (INF, INF, "undecided")],
 )
 def test_close(measured, se, verdict):
     assert Sheet().close("x", measured, 1.0, rel=0.05, abs=0.05, se=se) == verdict
@@ -66,9 +69,82 @@ def test_bounds():
     assert Sheet().at_most("x", 0.99, 1.0, se=0.02) == "undecided"
     assert Sheet().at_least("x", 0.9, 1.0) == "fails"
     assert Sheet().at_least("x", 1.01, 1.0, se=0.02) == "undecided"
-    assert Sheet().at_most("x", float("nan"), 1.0) == "fails"
     assert Sheet().true("x", 3, 3) == "holds"
     assert Sheet().true("x", False, True) == "fails"
+
+
+def test_what_scatters_by_factors():
+    assert Sheet().at_least("x", 30.0, 10.0, log_se=0.5) == "holds"  # 30 / e
+    assert Sheet().at_least("x", 20.0, 10.0, log_se=0.5) == "undecided"
+    assert Sheet().at_least("x", 4.0, 10.0, log_se=0.5) == "undecided"
+    assert Sheet().at_least("x", 3.0, 10.0, log_se=0.5) == "fails"
+    assert Sheet().at_most("x", 3.0, 10.0, log_se=0.5) == "holds"
+    assert Sheet().at_most("x", 30.0, 10.0, log_se=0.5) == "fails"
+    assert Sheet().at_most("x", 30.0, 10.0, log_se=1e3) == "undecided"
+
+
+@pytest.mark.parametrize("compare", ["at_most", "at_least", "close"])
+@pytest.mark.parametrize(
+    "numbers", [{"measured": NAN}, {"measured": np.float32("nan")}, {"bound": NAN}, {"se": NAN}, {"se": -1.0}]
+)
+def test_what_was_not_measured_decides_nothing(compare, numbers):
+    sheet, given = Sheet(), {"measured": 1.0, "bound": 1.0, **numbers}
+    options = {"se": given["se"]} if "se" in given else {}
+    assert getattr(sheet, compare)("x", given["measured"], given["bound"], **options) == "undecided"
+    result = sheet.result()
+    assert result.verdict == "undecided"
+    assert ("x is nan, not measured, expected" in result.evidence) == ("measured" in numbers)
+
+
+def test_infinity_is_a_number():
+    assert Sheet().at_most("loss", INF, 1.0) == Sheet().at_least("loss", -INF, 1.0) == "fails"
+    assert Sheet().at_least("loss", INF, 1.0) == "holds"
+    assert Sheet().at_least("loss", INF, 1.0, log_se=0.3) == "holds"
+
+
+def test_no_answer_is_no_contradiction():
+    assert Sheet().true("x", None, True) == Sheet().true("x", NAN, 1.0) == "undecided"
+    words = {"periodic": "holds", "equilibrium": "fails", "not yet": "undecided", "undecided": "undecided"}
+    for found, verdict in words.items():
+        assert Sheet().answer("x", found, "periodic", open=("undecided", "not yet")) == verdict
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "verdict"),
+    [([True], "holds"), ([True] * 3, "holds"), ([False] * 2, "fails"), ([False], "undecided"), ([], "undecided")]
+    + [([True, False, False], "undecided"), ([True, None], "undecided"), ([False, None], "undecided")],
+)
+def test_one_draw_may_show_what_another_lacks(outcomes, verdict):
+    sheet = Sheet()
+    assert sheet.every("x", outcomes) == verdict
+    assert sheet.measured["x"] == f"{sum(map(bool, outcomes))} of {len(outcomes)}"
+
+
+@pytest.mark.parametrize(("events", "ratio", "verdict"), [(20, 1.1, "holds"), (20, 9.0, "fails")]
+                         + [(17, 1.1, "undecided"), (17, 9.0, "undecided"), (NAN, 1.1, "undecided")])  # fmt: skip
+def test_too_little_data_decides_nothing(events, ratio, verdict):
+    sheet = Sheet()
+    enough = sheet.needs("events", events, at_least=20)
+    sheet.at_most("ratio", ratio, 1.6, given=enough)
+    result = sheet.result()
+    assert result.verdict == verdict
+    assert ("undecided: events is 17, needed at least 20" in result.evidence) == (events == 17)
+    assert ("rests on what is not enough" in result.evidence) == (not enough)
+
+
+def test_a_contradiction_that_rests_on_nothing_missing_is_one():
+    sheet = Sheet()
+    sheet.at_most("ratio", 9.0, 1.6, given=sheet.needs("events", 17, at_least=20))
+    sheet.at_most("drift", 5.0, 1.0)
+    assert sheet.result().verdict == "fails"
+
+
+def test_a_prerequisite_has_one_bound():
+    assert Sheet().needs("drifting runs", 0, at_most=0)
+    assert not Sheet().needs("drifting runs", 1, at_most=0)
+    for bounds in ({}, {"at_least": 1, "at_most": 2}):
+        with pytest.raises(RuntimeError, match="one of at_least and at_most"):
+            Sheet().needs("x", 1, **bounds)
 
 
 def test_the_worst_comparison_decides_and_is_named():
@@ -96,3 +172,18 @@ def test_every_finding_is_of_a_claim_and_its_page_is_there() -> None:
         assert scale in claims()[id].scales
         assert id in (root / known.page).read_text(encoding="utf-8"), f"{known.page} does not speak of {id}"
         assert known.why
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [((9, 9), "fails"), ((9, 9, 9), "fails"), ((9,), "undecided"), ((9, 1, 9), "undecided"), ((1, 1), "holds")]
+    + [((9, NAN), "undecided")],
+)
+def test_a_miss_that_other_draws_do_not_share_is_one_draw(values, verdict):
+    sheet = Sheet()
+    names = [f"seed {k}" for k in range(len(values))]
+    for name, value in zip(names, values):
+        sheet.at_most(name, float(value), 2.0)
+    sheet.draws(names)
+    assert sheet.result().verdict == verdict
+    assert ("in 2 of 3 draws" in sheet.result().evidence) == (values == (9, 1, 9))

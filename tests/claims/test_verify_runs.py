@@ -78,17 +78,17 @@ def broken(context: Context) -> Result:
     raise ZeroDivisionError("of this test")
 
 
-def test_a_check_that_breaks_fails_and_is_not_kept(tmp_path, monkeypatch):
+def test_a_check_that_breaks_says_so_and_is_not_kept(tmp_path, monkeypatch):
     one = Claim("broken", "p", "q", "s.", {"toy": 1.0}, broken)
     monkeypatch.setattr(verify, "claims", lambda: {"broken": one})
     outcome = verify._check("broken", "toy", str(tmp_path), False)
-    assert outcome.verdict == "fails"
+    assert outcome.verdict == "broke"
     assert outcome.broke
     assert "ZeroDivisionError: of this test (test_verify_runs.py:" in outcome.evidence
     # an id the processes do not know breaks there, whole run included
     monkeypatch.undo()
     (outcome,) = verify.run([(one, "toy")], tmp_path)
-    assert outcome.verdict == "fails"
+    assert outcome.verdict == "broke"
     assert not list(Path(tmp_path).glob("claims/*.json"))
 
 
@@ -154,6 +154,8 @@ def test_page_is_whole_and_escapes():
     assert "x &amp; y" in page
     assert "not a number" in page
     assert "1 fails" in page
+    assert "broke" not in page.replace(".broke", "")
+    assert "1 broke" in verify_page([verify._broken("prop-1", "toy", "it raised", 0.1)], known)
     assert "<script" not in page
     assert "http" not in page
 

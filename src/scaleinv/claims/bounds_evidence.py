@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from scaleinv.analysis.periods import Periods, bounds_of, envelope, time_to_jump
 from scaleinv.analysis.periods.bounds import earlier
+from scaleinv.analysis.statistics import mean
 from scaleinv.claims.periods_evidence import rates
 from scaleinv.claims.registry import Sheet
 from scaleinv.theory import lobacheva2021
@@ -31,7 +33,8 @@ def norm_interval(sheet: Sheet, name: str, run: Periods) -> None:
     bounds = bounds_of(log, first, half)
     low, high = (float(lobacheva2021.resting_rho_sq(end, lr, wd)) for end in (bounds.low, bounds.high))
     rho_sq = log.rho_sq[half:]
-    sheet.at_most(f"share of steps outside, {name}", float(np.mean((rho_sq < low) | (rho_sq > high))), 0.0)
+    outside = mean(((rho_sq < low) | (rho_sq > high)).astype(np.float64))
+    sheet.at_most(f"share of steps outside, {name}", outside.value, 0.0, se=outside.error)
     holds = bool(lobacheva2021.decay_is_slow(bounds.low, bounds.high, lr, wd))
     extreme = bool(lobacheva2021.decay_is_slow(bounds.least, bounds.largest, lr, wd))
     band = math.log(rho_sq.max() / rho_sq.min()) / math.log(high / low)
@@ -49,14 +52,24 @@ def level_ratio(run: Periods, first: int) -> Floats:
     return np.asarray(log.rho_sq[first:] ** 2 / level)
 
 
+def level_error(run: Periods, first: int) -> float:
+    """Standard error of the mean of :func:`level_ratio`: of what it wanders against eg^2, whose mean is its level."""
+    assert run.log.eg is not None
+    eg_sq = run.log.eg[first:] ** 2
+    return mean(level_ratio(run, first) - eg_sq / float(np.mean(eg_sq))).error
+
+
 def balance(sheet: Sheet, name: str, run: Periods) -> None:
     """The mean of rho^4 is lr mean(eg^2) / (2 wd) to 5 %, and rho^4 stays within a factor 2 of it."""
     first = int(np.searchsorted(run.log.step, run.settled_from))
     ratio = level_ratio(run, first)
     orders, drift = exact_balance(run, first)
     sheet.note(f"{name}: all orders in lr wd give {orders:.3f} of the level, the change since the burn-in {drift:+.3f}")
-    sheet.close(f"mean rho^4 over its level, {name}", float(ratio.mean()), 1.0, rel=0.05)
-    sheet.at_most(f"rho^4 off its level by a factor (98 % of the steps), {name}", spread(ratio), NEAR_LEVEL)
+    sheet.close(f"mean rho^4 over its level, {name}", float(ratio.mean()), 1.0, rel=0.05, se=level_error(run, first))
+    error = spread_error(ratio)
+    sheet.at_most(
+        f"rho^4 off its level by a factor (98 % of the steps), {name}", spread(ratio), NEAR_LEVEL, log_se=error
+    )
 
 
 def exact_balance(run: Periods, first: int) -> tuple[float, float]:
@@ -84,10 +97,16 @@ def spread(ratio: Floats) -> float:
     return float(max(high, 1 / low))
 
 
+def spread_error(ratio: Floats) -> float:
+    """Standard error of the logarithm of :func:`spread`, from the scatter of the four quarters of the series."""
+    return float(np.std([math.log(spread(part)) for part in np.array_split(ratio, 4)], ddof=1)) / 2
+
+
 def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
     """1 - cos in phase B within what l and L (percentiles 1 and 99) of the whole period before allow: 95 %."""
     deeper: dict[bool, list[int]] = {True: [0, 0], False: [0, 0]}  # inside, steps
     above = inside_start = 0
+    shares: list[tuple[float, int]] = []  # of every phase B: inside, steps
     for k in range(1, len(run.periods)):
         before, period = run.periods[k - 1 : k + 1]
         known = [earlier(run.log, run.periods, k, since) for since in ("before", "start")]
@@ -98,19 +117,31 @@ def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
         counts = deeper[period.min_loss < before.min_loss]
         counts[0] += int(inside.sum())
         counts[1] += len(last.step)
+        shares.append((float(inside.mean()), len(last.step)))
         above += int((last.distance > last.high).sum())
         inside_start += round(all_before.inside * len(last.step))
     inside_all, count = (sum(column) for column in zip(*deeper.values()))
     if not count:
         sheet.undecided(f"{name} has no two periods in a row")
         return
-    sheet.at_least(f"share within the envelope, {name}", inside_all / count, 0.95)
+    sheet.at_least(f"share within the envelope, {name}", inside_all / count, 0.95, se=clustered_error(shares))
     split = [f"{a / n:.1%}" if n else "no step" for a, n in (deeper[True], deeper[False])]
     sheet.note(
         f"{name}: {1 - (inside_all + above) / count:.1%} below the lower end, {above / count:.1%} above the upper; "
         f"inside {split[0]} in periods that reach a lower loss than the one before, {split[1]} in the others; with l "
         f"and L of all periods before {inside_start / count:.1%}"
     )
+
+
+def clustered_error(shares: Sequence[tuple[float, float]]) -> float:
+    """Standard error of a share of steps, from (share, steps) of every phase B: the steps of one hang together, so that
+    phases are what was drawn. NaN for fewer than two.
+    """
+    if len(shares) < 2:
+        return math.nan
+    share, steps = np.array(shares).T
+    off = steps * (share - np.average(share, weights=steps))
+    return float(np.sqrt(len(shares) / (len(shares) - 1) * np.sum(off**2)) / steps.sum())
 
 
 def jump_times(sheet: Sheet, name: str, run: Periods) -> None:
@@ -125,15 +156,20 @@ def jump_times(sheet: Sheet, name: str, run: Periods) -> None:
     held = float(np.average([p.holds_min for p in known], weights=weights))
     empty = float(np.average([p.empty for p in known], weights=weights))
     if empty < 1:
-        sheet.at_least(f"t_min holds where it is above 0, {name}", (held - empty) / (1 - empty), 0.95)
+        share = (held - empty) / (1 - empty)
+        # of every phase B: the share that holds of the steps at which t_min is above 0, and how many these are
+        said = [(p.holds_min - p.empty, (1 - p.empty) * n) for p, n in zip(known, weights)]
+        error = clustered_error([(holds * n / of, of) for (holds, of), n in zip(said, weights) if of > 0])
+        sheet.at_least(f"t_min holds where it is above 0, {name}", share, 0.95, se=error)
     else:
         sheet.undecided(f"{name}: t_min is 0 at every step, so it is not tested")
     late = [p for p in known if math.isfinite(p.holds_max)]
     if not late:
         sheet.undecided(f"{name}: t_max's conditions hold nowhere, so it is not tested")
     else:
-        held = float(np.average([p.holds_max for p in late], weights=[len(p.step) for p in late]))
-        sheet.at_least(f"t_max holds, {name}", held, 0.95)
+        by_phase = [(p.holds_max, len(p.step)) for p in late]
+        held = float(np.average([share for share, _ in by_phase], weights=[n for _, n in by_phase]))
+        sheet.at_least(f"t_max holds, {name}", held, 0.95, se=clustered_error(by_phase))
     sheet.note(f"{name}: t_min is 0 and says nothing in {empty:.0%} of the steps{with_extremes(run)}")
 
 

@@ -10,9 +10,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from scaleinv.claims.draws import median, share_error
 from scaleinv.claims.registry import Context, Result, Sheet, claim
 
 if TYPE_CHECKING:
@@ -146,15 +149,18 @@ def calibration(context: Context) -> Result:
         sheet.undecided(f"only {len(held)} windows")
         return sheet.result()
     share = fmean(held)
-    sheet.at_least("share of windows that held", share, SHARE, se=math.sqrt(share * (1 - share) / len(held)))
+    sheet.at_least("share of windows that held", share, SHARE, se=share_error(sum(held), len(held)))
     for k in (1.0, NORMAL):
         right = [h for one in found for h in one.naive[k][0]]
         wide = [w for one in found for w in one.naive[k][1]]
-        ratio = median(widths) / median(wide)
+        narrow, broad = (median(np.log(one)) for one in (widths, wide))
+        ratio = math.exp(narrow.value - broad.value)
         sheet.note(
-            f"mean -+ {k:g} sd of the times before held in {fmean(right):.0%}, median width {median(wide):.2f}/(lr wd)"
+            f"mean -+ {k:g} sd of the times before held in {fmean(right):.0%}, "
+            f"median width {math.exp(broad.value):.2f}/(lr wd)"
         )
         if k == NORMAL:
-            sheet.at_most("median width by that of mean -+ 1.645 sd", ratio, 1.0)
-    sheet.note(f"ours: median width {median(widths):.2f}/(lr wd) over {len(held)} windows")
+            error = math.hypot(narrow.error, broad.error)
+            sheet.at_most("median width by that of mean -+ 1.645 sd", ratio, 1.0, log_se=error)
+    sheet.note(f"ours: median width {math.exp(narrow.value):.2f}/(lr wd) over {len(held)} windows")
     return sheet.result()

@@ -53,16 +53,29 @@ class Pair:
 
 
 def break_downs(sheet: Sheet, pairs: Sequence[Pair]) -> None:
-    """The free runs break down and the fixed ones do not: the sign test over the pairs that differ, at 5 %."""
+    """The free runs break down and the fixed ones do not: the sign test over the pairs that differ, at 5 %, undecided
+    where it finds nothing either way; and the shares of runs, at least three quarters and at most one, with their
+    binomial errors.
+    """
     only_free = sum(pair.free and not pair.fixed for pair in pairs)
     only_fixed = sum(pair.fixed and not pair.free for pair in pairs)
-    sheet.at_most("p of the sign test over pairs", sign_test(only_free, only_free + only_fixed), 0.05)
-    sheet.at_least("free runs that break down", sum(pair.free for pair in pairs), math.ceil(0.75 * len(pairs)))
-    sheet.at_most("fixed runs that break down", sum(pair.fixed for pair in pairs), math.floor(0.25 * len(pairs)))
+    p, contrary = (sign_test(count, only_free + only_fixed) for count in (only_free, only_fixed))
+    sheet.at_most("p of the sign test over pairs", p, 0.05, given=min(p, contrary) <= 0.05)
+    for words, count, compare, bound in (
+        ("free", sum(pair.free for pair in pairs), sheet.at_least, math.ceil(0.75 * len(pairs))),
+        ("fixed", sum(pair.fixed for pair in pairs), sheet.at_most, math.floor(0.25 * len(pairs))),
+    ):
+        error = math.sqrt(count * (len(pairs) - count) / max(1, len(pairs)))  # binomial; draws that agree are sure
+        compare(f"{words} runs that break down", count, bound, se=error)
     losses = [" ".join(f"{loss:.1g}" for loss in one) for one in zip(*((p.free_loss, p.fixed_loss) for p in pairs))]
     sheet.note(f"{len(pairs)} pairs; {only_free} break down only if free, {only_fixed} only if fixed")
     if losses:
         sheet.note(f"loss at the end, free: {losses[0]}; fixed: {losses[1]}")
+
+
+def _log_error(values: Sequence[float], independent: int) -> float:
+    """Standard error of the logarithm of the median of log-normal values, so many of them independent."""
+    return math.sqrt(math.pi / 2 / independent) * float(np.std(np.log(values), ddof=1)) if len(values) > 1 else math.nan
 
 
 def minima(run: Periods, loss: Mapping[int, float], epochs: Sequence[int], per_epoch: int) -> list[tuple[int, int]]:
@@ -85,7 +98,10 @@ def different_minima(sheet: Sheet, name: str, between: Agreement, within: Sequen
     near_angle, near_same = (
         [float(matrix[0, 1]) for matrix in ms] for ms in zip(*((w.angle, w.equal) for w in within))
     )
-    sheet.at_least(f"angle over that within a phase B, {name}", float(np.median(angle) / np.median(near_angle)), 2.0)
+    ratio = float(np.median(angle) / np.median(near_angle))
+    # pairs share minima: as many are independent as there are minima
+    error = math.hypot(_log_error(angle, len(between.error)), _log_error(near_angle, len(near_angle)))
+    sheet.at_least(f"angle over that within a phase B, {name}", ratio, 2.0, log_se=error)
     less = float(np.mean(near_same) - np.mean(same))
     # pairs share test images and minima, so all of them together are worth one pair
     spread = math.sqrt(sum(np.mean(x) * (1 - np.mean(x)) for x in (same, near_same)) / between.images)

@@ -28,14 +28,16 @@ def judge(sheet: Sheet, name: str, groups: Groups, regime: int) -> None:
         if late.clock < FEWEST:
             sheet.undecided(f"{name}: the window is {late.clock:.2g} times 1/ESS^2, {FEWEST:g} are needed")
         else:
-            sheet.at_most(f"{name}: largest over smallest", late.ratio.value, MOST)
+            sheet.at_most(f"{name}: largest over smallest", late.ratio.value, MOST, se=late.ratio.error)
         early = equalisation(groups, 0, max(2, int(late.time_scale)), tolerance=MOST)
         sheet.note(
             f"{name}: 1/ESS^2 is {late.time_scale:.3g} steps; ratio {early.ratio.value:.3g} over the first so many, "
             f"{late.ratio.value:.4g} over {late.clock:.3g} times as many"
         )
     else:
-        sheet.at_least(f"{name}: largest over smallest", late.ratio.value, MOST)
+        # within one unit of the clock nothing is stationary: the means are those of this window, without an error
+        error = late.ratio.error if late.clock >= 1 else 0.0
+        sheet.at_least(f"{name}: largest over smallest", late.ratio.value, MOST, se=error)
         sheet.note(f"{name}: the run lasts {late.clock:.1g} times 1/ESS^2")
     found = residuals(groups)
     for relation, bound in (("sum_rule", 1e-5), ("feedback", 1e-4)):

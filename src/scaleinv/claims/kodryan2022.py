@@ -134,7 +134,7 @@ def many_groups(context: Context) -> Result:
         grid = np.arange(1.55, 2.4501, 0.05)
         wide = toy.simulate(alphas, grid / total, 20_000, seeds=16, every=10_000)
         off_ess = np.abs(np.median(wide.ess[1], axis=1) / theory.equilibrium_ess(grid) - 1)
-        onset = float(grid[np.argmax(off_ess > 0.02)]) if (off_ess > 0.02).any() else float("nan")
+        onset = float(grid[np.argmax(off_ess > 0.02)]) if (off_ess > 0.02).any() else float("inf")
         sheet.close(f"{name}: equality lost at k", onset, 2.0, abs=0.2)
         wobble = (wide.loss_sd[1] / wide.loss[1]).mean(axis=1)
         sheet.note(f"{name}: F wobbles by 10 % from k {float(grid[np.argmax(wobble > 0.1)]):.2f}")

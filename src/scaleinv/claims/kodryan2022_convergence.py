@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scaleinv.claims.regimes_evidence import CONNECTED, LEVELS, combine, ratio_is_one, spectrum_of_minima
+from scaleinv.claims.regimes_evidence import (
+    CONNECTED,
+    LEVELS,
+    barrier_error,
+    combine,
+    ratio_is_one,
+    spectrum_of_minima,
+    unconnected_pairs,
+)
 from scaleinv.claims.registry import Context, Result, Sheet, claim
 
 if TYPE_CHECKING:
@@ -53,8 +61,7 @@ def spectrum(context: Context) -> Result:
         errors.append([float(run.series("test", "total", "error_recomputed_bn")[1][-1]) for run in runs.values()])
         sheet.note(f"seed {seed}: eg/loss " + ", ".join(f"{math.exp(m.value):.3g}" for m in found.mean))
         sheet.note(f"seed {seed}: compared at losses " + ", ".join(f"{loss:g}" for loss in found.used))
-    means = [combine(column) for column in zip(*rows)]
-    spectrum_of_minima(sheet, "mean over seeds", net.convergence, means)
+    spectrum_of_minima(sheet, "mean over seeds", net.convergence, rows)
     test = np.mean(errors, axis=0)
     ranks = np.corrcoef(np.argsort(np.argsort(-test)), np.arange(len(test)))[0, 1]
     shown = ", ".join(f"{100 * e:.1f}" for e in test)
@@ -94,17 +101,22 @@ def retraining(context: Context) -> Result:
         ways = regimes.retrainings(context.scale)
         for start, elr, epoch in ways["lower"]:
             run = again(start, elr, epoch)
-            kept.append(compare(run, paths[start]).offset)
+            found = compare(run, paths[start])
+            kept.append(found.offset)
+            if math.isnan(found.offset.value):
+                sheet.note(f"seed {seed}, {start:g} to {elr:g}: not compared with its start, {found.reason}")
             other.append(compare(run, paths[elr]).offset)
         for start, elr, epoch in ways["higher"]:
             whole = again(start, elr, epoch)
             before = float(paths[start].loss[-1])
             highest = float(whole.loss.max()) / before
             run = whole.since(int(whole.epochs[whole.loss.argmax()]))
-            moved.append(compare(run, paths[elr], losses=(0.0, before)).offset)
+            found = compare(run, paths[elr], losses=(0.0, before))
+            moved.append(found.offset)
             left = "left its basin" if highest > LEFT else "stayed in its basin"
-            ratio = math.exp(moved[-1].value)
-            sheet.note(f"seed {seed}, {start:g} to {elr:g}: {left} (loss up x{highest:.3g}), then eg/loss x{ratio:.3g}")
+            ratio = math.exp(found.offset.value)
+            then = f"not compared, {found.reason}" if math.isnan(ratio) else f"eg/loss x{ratio:.3g}"
+            sheet.note(f"seed {seed}, {start:g} to {elr:g}: {left} (loss up x{highest:.3g}), then {then}")
     ratio_is_one(sheet, "lower ELR: eg/loss over that of its start", kept, 0.1)
     ratio_is_one(sheet, "higher ELR: eg/loss over that of a run of this ELR from scratch", moved, 0.1)
     known = [offset for offset in other if math.isfinite(offset.value)]
@@ -131,6 +143,7 @@ def unconnected(context: Context) -> Result:
     from scaleinv.landscape.runs import surface_of
 
     sheet, net = Sheet(), regimes.for_paths(context.scale)
+    heights: dict[tuple[float, float], list[float]] = {}
     for seed in net.seeds:
         folders = _folders(context, net, seed)
         surface = surface_of(folders[net.convergence[0]])
@@ -139,13 +152,15 @@ def unconnected(context: Context) -> Result:
             if high < APART * low:
                 continue
             path = linear_path(surface, ends[low], ends[high])
-            height = 100 * path.barrier("train_error").height
-            sheet.at_least(f"seed {seed}: barrier {low:.3g} to {high:.3g}, points", height, CONNECTED)
-            sheet.note(f"angle {path.angle:.2f}, loss barrier {path.barrier().height:.3g}")
+            heights.setdefault((low, high), []).append(100 * path.barrier("train_error").height)
+            told = f"seed {seed}, {low:.3g} to {high:.3g}"
+            sheet.note(f"{told}: angle {path.angle:.2f}, loss barrier {path.barrier().height:.3g}")
         last = net.convergence[-2]  # the last one not at the boundary, where a run may be thrown out on its way
         own = linear_path(surface, read_weights(folders[last], _middle(folders[last])), ends[last])
         height = 100 * own.barrier("train_error").height
-        sheet.at_most(f"seed {seed}: barrier within the run of {last:.3g}, points", height, CONNECTED)
+        within = f"seed {seed}: barrier within the run of {last:.3g}, points"
+        sheet.at_most(within, height, CONNECTED, se=barrier_error(height, len(surface.train[1])))
+    unconnected_pairs(sheet, net.seeds, heights, len(surface.train[1]))
     return sheet.result()
 
 
@@ -177,10 +192,11 @@ def time_to_convergence(context: Context) -> Result:
     if not found.by_seed:
         sheet.undecided(found.reason)
         return sheet.result()
-    sheet.at_least("seeds that reach the boundary", len(found.by_seed), 3)
+    enough = sheet.needs("seeds that reach the boundary", len(found.by_seed), at_least=3)
     # times scatter by factors from seed to seed: the mean over seeds and its error are those of the logarithm
     error = found.ratio.error / found.ratio.value
-    sheet.at_least("log of the time over the last 40 % of ELR", math.log(found.ratio.value), math.log(2.0), se=error)
+    grown = math.log(found.ratio.value)
+    sheet.at_least("log of the time over the last 40 % of ELR", grown, math.log(2.0), se=error, given=enough)
     for seed, elr, ratio in found.by_seed:
         sheet.note(f"seed {seed}: x{ratio:.3g} up to {elr:.3g}")
     sheet.note(fit_divergence(passages).reason)

@@ -179,7 +179,7 @@ def toy_periods(context: Context) -> Result:
         starts = up[1:] & ~up[:-1]
         gaps = np.concatenate([np.diff(np.nonzero(column)[0]) for column in starts.T]) * every
         intervals.append(float(gaps.mean()))
-        sheet.at_least(f"events at lr wd {product:g}", int(starts.sum()), 80)
+        sheet.needs(f"events at lr wd {product:g}", int(starts.sum()), at_least=80)
         sheet.at_most(f"coefficient of variation at lr wd {product:g}", float(gaps.std() / gaps.mean()), 0.2)
         # what decay takes, jumps give back (plus the decay while they rise), to a window of sampling
         taken = -2 * np.log1p(-product) * gaps.mean()

@@ -9,9 +9,11 @@ from scaleinv.claims.bounds_evidence import (
     balance,
     envelope_coverage,
     jump_times,
+    level_error,
     level_ratio,
     norm_interval,
     spread,
+    spread_error,
 )
 from scaleinv.claims.periods_evidence import periods_of, product
 from scaleinv.claims.registry import Context, Result, Sheet, claim
@@ -59,11 +61,11 @@ def equilibrium_net(context: Context) -> Result:
         balance(sheet, f"{request.settings.model}, lr wd {product(request):.3g}, seed {request.seed}", run)
     (young,) = periods_of(context, [runs.small(context.scale)])
     off = abs(float(level_ratio(young, 0).mean()) - 1)
-    sheet.at_least("departure of the mean in a run that is too young", off, 0.05)
+    sheet.at_least("departure of the mean in a run that is too young", off, 0.05, se=level_error(young, 0))
     for request, run in zip(runs.kept(context.scale), periods_of(context, runs.kept(context.scale))):
         ratio = level_ratio(run, int(np.searchsorted(run.log.step, run.settled_from)))
         name = f"rho^4 off its level by a factor with periods, seed {request.seed}"
-        sheet.at_least(name, spread(ratio), NEAR_LEVEL)
+        sheet.at_least(name, spread(ratio), NEAR_LEVEL, log_se=spread_error(ratio))
         sheet.note(f"with periods, seed {request.seed}, the mean alone is {ratio.mean():.3f} of the level")
     return sheet.result()
 

@@ -87,10 +87,15 @@ def no_periods(context: Context) -> Result:
     sheet = Sheet()
     for request, run in zip(*_found(context, runs.fixed_norm(context.scale))):
         name = "as initialised" if request.settings.norm is None else f"{request.settings.norm:g}"
-        sheet.true(f"break-downs of the loss, norm fixed {name}", len(run.destabilisations), 0)
+        words, count = f"break-downs of the loss, norm fixed {name}", len(run.destabilisations)
+        # one or two are not yet periods, nor are they none
+        sheet.true(words, count, 0, given=run.verdict in ("periodic", "equilibrium"))
+    names = []
     for request, run in zip(*_found(context, runs.large(context.scale))):
-        sheet.true(f"verdict at lr wd {product(request):.3g}, seed {request.seed}", run.verdict, "equilibrium")
+        names.append(f"verdict at lr wd {product(request):.3g}, seed {request.seed}")
+        sheet.answer(names[-1], run.verdict, "equilibrium", open=("undecided", "not yet"))
         sheet.note(f"lr wd {product(request):.3g}: {run.reason}")
+    sheet.draws(names)
     return sheet.result()
 
 
@@ -107,11 +112,16 @@ def to_equilibrium(context: Context) -> Result:
 
     sheet = Sheet()
     falling_steps(sheet, backbone(context))
+    names = []
     for request, run in zip(*_found(context, runs.large(context.scale))):
-        sheet.true(f"verdict at lr {request.lr:g}, seed {request.seed}", run.verdict, "equilibrium")
+        names.append(f"verdict at lr {request.lr:g}, seed {request.seed}")
+        sheet.answer(names[-1], run.verdict, "equilibrium", open=("undecided", "not yet"))
+    sheet.draws(names)
     small = runs.small(context.scale)
     (run,) = periods_of(context, [small])
-    sheet.true(f"verdict at lr {small.lr:g}", run.verdict, "not yet")
+    name = f"verdict at lr {small.lr:g}"
+    sheet.answer(name, run.verdict, "not yet")
+    sheet.draws([name])
     return sheet.result()
 
 

@@ -64,7 +64,8 @@ def critical_elr(context: Context) -> Result:
     if edge["low"] is None or edge["high"] is None:
         sheet.undecided("the sweep on the sphere does not bracket the boundary")
         return sheet.result()
-    boundary_elr(sheet, backbone(context), edge["low"], edge["high"])
+    inside = sum(edge["low"] < elr < edge["high"] for elr, _, _ in points)
+    boundary_elr(sheet, backbone(context), edge["low"], edge["high"], inside)
     return sheet.result()
 
 

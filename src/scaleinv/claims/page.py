@@ -18,7 +18,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.holds { color: var(--good); } .fails { color: var(--bad); } .undecided { color: var(--open); }
+.holds { color: var(--good); } .fails, .broke { color: var(--bad); } .undecided { color: var(--open); }
 section { margin: 2rem 0; } h2 { font-size: 1.05rem; margin-bottom: .2rem; } p.where { opacity: .75; margin: 0; }
 .scroll { overflow-x: auto; }
 """
@@ -33,7 +33,8 @@ def number(value: Any) -> str:
 
 def verify_page(outcomes: Sequence[Outcome], known: dict[str, Claim]) -> str:
     """All outcomes: a summary table, then each claim with everything that was compared."""
-    counts = {name: sum(o.verdict == name for o in outcomes) for name in ("holds", "fails", "undecided")}
+    counts = {name: sum(o.verdict == name for o in outcomes) for name in ("holds", "fails", "undecided", "broke")}
+    counts = {name: number for name, number in counts.items() if number or name != "broke"}
     rows = "".join(
         f'<tr><td><a href="#{escape(o.id)}-{o.scale}">{escape(o.id)}</a></td><td>{o.scale}</td>'
         f'<td class="{o.verdict}">{o.verdict}</td><td>{escape(known[o.id].statement)}</td>'
@@ -60,7 +61,8 @@ def _section(outcome: Outcome, claim: Claim) -> str:
     )
     lines = "<br>".join(map(escape, outcome.evidence.splitlines()))
     found = finding(outcome.id, outcome.scale)
-    known = f"<p>Known: {escape(found.why)} ({escape(found.page)})</p>" if found and outcome.verdict == "fails" else ""
+    told = found is not None and outcome.verdict in ("fails", "undecided")
+    known = f"<p>Known: {escape(found.why)} ({escape(found.page)})</p>" if found and told else ""
     return (
         f'<section id="{escape(outcome.id)}-{outcome.scale}"><h2>{escape(outcome.id)} '
         f'<span class="{outcome.verdict}">{outcome.verdict}</span></h2>'

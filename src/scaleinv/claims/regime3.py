@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scaleinv.analysis.statistics import sample_mean
+from scaleinv.claims.draws import scatter
 from scaleinv.claims.registry import Context, Result, Sheet, claim
 
 if TYPE_CHECKING:
@@ -55,15 +57,15 @@ def compare_heads(
 
 
 def judge(found: Sequence[Comparison], levels: Sequence[float], chance: float) -> Sheet:
-    """The order of the losses, the level of the walk, the cosines and the errors, over networks."""
+    """The order of the losses, the level of the walk, the cosines and the errors, with their scatter over networks."""
     sheet = Sheet()
     level = {kind: np.array([c.loss[kind].mean() for c in found]) for kind in ("walk", "sgd", "ascent")}
     random = np.array(levels)
     for kind in level:
-        cosine = max(abs(float(c.cosine[kind].mean())) for c in found)
-        sheet.at_most(f"cosine of neighbours, {kind}", cosine, 0.02)
-        error = np.array([c.error[kind].mean() for c in found])
-        sheet.close(f"error, {kind}", float(error.mean()), chance, rel=0.05)
+        cosines = [abs(float(c.cosine[kind].mean())) for c in found]
+        sheet.at_most(f"cosine of neighbours, {kind}", max(cosines), 0.02, se=scatter(cosines))
+        error = sample_mean(np.array([c.error[kind].mean() for c in found]))
+        sheet.close(f"error, {kind}", error.value, chance, rel=0.05, se=error.error)
     for lower, upper in (("walk", "sgd"), ("sgd", "ascent")):
         step = level[upper] - level[lower]
         se = float(step.std(ddof=1) / np.sqrt(len(step)))

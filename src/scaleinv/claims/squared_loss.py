@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scaleinv.claims.regimes_evidence import WITHIN
 from scaleinv.claims.registry import Context, Result, Sheet, claim
+
+#: standard deviation of the logarithm of the final loss of single runs, over seeds and CPUs; measured, see "How draws
+#: scatter" in docs/results/regimes.md
+FINAL_SCATTER = 0.3
+LOWEST = "lowest final loss over 1 % of the constant answer's"
 
 if TYPE_CHECKING:
     from scaleinv.analysis.runs import Run
     from scaleinv.analysis.similarity import CosineGap
+    from scaleinv.lab.runs import Request
 
 
 def ends(runs: Sequence[Run]) -> tuple[list[tuple[float, int | None]], float]:
@@ -28,32 +37,49 @@ def ends(runs: Sequence[Run]) -> tuple[list[tuple[float, int | None]], float]:
     return found, least
 
 
-def judge(full: Sequence[Run], small: Sequence[Run], full_head: Sequence[Run], small_head: Sequence[Run]) -> Sheet:
-    """No convergence on the full set, three regimes on the small one; with the paper's head no regime 1 on either."""
+def judge(
+    full: Sequence[Run], small: Sequence[Run], full_head: Sequence[Run] = (), small_head: Sequence[Run] = ()
+) -> Sheet:
+    """No convergence on the full set, three regimes on the small one.
+
+    ``full_head``, ``small_head``: of a small network with head norm 10, which leaves it no regime 1 on either set; none
+    where 10 is the head norm of the other runs, as in the paper, whose small set shows three regimes with it.
+    """
     sheet = Sheet()
     for name, runs in (("full set", full), ("full set, head norm 10", full_head)):
+        if not runs:
+            continue
         regimes, least = ends(runs)
-        sheet.at_least(f"{name}: lowest final loss over 1 % of the constant answer's", least, 1.0)
+        sheet.at_least(f"{name}: {LOWEST}", least, 1.0, log_se=FINAL_SCATTER)
         seen(sheet, name, regimes, 3, 2)
         sheet.note(f"{name}: {words(regimes)}")
     regimes, least = ends(small)
-    sheet.at_most("small set: lowest final loss over 1 % of the constant answer's", least, 1.0)
+    sheet.at_most(f"small set: {LOWEST}", least, 1.0, log_se=FINAL_SCATTER)
     seen(sheet, "small set", regimes, 1, 2, 3)
     sheet.note(f"small set: {words(regimes)}")
-    regimes, least = ends(small_head)
-    sheet.true("small set, head norm 10: regime 1 seen", 1 in {r for _, r in regimes}, False)
-    sheet.note(f"small set, head norm 10: {words(regimes)}, lowest final loss {least:.3g} of the threshold")
+    if small_head:
+        regimes, least = ends(small_head)
+        found = 1 in {r for _, r in regimes}
+        # a run that is judged to converge, but whose loss has not come down clearly, is one draw
+        clear = least * math.exp(2 * FINAL_SCATTER) < 1
+        sheet.true("small set, head norm 10: regime 1 seen", found, False, given=clear or not found)
+        sheet.note(f"small set, head norm 10: {words(regimes)}, lowest final loss {least:.3g} of the threshold")
     return sheet
 
 
 def seen(sheet: Sheet, name: str, regimes: Sequence[tuple[float, int | None]], *wanted: int) -> None:
-    """Each of the wanted regimes is seen; undecided where it is not, but a run that is undecided may be in it."""
+    """Each of the wanted regimes is seen. One that is not may be that of a run which is undecided, may lie beyond the
+    ends of the sweep (regimes 1 and 3), or between two ELRs more than a factor 3 apart (regime 2): undecided. A sweep
+    without room for regime 2 fails.
+    """
     found = {r for _, r in regimes}
     for regime in wanted:
-        if regime not in found and None in found:
-            sheet.undecided(f"{name}: regime {regime} is not seen, and {words(regimes)}")
-        else:
-            sheet.true(f"{name}: regime {regime} seen", regime in found, True)
+        no_room = regime == 2 and any(
+            (r, s) == (1, 3) and high <= WITHIN * low * (1 + 1e-9)
+            for (low, r), (high, s) in itertools.pairwise(sorted(regimes, key=lambda one: one[0]))
+        )
+        there = regime in found
+        sheet.true(f"{name}: regime {regime} seen", there, True, given=there or (no_room and None not in found))
 
 
 def words(regimes: Sequence[tuple[float, int | None]]) -> str:
@@ -82,14 +108,21 @@ def load(context: Context, requests: Sequence[object]) -> list[Run]:
 )
 def squared_loss(context: Context) -> Result:
     """One network, head norm 1.5, on the full set and on a small part of it, as many steps; then the
-    smallest and the largest ELR with head norm 10.
+    smallest and the largest ELR with head norm 10. At the paper's scale the head norm is 10 throughout.
+    """
+    return judge(*(load(context, requests) for requests in requested(context.scale))).result()
+
+
+def requested(scale: str) -> list[list[Request]]:
+    """The runs of ``20-squared-loss``: full set, small set, and both once more with the paper's head norm, unless they
+    have it already.
     """
     from scaleinv.lab.experiments import squared
 
-    full, small = squared.full(context.scale), squared.small(context.scale)
-    heads = [squared.with_head([runs[0], runs[-1]], squared.PAPER_HEAD) for runs in (full, small)]
-    loaded = [load(context, requests) for requests in (full, small, *heads)]
-    return judge(*loaded).result()
+    sets = [squared.full(scale), squared.small(scale)]
+    if all(request.settings.head_norm == squared.PAPER_HEAD for runs in sets for request in runs):
+        return sets
+    return [*sets, *(squared.with_head([runs[0], runs[-1]], squared.PAPER_HEAD) for runs in sets)]
 
 
 @claim(
@@ -107,17 +140,17 @@ def squared_cosines(context: Context) -> Result:
 
 
 def judge_cosines(runs: Sequence[Run]) -> Sheet:
-    """No convergence, and a gap."""
+    """A gap in the cosines, of runs none of which converges: else the claim is about nothing."""
     from scaleinv.analysis.similarity import LEAST, cosine_gap, cosine_level
 
     sheet = Sheet()
     regimes, least = ends(runs)
-    sheet.at_least("lowest final loss over 1 % of the constant answer's", least, 1.0)
+    apart = sheet.needs(LOWEST, least, at_least=1.0)
     gap: CosineGap = cosine_gap([cosine_level(run) for run in runs])
     if gap.verdict == "undecided":
         sheet.undecided(gap.reason)
     else:
-        sheet.at_least("gap in 1 - cos, lower end of its interval", gap.interval.low, LEAST)
+        sheet.at_least("gap in 1 - cos, lower end of its interval", gap.interval.low, LEAST, given=apart)
         sheet.note(gap.reason)
     by_elr = ", ".join(f"{elr:g}: {np.exp(level.value):.2g}" for elr, level in zip(gap.elrs, gap.levels))
     sheet.note(f"1 - cos by ELR {by_elr}; {words(regimes)}")

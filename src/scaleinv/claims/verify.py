@@ -39,7 +39,9 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one claim at one scale; ``broke`` if the check itself raised (then it is not kept)."""
+    """What became of one claim at one scale. ``broke``: the check itself raised, so nothing is known of the claim; its
+    verdict is the word "broke", and it is not kept.
+    """
 
     id: str
     scale: Scale
@@ -174,7 +176,7 @@ def _check(id: str, scale: Scale, runs: str, fresh: bool) -> Outcome:
 
 
 def _broken(id: str, scale: Scale, why: str, seconds: float) -> Outcome:
-    return Outcome(id, scale, "fails", {}, {}, {}, why, seconds, broke=True)
+    return Outcome(id, scale, "broke", {}, {}, {}, why, seconds, broke=True)
 
 
 def _place(cache: Path, id: str, scale: str, key: str) -> Path:
