@@ -2,6 +2,7 @@
 
     python benchmarks/kernels.py              # make kernels: all six settings, hours
     python benchmarks/kernels.py --numerics   # part of make test: the tests marked ``numerics``, two settings, minutes
+    python benchmarks/kernels.py --settings plain avx2   # only these
 
 torch, oneDNN and MKL choose their kernels by the processor, and each kernel adds in an order of its own. The settings
 ask for older ones. On a processor without such kernels, or in a build without MKL, a variable does nothing: the setting
@@ -67,12 +68,14 @@ def check(setting: str, *, numerics: bool) -> list[tuple[str, bool, str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--numerics", action="store_true", help="only the tests marked so, under two settings")
-    numerics = parser.parse_args().numerics
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="SETTING", help="only these settings")
+    asked_for = parser.parse_args()
+    numerics: bool = asked_for.numerics
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
         print(f"on {platform.machine()} the settings may choose no other kernels", flush=True)
     rows: list[str] = []
     good = True
-    for setting in FARTHEST if numerics else SETTINGS:
+    for setting in asked_for.settings or (FARTHEST if numerics else SETTINGS):
         asked = " ".join(f"{name}={value}" for name, value in SETTINGS[setting].items())
         print(f"\n== {setting}  {asked}", flush=True)
         begin = time.monotonic()

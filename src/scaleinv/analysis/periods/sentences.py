@@ -84,9 +84,9 @@ def log_sentences(log: Log, definition: Definition, on: On, verdict: Verdict) ->
         )
     if log.clock == "estimated":
         said.append(
-            f"lr wd is estimated as {1 / log.unit:.3g} from the fastest fall of the norm (at least so much: gradients only "
-            "add to the norm): lr and wd are not both given or, as with Adam and L2, do not say what decay takes. The "
-            "bounds of the theory are left out."
+            f"lr wd is estimated as {1 / log.unit:.3g} from the fastest fall of the norm (at least so much: gradients "
+            "only add to the norm): lr and wd are not both given or, as with Adam and L2, do not say what decay takes. "
+            "The bounds of the theory are left out."
         )
     elif log.clock == "none" and not log.no_decay:
         verdicts = "" if log.fixed_norm else ", and no verdict of not yet or equilibrium is possible"
