@@ -6,8 +6,8 @@ numbers are taken from the run's config and never assumed: ``chance_error``, the
 - 1/C`` for C equally frequent classes), and ``constant_loss``, its loss (``log C`` for cross-entropy, ``(C-1)/C^2`` for
 squared loss); ``threshold = 0.01 constant_loss``. Where one is missing, so is every verdict that rests on it.
 
-- **3, divergence**: mean error at chance (within 5 % of ``chance_error`` and an accuracy at most half as much again as
-  that of guessing, or within 3 standard errors; where ``chance_error`` is not given or the error was not measured, a
+- **3, divergence**: mean error at chance (within 5 % of ``chance_error``, or within 3 standard errors, and an accuracy
+  at most half as much again as that of guessing; where ``chance_error`` is not given or the error was not measured, a
   mean loss not below ``constant_loss`` by 3 standard errors), ``|cos| < 0.3`` for consecutive iterates, and the mean
   train loss not below the level of divergence of the same network with the same head (by more than 3 standard errors
   and 15 %). That level is one of three: of random directions before training; of random directions at the norms that
@@ -42,7 +42,7 @@ import numpy.typing as npt
 
 from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, drift, mean, rank_correlation_with_time
-from scaleinv.theory.guessing import guesses
+from scaleinv.theory.guessing import CHANCE_ACCURACY, guesses
 
 Floats = npt.NDArray[np.float64]
 
@@ -238,8 +238,9 @@ def _guesses(level: Estimate, error: Estimate, chance: float | None, constant: f
     """In words why a run may be no better than a constant answer; empty where it is better, or nothing tells."""
     if chance is not None and not math.isnan(error.value):
         # of few images in two classes the error of guessing scatters by more than 5 %
-        scatter = error.value >= chance - SIGNIFICANT * _known(error)
-        return f"error {error.value:.0%} is chance" if scatter or guesses(error.value, chance) else ""
+        scatter = min(SIGNIFICANT * _known(error), CHANCE_ACCURACY * (1 - chance))
+        guessing = error.value >= chance - scatter or guesses(error.value, chance)
+        return f"error {error.value:.0%} is chance" if guessing else ""
     if constant is None or level.value < constant - SIGNIFICANT * _known(level):
         return ""
     unknown = "chance_error is not given" if chance is None else "the error was not measured"
