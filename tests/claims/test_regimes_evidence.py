@@ -54,7 +54,7 @@ def verdict(*points: list[Point]) -> tuple[str, str]:
 
 
 def no_middle(p: Point) -> Point:
-    return replace(p, error=0.9, cosine=0.0) if 8e-3 <= p.elr < 2e-1 else p
+    return replace(p, error=0.9, cosine=0.0) if 8e-3 <= p.rate < 2e-1 else p
 
 
 def test_three_regimes_hold() -> None:
@@ -69,12 +69,12 @@ def test_three_regimes_hold() -> None:
     ("change", "said"),
     [
         # the loss rises by less than a factor 10 at the boundary
-        (lambda p: replace(p, loss=2e-3) if p.elr == 8e-3 else p, "loss over a factor 3"),
+        (lambda p: replace(p, loss=2e-3) if p.rate == 8e-3 else p, "loss over a factor 3"),
         # nothing between convergence and chance, for two seeds
         (no_middle, "fails: net: seeds with an ELR in regime 2"),
         # chance, but the weights hardly move
-        (lambda p: replace(p, cosine=0.99) if p.elr > 0.2 else p, "|cos| beyond 2/3"),
-        (lambda p: replace(p, error=0.99) if p.elr > 0.2 else p, "error beyond 2/3"),
+        (lambda p: replace(p, cosine=0.99) if p.rate > 0.2 else p, "|cos| beyond 2/3"),
+        (lambda p: replace(p, error=0.99) if p.rate > 0.2 else p, "error beyond 2/3"),
     ],
 )
 def test_three_regimes_fail(change, said) -> None:
@@ -87,18 +87,18 @@ def test_three_regimes_fail(change, said) -> None:
     ("change", "said"),
     [
         # a factor 10 within the scatter of draws
-        (lambda p: replace(p, loss=6e-3, loss_se=6e-4) if p.elr == 8e-3 else p, "loss over a factor 3"),
+        (lambda p: replace(p, loss=6e-3, loss_se=6e-4) if p.rate == 8e-3 else p, "loss over a factor 3"),
         # no run of the other side within a factor 3
-        (lambda p: replace(p, elr=4 * p.elr) if p.elr > 4e-3 else p, "at 1/2 is nan, not measured"),
+        (lambda p: replace(p, rate=4 * p.rate) if p.rate > 4e-3 else p, "at 1/2 is nan, not measured"),
         # no regime 2, but only one draw
         (no_middle, "seeds with an ELR in regime 2 is 0 of 1"),
         # nothing converges on this grid
         (lambda p: replace(p, share=1.0), "ELRs in regime 1 is 0, needed at least 1"),
         # at the edge, within the error of the mean over epochs
-        (lambda p: replace(p, cosine=0.32, cosine_se=0.02) if p.elr > 0.2 else p, "largest |cos| beyond 2/3 is 0.32"),
-        (lambda p: replace(p, error=0.95, error_se=0.01) if p.elr > 0.2 else p, "error beyond 2/3 is 0.95"),
+        (lambda p: replace(p, cosine=0.32, cosine_se=0.02) if p.rate > 0.2 else p, "largest |cos| beyond 2/3 is 0.32"),
+        (lambda p: replace(p, error=0.95, error_se=0.01) if p.rate > 0.2 else p, "error beyond 2/3 is 0.95"),
         # all ReLUs of a layer are silent: no regime at all
-        (lambda p: replace(p, cosine=1.0, dead=True) if p.elr > 0.1 else p, "the gradient is exactly 0 at ELR 0.128"),
+        (lambda p: replace(p, cosine=1.0, dead=True) if p.rate > 0.1 else p, "the gradient is exactly 0 at ELR 0.128"),
     ],
 )
 def test_one_draw_at_the_edge_is_undecided(change, said) -> None:
@@ -109,7 +109,7 @@ def test_one_draw_at_the_edge_is_undecided(change, said) -> None:
 
 def test_a_seed_that_the_others_contradict_is_one_draw() -> None:
     def stuck(points: list[Point]) -> list[Point]:
-        return [replace(p, cosine=0.9) if p.elr > 0.2 else p for p in points]
+        return [replace(p, cosine=0.9) if p.rate > 0.2 else p for p in points]
 
     assert verdict(sphere(), stuck(sphere(1)))[0] == "undecided"
     assert verdict(stuck(sphere()), stuck(sphere(1)))[0] == "fails"
@@ -130,12 +130,12 @@ def test_a_grid_that_ends_early_is_undecided() -> None:
 
 
 def test_an_intermittent_run_is_no_jump() -> None:
-    band = [replace(p, share=0.3) if p.elr == 8e-3 else p for p in sphere()]
+    band = [replace(p, share=0.3) if p.rate == 8e-3 else p for p in sphere()]
     # 1.6e-2 is a factor 4 from the last that converges; from the band (loss 0.5) the loss rises by 3 only
     assert (jump(band).ratio, jump(band).most) == pytest.approx((3, 1000))
     assert verdict(band)[0] == "undecided"
     losses = {8e-3: 2e-3, 1.6e-2: 6e-3}
-    gradual = [replace(p, loss=losses.get(p.elr, p.loss)) for p in band]
+    gradual = [replace(p, loss=losses.get(p.rate, p.loss)) for p in band]
     assert (jump(gradual).ratio, jump(gradual).most) == pytest.approx((3, 4))
     # whatever the band counts as
     assert verdict(gradual, [replace(p, seed=1) for p in gradual])[0] == "fails"
@@ -153,20 +153,20 @@ def test_visible_regimes() -> None:
     # no regime 2: it may lie between two rates far apart, not between neighbours
     gap = [p for p in sphere() if p.share < 0.5 or p.error > 0.85]
     assert answer(gap) == "undecided"
-    assert answer([replace(p, elr=p.elr / 6) if p.error > 0.85 else p for p in gap]) == "fails"
+    assert answer([replace(p, rate=p.rate / 6) if p.error > 0.85 else p for p in gap]) == "fails"
     # the grid ends before regime 1, or before regime 3
     assert answer([p for p in sphere() if p.share > 0.5]) == "undecided"
     assert answer([p for p in sphere() if p.error < 0.85]) == "undecided"
     # one run out of order is one draw, two are none
-    late = [replace(sphere()[0], elr=elr) for elr in (1.0, 2.0)]
+    late = [replace(sphere()[0], rate=elr) for elr in (1.0, 2.0)]
     assert answer([*sphere(), late[0]]) == "undecided"
     assert answer([*sphere(), *late]) == "fails"
     # a rate in the intermittent band is left out
-    assert answer([replace(p, share=0.3) if p.elr == 4e-3 else p for p in sphere()]) == "holds"
+    assert answer([replace(p, share=0.3) if p.rate == 4e-3 else p for p in sphere()]) == "holds"
     # a rate so low that the run has not arrived yet
     slow = Point(1e-4, 0, 0.04, 0.0, 1.0, 1.0, 0.9)
     assert answer([slow, *sphere()]) == "undecided"
-    assert answer([slow, replace(slow, elr=2e-4), *sphere()]) == "fails"
+    assert answer([slow, replace(slow, rate=2e-4), *sphere()]) == "fails"
     assert answer([replace(slow, falling=True), *sphere()]) == "holds"
     # not a number counts as chance
     assert answer([*sphere(), Point(1.0, 0, math.nan, math.nan, math.nan, 1.0, 0.9)]) == "holds"

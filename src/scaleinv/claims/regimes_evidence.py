@@ -28,7 +28,7 @@ ACROSS_SEEDS = 3.0  # the paper's boundary: a factor 2-3
 class Point:
     """A run in its last half: what decides its regime."""
 
-    elr: float  # or the learning rate, in the whole space
+    rate: float  # ELR on the sphere, learning rate in the whole space
     seed: int
     loss: float
     error: float
@@ -76,7 +76,7 @@ class Boundaries:
 
 def boundaries(points: Sequence[Point]) -> Boundaries:
     """By the share of epochs above the threshold (1/2) and by the error of guessing, within 5 % (2/3)."""
-    points = sorted(points, key=lambda p: p.elr)
+    points = sorted(points, key=lambda p: p.rate)
     return Boundaries(
         _between(points, [p.share <= CONVERGED for p in points], [p.share >= ABOVE for p in points]),
         _between(points, [p.better for p in points], [not p.better for p in points]),
@@ -86,11 +86,11 @@ def boundaries(points: Sequence[Point]) -> Boundaries:
 def _between(points: Sequence[Point], near: Sequence[bool], far: Sequence[bool]) -> tuple[float, float]:
     low = high = math.nan
     for p, is_near in zip(points, near):
-        low = p.elr if is_near else low
+        low = p.rate if is_near else low
     for p, is_far in reversed(list(zip(points, far))):
         if not is_far:
             break
-        high = p.elr
+        high = p.rate
     return low, high
 
 
@@ -111,7 +111,7 @@ def jump(points: Sequence[Point]) -> Jump:
         (b.loss / a.loss, math.hypot(a.loss_se / a.loss, b.loss_se / b.loss), b.share >= ABOVE)
         for a in points
         for b in points
-        if a.elr < b.elr <= WITHIN * a.elr * (1 + 1e-9)
+        if a.rate < b.rate <= WITHIN * a.rate * (1 + 1e-9)
         and a.share <= ABOVE
         and b.share > CONVERGED
         and b.loss < math.inf
@@ -134,7 +134,7 @@ def three_regimes(sheet: Sheet, name: str, points: Sequence[Point]) -> list[Boun
         label = f"{name}, seed {seed}"
         bounds = boundaries(mine)
         found.append(bounds)
-        inside.append([sum(low < p.elr < high for p in mine) for low, high in (bounds.first, bounds.second)])
+        inside.append([sum(low < p.rate < high for p in mine) for low, high in (bounds.first, bounds.second)])
         up = jump(mine)
         same["jump"].append(f"{label}: loss over a factor 3 of ELR at 1/2")
         # below the bound it fails only if the intermittent band, on whichever side, does not hold the jump
@@ -142,7 +142,7 @@ def three_regimes(sheet: Sheet, name: str, points: Sequence[Point]) -> list[Boun
         sheet.at_least(same["jump"][-1], up.ratio, JUMP, log_se=up.log_se, given=settled)
         sheet.needs(f"{label}: ELRs in regime 1", sum(p.share <= CONVERGED for p in mine), at_least=1)
         middle_seen.append(_middle_seen(mine))
-        if dead := [p.elr for p in mine if p.dead]:
+        if dead := [p.rate for p in mine if p.dead]:
             sheet.note(f"{label}: the gradient is exactly 0 at ELR {', '.join(f'{elr:g}' for elr in dead)}")
         beyond = _beyond(mine, bounds)
         if not beyond:
@@ -173,18 +173,18 @@ def _beyond(points: Sequence[Point], bounds: Boundaries) -> list[Point]:
     """The runs that move from four times the last ELR that does better than chance: the onset of regime 3 reaches over
     a factor 4, where the error is chance, but iterates are still correlated.
     """
-    return [p for p in points if p.elr >= 4 * bounds.second[0] and not p.dead]
+    return [p for p in points if p.rate >= 4 * bounds.second[0] and not p.dead]
 
 
 def _middle_seen(points: Sequence[Point]) -> bool | None:
     """Is there a run in regime 2? No only if one that converges and one at chance are neighbours within a factor 3;
     else the grid may step over it.
     """
-    points = sorted(points, key=lambda p: p.elr)
+    points = sorted(points, key=lambda p: p.rate)
     if any(p.share >= ABOVE and p.better for p in points):
         return True
     closed = any(
-        a.share <= CONVERGED and not b.better and b.elr <= WITHIN * a.elr * (1 + 1e-9)
+        a.share <= CONVERGED and not b.better and b.rate <= WITHIN * a.rate * (1 + 1e-9)
         for a, b in itertools.pairwise(points)
     )
     return False if closed else None
@@ -200,7 +200,7 @@ def visible(sheet: Sheet, name: str, points: Sequence[Point]) -> None:
     One run out of this order is one draw, and undecided; two are a contradiction. A regime that is not seen may lie
     beyond the ends of the grid, or between two of its rates if these are more than a factor 3 apart.
     """
-    points = sorted(points, key=lambda p: p.elr)
+    points = sorted(points, key=lambda p: p.rate)
     letters = ""
     for p in points:
         if not p.better:
@@ -214,12 +214,12 @@ def visible(sheet: Sheet, name: str, points: Sequence[Point]) -> None:
     wrong = out_of_order(decided)
     missing = set("123") - set(decided)
     no_room = any(
-        x + y == "13" and b.elr <= WITHIN * a.elr for (x, a), (y, b) in itertools.pairwise(zip(letters, points))
+        x + y == "13" and b.rate <= WITHIN * a.rate for (x, a), (y, b) in itertools.pairwise(zip(letters, points))
     )
     # what contradicts the claim, and not only what its grid or a single draw leaves open
     contradicted = wrong >= 2 or (missing == {"2"} and no_room)
     sheet.true(f"{name}: regimes by rising rate", runs, "123", given=runs == "123" or contradicted)
-    sheet.note(f"{name}: " + ", ".join(f"{p.elr:.3g} {c} (loss {p.loss:.2g})" for p, c in zip(points, letters)))
+    sheet.note(f"{name}: " + ", ".join(f"{p.rate:.3g} {c} (loss {p.loss:.2g})" for p, c in zip(points, letters)))
 
 
 def out_of_order(letters: str) -> int:
