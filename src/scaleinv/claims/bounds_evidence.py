@@ -98,7 +98,11 @@ def spread(ratio: Floats) -> float:
 
 
 def spread_error(ratio: Floats) -> float:
-    """Standard error of the logarithm of :func:`spread`, from the scatter of the four quarters of the series."""
+    """Standard error of the logarithm of :func:`spread`, from the scatter of the four quarters of the series; NaN for
+    fewer than two values a quarter.
+    """
+    if len(ratio) < 8:
+        return math.nan
     return float(np.std([math.log(spread(part)) for part in np.array_split(ratio, 4)], ddof=1)) / 2
 
 
