@@ -19,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 # not ONEDNN_MAX_CPU_ISA=AVX2: torch 2.13 crashes with it in the backward pass
@@ -65,6 +67,17 @@ def check(setting: str, *, numerics: bool) -> list[tuple[str, bool, str]]:
     return found
 
 
+def examine(setting: str, *, numerics: bool) -> tuple[bool, str]:
+    """Whether all is well under a setting, and its row of the table."""
+    asked = " ".join(f"{name}={value}" for name, value in SETTINGS[setting].items())
+    print(f"\n== {setting}  {asked}", flush=True)
+    begin = time.monotonic()
+    found = check(setting, numerics=numerics)
+    results = [f"{name} {'passed' if success else 'FAILED'} ({told})" for name, success, told in found]
+    row = f"{setting:<{max(map(len, SETTINGS))}}  {'; '.join(results)}  {time.monotonic() - begin:.0f} s"
+    return all(success for _, success, _ in found), row
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--numerics", action="store_true", help="only the tests marked so, under two settings")
@@ -73,18 +86,12 @@ def main() -> int:
     numerics: bool = asked_for.numerics
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
         print(f"on {platform.machine()} the settings may choose no other kernels", flush=True)
-    rows: list[str] = []
-    good = True
-    for setting in asked_for.settings or (FARTHEST if numerics else SETTINGS):
-        asked = " ".join(f"{name}={value}" for name, value in SETTINGS[setting].items())
-        print(f"\n== {setting}  {asked}", flush=True)
-        begin = time.monotonic()
-        found = check(setting, numerics=numerics)
-        good &= all(success for _, success, _ in found)
-        results = [f"{name} {'passed' if success else 'FAILED'} ({told})" for name, success, told in found]
-        rows.append(f"{setting:<{max(map(len, SETTINGS))}}  {'; '.join(results)}  {time.monotonic() - begin:.0f} s")
-    print("\n" + "\n".join(rows), flush=True)
-    return 0 if good else 1
+    settings = asked_for.settings or (FARTHEST if numerics else SETTINGS)
+    # the numerics tests use one core each; the others start processes of their own
+    with ThreadPoolExecutor(len(settings) if numerics else 1) as pool:
+        outcomes = list(pool.map(partial(examine, numerics=numerics), settings))
+    print("\n" + "\n".join(row for _, row in outcomes), flush=True)
+    return 0 if all(good for good, _ in outcomes) else 1
 
 
 if __name__ == "__main__":
