@@ -30,7 +30,7 @@ def test_the_elr_stays_where_norm_and_rate_are_scaled_by_the_law(law, rate):
 @pytest.mark.parametrize("wd", [0.0, 0.1])
 @pytest.mark.parametrize("sphere", [False, True])
 def test_both_conventions_are_one_number_for_plain_sgd(sphere, wd):
-    """Independent vectors: the angle of a step along a tangential gradient (PAPERS I2, I3), on a sphere and not."""
+    """Independent vectors: the angle of a step along a tangential gradient, on a sphere and not."""
     draw = np.random.default_rng(0)
     x, g = draw.normal(size=(2, 40))
     g -= (g @ x) / (x @ x) * x

@@ -129,7 +129,8 @@ def exact_metrics(
         g = float(squares[:, columns].sum(dim=1).sqrt().mean())
         rho = float(geometry.norm([tensors[i].detach().double() for i in columns]))
         elr = rates.elr(rate, rho, law) if rho > 0 else math.nan
-        ess = rates.ess(elr, g * rho, law, angle=math.nan)  # no step is taken, so there is no angle
+        # (elr g) rho, not elr (g rho): the bits that rows always had. No step is taken, so there is no angle
+        ess = rates.ess(elr * g, rho, law, angle=math.nan)
         for quantity, number in (("rho", rho), ("g", g), ("eg", g * rho), ("elr", elr), ("ess", ess)):
             add("train", name, quantity, number)
     test_loss, test_error = test_metrics(model, *test, loss)

@@ -62,9 +62,10 @@ def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
       a right angle on, NaN where the angle is. Such an update has no length that ``elr eg`` could give.
 
     The two are one number for plain SGD without weight decay, on a sphere and in the whole space, since the gradient
-    is tangential: ``cos(angle) = 1 / sqrt(1 + (elr eg)^2)`` (PAPERS I3). With weight decay ``tan(angle) = elr eg /
-    (1 - lr wd)`` (I2). The tangent, and not the length of the tangential part over rho, since it is the same before
-    and after the weights are returned to their sphere, and whatever the radial part of an update is.
+    is tangential: ``cos(angle) = 1 / sqrt(1 + (elr eg)^2)``. With weight decay ``tan(angle) = elr eg / (1 - lr wd)``
+    (Lobacheva et al. 2021, Proposition 1 follows from it). The tangent, and not the length of the tangential part over
+    rho, since it is the same before and after the weights are returned to their sphere, and whatever the radial part of
+    an update is.
 
     Raises :class:`~scaleinv.UserError` for the law ``normalised`` without an angle.
 
