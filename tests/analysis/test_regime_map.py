@@ -111,7 +111,10 @@ def test_a_real_sweep_shows_the_three_regimes(tmp_path: Path) -> None:
     assert [row["regime"] for row in found] == [1, 2, 3], [row["evidence"]["reason"] for row in found]
     low, middle, high = (row["train_loss"] for row in found)
     assert 10 * low < middle < high / 2
-    assert found[2]["test_error"] == pytest.approx(0.9, abs=0.06)
+    # One evaluation, of weights that are random: at worst all images of a class get one answer, right for one in ten,
+    # and the accuracy is that of ten guesses. Three standard deviations.
+    assert found[2]["test_error"] == pytest.approx(0.9, abs=3 * math.sqrt(0.1 * 0.9 / 10))
+    assert found[2]["evidence"]["error"] == pytest.approx(0.9, abs=0.05 * 0.9)  # over ten epochs
     assert abs(found[2]["cosine"]) < 0.1
     summary = regime_map(found, "elr", {"epochs": 20})
     assert summary["boundaries"]["1/2"] == {"low": 1e-3, "high": 1e-2, "decided": True}
