@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -40,39 +41,48 @@ SETTINGS: dict[str, dict[str, str]] = {
 FARTHEST = ("avx2, oneDNN SSE41", "default, oneDNN SSE41, MKL COMPATIBLE")
 VARIABLES = {name for setting in SETTINGS.values() for name in setting}
 ROOT = Path(__file__).parents[1]
+Show = Callable[[str], object]
 
 
-def run(command: list[str], setting: str) -> tuple[bool, str]:
-    """Whether the command succeeds under the setting, and its last line that counts results; its output is shown."""
+def at_once(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def run(command: list[str], setting: str, show: Show) -> tuple[bool, str]:
+    """Whether the command succeeds under the setting, and its last line that counts results."""
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | SETTINGS[setting]
     counted = ""
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(line, end="", flush=True)
+            show(line)
             if re.search(r"\d+ (passed|failed|holds|fails|errors?)\b", line):
                 counted = line.strip(" =\n")
     return process.returncode == 0, counted
 
 
-def check(setting: str, *, numerics: bool) -> list[tuple[str, bool, str]]:
+def check(setting: str, show: Show, *, numerics: bool) -> list[tuple[str, bool, str]]:
     """Name, success and counts of each command run under the setting."""
     marked = "numerics and not slow and not nightly" if numerics else "not nightly"
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked]
-    found = [("tests", *run(tests, setting))]
+    found = [("tests", *run(tests, setting, show))]
     if not numerics:
         with tempfile.TemporaryDirectory() as kept:  # no result of another setting
             claims = [sys.executable, "-m", "scaleinv", "verify", "--scale", "toy", "--cache", kept]
-            found.append(("verify", *run(claims, setting)))
+            found.append(("verify", *run(claims, setting, show)))
     return found
 
 
 def examine(setting: str, *, numerics: bool) -> tuple[bool, str]:
     """Whether all is well under a setting, and its row of the table."""
     asked = " ".join(f"{name}={value}" for name, value in SETTINGS[setting].items())
-    print(f"\n== {setting}  {asked}", flush=True)
     begin = time.monotonic()
-    found = check(setting, numerics=numerics)
+    # two that run side by side are shown one after the other
+    shown: list[str] = []
+    show: Show = shown.append if numerics else at_once
+    show(f"\n== {setting}  {asked}\n")
+    found = check(setting, show, numerics=numerics)
+    at_once("".join(shown))
     results = [f"{name} {'passed' if success else 'FAILED'} ({told})" for name, success, told in found]
     row = f"{setting:<{max(map(len, SETTINGS))}}  {'; '.join(results)}  {time.monotonic() - begin:.0f} s"
     return all(success for _, success, _ in found), row
@@ -87,6 +97,8 @@ def main() -> int:
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
         print(f"on {platform.machine()} the settings may choose no other kernels", flush=True)
     settings = asked_for.settings or (FARTHEST if numerics else SETTINGS)
+    if numerics:
+        at_once(f"{len(settings)} settings side by side; each is shown when it is done\n")
     # the numerics tests use one core each; the others start processes of their own
     with ThreadPoolExecutor(len(settings) if numerics else 1) as pool:
         outcomes = list(pool.map(partial(examine, numerics=numerics), settings))
