@@ -48,11 +48,15 @@ def at_once(text: str) -> None:
     print(text, end="", flush=True)
 
 
+def environment(setting: str) -> dict[str, str]:
+    """The environment variables of this process, those that choose kernels as the setting has them."""
+    return {name: value for name, value in os.environ.items() if name not in VARIABLES} | SETTINGS[setting]
+
+
 def run(command: list[str], setting: str, show: Show) -> tuple[bool, str]:
-    """Whether the command succeeds under the setting, and its last line that counts results."""
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | SETTINGS[setting]
+    """Whether the command succeeds under the setting, and its last line with counts; ``show`` gets each line."""
     counted = ""
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment(setting), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             show(line)
@@ -95,14 +99,14 @@ def main() -> int:
     asked_for = parser.parse_args()
     numerics: bool = asked_for.numerics
     if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
-        print(f"on {platform.machine()} the settings may choose no other kernels", flush=True)
+        at_once(f"on {platform.machine()} the settings may choose no other kernels\n")
     settings = asked_for.settings or (FARTHEST if numerics else SETTINGS)
     if numerics:
-        at_once(f"{len(settings)} settings side by side; each is shown when it is done\n")
+        at_once(f"running: {'; '.join(settings)}. The output of each follows when it is done.\n")
     # the numerics tests use one core each; the others start processes of their own
     with ThreadPoolExecutor(len(settings) if numerics else 1) as pool:
         outcomes = list(pool.map(partial(examine, numerics=numerics), settings))
-    print("\n" + "\n".join(row for _, row in outcomes), flush=True)
+    at_once("\n" + "\n".join(row for _, row in outcomes) + "\n")
     return 0 if all(good for good, _ in outcomes) else 1
 
 

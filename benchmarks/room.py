@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels import SETTINGS
+from kernels import SETTINGS, environment
 
 SHIFT = "SCALEINV_ROOM_SEED"
 
@@ -45,11 +45,11 @@ def run(tests: list[str], kernel: str, seed: int) -> dict[str, tuple[str, dict[s
     """For each test: "ok" or the first line of the failure, and what it has told."""
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, **SETTINGS[kernel], SHIFT: str(seed), "PYTHONPATH": path}
+    variables = {**environment(kernel), SHIFT: str(seed), "PYTHONPATH": path}
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "room", "-p", "no:cacheprovider", f"--junitxml={told}"]
-        done = subprocess.run([*command, *tests], env=environment, cwd=here.parent, capture_output=True, text=True)
+        done = subprocess.run([*command, *tests], env=variables, cwd=here.parent, capture_output=True, text=True)
         if done.returncode not in (0, 1):
             sys.exit(done.stdout + done.stderr)
         cases = list(ElementTree.parse(told).iter("testcase"))
