@@ -24,10 +24,10 @@ from pathlib import Path
 import torch
 
 from scaleinv.errors import UserError
+from scaleinv.lab.build import build
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.data import Dataset, batches, eval_batches
 from scaleinv.lab.evaluate import exact_metrics, test_metrics
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.setup import build
 from scaleinv.lab.train import run
 
 BATCH = 128

@@ -73,7 +73,7 @@ def main() -> int:
             path.write_text(text.replace(old, new))
             tests, claims = failing_tests(copy), failing_claims(copy, name)
             missed += not (tests or claims)
-            changed = next(b for a, b in zip(old.splitlines(), new.splitlines()) if a != b) if "\"" not in new else new
+            changed = next(b for a, b in zip(old.splitlines(), new.splitlines()) if a != b) if '"' not in new else new
             print(f"{name}: {changed.splitlines()[-1].strip()}")
             print(f"    tests:  {', '.join(tests) or 'none'}")
             print(f"    claims: {', '.join(claims) or 'none'}", flush=True)
@@ -88,7 +88,12 @@ def environment(copy: Path) -> dict[str, str]:
 def failing_tests(copy: Path) -> list[str]:
     # doctests and the slow simulators aside: examples repeat a formula's number, the tests derive it
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "tests/theory"]
-    command += ["--deselect", "tests/theory/test_theory_docstrings.py", "--ignore", "tests/theory/test_toy_simulator.py"]
+    command += [
+        "--deselect",
+        "tests/theory/test_theory_docstrings.py",
+        "--ignore",
+        "tests/theory/test_toy_simulator.py",
+    ]
     done = subprocess.run(command, cwd=copy, env=environment(copy), capture_output=True, text=True, check=False)
     found = re.findall(r"^(?:FAILED|ERROR) \S+?::(\w+)", done.stdout, re.MULTILINE)
     if done.returncode and not found:
@@ -98,7 +103,18 @@ def failing_tests(copy: Path) -> list[str]:
 
 def failing_claims(copy: Path, name: str) -> list[str]:
     extra = {"wan2020": ",15-rotation", "kosson2024": ",15-rotation", "sadrtdinov2025": ",17-ideal-gas"}.get(name, "")
-    command = [sys.executable, "-m", "scaleinv", "verify", "--scale", "toy", "--only", CHEAP + extra, "--quiet", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "scaleinv",
+        "verify",
+        "--scale",
+        "toy",
+        "--only",
+        CHEAP + extra,
+        "--quiet",
+        "--json",
+    ]
     done = subprocess.run(command, cwd=copy, env=environment(copy), capture_output=True, text=True, check=False)
     import json
 

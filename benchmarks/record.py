@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from scaleinv.lab.build import build
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.data import batches
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.setup import build
-from scaleinv.lab.store import RunStore
 from scaleinv.lab.train import recorder_of, train_step
+from scaleinv.runfolder.write import RunStore
 
 GOALS = {"convnet": 1.05, "mlp": 1.15}
 LR = 0.1

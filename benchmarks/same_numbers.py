@@ -32,7 +32,8 @@ RENAMED: dict[str, dict[str, str]] = json.loads((ROOT / "benchmarks" / "renamed.
 COMMON = "--data digits --threads 1 --quiet"
 CONFIGS = {
     "sphere-sgd-total-exact": "--elr 0.01 --epochs 6 --batch-size 64 --keep-every 3",
-    "sphere-momentum-row-exact": "--elr 0.005 --momentum 0.9 --granularity row --epochs 4 --augment --record-steps True",
+    "sphere-momentum-row-exact": "--elr 0.005 --momentum 0.9 --granularity row --epochs 4 --augment "
+    "--record-steps True",
     "sphere-adam-group-online": "--elr 0.001 --optimizer adam --granularity group --epochs 4 --evaluation online",
     "space-sgd-exact": "--lr 0.1 --weight-decay 0.01 --epochs 6 --schedule cosine --warmup 20",
     "space-momentum-online": "--lr 0.05 --momentum 0.9 --weight-decay 0.001 --variant standard --epochs 4 "

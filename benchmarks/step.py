@@ -13,9 +13,9 @@ import time
 import torch
 from torch.nn import functional
 
+from scaleinv.lab.build import build
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.data import Dataset
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.setup import build
 from scaleinv.lab.train import recorder_of, train_step
 
 BATCH = 128

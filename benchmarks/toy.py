@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.theory import _toy_step as step
-from scaleinv.theory import toy
+from scaleinv.theory.simulators import toy
+from scaleinv.theory.simulators import toy_step as step
 
 
 def plain_loop(alphas: np.ndarray, elr: float, x: np.ndarray, y: np.ndarray, steps: int) -> float:

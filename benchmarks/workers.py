@@ -7,8 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.sweep import SweepConfig, run_sweep
+from scaleinv.lab.config import Settings, resolve
+from scaleinv.studies.sweep import SweepConfig, run_sweep
 
 ROUNDS = 2
 RUNS, EPOCHS = 6, 40

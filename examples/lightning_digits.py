@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from scaleinv.monitor.lightning import MonitorCallback
+from scaleinv.monitor.callbacks.lightning import MonitorCallback
 
 logging.getLogger("lightning").setLevel(logging.ERROR)
 torch.manual_seed(0)

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from scaleinv.monitor.huggingface import MonitorCallback
+from scaleinv.monitor.callbacks.huggingface import MonitorCallback
 
 images, labels = load_digits(return_X_y=True)
 data = [

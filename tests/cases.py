@@ -242,7 +242,9 @@ class NGPT(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         unit = functional.normalize
         x = functional.embedding(ids, unit(self.tok, dim=-1))
-        y = functional.linear(functional.silu(functional.linear(x, unit(self.up, dim=-1)) * self.scale), unit(self.down))
+        y = functional.linear(
+            functional.silu(functional.linear(x, unit(self.up, dim=-1)) * self.scale), unit(self.down)
+        )
         x = unit(x + self.alpha * (unit(y, dim=-1) - x), dim=-1)
         return functional.linear(x, unit(self.head, dim=-1)) * self.temperature
 

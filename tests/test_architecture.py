@@ -19,7 +19,7 @@ NO_TORCH = {"analysis", "report"}
 
 def room_of(path: Path) -> str:
     room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    return "sphere" if room == "_sphere_units" else room  # the private half of sphere.py
+    return "sphere" if room == "_sphere_units" else room  # the private half of sphere/optimizer.py
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
@@ -34,8 +34,6 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
             if node.module == "scaleinv":
                 found |= {f"scaleinv.{alias.name}" for alias in node.names}
     return found
-
-
 
 
 def name_of(path: Path) -> str:

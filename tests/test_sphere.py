@@ -20,7 +20,8 @@ from torch.optim import Optimizer, lr_scheduler
 
 from scaleinv import geometry
 from scaleinv.errors import StateError, UserError
-from scaleinv.sphere import GRANULARITIES, Sphere, optimizer_law
+from scaleinv.sphere import GRANULARITIES, Sphere
+from scaleinv.sphere.traits import traits_of
 
 pytestmark = pytest.mark.numerics
 
@@ -176,7 +177,7 @@ def test_wrapping_does_not_change_the_function(name: str, granularity: str) -> N
 def test_the_learning_rate_follows_the_law(name: str, granularity: str) -> None:
     law, factory = OPTIMIZERS[name]
     net = Net()
-    assert optimizer_law(factory(net.trained(granularity))) == law
+    assert traits_of(factory(net.trained(granularity))).law == law
     sphere = build(name, granularity, net, radius=3.0)
     train(net, sphere, [0])
     expected = ELR[law] * (9.0 if law == "sgd" else 3.0)
@@ -565,10 +566,10 @@ def test_subclasses_are_recognised() -> None:
                     p.sub_(group["lr"] * p.grad.sign())
 
     w = parameter(4, 3)
-    assert optimizer_law(Mine([w], lr=1.0)) == "sgd"
-    assert optimizer_law(Adam2([w])) == "normalised"
-    assert optimizer_law(Lion([w])) == "normalised"
-    assert optimizer_law(torch.optim.Adadelta([w])) is None
+    assert traits_of(Mine([w], lr=1.0)).law == "sgd"
+    assert traits_of(Adam2([w])).law == "normalised"
+    assert traits_of(Lion([w])).law == "normalised"
+    assert traits_of(torch.optim.Adadelta([w])).law is None
 
 
 def test_an_unknown_optimizer_needs_its_law() -> None:

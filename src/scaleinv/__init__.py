@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import importlib
 
+from scaleinv._version import __version__
+
 # not from typing: with `python -m` a typing.py in the current folder would be it (see __main__)
 TYPE_CHECKING = False
-
-__version__ = "0.1.0"
 
 #: public name -> module that defines it
 _PUBLIC = {
     "Monitor": "scaleinv.monitor",
     "Equilibrium": "scaleinv.theory",
+    "OptimizerTraits": "scaleinv.theory.optimizers",
     "OutsideConditions": "scaleinv.theory",
     "Sphere": "scaleinv.sphere",
     "StateError": "scaleinv.errors",
@@ -24,6 +25,7 @@ _PUBLIC = {
     "equilibrium": "scaleinv.theory",
     "find_symmetries": "scaleinv.symmetry",
     "make_scale_invariant": "scaleinv.symmetry",
+    "register_optimizer": "scaleinv.theory.optimizers",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from scaleinv.theory import Equilibrium as Equilibrium
     from scaleinv.theory import OutsideConditions as OutsideConditions
     from scaleinv.theory import equilibrium as equilibrium
+    from scaleinv.theory.optimizers import OptimizerTraits as OptimizerTraits
+    from scaleinv.theory.optimizers import register_optimizer as register_optimizer
 
 
 def __getattr__(name: str) -> object:

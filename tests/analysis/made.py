@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.analysis.runs import Run, Series
 from scaleinv.lab.config import complete
+from scaleinv.runfolder.read import Run, Series
 
 Floats = np.ndarray
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.theory import recursion
+from scaleinv.theory.simulators import recursion
 
 
 def breaking(
@@ -60,7 +60,7 @@ def write_run(folder: Path, parts: list[dict[str, Any]], **config: Any) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from scaleinv.analysis.runs import FORMAT
+    from scaleinv.runfolder.read import FORMAT
 
     (folder / "metrics").mkdir(parents=True)
     content = {"format": FORMAT, "config": {"lr": 0.1, "weight_decay": 0.01, **config}, "identity": "x"}

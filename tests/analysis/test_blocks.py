@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from scaleinv.analysis.blocks import in_blocks
-from scaleinv.analysis.runs import load_run
-from scaleinv.analysis.steps import load_steps
 from scaleinv.errors import UserError
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
+from scaleinv.runfolder.read import load_run
+from scaleinv.runfolder.steps import load_steps
+from scaleinv.studies.obtain import obtain
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import pytest
 
 from scaleinv.analysis.invariance import MATTERS, Invariance, invariance
 from scaleinv.analysis.periods import find_periods
-from scaleinv.analysis.runs import Run, Series, load_run
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
+from scaleinv.runfolder.read import Run, Series, load_run
+from scaleinv.studies.obtain import obtain
 
 LR, WD = 0.1, 0.01
 

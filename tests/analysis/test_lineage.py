@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scaleinv.analysis.lineage import Origin, origin_of, parent_run, short_names
+from scaleinv.runfolder.lineage import Origin, origin_of, parent_run, short_names
 
 
 def lineage(**other: Any) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from scaleinv.analysis.regime_map import regime_map, run_row, verdict_of
-from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.data import Dataset, load_dataset
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.sweep import SweepConfig, run_sweep
 from scaleinv.lab.train import run
 from scaleinv.report import write_report
+from scaleinv.runfolder.read import load_run
+from scaleinv.studies.regime_map import regime_map, run_row, verdict_of
+from scaleinv.studies.sweep import SweepConfig, run_sweep
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from folders import write_run

@@ -14,7 +14,7 @@ from scaleinv.analysis.periods.interval import Next
 from scaleinv.analysis.periods.sentences import expected
 from scaleinv.analysis.periods.turning import centred_mean, running_median, turning_points
 from scaleinv.errors import UserError
-from scaleinv.theory import recursion, toy
+from scaleinv.theory.simulators import recursion, toy
 
 LR, WD = 0.1, 0.01  # lr wd = 1e-3
 

@@ -10,7 +10,8 @@ from scaleinv.analysis.periods import bounds_of, envelope, find_periods, time_to
 from scaleinv.analysis.periods.books import unexplained
 from scaleinv.analysis.periods.interval import mean_interval, next_break_down, student
 from scaleinv.analysis.periods.log import make_log
-from scaleinv.theory import lobacheva2021, recursion
+from scaleinv.theory import lobacheva2021
+from scaleinv.theory.simulators import recursion
 
 LR, WD = 0.1, 0.01
 

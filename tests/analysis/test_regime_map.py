@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaleinv.analysis.regime_map import count_regimes, failed_row, regime_map, run_row, verdict_of
 from scaleinv.analysis.regimes import NAMES, classify, window
-from scaleinv.analysis.runs import load_run
+from scaleinv.runfolder.read import load_run
+from scaleinv.studies.regime_map import count_regimes, failed_row, regime_map, run_row, verdict_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from folders import write_run
@@ -98,7 +98,7 @@ def test_a_failed_run_has_its_place_and_no_say() -> None:
 @pytest.mark.slow
 def test_a_real_sweep_shows_the_three_regimes(tmp_path: Path) -> None:
     """The default network, fewer images and epochs, one ELR well within each regime."""
-    from scaleinv.lab.settings import Settings, resolve
+    from scaleinv.lab.config import Settings, resolve
     from scaleinv.lab.train import run as train
 
     settings = Settings(data="digits", subset=600, epochs=20, evaluation="online")

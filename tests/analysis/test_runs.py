@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scaleinv.analysis.runs import Run, folder_kind, load_run, load_sweep
 from scaleinv.errors import UserError
+from scaleinv.runfolder.read import Run, folder_kind, load_run, load_sweep
 
 SCHEMA = pa.schema(
     [
@@ -237,7 +237,7 @@ def test_a_damaged_sweep_is_told(tmp_path: Path) -> None:
 
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     write(tmp_path)
-    code = f"import sys; from scaleinv.analysis.runs import load_run; load_run({str(tmp_path)!r}); "
+    code = f"import sys; from scaleinv.runfolder.read import load_run; load_run({str(tmp_path)!r}); "
     code += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -8,9 +8,9 @@ import pytest
 from tests.analysis.series import breaking, columns, record, write_run
 
 from scaleinv.analysis.periods import find_periods
-from scaleinv.analysis.steps import has_steps, load_steps
 from scaleinv.errors import UserError
 from scaleinv.monitor.sinks.rows import write_part
+from scaleinv.runfolder.steps import has_steps, load_steps
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +142,7 @@ def momentum_run(folder, form, *, optimizer="sgd", momentum=0.0, dampening=0.0, 
     config["config"] = {"source": "monitor", "optimizer": names[optimizer], "optimizers": [told], "time": "step"}
     (folder / "config.json").write_text(json.dumps(config))
     columns = {**{name: series[name] for name in ("loss", "rho", "eg")}, "lr": np.full(9000, lr)}
-    rows = [
-        (k, k, "online", "total", name, float(column[k])) for name, column in columns.items() for k in range(9000)
-    ]
+    rows = [(k, k, "online", "total", name, float(column[k])) for name, column in columns.items() for k in range(9000)]
     write_part(folder / "metrics" / "part-00000.parquet", rows)
     return folder
 
@@ -187,8 +185,8 @@ def test_coupled_decay_of_adam_has_no_clock_of_its_own(tmp_path, form):
 @pytest.mark.slow
 def test_a_trained_network_with_momentum_breaks_down_like_plain_sgd_at_the_rate_that_acts(tmp_path):
     """ConvNet on digits: SGD at 0.3, and at 0.03 with momentum 0.9. Before the first period both norms fall alike."""
-    from scaleinv.lab.runs import Request, obtain_many
-    from scaleinv.lab.settings import Settings
+    from scaleinv.lab.config import Settings
+    from scaleinv.studies.obtain import Request, obtain_many
 
     settings = Settings(data="digits", model="convnet", weight_decay=4e-3, steps=450, eval_every=1, evaluation="online")
     requests = [

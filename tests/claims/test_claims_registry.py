@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaleinv.claims import registry
-from scaleinv.claims.registry import QUICK_BUDGET, SCALES, Sheet, claims, select
 from scaleinv.errors import UserError
+from scaleinv.papers import claim as registry
+from scaleinv.papers.claim import QUICK_BUDGET, SCALES, Sheet, claims, select
 
 NAN, INF = float("nan"), float("inf")
 
@@ -165,7 +165,7 @@ def test_the_worst_comparison_decides_and_is_named():
 
 
 def test_every_finding_is_of_a_claim_and_its_page_is_there() -> None:
-    from scaleinv.claims.findings import FINDINGS
+    from scaleinv.papers.findings import FINDINGS
 
     root = Path(__file__).parents[2]
     for (id, scale), known in FINDINGS.items():

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from scaleinv.claims import break_down_window, rotation_net
 from scaleinv.monitor.breakdowns import Period
+from scaleinv.papers.others import break_down_window, rotation_net
 
 
 def period(time: float, window: tuple[float, float] | None) -> Period:

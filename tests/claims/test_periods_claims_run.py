@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from scaleinv.claims.registry import Context, claims
-from scaleinv.lab.experiments import periods
+from scaleinv.papers.claim import Context, claims
+from scaleinv.papers.lobacheva2021 import runs as periods
 
 FAMILY = [
     id

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from scaleinv.analysis.periods import find_periods
-from scaleinv.claims.bounds_evidence import (
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.lobacheva2021.bounds import (
     balance,
     clustered_error,
     envelope_coverage,
@@ -19,27 +20,24 @@ from scaleinv.claims.bounds_evidence import (
     level_ratio,
     norm_interval,
 )
-from scaleinv.claims.checkpoints_evidence import (
+from scaleinv.papers.lobacheva2021.evidence import (
     Pair,
-    break_downs,
-    breaks_after,
-    different_minima,
-    late_in_b,
-    minima,
-)
-from scaleinv.claims.periods_evidence import (
     Pooled,
     boundary_elr,
+    break_downs,
+    breaks_after,
     constant_interval,
+    different_minima,
     equal_intervals,
     falling_steps,
+    late_in_b,
     leads,
+    minima,
     periodic,
     pool,
     sign_test,
     warm_up,
 )
-from scaleinv.claims.registry import Sheet
 from scaleinv.theory import lobacheva2021
 
 

@@ -10,7 +10,8 @@ import pytest
 from tests.analysis.made import made_run
 
 from scaleinv.analysis.statistics import Estimate
-from scaleinv.claims.regimes_evidence import (
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.kodryan2022.evidence import (
     Landing,
     Point,
     Region,
@@ -27,7 +28,6 @@ from scaleinv.claims.regimes_evidence import (
     unconnected_pairs,
     visible,
 )
-from scaleinv.claims.registry import Sheet
 
 
 def sphere(seed: int = 0, scale: float = 1.0) -> list[Point]:

@@ -10,11 +10,14 @@ from tests.analysis.made import made_run
 from tests.analysis.test_ess import toy
 
 from scaleinv.analysis.ess import from_steps
-from scaleinv.claims import conventional, equal_ess, full_batch_edge, regime3, squared_loss
-from scaleinv.claims.registry import Sheet, claims
-from scaleinv.lab.experiments import squared
 from scaleinv.landscape.edge import EdgePoint
 from scaleinv.landscape.walks import Comparison, RandomDirections
+from scaleinv.papers.claim import Sheet, claims
+from scaleinv.papers.kodryan2022 import conventional, equal_ess
+from scaleinv.papers.kodryan2022 import divergence as regime3
+from scaleinv.papers.nakhodnov2022 import runs as squared
+from scaleinv.papers.nakhodnov2022 import squared_loss
+from scaleinv.papers.others import lyu2022 as full_batch_edge
 
 
 def comparison(walk: float, sgd: float, ascent: float, cosine: float = 1e-3, error: float = 0.9) -> Comparison:
@@ -160,8 +163,7 @@ def at(level: float):
 
 @pytest.mark.parametrize(
     ("level", "full", "small"),
-    [(9.0, "holds", "fails"), (0.1, "fails", "holds")]
-    + [(level, "undecided", "undecided") for level in (0.8, 1.3)],
+    [(9.0, "holds", "fails"), (0.1, "fails", "holds")] + [(level, "undecided", "undecided") for level in (0.8, 1.3)],
 )
 def test_a_final_loss_at_the_edge_is_one_draw(level, full, small):
     """1 % of the constant answer's loss is 9e-4 with 10 classes."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from scaleinv.claims import verify
-from scaleinv.claims.page import verify_page
-from scaleinv.claims.registry import Claim, Context, Result, claims, select
-from scaleinv.claims.verify import Outcome
 from scaleinv.errors import UserError
+from scaleinv.papers import verify
+from scaleinv.papers.claim import Claim, Context, Result, claims, select
+from scaleinv.papers.verify import Outcome
+from scaleinv.papers.verify_page import verify_page
 
 
 def test_runs_in_processes_and_keeps(tmp_path):

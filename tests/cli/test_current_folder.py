@@ -101,7 +101,7 @@ def test_a_file_named_like_a_library_can_hold_a_net(trapped: Path) -> None:
 
 
 def test_a_file_does_not_become_the_module_of_its_name(trapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scaleinv.symmetry.load import load_model
+    from scaleinv.symmetry.inputs import load_model
 
     monkeypatch.chdir(trapped)
     monkeypatch.setattr(sys, "path", list(sys.path))

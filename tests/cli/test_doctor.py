@@ -10,7 +10,7 @@ import pytest
 
 from scaleinv.cli import run
 
-NET = '''
+NET = """
 import torch
 from torch import nn
 
@@ -48,7 +48,7 @@ class Words(nn.Module):
         return self.head(self.norm(self.table(ids)) + x)
 
 number = 3
-'''
+"""
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_several_inputs_integers_and_names(user: Path, capsys: pytest.CaptureFix
         (["usernet:absent", "--input", "8,3,9,9"], "usernet has no 'absent'; it has: Net"),
         (["nowhere:make", "--input", "8,3,9,9"], "there is no module 'nowhere'"),
         (["nowhere.py:make", "--input", "8,3,9,9"], "there is no file 'nowhere.py'"),
-        (["usernet", "--input", "8,3,9,9"], "does not name a model"),
+        (["usernet", "--input", "8,3,9,9"], "does not name an object"),
         (["usernet:needs", "--input", "8,3,9,9"], "needs arguments (width)"),
         (["usernet:fails", "--input", "8,3,9,9"], "fails: RuntimeError: no disk"),
         (["usernet:number", "--input", "8,3,9,9"], "is int, not a model"),

@@ -150,7 +150,7 @@ def test_the_current_directory_is_importable_where_a_command_loads_a_module_and_
     (tmp_path / "mine.py").write_text("from torch import nn\nnet = nn.Linear(2, 2)\n")
     code = (
         "import os, sys; from scaleinv import cli; cli.run(['nothing']); cli.run(['data', 'fetch']); "
-        "assert os.getcwd() not in sys.path; from scaleinv.symmetry.load import load_model; "
+        "assert os.getcwd() not in sys.path; from scaleinv.symmetry.inputs import load_model; "
         "print(load_model('mine:net').in_features, sys.path.index(os.getcwd()) - len(sys.path))"
     )
     safe = ["-P"] if sys.version_info >= (3, 11) else []  # without it python -c itself adds the directory

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from scaleinv.cli import run
-from scaleinv.figures.registry import figures
+from scaleinv.papers.figure import figures
 
 
 def test_list(capsys):
@@ -75,7 +75,7 @@ def test_several_figures_with_plain_progress(tmp_path, capsys):
 
 
 def test_all_writes_a_page_of_what_is_there(tmp_path, capsys, monkeypatch):
-    from scaleinv.figures import registry
+    from scaleinv.papers import figure as registry
 
     known = {id: entry for id, entry in figures().items() if id in ("forces", "norm-bounds")}
     strange = dataclasses.replace(known["forces"], id="a-1", title="<b>&</b>", scales={"toy": 1.0, "digits": 9.0})

@@ -88,14 +88,14 @@ def test_epochs_are_counted_in_whole_numbers(tmp_path: Path, capsys: pytest.Capt
     args[args.index("--epochs") + 1] = "1"
     assert cli.run(args) == 0
     assert "finished after 4 steps (1 epoch) in " in capsys.readouterr().out
-    from scaleinv.cli.present import epochs
+    from scaleinv.cli.tables import epochs
 
     assert epochs(1500.0) == "1500 epochs"
     assert epochs(1234567.0) == "1234567 epochs"
 
 
 def test_long_names_keep_their_end() -> None:
-    from scaleinv.cli.present import number, shorten
+    from scaleinv.cli.tables import number, shorten
 
     assert shorten("stages.0.conv1.weight") == "stages.0.conv1.weight"
     assert shorten("convs.0.weight+stages.0.0.conv2.weight") == "…ages.0.0.conv2.weight"

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from scaleinv.claims import verify
-from scaleinv.claims.findings import FINDINGS, Finding
-from scaleinv.claims.registry import claims
-from scaleinv.claims.verify import Outcome
 from scaleinv.cli import run
+from scaleinv.papers import verify
+from scaleinv.papers.claim import claims
+from scaleinv.papers.findings import FINDINGS, Finding
+from scaleinv.papers.verify import Outcome
 
 
 def test_list(capsys):

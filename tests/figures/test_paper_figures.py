@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.figures import registry
+from scaleinv.papers import figure as registry
 from scaleinv.theory import lobacheva2021 as theory
 
 QUICK = ["feedback", "fig2", "fig6-left", "forces", "norm-bounds", "toy-periods"]
@@ -38,7 +38,7 @@ def test_numbers(tmp_path):
 
 
 def test_bifurcation_means_follow_theory():
-    from scaleinv.figures import bifurcation
+    from scaleinv.papers.kodryan2022 import fig_bifurcation as bifurcation
 
     numbers = bifurcation.points([1.0, 3.0], np.array([0.5, 1.3]) / 4, 4000, 4)
     assert numbers["mean"] == pytest.approx([0.0, 2 * (1 - 1 / 1.3)], abs=0.02)

@@ -11,14 +11,17 @@ import numpy as np
 import pytest
 from tests import full_space
 
-from scaleinv.analysis.runs import load_run
-from scaleinv.analysis.steps import load_steps
 from scaleinv.errors import UserError
-from scaleinv.figures import ablation, fig1, fig3, fig4, frequency, registry
-from scaleinv.figures._traces import Trace, traces
-from scaleinv.figures.style import elr_colour
-from scaleinv.lab.runs import Request
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
+from scaleinv.papers import figure as registry
+from scaleinv.papers.lobacheva2021 import fig1, fig3, fig4
+from scaleinv.papers.lobacheva2021 import fig_ablation as ablation
+from scaleinv.papers.lobacheva2021 import fig_frequency as frequency
+from scaleinv.papers.lobacheva2021.traces import Trace, traces
+from scaleinv.plots.style import elr_colour
+from scaleinv.runfolder.read import load_run
+from scaleinv.runfolder.steps import load_steps
+from scaleinv.studies.obtain import Request
 
 TINY = {"data": "digits", "model": "mlp", "width": 8, "weight_decay": 1e-2, "steps": 180}
 SAW = {"lr": 0.1, "wd": 1e-2}  # breaks down every 600 steps

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from tests.analysis.made import made_run
 
-from scaleinv.analysis.steps import load_steps
-from scaleinv.figures import _diagram, fig6_right, mse_cosine, regime3, registry, schedules, si_vs_standard
-from scaleinv.lab.runs import Request
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
+from scaleinv.papers import figure as registry
+from scaleinv.papers.kodryan2022 import fig6_right
+from scaleinv.papers.kodryan2022 import fig_divergence as regime3
+from scaleinv.papers.kodryan2022 import fig_schedules as schedules
+from scaleinv.papers.kodryan2022 import fig_si_vs_standard as si_vs_standard
+from scaleinv.papers.nakhodnov2022 import diagram as _diagram
+from scaleinv.papers.nakhodnov2022 import fig_cosine as mse_cosine
+from scaleinv.runfolder.steps import load_steps
+from scaleinv.studies.obtain import Request
 
 RNG = np.random.default_rng(0)
 

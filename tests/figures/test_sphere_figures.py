@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scaleinv.figures import registry
-from scaleinv.lab.experiments import regimes
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
+from scaleinv.papers import figure as registry
+from scaleinv.papers.kodryan2022 import runs as regimes
 
 FIGURES = ["fig5", "fig7-left", "fig7-right", "fig8-left", "fig8-right", "connectivity", "transition"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.figures import style
+from scaleinv.plots import style
 
 
 def luminance(colour: str) -> float:

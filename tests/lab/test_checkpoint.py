@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from scaleinv.errors import UserError
-from scaleinv.lab import checkpoint
-from scaleinv.lab.checkpoint import DamagedCheckpoint, load_checkpoint, load_newest, load_weights, save_checkpoint
-from scaleinv.lab.files import sha256
+from scaleinv.runfolder import checkpoint
+from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_checkpoint, load_newest, load_weights, save_checkpoint
+from scaleinv.runfolder.files import sha256
 
 
 def network(seed: int = 0) -> nn.Module:

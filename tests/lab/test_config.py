@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import RunConfig, check, complete
+from scaleinv.lab.config import RunConfig, Settings, check, complete, resolve
 from scaleinv.lab.data import DATASETS, load_dataset
 from scaleinv.lab.data.dataset import SPECS
-from scaleinv.lab.settings import Settings, resolve
 
 CONFIG = RunConfig(
     data="digits",

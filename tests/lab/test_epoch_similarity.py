@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scaleinv.analysis.runs import load_run
 from scaleinv.analysis.similarity import cosines
-from scaleinv.lab.settings import Settings, resolve
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.similarity import EpochSimilarity
 from scaleinv.lab.start import find_start
 from scaleinv.lab.train import run
 from scaleinv.lab.weights import kept_epochs, read_weights
+from scaleinv.runfolder.read import load_run
 
 pytestmark = pytest.mark.numerics
 

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from scaleinv import Sphere, geometry
-from scaleinv.analysis.runs import load_run
+from scaleinv.lab import build as lab_groups
 from scaleinv.lab import evaluate
-from scaleinv.lab import groups as lab_groups
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.losses import get_loss
 from scaleinv.lab.models import build_model
-from scaleinv.lab.rows import Row
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings
+from scaleinv.runfolder.read import load_run
+from scaleinv.runfolder.rows import Row
+from scaleinv.studies.obtain import obtain
 
 pytestmark = pytest.mark.numerics
 

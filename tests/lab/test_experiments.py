@@ -3,9 +3,9 @@
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.lab.experiments import periods
-from scaleinv.lab.runs import Request
-from scaleinv.lab.settings import resolve
+from scaleinv.lab.config import resolve
+from scaleinv.papers.lobacheva2021 import runs as periods
+from scaleinv.studies.obtain import Request
 
 SCALES = ("digits", "mnist", "cifar-small", "paper")
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.lab import files
-from scaleinv.lab.files import Lock, read_json, sha256, write_bytes, write_json
+from scaleinv.runfolder import files
+from scaleinv.runfolder.files import Lock, read_json, sha256, write_bytes, write_json
 
 
 def fail(number: int) -> Callable[..., Any]:

@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from scaleinv import geometry
-from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
+from scaleinv.lab.build import Setup, build
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.data import batches
 from scaleinv.lab.models import build_model
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.setup import Setup, build
 from scaleinv.lab.start import find_start
 from scaleinv.lab.weights import read_weights, rebuild
+from scaleinv.runfolder.read import load_run
+from scaleinv.studies.obtain import obtain
 
 pytestmark = pytest.mark.numerics
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
-from scaleinv.lab.grid import parse_grid
 from scaleinv.lab.schedule import evaluation_epochs
+from scaleinv.studies.grid import parse_grid
 
 
 def test_ranges_and_lists() -> None:

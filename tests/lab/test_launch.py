@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.lab import launch
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.data import load_dataset
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.sweep import SweepConfig, run_folder, run_sweep
+from scaleinv.lab.launch.processes import processes as launch
+from scaleinv.studies.sweep import SweepConfig, run_folder, run_sweep
 
 SETTINGS = Settings(subset=64, model="mlp", width=4, steps=8)
 
@@ -123,7 +123,7 @@ def test_runs_of_a_sweep_differ_in_rate_and_seed_alone() -> None:
     assert [(c.lr, c.seed) for c in runs] == [(0.1, 0), (0.2, 0), (0.1, 1), (0.2, 1)]
     assert {dataclasses.replace(c, lr=0.1, seed=0) for c in runs} == {base}
     # without --other-lr the head follows the rate of its own run
-    from scaleinv.lab.setup import build
+    from scaleinv.lab.build import build
 
     rates = [[g["lr"] for g in build(c, data).optimizer.param_groups] for c in runs[:2]]
     assert rates == [[0.1, 0.1], [0.2, 0.2]]

@@ -13,12 +13,12 @@ import torch
 from tests import rounding
 from torch import Tensor
 
+from scaleinv.lab.build import Setup, build
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.data import Dataset, batches, load_dataset
 from scaleinv.lab.recorder import StepRecorder
-from scaleinv.lab.rows import Row
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.setup import Setup, build
 from scaleinv.lab.train import recorder_of
+from scaleinv.runfolder.rows import Row
 
 pytestmark = pytest.mark.numerics
 

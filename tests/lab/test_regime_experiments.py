@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.lab.experiments import regimes
+from scaleinv.papers.kodryan2022 import runs as regimes
 
 
 @pytest.mark.parametrize(("scale", "model"), list(regimes._NETS))

@@ -15,13 +15,11 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.lab import train
-from scaleinv.lab.checkpoint import load_newest
-from scaleinv.lab.config import RunConfig
+from scaleinv.lab.config import RunConfig, Settings, read_config, resolve
 from scaleinv.lab.data import Dataset, load_dataset
 from scaleinv.lab.recorder import StepRecorder
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.store import read_config
 from scaleinv.lab.train import Event, run
+from scaleinv.runfolder.checkpoint import load_newest
 
 pytestmark = pytest.mark.numerics
 
@@ -170,7 +168,7 @@ def test_the_watcher_may_interrupt(tmp_path: Path) -> None:
 def test_killed_within_the_last_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     config, data = configure(*CASES["sphere"])
     run(config, data, tmp_path / "whole")
-    from scaleinv.lab import store
+    from scaleinv.runfolder import write as store
 
     def stop(*_: object, **__: object) -> None:
         raise Interrupted
@@ -284,7 +282,7 @@ def test_an_impossible_network_leaves_nothing_behind(tmp_path: Path, change: dic
 def test_disk_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, data = configure(*CASES["sphere"])
     run(config, data, tmp_path / "whole")
-    from scaleinv.lab import store
+    from scaleinv.runfolder import write as store
 
     write, calls = store.pq.write_table, 0
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
-from scaleinv.lab.runs import obtain
+from scaleinv.lab.config import Settings
 from scaleinv.lab.schedule import parse_schedule, rate_share
-from scaleinv.lab.settings import Settings
+from scaleinv.studies.obtain import obtain
 
 SMALL = Settings(model="mlp", subset=64, batch_size=16, steps=20, width=4, record_steps=True)
 
@@ -78,8 +78,8 @@ def test_the_rate_that_acts_is_recorded(tmp_path: Path, rate: dict[str, float]) 
 
 
 def test_a_weight_with_a_scale_of_its_own_follows_the_schedule_too(tmp_path: Path) -> None:
-    from scaleinv.lab.settings import resolve
-    from scaleinv.lab.setup import build
+    from scaleinv.lab.build import build
+    from scaleinv.lab.config import resolve
 
     settings = dataclasses.replace(SMALL, variant="standard", schedule="linear", other_lr=0.5)
     for rate in ({"elr": 0.01, "lr": None}, {"elr": None, "lr": 0.2}):

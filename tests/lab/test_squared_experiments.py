@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.lab.experiments import conventional, cosine, groups, squared
+from scaleinv.lab.config import resolve
 from scaleinv.lab.schedule import parse_schedule
-from scaleinv.lab.settings import resolve
+from scaleinv.papers.kodryan2022 import runs_conventional as conventional
+from scaleinv.papers.kodryan2022 import runs_groups as groups
+from scaleinv.papers.nakhodnov2022 import runs as cosine
+from scaleinv.papers.nakhodnov2022 import runs as squared
 
 SCALES = ("digits", "mnist", "cifar-small", "paper")
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.lab.runs import Request, obtain, obtain_many
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
 from scaleinv.lab.start import find_start, find_starts
-from scaleinv.lab.sweep import SweepConfig, run_sweep
 from scaleinv.lab.weights import kept_epochs, read_weights, rebuild
+from scaleinv.studies.obtain import Request, obtain, obtain_many
+from scaleinv.studies.sweep import SweepConfig, run_sweep
 
 SMALL = Settings(model="mlp", subset=64, batch_size=16, epochs=6, width=4, keep_every=2)
 
@@ -82,7 +82,7 @@ def test_an_interrupted_child_needs_its_parent_no_more(
     shutil.copytree(parent, copy)
     start = find_start(str(copy))
     data = SMALL.load()
-    from scaleinv.lab.settings import resolve
+    from scaleinv.lab.config import resolve
 
     config = resolve(SMALL, data, elr=0.03, lr=None, seed=0, threads=1, start=start.checksum)
 
@@ -107,7 +107,7 @@ def test_an_interrupted_child_needs_its_parent_no_more(
 
 def test_a_sweep_from_every_run_of_a_sweep(root: Path, tmp_path: Path) -> None:
     data = SMALL.load()
-    from scaleinv.lab.settings import resolve
+    from scaleinv.lab.config import resolve
 
     base = resolve(SMALL, data, elr=0.01, lr=None, seed=0, threads=1)
     run_sweep(SweepConfig(base, "elr", (0.01, 0.02), (0, 1)), data, tmp_path / "first", workers=1)
@@ -125,7 +125,7 @@ def test_a_sweep_from_every_run_of_a_sweep(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_sweep_over_rate_and_weight_decay(tmp_path: Path) -> None:
-    from scaleinv.lab.settings import resolve
+    from scaleinv.lab.config import resolve
 
     data = SMALL.load()
     base = resolve(dataclasses.replace(SMALL, weight_decay=0.1), data, elr=None, lr=0.1, seed=0, threads=1)

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scaleinv.analysis.runs import load_run
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
+from scaleinv.runfolder.read import load_run
+from scaleinv.studies.obtain import obtain
 
 pytestmark = pytest.mark.numerics
 
@@ -78,7 +78,7 @@ def test_without_the_flag_there_is_none(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_million_steps_of_four_groups_stay_under_100_MB(tmp_path: Path) -> None:
     """Numbers as irregular as they come: a twentieth of the steps, times twenty."""
-    from scaleinv.lab.store import _write_part
+    from scaleinv.runfolder.rows import _write_part
 
     draw = np.random.default_rng(0)
     names = ["loss", "lr", "total:angle"] + [f"g{i}:{q}" for i in range(4) for q in ("rho_sq", "g", "angle")]

@@ -10,8 +10,9 @@ import torch
 from test_config import CONFIG
 
 from scaleinv.errors import UserError
-from scaleinv.lab.rows import Row
-from scaleinv.lab.store import SCHEMA, RunStore, read_config
+from scaleinv.lab.config import read_config
+from scaleinv.runfolder.rows import SCHEMA, Row
+from scaleinv.runfolder.write import RunStore
 
 ENVIRONMENT = {"scaleinv": "0"}
 WEIGHTS = {"w": torch.ones(2)}

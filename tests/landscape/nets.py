@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scaleinv.lab import groups as lab_groups
+from scaleinv.lab import build as lab_groups
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.losses import get_loss
 from scaleinv.lab.models import build_model

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaleinv.analysis import lowest_epochs as lowest_module
 from scaleinv.cli import run as command
 from scaleinv.errors import UserError
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
 from scaleinv.lab.weights import kept_epochs, read_weights
-from scaleinv.landscape import study as module
+from scaleinv.landscape import minima as lowest_module
 from scaleinv.landscape.agreement import agreement
 from scaleinv.landscape.averages import convexity
 from scaleinv.landscape.runs import surface_of
-from scaleinv.landscape.study import Study, study
+from scaleinv.studies import landscape as module
+from scaleinv.studies.landscape import Study, study
+from scaleinv.studies.obtain import obtain
 
 SMALL = Settings(model="mlp", subset=64, batch_size=16, epochs=6, width=4, weight_decay=0.01, keep_every=1)
 

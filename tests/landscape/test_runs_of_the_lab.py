@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
 from scaleinv.lab.weights import kept_epochs, read_weights
 from scaleinv.landscape.gradients import gradients
 from scaleinv.landscape.paths import linear_path
 from scaleinv.landscape.runs import edge_of_run, points_of, surface_of
 from scaleinv.landscape.surface import values
 from scaleinv.landscape.walks import walk
+from scaleinv.runfolder.read import load_run
+from scaleinv.studies.obtain import obtain
 
 SETTINGS = Settings(model="convnet", width=4, subset=100, epochs=4, keep_every=2, eval_every=2, recompute_bn=True)
 

@@ -17,18 +17,18 @@ from safetensors.torch import save_file
 from scaleinv.cli import run as command
 from scaleinv.cli.landscape_page import print_landscape as show
 from scaleinv.errors import UserError
-from scaleinv.lab.settings import Settings, resolve
-from scaleinv.lab.setup import build
+from scaleinv.lab.build import build
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.start import find_starts
-from scaleinv.lab.sweep import SweepConfig, run_sweep
 from scaleinv.lab.weights import read_weights
-from scaleinv.landscape import study as module
 from scaleinv.landscape.paths import linear_path
 from scaleinv.landscape.runs import fresh_surface_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
-from scaleinv.landscape.study import Study, ended_runs, study
 from scaleinv.landscape.walks import compare
 from scaleinv.report import write_figures, write_report
+from scaleinv.studies import landscape as module
+from scaleinv.studies.landscape import Study, ended_runs, study
+from scaleinv.studies.sweep import SweepConfig, run_sweep
 
 SMALL = Settings(model="mlp", subset=64, batch_size=16, epochs=3, width=4)
 QUICK = Study(images=64, probes=2, points=5, walk_steps=6, walk_seeds=2)

@@ -14,7 +14,7 @@ from scaleinv import geometry
 from scaleinv.errors import UserError
 from scaleinv.lab.data import batches
 from scaleinv.landscape.walks import KINDS, compare, random_directions, walk
-from scaleinv.sphere import Sphere
+from scaleinv.sphere.optimizer import Sphere
 
 
 @pytest.mark.numerics

@@ -10,10 +10,10 @@ import torch
 from monitor_nets import FREE, batches, net, train
 
 from scaleinv import Monitor
-from scaleinv.monitor.alerts import Watch
 from scaleinv.monitor.breakdowns import FEWEST, STUDENT, Breakdowns, Journal
-from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import COLUMN, QUANTITIES
+from scaleinv.monitor.records import Record
+from scaleinv.monitor.watch import Watch
 
 LR, WD = 0.1, 1e-2
 

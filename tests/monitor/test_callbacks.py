@@ -24,7 +24,7 @@ def dataset(count: int = 8) -> TensorDataset:
 
 
 def steps_of(folder: Path) -> list[int]:
-    from scaleinv.analysis.runs import load_run
+    from scaleinv.runfolder.read import load_run
 
     return load_run(folder).table("online", "total", "loss").steps.tolist()
 
@@ -33,7 +33,7 @@ def test_lightning(tmp_path: Path) -> None:
     lightning = pytest.importorskip("lightning.pytorch")
     from lightning.pytorch.loggers import CSVLogger
 
-    from scaleinv.monitor.lightning import MonitorCallback
+    from scaleinv.monitor.callbacks.lightning import MonitorCallback
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -106,7 +106,7 @@ class Classifier(nn.Module):
 def test_hugging_face_trainer(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
-    from scaleinv.monitor.huggingface import MonitorCallback
+    from scaleinv.monitor.callbacks.huggingface import MonitorCallback
 
     data = [{"x": x, "labels": y} for x, y in dataset()]
 

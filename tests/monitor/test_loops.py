@@ -227,7 +227,7 @@ def test_grad_scaler_unscales_and_skips(fused: bool) -> None:
 
 def test_skipped_steps_counted_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where reading GradScaler's flag would wait for the device, it travels with the numbers."""
-    monkeypatch.setattr("scaleinv.monitor.steps._on_host", lambda tensor: False)
+    monkeypatch.setattr("scaleinv.monitor.probe._on_host", lambda tensor: False)
     test_grad_scaler_unscales_and_skips(True)
 
 

@@ -110,7 +110,7 @@ def test_unlogged_steps_copy_and_transfer_nothing(monkeypatch: pytest.MonkeyPatc
         raise AssertionError("work on a step that is not logged")
 
     monkeypatch.setattr("scaleinv.monitor.monitor.Probe", refuse)
-    monkeypatch.setattr("scaleinv.monitor.arrival.to_host", refuse)
+    monkeypatch.setattr("scaleinv.monitor.reading.to_host", refuse)
     train(model, optimizer, 3, monitor)
     assert monitor.step == 4
     assert not monitor._losses
@@ -118,7 +118,7 @@ def test_unlogged_steps_copy_and_transfer_nothing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_one_transfer_a_logged_step_and_no_item(monkeypatch: pytest.MonkeyPatch) -> None:
-    import scaleinv.monitor.arrival as module
+    import scaleinv.monitor.reading as module
 
     model = net()
     optimizer = sgd(model)
@@ -144,7 +144,7 @@ def test_one_transfer_a_logged_step_and_no_item(monkeypatch: pytest.MonkeyPatch)
 
 def test_numbers_that_arrive_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device: the copy is queued, and read by a later step or when it is asked for."""
-    import scaleinv.monitor.arrival as module
+    import scaleinv.monitor.reading as module
 
     class Event:
         done = False
@@ -202,7 +202,7 @@ def test_an_error_of_the_monitor_does_not_end_training(monkeypatch: pytest.Monke
     model = net()
     optimizer = sgd(model)
     monitor = Monitor(model, optimizer, every=1)
-    monkeypatch.setattr("scaleinv.monitor.arrival.derive", lambda *_: 1 / 0)
+    monkeypatch.setattr("scaleinv.monitor.reading.derive", lambda *_: 1 / 0)
     with pytest.warns(RuntimeWarning, match="stopped measuring at step 0, training goes on: ZeroDivisionError"):
         train(model, optimizer, 3, monitor)
     assert monitor.closed

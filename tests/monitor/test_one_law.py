@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from scaleinv import Monitor, Sphere
-from scaleinv.analysis.runs import FORMAT, load_run
-from scaleinv.analysis.steps import load_steps
+from scaleinv.lab.config import Settings
 from scaleinv.lab.recorder import StepRecorder
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings
+from scaleinv.runfolder.read import FORMAT, load_run
+from scaleinv.runfolder.steps import load_steps
+from scaleinv.studies.obtain import obtain
 
 LR = 0.02
 CASES = {

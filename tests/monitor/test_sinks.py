@@ -32,7 +32,7 @@ def run(sinks: Any, steps: int = 6, seed: int = 0) -> Monitor:
 
 def test_run_folder_is_read_by_the_analysis_and_the_report(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    from scaleinv.analysis.runs import load_run
+    from scaleinv.runfolder.read import load_run
 
     monitor = run(str(tmp_path / "run"))
     found = load_run(tmp_path / "run")
@@ -70,7 +70,7 @@ def test_jsonl_without_pyarrow_and_its_conversion(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match="need pyarrow"):
         to_parquet(tmp_path / "run")
     monkeypatch.undo()
-    from scaleinv.analysis.runs import load_run
+    from scaleinv.runfolder.read import load_run
 
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 6, "ep')  # not whole yet
@@ -88,7 +88,7 @@ def test_jsonl_without_pyarrow_and_its_conversion(tmp_path: Path, monkeypatch: p
 
 def test_parts_alerts_and_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    from scaleinv.analysis.runs import load_run
+    from scaleinv.runfolder.read import load_run
 
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -216,7 +216,7 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_folder_says_what_it_was_told_of_the_classes_and_nothing_else(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    from scaleinv.analysis.regime_map import verdict_of
+    from scaleinv.studies.regime_map import verdict_of
 
     run(RunFolder(tmp_path / "untold"), steps=80)
     _, verdict = verdict_of(tmp_path / "untold")
@@ -270,7 +270,7 @@ def test_levels_that_make_no_sense_are_refused(tmp_path: Path, told: dict[str, A
 
 
 def rows_of(folder: Path, quantity: str = "loss") -> tuple[list[int], list[float]]:
-    from scaleinv.analysis.runs import load_run
+    from scaleinv.runfolder.read import load_run
 
     table = load_run(folder).table("online", "total", quantity)
     return table.steps.tolist(), table.values.tolist()
@@ -375,8 +375,8 @@ def test_two_open_monitors_do_not_share_a_folder(tmp_path: Path) -> None:
 def test_rows_are_on_the_disk_early_and_every_few_seconds(
     tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scaleinv.analysis.runs import load_run
     from scaleinv.monitor.sinks import rows
+    from scaleinv.runfolder.read import load_run
 
     now = [100.0]
     monkeypatch.setattr(rows.time, "monotonic", lambda: now[0])
@@ -443,7 +443,7 @@ train(model, optimizer, 100, monitor)
         assert steps
     else:
         assert steps == list(range(100))
-    from scaleinv.analysis.runs import load_run
+    from scaleinv.runfolder.read import load_run
 
     assert load_run(tmp_path / "run").status == "running"
 

@@ -12,18 +12,18 @@ import pytest
 from matplotlib.colors import to_hex
 from test_retraining_page import write
 
-from scaleinv.analysis.regime_map import measured, run_row
 from scaleinv.analysis.regimes import classify
-from scaleinv.analysis.runs import load_run, load_sweep
-from scaleinv.figures import _sphere as sphere
-from scaleinv.lab.runs import obtain
-from scaleinv.lab.settings import Settings
-from scaleinv.report.drawing import Drawing, fraction
+from scaleinv.lab.config import Settings
+from scaleinv.papers.kodryan2022 import traces as sphere
+from scaleinv.plots.drawing import Drawing, fraction
 from scaleinv.report.facts import entry_of, gather
 from scaleinv.report.retraining import retraining_drawings
 from scaleinv.report.run_figures import run_drawings
 from scaleinv.report.sweep_figures import diagram, sweep_drawings
 from scaleinv.report.words import numbers_line
+from scaleinv.runfolder.read import load_run, load_sweep
+from scaleinv.studies.obtain import obtain
+from scaleinv.studies.regime_map import measured, run_row
 
 ELRS = [1e-3, 2e-3, 4e-3, 0.1, 0.2]
 

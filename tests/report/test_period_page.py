@@ -14,13 +14,13 @@ from tests import full_space
 
 from scaleinv.analysis.periods import find_periods
 from scaleinv.analysis.periods.summary import in_words, periods_of, summary
-from scaleinv.analysis.regime_map import regime_map, run_row, verdict_of
-from scaleinv.analysis.runs import load_run
 from scaleinv.cli import run
-from scaleinv.cli.present import print_map, print_run
+from scaleinv.cli.tables import print_map, print_run
 from scaleinv.errors import UserError
-from scaleinv.lab.files import json_text
 from scaleinv.report import write_figures, write_report
+from scaleinv.runfolder.files import json_text
+from scaleinv.runfolder.read import load_run
+from scaleinv.studies.regime_map import regime_map, run_row, verdict_of
 
 STEPS = ["steps-loss", "steps-rho", "steps-elr", "steps-eg", "steps-turn"]
 

@@ -12,12 +12,12 @@ import folders
 import pytest
 from test_sweep_page import Reader
 
-from scaleinv.analysis.regime_map import regime_map
-from scaleinv.analysis.runs import load_run, load_sweep
-from scaleinv.cli.present import print_map
+from scaleinv.cli.tables import print_map
 from scaleinv.report import write_report
 from scaleinv.report.facts import by_series, gather
 from scaleinv.report.retraining import retraining_drawings, retraining_section
+from scaleinv.runfolder.read import load_run, load_sweep
+from scaleinv.studies.regime_map import regime_map
 
 #: (rate, seed, checksum) of the parents; the checksums are not in the order of the rates
 PARENTS = ((1e-3, 1, "cc" * 32), (0.1, 1, "aa" * 32), (0.1, 2, "bb" * 32))

@@ -8,8 +8,8 @@ from pathlib import Path
 import folders
 from test_sweep_page import EVIL, Reader
 
-from scaleinv.analysis.runs import FORMAT
 from scaleinv.report import write_figures, write_report
+from scaleinv.runfolder.read import FORMAT
 
 PANELS = [
     "run-loss",

@@ -17,11 +17,11 @@ import folders
 import numpy as np
 import pytest
 
-from scaleinv.analysis.runs import load_sweep
 from scaleinv.errors import UserError
 from scaleinv.report import write_figures, write_report
 from scaleinv.report.facts import SweepFacts, gather
 from scaleinv.report.words import boundary_words, reach, remarks, statement
+from scaleinv.runfolder.read import load_sweep
 
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(2)>$x_{'&\x00\ud800]]>"
 VOID = {"meta", "link", "br", "img", "hr", "input"}

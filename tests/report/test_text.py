@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaleinv.report.drawing import MOST_POINTS, spread, thin
+from scaleinv.plots.drawing import MOST_POINTS, spread, thin
 from scaleinv.report.page import command_line
-from scaleinv.report.text import clean, duration, elr_digits, elr_text, esc, number, numbers_whole, plain, short, show
+from scaleinv.text import clean, duration, elr_digits, elr_text, esc, number, numbers_whole, plain, short, show
 
 
 @pytest.mark.parametrize(

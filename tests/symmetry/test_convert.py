@@ -20,9 +20,7 @@ from scaleinv.symmetry import find_symmetries, make_scale_invariant
 def test_standard_becomes_si_exactly(name: str) -> None:
     shape = (3, 8, 8)
     si, standard = (
-        build_model(
-            name, classes=10, variant=v, in_shape=shape, width=4, generator=torch.Generator().manual_seed(5)
-        )
+        build_model(name, classes=10, variant=v, in_shape=shape, width=4, generator=torch.Generator().manual_seed(5))
         for v in ("si", "standard")
     )
     before = {k: v.clone() for k, v in standard.state_dict().items()}

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from scaleinv import make_scale_invariant
-from scaleinv.analysis.regime_map import verdict_of
-from scaleinv.lab import models, setup
-from scaleinv.lab.settings import Settings, resolve
+from scaleinv.lab import build as setup
+from scaleinv.lab import models
+from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.train import run
+from scaleinv.studies.regime_map import verdict_of
 
 # Images, and (ELR, epochs) of the regimes 1, 2 and 3. Regime 2 is the wider the more images there are: with 320 the
 # ResNet converges or nearly so up to 0.002 and is at chance from 0.01 on. Room with 640, over seeds and kernels:

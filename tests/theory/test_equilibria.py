@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.theory import equilibrium, kosson2024, li2020, random_gradients, recursion, roburin2020, wan2020
+from scaleinv.theory import equilibrium, kosson2024, li2020, roburin2020, wan2020
 from scaleinv.theory import lobacheva2021 as norms
+from scaleinv.theory.simulators import random_gradients, recursion
 
 
 def test_sgd_is_the_fixed_point_of_the_recursion():
@@ -44,7 +45,7 @@ def test_the_pace_of_weight_decay():
     """``(1 - dampening)/(1 - momentum)`` is what torch's SGD does: without gradients the norm falls by lr pace wd."""
     import torch
 
-    from scaleinv.theory.clock import pace
+    from scaleinv.theory.optimizers import traits_of_names
 
     for options in ({}, {"dampening": 0.5}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True},
                     {"momentum": 0.8, "dampening": 0.3}):  # fmt: skip
@@ -57,10 +58,10 @@ def test_the_pace_of_weight_decay():
             norms.append(weight.item())
         fall = -np.log(norms[-1] / norms[299]) / 300
         # the next order is lr wd/(1 - momentum) of it: 1e-5 at most
-        assert fall == pytest.approx(0.01 * 1e-4 * pace({"SGD"}, optimizer.param_groups[0]), rel=1e-4)
-    assert pace({"Adam"}, {"betas": (0.9, 0.999)}) is None
-    assert pace({"Adam"}, {"decoupled_weight_decay": True}) == 1
-    assert pace({"Mine", "AdamW", "Adam"}, {}) == 1
+        assert fall == pytest.approx(0.01 * 1e-4 * traits_of_names(["SGD"]).clock(optimizer.param_groups[0]), rel=1e-4)
+    assert traits_of_names(["Adam"]).clock({"betas": (0.9, 0.999)}) is None
+    assert traits_of_names(["Adam"]).clock({"decoupled_weight_decay": True}) == 1
+    assert traits_of_names(["Mine", "AdamW", "Adam"]).clock({}) == 1
 
 
 def test_published_numbers():

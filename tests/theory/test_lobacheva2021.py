@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
-from scaleinv.theory import OutsideConditions, recursion
+from scaleinv.theory import OutsideConditions
 from scaleinv.theory import lobacheva2021 as t
+from scaleinv.theory.simulators import recursion
 
 POSITIVE = st.floats(1e-3, 1e3)
 CASES = [(0.7, 0.3, 0.1, 0.02), (1e-6, 5.0, 1e-3, 0.5), (40.0, 1e-4, 2.0, 1e-6)]
@@ -37,8 +38,10 @@ def test_against_high_precision(rho_sq, eg, lr, wd):
 def test_a_jump_is_exactly_where_the_cosine_says(delta):
     threshold = t.jump_rho_sq(delta, 2.0, 0.3, 0.1)
     assert t.step_cosine_distance(threshold, 2.0, 0.3, 0.1) == pytest.approx(delta, rel=1e-12)
-    assert t.step_cosine_distance(threshold * 0.999, 2.0, 0.3, 0.1) > delta > t.step_cosine_distance(
-        threshold * 1.001, 2.0, 0.3, 0.1
+    assert (
+        t.step_cosine_distance(threshold * 0.999, 2.0, 0.3, 0.1)
+        > delta
+        > t.step_cosine_distance(threshold * 1.001, 2.0, 0.3, 0.1)
     )
     small = t.jump_rho_sq_small_delta(delta, 2.0, 0.3)
     assert small == pytest.approx(0.3 * 2 / (2 * delta) ** 0.5, rel=1e-15)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.theory import OutsideConditions, amin2026, gas, lyu2022, mehmeti2024, one_sample, recursion
+from scaleinv.theory import OutsideConditions, amin2026, lyu2022, mehmeti2024
 from scaleinv.theory import sadrtdinov2025 as thermo
+from scaleinv.theory.simulators import gas, one_sample, recursion
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.9, 0.99])

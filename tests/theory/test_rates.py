@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
 from scaleinv.theory import rates
+from scaleinv.theory.optimizers import law_of
 
 POSITIVE = st.floats(1e-6, 1e6)
 
@@ -75,4 +76,4 @@ def test_mistakes():
     ],
 )
 def test_the_law_of_a_stored_config(config, law):
-    assert rates.law_of(config) == law
+    assert law_of(config) == law

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.theory import recursion
+from scaleinv.theory.simulators import recursion
 
 
 def test_against_two_lines_of_arithmetic():

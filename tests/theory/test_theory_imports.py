@@ -9,9 +9,9 @@ import pytest
 @pytest.mark.parametrize(
     "statement",
     [
-        "import scaleinv.theory.toy, scaleinv.theory.random_gradients",
-        "from scaleinv.claims.registry import claims; claims()",
-        "from scaleinv.figures.registry import figures; figures()",
+        "import scaleinv.theory.simulators.toy, scaleinv.theory.simulators.random_gradients",
+        "from scaleinv.papers.claim import claims; claims()",
+        "from scaleinv.papers.figure import figures; figures()",
     ],
 )
 def test_light(statement):

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from scaleinv.cli import toy_table as toy_report
 from scaleinv.errors import UserError
-from scaleinv.theory import _toy_step as step
-from scaleinv.theory import kodryan2022, toy, toy_report
+from scaleinv.theory import kodryan2022
+from scaleinv.theory.simulators import toy
+from scaleinv.theory.simulators import toy_step as step
 
 
 def slow(alphas, lr, steps, seed, *, wd=None, rho0=1.0):

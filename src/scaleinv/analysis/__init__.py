@@ -1,1 +1,1 @@
-
+"""What runs say, from their folders, without torch."""

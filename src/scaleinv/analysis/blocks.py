@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scaleinv.analysis.runs import Run, Series, load_run
-from scaleinv.analysis.steps import load_steps
 from scaleinv.errors import UserError
+from scaleinv.runfolder.read import Run, Series, load_run
+from scaleinv.runfolder.steps import load_steps
 
 BLOCKS = 60
 

@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.isotonic import falling, rising, valley
-from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Interval
+from scaleinv.runfolder.read import Run
 
 Floats = npt.NDArray[np.float64]
 

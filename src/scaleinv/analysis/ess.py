@@ -23,10 +23,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, mean
-from scaleinv.analysis.steps import Steps
 from scaleinv.errors import UserError
+from scaleinv.runfolder.read import Run
+from scaleinv.runfolder.steps import Steps
 from scaleinv.theory import rates
 from scaleinv.theory.kodryan2022 import next_elrs, total_elr, total_ess
 
@@ -48,7 +48,7 @@ class Groups:
 
 
 def from_steps(steps: Steps) -> Groups:
-    """From the per-step record of a run (:mod:`scaleinv.analysis.steps`).
+    """From the per-step record of a run (:mod:`scaleinv.runfolder.steps`).
 
     Errors: UserError for a record without groups, or of an optimizer with another law than SGD's.
     """

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.runs import Run
+from scaleinv.runfolder.read import Run
+from scaleinv.theory import rates
 
 Floats = npt.NDArray[np.float64]
 #: a tenth of the forces on the norm: below it the periods are what the theory says within its other errors
@@ -117,7 +118,7 @@ def invariance(run: Run) -> Invariance:
     rho, g, elr = at("rho"), at("g"), at("elr")
     decay = float(run.config.get("weight_decay") or 0.0)
     with np.errstate(all="ignore"):
-        lr = elr * rho**2
+        lr = rates.lr(elr, rho)
         radial, push, taken = 2 * lr * cosine * g * rho, lr**2 * g**2, 2 * lr * decay * rho**2
         share, pull = radial / (push + taken), (radial + push) / taken
     broken = (_smooth(share) > MATTERS) | (_smooth(cosine) > ROUNDING)

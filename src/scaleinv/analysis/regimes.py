@@ -40,8 +40,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, drift, mean, rank_correlation_with_time
+from scaleinv.runfolder.read import Run
 from scaleinv.theory.guessing import CHANCE_ACCURACY, guesses
 
 Floats = npt.NDArray[np.float64]

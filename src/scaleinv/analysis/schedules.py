@@ -14,9 +14,9 @@ from itertools import combinations, product
 
 import numpy as np
 
-from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, Interval, sample_mean, t_probability, t_quantile
 from scaleinv.errors import UserError
+from scaleinv.runfolder.read import Run
 
 CONFIDENCE = 0.95
 FEWEST_SEEDS = 3

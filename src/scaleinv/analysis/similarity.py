@@ -20,9 +20,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, Interval, drift, mean, sample_mean, t_quantile
 from scaleinv.errors import UserError
+from scaleinv.runfolder.read import Run
 
 Floats = npt.NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, autocorrelation_time, batch_means, drift, mean
+from scaleinv.runfolder.read import Run
 
 Floats = npt.NDArray[np.float64]
 

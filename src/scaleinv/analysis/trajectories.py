@@ -26,9 +26,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.runs import Run
 from scaleinv.analysis.statistics import Estimate, Interval, autocorrelation_time, mean
 from scaleinv.errors import UserError
+from scaleinv.runfolder.read import Run
 
 Floats = npt.NDArray[np.float64]
 Quantity = Literal["eg", "test_error"]

@@ -46,7 +46,7 @@ class DoctorCommand:
 
         from scaleinv.symmetry.expect import differences, read_expected
         from scaleinv.symmetry.find import find_symmetries
-        from scaleinv.symmetry.load import load_model, parse_inputs
+        from scaleinv.symmetry.inputs import load_model, parse_inputs
         from scaleinv.symmetry.render import html_page, terminal_table
 
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):

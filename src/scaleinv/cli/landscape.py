@@ -46,11 +46,11 @@ class LandscapeCommand:
 
     def run(self) -> int:
         """0: measured."""
-        from scaleinv.analysis.lowest_epochs import lowest_epochs
-        from scaleinv.cli.counted import Counted
         from scaleinv.cli.landscape_page import print_landscape
-        from scaleinv.lab.files import json_text
-        from scaleinv.landscape.study import PARTS, Study, damaged, study
+        from scaleinv.landscape.minima import lowest_epochs
+        from scaleinv.runfolder.files import json_text
+        from scaleinv.studies.landscape import PARTS, Study, damaged, study
+        from scaleinv.studies.progress import Counted
 
         parts = None
         if self.parts is not None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from scaleinv.analysis.lineage import named, origin_of, short_names
-from scaleinv.analysis.pair_means import pair_means
-from scaleinv.analysis.runs import folder_kind, load_sweep
-from scaleinv.analysis.walk_words import begin_words, correlated_words, mean
-from scaleinv.cli.present import columns, number
+from scaleinv.cli.tables import columns, number
+from scaleinv.report.pair_means import pair_means
+from scaleinv.report.walk_words import begin_words, correlated_words, mean
+from scaleinv.runfolder.lineage import named, origin_of, short_names
+from scaleinv.runfolder.read import folder_kind, load_sweep
 
 
 def print_landscape(content: Mapping[str, Any], folder: Path) -> None:

@@ -8,7 +8,7 @@ import textwrap
 from rich.markup import escape
 
 from scaleinv.analysis.periods import Period, Periods
-from scaleinv.cli.present import _console, columns, number
+from scaleinv.cli.tables import _console, columns, number
 
 _STYLE = {"periodic": "yellow", "equilibrium": "green", "none": "green", "not yet": "cyan", "undecided": "dim"}
 _WIDTH = 80

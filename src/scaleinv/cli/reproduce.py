@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from scaleinv.figures.registry import FigureEntry
     from scaleinv.lab.config import RunConfig
     from scaleinv.lab.train import Event
+    from scaleinv.papers.figure import FigureEntry
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -59,9 +59,9 @@ class ReproduceCommand:
     def run(self) -> int:
         """0: drawn."""
         from scaleinv.errors import UserError
-        from scaleinv.figures.registry import Context
-        from scaleinv.figures.style import FORMATS
-        from scaleinv.report.gallery import write_gallery
+        from scaleinv.papers.figure import Context
+        from scaleinv.papers.gallery import write_gallery
+        from scaleinv.plots.style import FORMATS
 
         formats = tuple(dict.fromkeys(name.strip().lower() for name in self.format.split(",") if name.strip()))
         for name in formats or (self.format,):
@@ -76,8 +76,8 @@ class ReproduceCommand:
         there = next(path for path in (self.out, *self.out.parents) if path.exists())
         if not there.is_dir():
             raise UserError(f"{there} is a file, not a folder; choose another --out")
-        from scaleinv.lab.environment import cores
-        from scaleinv.lab.progress import ProgressView, describe
+        from scaleinv.runfolder.environment import cores
+        from scaleinv.studies.progress import ProgressView, describe
 
         paths: list[Path] = []
         try:
@@ -111,7 +111,7 @@ class ReproduceCommand:
     def _chosen(self) -> Sequence[tuple[FigureEntry, str]]:
         """The figures with their scale; a :class:`UserError` where one is not there."""
         from scaleinv.errors import UserError
-        from scaleinv.figures.registry import SCALES, figures, find
+        from scaleinv.papers.figure import SCALES, figures, find
 
         known = figures()
         if self.scale is not None and self.scale not in SCALES:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from scaleinv.errors import UserError
-from scaleinv.lab.settings import CommonSettings
+from scaleinv.lab.config import CommonSettings
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -43,18 +43,18 @@ class SweepCommand(CommonSettings):
 
     def run(self) -> int:
         """0: all runs have ended; 1: some failed."""
-        from scaleinv.analysis.lineage import origin_of, short_names
-        from scaleinv.analysis.regime_map import failed_row, regime_map, run_row, verdict_of
-        from scaleinv.cli.present import outcome_line, print_map
-        from scaleinv.lab.environment import cores
-        from scaleinv.lab.files import json_text, write_json
-        from scaleinv.lab.grid import parse_grid
-        from scaleinv.lab.progress import ProgressView
-        from scaleinv.lab.settings import check_names, resolve
+        from scaleinv.cli.tables import outcome_line, print_map
+        from scaleinv.lab.config import check_names, resolve
         from scaleinv.lab.start import find_starts
-        from scaleinv.lab.sweep import Outcome, SweepConfig, run_sweep
         from scaleinv.lab.train import record_verdict
         from scaleinv.report import write_report
+        from scaleinv.runfolder.environment import cores
+        from scaleinv.runfolder.files import json_text, write_json
+        from scaleinv.runfolder.lineage import origin_of, short_names
+        from scaleinv.studies.grid import parse_grid
+        from scaleinv.studies.progress import ProgressView
+        from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
+        from scaleinv.studies.sweep import Outcome, SweepConfig, run_sweep
 
         decays = parse_grid(self.weight_decay, "weight-decay", zero=True)
         settings = self.with_weight_decay(decays[0])

@@ -37,13 +37,14 @@ class ToyCommand:
 
     def run(self) -> int:
         """0: done."""
+        from scaleinv.cli.toy_table import summarise, table
         from scaleinv.errors import UserError
-        from scaleinv.figures import bifurcation, fig6_left
-        from scaleinv.figures.registry import Context, plain
-        from scaleinv.figures.style import write_whole
-        from scaleinv.lab.grid import parse_grid
-        from scaleinv.theory import toy
-        from scaleinv.theory.toy_report import summarise, table
+        from scaleinv.papers.figure import Context, plain
+        from scaleinv.papers.kodryan2022 import fig6_left
+        from scaleinv.papers.kodryan2022 import fig_bifurcation as bifurcation
+        from scaleinv.plots.style import write_whole
+        from scaleinv.studies.grid import parse_grid
+        from scaleinv.theory.simulators import toy
 
         alphas = parse_list(self.alpha)
         elrs = parse_grid(self.elr, "elr")
@@ -82,7 +83,7 @@ class ToyCommand:
 def parse_list(text: str) -> list[float]:
     """Positive finite numbers between commas; repeats are kept: two groups may weigh the same."""
     from scaleinv.errors import UserError
-    from scaleinv.lab.grid import parse_grid
+    from scaleinv.studies.grid import parse_grid
 
     pieces = [piece for piece in text.split(",") if piece.strip()]
     if not pieces:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.lab.settings import Settings
+from scaleinv.lab.config import Settings
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -38,15 +38,15 @@ class TrainCommand(Settings):
 
     def run(self) -> int:
         """0: the run has ended (a diverged one too)."""
-        from scaleinv.analysis.lineage import origin_of, short_names
-        from scaleinv.analysis.regime_map import run_row, verdict_of
-        from scaleinv.cli.present import print_run
-        from scaleinv.lab.environment import cores
-        from scaleinv.lab.files import json_text
-        from scaleinv.lab.progress import ProgressView
-        from scaleinv.lab.settings import check_names, resolve
+        from scaleinv.cli.tables import print_run
+        from scaleinv.lab.config import check_names, resolve
         from scaleinv.lab.start import find_start
         from scaleinv.lab.train import record_verdict, run
+        from scaleinv.runfolder.environment import cores
+        from scaleinv.runfolder.files import json_text
+        from scaleinv.runfolder.lineage import origin_of, short_names
+        from scaleinv.studies.progress import ProgressView
+        from scaleinv.studies.regime_map import run_row, verdict_of
 
         check_names(self)
         dataset = self.load()

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from scaleinv.analysis.words import count
+from scaleinv.text import count
 
 if TYPE_CHECKING:
-    from scaleinv.claims.registry import Claim
-    from scaleinv.claims.verify import Outcome
-    from scaleinv.cli.counted import Counted
+    from scaleinv.papers.claim import Claim
+    from scaleinv.papers.verify import Outcome
+    from scaleinv.studies.progress import Counted
 
 _STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow", "broke": "bold magenta"}
 
@@ -50,14 +50,14 @@ class VerifyCommand:
     """Show no progress."""
 
     def run(self) -> int:
-        """0: none fails but what is known to (claims/findings.py); 1: one does, or a check broke."""
-        from scaleinv.claims.findings import finding
-        from scaleinv.claims.page import verify_page
-        from scaleinv.claims.registry import claims, select
-        from scaleinv.claims.verify import run
-        from scaleinv.cli.counted import Counted
+        """0: none fails but what is known to (papers/findings.py); 1: one does, or a check broke."""
         from scaleinv.errors import UserError
-        from scaleinv.figures.style import write_whole
+        from scaleinv.papers.claim import claims, select
+        from scaleinv.papers.findings import finding
+        from scaleinv.papers.verify import run
+        from scaleinv.papers.verify_page import verify_page
+        from scaleinv.plots.style import write_whole
+        from scaleinv.studies.progress import Counted
 
         only = tuple(name.strip() for name in (self.only or "").split(",") if name.strip())
         if self.only is not None and not only:
@@ -107,8 +107,8 @@ def _table(outcomes: list[Outcome], seconds: float) -> None:
     """The verdicts; evidence below for whatever does not hold."""
     from rich.console import Console
 
-    from scaleinv.claims.findings import finding
-    from scaleinv.claims.registry import claims
+    from scaleinv.papers.claim import claims
+    from scaleinv.papers.findings import finding
 
     console, known = Console(highlight=False), claims()
     wide = max(len(outcome.id) for outcome in outcomes)

@@ -1,1 +1,1 @@
-
+"""Train one run and record it in its folder."""

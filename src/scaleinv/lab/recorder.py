@@ -29,7 +29,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from scaleinv.lab.rows import Row
+from scaleinv.runfolder.rows import Row
 from scaleinv.theory import rates as theory
 
 Array = npt.NDArray[np.float64]

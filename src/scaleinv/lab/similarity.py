@@ -18,7 +18,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from scaleinv.lab.rows import Row
+from scaleinv.runfolder.rows import Row
 
 
 class EpochSimilarity:

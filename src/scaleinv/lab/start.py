@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.lab.checkpoint import list_checkpoints
-from scaleinv.lab.config import RunConfig
-from scaleinv.lab.files import read_json, sha256
+from scaleinv.lab.config import RunConfig, read_config
+from scaleinv.runfolder.checkpoint import list_checkpoints
+from scaleinv.runfolder.files import read_json, sha256
+from scaleinv.runfolder.layout import kept_epochs, kept_file, last_epoch
 
-KEPT = "weights"  #: folder of the weights a run keeps
 #: what must be the same for weights to fit
 _NETWORK = ("data", "model", "variant", "normalization", "width")
 
@@ -53,19 +53,8 @@ class Start:
         }
 
 
-def kept_file(folder: Path, epoch: int) -> Path:
-    """Where a run keeps the weights it had after ``epoch``."""
-    return folder / KEPT / f"epoch-{epoch:06d}.safetensors"
-
-
-def kept_epochs(folder: str | Path) -> list[int]:
-    """Epochs whose weights are on disk, ascending, besides the last; empty unless the run had ``keep_every``."""
-    return sorted(int(path.stem.removeprefix("epoch-")) for path in (Path(folder) / KEPT).glob("epoch-*.safetensors"))
-
-
 def find_start(text: str | Path) -> Start:
     """``RUN`` (its last weights) or ``RUN@EPOCH`` (weights it kept); a :class:`UserError` says what there is."""
-    from scaleinv.lab.store import read_config  # which writes what is kept, and asks here where
 
     name, at, epoch_text = str(text).partition("@")
     if at and not epoch_text:
@@ -105,11 +94,6 @@ def find_starts(text: str) -> tuple[Start, ...]:
         raise UserError(f"{folder}: no run of this sweep has ended with finite weights; finish it first")
     found.sort(key=lambda start: (start.config.elr or start.config.lr or 0.0, start.config.seed))
     return tuple({start.checksum: start for start in found}.values())
-
-
-def last_epoch(folder: Path) -> int:
-    """Passes over the train set of a run that has ended, rounded up."""
-    return -int(-float(read_json(folder / "result.json")["epochs"]) // 1)
 
 
 def _diverged(folder: Path) -> bool:

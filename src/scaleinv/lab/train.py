@@ -14,20 +14,21 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import StateError, UserError
-from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
+from scaleinv.lab.build import Setup, build, reference_generator
 from scaleinv.lab.config import RunConfig, check
 from scaleinv.lab.data import Dataset, augment, batches
-from scaleinv.lab.environment import environment
-from scaleinv.lab.evaluate import exact_metrics, limit_rows, reference_rows, test_rows
-from scaleinv.lab.files import write_json
+from scaleinv.lab.evaluate import exact_metrics, test_rows
+from scaleinv.lab.levels import limit_rows, reference_rows
 from scaleinv.lab.memory import keep_freed_memory
 from scaleinv.lab.recorder import StepRecorder
-from scaleinv.lab.rows import Row
 from scaleinv.lab.schedule import evaluation_epochs
-from scaleinv.lab.setup import Setup, build, reference_generator
 from scaleinv.lab.similarity import EpochSimilarity
 from scaleinv.lab.start import Start
-from scaleinv.lab.store import RunStore, read_result
+from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
+from scaleinv.runfolder.environment import environment
+from scaleinv.runfolder.files import write_json
+from scaleinv.runfolder.rows import Row
+from scaleinv.runfolder.write import RunStore, read_result
 
 #: seconds between checkpoints: what a kill costs at most (besides the step or evaluation it interrupts) ...
 CHECKPOINT_SECONDS = 4.0

@@ -8,13 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.lab.checkpoint import DamagedCheckpoint, load_weights
-from scaleinv.lab.config import RunConfig
+from scaleinv.lab.build import Setup, build
+from scaleinv.lab.config import RunConfig, read_config
 from scaleinv.lab.data import Dataset, load_dataset
 from scaleinv.lab.memory import keep_freed_memory
-from scaleinv.lab.setup import Setup, build
-from scaleinv.lab.start import find_start, kept_epochs, read_start
-from scaleinv.lab.store import read_config
+from scaleinv.lab.start import find_start, read_start
+from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
+from scaleinv.runfolder.layout import kept_epochs
 
 __all__ = ["fresh", "kept_epochs", "read_weights", "rebuild"]
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.lab.evaluate import TEST_BATCH, fresh_bn_statistics
+from scaleinv.lab.batchnorm import fresh_bn_statistics
+from scaleinv.lab.evaluate import TEST_BATCH
 from scaleinv.landscape.paths import angle
 from scaleinv.landscape.surface import Surface, Weights
 

@@ -13,6 +13,7 @@ from scaleinv import geometry
 from scaleinv.landscape import operators
 from scaleinv.landscape.spectrum import top_eigenpairs
 from scaleinv.landscape.surface import Surface, Weights
+from scaleinv.theory import rates
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,6 @@ def edge_of_stability(
                 top, residual, products = pairs.values[0], pairs.residuals[0], operator.products
             else:
                 top, residual, products = math.nan, math.nan, 0
-        elr = lr / ((1 - lr * weight_decay) * rho**2) if rho > 0 else math.nan
+        elr = rates.elr(lr, rho) / (1 - lr * weight_decay) if rho > 0 else math.nan
         found.append(EdgePoint(step, loss, rho, elr, top, residual, products))
     return found

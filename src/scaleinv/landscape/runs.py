@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import UserError
+from scaleinv.lab.build import Setup
 from scaleinv.lab.data import eval_batches
 from scaleinv.lab.schedule import parse_schedule, rate_share
-from scaleinv.lab.setup import Setup
 from scaleinv.lab.weights import fresh, kept_epochs, read_weights, rebuild
 from scaleinv.landscape.edge import EdgePoint, edge_of_stability
 from scaleinv.landscape.surface import Surface, Weights

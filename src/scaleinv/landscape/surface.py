@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from scaleinv import geometry
 from scaleinv.errors import UserError
+from scaleinv.lab.batchnorm import fresh_bn_statistics
+from scaleinv.lab.build import Setup
 from scaleinv.lab.data import eval_batches
-from scaleinv.lab.evaluate import fresh_bn_statistics, test_metrics
+from scaleinv.lab.evaluate import test_metrics
 from scaleinv.lab.losses import Loss
-from scaleinv.lab.setup import Setup
 
 #: the state of a network by name, parameters and buffers, as ``state_dict()`` gives it
 Weights = Mapping[str, Tensor]
@@ -31,7 +32,7 @@ class Surface:
     """A network, its scale-invariant tensors by group, its loss and its data. No function of this room changes it.
 
     >>> from scaleinv.lab.data import load_dataset
-    >>> from scaleinv.lab.groups import group_names, group_tensors
+    >>> from scaleinv.lab.build import group_names, group_tensors
     >>> from scaleinv.lab.losses import get_loss
     >>> from scaleinv.lab.models import build_model
     >>> data = load_dataset("digits", subset=64)

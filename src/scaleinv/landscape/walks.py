@@ -23,8 +23,8 @@ from torch import Tensor
 from scaleinv import geometry
 from scaleinv.errors import UserError
 from scaleinv.lab.data import batches
-from scaleinv.lab.evaluate import reference_rows
-from scaleinv.lab.setup import generator as stream
+from scaleinv.lab.levels import reference_rows
+from scaleinv.lab.random import generator as stream
 from scaleinv.landscape.surface import Surface, Weights
 
 Floats = npt.NDArray[np.float64]
@@ -144,7 +144,7 @@ class RandomDirections:
 
 
 def random_directions(surface: Surface, weights: Weights | None = None, *, seed: int = 0) -> RandomDirections:
-    """The lab's reference for regime 3 (:func:`scaleinv.lab.evaluate.reference_rows`), from a stream of ``seed``."""
+    """The lab's reference for regime 3 (:func:`scaleinv.lab.levels.reference_rows`), from a stream of ``seed``."""
     with surface.at(weights):
         rows = reference_rows(
             surface.model,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scaleinv.monitor.alerts import Alert
 from scaleinv.monitor.monitor import Monitor
 from scaleinv.monitor.quantities import QUANTITIES
+from scaleinv.monitor.records import Alert
 
 __all__ = ["QUANTITIES", "Alert", "Monitor"]

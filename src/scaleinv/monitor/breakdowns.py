@@ -28,8 +28,8 @@ from collections import deque
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
-from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import COLUMN
+from scaleinv.monitor.records import Record
 
 #: of log rho^2, down and up
 TURN = math.log(1.05)

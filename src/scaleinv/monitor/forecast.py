@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,10 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from torch.optim import Optimizer
 
-from scaleinv.monitor.breakdowns import Window
+from scaleinv.monitor.breakdowns import Journal, Window
+from scaleinv.monitor.groups import Group
+from scaleinv.monitor.quantities import QUANTITIES, Rates
 from scaleinv.monitor.rates import engine
-from scaleinv.sphere import Sphere
-from scaleinv.theory import OutsideConditions, equilibrium, lobacheva2021
+from scaleinv.monitor.records import History
+from scaleinv.sphere.optimizer import Sphere
+from scaleinv.sphere.traits import traits_of
+from scaleinv.theory import OutsideConditions, lobacheva2021, rates
+from scaleinv.theory.optimizers import Measured
 
 Array = npt.NDArray[np.float64]
 NAN = float("nan")
@@ -86,35 +91,24 @@ def forecast(
         return replace(base, why="no weight decay: the norm only grows, there is no equilibrium")
     if not (math.isfinite(now) and lr > 0 and 0 < lr * wd < 1):
         return replace(base, why=f"no forecast for rho {now:g}, lr {lr:g}, weight decay {wd:g}")
-    kind = equilibrium_law(optimizer, options)
-    if kind is None:
-        return replace(base, why=f"no equilibrium formula for {type(engine(optimizer)).__name__} as it is set")
     good = np.isfinite(eg) & (eg > 0)
     pull = float(np.sqrt(np.mean(eg[good] ** 2))) if good.sum() >= FEWEST else NAN
-    known: dict[str, Any] = {}
-    if kind in ("sgd", "sgdm"):
-        known = {"momentum": options.get("momentum", 0.0)}
-        if math.isfinite(pull):
-            known["eg"] = pull
-    else:
-        betas = options.get("betas")
-        known = {"beta1": betas[0] if betas else options.get("momentum"), "dimension": max(size, 2)}
-        if kind == "lion" and betas:
-            known["beta2"] = betas[1]
-        if kind == "muon":
-            known["update"] = _update_norm(columns, lr, wd)
-    at = equilibrium(kind, lr, wd, **known)
+    known = Measured(eg=pull, dimension=max(size, 2), update=_update_norm(columns, lr, wd))
+    rests_at = traits_of(engine(optimizer), options).equilibrium
+    at = None if rests_at is None else rests_at(options, lr, wd, known)
+    if at is None:
+        return replace(base, why=f"no equilibrium formula for {type(engine(optimizer)).__name__} as it is set")
     rest = float(at.norm)
-    elr_rest = (lr / rest**2 if law == "sgd" else lr / rest) if rest > 0 else NAN
+    elr_rest = float(rates.elr(lr, rest, law)) if rest > 0 and law in rates.LAWS else NAN
     filled = replace(
         base,
         equilibrium_angle=float(at.angle),
         equilibrium_rho=rest,
         equilibrium_elr=elr_rest,
         time_scale=float(at.time_scale),
-        time_to_equilibrium=_time_left(now, rest, float(at.time_scale), 4 if kind in ("sgd", "sgdm") else 2),
+        time_to_equilibrium=_time_left(now, rest, float(at.time_scale), 4 if at.law in ("sgd", "sgdm") else 2),
     )
-    if kind != "sgd":
+    if at.law != "sgd":
         return replace(filled, why="the window of large steps is known for SGD without momentum only")
     if good.sum() < FEWEST:
         return replace(filled, why=f"the window of large steps needs {FEWEST} logged gradients")
@@ -148,20 +142,6 @@ def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> di
         with contextlib.suppress(OutsideConditions):
             found["break_earliest"] = lobacheva2021.t_min(rho**2, low, high, lr, wd, size)
     return found
-
-
-def equilibrium_law(optimizer: Optimizer, options: Mapping[str, Any]) -> Any:
-    """The optimizer's name in :func:`scaleinv.theory.equilibrium`; None where no formula is known to hold."""
-    names = {kind.__name__ for kind in type(engine(optimizer)).__mro__}
-    if "SGD" in names:
-        if options.get("dampening"):
-            return None
-        return "sgdm" if options.get("momentum") else "sgd"
-    if names & {"Adam", "AdamW"}:
-        return "adamw" if "AdamW" in names or options.get("decoupled_weight_decay") else None
-    if "Lion" in names:
-        return "lion"
-    return "muon" if "Muon" in names else None
 
 
 def slope(step: Array, values: Array) -> tuple[float, float]:
@@ -208,5 +188,51 @@ def _time_left(rho: float, rest: float, scale: float, power: int) -> float:
 def _update_norm(columns: Mapping[str, Array], lr: float, wd: float) -> float:
     """Norm of the update of the last steps, in units of the learning rate, without weight decay."""
     tangential, radial, rho = (columns[name] for name in ("tangential", "radial", "rho"))
-    sizes = np.hypot(tangential, radial + lr * wd * rho) / columns["lr"]
+    with np.errstate(divide="ignore", invalid="ignore"):  # the rate may have been 0, in a warm-up
+        sizes = np.hypot(tangential, radial + lr * wd * rho) / columns["lr"]
     return float(np.nanmedian(sizes)) if np.isfinite(sizes).any() else NAN
+
+
+#: logged steps that forecasts look at
+LOOK = 512
+
+
+def outlook(
+    history: History,
+    journal: Journal,
+    groups: Sequence[Group],
+    optimizers: Sequence[Optimizer],
+    present: Sequence[Rates],
+) -> list[Forecast]:
+    """Of the total and of every scale-invariant group, as far as one param group of one optimizer holds it; ``present``:
+    the total's first.
+    """
+    part = History(LOOK)
+    part.records.extend(history.records)
+    if not len(part):
+        return []
+    cube, names = part.cube(), part.groups
+    steps = np.array([r.step for r in part.records], np.float64)
+    holder: dict[int, tuple[Optimizer, dict[str, Any]]] = {}
+    for one in optimizers:
+        for options in engine(one).param_groups:
+            holder.update(dict.fromkeys(map(id, options["params"]), (one, options)))
+    free = [(i, g.name, g.tensors) for i, g in enumerate(groups, start=1) if g.scale_free]
+    if len(free) > 1:
+        free.insert(0, (0, "total", tuple(t for _, _, tensors in free for t in tensors)))
+    found = []
+    for i, name, tensors in free:
+        mine = [holder[id(t)] for t in tensors if id(t) in holder]
+        if not mine or any(m[1] is not mine[0][1] for m in mine):
+            continue
+        if name not in names:
+            continue  # not logged yet
+        numbers = dict(zip(QUANTITIES, cube[:, names.index(name)].T))
+        optimizer, options = mine[0]
+        size = sum(t.numel() for t in tensors)
+        ahead = forecast(name, {"step": steps, **numbers}, optimizer, options, size, present[i].law)
+        known = journal.of.get(name)
+        if known is not None:
+            ahead = replace(ahead, breakdowns=len(known.periods), window=known.window())
+        found.append(ahead)
+    return found

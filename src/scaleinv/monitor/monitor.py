@@ -15,27 +15,25 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
-from scaleinv.monitor.alerts import Alert, Watch
-from scaleinv.monitor.arrival import Arrival, mean_loss
-from scaleinv.monitor.attachment import attach
-from scaleinv.monitor.breakdowns import Journal
-from scaleinv.monitor.groups import FREE, Given, Group, bare, held, parameter_names
-from scaleinv.monitor.history import History
+from scaleinv.monitor.breakdowns import Journal, Period
+from scaleinv.monitor.forecast import Forecast, outlook
+from scaleinv.monitor.groups import FREE, Given, Group, Roster, bare, held, parameter_names
 from scaleinv.monitor.interval import Interval
-from scaleinv.monitor.probe import Probe, agree
+from scaleinv.monitor.probe import Probe, Steps, agree, attach
 from scaleinv.monitor.quantities import Rates
 from scaleinv.monitor.rates import rates, unwrap
-from scaleinv.monitor.roster import Roster
+from scaleinv.monitor.reading import Arrival, mean_loss
+from scaleinv.monitor.records import Alert, History, Record
 from scaleinv.monitor.sinks import Sink, open_sinks
-from scaleinv.monitor.steps import Steps
+from scaleinv.monitor.sinks.open import Guard
 from scaleinv.monitor.summary import Summary
+from scaleinv.monitor.watch import Watch
+from scaleinv.symmetry import find_symmetries
+from scaleinv.symmetry.result import Symmetries
 
 if TYPE_CHECKING:
     import pandas
 
-    from scaleinv.monitor.breakdowns import Period
-    from scaleinv.monitor.forecast import Forecast
-    from scaleinv.monitor.sinks.base import Guard
 
 _log = logging.getLogger("scaleinv")
 
@@ -115,8 +113,6 @@ class Monitor:
         if inputs is not None and groups is not None:
             raise UserError("give inputs or groups, not both: groups are found with the inputs")
         if inputs is not None:
-            from scaleinv.symmetry import find_symmetries
-
             groups = find_symmetries(bare(model), inputs)
         self._given = (
             groups if groups is None or hasattr(groups, "verdict") or isinstance(groups, Mapping) else list(groups)
@@ -172,6 +168,21 @@ class Monitor:
         return self._roster.groups
 
     @property
+    def records(self) -> Sequence[Record]:
+        """Logged steps in memory, the oldest first."""
+        return self._history.records
+
+    @property
+    def rates(self) -> Sequence[Rates]:
+        """Learning rate and decay of the last record: of the total, then of each group."""
+        return self._rates
+
+    @property
+    def proved(self) -> bool:
+        """Whether the groups come from ``find_symmetries``: scale-invariant but for eps."""
+        return isinstance(self._given, Symmetries)
+
+    @property
     def optimizers(self) -> tuple[Optimizer, ...]:
         """The optimizers whose steps are measured."""
         return tuple(self._optimizers)
@@ -197,9 +208,7 @@ class Monitor:
         return pandas.DataFrame(self.history()).set_index("step")
 
     def forecasts(self) -> list[Forecast]:
-        """What is to come for every scale-invariant group and for all together; see :mod:`scaleinv.monitor.forecast`.
-        """
-        from scaleinv.monitor.outlook import outlook
+        """What is to come for every scale-invariant group and for all together (:mod:`scaleinv.monitor.forecast`)."""
 
         self._collect(wait=True)
         return outlook(self._history, self._journal, self.groups, self._optimizers, self._rates)

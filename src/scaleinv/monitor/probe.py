@@ -31,8 +31,7 @@ class Probe:
 
     @torch.no_grad()
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Copy the weights, look at the gradients; gives the arguments back with the closure wrapped, if there is one.
-        """
+        """Copy the weights, look at the gradients; return the arguments with the closure wrapped, if there is one."""
         closure: Any = args[1] if len(args) > 1 else kwargs.get("closure")
         waits = callable(closure)
         self.copies = [keep(p) if waits or p.grad is not None else None for p in self.tensors]
@@ -153,3 +152,86 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
 
 
 __all__ = ["Loss", "Probe", "agree", "local", "reduce_shards", "shard_groups", "to_host"]
+
+
+class Hook:
+    """What an optimizer holds of a monitor. A copy of the optimizer, deep or pickled, gets a hook that does nothing."""
+
+    def __init__(self, call: Callable[..., Any] | None) -> None:
+        self.call = call
+
+    def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        return None if self.call is None else self.call(args, kwargs)
+
+    def __deepcopy__(self, memo: Any) -> Hook:
+        return Hook(None)
+
+    def __reduce__(self) -> Any:
+        return Hook, (None,)
+
+
+def attach(
+    optimizers: Sequence[Optimizer], before: Callable[[int, Any, Any], Any], after: Callable[[int], Any]
+) -> list[Any]:
+    """Hook ``before(index, args, kwargs)`` and ``after(index)`` to every step; the handles that take them off again."""
+    handles: list[Any] = []
+    for i, one in enumerate(optimizers):
+        first = Hook(lambda args, kwargs, i=i: before(i, args, kwargs))
+        last = Hook(lambda args, kwargs, i=i: after(i))
+        handles += [one.register_step_pre_hook(first), one.register_step_post_hook(last)]
+    return handles
+
+
+class Steps:
+    """Counts. With several optimizers a round is over when each has stepped, or when one steps again."""
+
+    def __init__(self, optimizers: int) -> None:
+        self._count = optimizers
+        self.round = 0  # calls of step, those included that GradScaler has skipped inside
+        self.skipped = 0  # known on the host
+        self.late: Tensor | None = None  # (this one is skipped, how many were so far), where it is counted on a device
+        self._stepped: set[int] = set()
+
+    @property
+    def done(self) -> int:
+        """Steps taken; reads the device where skipped ones are counted there."""
+        return self.round - self.skipped - (0 if self.late is None else int(self.late[1]))
+
+    def again(self, index: int) -> bool:
+        """Whether this optimizer has stepped in this round already."""
+        return index in self._stepped
+
+    def took(self, index: int) -> bool:
+        """This optimizer has stepped; True if the round is over by that."""
+        self._stepped.add(index)
+        return len(self._stepped) == self._count
+
+    def start_round(self) -> None:
+        """No optimizer has stepped in it yet."""
+        self._stepped.clear()
+
+    def skips(self, optimizer: Optimizer) -> bool:
+        """Ask an optimizer that GradScaler tells of infinities (a fused one; the others it does not call at all)
+        whether its step was none. On a device the answer is not waited for: it is ``late``.
+        """
+        found: Any = getattr(optimizer, "found_inf", None)
+        if not isinstance(found, Tensor):
+            return False
+        if _on_host(found):
+            if bool(found):
+                self.skipped += 1
+                return True
+            return False
+        flag = found.detach().reshape(())
+        self.late = torch.stack([flag, flag + (0.0 if self.late is None else self.late[1])])
+        return False
+
+    def restart(self, done: int) -> None:
+        """Go on behind so many steps."""
+        self.round, self.skipped, self.late = done, 0, None
+        self._stepped.clear()
+
+
+def _on_host(tensor: Tensor) -> bool:
+    """Whether reading the tensor waits for no device."""
+    return tensor.device.type == "cpu"

@@ -50,7 +50,7 @@ class Rates:
     law: str
     direct: bool = True  # the decay is added to the update itself, not passed through a normalisation
     sign: float = 1.0  # -1 for ``maximize``
-    pace: float = 1.0  # by how much lr counts in 1/(lr wd), see scaleinv.theory.clock
+    pace: float = 1.0  # by how much lr counts in 1/(lr wd), see scaleinv.theory.optimizers
 
 
 def common(rates: Sequence[Rates]) -> Rates:

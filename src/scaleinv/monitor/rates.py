@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 from torch.optim import Optimizer
 
 from scaleinv.monitor.quantities import Rates
-from scaleinv.sphere import Sphere, optimizer_law
-from scaleinv.theory.clock import pace
+from scaleinv.sphere.optimizer import Sphere
+from scaleinv.sphere.traits import traits_of
 
 
 def unwrap(optimizer: Optimizer) -> Optimizer:
@@ -34,12 +31,7 @@ def law_of(optimizer: Optimizer) -> str:
     """``sgd``, ``normalised`` or, for optimizers that are not known, ``measured``."""
     if isinstance(optimizer, Sphere):
         return optimizer.law
-    return optimizer_law(optimizer) or "measured"
-
-
-def pace_of(optimizer: Optimizer, group: Mapping[str, Any]) -> float | None:
-    """What weight decay takes from log rho in a step, in units of ``lr wd`` (:func:`scaleinv.theory.clock.pace`)."""
-    return pace({kind.__name__ for kind in type(engine(optimizer)).__mro__}, group)
+    return traits_of(optimizer).law or "measured"
 
 
 def rates(optimizer: Optimizer) -> dict[int, Rates]:
@@ -48,9 +40,11 @@ def rates(optimizer: Optimizer) -> dict[int, Rates]:
     result = {}
     for group in engine(optimizer).param_groups:
         lr = group.get("lr", float("nan"))
-        pace = pace_of(optimizer, group)
+        traits = traits_of(engine(optimizer), group)
+        pace = traits.clock(group)
+        factor = 1.0 if traits.rate_factor is None else traits.rate_factor(group)
         one = Rates(
-            float(lr.detach()) if isinstance(lr, Tensor) else float(lr),
+            factor * (float(lr.detach()) if isinstance(lr, Tensor) else float(lr)),
             float(group.get("weight_decay", 0.0) or 0.0),
             law,
             pace is not None,

@@ -1,20 +1,17 @@
-"""What a monitor tells when it is asked: the answer first, then a table. Plain text, rich and HTML from the same lines.
-"""
+"""The summary of a monitor: the answer first, then a table; plain text, rich and HTML from the same lines."""
 
 from __future__ import annotations
 
 import html
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.rates import engine
-
-if TYPE_CHECKING:
-    from scaleinv.monitor.alerts import Alert
-    from scaleinv.monitor.monitor import Monitor
+from scaleinv.monitor.records import Alert
+from scaleinv.monitor.state import MonitorState
 
 _HEAD = ("group", "rho", "eg", "ELR", "angle", "expected", "rho there", "steps to it", "phase")
 #: more rows than this are cut in the printed table, the fastest turning first
@@ -33,9 +30,9 @@ class Summary:
     alerts: tuple[Alert, ...]
 
     @classmethod
-    def of(cls, monitor: Monitor) -> Summary:
+    def of(cls, monitor: MonitorState) -> Summary:
         """The state of a monitor now."""
-        records = monitor._history.records
+        records = monitor.records
         if not records:
             told = f"nothing was logged yet (every {monitor.every} steps)"
             return cls((told,), (), (), tuple(monitor.alerts))
@@ -105,9 +102,9 @@ class Summary:
         return answer + table + rest + alerts
 
 
-def _answer(monitor: Monitor, found: dict[str, Any]) -> list[str]:
+def _answer(monitor: MonitorState, found: dict[str, Any]) -> list[str]:
     count = sum(g.kind == FREE for g in monitor.groups)
-    logged = f"{monitor.step} steps, {len(monitor._history)} logged (every {monitor.every})"
+    logged = f"{monitor.step} steps, {len(monitor.records)} logged (every {monitor.every})"
     lines = [f"{logged}; {_count(len(monitor.groups), 'group')}, {count} scale-invariant."]
     if not count:
         told = "No scale-invariant group is known, so there are angles but no ELR: "
@@ -176,9 +173,9 @@ def _notes(found: dict[str, Any]) -> list[str]:
     return [f"{_count(count, 'group')}: {why}" for why, count in common]
 
 
-def _measured(monitor: Monitor) -> list[str]:
+def _measured(monitor: MonitorState) -> list[str]:
     """Says where the ELR follows no law of the optimizer, but was measured from the step."""
-    count = sum(rate.law == "measured" for rate, g in zip(monitor._rates[1:], monitor.groups) if g.kind == FREE)
+    count = sum(rate.law == "measured" for rate, g in zip(monitor.rates[1:], monitor.groups) if g.kind == FREE)
     if not count:
         return []
     kinds = "+".join(dict.fromkeys(type(engine(one)).__name__ for one in monitor.optimizers))

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scaleinv.analysis.lineage import Origin, origin_of, short_names
-from scaleinv.analysis.regime_map import measured, run_row
 from scaleinv.analysis.regimes import Verdict, classify
-from scaleinv.analysis.runs import Floats, Ints, Run, SweepRun
-from scaleinv.report.text import elr_digits, elr_text, number
+from scaleinv.runfolder.lineage import Origin, origin_of, short_names
+from scaleinv.runfolder.read import Floats, Ints, Run, SweepRun
+from scaleinv.studies.regime_map import measured, run_row
+from scaleinv.text import elr_digits, elr_text, number
 
 #: what a run that ended by itself may be called
 ENDED = ("finished", "converged", "diverged")

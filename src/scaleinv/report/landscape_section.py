@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from scaleinv.analysis.lineage import named
-from scaleinv.analysis.pair_means import pair_means
-from scaleinv.analysis.walk_words import begin_words, correlated_words, mean
 from scaleinv.errors import UserError
-from scaleinv.figures import style
-from scaleinv.figures.style import INK, elr_colour, regime_colours
-from scaleinv.report.drawing import Drawing, end_labels
+from scaleinv.plots import style
+from scaleinv.plots.drawing import Drawing, end_labels
+from scaleinv.plots.style import INK, elr_colour, regime_colours
 from scaleinv.report.page import table
-from scaleinv.report.text import MISSING, esc, percent, show
+from scaleinv.report.pair_means import pair_means
+from scaleinv.report.walk_words import begin_words, correlated_words, mean
+from scaleinv.runfolder.lineage import named
+from scaleinv.text import MISSING, esc, percent, show
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from scaleinv.analysis.runs import Run
-from scaleinv.figures.style import regime_colours, regime_names
-from scaleinv.report.text import MISSING, clean, esc, numbers_whole, plain
+from scaleinv.plots.style import regime_colours, regime_names
+from scaleinv.runfolder.read import Run
+from scaleinv.text import MISSING, clean, esc, numbers_whole, plain
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 _SHAPES = {

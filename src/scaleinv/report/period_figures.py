@@ -9,11 +9,11 @@ import numpy as np
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.bounds import cosine_distance
 from scaleinv.analysis.periods.log import FEWEST_ROWS, Log
-from scaleinv.analysis.runs import Floats, Ints
-from scaleinv.figures import style
-from scaleinv.figures.style import INK
-from scaleinv.report.drawing import Drawing, drawable, limits, nothing, thin
-from scaleinv.report.text import clean, show
+from scaleinv.plots import style
+from scaleinv.plots.drawing import Drawing, drawable, limits, nothing, thin
+from scaleinv.plots.style import INK
+from scaleinv.runfolder.read import Floats, Ints
+from scaleinv.text import clean, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

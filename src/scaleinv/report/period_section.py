@@ -8,7 +8,7 @@ from scaleinv.analysis.periods import Period, Periods
 from scaleinv.analysis.periods.sentences import expected
 from scaleinv.report.page import card, table
 from scaleinv.report.period_figures import PHASE_COLOURS, PHASE_WORDS, period_drawings, shown_phases
-from scaleinv.report.text import MISSING, count, esc, show
+from scaleinv.text import MISSING, count, esc, show
 
 #: of many periods the page lists the last ones
 MOST_ROWS = 40

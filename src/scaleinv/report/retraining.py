@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scaleinv.analysis.lineage import Origin, parent_run
-from scaleinv.analysis.runs import Floats, Ints, Run
-from scaleinv.figures import style
-from scaleinv.figures.style import INK, elr_colour, regime_colours, regime_markers
-from scaleinv.report.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
+from scaleinv.plots import style
+from scaleinv.plots.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
+from scaleinv.plots.style import INK, elr_colour, regime_colours, regime_markers
 from scaleinv.report.facts import RunFacts, SweepFacts, start_words
 from scaleinv.report.sweep_figures import SOURCE, label_end, mark_look, track
-from scaleinv.report.text import count, elr_text, esc
 from scaleinv.report.words import numbers_line
+from scaleinv.runfolder.lineage import Origin, parent_run
+from scaleinv.runfolder.read import Floats, Ints, Run
+from scaleinv.text import count, elr_text, esc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scaleinv.analysis.runs import Floats, Ints, Run
-from scaleinv.figures import style
-from scaleinv.figures.style import INK
-from scaleinv.report.drawing import Drawing, drawable, end_labels, limits, nothing, thin
-from scaleinv.report.text import clean, count, short, show
+from scaleinv.plots import style
+from scaleinv.plots.drawing import Drawing, drawable, end_labels, limits, nothing, thin
+from scaleinv.plots.style import INK
+from scaleinv.runfolder.read import Floats, Ints, Run
+from scaleinv.text import clean, count, short, show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 
-from scaleinv.analysis.lineage import origin_of
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.analysis.regimes import window
-from scaleinv.analysis.runs import Run
-from scaleinv.figures.style import regime_names
+from scaleinv.plots.style import regime_names
 from scaleinv.report.facts import entry_of, last_of
 from scaleinv.report.landscape_section import landscape_section
 from scaleinv.report.page import about, card, page, pairs, regime_cell, reproduce_section, words_section
 from scaleinv.report.period_section import WORDS, period_cards, period_section
 from scaleinv.report.run_figures import run_drawings
-from scaleinv.report.text import clean, count, duration, elr_text, esc, number, percent, plain, show
 from scaleinv.report.words import flat_evidence, reason
+from scaleinv.runfolder.lineage import origin_of
+from scaleinv.runfolder.read import Run
+from scaleinv.text import clean, count, duration, elr_text, esc, number, percent, plain, show
 
 #: more are in the run folder
 MOST_ALERTS = 30

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaleinv.analysis.runs import Floats, Ints, Run
-from scaleinv.figures import style
-from scaleinv.figures.style import INK, regime_colours, regime_markers, regime_names
-from scaleinv.report.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
+from scaleinv.plots import style
+from scaleinv.plots.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
+from scaleinv.plots.style import INK, regime_colours, regime_markers, regime_names
 from scaleinv.report.facts import RunFacts, SweepFacts
-from scaleinv.report.text import count, number, show
 from scaleinv.report.words import boundary, boundary_words, horizon, numbers_line, reach
-from scaleinv.theory.rates import law_of
+from scaleinv.runfolder.read import Floats, Ints, Run
+from scaleinv.text import count, number, show
+from scaleinv.theory.optimizers import law_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -378,8 +378,7 @@ def step_size(facts: SweepFacts) -> Drawing:
     drawing = Drawing(
         "step-size",
         "Effective step size",
-        f"ESS = {formula}; mean over {facts.window_words()}. "
-        "Shaded: the boundary intervals.",
+        f"ESS = {formula}; mean over {facts.window_words()}. Shaded: the boundary intervals.",
         f"Effective step size against {facts.rate_name} on log axes, marks by regime",
         fig,
     )

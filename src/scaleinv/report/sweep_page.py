@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 
 from scaleinv.analysis.periods.summary import in_words
-from scaleinv.analysis.runs import SweepRun
-from scaleinv.figures.style import elr_colour, regime_names
+from scaleinv.plots.style import elr_colour, regime_names
 from scaleinv.report.facts import Part, RunFacts, SweepFacts, by_series, gather, start_words
 from scaleinv.report.page import (
     about,
@@ -24,9 +23,10 @@ from scaleinv.report.period_section import WORDS
 from scaleinv.report.retraining import retraining_section
 from scaleinv.report.sweep_figures import reference_words, summary_line, sweep_drawings
 from scaleinv.report.sweep_sections import more_sections
-from scaleinv.report.text import MISSING, clean, count, elr_text, esc, numbers_whole, percent, plain, show
-from scaleinv.report.text import number as to_number
 from scaleinv.report.words import boundary_words, flat_evidence, reach, reason, remarks, statement
+from scaleinv.runfolder.read import SweepRun
+from scaleinv.text import MISSING, clean, count, elr_text, esc, numbers_whole, percent, plain, show
+from scaleinv.text import number as to_number
 
 #: with fewer rates from each of several starts their maps are folded
 FEW_RATES = 6

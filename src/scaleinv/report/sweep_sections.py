@@ -12,9 +12,9 @@ import numpy as np
 
 from scaleinv.analysis.similarity import cosines
 from scaleinv.errors import UserError
-from scaleinv.figures import style
-from scaleinv.figures.style import regime_colours, regime_markers
-from scaleinv.report.drawing import Drawing, limits
+from scaleinv.plots import style
+from scaleinv.plots.drawing import Drawing, limits
+from scaleinv.plots.style import regime_colours, regime_markers
 from scaleinv.report.facts import RunFacts, SweepFacts
 from scaleinv.report.landscape_section import landscape_drawings, landscape_section
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scaleinv.figures.style import regime_names
+from scaleinv.plots.style import regime_names
 from scaleinv.report.facts import ENDED, RunFacts, SweepFacts
-from scaleinv.report.text import count, elr_text, number, plain, show
+from scaleinv.text import count, elr_text, number, plain, show
 
 
 @dataclass(frozen=True)

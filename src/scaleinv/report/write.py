@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaleinv.analysis.periods.summary import periods_of
-from scaleinv.analysis.runs import folder_kind, load_run, load_sweep
 from scaleinv.errors import UserError
-from scaleinv.figures import style
-from scaleinv.report.drawing import Drawing
+from scaleinv.plots import style
+from scaleinv.plots.drawing import Drawing
 from scaleinv.report.facts import by_series, gather
 from scaleinv.report.landscape_section import landscape_drawings
 from scaleinv.report.period_figures import period_drawings
@@ -19,6 +18,7 @@ from scaleinv.report.run_page import rate_name, run_page
 from scaleinv.report.sweep_figures import sweep_drawings
 from scaleinv.report.sweep_page import sweep_page
 from scaleinv.report.sweep_sections import more_drawings
+from scaleinv.runfolder.read import folder_kind, load_run, load_sweep
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:

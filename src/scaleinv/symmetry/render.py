@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from scaleinv.symmetry.result import Symmetries, group_name, rescaling_name
+from scaleinv.theory import rates
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,7 +27,7 @@ def table_rows(found: Symmetries, lr: float | None) -> list[Row]:
     for kind, groups in (("single", [(n,) for n in found.single]), ("joint", list(found.joint))):
         for tensors in groups:
             rho = found.norm(tensors)
-            elr = "" if lr is None else ("-" if rho == 0 else f"{lr / rho**2:.2e}")
+            elr = "" if lr is None else ("-" if rho == 0 else f"{rates.elr(lr, rho):.2e}")
             eps = found.defect.get(group_name(tensors), {})
             one_percent = eps.get("norm_1_percent")
             limit = "" if one_percent is None else f"{one_percent:.2g}"

@@ -20,7 +20,7 @@ import numpy as np
 from scaleinv.errors import UserError
 from scaleinv.theory import wan2020
 from scaleinv.theory._formula import Number, formula
-from scaleinv.theory.clock import sgd_pace
+from scaleinv.theory.rates import sgd_pace
 
 OptimizerLaw = Literal["sgd", "sgdm", "adamw", "lion", "muon"]
 LAWS: tuple[OptimizerLaw, ...] = ("sgd", "sgdm", "adamw", "lion", "muon")
@@ -172,7 +172,8 @@ def equilibrium(
     its update. Betas default to AdamW 0.9, Lion 0.9 and 0.99, Muon 0.95. ``corrected=False`` gives the papers'
     leading-order forms.
 
-    Time scale: SGD ``1/(4 lr wd)``, with momentum ``(1 - momentum)/(4 lr wd)`` (:mod:`scaleinv.theory.clock`),
+    Time scale: SGD ``1/(4 lr wd)``, with momentum ``(1 - momentum)/(4 lr wd)`` (``sgd_pace`` of
+    :mod:`scaleinv.theory.rates`),
     updates of fixed norm ``1/(2 lr wd)``.
 
     >>> e = equilibrium("adamw", 1e-3, 0.5, dimension=2000)

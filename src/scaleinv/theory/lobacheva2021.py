@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scaleinv.theory import rates
 from scaleinv.theory._formula import Number, condition, formula
 
 
@@ -20,7 +21,7 @@ def effective_lr(lr: Number, rho_sq: Number) -> Number:
     >>> effective_lr(0.1, 4.0)
     0.025
     """
-    return lr / rho_sq
+    return rates.elr_of_square(lr, rho_sq)
 
 
 @formula()

@@ -8,13 +8,12 @@ law            ELR, per step    optimizers
                                 classes of Amin et al. 2026)
 ============== ================ ====================================================================================
 
-Numbers and numpy arrays are welcome; results have their shape. What a run recorded follows the law of its optimizer,
-:func:`law_of`.
+Numbers and numpy arrays are welcome; results have their shape. What optimizer has which law, and how a user names one
+of their own: :mod:`scaleinv.theory.optimizers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +22,6 @@ from scaleinv.errors import UserError
 
 Law = Literal["sgd", "normalised"]
 LAWS: tuple[Law, ...] = ("sgd", "normalised")
-_OF_OPTIMIZER: dict[str, Law] = {"sgd": "sgd", "adam": "normalised", "adamw": "normalised"}
 
 
 def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
@@ -80,20 +78,14 @@ def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
         return np.where(np.asarray(angle) >= np.pi / 2, np.inf, np.tan(angle))
 
 
-def law_of(config: Mapping[str, Any]) -> str:
-    """The law of a run by its stored config: ``sgd``, ``normalised``, or ``measured`` where it is not known.
+def sgd_pace(momentum: Any = 0.0, dampening: Any = 0.0) -> Any:
+    """By how much SGD's learning rate counts with momentum: ``(1 - dampening)/(1 - momentum)``; 1 without momentum,
+    where torch has no buffer and dampening does nothing.
 
-    A run of the lab names its ``optimizer``; a run that a Monitor measured has the law of each of its ``optimizers``,
-    and ``measured`` where they differ.
-
-    >>> law_of({"optimizer": "adamw"}), law_of({"optimizers": [{"law": "sgd"}, {"law": "normalised"}]})
-    ('normalised', 'measured')
+    >>> sgd_pace(0.75), sgd_pace(0.75, dampening=0.75), sgd_pace(0.0, dampening=0.5)
+    (4.0, 1.0, 1.0)
     """
-    several = config.get("optimizers")
-    if isinstance(several, list) and several:
-        laws = {str(one.get("law")) if isinstance(one, Mapping) else "" for one in several}
-        return laws.pop() if len(laws) == 1 and laws <= set(LAWS) else "measured"
-    return _OF_OPTIMIZER.get(str(config.get("optimizer") or "sgd"), "measured")
+    return (1 - dampening * (momentum != 0)) / (1 - momentum)
 
 
 def _known(law: str) -> str:

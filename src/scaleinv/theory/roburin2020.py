@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scaleinv.theory import rates
 from scaleinv.theory._formula import Number, condition, formula
 
 
@@ -28,7 +29,7 @@ def effective_lr(lr: Number, rho: Number, radial: Number) -> Number:
     >>> effective_lr(0.1, 2.0, 0.0)
     0.05
     """
-    return lr / rho / (1 - lr * radial / rho)
+    return rates.elr(lr, rho, "normalised") / (1 - lr * (radial / rho))
 
 
 @formula(does_not_pass_the_origin)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scaleinv.errors import UserError
-from scaleinv.lab.groups import group_names
+from scaleinv.lab.build import group_names
 from scaleinv.lab.models import DEFAULT_WIDTH, MODELS, NORMS, VARIANTS, build_model
 from scaleinv.lab.models.layers import conv1x1, conv3x3, kaiming_uniform, linear, norm
 from scaleinv.symmetry import find_symmetries

@@ -36,9 +36,9 @@ from scaleinv.analysis.periods.sentences import (
 )
 from scaleinv.analysis.periods.unjudged import unjudged
 from scaleinv.analysis.periods.verdict import judge, rests
-from scaleinv.analysis.runs import load_run
 from scaleinv.errors import UserError
-from scaleinv.theory.clock import sgd_pace
+from scaleinv.runfolder.read import load_run
+from scaleinv.theory.rates import sgd_pace
 
 _FEWEST_SETTLED = 3
 
@@ -91,9 +91,7 @@ def find_periods(
         if not 0 <= momentum < 1:
             raise UserError(f"momentum {momentum:g} is not in [0, 1); give that of SGD, or leave it out")
         plain_sgd = not momentum
-        log = make_log(
-            loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle, pace=sgd_pace(momentum)
-        )
+        log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle, pace=sgd_pace(momentum))
     found = analyse(log, definition, plain_sgd=plain_sgd, silenced=silenced)
     if folder is None:
         _check_decay(found)
@@ -179,7 +177,7 @@ def _check_decay(found: Periods) -> None:
     log, rho_sq = found.log, found.log.rho_sq
     for event in found.destabilisations:
         top = int(np.searchsorted(log.step, event.fall_from))
-        fall = math.log(rho_sq[top] / rho_sq[event.row])
+        fall = math.log(rho_sq[top]) - math.log(rho_sq[event.row])
         if fall > math.log1p(found.definition.rise):
             share = -math.expm1(-fall / (event.step - event.fall_from))
             name = "lr" if log.lr is not None and not np.any(log.lr > 0) else "wd"

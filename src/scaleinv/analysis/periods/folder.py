@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.analysis.runs import Run, load_run
-from scaleinv.analysis.steps import has_steps, load_steps
 from scaleinv.errors import UserError
-from scaleinv.theory.clock import pace
-
-#: torch's names of the lab's optimizers
-_CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+from scaleinv.runfolder.read import Run, load_run
+from scaleinv.runfolder.steps import has_steps, load_steps
+from scaleinv.theory.optimizers import clocks_of
 
 
 def run_columns(folder: Path, every: int = 1) -> tuple[dict[str, Any], bool]:
@@ -27,7 +24,7 @@ def run_columns(folder: Path, every: int = 1) -> tuple[dict[str, Any], bool]:
         columns = {name: getattr(record, name) for name in ("step", "loss", "rho", "eg", "lr", "angle")}
         columns["wd"] = run.config.get("weight_decay", 0.0)
         optimizer = str(run.config.get("optimizer", "sgd"))
-        clocked = _clocked(columns, {pace({_CLASSES.get(optimizer, optimizer)}, run.config)})
+        clocked = _clocked(columns, clocks_of(run.config))
         return clocked, optimizer == "sgd" and not run.config.get("momentum")
     if run.config.get("source") == "monitor":
         return _monitored(run)
@@ -69,10 +66,5 @@ def _monitored(run: Run) -> tuple[dict[str, Any], bool]:
     decays = {group.get("weight_decay") for group in options}
     if len(decays) == 1 and isinstance(decay := decays.pop(), (int, float)):
         columns["wd"] = float(decay)
-    paces = {
-        pace({str(one.get("class"))} | ({"SGD"} if one.get("law") == "sgd" else set()), group)
-        for one in optimizers
-        for group in one.get("groups", [])
-    }
     plain = run.config.get("optimizer") == "SGD" and not any(group.get("momentum") for group in options)
-    return _clocked(columns, paces), plain
+    return _clocked(columns, clocks_of(run.config)), plain

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.statistics import autocorrelation_time
-from scaleinv.analysis.words import count
+from scaleinv.text import count
 
 NAN = math.nan
 _Z = 1.959964  # of a normal, 97.5 %

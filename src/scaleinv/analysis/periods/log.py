@@ -2,7 +2,7 @@
 
 The clock is ``time = sum of lr wd`` over the steps done: weight decay alone shrinks rho^2 by exp(-2 time), whatever the
 schedule. One unit of it is 1/(lr wd) steps where the rate is constant. ``lr`` is everywhere the rate that acts: that of
-SGD with momentum counts 1/(1 - momentum) times (:mod:`scaleinv.theory.clock`).
+SGD with momentum counts 1/(1 - momentum) times (:mod:`scaleinv.theory.optimizers`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.analysis.periods.definition import FIXED
-from scaleinv.analysis.words import count
 from scaleinv.errors import UserError
+from scaleinv.text import count
 from scaleinv.theory import rates
 
 Floats = npt.NDArray[np.float64]
@@ -250,9 +250,7 @@ def _filled(x: Floats) -> Floats | None:
     return np.where(np.isfinite(filled), filled, x[known][0])
 
 
-def _clock(
-    step: Ints, rho_sq: Floats | None, lr: Floats | None, wd: Floats | None
-) -> tuple[Floats | None, Clock]:
+def _clock(step: Ints, rho_sq: Floats | None, lr: Floats | None, wd: Floats | None) -> tuple[Floats | None, Clock]:
     gaps = np.diff(step).astype(np.float64)
     if any(x is not None and not np.any(x > 0) for x in (lr, wd)):
         return None, "none"

@@ -18,7 +18,7 @@ from scaleinv.analysis.periods.phases import Period, Phase
 from scaleinv.analysis.periods.prediction import BREAK, Prediction
 from scaleinv.analysis.periods.sensitivity import Sensitivity
 from scaleinv.analysis.periods.verdict import Verdict, coarse
-from scaleinv.analysis.words import count
+from scaleinv.text import count
 
 
 def number(value: float) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from scaleinv.analysis.periods.find import find_periods
 from scaleinv.analysis.periods.log import NotJudgedError
 from scaleinv.analysis.periods.result import Periods
-from scaleinv.analysis.runs import Run
-from scaleinv.analysis.steps import has_steps
-from scaleinv.analysis.words import count
+from scaleinv.runfolder.read import Run
+from scaleinv.runfolder.steps import has_steps
+from scaleinv.text import count
 
 #: how an answer begins where no more is known than that there are none
 _NONE = "no periods"

@@ -27,7 +27,7 @@ from scaleinv.analysis.periods.definition import Definition
 from scaleinv.analysis.periods.events import Event, On, Smooth
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.statistics import drift
-from scaleinv.analysis.words import count as counted
+from scaleinv.text import count as counted
 
 Verdict = Literal["periodic", "equilibrium", "not yet", "undecided"]
 FEWEST = 3

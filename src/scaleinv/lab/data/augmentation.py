@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.lab.data import _random
+from scaleinv.lab import random as _random
 
 PADDING = 4  #: pixels on each side
 

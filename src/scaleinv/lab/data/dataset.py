@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.lab.data import _random, digits, source
+from scaleinv.lab import random as _random
+from scaleinv.lab.data import digits, source
 from scaleinv.lab.data.raw import RawSplit
 from scaleinv.theory.guessing import chance_error, guesses
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.errors import UserError, how_to_install
-from scaleinv.lab.data import _random
+from scaleinv.lab import random as _random
 from scaleinv.lab.data.raw import RawSplit
 
 TEST_SIZE = 360

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.lab.data import _random
+from scaleinv.lab import random as _random
 
 
 def _sizes(n: int, batch_size: int) -> list[int]:

@@ -39,9 +39,7 @@ def conv1x1(
     return _conv(inputs, outputs, 1, stride, generator, norm_kind)
 
 
-def _conv(
-    inputs: int, outputs: int, size: int, stride: int, generator: torch.Generator, norm_kind: str
-) -> nn.Conv2d:
+def _conv(inputs: int, outputs: int, size: int, stride: int, generator: torch.Generator, norm_kind: str) -> nn.Conv2d:
     conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
         WeightNormConv2d if norm_kind == "weight" else nn.Conv2d,
         inputs,
@@ -56,9 +54,7 @@ def _conv(
     return conv
 
 
-def linear(
-    inputs: int, outputs: int, generator: torch.Generator, *, bias: bool, norm_kind: str = "batch"
-) -> nn.Linear:
+def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool, norm_kind: str = "batch") -> nn.Linear:
     """A linear layer in PyTorch's default initialisation."""
     layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
         WeightNormLinear if norm_kind == "weight" else nn.Linear, inputs, outputs, bias=bias, device="cpu"

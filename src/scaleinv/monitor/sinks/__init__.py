@@ -6,8 +6,9 @@ that raises is dropped with one warning; training goes on.
 
 from __future__ import annotations
 
-from scaleinv.monitor.sinks.base import Call, Lines, Sink, Tracker, open_sinks
+from scaleinv.monitor.sinks.base import Call, Lines, Sink, Tracker
 from scaleinv.monitor.sinks.folder import RunFolder, to_parquet
+from scaleinv.monitor.sinks.open import open_sinks
 from scaleinv.monitor.sinks.trackers import MLflow, TensorBoard, Trackio, Wandb
 
 __all__ = [

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import warnings
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import IO, Any
 
-from scaleinv.errors import UserError
-from scaleinv.monitor.history import Record
-
-if TYPE_CHECKING:
-    from scaleinv.monitor.alerts import Alert
-    from scaleinv.monitor.monitor import Monitor
+from scaleinv.monitor.records import Alert, Record
+from scaleinv.monitor.state import MonitorState
 
 
 class Sink:
     """Base of all sinks. ``open`` may raise :class:`~scaleinv.UserError`: it is called when the Monitor is made."""
 
-    def open(self, monitor: Monitor) -> None:
+    def open(self, monitor: MonitorState) -> None:
         """Get ready; called once."""
 
     def start(self, step: int, resumed: bool) -> None:
@@ -92,77 +85,3 @@ class Tracker(Sink):
             for name, value in found.items()
             if self.groups or "/" not in name or name.startswith("total/")
         }
-
-
-class Guard:
-    """A sink whose first error, after ``open``, is its last: one warning, and it is left alone."""
-
-    def __init__(self, sink: Sink) -> None:
-        self.sink: Sink | None = sink
-
-    def _try(self, action: str, *args: Any) -> None:
-        if self.sink is None:
-            return
-        try:
-            getattr(self.sink, action)(*args)
-        except Exception as error:
-            name, self.sink = type(self.sink).__name__, None
-            warnings.warn(
-                f"the sink {name} failed and gets nothing more, training goes on: {type(error).__name__}: {error}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-
-    def start(self, step: int, resumed: bool) -> None:
-        if self.sink is not None:
-            self.sink.start(step, resumed)
-
-    def take(self, record: Record) -> None:
-        self._try("write", record)
-
-    def flush(self) -> None:
-        self._try("flush")
-
-    def alert(self, alert: Alert) -> None:
-        self._try("alert", alert)
-
-    def close(self) -> None:
-        self._try("close")
-        self.sink = None
-
-
-def open_sinks(given: Any, monitor: Monitor) -> list[Guard]:
-    """Make sinks of what the user gave and open them; in a distributed run only process 0 has sinks."""
-    several = isinstance(given, Iterable) and not isinstance(given, (str, os.PathLike, Sink))
-    sinks = [_make(item) for item in (given if several else [given])]
-    if _rank() != 0:
-        return []
-    opened: list[Guard] = []
-    try:
-        for sink in sinks:
-            sink.open(monitor)
-            opened.append(Guard(sink))
-    except BaseException:
-        for guard in opened:
-            guard.close()
-        raise
-    return opened
-
-
-def _make(item: Any) -> Sink:
-    from scaleinv.monitor.sinks.folder import RunFolder
-
-    if isinstance(item, Sink):
-        return item
-    if isinstance(item, (str, os.PathLike)):
-        return RunFolder(Path(item))
-    if callable(item):
-        return Call(item)
-    raise UserError(f"sinks: {item!r} is neither a folder, nor a function, nor a sink of scaleinv.monitor.sinks")
-
-
-def _rank() -> int:
-    import torch
-
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if ready else 0

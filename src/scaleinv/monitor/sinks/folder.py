@@ -11,22 +11,20 @@ import sys
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from scaleinv._version import __version__
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.monitor.groups import FREE
-from scaleinv.monitor.history import Record
 from scaleinv.monitor.quantities import QUANTITIES
 from scaleinv.monitor.rates import engine, law_of
+from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.sinks.base import Sink
 from scaleinv.monitor.sinks.rows import COLUMNS, Row, Rows, has_pyarrow, next_part, number, steps_held, write_part
+from scaleinv.monitor.state import MonitorState
 from scaleinv.theory.guessing import chance_error as error_of_equal_classes
-
-if TYPE_CHECKING:
-    from scaleinv.monitor.alerts import Alert
-    from scaleinv.monitor.monitor import Monitor
 
 _FORMAT = 3
 
@@ -73,12 +71,12 @@ class RunFolder(Sink):
         self._everything = everything
         self._rows: Rows | None = None
         self._started = time.time()
-        self._monitor: weakref.ref[Monitor] | None = None
+        self._monitor: weakref.ref[MonitorState] | None = None
         self._kinds: dict[str, str] = {}
         self._first = 0
         self._held = 0  # steps of a run that is here already
 
-    def open(self, monitor: Monitor) -> None:
+    def open(self, monitor: MonitorState) -> None:
         lines = (self.folder / "metrics.jsonl").exists()
         self.form = self._wanted or ("parquet" if has_pyarrow() and not lines else "jsonl")
         if self.form == "parquet" and not has_pyarrow():
@@ -219,7 +217,7 @@ def to_parquet(folder: str | Path) -> Path:
     return target
 
 
-def _config(monitor: Monitor) -> dict[str, Any]:
+def _config(monitor: MonitorState) -> dict[str, Any]:
     """What tells this run from another: model, optimizers and their first options."""
     optimizers: list[dict[str, Any]] = []
     for one in monitor.optimizers:
@@ -252,12 +250,10 @@ def _levels(classes: int | None, chance_error: float | None, constant_loss: floa
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _environment(monitor: Monitor) -> dict[str, Any]:
-    import scaleinv
-
+def _environment(monitor: MonitorState) -> dict[str, Any]:
     devices = sorted({str(t.device) for g in monitor.groups for t in g.tensors})
     return {
-        "scaleinv": scaleinv.__version__,
+        "scaleinv": __version__,
         "argv": sys.argv,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,18 +1,14 @@
-"""Experiment trackers: TensorBoard, wandb, MLflow, trackio. Each is an optional library, imported when the sink opens.
-"""
+"""Experiment trackers: TensorBoard, wandb, MLflow, trackio. Each library is optional, imported when the sink opens."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.errors import UserError
-from scaleinv.monitor.history import Record
+from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.sinks.base import Tracker
-
-if TYPE_CHECKING:
-    from scaleinv.monitor.alerts import Alert
-    from scaleinv.monitor.monitor import Monitor
+from scaleinv.monitor.state import MonitorState
 
 
 def need(module: str, package: str, what: str) -> Any:
@@ -32,7 +28,7 @@ class TensorBoard(Tracker):
         self._writer: Any = None
         self._own = False
 
-    def open(self, monitor: Monitor) -> None:
+    def open(self, monitor: MonitorState) -> None:
         if hasattr(self._given, "add_scalar"):
             self._writer = self._given
             return
@@ -64,7 +60,7 @@ class Wandb(Tracker):
         super().__init__(groups=groups)
         self._run, self._options, self._own = run, options, False
 
-    def open(self, monitor: Monitor) -> None:
+    def open(self, monitor: MonitorState) -> None:
         wandb = need("wandb", "wandb", "the wandb sink")
         if self._run is None:
             self._run = wandb.run
@@ -93,7 +89,7 @@ class MLflow(Tracker):
         super().__init__(groups=groups)
         self._uri, self._options, self._own = tracking_uri, options, False
 
-    def open(self, monitor: Monitor) -> None:
+    def open(self, monitor: MonitorState) -> None:
         self._mlflow = need("mlflow", "mlflow-skinny", "the MLflow sink")
         if self._uri is not None:
             self._mlflow.set_tracking_uri(self._uri)
@@ -122,7 +118,7 @@ class Trackio(Tracker):
         super().__init__(groups=groups)
         self._project, self._options = project, options
 
-    def open(self, monitor: Monitor) -> None:
+    def open(self, monitor: MonitorState) -> None:
         self._trackio = need("trackio", "trackio", "the trackio sink")
         if self._project is not None:
             self._trackio.init(project=self._project, **self._options)

@@ -1,0 +1,3 @@
+"""The version of the package, importable without the rest of it."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,86 @@
+"""Running BN statistics of a network whose weights are rescaled: eval mode stays the function train mode stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+#: images on which the size of what enters a layer is measured
+IMAGES = 256
+
+#: by BN layer the root mean square of every channel that enters it
+Sizes = Mapping[_BatchNorm, Tensor]
+
+
+@torch.no_grad()
+def entering_sizes(model: nn.Module, images: Tensor) -> Sizes:
+    """What enters the BN layers in train mode, on the first ``IMAGES`` images; leaves the network as it was."""
+    found: dict[_BatchNorm, Tensor] = {}
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, _BatchNorm)
+        x = inputs[0].double()
+        found[layer] = x.square().mean([d for d in range(x.ndim) if d != 1]).sqrt()
+
+    hooks = [m.register_forward_pre_hook(look) for m in model.modules() if isinstance(m, _BatchNorm)]
+    try:
+        if hooks:
+            with mode(model, True), fresh_bn_statistics(model):
+                model(images[:IMAGES])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+@torch.no_grad()
+def rescale_statistics(model: nn.Module, images: Tensor, before: Sizes) -> None:
+    """Scale running means by the factor by which their inputs have grown since ``before``, variances by its square.
+
+    The factor is measured channel by channel: rows may have factors of their own, and not every BN layer follows a
+    rescaled weight (those in the shortcuts of ResNet-18 see what is normalised already).
+    """
+    for layer, now in entering_sizes(model, images).items():
+        mean, variance, then = layer.running_mean, layer.running_var, before[layer]
+        if mean is not None and variance is not None:
+            factor = torch.where((then > 0) & (now > 0), now / then, torch.ones_like(then))  # 0: nothing enters
+            mean.copy_(mean * factor)
+            variance.copy_(variance * factor**2)
+
+
+@contextmanager
+def mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Within: train or eval mode; afterwards every module is in the mode it was in."""
+    flags = [(m, m.training) for m in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+@contextmanager
+def fresh_bn_statistics(model: nn.Module) -> Iterator[None]:
+    """Within: BN layers average the statistics of the batches they see; afterwards everything is as before."""
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    saved = [([b.clone() for b in m.buffers()], m.momentum) for m in layers]
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # cumulative average
+        yield
+    finally:
+        for layer, (buffers, momentum) in zip(layers, saved):
+            layer.momentum = momentum
+            for buffer, value in zip(layer.buffers(), buffers):
+                buffer.copy_(value)
+
+
+def has_bn_statistics(model: nn.Module) -> bool:
+    """Whether eval mode differs from train mode by running statistics."""
+    return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())

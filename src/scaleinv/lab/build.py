@@ -1,0 +1,209 @@
+"""From a config to what trains: the network, its groups, the optimizer, the data as the network wants them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scaleinv import geometry
+from scaleinv.errors import UserError
+from scaleinv.lab.batchnorm import entering_sizes, rescale_statistics
+from scaleinv.lab.config import RunConfig
+from scaleinv.lab.data import Dataset
+from scaleinv.lab.losses import Loss, get_loss
+from scaleinv.lab.models import build_model
+from scaleinv.lab.random import generator
+from scaleinv.lab.schedule import parse_schedule, rate_share
+from scaleinv.lab.start import read_start
+from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
+from scaleinv.sphere.optimizer import Sphere
+from scaleinv.sphere.traits import traits_of
+from scaleinv.symmetry import find_symmetries
+from scaleinv.theory.rates import Law
+
+#: what a random stream is for; a number once used keeps its meaning
+_INIT, _HEAD, _REFERENCE = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A network at its start and everything its training needs."""
+
+    config: RunConfig
+
+    model: nn.Module
+    groups: Mapping[str, Sequence[Tensor]]  # scale-invariant tensors, by group
+    optimizer: torch.optim.Optimizer
+    sphere: Sphere | None  # the same object as optimizer, on the sphere
+    loss: Loss
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    law: Law  # sgd: ELR = rate / rho^2; normalised: rate / rho
+    base_rates: list[float] = field(default_factory=list)  # of the optimizer's groups, before the schedule
+    radius: float = math.nan  # norm of all scale-invariant weights at the start
+    started: bool = False  # whether the weights are those of config.start
+
+    def set_rates(self, step: int) -> None:
+        """Put the rates of ``step`` into the optimizer; nothing where they never change."""
+        config = self.config
+        if config.schedule == "constant" and not config.warmup:
+            return
+        share = rate_share(parse_schedule(config.schedule), step, config.steps, config.warmup)
+        for group, base in zip(self.optimizer.param_groups, self.base_rates):
+            group["lr"] = base * share
+
+    @torch.no_grad()
+    def hold_norm(self, radius: float) -> None:
+        """Put the scale-invariant weights back on the sphere of that radius, as one vector."""
+        tensors = [t for ts in self.groups.values() for t in ts]
+        torch._foreach_mul_(tensors, radius / geometry.norm(tensors))
+
+    def learning_rates(self) -> list[float]:
+        """The rates that act at the next step: of all scale-invariant weights together, then of every group.
+
+        ELR = rate / rho^2. The first is NaN where the groups lie on spheres of their own and have rates of their own.
+        """
+        if self.sphere is None:
+            rate = float(self.optimizer.param_groups[0]["lr"])
+        elif self.sphere.granularity == "total":
+            rate = self.sphere.learning_rate(0, self.sphere.elr)
+        else:
+            elr = self.sphere.elr
+            return [math.nan] + [self.sphere.learning_rate(i, elr) for i in range(len(self.groups))]
+        return [rate] * (1 + len(self.groups))
+
+
+def lay_out(dataset: Dataset, model: str) -> Dataset:
+    """The data set in the memory format the network is fastest with; no copy where it has it already."""
+    if model == "mlp":
+        return dataset
+    return dataclasses.replace(
+        dataset,
+        train_images=dataset.train_images.contiguous(memory_format=torch.channels_last),
+        test_images=dataset.test_images.contiguous(memory_format=torch.channels_last),
+    )
+
+
+def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> Setup:
+    """Build a run's parts; equal configs give equal bits. The weights of all runs with one seed start equal.
+
+    ``start``: the file of weights that ``config.start`` names; without it the weights are as drawn, for a run that
+    loads a checkpoint of its own anyway.
+    """
+    model = build_model(
+        config.model,
+        variant=config.variant,
+        in_shape=dataset.in_shape,
+        classes=dataset.classes,
+        width=config.width,
+        head_norm=config.head_norm,
+        norm=config.normalization,
+        norm_eps=config.norm_eps,
+        generator=generator(config.seed, _INIT),
+        head_generator=generator(config.seed, _HEAD),
+    )
+    dataset = lay_out(dataset, config.model)
+    if config.model != "mlp":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start is not None:
+        try:
+            load_weights(model, read_start(start, config.start))
+        except DamagedCheckpoint as error:
+            raise UserError(f"{start} is of another network ({error}); --from takes a run of the same one") from error
+    names = group_names(config.model, config.variant, config.normalization, dataset.in_shape, dataset.classes)
+    groups = group_tensors(model, names)
+    tensors = [t for ts in groups.values() for t in ts]
+    by_rows = config.elr is not None and config.granularity == "row"
+    before = None
+    if start is not None and (config.radius is not None or by_rows):  # fresh statistics speak of no weights yet
+        before = entering_sizes(model, dataset.train_images)
+    with torch.no_grad():
+        norm = geometry.norm(tensors)
+        radius = float(norm) if config.radius is None else config.radius
+        if config.radius is not None:
+            torch._foreach_mul_(tensors, radius / norm)
+    wrapped = {id(t) for tensors in groups.values() for t in tensors}
+    others = [p for p in model.parameters() if id(p) not in wrapped]
+    rate = config.lr if config.lr is not None else 0.0
+    other_rate = rate if config.other_lr is None else config.other_lr
+    for p in others:
+        p.requires_grad_(p.requires_grad and other_rate > 0)
+    others = [p for p in others if p.requires_grad]
+    plans: list[dict[str, object]] = [{"params": tensors, "lr": rate, "weight_decay": config.weight_decay}]
+    if others:
+        plans.append({"params": others, "lr": other_rate, "weight_decay": config.weight_decay})
+    optimizer = _optimizer(config, plans, rate)
+    law = traits_of(optimizer).law
+    assert law is not None
+    sphere = None
+    if config.elr is not None:
+        optimizer = sphere = Sphere(optimizer, groups, config.elr, granularity=config.granularity)
+    if before is not None:
+        rescale_statistics(model, dataset.train_images, before)
+    return Setup(
+        config=config,
+        model=model,
+        groups=groups,
+        optimizer=optimizer,
+        sphere=sphere,
+        loss=get_loss(config.loss),
+        train=(dataset.train_images, dataset.train_labels),
+        test=(dataset.test_images, dataset.test_labels),
+        law=law,
+        base_rates=[float(group["lr"]) for group in optimizer.param_groups],
+        radius=radius,
+        started=start is not None,
+    )
+
+
+def _optimizer(config: RunConfig, plans: list[dict[str, object]], rate: float) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(plans, lr=rate, momentum=config.momentum, foreach=True)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(plans, lr=rate, foreach=True)
+
+
+def reference_generator(config: RunConfig, step: int) -> torch.Generator:
+    """For the random directions that set the level of regime 3 at a step: shared by all runs of a seed."""
+    return generator(config.seed, _REFERENCE, step)
+
+
+_TWIN_WIDTH, _TWIN_SIDE, _TWIN_BATCH = 4, 16, 12
+
+
+@functools.cache
+def group_names(
+    model: str, variant: str, norm: str, in_shape: tuple[int, int, int], classes: int
+) -> tuple[tuple[str, ...], ...]:
+    """The tensors of every scale-invariant group of weight matrices, in the order of use; each tensor in one group.
+
+    Groups of norm gains and biases alone are left out: rho of the papers counts weight matrices.
+
+    >>> group_names("mlp", "si", "batch", (1, 8, 8), 10)
+    (('layers.0.weight',), ('layers.1.weight',), ('layers.2.weight',))
+    """
+    channels, height, width = in_shape
+    twin_shape = in_shape if model == "mlp" else (channels, min(height, _TWIN_SIDE), min(width, _TWIN_SIDE))
+    generator = torch.Generator().manual_seed(0)
+    twin = build_model(
+        model, variant=variant, in_shape=twin_shape, classes=classes, width=_TWIN_WIDTH, norm=norm, generator=generator
+    )
+    found = find_symmetries(twin, torch.randn(_TWIN_BATCH, *twin_shape, generator=generator), defect=False)
+    if found.verdict != "clear":
+        raise UserError(f"the scale-invariant weights of {model} ({variant}, {norm} norm): {found.headline()}")
+    return tuple(tensors for _, tensors in found.groups)
+
+
+def group_tensors(network: nn.Module, names: tuple[tuple[str, ...], ...]) -> dict[str, tuple[Tensor, ...]]:
+    """The groups as tensors of ``network``; a group is named after its tensors, joined by ``+``."""
+    if not names:
+        raise UserError("the network has no scale-invariant weights, so there is no sphere to train on")
+    parameters = dict(network.named_parameters())
+    return {"+".join(group): tuple(parameters[name] for name in group) for group in names}

@@ -1,0 +1,1 @@
+"""The monitor as a callback of Lightning and of the Hugging Face Trainer."""

@@ -1,0 +1,76 @@
+"""A callback for Hugging Face's Trainer: ``Trainer(..., callbacks=[MonitorCallback()])``.
+
+In a loop of your own with Accelerate no callback is needed: ``Monitor(model, optimizer)`` after
+``accelerator.prepare``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scaleinv.monitor.monitor import Monitor
+
+_Callback: Any = object
+
+
+_FILE = "scaleinv_monitor.pt"
+
+
+class MonitorCallback(_Callback):  # type: ignore[misc]
+    """A :class:`~scaleinv.Monitor` of the Trainer's optimizer, from the start of ``train`` to its end.
+
+    The loss is the model's own (``output.loss``, averaged over accumulated batches). The state is saved beside every
+    checkpoint and taken up when training is resumed from one in ``output_dir``. Options are those of Monitor; for
+    your trackers give sinks, e.g. ``sinks=Wandb()``, which joins the run that the Trainer has opened.
+
+    ``monitor``: the Monitor, after the start of ``train``.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+        self._hook: Any = None
+        self.monitor: Monitor | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Attach the monitor: model and optimizer are there now."""
+        self._stop()
+        options = {"total_steps": state.max_steps or None, **self._options}
+        model: nn.Module = kwargs["model"]
+        self.monitor = Monitor(model, kwargs["optimizer"], **options)
+        self._hook = model.register_forward_hook(self._take_loss)
+        saved = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _FILE
+        if state.global_step and saved.exists():
+            self.monitor.load_state_dict(torch.load(saved, weights_only=True))
+
+    def _take_loss(self, model: nn.Module, inputs: Any, output: Any) -> None:
+        if not (model.training and torch.is_grad_enabled()) or self.monitor is None:
+            return
+        loss = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
+        if isinstance(loss, Tensor):
+            self.monitor.loss(loss)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Rows know their epoch."""
+        if self.monitor is not None:
+            self.monitor.epoch = int(state.epoch or 0)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Beside the checkpoint."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self.monitor is not None and state.is_world_process_zero and folder.is_dir():
+            torch.save(self.monitor.state_dict(), folder / _FILE)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Detach; the history stays."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+        if self.monitor is not None:
+            self.monitor.close()

@@ -1,0 +1,84 @@
+"""A callback for Lightning (``lightning`` or ``pytorch_lightning``): ``Trainer(callbacks=[MonitorCallback()])``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scaleinv.monitor.monitor import Monitor
+from scaleinv.monitor.records import Record
+from scaleinv.monitor.sinks.base import Tracker
+
+_Callback: Any = object
+
+
+class _Loggers(Tracker):
+    """The trainer's own loggers, at the monitor's steps."""
+
+    def __init__(self, loggers: list[Any]) -> None:
+        super().__init__()
+        self._loggers = loggers
+
+    def write(self, record: Record) -> None:
+        for logger in self._loggers:
+            logger.log_metrics(self.numbers(record), step=record.step)
+
+
+class MonitorCallback(_Callback):  # type: ignore[misc]
+    """A :class:`~scaleinv.Monitor` of the trainer's optimizers, from the start of ``fit`` to its end.
+
+    Its numbers go to the trainer's loggers (``log=False``: not), and its state into Lightning's checkpoints. The loss
+    is what
+    ``training_step`` returns, averaged over accumulated batches. Other options are those of
+    Monitor; names are those of the LightningModule's parameters.
+
+    ``monitor``: the Monitor, after the start of ``fit``.
+    """
+
+    def __init__(self, *, log: bool = True, **options: Any) -> None:
+        self._log, self._options = log, options
+        self._restored: dict[str, Any] | None = None
+        self.monitor: Monitor | None = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Attach the monitor: the optimizers are there now."""
+        options = dict(self._options)
+        sinks = options.pop("sinks", ())
+        several = isinstance(sinks, (list, tuple))
+        given = list(sinks) if several else [sinks]
+        if self._log and trainer.loggers:
+            given.append(_Loggers(list(trainer.loggers)))
+        if self.monitor is not None:
+            self.monitor.close()
+        self.monitor = Monitor(pl_module, trainer.optimizers, sinks=given, **options)
+        self.monitor.epoch = trainer.current_epoch
+        if self._restored is not None:
+            self.monitor.load_state_dict(self._restored)
+            self._restored = None
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Rows know their epoch."""
+        if self.monitor is not None:
+            self.monitor.epoch = trainer.current_epoch
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+        """The loss of ``training_step``, which Lightning has divided by the number of accumulated batches."""
+        if self.monitor is not None:
+            self.monitor.loss(loss.detach() * trainer.accumulate_grad_batches)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Detach; the history stays."""
+        if self.monitor is not None:
+            self.monitor.close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Detach and write what there is."""
+        if self.monitor is not None:
+            self.monitor.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For Lightning's checkpoints."""
+        return {} if self.monitor is None else self.monitor.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From Lightning's checkpoints; taken up when training starts."""
+        self._restored = state_dict or None

@@ -1,0 +1,147 @@
+"""What was measured, as columns in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from scaleinv.errors import UserError
+from scaleinv.monitor.quantities import COLUMN, QUANTITIES
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One logged step. ``step`` counts the steps done before it; ``values`` has a row a group, the total first."""
+
+    step: int
+    epoch: int | None
+    loss: float
+    groups: tuple[str, ...]  # "total", then the groups
+    values: Array  # (groups, quantities)
+    told: bool = True  # whether the loss was told; a NaN that was told is a result
+
+    def get(self, group: str, quantity: str) -> float:
+        """One number; NaN for a group that this step did not have."""
+        if group not in self.groups:
+            return float("nan")
+        return float(self.values[self.groups.index(group), COLUMN[quantity]])
+
+    def to_dict(self) -> dict[str, float]:
+        """``{"step", "loss", "group/quantity": ...}``: what sinks get; what was not measured is left out."""
+        result: dict[str, float] = {"step": self.step}
+        if self.told:
+            result["loss"] = self.loss
+        for name, row in zip(self.groups, self.values.tolist()):
+            result.update({f"{name}/{q}": v for q, v in zip(QUANTITIES, row) if v == v})
+        return result
+
+
+class History:
+    """Logged steps, oldest first; at most ``keep`` of them (the oldest go first)."""
+
+    def __init__(self, keep: int) -> None:
+        self.records: deque[Record] = deque(maxlen=keep)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Every name that occurs, in the order of appearance."""
+        seen: dict[str, None] = {}
+        last: tuple[str, ...] = ()
+        for record in self.records:
+            if record.groups is not last:
+                seen.update(dict.fromkeys(record.groups))
+                last = record.groups
+        return tuple(seen)
+
+    def cube(self) -> Array:
+        """(records, groups, quantities); NaN where a group did not exist."""
+        names = self.groups
+        result = np.full((len(self.records), len(names), len(QUANTITIES)), np.nan)
+        place = {name: i for i, name in enumerate(names)}
+        where: list[int] = []
+        last: tuple[str, ...] = ()
+        for i, record in enumerate(self.records):
+            if record.groups is not last:
+                where, last = [place[n] for n in record.groups], record.groups
+            result[i, where] = record.values
+        return result
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """``step``, ``loss`` and ``group/quantity``, each of shape (records,)."""
+        cube = self.cube()
+        result: dict[str, npt.NDArray[Any]] = {
+            "step": np.array([r.step for r in self.records], np.int64),
+            "loss": np.array([r.loss for r in self.records], np.float64),
+        }
+        for i, name in enumerate(self.groups):
+            for j, quantity in enumerate(QUANTITIES):
+                result[f"{name}/{quantity}"] = cube[:, i, j]
+        return result
+
+    def series(self, group: str, quantity: str) -> Array:
+        """One column, shape (records,)."""
+        return np.array([r.get(group, quantity) for r in self.records], np.float64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, lists and strings only, so that ``torch.load(weights_only=True)`` reads it."""
+        return {
+            "quantities": list(QUANTITIES),
+            "groups": list(self.groups),
+            "step": torch.tensor([r.step for r in self.records], dtype=torch.int64),
+            "epoch": [r.epoch for r in self.records],
+            "loss": torch.tensor([r.loss for r in self.records], dtype=torch.float64),
+            "values": torch.from_numpy(self.cube()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`; quantities that this version does not know are dropped."""
+        try:
+            names, quantities = tuple(state["groups"]), list(state["quantities"])
+            cube = state["values"].numpy()
+            steps, losses, epochs = state["step"].tolist(), state["loss"].tolist(), list(state["epoch"])
+        except (KeyError, AttributeError, TypeError) as error:
+            raise UserError(f"this is not the state of a Monitor: {error!r}") from error
+        values = np.full((*cube.shape[:2], len(QUANTITIES)), np.nan)
+        for j, quantity in enumerate(quantities):
+            if quantity in COLUMN:
+                values[:, :, COLUMN[quantity]] = cube[:, :, j]
+        self.records.clear()
+        for i, step in enumerate(steps):
+            told = losses[i] == losses[i]
+            self.records.append(Record(step, epochs[i], losses[i], names, values[i].copy(), told))
+
+
+@dataclass(frozen=True)
+class Alert:
+    """``kind`` is one of: non-finite, spike-eg, spike-angle, still, dead-decay, not-scale-free, eps, boundary,
+    break-down, out-of-time.
+    """
+
+    kind: str
+    step: int
+    group: str
+    reason: str
+    numbers: dict[str, float] = field(default_factory=dict)
+    forecast: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        parts = [f"step {self.step}, {self.group}: {self.reason}"]
+        parts += [f"Forecast: {self.forecast}."] if self.forecast else []
+        parts += [f"To do: {self.remedy}."] if self.remedy else []
+        return ". ".join(p.rstrip(".") for p in parts) + "."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as for :class:`Alert` itself."""
+        return asdict(self)

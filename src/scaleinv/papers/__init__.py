@@ -1,0 +1,1 @@
+"""The papers: a folder for each with its runs, claims and figures; the machinery they share."""

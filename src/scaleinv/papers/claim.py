@@ -1,0 +1,310 @@
+"""The registry of claims. A file in this package that calls :func:`claim` adds some; nothing else has to be touched.
+
+A check is ``check(context) -> Result``. It fills a :class:`Sheet` with comparisons (measured, expected, tolerance)
+decided beforehand and notes, and returns ``sheet.result()``. Its file imports torch and the lab inside functions
+only: the list must be quick.
+
+Scales: ``toy`` (no network), ``digits``, ``mnist``, ``cifar-small``, ``paper``; ``quick`` is what is run by default:
+toy, digits and whatever a claim marks quick itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from scaleinv.errors import UserError
+
+Verdict = Literal["holds", "fails", "undecided"]
+Scale = Literal["toy", "digits", "mnist", "cifar-small", "paper"]
+SCALES: tuple[Scale, ...] = ("toy", "digits", "mnist", "cifar-small", "paper")
+#: the data set a scale is about, where it does not come with the package
+DATA: dict[Scale, str] = {"mnist": "mnist", "cifar-small": "cifar10", "paper": "cifar10"}
+#: core-seconds the quick set may cost in all
+QUICK_BUDGET = 1500.0
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a check is told: its scale and a folder for run folders, which the claims share (kept between calls, or, if
+    ``fresh``, a new one).
+    """
+
+    scale: Scale
+    runs: Path
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """Measured and expected values by name, the tolerance of each in words, evidence (a line each), the verdict."""
+
+    verdict: Verdict
+    measured: dict[str, Any]
+    expected: dict[str, Any]
+    tolerance: dict[str, str]
+    evidence: str
+
+
+class Sheet:
+    """Comparisons of one check, and what they need.
+
+    - A *comparison* (:meth:`close`, :meth:`at_most`, :meth:`at_least`, :meth:`true`, :meth:`answer`, :meth:`every`) is
+      a statement of the paper. It holds or fails with a margin of two standard errors of what was measured, and is
+      undecided within it. Where nothing scatters (the toy function, rounding) there is no margin.
+    - A *prerequisite* (:meth:`needs`) is about how much data there is: events, seeds, ELRs compared, a start that was
+      reached. Missed, it is undecided: more data would be needed. It says nothing about the paper.
+    - A comparison that rests on a prerequisite is told so by ``given``; with ``given=False`` it is undecided whatever
+      it shows.
+    - Of several draws (seeds) of one training all have to miss for a failure (:meth:`every`, :meth:`draws`).
+    - NaN is "not measured", hence undecided. Infinity is a number: a loss that overflowed is above every bound.
+
+    The claim fails if a comparison fails: one that was given all it needs contradicts the paper, whatever another one
+    lacks. Else it is undecided if anything is, and holds otherwise. An empty sheet decides nothing.
+    """
+
+    def __init__(self) -> None:
+        self.measured: dict[str, Any] = {}
+        self.expected: dict[str, Any] = {}
+        self.tolerance: dict[str, str] = {}
+        self.verdicts: dict[str, Verdict] = {}
+        self.notes: list[str] = []
+        self._why: dict[str, str] = {}
+
+    def close(
+        self,
+        name: str,
+        measured: float,
+        expected: float,
+        *,
+        rel: float = 0.0,
+        abs: float = 0.0,
+        se: float = 0.0,
+        given: bool = True,
+    ) -> Verdict:
+        """``|measured - expected| <= rel |expected| + abs``. With a standard error: undecided where 2 s.e. reach over
+        the edge.
+        """
+        allowed = rel * math.fabs(expected) + abs
+        off = math.fabs(measured - expected)
+        words = " + ".join([f"{100 * rel:g} %"] * (rel > 0) + [f"{abs:g}"] * (abs > 0)) or "0"
+        known = se >= 0 and not any(map(math.isnan, (off - 2 * se, allowed)))
+        verdict = _judge(off + 2 * se <= allowed, off - 2 * se <= allowed, known)
+        return self._add(name, measured, expected, words + (f" (s.e. {se:.2g})" if se else ""), verdict, given)
+
+    def at_most(
+        self, name: str, measured: float, bound: float, *, se: float = 0.0, log_se: float = 0.0, given: bool = True
+    ) -> Verdict:
+        """``measured <= bound``. ``log_se``: the standard error of log(measured), for what scatters by factors."""
+        low, high = _reach(measured, se, log_se)
+        verdict = _judge(high <= bound, low <= bound, not any(map(math.isnan, (low, high, bound))))
+        return self._add(name, measured, f"<= {bound:.6g}", _scatter(se, log_se), verdict, given)
+
+    def at_least(
+        self, name: str, measured: float, bound: float, *, se: float = 0.0, log_se: float = 0.0, given: bool = True
+    ) -> Verdict:
+        """``measured >= bound``. ``log_se``: the standard error of log(measured), for what scatters by factors."""
+        low, high = _reach(measured, se, log_se)
+        verdict = _judge(low >= bound, high >= bound, not any(map(math.isnan, (low, high, bound))))
+        return self._add(name, measured, f">= {bound:.6g}", _scatter(se, log_se), verdict, given)
+
+    def true(self, name: str, measured: Any, expected: Any, *, given: bool = True) -> Verdict:
+        """Equality of counts, words or booleans that do not scatter; None is "not measured"."""
+        verdict = _judge(bool(measured == expected), False, measured is not None)
+        return self._add(name, measured, expected, "none", verdict, given)
+
+    def answer(self, name: str, found: str, expected: str, *, open: tuple[str, ...] = ("undecided",)) -> Verdict:
+        """A verdict of the analysis in a word. ``open``: words that say it needs more data, which is undecided here."""
+        if found in open:
+            self._why[name] = "which decides nothing"
+        return self._add(name, found, expected, "none", _judge(found == expected, False, found not in open))
+
+    def every(self, name: str, outcomes: Sequence[bool | None], *, given: bool = True) -> Verdict:
+        """Something is seen in every draw (seed); None: that draw does not decide.
+
+        Holds if it is in all of them. Fails if it is in none of at least two: what one draw lacks another may show.
+        """
+        hits, misses = (sum(o is wanted for o in outcomes) for wanted in (True, False))
+        all_of_them = bool(outcomes) and hits == len(outcomes)
+        none_of_them = misses == len(outcomes) and misses >= FEWEST_DRAWS
+        verdict = _judge(all_of_them, False, all_of_them or none_of_them)
+        return self._add(
+            name, f"{hits} of {len(outcomes)}", f"{len(outcomes)} of {len(outcomes)}", "none", verdict, given
+        )
+
+    def needs(self, name: str, measured: float, *, at_least: float | None = None, at_most: float | None = None) -> bool:
+        """A prerequisite: so much data, at least or at most. Says whether it is met, for ``given`` of what rests on it;
+        missed (or NaN) it is undecided.
+        """
+        if at_least is not None and at_most is None:
+            met, bound = bool(measured >= at_least), f">= {at_least:.6g}"
+        elif at_most is not None and at_least is None:
+            met, bound = bool(measured <= at_most), f"<= {at_most:.6g}"
+        else:
+            raise RuntimeError(f"{name!r} needs one of at_least and at_most")
+        self._add(name, measured, bound, "needed", _judge(met, False, met))
+        return met
+
+    def draws(self, names: Sequence[str]) -> None:
+        """The comparisons of these names are of one thing, in one draw (seed) each. Those that fail are undecided
+        unless all do, and there are at least two: a miss that other draws do not share is one draw.
+        """
+        failed = [name for name in names if self.verdicts[name] == "fails"]
+        if len(failed) < max(FEWEST_DRAWS, len(names)):
+            for name in failed:
+                self.verdicts[name] = "undecided"
+                self._why[name] = f"in {len(failed)} of {len(names)} draws"
+
+    def undecided(self, why: str) -> None:
+        """The evidence does not decide, for a reason told."""
+        self.verdicts[why] = "undecided"
+        self.notes.append(why)
+
+    def note(self, text: str) -> None:
+        """A sentence of evidence that decides nothing."""
+        self.notes.append(text)
+
+    def _add(
+        self, name: str, measured: Any, expected: Any, tolerance: str, verdict: Verdict, given: bool = True
+    ) -> Verdict:
+        if name in self.measured:
+            raise RuntimeError(f"the sheet has {name!r} twice")
+        # numbers of numpy become plain ones: results travel between processes and into JSON
+        measured, expected = (value.item() if hasattr(value, "item") else value for value in (measured, expected))
+        if measured is None or (isinstance(measured, float) and math.isnan(measured)):
+            self._why[name], verdict = "not measured", "undecided"
+        elif not given:
+            self._why[name], verdict = "but it rests on what is not enough", "undecided"
+        self.measured[name], self.expected[name], self.tolerance[name] = measured, expected, tolerance
+        self.verdicts[name] = verdict
+        return verdict
+
+    def result(self) -> Result:
+        """The verdict over all comparisons; those that do not hold are named in the evidence."""
+        found = set(self.verdicts.values())
+        verdict: Verdict = "holds"
+        if "fails" in found:
+            verdict = "fails"
+        elif "undecided" in found or not found:
+            verdict = "undecided"
+        wrong = [self._said(name) for name in self.measured if self.verdicts[name] != "holds"]
+        count = len(self.measured)
+        evidence = "\n".join([*wrong, *self.notes, f"{count} comparison{'s' * (count != 1)}"])
+        return Result(verdict, self.measured, self.expected, self.tolerance, evidence)
+
+    def _said(self, name: str) -> str:
+        """``fails: name is 3, expected at most 1 (s.e. 0.2)``."""
+        needed = self.tolerance[name] == "needed"
+        allowed = "" if needed or self.tolerance[name] == "none" else f" ({self.tolerance[name]})"
+        expected = _short(self.expected[name]).replace("<=", "at most").replace(">=", "at least")
+        said = f"{self.verdicts[name]}: {name} is {_short(self.measured[name])}"
+        why = f", {self._why[name]}" if name in self._why else ""
+        return f"{said}{why}, {'needed' if needed else 'expected'} {expected}{allowed}"
+
+
+#: draws (seeds) that must agree before something seen in none of them counts as absent
+FEWEST_DRAWS = 2
+
+
+def _judge(surely: bool, perhaps: bool, known: bool) -> Verdict:
+    """Within the bound by 2 s.e., or within 2 s.e. of it; undecided where a number or its error is not known."""
+    return "undecided" if not known else "holds" if surely else "undecided" if perhaps else "fails"
+
+
+def _reach(measured: float, se: float, log_se: float) -> tuple[float, float]:
+    """What is measured less and plus 2 s.e., of itself or of its logarithm; NaN where an error is not known."""
+    if not (se >= 0 and log_se >= 0):
+        return math.nan, math.nan
+    factor = math.exp(min(2 * log_se, 700.0))
+    return measured / factor - 2 * se, measured * factor + 2 * se
+
+
+def _scatter(se: float, log_se: float) -> str:
+    return " ".join([f"s.e. {se:.2g}"] * bool(se) + [f"s.e. of the log {log_se:.2g}"] * bool(log_se)) or "none"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+Check = Callable[[Context], Result]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper: ``scales`` maps each scale it can be checked at to the cost in core-seconds. Training that
+    several claims share is counted once, at one of them.
+    """
+
+    id: str
+    paper: str
+    place: str
+    statement: str
+    scales: Mapping[Scale, float]
+    check: Check
+    quick: frozenset[Scale] = field(default_factory=frozenset)
+
+    def is_quick(self, scale: Scale) -> bool:
+        """Is this scale of the claim part of the quick set?"""
+        return scale in ("toy", "digits") or scale in self.quick
+
+
+_CLAIMS: dict[str, Claim] = {}
+PAPERS = ("kodryan2022", "lobacheva2021", "nakhodnov2022", "others")
+
+
+def claim(
+    id: str,
+    *,
+    paper: str,
+    place: str,
+    statement: str,
+    scales: Mapping[Scale, float],
+    quick: tuple[Scale, ...] = (),
+) -> Callable[[Check], Check]:
+    """Register the check of a claim under ``id``."""
+
+    def add(check: Check) -> Check:
+        if id in _CLAIMS:
+            raise RuntimeError(f"claim {id!r} is registered twice")
+        _CLAIMS[id] = Claim(id, paper, place, statement, dict(scales), check, frozenset(quick))
+        return check
+
+    return add
+
+
+def claims() -> dict[str, Claim]:
+    """All claims by id, in the order of their ids."""
+    here = Path(__file__).parent
+    for paper in PAPERS:
+        for module in pkgutil.iter_modules([str(here / paper)]):
+            importlib.import_module(f"scaleinv.papers.{paper}.{module.name}")
+    return dict(sorted(_CLAIMS.items()))
+
+
+def select(scale: str, only: tuple[str, ...] = ()) -> list[tuple[Claim, Scale]]:
+    """The claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones
+    first.
+    """
+    if scale not in (*SCALES, "quick", "all"):
+        raise UserError(f"scale {scale!r} is not known; choose one of: quick, all, {', '.join(SCALES)}")
+    known = claims()
+    for id in only:
+        if id not in known:
+            raise UserError(f"unknown claim {id!r}; `scaleinv verify --list` shows those there are")
+    wanted = [known[id] for id in dict.fromkeys(only)] if only else list(known.values())
+    chosen = [
+        (claim, name)
+        for claim in wanted
+        for name in claim.scales
+        if scale == "all" or name == scale or (scale == "quick" and claim.is_quick(name))
+    ]
+    if not chosen:
+        there = sorted({name for claim in wanted for name in claim.scales})
+        raise UserError(f"no claim chosen has the scale {scale!r}; they have: {', '.join(there) or 'none'}")
+    return sorted(chosen, key=lambda pair: (-pair[0].scales[pair[1]], pair[0].id))

@@ -1,0 +1,73 @@
+"""Effective step sizes of the groups (Kodryan et al. 2022, eqs. 7-9): equal in regime 2, not in regime 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scaleinv.analysis.ess import Groups, equalisation, from_steps, residuals
+from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.kodryan2022 import runs_groups as groups
+from scaleinv.runfolder.steps import load_steps
+from scaleinv.studies.obtain import obtain_many
+
+#: largest mean of log(1 + ESS_i^2) over smallest
+MOST = 1.05
+#: the first part of a run, left out: many times 1/ESS^2 in regime 2
+BURN_IN = 0.25
+#: a run of fewer times 1/ESS^2 says nothing of where the step sizes go
+FEWEST = 10.0
+
+
+def judge(sheet: Sheet, name: str, groups: Groups, regime: int) -> None:
+    """One run: equal (regime 2) or not (regime 1) after the burn-in; the relations between the groups at every step."""
+
+    first = int(BURN_IN * len(groups.ess))
+    late = equalisation(groups, first, tolerance=MOST)
+    if regime == 2:
+        if late.clock < FEWEST:
+            sheet.undecided(f"{name}: the window is {late.clock:.2g} times 1/ESS^2, {FEWEST:g} are needed")
+        else:
+            sheet.at_most(f"{name}: largest over smallest", late.ratio.value, MOST, se=late.ratio.error)
+        early = equalisation(groups, 0, max(2, int(late.time_scale)), tolerance=MOST)
+        sheet.note(
+            f"{name}: 1/ESS^2 is {late.time_scale:.3g} steps; ratio {early.ratio.value:.3g} over the first so many, "
+            f"{late.ratio.value:.4g} over {late.clock:.3g} times as many"
+        )
+    else:
+        # within one unit of the clock nothing is stationary: the means are those of this window, without an error
+        error = late.ratio.error if late.clock >= 1 else 0.0
+        sheet.at_least(f"{name}: largest over smallest", late.ratio.value, MOST, se=error)
+        sheet.note(f"{name}: the run lasts {late.clock:.1g} times 1/ESS^2")
+    found = residuals(groups)
+    for relation, bound in (("sum_rule", 1e-5), ("feedback", 1e-4)):
+        sheet.at_most(f"{name}: {relation}, largest residual", getattr(found, relation)[0], bound)
+    sheet.at_most(f"{name}: convex, mean residual", found.convex[1], 1e-2)
+
+
+def records(context: Context, model: str, elrs: Sequence[float]) -> list[Groups]:
+    """The per-step records of the runs."""
+
+    folders = obtain_many(context.runs, groups.runs(context.scale, model, elrs))
+    return [from_steps(load_steps(folder)) for folder in folders]
+
+
+@claim(
+    "14-equal-ess",
+    paper="Kodryan et al. 2022",
+    place="regime 2, Fig. 6 right",
+    statement="Effective step sizes of the groups become equal in regime 2 and stay unequal in regime 1.",
+    scales={"digits": 20, "mnist": 300, "cifar-small": 900, "paper": 2e6},
+)
+def equal_ess(context: Context) -> Result:
+    """Window means of log(1 + ESS_i^2) from the per-step record, two networks, ELRs of regime 1 and of
+    regime 2; with the relations of eqs. 7-9 at every step.
+    """
+
+    sheet = Sheet()
+    for model in ("mlp", "convnet"):
+        low, *high = groups.elrs(context.scale, model)
+        first, *rest = records(context, model, (low, *high))
+        judge(sheet, f"{model}, ELR {low:g}", first, 1)
+        for elr, record in zip(high, rest):
+            judge(sheet, f"{model}, ELR {elr:g}", record, 2)
+    return sheet.result()

@@ -1,0 +1,86 @@
+"""Conventional training seen from the sphere: what scale invariance costs, and which ELR schedule is best.
+
+>>> sorted(pair("digits", (0,)))
+['si lr 0.02', 'si lr 0.1', 'standard lr 0.02', 'standard lr 0.1']
+>>> len(schedules("digits", (0,)))
+13
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import Settings
+from scaleinv.studies.obtain import Request
+
+#: learning rates of the conventional training
+RATES = (0.02, 0.1)
+
+
+def pair(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
+    """The same conventional training (momentum, weight decay, cosine) of the fully scale-invariant network, its head
+    frozen, and of the standard one, each at both rates of :data:`RATES`: what acts on scale-invariant weights is the
+    ELR, so the same rate is not the same training.
+    """
+    base = Settings(model="convnet", momentum=0.9, weight_decay=5e-4, schedule="cosine", evaluation="online")
+    if scale == "digits":
+        base = replace(base, batch_size=64, epochs=15)
+    elif scale in ("mnist", "cifar-small"):
+        small = scale == "cifar-small"
+        base = replace(base, data="cifar10" if small else "mnist", subset=5000, width=8, epochs=20, augment=small)
+    elif scale == "paper":
+        base = replace(base, data="cifar10", width=32, epochs=200, augment=True)
+    else:
+        raise UserError(f"no pairs of networks at scale {scale!r}; there are digits, mnist, cifar-small, paper")
+    base = replace(base, eval_every=base.epochs, record_steps=False)
+    return {
+        f"{variant} lr {lr:g}": [Request(settings=replace(base, variant=variant), lr=lr, seed=seed) for seed in seeds]
+        for variant in ("si", "standard")
+        for lr in RATES
+    }
+
+
+#: per scale: ELRs in regime 1 next to the boundary, in regime 2 next to it, deep in regime 2, in regime 3; the low end
+_STARTS = {
+    "digits": (1e-3, 4e-3, 2e-2, 1e-1, 3e-4),
+    "mnist": (2e-4, 8e-4, 5e-3, 5e-2, 1e-4),
+    "cifar-small": (1e-3, 2e-3, 8e-3, 1e-1, 2.5e-4),
+    "paper": (5e-4, 1e-3, 5e-3, 5e-2, 1e-4),
+}
+
+
+#: on CIFAR-10 a network that fits its images, as one of width 8 never does; on 2000 of them regime 1 ends at 1e-3
+_SCHEDULED = {
+    "digits": Settings(model="mlp", subset=300, epochs=60),
+    "mnist": Settings(data="mnist", model="convnet", width=8, subset=5000, epochs=30),
+    "cifar-small": Settings(data="cifar10", model="convnet", width=16, subset=2000, batch_size=32, epochs=40),
+    "paper": Settings(data="cifar10", model="convnet", width=32, epochs=200),
+}
+
+
+def schedules(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
+    """Constant, cosine, step and two-stage schedules of the ELR from each start, by name; every one has as many steps.
+
+    The step schedule divides by 10 at 1/2 and at 3/4, the two-stage one goes to the low end at 1/2. From regime 3 the
+    cosine alone.
+    """
+    if scale not in _STARTS:
+        raise UserError(f"no schedules at scale {scale!r}; there are: {', '.join(_STARTS)}")
+    *starts, low = _STARTS[scale]
+    base = replace(_SCHEDULED[scale], evaluation="online", eval_every=_SCHEDULED[scale].epochs)
+    found = {}
+    for start in starts:
+        shapes = {
+            "constant": "constant",
+            "cosine": "cosine",
+            "step": "step:0.1@0.5,0.75",
+            "two-stage": f"stages:0.5={low / start:.6g}",
+        }
+        for name, shape in shapes.items():
+            if start == starts[-1] and name != "cosine":
+                continue
+            settings = replace(base, schedule=shape)
+            found[f"{name} from {start:g}"] = [Request(settings=settings, elr=start, seed=seed) for seed in seeds]
+    return found

@@ -1,0 +1,337 @@
+"""Comparisons that the claims about periods of networks share, from :class:`Periods` to a :class:`Sheet`; no claim.
+
+All thresholds are those of PAPERS 8 (11 to 13, 19) or were set with the definitions in ``analysis/periods``, before
+the runs were made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.analysis.periods import Event, Periods, find_periods
+from scaleinv.analysis.periods.interval import mean_interval
+from scaleinv.analysis.statistics import mean
+from scaleinv.landscape.agreement import Agreement
+from scaleinv.papers.claim import Context, Sheet
+from scaleinv.papers.draws import grid_error, median
+from scaleinv.runfolder.steps import Steps
+from scaleinv.studies.obtain import Request, obtain_many
+
+Floats = npt.NDArray[np.float64]
+#: a mean interval times lr wd counts as constant within this factor (PAPERS 8, 11)
+CONSTANT = 1.6
+FEWEST_EVENTS = 20
+
+
+def periods_of(context: Context, requests: Sequence[Request]) -> list[Periods]:
+    """The runs, trained or found, and what the analysis says of each."""
+
+    return [find_periods(folder) for folder in obtain_many(context.runs, requests)]
+
+
+def product(request: Request) -> float:
+    """lr wd of a run in the whole space."""
+    assert request.lr is not None
+    return request.lr * request.settings.weight_decay
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Settled destabilisations of one lr wd, all seeds together."""
+
+    product: float
+    events: int
+    interval: float  # mean, in 1/(lr wd)
+    error: float  # its standard error
+    words: str
+    half_rise: float  # half the mean log rise of rho^2
+    share: float  # of 2 lr wd x steps that these rises carry
+    elr: float  # median at the destabilisations
+    log_elr_error: float  # standard error of its logarithm
+
+    @property
+    def steps(self) -> float:
+        """The mean interval in steps."""
+        return self.interval / self.product
+
+
+def settled(run: Periods) -> list[Event]:
+    """The destabilisations after the burn-in."""
+    return [event for event in run.destabilisations if event.settled]
+
+
+def pool(product: float, runs: Sequence[Periods]) -> Pooled:
+    """Intervals between neighbours of every run, put together."""
+    events = [settled(run) for run in runs]
+    gaps = np.concatenate([np.diff([event.time for event in one]) for one in events])
+    found, estimate = mean_interval(gaps.tolist()), mean(gaps)
+    rises = np.array([event.log_rise for one in events for event in one])
+    taken = sum(run.books.taken for run in runs)
+    words = f"lr wd {product:.3g}: {found.mean:.3f} ({found.low:.2f}-{found.high:.2f})/(lr wd), CV {found.cv:.2f}"
+    elrs = [event.elr for one in events for event in one]
+    return Pooled(
+        product=product,
+        events=sum(map(len, events)),
+        interval=found.mean,
+        error=estimate.error,
+        words=f"{words}, {sum(map(len, events))} events",
+        half_rise=float(rises.mean()) / 2 if len(rises) else math.nan,
+        share=float(rises.sum()) / taken if taken > 0 else math.nan,
+        elr=float(np.median(elrs)) if elrs else math.nan,
+        log_elr_error=median(np.log(elrs)).error,
+    )
+
+
+def constant_interval(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
+    """The interval times lr wd is one number over all lr wd, and the interval's exponent in lr wd is -1, both within a
+    factor 1.6 over the range.
+    """
+    enough = True
+    for one in pooled:
+        enough &= sheet.needs(f"events at lr wd {one.product:.3g}", one.events, at_least=FEWEST_EVENTS)
+        sheet.note(f"{one.words}, half the mean log rise {one.half_rise:.2f}, which carry {one.share:.0%} of the decay")
+    known = [one for one in pooled if math.isfinite(one.error) and one.interval > 0]
+    if len(known) < len(pooled):
+        sheet.undecided("too few intervals at some lr wd")
+        return
+    high, low = max(known, key=lambda one: one.interval), min(known, key=lambda one: one.interval)
+    ratio = high.interval / low.interval
+    error = ratio * math.hypot(high.error / high.interval, low.error / low.interval)
+    sheet.at_most("interval x lr wd, largest over least", ratio, CONSTANT, se=error, given=enough)
+    x = np.log([one.product for one in known])
+    y = np.log([one.interval for one in known])
+    weights = (x - x.mean()) / float(((x - x.mean()) ** 2).sum())
+    errors = np.array([one.error / one.interval for one in known])
+    allowed = math.log(CONSTANT) / float(x.max() - x.min())
+    slope, slope_error = float(weights @ y) - 1, float(np.sqrt(((weights * errors) ** 2).sum()))
+    sheet.close("exponent of the interval in lr wd", slope, -1.0, abs=allowed, se=slope_error, given=enough)
+
+
+def equal_intervals(sheet: Sheet, one: Pooled, other: Pooled, names: tuple[str, str]) -> None:
+    """Two settings of one lr wd have one interval (a factor 1.6) and break down at one ELR (a factor 2)."""
+    enough = True
+    for pooled, name in ((one, names[0]), (other, names[1])):
+        enough &= sheet.needs(f"events, {name}", pooled.events, at_least=FEWEST_EVENTS)
+        sheet.note(f"{name}: {pooled.words}")
+    error = math.hypot(one.error / one.interval, other.error / other.interval)
+    ratio = math.log(other.interval / one.interval)
+    sheet.close("log ratio of the intervals", ratio, 0.0, abs=math.log(CONSTANT), se=error, given=enough)
+    error, ratio = math.hypot(one.log_elr_error, other.log_elr_error), math.log(other.elr / one.elr)
+    sheet.close("log ratio of the ELRs at break-down", ratio, 0.0, abs=math.log(2), se=error, given=enough)
+
+
+def falling_steps(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
+    """Every larger lr wd has a shorter mean interval in steps."""
+    ordered = sorted(pooled, key=lambda one: one.product)
+    for a, b in pairwise(ordered):
+        error = math.hypot(a.error / a.interval, b.error / b.interval)
+        name = f"log ratio of the interval in steps, lr wd {b.product:.3g} to {a.product:.3g}"
+        sheet.at_most(name, math.log(b.steps / a.steps), 0.0, se=error)
+
+
+def sign_test(positive: int, count: int) -> float:
+    """Probability of at least ``positive`` heads in ``count`` throws of a fair coin.
+
+    >>> sign_test(5, 5)
+    0.03125
+    """
+    return float(sum(math.comb(count, k) for k in range(positive, count + 1)) / 2**count)
+
+
+def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
+    """The loss is half-way up (log) before the norm is, more often than not: sign test at 1 %. Undecided where neither
+    leads significantly.
+    """
+    found = np.array([e.lead for run in runs for e in run.destabilisations if e.complete and math.isfinite(e.lead)])
+    decided = found[found != 0]
+    if len(decided) < FEWEST_EVENTS:
+        sheet.undecided(f"only {len(decided)} break-downs with a lead")
+        return
+    ahead = int((decided > 0).sum())
+    quartiles = ", ".join(f"{q:g}" for q in np.percentile(found, (10, 25, 50, 75, 90)))
+    behind = sign_test(len(decided) - ahead, len(decided))
+    significant = sign_test(ahead, len(decided)) <= 0.01 or behind <= 0.01
+    sheet.at_most("p of the sign test", sign_test(ahead, len(decided)), 0.01, given=significant)
+    middle = median(found)
+    sheet.at_least("median lead, steps", middle.value, 1.0, se=middle.error)
+    sheet.note(f"the loss leads in {ahead} of {len(decided)}; lead at 10, 25, 50, 75, 90 %: {quartiles} steps")
+    turned = [e.lead_minimum for run in runs for e in run.destabilisations if math.isfinite(e.lead_minimum)]
+    sheet.note(
+        f"but the norm's minimum lies {-float(np.median(turned)):g} steps (median) before the loss is half-way up: one "
+        "bad batch can turn the norm, half-way points are what is compared"
+    )
+
+
+def boundary_elr(sheet: Sheet, pooled: Sequence[Pooled], low: float, high: float, inside: int = 0) -> None:
+    """The ELR at break-down is that of the boundary between regimes 1 and 2 on the sphere, within a factor 2. Its error
+    is that of the median and that of a boundary anywhere between two ELRs of the grid, or about the undecided ones
+    between them (``inside``: their number).
+    """
+    middle = math.sqrt(low * high)
+    sheet.note(f"boundary on the sphere between {low:g} and {high:g}")
+    for one in pooled:
+        name = f"log ELR at break-down over the boundary, lr wd {one.product:.3g}"
+        error = math.hypot(one.log_elr_error, grid_error(low, high, inside))
+        sheet.close(name, math.log(one.elr / middle), 0.0, abs=math.log(2), se=error)
+        sheet.note(f"lr wd {one.product:.3g}: ELR {one.elr:.2g} (median of {one.events})")
+
+
+def rates(run: Periods) -> tuple[float, float]:
+    """lr and wd of a run in which they are constant."""
+    assert run.log.lr is not None
+    assert run.log.wd is not None
+    return float(run.log.lr[0]), float(run.log.wd[0])
+
+
+def first_of(runs: Sequence[Periods], count: int) -> list[list[Event]]:
+    """The first ``count`` destabilisations of every run that has so many."""
+    return [list(run.destabilisations[:count]) for run in runs if len(run.destabilisations) >= count]
+
+
+def trend(series: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Mean slope of the logarithms per item over the series, and its standard error between them."""
+    slopes = [float(np.polyfit(np.arange(len(one)), np.log(one), 1)[0]) for one in series]
+    return float(np.mean(slopes)), float(np.std(slopes, ddof=1) / math.sqrt(len(slopes)))
+
+
+def warm_up(sheet: Sheet, runs: Sequence[Periods], count: int = 4, fewest: int = 5) -> None:
+    """Over the first ``count`` break-downs the critical ELR rises and the lowest loss falls: mean slopes of their
+    logarithms over the seeds, against 0 at 2 s.e.
+    """
+    first = first_of(runs, count)
+    if len(first) < fewest:
+        sheet.undecided(f"only {len(first)} of {len(runs)} runs have {count} break-downs")
+        return
+    elrs, lows = [[e.elr for e in one] for one in first], [[e.min_loss for e in one] for one in first]
+    slope, error = trend(elrs)
+    sheet.at_least("slope of log ELR at break-down per period", slope, 0.0, se=error)
+    slope, error = trend(lows)
+    sheet.at_most("slope of the log of the lowest loss per period", slope, 0.0, se=error)
+    for name, values in (("ELR at break-down", elrs), ("lowest loss before it", lows)):
+        means = np.exp(np.mean(np.log(values), axis=0))
+        sheet.note(f"{name} of periods 1 to {count}: {', '.join(f'{v:.2g}' for v in means)} ({len(first)} seeds)")
+
+
+def periodic(sheet: Sheet, *runs: Periods) -> None:
+    """The verdict is periodic, in every run (seed); what was seen is said. A run that is too short for its first
+    break-down decides nothing.
+
+    One run that is in equilibrium is one draw, and undecided: with weight normalization the same run was periodic on
+    one CPU, with 57 % of the rises of the norm in break-downs, and in equilibrium on another. Two such runs fail.
+    """
+    names = ["verdict", *(f"verdict, seed {k}" for k in range(1, len(runs)))]
+    for name, run in zip(names, runs):
+        sheet.answer(name, run.verdict, "periodic", open=("undecided", "not yet"))
+        sheet.note(run.reason)
+        events = run.destabilisations
+        if events:
+            factors = np.median([e.loss_factor for e in events]), np.median([e.eg_factor for e in events])
+            sheet.note(
+                f"{run.answer}; at {len(events)} destabilisations the loss rises {factors[0]:.3g}-fold, the effective "
+                f"gradient {factors[1]:.3g}-fold (medians)"
+            )
+    sheet.draws(names)
+
+
+def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -> list[int]:
+    """For the ``count`` longest phases B: the last epoch kept between 50 and 90 % of it. Later the break-down may have
+    begun: its first steps are small.
+    """
+    found = []
+    for period in sorted(run.periods, key=lambda p: p.b[0] - p.b[1]):
+        begin, length = period.b[0], period.b[1] - period.b[0]
+        inside = [epoch for epoch in epochs if 0.5 * length <= epoch * per_epoch - begin <= 0.9 * length]
+        if inside:
+            found.append(inside[-1])
+    return found[:count]
+
+
+def breaks_after(before: Steps, at: int, after: Steps) -> bool:
+    """Does training break down once it goes on as ``after`` from step ``at`` of ``before``? By loss and effective
+    gradient, with the definition for runs of fixed norm, whatever the norm does.
+    """
+    loss = np.concatenate([before.loss[:at], after.loss])
+    eg = np.concatenate([before.eg[:at], after.eg])
+    return any(event.step >= at for event in find_periods(loss=loss, eg=eg).destabilisations)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """From one checkpoint on the same batches: did the free run break down, did the one of fixed norm, and the mean
+    loss of the last fifth of each.
+    """
+
+    free: bool
+    fixed: bool
+    free_loss: float
+    fixed_loss: float
+
+
+def break_downs(sheet: Sheet, pairs: Sequence[Pair]) -> None:
+    """The free runs break down and the fixed ones do not: the sign test over the pairs that differ, at 5 %, undecided
+    where it finds nothing either way; and the shares of runs, at least three quarters and at most one, with their
+    binomial errors.
+    """
+    only_free = sum(pair.free and not pair.fixed for pair in pairs)
+    only_fixed = sum(pair.fixed and not pair.free for pair in pairs)
+    p, contrary = (sign_test(count, only_free + only_fixed) for count in (only_free, only_fixed))
+    sheet.at_most("p of the sign test over pairs", p, 0.05, given=min(p, contrary) <= 0.05)
+    for words, count, compare, bound in (
+        ("free", sum(pair.free for pair in pairs), sheet.at_least, math.ceil(0.75 * len(pairs))),
+        ("fixed", sum(pair.fixed for pair in pairs), sheet.at_most, math.floor(0.25 * len(pairs))),
+    ):
+        error = math.sqrt(count * (len(pairs) - count) / max(1, len(pairs)))  # binomial; draws that agree are sure
+        compare(f"{words} runs that break down", count, bound, se=error)
+    losses = [" ".join(f"{loss:.1g}" for loss in one) for one in zip(*((p.free_loss, p.fixed_loss) for p in pairs))]
+    sheet.note(f"{len(pairs)} pairs; {only_free} break down only if free, {only_fixed} only if fixed")
+    if losses:
+        sheet.note(f"loss at the end, free: {losses[0]}; fixed: {losses[1]}")
+
+
+def _log_error(values: Sequence[float], independent: int) -> float:
+    """Standard error of the logarithm of the median of log-normal values, so many of them independent."""
+    return math.sqrt(math.pi / 2 / independent) * float(np.std(np.log(values), ddof=1)) if len(values) > 1 else math.nan
+
+
+def minima(run: Periods, loss: Mapping[int, float], epochs: Sequence[int], per_epoch: int) -> list[tuple[int, int]]:
+    """For every period with two kept epochs in phase B: the one of lowest loss, and another of the same phase B as far
+    from it as there is.
+    """
+    found = []
+    for period in run.periods:
+        inside = [e for e in epochs if period.b[0] <= e * per_epoch <= period.b[1] and e in loss]
+        if len(inside) >= 2:
+            best = min(inside, key=lambda e: loss[e])
+            found.append((best, max(inside, key=lambda e: abs(e - best))))
+    return found
+
+
+def different_minima(sheet: Sheet, name: str, between: Agreement, within: Sequence[Agreement]) -> None:
+    """Pairs of periods against pairs of epochs of one phase B: angle and equal predictions; then what pairs gain."""
+    pairs = between.pairs
+    angle, same = ([float(matrix[i, j]) for i, j in pairs] for matrix in (between.angle, between.equal))
+    near_angle, near_same = (
+        [float(matrix[0, 1]) for matrix in ms] for ms in zip(*((w.angle, w.equal) for w in within))
+    )
+    ratio = float(np.median(angle) / np.median(near_angle))
+    # pairs share minima: as many are independent as there are minima
+    error = math.hypot(_log_error(angle, len(between.error)), _log_error(near_angle, len(near_angle)))
+    sheet.at_least(f"angle over that within a phase B, {name}", ratio, 2.0, log_se=error)
+    less = float(np.mean(near_same) - np.mean(same))
+    # pairs share test images and minima, so all of them together are worth one pair
+    spread = math.sqrt(sum(np.mean(x) * (1 - np.mean(x)) for x in (same, near_same)) / between.images)
+    sheet.at_least(f"equal predictions less than within a phase B by, {name}", less, 0.0, se=spread)
+    gain, error = (float(np.mean([m[i, j] for i, j in pairs])) for m in (between.gain, between.gain_error))
+    sheet.at_least(f"error of singles less that of pairs, {name}", gain, 0.0, se=error)
+    sheet.note(
+        f"{name}: {len(between.error)} minima, median angle {np.median(angle):.2f} rad (within a phase B "
+        f"{np.median(near_angle):.2f}), {np.mean(same):.1%} equal predictions ({np.mean(near_same):.1%}), error "
+        f"{between.error.mean():.2%} alone, {between.error.mean() - gain:.2%} in pairs (s.e. of the gain {error:.2%}), "
+        f"{between.images} test images"
+    )

@@ -1,0 +1,1 @@
+"""Claims of other papers on which this package builds."""

@@ -1,0 +1,90 @@
+"""Claims of Kosson et al. 2024 and Wan et al. 2020: equilibrium rotation, on random scale-invariant gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.theory import equilibrium, lobacheva2021, wan2020
+from scaleinv.theory.kosson2024 import OptimizerLaw
+from scaleinv.theory.simulators import random_gradients
+
+DIMENSION = 2000
+
+
+def _mean(values: Any) -> float:
+    """Root mean square over replicas."""
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+@claim(
+    "15-rotation",
+    paper="Kosson et al. 2024, Wan et al. 2020",
+    place="table of equilibria",
+    statement="SGD, SGDM, AdamW and Lion rotate a scale-invariant weight by a known angle per step, at a known norm.",
+    scales={"toy": 16.0},
+)
+def rotation(context: Context) -> Result:
+    """Four weights of 2000 numbers, lr wd = 5e-4, 8000 steps after five time scales, from 1.3 times the norm."""
+    sheet = Sheet()
+    cases: tuple[tuple[OptimizerLaw, float, dict[str, Any], float], ...] = (
+        ("sgd", 0.1, {}, 0.01),
+        ("sgdm", 0.1, {"momentum": 0.9}, 0.01),
+        ("adamw", 1e-3, {"beta1": 0.9}, 0.01),
+        ("lion", 1e-3, {"beta1": 0.9, "beta2": 0.99}, 0.03),
+        ("lion", 1e-3, {"beta1": 0.95, "beta2": 0.98}, 0.03),
+    )
+    for law, lr, extra, tolerance in cases:
+        wd = 5e-4 / lr
+        name = law + (f" {extra['beta1']}/{extra['beta2']}" if law == "lion" else "")
+        size: dict[str, Any] = {"eg": 1.0} if law in ("sgd", "sgdm") else {"dimension": float(DIMENSION)}
+        guess = equilibrium(law, lr, wd, **extra, **size)
+        burn = int(5 * guess.time_scale)
+        run = random_gradients.simulate(
+            law,
+            lr,
+            wd,
+            dimension=DIMENSION,
+            steps=burn + 8000,
+            burn_in=burn,
+            replicas=4,
+            rho0=1.3 * guess.norm,
+            seed=15,
+            **extra,
+        )
+        if "eg" in size:
+            size = {"eg": _mean(run.eg)}
+        sharp = equilibrium(law, lr, wd, **extra, **size)
+        paper = equilibrium(law, lr, wd, corrected=False, **extra, **size)
+        sheet.close(f"{name}: angle", _mean(run.angle), paper.angle, rel=tolerance)
+        sheet.close(f"{name}: angle, corrected", _mean(run.angle), sharp.angle, rel=0.01)
+        sheet.close(f"{name}: norm", _mean(run.norm), sharp.norm, rel=0.01)
+    wrong = float(np.sqrt(1e-3 * DIMENSION * 0.1 / (2 * 0.5 * 1.9)))
+    sheet.note(f"the copied AdamW norm with independent update and weight would be {wrong:.3g}")
+    return sheet.result()
+
+
+@claim(
+    "lr-drop",
+    paper="Wan et al. 2020",
+    place="angular update after a drop of the learning rate",
+    statement="When lr falls by q the angle falls by q, then returns to sqrt(q) of the old at the rate 4 lr' wd.",
+    scales={"toy": 1.0},
+)
+def drop(context: Context) -> Result:
+    """The exact norm recursion with a constant eg, started at the old equilibrium."""
+    sheet = Sheet()
+    lr, wd, q = 0.1, 1e-2, 0.1
+    rho_sq = np.sqrt(lr / (2 * wd) / (1 - lr * wd / 2))
+    old = wan2020.angle(lr, wd, 0.0)
+    scale = int(1 / (4 * q * lr * wd))
+    for t in range(12 * scale + 1):
+        if t in (0, scale // 2, scale, 12 * scale):
+            angle = float(np.arctan(q * lr / ((1 - q * lr * wd) * rho_sq)))
+            expected = wan2020.angle_after_drop(float(t), lr, wd, q)
+            sheet.close(f"angle after {t} steps", angle, expected, rel=3e-3)
+        rho_sq = lobacheva2021.next_rho_sq(rho_sq, 1.0, q * lr, wd)
+    sheet.close("in the end over the old one", angle / old, np.sqrt(q), rel=1e-2)
+    return sheet.result()

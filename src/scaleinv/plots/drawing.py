@@ -1,0 +1,206 @@
+"""A figure under construction: what it draws, and what a reader can point at."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.plots import style
+from scaleinv.text import clean, esc
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = npt.NDArray[np.float64]
+#: a line is drawn with at most this many points; more are thinned to the extremes of equal stretches
+MOST_POINTS = 600
+
+
+@dataclass
+class Drawing:
+    """A figure with its title, caption and alternative text; ``stem`` names its files."""
+
+    stem: str
+    title: str
+    caption: str
+    alt: str
+    fig: Figure
+    wide: bool = False
+    titles: dict[str, str] = field(default_factory=dict)
+    named: list[tuple[Axes, str, str]] = field(default_factory=list)
+
+    def name(self, axes: Axes, x: str, y: str) -> None:
+        """Say what the axes show, for the tooltip."""
+        self.named.append((axes, x, y))
+
+    def point_at(self, artist: Any, axes: Axes, key: str, title: str) -> None:
+        """Make an artist one that can be pointed at: ``key`` links it to the same run elsewhere on the page."""
+        place = next((i for i, (known, _, _) in enumerate(self.named) if known is axes), 0)
+        gid = f"a{place}.{key}.{len(self.titles)}"
+        artist.set_gid(gid)
+        self.titles[gid] = clean(title)
+
+    def to_html(self) -> str:
+        """A ``<figure>`` with the drawing inline."""
+        svg = style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
+        width, height = self.fig.get_size_inches() * 72  # the unit of matplotlib's SVG
+        described = []
+        for axes, x, y in self.named:
+            box = axes.get_position()
+            described.append(
+                {
+                    "box": [
+                        round(float(v), 4)
+                        for v in (box.x0 * width, box.x1 * width, (1 - box.y0) * height, (1 - box.y1) * height)
+                    ],
+                    "x": [x, axes.get_xscale(), *axes.get_xlim()],
+                    "y": [y, axes.get_yscale(), *axes.get_ylim()],
+                }
+            )
+        data = esc(json.dumps(described, separators=(",", ":")))
+        kind = ' class="wide"' if self.wide else ""
+        return (
+            f'<figure{kind} id="{esc(self.stem)}"><h3>{esc(self.title)}</h3>'
+            f'<div class="plot" data-axes="{data}">{svg}</div><figcaption>{esc(self.caption)}</figcaption></figure>'
+        )
+
+
+def thin(x: npt.NDArray[Any], y: Floats, most: int = MOST_POINTS) -> tuple[npt.NDArray[Any], Floats]:
+    """At most ``most`` points: of each equal stretch the lowest and the highest, in order, so that no spike is lost."""
+    if y.size <= most:
+        return x, y
+    keep = {0, y.size - 1}
+    for stretch in np.array_split(np.arange(1, y.size - 1), (most - 2) // 2):
+        values = y[stretch]
+        known = stretch[np.isfinite(values)]
+        if known.size:
+            keep.update((int(known[np.argmin(y[known])]), int(known[np.argmax(y[known])])))
+        if known.size < stretch.size:
+            keep.add(int(stretch[~np.isfinite(values)][0]))  # a gap stays a gap
+    chosen = np.array(sorted(keep))
+    return x[chosen], y[chosen]
+
+
+def drawable(y: Floats, log: bool) -> npt.NDArray[np.bool_]:
+    """Which values have a place on the axis."""
+    shown: npt.NDArray[np.bool_] = np.isfinite(y) & (y > 0) if log else np.isfinite(y)
+    return shown
+
+
+def limits(values: Sequence[Floats], log: bool, margin: float = 0.04) -> tuple[float, float] | None:
+    """Axis limits around all drawable values, None where there are none."""
+    kept = [v[drawable(v, log)] for v in values]
+    every = np.concatenate(kept) if kept else np.zeros(0)
+    if not every.size:
+        return None
+    low, high = float(every.min()), float(every.max())
+    if log:
+        low, high = math.log10(low), math.log10(high)
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        low, high = low - 0.5, high + 0.5
+    pad = margin * (high - low)
+    low, high = low - pad, high + pad
+    return (10**low, 10**high) if log else (low, high)
+
+
+def fraction(axes: Axes, y: float) -> float:
+    """Where a value lies on the y axis, 0 at the bottom and 1 at the top."""
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "log":
+        low, high, y = math.log10(low), math.log10(high), math.log10(y)
+    return (y - low) / (high - low)
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Places in [0, 1] moved apart to at least ``gap``, in their order and as little as a sweep from both ends does.
+
+    >>> [round(p, 2) for p in spread([0.5, 0.5, 0.9], 0.1)]
+    [0.45, 0.55, 0.9]
+    """
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    # blocks of labels that touch: each block sits at the mean of what its members want
+    blocks: list[list[float]] = []  # [centre, members]
+    for i in order:
+        blocks.append([places[i], 1])
+        while len(blocks) > 1:
+            (c0, n0), (c1, n1) = blocks[-2], blocks[-1]
+            if c1 - c0 >= gap * (n0 + n1) / 2:
+                break
+            blocks[-2:] = [[(c0 * n0 + c1 * n1) / (n0 + n1), n0 + n1]]
+    moved = [centre + gap * (k - (n - 1) / 2) for centre, n in blocks for k in range(int(n))]
+    # keep the column inside the axes
+    for i in range(len(moved)):
+        moved[i] = max(moved[i], 0.0 if i == 0 else moved[i - 1] + gap)
+    for i in reversed(range(len(moved))):
+        moved[i] = min(moved[i], 1.0 if i == len(moved) - 1 else moved[i + 1] - gap)
+    result = [0.0] * len(places)
+    for place, i in zip(moved, order):
+        result[i] = place
+    return result
+
+
+def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float, size: float = 7.5) -> None:
+    """Labels beside the right edge of ``axes`` (``height`` inches), each (value, text, colour) near its value, none
+    over another.
+
+    Where they are too many for the height every second, third ... is left out; the colour scale names those between.
+    """
+    gap = size * 1.22 / (72 * height)
+    fit = max(1, int(1 / gap) + 1)
+    known = [end for end in ends if math.isfinite(end[0]) and (end[0] > 0 or axes.get_yscale() != "log")]
+    step = math.ceil(len(known) / fit) if known else 1
+    known = known[::step]  # the first is always kept
+    wanted = [min(1.0, max(0.0, fraction(axes, value))) for value, _, _ in known]
+    for place, want, (_, text, colour) in zip(spread(wanted, gap), wanted, known):
+        axes.plot(
+            [1.004, 1.022],
+            [want, place],
+            color=colour,
+            linewidth=0.6,
+            transform=axes.transAxes,
+            clip_on=False,
+            solid_capstyle="butt",
+        )
+        axes.text(
+            1.028,
+            place,
+            text,
+            color=colour,
+            fontsize=size,
+            va="center",
+            ha="left",
+            transform=axes.transAxes,
+            parse_math=False,
+        )
+
+
+def nothing(axes: Axes, words: str = "not measured") -> None:
+    """Say in the middle of the axes that there is nothing to draw."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def gradient_against_loss(
+    axes: Axes, losses: tuple[float, float] | None, gradients: tuple[float, float] | None
+) -> bool:
+    """The log-log axes of the diagram of regimes, within :func:`limits`; ``False`` where there is nothing to draw."""
+    if losses is None or gradients is None:
+        nothing(axes)
+        return False
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(losses)
+    axes.set_ylim(gradients)
+    style.log_ticks(axes.xaxis, *losses)
+    style.log_ticks(axes.yaxis, *gradients)
+    axes.set_xlabel("train loss")
+    axes.set_ylabel("mean effective gradient norm")
+    return True

@@ -1,0 +1,112 @@
+"""From ``package.module:name`` or ``file.py:name`` to the object of that name."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from scaleinv.errors import UserError
+
+_FORM = "give PACKAGE.MODULE:NAME or FILE.py:NAME"
+
+
+def load_object(target: str, form: str = _FORM) -> Any:
+    """The object that ``PACKAGE.MODULE:NAME`` (or ``FILE.py:NAME``) names; what importing it prints goes to stderr.
+
+    ``form`` ends the error messages: what is to be given. Raises UserError where the module or the name is not found or
+    the module cannot be imported.
+    """
+    _look_here()
+    where, colon, name = target.rpartition(":")
+    if not colon or not where or not name:
+        raise UserError(f"{target!r} does not name an object of a module; {form}")
+    with contextlib.redirect_stdout(sys.stderr):
+        found: Any = _module(where, form)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            names = (
+                [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
+                if hasattr(found, "__dict__")
+                else []
+            )
+            hint = f"; it has: {', '.join(sorted(names)[:12])}" if names else ""
+            raise UserError(f"{where}{_elsewhere(where)} has no {part!r}{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def _look_here() -> None:
+    """A user's own module is found in the current folder: last, so that no file there is taken for a library."""
+    with contextlib.suppress(OSError):  # the folder is gone
+        here = os.getcwd()
+        if here not in sys.path:
+            sys.path.append(here)
+
+
+def _elsewhere(where: str) -> str:
+    """Where a module was found, if one of the same name is here."""
+    if not where.isidentifier() or not Path(f"{where}.py").is_file():
+        return ""
+    file = getattr(sys.modules.get(where), "__file__", None)
+    if file is not None and Path(file).resolve() == Path(f"{where}.py").resolve():
+        return ""
+    return f" ({file or 'built into Python'}; for the file here write {where}.py:FACTORY)"
+
+
+def _module(where: str, form: str) -> ModuleType:
+    try:
+        if where.endswith(".py"):
+            path = Path(where)
+            if not path.is_file():
+                raise UserError(f"there is no file {where!r}; {form}")
+            # not by its stem alone: nobody who imports copy is to get the user's copy.py
+            spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+            return module
+        return importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        if error.name and (where == error.name or where.startswith(error.name + ".")):
+            raise UserError(f"there is no module {where!r} here or on the Python path; {form}") from error
+        raise UserError(
+            f"{where} imports {error.name}, which is not installed; install it or remove the import"
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def call_object(factory: Any, target: str, form: str = _FORM) -> Any:
+    """What the factory returns; UserError where it needs arguments or fails."""
+    if not callable(factory):
+        raise UserError(f"{target} is {type(factory).__name__}, not something that can be called; {form}")
+    try:
+        needed = [
+            p.name
+            for p in inspect.signature(factory).parameters.values()
+            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+    except (TypeError, ValueError):
+        needed = []
+    if needed:
+        raise UserError(
+            f"{target} needs arguments ({', '.join(needed)}); name a function that calls it without arguments"
+        )
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return factory()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{target}() fails: {type(error).__name__}: {error}") from error

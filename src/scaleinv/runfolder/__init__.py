@@ -1,0 +1,1 @@
+"""The run folder: layout, rows, atomic files and locks, checkpoints, writing and reading."""

@@ -1,0 +1,424 @@
+"""Read run folders and sweep folders (their form: docs/architecture.md). Needs pyarrow and numpy, no torch.
+
+A folder may be in use while it is read: a run without ``result.json`` has not ended and is readable, and so is a
+sweep without ``sweep.json``. What cannot be read is a :class:`~scaleinv.errors.UserError` that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import complete
+from scaleinv.theory.optimizers import law_of
+
+FORMAT = 3
+#: rows of a Monitor without pyarrow, beside the folder of the parts
+_LINES = "metrics.jsonl"
+_FINAL = "part-final.parquet"
+_TRIES = 5
+_TEXT = ("split", "group", "quantity")
+_COLUMNS = ("step", "epoch", *_TEXT, "value")
+
+Key = tuple[str, str, str]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One quantity over a run: ``steps``, ``epochs`` and ``values``, each of shape (n,), in the order they were
+    written.
+    """
+
+    steps: Ints
+    epochs: Ints
+    values: Floats
+
+
+_EMPTY = Series(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float64))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder as read: its config, its environment, its result (None: not ended) and its metrics."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    identity: str
+    environment: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    metrics: Mapping[Key, Series] = field(repr=False)
+    lineage: Mapping[str, Any] | None = None  # of a run that goes on from another one
+
+    @property
+    def name(self) -> str:
+        """The folder's name; inside a sweep it is the identity of the config."""
+        return self.folder.name
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``converged``, ``diverged`` or ``failed``; ``running`` where there is no result yet."""
+        return "running" if self.result is None else str(self.result.get("status", "unknown"))
+
+    @property
+    def time(self) -> Literal["epoch", "step"]:
+        """What the run's rows are counted by: epochs, or optimizer steps where a Monitor measured it."""
+        return "step" if self.config.get("source") == "monitor" or self.config.get("time") == "step" else "epoch"
+
+    @cached_property
+    def alerts(self) -> list[dict[str, Any]]:
+        """What a Monitor said, in order (``alerts.jsonl``); a line that is damaged or not whole yet is left out."""
+        path = self.folder / "alerts.jsonl"
+        try:
+            lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        found = []
+        for line in lines:
+            try:
+                alert = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(alert, dict):
+                found.append(alert)
+        return found
+
+    @property
+    def seed(self) -> int | None:
+        """The seed in the config; None where the config has none."""
+        seed = self.config.get("seed")
+        return int(seed) if isinstance(seed, int) else None
+
+    @property
+    def chance_error(self) -> float | None:
+        """Error of the best constant answer to the run's data, as the config has it; None: the config does not say."""
+        return self._level("chance_error", 1.0, "a fraction between 0 and 1")
+
+    @property
+    def constant_loss(self) -> float | None:
+        """Loss of the best constant answer to the run's data, as the config has it; None: the config does not say."""
+        return self._level("constant_loss", math.inf, "a positive number")
+
+    def _level(self, name: str, below: float, kind: str) -> float | None:
+        value = self.config.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < below:
+            raise UserError(f"{self.folder / 'config.json'}: {name} is {value!r}, not {kind}; mend it or leave it out")
+        return float(value)
+
+    @property
+    def law(self) -> str:
+        """``sgd`` or ``normalised`` by its optimizer; ``measured`` where it is not known (scaleinv.theory.rates)."""
+        return law_of(self.config)
+
+    @cached_property
+    def elr(self) -> float:
+        """The run's effective learning rate: the config's ``elr``, else the first one measured; NaN where neither is
+        known.
+
+        A run with a learning rate in the config instead moves at the ELR lr / rho^2 (lr / rho where the optimizer is a
+        normalised one), which the metrics record.
+        """
+        stated = self.config.get("elr")
+        if isinstance(stated, (int, float)) and not isinstance(stated, bool):
+            return float(stated)
+        for split in ("train", "online"):
+            values = self.series(split, "total", "elr")[1]
+            known = values[np.isfinite(values)]
+            if known.size:
+                return float(known[0])
+        return math.nan
+
+    def table(self, split: str, group: str, quantity: str) -> Series:
+        """The series with its steps; empty where it was never measured."""
+        return self.metrics.get((split, group, quantity), _EMPTY)
+
+    def series(self, split: str, group: str, quantity: str) -> tuple[Ints, Floats]:
+        """``(epochs, values)``, each of shape (n,); empty where it was never measured.
+
+        >>> run = load_run("runs/demo/runs/0123abcd")
+        >>> epochs, loss = run.series("online", "total", "loss")
+        >>> epochs.tolist()
+        [1, 2]
+        """
+        found = self.table(split, group, quantity)
+        return found.epochs, found.values
+
+    def at_epoch(self, epoch: int) -> tuple[float, float] | None:
+        """Train loss and effective gradient by the exact pass at ``epoch``; None where it was not made there, or either
+        has no place on log axes. Epoch 0 is the start of training: one point for all rates of a seed.
+        """
+        pair = []
+        for quantity in ("loss", "eg"):
+            epochs, values = self.series("train", "total", quantity)
+            pair += [float(value) for value in values[epochs == epoch][:1] if np.isfinite(value) and value > 0]
+        return (pair[0], pair[1]) if len(pair) == 2 else None
+
+    def test_error(self) -> tuple[Ints, Floats]:
+        """``(epochs, fractions)`` by recomputed BN statistics where every evaluation has them, else by running ones."""
+        recomputed, running = (self.series("test", "total", name) for name in ("error_recomputed_bn", "error"))
+        return running if len(recomputed[0]) < len(running[0]) else recomputed
+
+    def has(self, split: str, group: str, quantity: str) -> bool:
+        """Whether at least one value was measured (NaN means not measured)."""
+        values = self.table(split, group, quantity).values
+        return bool(np.any(~np.isnan(values)))
+
+    @property
+    def exact_split(self) -> Literal["train", "online"]:
+        """``train`` where the run has exact metrics of the train set, else ``online``: means over training steps."""
+        return "train" if self.has("train", "total", "loss") else "online"
+
+    def groups(self) -> list[str]:
+        """The scale-invariant groups in the order they were first written, without ``total`` and the reference
+        directions.
+        """
+        names = (group for split, group, _ in self.metrics if split in ("online", "train") and group != "total")
+        return list(dict.fromkeys(names))
+
+    def quantities(self, split: str, group: str = "total") -> list[str]:
+        """What was recorded for a group in a split, in the order it was first written."""
+        return [quantity for s, g, quantity in self.metrics if (s, g) == (split, group)]
+
+    def reference(self, quantity: str = "loss") -> Floats:
+        """The quantity at random directions of the same network with the same head, shape (directions,)."""
+        found = [s.values for (split, _, q), s in self.metrics.items() if (split, q) == ("reference", quantity)]
+        return np.concatenate(found) if found else np.zeros(0, np.float64)
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that has a row; 0 where there is none."""
+        return max((int(s.epochs[-1]) for s in self.metrics.values() if s.epochs.size), default=0)
+
+    @property
+    def last_step(self) -> int:
+        """The last step that has a row; 0 where there is none."""
+        return max((int(s.steps[-1]) for s in self.metrics.values() if s.steps.size), default=0)
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A sweep folder as read: its config, its regime map (None: not written yet) and its runs by rising ELR, then
+    seed.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any] | None
+    runs: list[Run]
+
+    def find(self, name: str) -> Run | None:
+        """The run of that name; None where its folder is not there."""
+        return next((run for run in self.runs if run.name == name), None)
+
+
+def folder_kind(folder: str | Path) -> Literal["run", "sweep"]:
+    """Whether a folder is a run or a sweep; a UserError where it is neither."""
+    path = Path(folder)
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; name the folder of a run or a sweep")
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; name the folder of a run or a sweep")
+    if (path / "sweep-config.json").exists():
+        return "sweep"
+    if (path / "config.json").exists():
+        return "run"
+    raise UserError(f"{path} has neither sweep-config.json nor config.json: not a folder of a run or a sweep")
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run folder, ended or in progress.
+
+    Errors: UserError for a folder that is missing, a sweep's, foreign, of another format, or has a damaged file.
+    """
+    path = Path(folder)
+    if folder_kind(path) == "sweep":
+        raise UserError(f"{path} is the folder of a sweep; its runs are in {path / 'runs'}")
+    head = _read_head(path / "config.json", "config")
+    result = _read_json(path / "result.json") if (path / "result.json").exists() else None
+    environment = head.get("environment") or {}
+    if not isinstance(environment, dict):
+        raise UserError(f"{path / 'config.json'}: 'environment' is {type(environment).__name__}, expected an object")
+    return Run(
+        folder=path,
+        config=complete(head["config"]),
+        identity=str(head.get("identity", "")),
+        environment=environment,
+        result=result,
+        metrics=_read_metrics(path / "metrics"),
+        lineage=head.get("lineage") if isinstance(head.get("lineage"), dict) else None,
+    )
+
+
+def stored_config(folder: str | Path) -> dict[str, Any]:
+    """The config of a run folder alone, without its metrics. Errors as of :func:`load_run`."""
+    config: dict[str, Any] = _read_head(Path(folder) / "config.json", "config")["config"]
+    return config
+
+
+def load_sweep(folder: str | Path) -> SweepRun:
+    """Read a sweep folder, ended or in progress; a run folder that has no config yet is left out.
+
+    Errors: UserError for a folder that is missing, a run's, foreign, of another format, or has a damaged file.
+    """
+    path = Path(folder)
+    if folder_kind(path) == "run":
+        raise UserError(f"{path} is the folder of a single run, not of a sweep")
+    head = _read_head(path / "sweep-config.json", "sweep")
+    summary = _read_json(path / "sweep.json") if (path / "sweep.json").exists() else None
+    if summary is not None and not isinstance(summary.get("runs"), list):
+        raise UserError(
+            f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"
+        )
+    runs = [load_run(entry.parent) for entry in sorted((path / "runs").glob("*/config.json"))]
+    runs.sort(key=_order)
+    return SweepRun(folder=path, config=head["sweep"], summary=summary, runs=runs)
+
+
+def _order(run: Run) -> tuple[float, int, str]:
+    return (run.elr if math.isfinite(run.elr) else math.inf, -1 if run.seed is None else run.seed, run.name)
+
+
+def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
+    def refuse(token: str) -> float:
+        raise UserError(
+            f"{path} contains {token}, which no configuration has: restore the file or begin in a new folder"
+        )
+
+    try:
+        content = json.loads(path.read_text("utf-8"), parse_constant=refuse if finite else None)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged, not JSON ({error}): restore the file or begin in a new folder") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object: not a file of scaleinv")
+    return content
+
+
+def _read_head(path: Path, key: str) -> dict[str, Any]:
+    """A config file: ``{"format": 3, key: {...}, ...}``."""
+    content = _read_json(path, finite=True)
+    if "format" not in content or not isinstance(content.get(key), dict):
+        raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{path} has format {content['format']!r}, this version reads {FORMAT}: use the scaleinv that wrote it"
+        )
+    return content
+
+
+def _read_metrics(folder: Path) -> dict[Key, Series]:
+    """All parts in the order of their names, split into series; the order of rows is kept.
+
+    A run that ends joins its parts into one, so a reader may find both, or a part that is gone.
+    """
+    import pyarrow as pa
+
+    for attempt in range(_TRIES):
+        parts = sorted(folder.glob("part-*.parquet"))
+        if folder / _FINAL in parts:
+            parts = [folder / _FINAL]  # it holds all rows; other parts beside it are about to be removed
+        try:
+            tables = [_read_part(part) for part in parts]
+            break
+        except FileNotFoundError:  # the run has ended, and joined its parts, since they were listed
+            if attempt == _TRIES - 1:
+                raise UserError(f"{folder}: its files keep changing while they are read; try again") from None
+    if (folder.parent / _LINES).exists():
+        lines = _read_lines(folder.parent / _LINES)
+        tables.append(lines.cast(tables[0].schema) if tables else lines)
+    if not tables:
+        return {}
+    try:
+        table = pa.concat_tables(tables, promote_options="none").combine_chunks()
+        steps = table["step"].to_numpy().astype(np.int64, casting="safe")
+        epochs = table["epoch"].to_numpy().astype(np.int64, casting="safe")
+        values = table["value"].to_numpy().astype(np.float64, casting="safe")
+        names, codes = _encode(table)
+    except (pa.ArrowException, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder}: columns of the wrong type ({' '.join(str(error).split())}): not files of scaleinv"
+        ) from None
+
+    order = np.argsort(codes, kind="stable")
+    bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
+    series = {}
+    for i, name in enumerate(names):
+        rows = order[bounds[i] : bounds[i + 1]]
+        series[name] = Series(steps[rows], epochs[rows], values[rows])
+    return series
+
+
+def _read_part(part: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(part, partitioning=None)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{part} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
+        ) from None
+    missing = [name for name in _COLUMNS if name not in table.column_names]
+    if missing:
+        raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
+    return table.select(list(_COLUMNS))
+
+
+def _read_lines(path: Path) -> Any:
+    """The rows of a Monitor that had no pyarrow, as a table; the last line may not be whole yet."""
+    import pyarrow as pa
+
+    rows = []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    for number, line in enumerate(lines, 1):
+        try:
+            item = json.loads(line)
+            rows.append((*(item[name] for name in _COLUMNS[:-1]), float(item["value"])))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if number == len(lines):
+                break
+            raise UserError(f"{path}, line {number} is damaged ({error}); remove the line") from None
+    kinds = (pa.int64(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.float64())
+    columns: list[Any] = list(zip(*rows)) or [()] * len(_COLUMNS)
+    try:
+        return pa.table({name: pa.array(column, kind) for name, column, kind in zip(_COLUMNS, columns, kinds)})
+    except (pa.ArrowException, TypeError) as error:
+        raise UserError(f"{path}: {error}: not a file of scaleinv") from None
+
+
+def _encode(table: Any) -> tuple[list[Key], Ints]:
+    """Each row's (split, group, quantity) as a number, numbered by first appearance."""
+    combined = np.zeros(table.num_rows, np.int64)
+    labels: list[list[str]] = []
+    for name in _TEXT:
+        column = table[name].combine_chunks().dictionary_encode()
+        labels.append([str(label) for label in column.dictionary.to_pylist()])
+        combined = combined * max(1, len(labels[-1])) + column.indices.to_numpy().astype(np.int64)
+    present, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
+    by_appearance = np.argsort(first)
+    rank = np.empty_like(by_appearance)
+    rank[by_appearance] = np.arange(len(by_appearance))
+    names = []
+    for code in present[by_appearance].tolist():
+        rest, quantity = divmod(code, max(1, len(labels[2])))
+        split, group = divmod(rest, max(1, len(labels[1])))
+        names.append((labels[0][split], labels[1][group], labels[2][quantity]))
+    return names, rank[inverse.reshape(-1)].astype(np.int64)

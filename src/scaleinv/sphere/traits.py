@@ -1,0 +1,46 @@
+"""Traits of a torch optimizer: from its class and bases by :mod:`scaleinv.theory.optimizers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+from scaleinv.errors import UserError
+from scaleinv.theory.optimizers import OptimizerTraits, traits_of_names
+from scaleinv.theory.rates import LAWS, Law
+
+
+def class_names(optimizer: Optimizer) -> list[str]:
+    """Names of the optimizer's class and of what it is a subclass of, the class first."""
+    return [kind.__name__ for kind in type(optimizer).__mro__]
+
+
+def traits_of(optimizer: Optimizer, group: Mapping[str, Any] | None = None) -> OptimizerTraits:
+    """What the optimizer is like in one of its param groups, by the names of its class and bases.
+
+    >>> import torch
+    >>> traits_of(torch.optim.SGD([torch.zeros(1)], lr=0.1)).law
+    'sgd'
+    """
+    return traits_of_names(class_names(optimizer))
+
+
+def choose_law(optimizer: Optimizer, law: str | None) -> Law:
+    """The law as stated, else as known; refuses optimizers that cannot be kept on a sphere."""
+    name = type(optimizer).__name__
+    if "LBFGS" in class_names(optimizer):
+        raise UserError(f"{name} evaluates the loss several times a step and cannot be kept on a sphere in between")
+    if law is not None:
+        for known in LAWS:
+            if law == known:
+                return known
+        raise UserError(f"unknown law {law!r}; choose sgd (lr = elr rho^2) or normalised (lr = elr rho)")
+    found = traits_of(optimizer).law
+    if found is None:
+        raise UserError(
+            f"the law of {name} is not known; pass law='sgd' if its update grows with the gradient, "
+            "else law='normalised'"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Many runs: grids, sweeps, runs found or trained, the regime map, landscape studies."""

@@ -1,0 +1,165 @@
+"""What a long command shows while it works: live bars on a terminal, plain lines in a log, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from scaleinv.lab.config import RunConfig
+from scaleinv.lab.train import Event
+
+#: seconds between lines of one run in a log
+LOG_EVERY = 10.0
+
+
+def describe(config: RunConfig, starts: Mapping[str, str] | None = None) -> str:
+    """A run in a few characters; ``starts``: what to call the weights it goes on from, by checksum."""
+    rate = f"ELR {config.elr:.3g}" if config.elr is not None else f"LR {config.lr:.3g}"
+    decay = f" wd {config.weight_decay:.3g}" if config.lr is not None else ""
+    name = (starts or {}).get(config.start or "", "weights " + (config.start or "")[:6])
+    start = f", from {name}" if config.start is not None else ""
+    return f"{rate}{decay} seed {config.seed}{start}"
+
+
+def _numbers(numbers: Mapping[str, float]) -> str:
+    shown = {"loss": "loss {:.3g}", "test_error": "test error {:.1%}", "eg": "eg {:.3g}", "cosine": "cos {:.3f}"}
+    return ", ".join(form.format(numbers[key]) for key, form in shown.items() if key in numbers)
+
+
+class ProgressView:
+    """Watch one run (``total=1``) or a sweep. Everything goes to stderr; stdout is for answers."""
+
+    def __init__(self, *, total: int, quiet: bool = False, starts: Mapping[str, str] | None = None) -> None:
+        self.total, self.ended = total, 0
+        self.starts = starts
+        self.console = Console(stderr=True, quiet=quiet)
+        self.live = self.console.is_terminal and not quiet
+        self.quiet = quiet
+        self.bars: dict[RunConfig, TaskID] = {}
+        self.spoken: dict[RunConfig, float] = {}
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self.overall: TaskID | None = None
+
+    def __enter__(self) -> ProgressView:
+        if self.live:
+            self.progress.start()
+            if self.total > 1:
+                self.overall = self.progress.add_task("all runs", total=self.total, note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.progress.stop()
+
+    def say(self, line: str, *, always: bool = False) -> None:
+        """A line that stays; ``always``: even if quiet."""
+        if self.live:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        elif always or not self.quiet:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    def event(self, config: RunConfig, event: Event) -> None:
+        """Show what a run reports."""
+        name = describe(config, self.starts)
+        if event.kind == "notice":
+            self.say(f"{name}: {event.message}", always=True)
+        elif event.kind == "resumed":
+            self.say(f"{name}: goes on at step {event.step} of {event.steps}")
+        if self.live:
+            if event.kind == "ended":
+                if config in self.bars:
+                    self.progress.remove_task(self.bars.pop(config))
+                return
+            if config not in self.bars:
+                self.bars[config] = self.progress.add_task(name, total=event.steps, note="")
+            self.progress.update(self.bars[config], completed=event.step, note=_numbers(event.numbers))
+            return
+        now = time.monotonic()
+        last = self.spoken.setdefault(config, now if self.total > 1 else -LOG_EVERY)
+        if event.kind == "epoch" and now - last >= LOG_EVERY:
+            self.spoken[config] = now
+            where = f"{name}: epoch {event.epoch}, step {event.step}/{event.steps}"
+            self.say(", ".join(filter(None, (where, _numbers(event.numbers)))))
+
+    def run_ended(self, config: RunConfig, line: str) -> None:
+        """A run of a sweep has ended; ``line`` says how."""
+        self.ended += 1
+        if self.overall is not None:
+            self.progress.update(self.overall, completed=self.ended)
+        if config in self.bars:
+            self.progress.remove_task(self.bars.pop(config))
+        self.say(f"[{self.ended}/{self.total}] {describe(config, self.starts)}: {line}")
+
+
+class Counted:
+    """A context in which :meth:`done` is called for every piece.
+
+    >>> with Counted("measuring", 2, quiet=True) as view:
+    ...     view.done("one")
+    ...     view.count
+    1
+    """
+
+    def __init__(self, what: str, total: int = 0, *, quiet: bool = False) -> None:
+        self.quiet, self.total, self.count = quiet, total, 0
+        console = Console(stderr=True, quiet=quiet)
+        self.progress = Progress(
+            TextColumn(what),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            transient=True,
+        )
+        self.live = console.is_terminal and not quiet
+        self.task = self.progress.add_task("", total=total or None, note="")
+
+    def __enter__(self) -> Counted:
+        if self.live:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.progress.stop()
+
+    def done(self, line: str, spent: str = "", *, note: str = "") -> None:
+        """A piece has ended; ``spent`` is told in a log only, ``note``: what is going on now, beside the bar only."""
+        self.count += 1
+        if self.live:
+            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.doing(note)
+        elif not self.quiet:
+            told = f"{line}, {spent}" if spent else line
+            sys.stderr.write(f"[{self.count}/{self.total}] {told}\n")
+            sys.stderr.flush()
+
+    def doing(self, note: str) -> None:
+        """What is going on now."""
+        self.progress.update(self.task, total=self.total, completed=self.count, note=note)

@@ -1,0 +1,117 @@
+"""The regime map of a sweep: every run classified, the boundaries, in one JSON object (sweep.json)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaleinv.analysis.periods.summary import periods_of, summary
+from scaleinv.analysis.regimes import NAMES, Verdict, boundaries, classify, window
+from scaleinv.runfolder.read import Run, load_run
+
+
+def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
+    """One entry of sweep.json: the numbers of :func:`measured`, and the periods of a run in the whole space (None:
+    there is nothing to look for).
+    """
+    elr = run.elr
+    return {
+        "run": run.name,
+        "elr": elr if math.isfinite(elr) else None,
+        "lr": run.config.get("lr"),
+        "weight_decay": run.config.get("weight_decay"),
+        "start": run.config.get("start"),
+        "seed": run.seed,
+        "regime": verdict.regime,
+        "evidence": verdict.evidence,
+        **measured(run),
+        "periods": summary(periods_of(run)),
+        "status": run.status,
+    }
+
+
+def measured(run: Run) -> dict[str, float | None]:
+    """What every table says of a run under these names: means over the window (last half of the epochs) of train loss,
+    effective gradient, ESS and cosine, and the test errors of the last evaluation; None where it is not a number.
+    """
+    w = window(run)
+
+    def average(values: Any) -> float | None:
+        value = float(np.mean(values)) if len(values) else math.nan
+        return value if math.isfinite(value) else None
+
+    def last(quantity: str) -> float | None:
+        values = run.series("test", "total", quantity)[1]
+        return float(values[-1]) if len(values) and math.isfinite(values[-1]) else None
+
+    return {
+        "train_loss": average(w.loss),
+        "test_error": last("error"),
+        "test_error_recomputed_bn": last("error_recomputed_bn"),
+        "effective_gradient": average(w.eg),
+        "ess": average(w.ess),
+        "cosine": average(w.cosine),
+    }
+
+
+def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, Any]:
+    """The entry of a run that has no result."""
+    empty = ("train_loss", "test_error", "test_error_recomputed_bn", "effective_gradient", "ess", "cosine")
+    return {
+        "run": name,
+        "elr": config.get("elr"),
+        "lr": config.get("lr"),
+        "weight_decay": config.get("weight_decay"),
+        "start": config.get("start"),
+        "seed": config.get("seed"),
+        "regime": None,
+        "evidence": {"reason": f"the run failed: {message}"},
+        **dict.fromkeys(empty),
+        "periods": None,
+        "status": "failed",
+    }
+
+
+def series_of(row: Mapping[str, Any]) -> tuple[float, str]:
+    """The weight decay and the start of a run: only runs that share them lie on one axis."""
+    return float(row.get("weight_decay") or 0.0), str(row.get("start") or "")
+
+
+def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of sweep.json from the rows of its runs; ``horizon``: their length, part of the statement.
+
+    ``maps`` holds the boundaries for each weight decay and start; ``boundaries`` are those of the only one, and None
+    where there are several.
+    """
+    maps = []
+    for decay, start in sorted({series_of(row) for row in rows}):
+        own = [row for row in rows if series_of(row) == (decay, start)]
+        points = [(float(row[axis]), int(row["seed"]), row["regime"]) for row in own if row[axis] is not None]
+        maps.append({"weight_decay": decay, "start": start or None, "boundaries": boundaries(points)})
+    return {
+        "boundaries": maps[0]["boundaries"] if len(maps) == 1 else boundaries([]) if not maps else None,
+        "maps": maps,
+        "axis": axis,
+        "horizon": dict(horizon),
+        "runs": [dict(row) for row in rows],
+    }
+
+
+def count_regimes(summary: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The rates of each regime, ascending, by name; a rate whose seeds disagree stands under each name."""
+    found: dict[str, set[float]] = {name: set() for name in NAMES.values()}
+    for row in summary["runs"]:
+        rate = row[summary["axis"]]
+        if rate is not None:
+            found[NAMES[row["regime"]]].add(float(rate))
+    return {name: sorted(rates) for name, rates in found.items()}
+
+
+def verdict_of(folder: Path) -> tuple[Run, Verdict]:
+    """Load a run folder and classify it."""
+    run = load_run(folder)
+    return run, classify(run)

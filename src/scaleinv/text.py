@@ -1,0 +1,122 @@
+"""Numbers, names and HTML text for people."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+MISSING = "–"
+
+
+def number(value: Any) -> float:
+    """A float from JSON: NaN for None, text and truth values."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+def show(value: Any, digits: int = 3) -> str:
+    """``0.0123``, ``1.2e-4``, ``3500``, ``1.2e6``, ``∞``; a dash where nothing was measured."""
+    x = number(value)
+    if math.isnan(x):
+        return MISSING
+    if math.isinf(x):
+        return "∞" if x > 0 else "−∞"
+    if x == 0:
+        return "0"
+    size = abs(float(f"{x:.{digits - 1}e}"))
+    if 1e-3 <= size < 1e5:
+        return f"{x:,.0f}".replace(",", " ") if size >= 10 ** (digits - 1) else f"{x:.{digits}g}"
+    mantissa, _, exponent = f"{x:.{digits - 1}e}".partition("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def percent(value: Any) -> str:
+    """A fraction as ``3.2 %``."""
+    x = number(value)
+    return MISSING if math.isnan(x) else f"{100 * x:.1f} %"
+
+
+def elr_text(elr: float, digits: int = 2) -> str:
+    """An ELR as it is typed: ``3.2e-3``, ``0.1``, ``2``."""
+    if not math.isfinite(elr):
+        return "unknown"
+    mantissa, _, exponent = f"{elr:.{digits - 1}e}".partition("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    if -1 <= int(exponent) <= 3:
+        return f"{float(f'{mantissa}e{exponent}'):g}"
+    return f"{mantissa}e{int(exponent)}"
+
+
+def elr_digits(elrs: Iterable[float]) -> int:
+    """The fewest digits, at least 2, at which different ELRs look different."""
+    different = {elr for elr in elrs if math.isfinite(elr)}
+    for digits in range(2, 8):
+        if len({elr_text(elr, digits) for elr in different}) == len(different):
+            return digits
+    return 8
+
+
+def duration(seconds: float) -> str:
+    """``12.5 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if not math.isfinite(seconds):
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def clean(value: Any) -> str:
+    """Any value as text that XML, HTML and UTF-8 can hold: control characters and lone surrogates become U+FFFD."""
+    text = str(value).encode("utf-8", "replace").decode("utf-8")
+    return "".join(
+        c if c in "\t\n\r" or (c >= " " and not "\x7f" <= c <= "\x9f" and c not in "\ufffe\uffff") else "\ufffd"
+        for c in text
+    )
+
+
+def short(value: Any, limit: int = 28) -> str:
+    """Clean text on one line of at most ``limit`` characters, cut in the middle."""
+    text = " ".join(clean(value).split())
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 2
+    return f"{text[:head]}…{text[-(limit - 1 - head) :]}"
+
+
+def esc(value: Any) -> str:
+    """Text for HTML, in an element or a quoted attribute."""
+    return html.escape(clean(value), quote=True)
+
+
+def numbers_whole(text: str) -> str:
+    """Escaped text whose numbers like ``2.3e-2`` are not broken over two lines."""
+    return re.sub(r"(?<![\w.])\d[\d.]*e-\d+(?!\w)", r'<span class="whole">\g<0></span>', text)
+
+
+def plain(value: Any) -> str:
+    """A JSON value in words: numbers at four digits, lists with commas, nested objects as ``key value``."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: MISSING}[value]
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return show(value, 4)
+    if isinstance(value, list):
+        shown = [plain(item) for item in value[:12]]
+        return ", ".join(shown) + (f", … ({len(value)} in all)" if len(value) > 12 else "")
+    if isinstance(value, dict):
+        return "; ".join(f"{clean(key)} {plain(item)}" for key, item in value.items())
+    return clean(value)
+
+
+def count(n: int, noun: str, plural: str | None = None) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
