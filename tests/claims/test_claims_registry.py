@@ -15,8 +15,22 @@ NAN, INF = float("nan"), float("inf")
 
 def test_every_claim_is_complete():
     known = claims()
-    assert {"1-identities", "2-one-group", "3-many-groups", "13-jumps", "15-rotation", "16-one-sample"} <= set(known)
-    assert {"17-ideal-gas", "prop-1", "prop-2", "prop-3", "cor-1", "thm-1"} <= set(known)
+    assert {
+        "identities",
+        "toy-one-group",
+        "toy-many-groups",
+        "jumps-of-the-recursion",
+        "rotation-at-equilibrium",
+        "toy-one-sample",
+    } <= set(known)
+    assert {
+        "ideal-gas",
+        "jump-size",
+        "jump-times-of-the-recursion",
+        "toy-convergence",
+        "jump-frequency",
+        "norm-interval-of-the-recursion",
+    } <= set(known)
     for id, claim in known.items():
         assert re.fullmatch(r"[a-z0-9-]+", id)
         assert claim.statement.endswith(".")
@@ -38,18 +52,18 @@ def test_select():
     toy = select("toy")
     assert toy == sorted(toy, key=lambda pair: (-pair[0].scales["toy"], pair[0].id))
     assert {c.id for c, _ in toy} <= {c.id for c, _ in select("quick")}
-    assert [(c.id, s) for c, s in select("toy", ("prop-1", "prop-1"))] == [("prop-1", "toy")]
+    assert [(c.id, s) for c, s in select("toy", ("jump-size", "jump-size"))] == [("jump-size", "toy")]
     with pytest.raises(UserError, match="unknown claim 'prop-9'"):
         select("toy", ("prop-9",))
     with pytest.raises(UserError, match="scale 'huge'"):
         select("huge")
     with pytest.raises(UserError, match="they have: toy"):
-        select("paper", ("prop-1",))
+        select("paper", ("jump-size",))
 
 
 def test_one_id_one_claim():
     with pytest.raises(RuntimeError, match="twice"):
-        registry.claim("prop-1", paper="p", place="q", statement="s.", scales={"toy": 1.0})(lambda context: None)
+        registry.claim("jump-size", paper="p", place="q", statement="s.", scales={"toy": 1.0})(lambda context: None)
 
 
 @pytest.mark.parametrize(

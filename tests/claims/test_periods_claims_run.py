@@ -56,5 +56,5 @@ def test_a_check_ends(id, folder, monkeypatch):
 
 
 def test_the_family_is_whole():
-    assert {"11-interval", "12-equilibrium-net", "13-envelope-net", "19-critical-elr", "periods-adamw"} <= set(FAMILY)
+    assert {"constant-interval", "norm-at-equilibrium", "jump-envelope", "critical-elr", "periods-adamw"} <= set(FAMILY)
     assert len(FAMILY) >= 22

@@ -179,7 +179,7 @@ def test_a_final_loss_at_the_edge_is_one_draw(level, full, small):
     }[level]  # fmt: skip
 
 
-@pytest.mark.parametrize("scale", claims()["20-squared-loss"].scales)
+@pytest.mark.parametrize("scale", claims()["squared-loss-regimes"].scales)
 def test_no_run_is_asked_for_in_a_regime_and_out_of_it(scale):
     """With runs made up by what the paper says, one for each request, the claim holds at every scale."""
     full, small, *heads = squared_loss.requested(scale)

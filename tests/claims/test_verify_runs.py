@@ -19,10 +19,10 @@ from scaleinv.papers.verify_page import verify_page
 
 def test_runs_in_processes_and_keeps(tmp_path):
     seen = []
-    chosen = select("toy", ("prop-1", "neutral-centre"))
+    chosen = select("toy", ("jump-size", "neutral-centre"))
     first = verify.run(chosen, tmp_path, workers=2, ended=lambda o: seen.append(o.id))
     assert [o.id for o in first] == [c.id for c, _ in chosen]
-    assert sorted(seen) == ["neutral-centre", "prop-1"]
+    assert sorted(seen) == ["neutral-centre", "jump-size"]
     assert {o.verdict for o in first} == {"holds"}
     assert not any(o.cached for o in first)
     assert all(o.seconds > 0 for o in first)
@@ -45,7 +45,7 @@ def test_fresh_checks_share_a_folder_of_their_own(tmp_path, monkeypatch):
 
     monkeypatch.setattr(verify, "_run_all", pretend)
     (tmp_path / "runs").mkdir()
-    one = select("toy", ("prop-1",))
+    one = select("toy", ("jump-size",))
     for fresh in (False, True):
         with pytest.raises(KeyError):  # nothing was checked
             verify.run(one, tmp_path, fresh=fresh)
@@ -59,16 +59,16 @@ def test_fresh_checks_share_a_folder_of_their_own(tmp_path, monkeypatch):
 
 
 def test_a_damaged_record_is_checked_again(tmp_path):
-    chosen = select("toy", ("prop-1",))
+    chosen = select("toy", ("jump-size",))
     verify.run(chosen, tmp_path)
-    (record,) = (tmp_path / "claims").glob("prop-1@toy-*.json")
-    record.write_text('{"id": "prop-1", "verdict": ')
+    (record,) = (tmp_path / "claims").glob("jump-size@toy-*.json")
+    record.write_text('{"id": "jump-size", "verdict": ')
     assert not verify.run(chosen, tmp_path)[0].cached
     assert json.loads(record.read_text())["verdict"] == "holds"
 
 
 def test_the_key_follows_the_sources(tmp_path, monkeypatch):
-    chosen = select("toy", ("prop-1",))
+    chosen = select("toy", ("jump-size",))
     verify.run(chosen, tmp_path)
     monkeypatch.setattr(verify, "source_hash", lambda: "other")
     assert not verify.run(chosen, tmp_path)[0].cached
@@ -95,7 +95,7 @@ def test_a_check_that_breaks_says_so_and_is_not_kept(tmp_path, monkeypatch):
 def test_a_missing_data_set_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.delenv("SCALEINV_DATA", raising=False)
     with pytest.raises(UserError, match="mnist needs a data folder: set SCALEINV_DATA"):
-        verify.run(select("mnist", ("9-regime-3",)), tmp_path / "cache")
+        verify.run(select("mnist", ("regime-3",)), tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
 
 
@@ -112,7 +112,17 @@ def test_what_only_the_user_can_give_is_no_failure(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
 def test_killed_it_leaves_no_process_behind(tmp_path):
-    command = [sys.executable, "-m", "scaleinv", "verify", "--only", "11-interval", "--cache", str(tmp_path), "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "scaleinv",
+        "verify",
+        "--only",
+        "constant-interval",
+        "--cache",
+        str(tmp_path),
+        "--quiet",
+    ]
     process = subprocess.Popen(command, start_new_session=True)
 
     def at_work():
@@ -148,24 +158,34 @@ def _until(condition, seconds=60.0):
 def test_page_is_whole_and_escapes():
     known = claims()
     measured, expected, tolerance = {"a<b": 1.0, "c": None}, {"a<b": "<= 2", "c": 1}, {"a<b": "1 %", "c": "0"}
-    outcome = Outcome("prop-1", "toy", "fails", measured, expected, tolerance, "x & y", 1.5)
+    outcome = Outcome("jump-size", "toy", "fails", measured, expected, tolerance, "x & y", 1.5)
     page = verify_page([outcome], known)
     assert "a&lt;b" in page
     assert "x &amp; y" in page
     assert "not a number" in page
     assert "1 fails" in page
     assert "broke" not in page.replace(".broke", "")
-    assert "1 broke" in verify_page([verify._broken("prop-1", "toy", "it raised", 0.1)], known)
+    assert "1 broke" in verify_page([verify._broken("jump-size", "toy", "it raised", 0.1)], known)
     assert "<script" not in page
     assert "http" not in page
 
 
 def test_json_has_no_nan():
-    outcome = Outcome("prop-1", "toy", "fails", {"a": float("nan")}, {"a": float("inf")}, {"a": "0"}, "", 1.0)
+    outcome = Outcome("jump-size", "toy", "fails", {"a": float("nan")}, {"a": float("inf")}, {"a": "0"}, "", 1.0)
     assert json.loads(json.dumps(outcome.to_dict(), allow_nan=False))["measured"] == {"a": None}
 
 
-@pytest.mark.parametrize("id", ["1-identities", "3-many-groups", "cor-1", "phi-dynamics", "thm-1", "toy-periods"])
+@pytest.mark.parametrize(
+    "id",
+    [
+        "identities",
+        "toy-many-groups",
+        "jump-frequency",
+        "phi-dynamics",
+        "norm-interval-of-the-recursion",
+        "toy-periods",
+    ],
+)
 def test_claims_hold(id, tmp_path):
     result = claims()[id].check(Context("toy", tmp_path))
     assert result.verdict == "holds", result.evidence

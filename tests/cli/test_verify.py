@@ -16,17 +16,17 @@ def test_list(capsys):
     text = capsys.readouterr().out
     assert all(id in text for id in claims())
     assert "core-s" in text
-    assert run(["verify", "--list", "--json", "--only", "prop-1"]) == 0
+    assert run(["verify", "--list", "--json", "--only", "jump-size"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)["claims"]
-    assert listed["id"] == "prop-1"
+    assert listed["id"] == "jump-size"
     assert listed["scale"] == "toy"
     assert listed["cost"] > 0
 
 
 def test_one_check_is_no_plural(tmp_path, capsys):
-    assert run(["verify", "--scale", "toy", "--only", "prop-1", "--cache", str(tmp_path), "--quiet"]) == 0
+    assert run(["verify", "--scale", "toy", "--only", "jump-size", "--cache", str(tmp_path), "--quiet"]) == 0
     assert "\n1 check: 1 holds, 0 fails" in capsys.readouterr().out
-    assert run(["verify", "--list", "--only", "prop-1", "--scale", "toy"]) == 0
+    assert run(["verify", "--list", "--only", "jump-size", "--scale", "toy"]) == 0
     assert "\n1 check; the quick ones" in capsys.readouterr().out
 
 
@@ -36,11 +36,11 @@ def test_json_page_and_table(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     found = json.loads(out)["claims"]
-    assert [c["id"] for c in found] == ["lr-drop", "prop-1"]
+    assert [c["id"] for c in found] == ["angle-after-lr-drop", "jump-size"]
     fields = {"id", "scale", "verdict", "measured", "expected", "tolerance", "evidence", "seconds"}
     assert all(fields <= set(c) and c["verdict"] == "holds" for c in found)
     assert found[1]["measured"].keys() == found[1]["expected"].keys() == found[1]["tolerance"].keys()
-    assert "prop-1" in (tmp_path / "page.html").read_text()
+    assert "jump-size" in (tmp_path / "page.html").read_text()
     assert run(base) == 0
     out, err = capsys.readouterr()
     assert "2 checks: 2 holds, 0 fails, 0 undecided" in out
@@ -58,12 +58,12 @@ def test_a_check_that_breaks_is_an_error_but_no_verdict(tmp_path, capsys, monkey
 
     monkeypatch.setattr(verify, "run", broken)
     # not excused by a finding about the claim
-    monkeypatch.setitem(FINDINGS, ("prop-1", "toy"), Finding("it is like that", "docs/somewhere.md"))
-    assert run(["verify", "--only", "prop-1", "--cache", str(tmp_path)]) == 1
+    monkeypatch.setitem(FINDINGS, ("jump-size", "toy"), Finding("it is like that", "docs/somewhere.md"))
+    assert run(["verify", "--only", "jump-size", "--cache", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "0 holds, 0 fails, 0 undecided, 1 broke" in out
     assert "known" not in out
-    assert run(["verify", "--only", "prop-1", "--cache", str(tmp_path), "--json", "--quiet"]) == 1
+    assert run(["verify", "--only", "jump-size", "--cache", str(tmp_path), "--json", "--quiet"]) == 1
     (found,) = json.loads(capsys.readouterr().out)["claims"]
     assert (found["verdict"], found["broke"]) == ("broke", True)
 
@@ -78,8 +78,8 @@ def test_exit_code_of_a_failing_claim(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "why fails" in out
     assert "why undecided" in out
-    monkeypatch.setitem(FINDINGS, ("prop-1", "toy"), Finding("it is like that", "docs/somewhere.md"))
-    monkeypatch.setitem(FINDINGS, ("lr-drop", "toy"), Finding("once it was not", "docs/elsewhere.md"))
+    monkeypatch.setitem(FINDINGS, ("jump-size", "toy"), Finding("it is like that", "docs/somewhere.md"))
+    monkeypatch.setitem(FINDINGS, ("angle-after-lr-drop", "toy"), Finding("once it was not", "docs/elsewhere.md"))
     assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "known: it is like that (docs/somewhere.md)" in out or "known: once it was not (docs/elsewhere.md)" in out

@@ -14,7 +14,7 @@ import pytest
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings, resolve
 from scaleinv.lab.data import load_dataset
-from scaleinv.lab.launch.processes import processes as launch
+from scaleinv.lab.launch.processes import launch
 from scaleinv.studies.sweep import SweepConfig, run_folder, run_sweep
 
 SETTINGS = Settings(subset=64, model="mlp", width=4, steps=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,8 @@ class VerifyCommand:
     def run(self) -> int:
         """0: none fails but what is known to (papers/findings.py); 1: one does, or a check broke."""
         from scaleinv.errors import UserError
-        from scaleinv.papers.claim import claims, select
         from scaleinv.papers.findings import finding
+        from scaleinv.papers.shelf import claims, present_ids, select
         from scaleinv.papers.verify import run
         from scaleinv.papers.verify_page import verify_page
         from scaleinv.plots.style import write_whole
@@ -64,6 +65,9 @@ class VerifyCommand:
             raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
         if self.workers is not None and self.workers < 1:
             raise UserError(f"workers {self.workers}: at least one is needed")
+        for given, present in present_ids(only).items():
+            if given != present:
+                print(f"scaleinv: the claim {given} is called {present} now", file=sys.stderr)
         if self.list:
             # without a filter of its own the list is of everything
             shown = select("all" if self.scale == "quick" else self.scale, only)
@@ -107,8 +111,8 @@ def _table(outcomes: list[Outcome], seconds: float) -> None:
     """The verdicts; evidence below for whatever does not hold."""
     from rich.console import Console
 
-    from scaleinv.papers.claim import claims
     from scaleinv.papers.findings import finding
+    from scaleinv.papers.shelf import claims
 
     console, known = Console(highlight=False), claims()
     wide = max(len(outcome.id) for outcome in outcomes)

@@ -204,7 +204,7 @@ def outlook(
     optimizers: Sequence[Optimizer],
     present: Sequence[Rates],
 ) -> list[Forecast]:
-    """Of the total and of every scale-invariant group, as far as one param group of one optimizer holds it; ``present``:
+    """Of the total and of every scale-invariant group, as far as one param group holds it; ``present``:
     the total's first.
     """
     part = History(LOOK)

@@ -1,43 +1,24 @@
-"""The registry of claims. A file in this package that calls :func:`claim` adds some; nothing else has to be touched.
+"""A claim of a paper as data, and the sheet of comparisons that its check fills.
 
-A check is ``check(context) -> Result``. It fills a :class:`Sheet` with comparisons (measured, expected, tolerance)
-decided beforehand and notes, and returns ``sheet.result()``. Its file imports torch and the lab inside functions
-only: the list must be quick.
-
-Scales: ``toy`` (no network), ``digits``, ``mnist``, ``cifar-small``, ``paper``; ``quick`` is what is run by default:
-toy, digits and whatever a claim marks quick itself.
+The claims of a paper are listed in ``papers/PAPER/catalogue.py``. A check is a function ``check(sheet, context)``: it
+makes comparisons (measured, expected, tolerance) that were decided beforehand, states what data they need, and leaves
+notes. See docs/howto/extend.md.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-import pkgutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from scaleinv.errors import UserError
+from scaleinv.papers.scales import Scale
+
+if TYPE_CHECKING:
+    from scaleinv.papers.context import Context  # which needs torch; a list of claims does not
 
 Verdict = Literal["holds", "fails", "undecided"]
-Scale = Literal["toy", "digits", "mnist", "cifar-small", "paper"]
-SCALES: tuple[Scale, ...] = ("toy", "digits", "mnist", "cifar-small", "paper")
-#: the data set a scale is about, where it does not come with the package
-DATA: dict[Scale, str] = {"mnist": "mnist", "cifar-small": "cifar10", "paper": "cifar10"}
-#: core-seconds the quick set may cost in all
-QUICK_BUDGET = 1500.0
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a check is told: its scale and a folder for run folders, which the claims share (kept between calls, or, if
-    ``fresh``, a new one).
-    """
-
-    scale: Scale
-    runs: Path
-    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,79 +213,36 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-Check = Callable[[Context], Result]
-
-
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper: ``scales`` maps each scale it can be checked at to the cost in core-seconds. Training that
-    several claims share is counted once, at one of them.
+    """A claim of a paper, as data.
+
+    - ``id``: speaks, such as ``three-regimes``; ``was``: an id of an earlier version, still accepted.
+    - ``place``: section, figure or equation of the paper.
+    - ``tolerance``: what is compared and what is allowed, decided before any result was seen.
+    - ``scales``: each scale it can be checked at to the cost in core-seconds. Training that several claims share is
+      counted once, at one of them.
+    - ``check``: ``"module:function"`` with ``function(sheet, context)``, which fills a :class:`Sheet`.
+    - ``quick``: scales that are in the quick set besides toy and digits.
     """
 
     id: str
     paper: str
     place: str
     statement: str
+    tolerance: str
     scales: Mapping[Scale, float]
-    check: Check
-    quick: frozenset[Scale] = field(default_factory=frozenset)
+    check: str
+    quick: tuple[Scale, ...] = ()
+    was: str = ""
 
     def is_quick(self, scale: Scale) -> bool:
         """Is this scale of the claim part of the quick set?"""
         return scale in ("toy", "digits") or scale in self.quick
 
-
-_CLAIMS: dict[str, Claim] = {}
-PAPERS = ("kodryan2022", "lobacheva2021", "nakhodnov2022", "others")
-
-
-def claim(
-    id: str,
-    *,
-    paper: str,
-    place: str,
-    statement: str,
-    scales: Mapping[Scale, float],
-    quick: tuple[Scale, ...] = (),
-) -> Callable[[Check], Check]:
-    """Register the check of a claim under ``id``."""
-
-    def add(check: Check) -> Check:
-        if id in _CLAIMS:
-            raise RuntimeError(f"claim {id!r} is registered twice")
-        _CLAIMS[id] = Claim(id, paper, place, statement, dict(scales), check, frozenset(quick))
-        return check
-
-    return add
-
-
-def claims() -> dict[str, Claim]:
-    """All claims by id, in the order of their ids."""
-    here = Path(__file__).parent
-    for paper in PAPERS:
-        for module in pkgutil.iter_modules([str(here / paper)]):
-            importlib.import_module(f"scaleinv.papers.{paper}.{module.name}")
-    return dict(sorted(_CLAIMS.items()))
-
-
-def select(scale: str, only: tuple[str, ...] = ()) -> list[tuple[Claim, Scale]]:
-    """The claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones
-    first.
-    """
-    if scale not in (*SCALES, "quick", "all"):
-        raise UserError(f"scale {scale!r} is not known; choose one of: quick, all, {', '.join(SCALES)}")
-    known = claims()
-    for id in only:
-        if id not in known:
-            raise UserError(f"unknown claim {id!r}; `scaleinv verify --list` shows those there are")
-    wanted = [known[id] for id in dict.fromkeys(only)] if only else list(known.values())
-    chosen = [
-        (claim, name)
-        for claim in wanted
-        for name in claim.scales
-        if scale == "all" or name == scale or (scale == "quick" and claim.is_quick(name))
-    ]
-    if not chosen:
-        there = sorted({name for claim in wanted for name in claim.scales})
-        raise UserError(f"no claim chosen has the scale {scale!r}; they have: {', '.join(there) or 'none'}")
-    return sorted(chosen, key=lambda pair: (-pair[0].scales[pair[1]], pair[0].id))
+    def run(self, context: Context) -> Result:
+        """Check it at the scale of the context."""
+        module, _, name = self.check.partition(":")
+        sheet = Sheet()
+        getattr(importlib.import_module(module), name)(sheet, context)
+        return sheet.result()

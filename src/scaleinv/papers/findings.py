@@ -21,31 +21,31 @@ class Finding(NamedTuple):
 _PERIODS, _REGIMES, _MONITOR = "docs/results/periods-claims.md", "docs/results/regimes.md", "docs/howto/monitor.md"
 
 FINDINGS: dict[tuple[str, str], Finding] = {
-    ("11-no-periods", "digits"): Finding(
+    ("no-periods-at-fixed-norm", "digits"): Finding(
         "the initial norm is by chance an ELR within the intermittent band between regimes 1 and 2", _PERIODS
     ),
-    ("12-equilibrium-net", "digits"): Finding(
+    ("norm-at-equilibrium", "digits"): Finding(
         "at lr wd 0.03 the norm follows every swing of the gradients, and the formula is the limit of small lr wd",
         _PERIODS,
     ),
-    ("13-envelope-net", "digits"): Finding(
+    ("jump-envelope", "digits"): Finding(
         "periods that reach a lower loss than the one before have smaller gradients than its l", _PERIODS
     ),
-    ("13-times-net", "digits"): Finding(
+    ("jump-times", "digits"): Finding(
         "a hundredth of the gradients exceed the percentile that stands for L, and one is enough for a jump", _PERIODS
     ),
     ("fixed-norm-late", "digits"): Finding(
         "late in phase B the ELR is at the boundary, where a run of fixed norm is thrown out as well", _PERIODS
     ),
-    ("9-regime-3", "mnist"): Finding(
+    ("regime-3", "mnist"): Finding(
         "with 5000 images SGD's iterates, minus a gradient's direction, lie below random directions, as on CIFAR-10",
         _REGIMES,
     ),
-    ("14-equal-ess", "mnist"): Finding(
+    ("equal-ess", "mnist"): Finding(
         "in float32 the gradient of the first convolution is across its weights to 6e-4 only, and the feedback with it",
         _REGIMES,
     ),
-    ("15-net-raw", "digits"): Finding(
+    ("rotation-on-raw-pixels", "digits"): Finding(
         "weights of rarely lit pixels hardly turn and carry the norm of the first matrix", _MONITOR
     ),
 }

@@ -30,10 +30,13 @@ from scaleinv import __version__
 from scaleinv.errors import UserError
 from scaleinv.lab.data.source import find
 from scaleinv.lab.launch.processes import leave_with_parent
-from scaleinv.papers.claim import DATA, Claim, Context, Scale, claims
+from scaleinv.papers.claim import Claim
+from scaleinv.papers.context import Context
+from scaleinv.papers.scales import Scale, data_of
+from scaleinv.papers.shelf import claims
 
 #: rooms that no check's number depends on
-_NO_MATTER = ("cli", "report", "figures")
+_NO_MATTER = ("cli", "report", "plots")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -108,14 +111,14 @@ def run(
         else:
             outcomes[claim.id, scale] = kept
             ended(kept)
-    for name in sorted({DATA[scale] for _, scale in waiting if scale in DATA}):
+    for name in sorted({data for _, scale in waiting if (data := data_of(scale)) is not None}):
         find(name)
     runs = cache / "runs"
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
     try:
-        for outcome in _run_all(waiting, runs, fresh, workers or os.cpu_count() or 1, started) if waiting else ():
+        for outcome in _run_all(waiting, runs, workers or os.cpu_count() or 1, started) if waiting else ():
             outcomes[outcome.id, outcome.scale] = outcome
             if not outcome.broke:
                 _store(_place(cache, outcome.id, outcome.scale, key), outcome)
@@ -127,7 +130,7 @@ def run(
 
 
 def _run_all(
-    waiting: list[tuple[Claim, Scale]], runs: Path, fresh: bool, workers: int, started: Callable[[Claim, Scale], None]
+    waiting: list[tuple[Claim, Scale]], runs: Path, workers: int, started: Callable[[Claim, Scale], None]
 ) -> Any:
     queue, running = list(waiting), dict[Future[Outcome], tuple[Claim, Scale]]()
     before = {name: os.environ.get(name) for name in _THREADS}
@@ -139,7 +142,7 @@ def _run_all(
         while queue or running:
             while queue and len(running) < workers:
                 claim, scale = queue.pop(0)
-                running[pool.submit(_check, claim.id, scale, str(runs), fresh)] = (claim, scale)
+                running[pool.submit(_check, claim.id, scale, str(runs))] = (claim, scale)
                 started(claim, scale)
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -161,11 +164,11 @@ def _run_all(
                 os.environ[name] = value
 
 
-def _check(id: str, scale: Scale, runs: str, fresh: bool) -> Outcome:
+def _check(id: str, scale: Scale, runs: str) -> Outcome:
     """In a process of the pool."""
     start = time.perf_counter()
     try:
-        result = claims()[id].check(Context(scale, Path(runs), fresh))
+        result = claims()[id].run(Context(scale, Path(runs)))
     except UserError as error:
         raise UserError(f"{id} ({scale}): {error}") from error
     except Exception as error:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from scaleinv.analysis.regimes import classify
 from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
 from scaleinv.runfolder.read import load_run
-from scaleinv.studies.obtain import obtain_many
 
 #: points of test error that count as "almost no" cost
 ALMOST = 1.0
@@ -20,34 +20,24 @@ SEEDS = (0, 1, 2, 3, 4, 5)
 PAIR_SEEDS = tuple(range(8))
 
 
-@claim(
-    "23-frozen-head",
-    paper="Kodryan et al. 2022",
-    place="set-up",
-    statement="A frozen head and norms without affine parameters cost almost no test error.",
-    scales={"digits": 40, "mnist": 300, "cifar-small": 900, "paper": 2e6},
-)
-def frozen_head(context: Context) -> Result:
-    """The same conventional training of both networks at two learning rates, the better one of each compared; test
-    error with recomputed BN statistics, paired by seed.
-    """
+def frozen_head(sheet: Sheet, context: Context) -> None:
+    """Check ``frozen-head``."""
 
-    return judge_pair(errors(context, conventional.pair(context.scale, PAIR_SEEDS))).result()
+    judge_pair(sheet, errors(context, conventional.pair(context.scale, PAIR_SEEDS)))
 
 
 def errors(context: Context, requests: Mapping[str, Sequence[object]]) -> dict[str, dict[int, float]]:
     """Final test errors by name and seed; trains what is missing."""
 
-    runs = {name: [load_run(f) for f in obtain_many(context.runs, list(of))] for name, of in requests.items()}  # type: ignore[arg-type]
+    runs = {name: [load_run(f) for f in context.folders(list(of))] for name, of in requests.items()}  # type: ignore[arg-type]
     return errors_by_seed(runs)
 
 
-def judge_pair(table: Mapping[str, Mapping[int, float]]) -> Sheet:
+def judge_pair(sheet: Sheet, table: Mapping[str, Mapping[int, float]]) -> None:
     """At most :data:`ALMOST` points more, with the t interval over seeds (half of it stands for 2 s.e.), each network
     at the rate that is best for it.
     """
 
-    sheet = Sheet()
     found = compare_schedules(table)
     pair = found.pair(*best_rates(table))
     half = 100 * (pair.interval.high - pair.interval.low) / 2
@@ -57,7 +47,6 @@ def judge_pair(table: Mapping[str, Mapping[int, float]]) -> Sheet:
         f"{means}; 95 % interval of the difference {100 * pair.interval.low:+.2f} to {100 * pair.interval.high:+.2f} "
         f"points over {pair.seeds} seeds"
     )
-    return sheet
 
 
 def best_rates(table: Mapping[str, Mapping[int, float]]) -> tuple[str, str]:
@@ -70,15 +59,8 @@ def best_rates(table: Mapping[str, Mapping[int, float]]) -> tuple[str, str]:
     return best("si"), best("standard")
 
 
-@claim(
-    "schedules",
-    paper="Kodryan et al. 2022",
-    place="schedules",
-    statement="The best ELR schedule starts in regime 2 near the boundary and ends in regime 1.",
-    scales={"digits": 60, "mnist": 2000, "cifar-small": 7000, "paper": 3e7},
-)
-def schedules(context: Context) -> Result:
-    """Constant, cosine, step and two-stage from four starts; pairs over seeds with Holm's correction."""
+def schedules(sheet: Sheet, context: Context) -> None:
+    """Check ``schedules``."""
 
     requests = conventional.schedules(context.scale, SEEDS)
     table = errors(context, requests)
@@ -86,18 +68,19 @@ def schedules(context: Context) -> Result:
     for name, of in requests.items():
         kind, _, start = name.partition(" from ")
         if kind == "constant":
-            regimes[float(start)] = classify(load_run(obtain_many(context.runs, of[:1])[0])).regime
-    return judge_schedules(table, regimes).result()
+            regimes[float(start)] = classify(load_run(context.folders(of[:1])[0])).regime
+    judge_schedules(sheet, table, regimes)
 
 
-def judge_schedules(table: Mapping[str, Mapping[int, float]], regimes: Mapping[float, int | None]) -> Sheet:
+def judge_schedules(
+    sheet: Sheet, table: Mapping[str, Mapping[int, float]], regimes: Mapping[float, int | None]
+) -> None:
     """``table``: errors by schedule and seed; ``regimes``: of the constant ELRs.
 
     Holds: the best schedule is of the kind claimed, and every constant one is beaten by one of that kind. Fails: one of
     another kind beats all of them. Else undecided.
     """
 
-    sheet = Sheet()
     found = compare_schedules(table)
     first = max((elr for elr, regime in regimes.items() if regime != 2 and elr < min_two(regimes)), default=None)
     near = {elr for elr, regime in regimes.items() if regime == 2 and elr <= NEAR * (first or min_two(regimes))}
@@ -113,7 +96,7 @@ def judge_schedules(table: Mapping[str, Mapping[int, float]], regimes: Mapping[f
     )
     if not claimed:
         sheet.undecided("no start lies in regime 2 near the boundary")
-        return sheet
+        return
     beaten = {other: [name for name in claimed if found.pair(name, other).better == name] for other in others}
     conquered = [o for o in others if all(found.pair(name, o).better == o for name in claimed)]
     sheet.true("schedules of another kind that beat every one of the kind claimed", conquered, [])
@@ -123,7 +106,6 @@ def judge_schedules(table: Mapping[str, Mapping[int, float]], regimes: Mapping[f
         sheet.undecided(f"the best is {best.name}, not to be told from {', '.join(best.not_distinguishable) or 'none'}")
     elif open_:
         sheet.undecided(f"{best.name} is best, but not to be told from {', '.join(open_)}")
-    return sheet
 
 
 def start(name: str) -> float:

@@ -14,7 +14,8 @@ from scaleinv.analysis.transition import first_passage, fit_divergence, growth
 from scaleinv.lab.weights import kept_epochs, read_weights
 from scaleinv.landscape.paths import linear_path
 from scaleinv.landscape.runs import surface_of
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022.evidence import (
     CONNECTED,
@@ -27,7 +28,6 @@ from scaleinv.papers.kodryan2022.evidence import (
 )
 from scaleinv.papers.kodryan2022.runs import Net
 from scaleinv.runfolder.read import load_run
-from scaleinv.studies.obtain import obtain_many
 
 PAPER = "Kodryan et al. 2022"
 #: factor between ELRs from which on their minima must not be connected
@@ -39,20 +39,13 @@ LEFT = 5.0
 def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
     """The converging runs of a seed by ELR."""
 
-    return dict(zip(net.convergence, obtain_many(context.runs, regimes.minima(net, seed))))
+    return dict(zip(net.convergence, context.folders(regimes.minima(net, seed))))
 
 
-@claim(
-    "5-spectrum-of-minima",
-    paper=PAPER,
-    place="Fig. 7, left",
-    statement="Regime 1: the larger the ELR, the lower the effective gradient at equal loss (flatter minima).",
-    scales={"digits": 2, "cifar-small": 2000},
-)
-def spectrum(context: Context) -> Result:
-    """eg/loss at equal loss, from 1e-2 down (on CIFAR-10 from 5e-2); the mean over seeds decides."""
+def spectrum(sheet: Sheet, context: Context) -> None:
+    """Check ``spectrum-of-minima``."""
 
-    sheet, net = Sheet(), regimes.find(context.scale)
+    net = regimes.find(context.scale)
     rows, errors = [], []
     for seed in net.seeds:
         runs = {elr: load_run(folder) for elr, folder in _folders(context, net, seed).items()}
@@ -66,23 +59,12 @@ def spectrum(context: Context) -> Result:
     ranks = np.corrcoef(np.argsort(np.argsort(-test)), np.arange(len(test)))[0, 1]
     shown = ", ".join(f"{100 * e:.1f}" for e in test)
     sheet.note(f"test error by rising ELR, %: {shown} (rank correlation of falling with ELR {ranks:.2f}, not decisive)")
-    return sheet.result()
 
 
-@claim(
-    "6-retraining",
-    paper=PAPER,
-    place="Fig. 7, right",
-    statement="Regime 1, re-training: a lower ELR keeps eg/loss, a higher ELR moves to the eg/loss of the new ELR.",
-    scales={"digits": 36, "cifar-small": 2000},
-)
-def retraining(context: Context) -> Result:
-    """Two starts each way and two seeds (on CIFAR-10 one of each); offsets of the log trajectories over common losses,
-    10 %. After a higher ELR the loss has to rise first: compared is what comes after its peak, below the loss of the
-    start.
-    """
+def retraining(sheet: Sheet, context: Context) -> None:
+    """Check ``retraining``."""
 
-    sheet, net = Sheet(), regimes.find(context.scale)
+    net = regimes.find(context.scale)
     kept, moved, other = [], [], []
     for seed in net.seeds:
         folders = _folders(context, net, seed)
@@ -92,7 +74,7 @@ def retraining(context: Context) -> Result:
             start: float, elr: float, epoch: int | None, folders: dict[float, Path] = folders, seed: int = seed
         ) -> Trajectory:
             request = regimes.retrained(net, folders[start], [elr], seed=seed + 100, epoch=epoch)
-            return trajectory(load_run(obtain_many(context.runs, request)[0]))
+            return trajectory(load_run(context.folders(request)[0]))
 
         ways = regimes.retrainings(context.scale)
         for start, elr, epoch in ways["lower"]:
@@ -118,23 +100,12 @@ def retraining(context: Context) -> Result:
     known = [offset for offset in other if math.isfinite(offset.value)]
     if known:
         sheet.note(f"lower ELR, over the eg/loss of the new ELR from scratch: x{math.exp(combine(known).value):.3g}")
-    return sheet.result()
 
 
-@claim(
-    "unconnected-minima",
-    paper=PAPER,
-    place="section on regime 1",
-    statement="Minima of different ELRs of regime 1 are not linearly connected, with one start and order of batches.",
-    scales={"digits": 60, "cifar-small": 2400},
-)
-def unconnected(context: Context) -> Result:
-    """Highest train error on the straight path over that on the line between its ends, in points; all ELRs a factor
-    >= 4 apart must lie beyond what counts as connected (half a point); a run's own last epochs must not. Digits have a
-    fifth of their labels redrawn: plain ones are classified even on top of the barriers that the loss has.
-    """
+def unconnected(sheet: Sheet, context: Context) -> None:
+    """Check ``unconnected-minima``."""
 
-    sheet, net = Sheet(), regimes.for_paths(context.scale)
+    net = regimes.for_paths(context.scale)
     heights: dict[tuple[float, float], list[float]] = {}
     for seed in net.seeds:
         folders = _folders(context, net, seed)
@@ -153,7 +124,6 @@ def unconnected(context: Context) -> Result:
         within = f"seed {seed}: barrier within the run of {last:.3g}, points"
         sheet.at_most(within, height, CONNECTED, se=barrier_error(height, len(surface.train[1])))
     unconnected_pairs(sheet, net.seeds, heights, len(surface.train[1]))
-    return sheet.result()
 
 
 def _middle(folder: Path) -> int:
@@ -162,23 +132,15 @@ def _middle(folder: Path) -> int:
     return epochs[len(epochs) // 2]
 
 
-@claim(
-    "10-time-to-convergence",
-    paper="Sadrtdinov et al. 2024",
-    place="PAPERS 6.1",
-    statement="The time to convergence grows without bound towards the boundary of regimes 1 and 2.",
-    scales={"digits": 28},
-)
-def time_to_convergence(context: Context) -> Result:
-    """First passage below a loss of 1e-2; >= 2x over the last 40 % below the last ELR that gets there; five seeds."""
+def time_to_convergence(sheet: Sheet, context: Context) -> None:
+    """Check ``time-to-convergence``."""
 
-    sheet = Sheet()
-    folders = obtain_many(context.runs, regimes.passages(context.scale))
+    folders = context.folders(regimes.passages(context.scale))
     passages = [first_passage(load_run(folder)) for folder in folders]
     found = growth(passages)
     if not found.by_seed:
         sheet.undecided(found.reason)
-        return sheet.result()
+        return
     enough = sheet.needs("seeds that reach the boundary", len(found.by_seed), at_least=3)
     # times scatter by factors from seed to seed: the mean over seeds and its error are those of the logarithm
     error = found.ratio.error / found.ratio.value
@@ -187,4 +149,3 @@ def time_to_convergence(context: Context) -> Result:
     for seed, elr, ratio in found.by_seed:
         sheet.note(f"seed {seed}: x{ratio:.3g} up to {elr:.3g}")
     sheet.note(fit_divergence(passages).reason)
-    return sheet.result()

@@ -12,7 +12,8 @@ from scaleinv.lab.build import build
 from scaleinv.lab.config import Settings, resolve
 from scaleinv.landscape.surface import Surface
 from scaleinv.landscape.walks import Comparison, compare, random_directions
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.papers.draws import scatter
 
 #: deep in regime 3: a step turns the weights by almost a right angle
@@ -52,9 +53,8 @@ def compare_heads(
     return found, levels, chance
 
 
-def judge(found: Sequence[Comparison], levels: Sequence[float], chance: float) -> Sheet:
+def judge(sheet: Sheet, found: Sequence[Comparison], levels: Sequence[float], chance: float) -> None:
     """The order of the losses, the level of the walk, the cosines and the errors, with their scatter over networks."""
-    sheet = Sheet()
     level = {kind: np.array([c.loss[kind].mean() for c in found]) for kind in ("walk", "sgd", "ascent")}
     random = np.array(levels)
     for kind in level:
@@ -74,16 +74,8 @@ def judge(found: Sequence[Comparison], levels: Sequence[float], chance: float) -
         f"{len(found)} networks: walk {level['walk'].mean():.2f}, SGD {level['sgd'].mean():.2f}, "
         f"ascent {level['ascent'].mean():.2f}, random directions {random.min():.2f} to {random.max():.2f} by head"
     )
-    return sheet
 
 
-@claim(
-    "9-regime-3",
-    paper="Kodryan et al. 2022",
-    place="regime 3",
-    statement="Regime 3: loss of a random walk <= SGD <= gradient ascent; the walk's is that of random directions.",
-    scales={"digits": 16, "mnist": 120, "cifar-small": 300, "paper": 3e5},
-)
-def regime_3(context: Context) -> Result:
-    """Walks on one sphere with one ELR (cosine below .02), paired by network; means over the last half of the steps."""
-    return judge(*compare_heads(context.scale, ELR, SEEDS, STEPS)).result()
+def regime_3(sheet: Sheet, context: Context) -> None:
+    """Check ``regime-3``."""
+    judge(sheet, *compare_heads(context.scale, ELR, SEEDS, STEPS))

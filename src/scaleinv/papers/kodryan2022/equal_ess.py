@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scaleinv.analysis.ess import Groups, equalisation, from_steps, residuals
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import runs_groups as groups
 from scaleinv.runfolder.steps import load_steps
-from scaleinv.studies.obtain import obtain_many
 
 #: largest mean of log(1 + ESS_i^2) over smallest
 MOST = 1.05
@@ -47,27 +47,16 @@ def judge(sheet: Sheet, name: str, groups: Groups, regime: int) -> None:
 def records(context: Context, model: str, elrs: Sequence[float]) -> list[Groups]:
     """The per-step records of the runs."""
 
-    folders = obtain_many(context.runs, groups.runs(context.scale, model, elrs))
+    folders = context.folders(groups.runs(context.scale, model, elrs))
     return [from_steps(load_steps(folder)) for folder in folders]
 
 
-@claim(
-    "14-equal-ess",
-    paper="Kodryan et al. 2022",
-    place="regime 2, Fig. 6 right",
-    statement="Effective step sizes of the groups become equal in regime 2 and stay unequal in regime 1.",
-    scales={"digits": 20, "mnist": 300, "cifar-small": 900, "paper": 2e6},
-)
-def equal_ess(context: Context) -> Result:
-    """Window means of log(1 + ESS_i^2) from the per-step record, two networks, ELRs of regime 1 and of
-    regime 2; with the relations of eqs. 7-9 at every step.
-    """
+def equal_ess(sheet: Sheet, context: Context) -> None:
+    """Check ``equal-ess``."""
 
-    sheet = Sheet()
     for model in ("mlp", "convnet"):
         low, *high = groups.elrs(context.scale, model)
         first, *rest = records(context, model, (low, *high))
         judge(sheet, f"{model}, ELR {low:g}", first, 1)
         for elr, record in zip(high, rest):
             judge(sheet, f"{model}, ELR {elr:g}", record, 2)
-    return sheet.result()

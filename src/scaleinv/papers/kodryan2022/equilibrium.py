@@ -14,7 +14,8 @@ from scaleinv.lab.weights import kept_epochs, read_weights
 from scaleinv.landscape.averages import convexity
 from scaleinv.landscape.paths import linear_path
 from scaleinv.landscape.runs import points_of, surface_of
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022.evidence import (
     LEVELS,
@@ -28,7 +29,6 @@ from scaleinv.papers.kodryan2022.evidence import (
 )
 from scaleinv.papers.kodryan2022.runs import Net
 from scaleinv.runfolder.read import load_run
-from scaleinv.studies.obtain import obtain_many
 
 PAPER = "Kodryan et al. 2022"
 SEEDS = (0, 1, 2, 3)
@@ -46,23 +46,13 @@ def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
     """The lowest and the highest run in regime 2 of a seed by ELR."""
 
     ends = (net.equilibrium[0], net.equilibrium[-1])
-    return dict(zip(ends, obtain_many(context.runs, regimes.sweep(net, [seed], ends))))
+    return dict(zip(ends, context.folders(regimes.sweep(net, [seed], ends))))
 
 
-@claim(
-    "7-level-of-regime-2",
-    paper=PAPER,
-    place="Fig. 8, left",
-    statement="Regime 2: the stationary loss depends only on the current ELR, from above or below.",
-    scales={"digits": 90, "cifar-small": 1700},
-)
-def level(context: Context) -> Result:
-    """Five seeds (on CIFAR-10 one): the level at the second ELR after the first and after the third one, over that from
-    scratch; the last half of each run, and those that change their ELR go on for twice as long: they approach the level
-    slowly.
-    """
+def level(sheet: Sheet, context: Context) -> None:
+    """Check ``level-of-regime-2``."""
 
-    sheet, net = Sheet(), regimes.find(context.scale)
+    net = regimes.find(context.scale)
     below, middle, above = net.equilibrium[:3]
     ratios: dict[str, list[Estimate]] = {"below": [], "above": []}
     early: dict[str, list[Estimate]] = {"below": [], "above": []}
@@ -75,12 +65,12 @@ def level(context: Context) -> Result:
 
     for seed in _seeds(context, LEVEL_SEEDS):
         wanted = regimes.sweep(net, [seed], (below, middle, above))
-        folders = dict(zip((below, middle, above), obtain_many(context.runs, wanted)))
+        folders = dict(zip((below, middle, above), context.folders(wanted)))
         fresh = {elr: loss_level(load_run(folders[elr])) for elr in (below, middle, above)}
         starts.append(log_ratio(fresh[above], fresh[below]))
         for words, start in (("below", below), ("above", above)):
             request = regimes.relaxed(net, folders[start], middle, seed=seed + 100)
-            run = load_run(obtain_many(context.runs, [request])[0])
+            run = load_run(context.folders([request])[0])
             found = loss_level(run)
             early[words].append(log_ratio(loss_level(run, 6, run.last_epoch // 4), fresh[middle]))
             ratios[words].append(log_ratio(found, fresh[middle]))
@@ -94,20 +84,12 @@ def level(context: Context) -> Result:
         ratio_is_one(sheet, f"level reached from {words} over that from scratch", logs, 0.15, given=enough)
         first = combine(early[words])
         sheet.note(f"from {words}, in epochs 6 to a quarter: x{math.exp(first.value):.3g} (s.e. {first.error:.2g})")
-    return sheet.result()
 
 
-@claim(
-    "8-from-regime-2-to-1",
-    paper=PAPER,
-    place="Fig. 8, right",
-    statement="Regime 2 to 1: from a low start all ELRs of regime 1 reach one curvature, from a high one they differ.",
-    scales={"digits": 120, "cifar-small": 3300},
-)
-def leaving_regime_2(context: Context) -> Result:
-    """Four seeds (on CIFAR-10 one), the first and the last ELR of regime 2, three new ELRs; eg/loss at equal loss."""
+def leaving_regime_2(sheet: Sheet, context: Context) -> None:
+    """Check ``from-regime-2-to-1``."""
 
-    sheet, net = Sheet(), regimes.find(context.scale)
+    net = regimes.find(context.scale)
     landings: dict[str, list[Landing]] = {"low": [], "high": []}
     for words, start, seed, ended in _landed(context, net, _seeds(context, SEEDS)):
         found = spectrum([trajectory(load_run(folder)) for folder in ended.values()], LEVELS[context.scale])
@@ -115,22 +97,14 @@ def leaving_regime_2(context: Context) -> Result:
         curvature = ", ".join(f"{math.exp(m.value):.3g}" for m in found.mean)
         sheet.note(f"seed {seed}, {words} start {start:.3g}: eg/loss {curvature} at new ELRs {tuple(ended)}")
     one_curvature(sheet, landings["low"], landings["high"])
-    return sheet.result()
 
 
-@claim(
-    "8-connected-after-regime-2",
-    paper=PAPER,
-    place="Fig. 8, right; Sadrtdinov et al. 2024",
-    statement="Regime 2 to 1: from a low start the ends of all ELRs are linearly connected, from a high start less so.",
-    scales={"digits": 90, "cifar-small": 3600},
-)
-def connected_after_regime_2(context: Context) -> Result:
-    """As 8-from-regime-2-to-1; barrier of the train error on the straight paths between the ends. Digits have a fifth
+def connected_after_regime_2(sheet: Sheet, context: Context) -> None:
+    """As from-regime-2-to-1; barrier of the train error on the straight paths between the ends. Digits have a fifth
     of their labels redrawn, and two seeds: plain ones are classified even on top of the barriers that the loss has.
     """
 
-    sheet, net = Sheet(), regimes.for_paths(context.scale)
+    net = regimes.for_paths(context.scale)
     landings: dict[str, list[Landing]] = {"low": [], "high": []}
     for words, _, seed, ended in _landed(context, net, net.seeds):
         surface = surface_of(next(iter(ended.values())))
@@ -142,7 +116,6 @@ def connected_after_regime_2(context: Context) -> Result:
         angle = max(path.angle for path in paths.values())
         sheet.note(f"seed {seed}, {words} start: highest barrier of the train loss {rise:.3g}, angle {angle:.2f} rad")
     connected(sheet, landings["low"], landings["high"], len(surface.train[1]))
-    return sheet.result()
 
 
 def _landed(context: Context, net: Net, seeds: Sequence[int]) -> Iterator[tuple[str, float, int, dict[float, Path]]]:
@@ -152,24 +125,15 @@ def _landed(context: Context, net: Net, seeds: Sequence[int]) -> Iterator[tuple[
     for seed in seeds:
         folders = _folders(context, net, seed)
         for words, start in zip(("low", "high"), folders):
-            ended = obtain_many(context.runs, regimes.retrained(net, folders[start], new, seed=seed + 100))
+            ended = context.folders(regimes.retrained(net, folders[start], new, seed=seed + 100))
             yield words, start, seed, dict(zip(new, ended))
 
 
-@claim(
-    "22-convexity-of-regime-2",
-    paper=PAPER,
-    place="section on regime 2",
-    statement="The region of regime 2 is locally convex for moderate ELR, not for high ELR.",
-    scales={"digits": 6},
-)
-def convexity_of_the_region(context: Context) -> Result:
-    """Iterates five epochs apart of the last half of the runs at the lowest and the highest ELR of regime 2, four
-    seeds: train loss at their mean and along the segments between them.
-    """
+def convexity_of_the_region(sheet: Sheet, context: Context) -> None:
+    """Check ``convexity-of-regime-2``."""
 
     regions: dict[str, list[Region]] = {"low": [], "high": []}
-    sheet, net = Sheet(), regimes.find(context.scale)
+    net = regimes.find(context.scale)
     for seed in SEEDS:
         for words, folder in zip(("low", "high"), _folders(context, net, seed).values()):
             epochs = kept_epochs(folder)
@@ -177,4 +141,3 @@ def convexity_of_the_region(context: Context) -> Result:
             found = convexity(surface_of(folder), [weights for _, weights in points_of(folder, late)])
             regions[words].append(Region(found.average.excess, found.share_above))
     local_convexity(sheet, regions["low"], regions["high"])
-    return sheet.result()

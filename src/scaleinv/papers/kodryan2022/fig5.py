@@ -11,19 +11,12 @@ from scaleinv.plots.style import new_figure, power_of_ten, style
 _NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 
-@figure(
-    "fig5",
-    paper="Kodryan et al. 2022",
-    place="Fig. 5",
-    title="Three regimes of training on the sphere: loss, test error, effective gradient, and their diagram",
-    scales={"digits": 60, "mnist": 400, "cifar-tiny": 300, "cifar-small": 2200, "paper": 2e6},
-)
 def draw(context: Context) -> Drawn:
     """One run for each ELR of the scale's sweep, the first seed."""
 
     net = regimes.find(context.scale)
     requests = regimes.sweep(net, seeds=net.seeds[:1])
-    shown = sphere.curves(context.obtain(requests), [request.elr for request in requests])
+    shown = sphere.curves(context.folders(requests), [request.elr for request in requests])
     peak = transition_peak([gradient_peak(curve.run) for curve in shown if curve.verdict.regime != 3])
     fig, axes = new_figure(9.6, 7.0, ncols=2, nrows=2)
     (loss, error), (gradient, diagram) = axes

@@ -55,13 +55,6 @@ def draw_curves(numbers: dict[str, Any], context: Context) -> Drawn:
     return finish(fig, context, numbers)
 
 
-@figure(
-    "fig6-left",
-    paper="Kodryan et al. 2022",
-    place="Fig. 6, left",
-    title="The toy function at three ELRs, one per regime",
-    scales={"toy": 3},
-)
 def draw(context: Context) -> Drawn:
     """Draw with the default alphas."""
     return draw_curves(curves(ALPHAS), context)

@@ -18,18 +18,11 @@ from scaleinv.runfolder.steps import load_steps
 DOTS = 30
 
 
-@figure(
-    "fig6-right",
-    paper="Kodryan et al. 2022",
-    place="Fig. 6, right",
-    title="Effective step sizes of the groups: equal in regime 2, not in regime 1",
-    scales={"digits": 14, "mnist": 120, "cifar-small": 600, "paper": 4e5},
-)
 def draw(context: Context) -> Drawn:
     """One panel a regime: dots by group, the hyperbola of the common effective step size dashed."""
 
     chosen = groups.elrs(context.scale, "convnet")
-    folders = context.obtain(groups.runs(context.scale, "convnet", chosen))
+    folders = context.folders(groups.runs(context.scale, "convnet", chosen))
     runs = [read(folder) for folder in folders]
     return draw_groups({"regimes": [1, 2], "runs": runs}, context)
 

@@ -9,18 +9,11 @@ from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import new_figure, style
 
 
-@figure(
-    "fig7-left",
-    paper="Kodryan et al. 2022",
-    place="Fig. 7, left",
-    title="Regime 1 at several ELRs: the larger the ELR, the flatter the minimum and the lower the test error",
-    scales={"digits": 40, "mnist": 300, "cifar-small": 2000, "paper": 1e6},
-)
 def draw(context: Context) -> Drawn:
     """Effective gradient and test error against train loss; the first seed."""
 
     net = regimes.find(context.scale)
-    folders = context.obtain(regimes.minima(net, net.seeds[0]))
+    folders = context.folders(regimes.minima(net, net.seeds[0]))
     shown = sphere.curves(folders, net.convergence)
     fig, (gradient, error) = new_figure(9.2, 4.0, ncols=2)
     with style():

@@ -11,13 +11,6 @@ from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, new_figure, power_of_ten, style
 
 
-@figure(
-    "fig7-right",
-    paper="Kodryan et al. 2022",
-    place="Fig. 7, right",
-    title="Regime 1, re-training: a lower ELR stays on its trajectory, a higher one moves to its own",
-    scales={"digits": 40, "mnist": 300, "cifar-small": 2000, "paper": 1e6},
-)
 def draw(context: Context) -> Drawn:
     """Dots: runs from scratch. Lines: from a run of a high ELR on with a low one, and the other way round."""
 
@@ -28,13 +21,13 @@ def draw(context: Context) -> Drawn:
     ways = [of[0] for of in regimes.retrainings(context.scale).values()]
     # all at once: several runs at a time have something to share
     elrs = list(dict.fromkeys(elr for start, new, _ in ways for elr in (start, new)))
-    scratch = dict(zip(elrs, context.obtain(regimes.minima(net, seed, elrs))))
+    scratch = dict(zip(elrs, context.folders(regimes.minima(net, seed, elrs))))
     wanted = [
         request
         for start, elr, epoch in ways
         for request in regimes.retrained(net, scratch[start], [elr], seed=seed + 100, epoch=epoch)
     ]
-    again = context.obtain(wanted)
+    again = context.folders(wanted)
     with style():
         for ax, title, (start, elr, epoch), folder in zip(axes, ("Lower ELR", "Higher ELR"), ways, again):
             one, other = sphere.curves([scratch[start], scratch[elr]], [start, elr])

@@ -9,24 +9,17 @@ from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
 
 
-@figure(
-    "fig8-left",
-    paper="Kodryan et al. 2022",
-    place="Fig. 8, left",
-    title="Regime 2: whatever the ELR was, the stationary loss is that of the present one",
-    scales={"digits": 60, "mnist": 400, "cifar-small": 1700, "paper": 2e6},
-)
 def draw(context: Context) -> Drawn:
     """Two runs in regime 2, each gone on with the ELR between them, beside the level of that ELR from scratch."""
 
     net = regimes.find(context.scale)
     below, middle, above = net.equilibrium[:3]
     seed = net.seeds[0]
-    folders = context.obtain(regimes.sweep(net, [seed], [below, middle, above]))
+    folders = context.folders(regimes.sweep(net, [seed], [below, middle, above]))
     low, fresh, high = sphere.curves(folders, [below, middle, above])
     starts = (high, low)
     requests = [regimes.relaxed(net, first.folder, middle, seed=seed + 100) for first in starts]
-    continued = dict(zip(starts, context.obtain(requests)))
+    continued = dict(zip(starts, context.folders(requests)))
     fig, ax = new_figure(7.4, 4.2)
     found = {}
     with style():

@@ -14,13 +14,6 @@ from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, new_figure, power_of_ten, style
 
 
-@figure(
-    "fig8-right",
-    paper="Kodryan et al. 2022",
-    place="Fig. 8, right",
-    title="From regime 2 to regime 1: from a low ELR to one kind of minimum, from a high one to many",
-    scales={"digits": 80, "mnist": 500, "cifar-small": 4500, "paper": 2e6},
-)
 def draw(context: Context) -> Drawn:
     """A column for each start: the start's iterates and the runs of new ELRs in the diagram, test error below."""
 
@@ -29,9 +22,9 @@ def draw(context: Context) -> Drawn:
     fig, axes = new_figure(9.2, 6.4, ncols=2, nrows=2, sharex=True, sharey="row")
     starts: dict[str, Any] = {}
     elrs = (net.equilibrium[0], net.equilibrium[-1])
-    firsts = context.obtain(regimes.sweep(net, [seed], elrs))
+    firsts = context.folders(regimes.sweep(net, [seed], elrs))
     # all at once, so that several are trained at a time
-    every = context.obtain([r for first in firsts for r in regimes.retrained(net, first, new, seed=seed + 100)])
+    every = context.folders([r for first in firsts for r in regimes.retrained(net, first, new, seed=seed + 100)])
     with style():
         for column, (start, first) in enumerate(zip(elrs, firsts)):
             ended = every[column * len(new) : (column + 1) * len(new)]

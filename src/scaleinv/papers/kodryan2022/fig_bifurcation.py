@@ -58,13 +58,6 @@ def draw_points(numbers: dict[str, Any], context: Context) -> Drawn:
     return finish(fig, context, numbers)
 
 
-@figure(
-    "bifurcation",
-    paper="Kodryan et al. 2022",
-    place="eqs. 10-12, Proposition 3 (our picture)",
-    title="F against ELR * sum(alpha): theory over simulation",
-    scales={"toy": 12},
-)
 def draw(context: Context) -> Drawn:
     """Draw with the default alphas, 90 ELRs, 8 seeds."""
     ks = np.unique(np.concatenate([np.geomspace(0.3, 30, 60), np.linspace(0.9, 2.6, 30)]))

@@ -15,19 +15,12 @@ from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
 
 
-@figure(
-    "connectivity",
-    paper="Kodryan et al. 2022",
-    place="section on regime 1",
-    title="Minima of different ELRs lie in different, linearly unconnected regions",
-    scales={"digits": 50, "mnist": 300, "cifar-small": 2800, "paper": 1e6},
-)
 def draw(context: Context) -> Drawn:
     """Left: train loss along straight paths from the lowest ELR's minimum. Right: barriers of all pairs."""
 
     net = regimes.for_paths(context.scale)
     elrs = net.convergence
-    folders = context.obtain(regimes.minima(net, net.seeds[0]))
+    folders = context.folders(regimes.minima(net, net.seeds[0]))
     shown = sphere.curves(folders, elrs)
     surface, ends = surface_of(folders[0]), [read_weights(folder) for folder in folders]
     paths = {(i, j): linear_path(surface, ends[i], ends[j]) for i, j in itertools.combinations(range(len(elrs)), 2)}

@@ -17,13 +17,6 @@ SEEDS = (0, 1, 2, 3)
 SMOOTH = 15
 
 
-@figure(
-    "regime3",
-    paper="Kodryan et al. 2022",
-    place="regime 3",
-    title="Regime 3: SGD between a random walk and gradient ascent",
-    scales={"digits": 18, "mnist": 60, "cifar-small": 120, "paper": 6e4},
-)
 def draw(context: Context) -> Drawn:
     """Loss in units of that of random directions, and the cosine of neighbours, by step; means over networks."""
 

@@ -16,13 +16,6 @@ KS = (1.3, 2.5)
 STEPS = 80
 
 
-@figure(
-    "feedback",
-    paper="Kodryan et al. 2022",
-    place="eqs. 9 and 12, on the toy function",
-    title="ELRs of the groups: drawn to equal step sizes in regime 2, wandering beyond",
-    scales={"toy": 2},
-)
 def draw(context: Context) -> Drawn:
     """elr_i / elr_i* of five groups at k = 1.3 and 2.5."""
 

@@ -10,21 +10,13 @@ from scaleinv.papers.figure import Context, Drawn, figure, finish
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
 from scaleinv.papers.kodryan2022.conventional import SEEDS, start
 from scaleinv.plots.style import log_axis, new_figure, regime_colours, regime_markers, regime_names, style
-from scaleinv.runfolder.read import load_run
 
 
-@figure(
-    "schedules",
-    paper="Kodryan et al. 2022",
-    place="schedules",
-    title="Which ELR schedule is best: start in regime 2 near the boundary, end in regime 1",
-    scales={"digits": 70, "mnist": 2000, "cifar-small": 7000, "paper": 3e7},
-)
 def draw(context: Context) -> Drawn:
     """Test error of every schedule with its interval over seeds, by the regime of its start."""
 
     requests = conventional.schedules(context.scale, SEEDS)
-    runs = {name: [load_run(folder) for folder in context.obtain(of)] for name, of in requests.items()}
+    runs = {name: context.runs(of) for name, of in requests.items()}
     found = compare_schedules(errors_by_seed(runs))
     constant = {start(name): classify(of[0]) for name, of in runs.items() if name.startswith("constant")}
     numbers = {

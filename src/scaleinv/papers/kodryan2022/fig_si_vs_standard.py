@@ -11,21 +11,13 @@ from scaleinv.papers.figure import Context, Drawn, figure, finish
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
 from scaleinv.papers.kodryan2022.conventional import PAIR_SEEDS, best_rates
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
-from scaleinv.runfolder.read import load_run
 
 
-@figure(
-    "si-vs-standard",
-    paper="Kodryan et al. 2022",
-    place="set-up",
-    title="A frozen head and affine-free norms: the price in test error",
-    scales={"digits": 45, "mnist": 250, "cifar-small": 700, "paper": 2e6},
-)
 def draw(context: Context) -> Drawn:
     """Train loss by epoch, and the test errors of the same conventional training, paired by seed."""
 
     pair = conventional.pair(context.scale, PAIR_SEEDS)
-    runs = {name: [load_run(folder) for folder in context.obtain(of)] for name, of in pair.items()}
+    runs = {name: context.runs(of) for name, of in pair.items()}
     errors = errors_by_seed(runs)
     best = dict(zip(LABELS, best_rates(errors)))
     found = compare_schedules(errors).pair(*best.values())

@@ -12,21 +12,14 @@ from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, regime
 from scaleinv.runfolder.read import load_run
 
 
-@figure(
-    "transition",
-    paper="Kodryan et al. 2022",
-    place="section on the transition 1/2; Sadrtdinov et al. 2024",
-    title="Towards the boundary of regimes 1 and 2 convergence takes ever longer; test error with label noise",
-    scales={"digits": 90, "cifar-small": 4500, "paper": 3e6},
-)
 def draw(context: Context) -> Drawn:
     """Left: first passage below a loss of 1e-2, every seed. Right: one ELR, true labels and 20 % redrawn ones."""
 
     requests = regimes.passages(context.scale)
-    passages = [first_passage(load_run(folder)) for folder in context.obtain(requests)]
+    passages = [first_passage(load_run(folder)) for folder in context.folders(requests)]
     fit = fit_divergence(passages)
     noisy = regimes.label_noise(context.scale)
-    runs = [load_run(folder) for folder in context.obtain(noisy)]
+    runs = context.runs(noisy)
     fig, (time, error) = new_figure(9.2, 4.0, ncols=2)
     with style():
         reached = [p for p in passages if p.epoch is not None]

@@ -8,32 +8,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.theory import kodryan2022, lobacheva2021, rates
 
 
-@claim(
-    "1-identities",
-    paper="Lobacheva et al. 2021, Kodryan et al. 2022",
-    place="eqs. 2, 4, 7, 8, 9",
-    statement="On a network norm recursion, step cosine, sum rule, convex combination and feedback hold at every step.",
-    scales={"toy": 6.0},
-)
-def identities(context: Context) -> Result:
-    """A batch-normalised MLP of three groups on made-up data, 60 steps, eps 1e-30: float32 to 1e-6 and float64 to
-    1e-12.
-    """
+def identities(sheet: Sheet, context: Context) -> None:
+    """Check ``identities``."""
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    sheet = Sheet()
     try:
         for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
             for name, worst in {**_whole_space(dtype), **_sphere(dtype)}.items():
                 sheet.at_most(f"{name}, {str(dtype).removeprefix('torch.')}", worst, tolerance)
     finally:
         torch.set_num_threads(threads)
-    return sheet.result()
 
 
 class _Net:

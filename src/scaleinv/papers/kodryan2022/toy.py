@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.theory import kodryan2022 as theory
 from scaleinv.theory import lyu2022
 from scaleinv.theory.simulators import toy
@@ -12,16 +13,8 @@ from scaleinv.theory.simulators import toy
 PAPER = "Kodryan et al. 2022"
 
 
-@claim(
-    "2-one-group",
-    paper=PAPER,
-    place="Proposition 3, with sharper forms",
-    statement="One group: edge 1/alpha, level (alpha - 1/elr)/2, contraction |1 - 2a|, ESS sqrt(a^2-1), cos 1/a.",
-    scales={"toy": 1.0},
-)
-def one_group(context: Context) -> Result:
-    """Away from the edge to 1e-6; the contraction from the ratio x/y of a run of its own, in plain numbers."""
-    sheet = Sheet()
+def one_group(sheet: Sheet, context: Context) -> None:
+    """Check ``toy-one-group``."""
     for alpha in (0.5, 3.0):
         for a in (1.2, 2.0, 5.0):
             record = toy.simulate([alpha], [a / alpha], 4000, seeds=4)
@@ -51,7 +44,6 @@ def one_group(context: Context) -> Result:
         moved = [_share_step(q, a) for q in (p - shift, p + shift)]
         slope = (moved[1] - moved[0]) / (2 * shift)
         sheet.close(f"multiplier of the orbit, a {a:g}", slope, theory.orbit_multiplier(a, 1.0), abs=1e-6)
-    return sheet.result()
 
 
 def _share_step(p: float, a: float) -> float:
@@ -61,16 +53,8 @@ def _share_step(p: float, a: float) -> float:
     return float((yn * yn - xn * xn) / (xn * xn + yn * yn))
 
 
-@claim(
-    "prop-3",
-    paper=PAPER,
-    place="Proposition 3",
-    statement="f_alpha converges linearly below elr = 1/alpha and settles at (alpha - 1/elr)/2 above.",
-    scales={"toy": 2.0},
-)
-def proposition_3(context: Context) -> Result:
-    """40 ELRs from 0.1 to 20 times the edge, 16 starts, three alphas; 1 % around the edge is left out."""
-    sheet = Sheet()
+def proposition_3(sheet: Sheet, context: Context) -> None:
+    """Check ``toy-convergence``."""
     for alpha in (0.3, 1.0, 7.0):
         a = np.geomspace(0.1, 20, 40)
         a = a[np.abs(a - 1) > 0.01]
@@ -86,24 +70,10 @@ def proposition_3(context: Context) -> Result:
         rate = np.log(short.loss_at_end[2, 0] / short.loss_at_end[1, 0]) / 20
         slope = 2 * np.log(theory.contraction(0.8 / alpha, alpha))
         sheet.close(f"log F per step at 0.8 of the edge, alpha {alpha:g}", float(rate.mean()), slope, rel=1e-3)
-    return sheet.result()
 
 
-@claim(
-    "3-many-groups",
-    paper=PAPER,
-    place="eqs. 9-12",
-    statement="Regime 1 iff elr < 1/A; above, F = (A - 1/elr)/2 and elr_i* = elr A/alpha_i; equality ends near k = 2.",
-    scales={"toy": 8.0},
-)
-def many_groups(context: Context) -> Result:
-    """n = 5 (alpha 1..5) and n = 10 (alpha uniform 0.5-1.5), 20 000 steps, 16 seeds; the second half is measured.
-
-    Window means of log(1 + ess_i^2) are allowed to differ by exactly what (eq. 9) says, |change of log elr_i|/T. The
-    equality is called lost at the first k where the median ESS is off by more than the 2 % allowed below it; the wobble
-    of F over time exceeds 10 % earlier, which is noted.
-    """
-    sheet = Sheet()
+def many_groups(sheet: Sheet, context: Context) -> None:
+    """Check ``toy-many-groups``."""
     sets = {"n=5": np.arange(1.0, 6.0), "n=10": np.random.default_rng(10).uniform(0.5, 1.5, 10)}
     for name, alphas in sets.items():
         total = float(alphas.sum())
@@ -142,21 +112,10 @@ def many_groups(context: Context) -> Result:
         high = toy.simulate(alphas, [300.0 / total], 20_000, seeds=16, every=10_000)
         sheet.close(f"{name}: F at k 300", float(high.loss[1].mean()), total / 2, rel=0.02)
         sheet.at_most(f"{name}: cosine at k 300", float(high.cosine[1].mean()), 0.01)
-    return sheet.result()
 
 
-@claim(
-    "neutral-centre",
-    paper=PAPER,
-    place="eq. 12; the analysis of its stability is ours",
-    statement="Equal ESS is a neutral centre: determinant 1, a turn by acos(2/k^2 - 1) per step; no attractor.",
-    scales={"toy": 1.0},
-)
-def neutral_centre(context: Context) -> Result:
-    """Finite differences of the literal step of one light group among many against the closed form; and the rotation
-    itself.
-    """
-    sheet = Sheet()
+def neutral_centre(sheet: Sheet, context: Context) -> None:
+    """Check ``neutral-centre``."""
     for k in (1.1, 1.4, 1.8):
         centre, shift, columns = np.array([1 / k, k]), 1e-6, []
         for e in np.eye(2):
@@ -178,7 +137,6 @@ def neutral_centre(context: Context) -> Result:
         phase = theory.feedback_phase(k)
         sheet.close(f"rotation per step at k {k:g}", float(abs(turns) / steps), phase, rel=1e-3)
         sheet.close(f"size after {steps} steps at k {k:g}", float(np.linalg.norm(before) / size), 1.0, abs=0.05)
-    return sheet.result()
 
 
 def _group_step(state: np.ndarray, k: float) -> np.ndarray:
@@ -195,16 +153,8 @@ def _rotation_basis(jacobian: np.ndarray) -> np.ndarray:
     return np.stack([vector.real, vector.imag], axis=1)
 
 
-@claim(
-    "edge-of-stability",
-    paper="Lyu, Li, Arora 2022",
-    place="stability of a minimum on the sphere",
-    statement="Descent on the toy stays at a minimum iff elr * lambda_1 of the spherical Hessian is below 2.",
-    scales={"toy": 1.0},
-)
-def edge(context: Context) -> Result:
-    """The Hessian by finite differences of F at a minimum, then runs 2 % below and above the edge started beside it."""
-    sheet = Sheet()
+def edge(sheet: Sheet, context: Context) -> None:
+    """Check ``edge-of-stability-toy``."""
     alphas = np.array([1.0, 2.0, 4.0])
     shares = np.array([0.2, 0.5, 0.3])  # of the squared norm
     x, y = np.zeros(3), np.sqrt(shares)
@@ -235,4 +185,3 @@ def edge(context: Context) -> Result:
         largest = float(np.abs(u).max() / 1e-6)
         sheet.true(f"deviation grows at {factor:g} of the edge", largest > 1, grows)
     sheet.close("edge against 1/alpha of one group", lyu2022.edge_elr(2 * 3.0), theory.threshold(3.0), rel=1e-15)
-    return sheet.result()

@@ -18,10 +18,11 @@ from scaleinv.analysis.periods import Event, Periods, find_periods
 from scaleinv.analysis.periods.interval import mean_interval
 from scaleinv.analysis.statistics import mean
 from scaleinv.landscape.agreement import Agreement
-from scaleinv.papers.claim import Context, Sheet
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.papers.draws import grid_error, median
 from scaleinv.runfolder.steps import Steps
-from scaleinv.studies.obtain import Request, obtain_many
+from scaleinv.studies.obtain import Request
 
 Floats = npt.NDArray[np.float64]
 #: a mean interval times lr wd counts as constant within this factor (PAPERS 8, 11)
@@ -32,7 +33,7 @@ FEWEST_EVENTS = 20
 def periods_of(context: Context, requests: Sequence[Request]) -> list[Periods]:
     """The runs, trained or found, and what the analysis says of each."""
 
-    return [find_periods(folder) for folder in obtain_many(context.runs, requests)]
+    return [find_periods(folder) for folder in context.folders(requests)]
 
 
 def product(request: Request) -> float:

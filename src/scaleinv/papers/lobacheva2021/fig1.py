@@ -31,13 +31,6 @@ SETUPS = {
 }
 
 
-@figure(
-    "fig1",
-    paper="Lobacheva et al. 2021",
-    place="Fig. 1",
-    title="Training with weight decay breaks down again and again, and never for good: ConvNet and ResNet-18",
-    scales={"digits": 300, "cifar-small": 6600, "paper": 5e6},
-)
 def draw(context: Context) -> Drawn:
     """Train loss above, norm below; a column for each network."""
     setup, base = SETUPS[context.scale], fig3.settings(context.scale)

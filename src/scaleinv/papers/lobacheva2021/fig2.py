@@ -13,13 +13,6 @@ from scaleinv.plots.style import INK, new_figure, regime_colours, style
 LR_TIMES_G, DECAY, ANGLE = 0.75, 0.22, math.radians(68)
 
 
-@figure(
-    "fig2",
-    paper="Lobacheva et al. 2021",
-    place="Fig. 2",
-    title="A gradient step lengthens scale-invariant weights, weight decay shortens them",
-    scales={"toy": 1},
-)
 def draw(context: Context) -> Drawn:
     """The weights on a circle; the gradient is tangent to it, weight decay points to the centre."""
 

@@ -52,13 +52,6 @@ def runs(context: Context) -> list[Trace]:
     return obtain_traces(context, [settings(context.scale)] * len(rates), rates)
 
 
-@figure(
-    "fig3",
-    paper="Lobacheva et al. 2021",
-    place="Fig. 3",
-    title="Periodic behaviour at several learning rates: train loss, test error, norm, phase diagram",
-    scales={"digits": 110, "cifar-tiny": 200, "cifar-small": 4000, "paper": 2e6},
-)
 def draw(context: Context) -> Drawn:
     """Four panels; one dot an epoch in the phase diagram, a star at the start."""
     return draw_traces(runs(context), context)

@@ -26,13 +26,6 @@ PHASE_COLOURS = {"A": "#2d7dc4", "B": "#7d8590", "C": "#c8365f"}
 _MOST = 4000
 
 
-@figure(
-    "fig4",
-    paper="Lobacheva et al. 2021",
-    place="Fig. 4",
-    title="One period: train loss, norm, the break-down in close-up, rotation of a step with the bounds of theory",
-    scales={"digits": 40, "cifar-tiny": 65, "cifar-small": 1000, "paper": 5e5},
-)
 def draw(context: Context) -> Drawn:
     """Four panels over the steps of one period."""
     (trace,) = obtain_traces(context, [fig3.settings(context.scale)], [RATES[context.scale]])

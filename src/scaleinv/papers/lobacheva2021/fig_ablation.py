@@ -14,13 +14,6 @@ from scaleinv.studies.obtain import Request
 RATES = {"digits": (0.15, 12.6), "cifar-tiny": (0.1, 12.6), "cifar-small": (0.03, 18.1), "paper": (0.03, 25.3)}
 
 
-@figure(
-    "ablation",
-    paper="Lobacheva et al. 2021",
-    place="ablation: fixed norm",
-    title="The norm free, and fixed at two values: below the critical ELR a fixed norm never breaks down",
-    scales={"digits": 80, "cifar-tiny": 190, "cifar-small": 3000, "paper": 1.5e6},
-)
 def draw(context: Context) -> Drawn:
     """Train loss above, norm below."""
 
@@ -29,7 +22,7 @@ def draw(context: Context) -> Drawn:
     fixed = replace(free, fix_norm=True, keep_every=None)
     wanted = [Request(settings=one, lr=lr) for one in (free, fixed, replace(fixed, norm=norm))]
     names = ("norm free", "fixed as initialised", f"fixed at {norm:g}")
-    return draw_traces(dict(zip(names, traces(context.obtain(wanted), wanted))), context)
+    return draw_traces(dict(zip(names, traces(context.folders(wanted), wanted))), context)
 
 
 def draw_traces(shown: dict[str, Trace], context: Context) -> Drawn:

@@ -11,13 +11,6 @@ from scaleinv.theory import lobacheva2021 as theory
 LR, WD, LOW, HIGH = 0.1, 0.01, 1.0, 3.0
 
 
-@figure(
-    "forces",
-    paper="Lobacheva et al. 2021",
-    place="Fig. 2 (as a graph)",
-    title="What gradients and weight decay do to the norm in one step",
-    scales={"toy": 1},
-)
 def draw(context: Context) -> Drawn:
     """Relative change of rho^2 per step by either force, for two sizes of the gradient."""
 

@@ -62,17 +62,10 @@ def requests(scale: str) -> list[Request]:
     return [*periods.rates(scale), *periods.same_product(scale)[1]]
 
 
-@figure(
-    "frequency",
-    paper="Lobacheva et al. 2021",
-    place="Corollary 1 (our picture)",
-    title="The interval between break-downs is proportional to 1/(lr wd), whatever the learning rate",
-    scales={"digits": 260, "cifar-small": 5000, "paper": 2e7},
-)
 def draw(context: Context) -> Drawn:
     """One point a run, with the 95 % interval of its mean; colour and shape tell the learning rates apart."""
     wanted = requests(context.scale)
-    return draw_points(traces(context.obtain(wanted), wanted), context)
+    return draw_points(traces(context.folders(wanted), wanted), context)
 
 
 def draw_points(shown: list[Trace], context: Context) -> Drawn:

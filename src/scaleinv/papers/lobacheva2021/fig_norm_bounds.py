@@ -16,13 +16,6 @@ from scaleinv.theory.simulators import recursion
 LR, WD, LOW, HIGH = 0.1, 0.02, 1.0, 4.0
 
 
-@figure(
-    "norm-bounds",
-    paper="Lobacheva et al. 2021",
-    place="Theorem 1",
-    title="The norm recursion under four laws of the gradient, and the interval of Theorem 1",
-    scales={"toy": 1},
-)
 def draw(context: Context) -> Drawn:
     """Constant l and L, random, and the adversary that waits at the lower end to kick."""
 

@@ -14,13 +14,6 @@ from scaleinv.theory.simulators import toy
 LR, WD, NOISE, STEPS = 0.1, 0.02, 1e-9, 1000
 
 
-@figure(
-    "toy-periods",
-    paper="Lobacheva et al. 2021",
-    place="Figs. 1 and 4, on the toy function",
-    title="Periods of the toy function with weight decay: F, squared norm, ELR",
-    scales={"toy": 2},
-)
 def draw(context: Context) -> Drawn:
     """One group, alpha = 1: three panels over the same steps."""
 

@@ -6,25 +6,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.theory import lobacheva2021 as theory
 from scaleinv.theory.simulators import recursion, toy
 
 PAPER = "Lobacheva et al. 2021"
 
 
-@claim(
-    "13-jumps",
-    paper=PAPER,
-    place="Propositions 1 and 2",
-    statement="On the norm recursion 1 - cos stays in its envelope, and t_min and t_max predict the first jump.",
-    scales={"toy": 2.0},
-)
-def jumps(context: Context) -> Result:
-    """Constant eg: times to 0.1 %. Random eg in [l, L]: every step inside the envelope, every first jump between the
-    times.
-    """
-    sheet = Sheet()
+def jumps(sheet: Sheet, context: Context) -> None:
+    """Check ``jumps-of-the-recursion``."""
     lr, wd, low, high = 0.1, 2e-3, 0.5, 2.0
     delta = 0.2 * lr * wd * (low / high) ** 2  # a fifth of the condition of t_max
     rho0_sq = 40 * theory.kappa(lr, wd) * high  # well above where a jump becomes possible
@@ -45,21 +36,10 @@ def jumps(context: Context) -> Result:
     first = np.where((distance > delta).any(axis=0), (distance > delta).argmax(axis=0), np.inf)
     sheet.at_least("earliest first jump / t_min", float(first.min() / t_min), 0.999)
     sheet.at_most("latest first jump / t_max", float(first.max() / t_max), 1.001)
-    return sheet.result()
 
 
-@claim(
-    "prop-1",
-    paper=PAPER,
-    place="Definition 1, Proposition 1, eqs. 5a and 5b",
-    statement="A delta-jump happens iff rho^2 < lr eg / ((1 - lr wd) s(delta)); the printed form drops O(delta).",
-    scales={"toy": 1.0},
-)
-def proposition_1(context: Context) -> Result:
-    """Explicit vectors with random tangent gradients: the angle between x and x' decides, no formula for the cosine
-    is used.
-    """
-    sheet = Sheet()
+def proposition_1(sheet: Sheet, context: Context) -> None:
+    """Check ``jump-size``."""
     rng = np.random.default_rng(11)
     lr, wd, count = 0.3, 0.05, 20_000
     x = rng.standard_normal((count, 7)) * np.exp(rng.uniform(-1, 1, (count, 1)))
@@ -79,21 +59,10 @@ def proposition_1(context: Context) -> Result:
         sheet.note(f"at delta {delta:g} {int(jumped.sum())} jumps")
     gap = np.abs(theory.step_cosine_distance(rho_sq, eg, lr, wd) - (1 - cosine)).max()
     sheet.at_most("error of 1 - cos (I2)", float(gap), 1e-14)
-    return sheet.result()
 
 
-@claim(
-    "prop-2",
-    paper=PAPER,
-    place="Proposition 2",
-    statement="Under its conditions a jump comes between t_min and t_max; beyond the conditions none need come.",
-    scales={"toy": 4.0},
-)
-def proposition_2(context: Context) -> Result:
-    """Three laws of eg and three products lr wd inside the conditions; just beyond each condition the extreme law
-    never jumps.
-    """
-    sheet = Sheet()
+def proposition_2(sheet: Sheet, context: Context) -> None:
+    """Check ``jump-times-of-the-recursion``."""
     low, high, lr = 1.0, 1.5, 0.2
     for product in (4e-3, 1e-3, 5e-4):
         wd = product / lr
@@ -122,21 +91,10 @@ def proposition_2(context: Context) -> Result:
             reached = recursion.first_below(path, theory.jump_rho_sq(beyond, threshold, lr, wd))
             came = bool(np.isfinite(reached[0]))
             sheet.true(f"jump at delta 5 % beyond, eg = {name}, lr wd {product:g}", came, False)
-    return sheet.result()
 
 
-@claim(
-    "cor-1",
-    paper=PAPER,
-    place="Corollary 1",
-    statement="Jumps of a given size come at a frequency proportional to lr wd; only the product of lr and wd matters.",
-    scales={"toy": 2.0},
-)
-def corollary_1(context: Context) -> Result:
-    """eg = l until a jump is possible, then one kick of L: the mean interval times lr wd over a factor 8, three lr at
-    each.
-    """
-    sheet = Sheet()
+def corollary_1(sheet: Sheet, context: Context) -> None:
+    """Check ``jump-frequency``."""
     delta, values = 0.2, {}
     for product in (2e-3, 1e-3, 5e-4, 2.5e-4):
         intervals = []
@@ -154,21 +112,10 @@ def corollary_1(context: Context) -> Result:
     rise = -np.log1p(-delta)
     sheet.close("interval * lr wd", values[5e-4], float(rise), rel=0.02)
     sheet.note("the law of eg is given here; that a net's rises do not depend on lr wd is a claim on nets")
-    return sheet.result()
 
 
-@claim(
-    "toy-periods",
-    paper=PAPER,
-    place="Section 4 (toy scale-invariant function); the exponent is ours",
-    statement="With decay the toy breaks down periodically, about (lr wd)^-1/2 steps apart; on the sphere never.",
-    scales={"toy": 1.0},
-)
-def toy_periods(context: Context) -> Result:
-    """One group, gradient noise 1e-9. Deterministic growth from the noise floor takes sqrt(ln(1/noise)/(2 lr wd))
-    steps past the edge.
-    """
-    sheet = Sheet()
+def toy_periods(sheet: Sheet, context: Context) -> None:
+    """Check ``toy-periods``."""
     lr, noise, every = 0.1, 1e-9, 5
     products, intervals = (1.28e-2, 6.4e-3, 3.2e-3, 1.6e-3), []
     for product in products:
@@ -191,21 +138,10 @@ def toy_periods(context: Context) -> Result:
     sheet.note("Corollary 1's exponent -1 needs jumps of a size that does not depend on lr wd; the toy's shrink")
     calm = toy.simulate([1.0], [0.95], 20_000, seeds=4, noise=noise)
     sheet.at_most("largest F on the sphere at 0.95 of the edge", float(calm.loss_at_end[20:].max()), 1e-12)
-    return sheet.result()
 
 
-@claim(
-    "thm-1",
-    paper=PAPER,
-    place="Theorem 1",
-    statement="In the end kappa l <= rho^2 <= kappa L (times (1 - lr wd/2)^-1/2), approached linearly in O(1/(lr wd)).",
-    scales={"toy": 3.0},
-)
-def theorem_1(context: Context) -> Result:
-    """Random and adversarial laws inside the exact conditions; the counterexample that the printed condition alone
-    allows.
-    """
-    sheet = Sheet()
+def theorem_1(sheet: Sheet, context: Context) -> None:
+    """Check ``norm-interval-of-the-recursion``."""
     for lr, wd, low, high in ((0.1, 1e-2, 1.0, 3.0), (0.5, 0.2, 1.0, 1.8), (1.0, 1e-3, 0.2, 5.0)):
         name = f"lr wd {lr * wd:g}, L/l {high / low:g}"
         sheet.true(f"exact condition, {name}", theory.decay_is_slow_for_any_sequence(low, high, lr, wd), True)
@@ -244,4 +180,3 @@ def theorem_1(context: Context) -> Result:
     sheet.close("constant eg = L rests at, in kappa", float(constant), high / np.sqrt(1 - lr * wd / 2), rel=1e-9)
     sheet.at_least("random laws of the counterexample reach, in kappa", float(path.max()), 1.01 * float(constant))
     sheet.at_most("and stay below, in kappa", float(path.max()), top / scale * (1 + 1e-12))
-    return sheet.result()

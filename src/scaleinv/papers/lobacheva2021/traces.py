@@ -117,7 +117,7 @@ def obtain_traces(context: Context, settings: Sequence[Settings], rates: Sequenc
     """One run for each rate with its settings, trained where it is not there yet."""
 
     requests = [Request(settings=one, lr=lr) for one, lr in zip(settings, rates, strict=True)]
-    return traces(context.obtain(requests), requests)
+    return traces(context.folders(requests), requests)
 
 
 def traces(folders: Sequence[Path], requests: Sequence[Request]) -> list[Trace]:

@@ -51,7 +51,7 @@ def trace(folder: Path) -> dict[str, Any]:
 
 def trace_all(context: Context, requests: Sequence[Any]) -> list[dict[str, Any]]:
     """Train what is missing and read the traces, by rising ELR."""
-    return sorted((trace(folder) for folder in context.obtain(requests)), key=lambda t: (t["elr"], t["seed"]))
+    return sorted((trace(folder) for folder in context.folders(requests)), key=lambda t: (t["elr"], t["seed"]))
 
 
 def edges(traces: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -7,13 +7,6 @@ from scaleinv.papers.nakhodnov2022 import runs as squared
 from scaleinv.papers.nakhodnov2022.diagram import draw_traces, edges, table, trace_all
 
 
-@figure(
-    "fig9-left",
-    paper="Nakhodnov et al. 2022",
-    place="full train set",
-    title="Squared loss on the full set: regimes 2 and 3 alone",
-    scales={"digits": 35, "mnist": 150, "cifar-small": 600, "paper": 7e6},
-)
 def draw_left(context: Context) -> Drawn:
     """Loss and the diagram, by ELR."""
 
@@ -28,13 +21,6 @@ def draw_left(context: Context) -> Drawn:
     return draw_traces(traces, "Squared loss, full set", context, numbers)
 
 
-@figure(
-    "fig9-right",
-    paper="Nakhodnov et al. 2022",
-    place="5000 objects (fewer where the network is narrower)",
-    title="Squared loss on a small set: all three regimes",
-    scales={"digits": 30, "mnist": 60, "cifar-small": 420, "paper": 7e5},
-)
 def draw_right(context: Context) -> Drawn:
     """Loss and the diagram, by ELR."""
 

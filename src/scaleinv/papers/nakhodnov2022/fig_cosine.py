@@ -14,17 +14,10 @@ from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_o
 from scaleinv.runfolder.read import load_run
 
 
-@figure(
-    "mse-cosine",
-    paper="Nakhodnov et al. 2022",
-    place="cosines between iterates",
-    title="Squared loss: a gap in the cosines where no ELR converges",
-    scales={"digits": 45, "mnist": 250, "cifar-small": 600, "paper": 5e6},
-)
 def draw(context: Context) -> Drawn:
     """1 - cosine of successive epochs against time, and its level against the ELR with the gap."""
 
-    return draw_cosines(collect([load_run(folder) for folder in context.obtain(cosine.runs(context.scale))]), context)
+    return draw_cosines(collect([load_run(folder) for folder in context.folders(cosine.runs(context.scale))]), context)
 
 
 def collect(runs: Sequence[Any]) -> dict[str, Any]:

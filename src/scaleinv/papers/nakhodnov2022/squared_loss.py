@@ -12,12 +12,13 @@ import numpy as np
 from scaleinv.analysis.blocks import in_blocks
 from scaleinv.analysis.regimes import FEWEST_EPOCHS, THRESHOLD, classify
 from scaleinv.analysis.similarity import LEAST, CosineGap, cosine_gap, cosine_level
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022.evidence import WITHIN
 from scaleinv.papers.nakhodnov2022 import runs as cosine
 from scaleinv.papers.nakhodnov2022 import runs as squared
 from scaleinv.runfolder.read import Run, load_run
-from scaleinv.studies.obtain import Request, obtain_many
+from scaleinv.studies.obtain import Request
 
 #: standard deviation of the logarithm of the final loss of single runs, over seeds and CPUs; measured, see "How draws
 #: scatter" in docs/results/regimes.md
@@ -38,14 +39,17 @@ def ends(runs: Sequence[Run]) -> tuple[list[tuple[float, int | None]], float]:
 
 
 def judge(
-    full: Sequence[Run], small: Sequence[Run], full_head: Sequence[Run] = (), small_head: Sequence[Run] = ()
-) -> Sheet:
+    sheet: Sheet,
+    full: Sequence[Run],
+    small: Sequence[Run],
+    full_head: Sequence[Run] = (),
+    small_head: Sequence[Run] = (),
+) -> None:
     """No convergence on the full set, three regimes on the small one.
 
     ``full_head``, ``small_head``: of a small network with head norm 10, which leaves it no regime 1 on either set; none
     where 10 is the head norm of the other runs, as in the paper, whose small set shows three regimes with it.
     """
-    sheet = Sheet()
     for name, runs in (("full set", full), ("full set, head norm 10", full_head)):
         if not runs:
             continue
@@ -64,7 +68,6 @@ def judge(
         clear = least * math.exp(2 * FINAL_SCATTER) < 1
         sheet.true("small set, head norm 10: regime 1 seen", found, False, given=clear or not found)
         sheet.note(f"small set, head norm 10: {words(regimes)}, lowest final loss {least:.3g} of the threshold")
-    return sheet
 
 
 def seen(sheet: Sheet, name: str, regimes: Sequence[tuple[float, int | None]], *wanted: int) -> None:
@@ -90,28 +93,20 @@ def words(regimes: Sequence[tuple[float, int | None]]) -> str:
 def load(context: Context, requests: Sequence[object]) -> list[Run]:
     """Train what is missing and read it; runs of few epochs, on large sets, in blocks of steps."""
 
-    folders: list[Path] = obtain_many(context.runs, requests)  # type: ignore[arg-type]
+    folders: list[Path] = context.folders(requests)  # type: ignore[arg-type]
     runs = [load_run(folder) for folder in folders]
     return [in_blocks(run.folder) if run.last_epoch < FEWEST_EPOCHS else run for run in runs]
 
 
-@claim(
-    "20-squared-loss",
-    paper="Nakhodnov et al. 2022",
-    place="full set against 5000 objects",
-    statement="Squared loss: on the full set no ELR converges within the budget, on a small subset all regimes appear.",
-    scales={"digits": 62, "mnist": 300, "cifar-small": 1000, "paper": 8e6},
-)
-def squared_loss(context: Context) -> Result:
-    """One network, head norm 1.5, on the full set and on a small part of it, as many steps; then the
-    smallest and the largest ELR with head norm 10. At the paper's scale the head norm is 10 throughout.
-    """
-    return judge(*(load(context, requests) for requests in requested(context.scale))).result()
+def squared_loss(sheet: Sheet, context: Context) -> None:
+    """Check ``squared-loss-regimes``."""
+    judge(sheet, *(load(context, requests) for requests in requested(context.scale)))
 
 
 def requested(scale: str) -> list[list[Request]]:
-    """The runs of ``20-squared-loss``: full set, small set, and both once more with the paper's head norm, unless they
-    have it already.
+    """The runs of ``squared-loss-regimes``: full set, small set, and both once more with the paper's head norm.
+
+    Unless they have it already.
     """
 
     sets = [squared.full(scale), squared.small(scale)]
@@ -120,23 +115,15 @@ def requested(scale: str) -> list[list[Request]]:
     return [*sets, *(squared.with_head([runs[0], runs[-1]], squared.PAPER_HEAD) for runs in sets)]
 
 
-@claim(
-    "21-squared-cosines",
-    paper="Nakhodnov et al. 2022",
-    place="cosines between iterates",
-    statement="Squared loss: cosines between epochs separate an analogue of regime 1 though no ELR converges.",
-    scales={"digits": 36, "mnist": 300, "cifar-small": 700, "paper": 5e6},
-)
-def squared_cosines(context: Context) -> Result:
-    """A gap in 1 - cos of successive epochs over the ELR beyond its slope among smaller ELRs, with its interval."""
+def squared_cosines(sheet: Sheet, context: Context) -> None:
+    """Check ``squared-cosines``."""
 
-    return judge_cosines(load(context, cosine.runs(context.scale))).result()
+    judge_cosines(sheet, load(context, cosine.runs(context.scale)))
 
 
-def judge_cosines(runs: Sequence[Run]) -> Sheet:
+def judge_cosines(sheet: Sheet, runs: Sequence[Run]) -> None:
     """A gap in the cosines, of runs none of which converges: else the claim is about nothing."""
 
-    sheet = Sheet()
     regimes, least = ends(runs)
     apart = sheet.needs(LOWEST, least, at_least=1.0)
     gap: CosineGap = cosine_gap([cosine_level(run) for run in runs])
@@ -147,4 +134,3 @@ def judge_cosines(runs: Sequence[Run]) -> Sheet:
         sheet.note(gap.reason)
     by_elr = ", ".join(f"{elr:g}: {np.exp(level.value):.2g}" for elr, level in zip(gap.elrs, gap.levels))
     sheet.note(f"1 - cos by ELR {by_elr}; {words(regimes)}")
-    return sheet

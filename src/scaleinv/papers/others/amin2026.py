@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.theory import amin2026 as theory
 
 
-@claim(
-    "phi-dynamics",
-    paper="Amin, Chang, Khanna 2026",
-    place="update of Phi; solvable model",
-    statement="Phi' = B Phi/(1 + Phi^2 eg^2) exactly; on L = 1 - <beta, u> rest is an unstable spiral, sqrt(1+a-a^2).",
-    scales={"toy": 1.0},
-)
-def phi_dynamics(context: Context) -> Result:
-    """Literal SGD with decay and a schedule on vectors; finite differences of the model's step."""
-    sheet = Sheet()
+def phi_dynamics(sheet: Sheet, context: Context) -> None:
+    """Check ``phi-dynamics``."""
     rng = np.random.default_rng(26)
     beta = rng.standard_normal(9)
     beta /= np.linalg.norm(beta)
@@ -65,4 +58,3 @@ def phi_dynamics(context: Context) -> Result:
         worst_phi = max(worst_phi, abs(theory.schedule_factor(lr, 0.1, nxt, 0.1) - 0.98))
         lr = nxt
     sheet.at_most("schedule of constant B off by", float(worst_phi), 1e-13)
-    return sheet.result()

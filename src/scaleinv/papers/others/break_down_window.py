@@ -20,7 +20,8 @@ from torch.nn import functional
 from scaleinv.lab.data import digits
 from scaleinv.monitor import Monitor
 from scaleinv.monitor.breakdowns import REMEMBERED, Period
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.papers.draws import median, share_error
 
 #: net, lr, wd, steps, seed
@@ -117,18 +118,8 @@ def judge(periods: list[Period]) -> Judged:
     return Judged(len(periods), held, widths, naive)
 
 
-@claim(
-    "break-down-window",
-    paper="Lobacheva et al. 2021",
-    place="periods; the forecast is ours",
-    statement="The window a Monitor tells for the next break-down contains it in at least 80 % of the periods.",
-    scales={"digits": 42.0},
-)
-def calibration(context: Context) -> Result:
-    """Three MLPs and a convnet, seeds not used in the design. Coverage over all windows, with the standard error of a
-    share; beside it the naive window, mean -+ 1.645 sd of the last 20 times, which should not be narrower.
-    """
-    sheet = Sheet()
+def calibration(sheet: Sheet, context: Context) -> None:
+    """Check ``break-down-window``."""
     found = []
     for case in CASES:
         kind, lr, wd, steps, seed = case
@@ -141,7 +132,7 @@ def calibration(context: Context) -> Result:
     widths = [w for one in found for w in one.widths]
     if len(held) < 30:
         sheet.undecided(f"only {len(held)} windows")
-        return sheet.result()
+        return
     share = fmean(held)
     sheet.at_least("share of windows that held", share, SHARE, se=share_error(sum(held), len(held)))
     for k in (1.0, NORMAL):
@@ -157,4 +148,3 @@ def calibration(context: Context) -> Result:
             error = math.hypot(narrow.error, broad.error)
             sheet.at_most("median width by that of mean -+ 1.645 sd", ratio, 1.0, log_se=error)
     sheet.note(f"ours: median width {math.exp(narrow.value):.2f}/(lr wd) over {len(held)} windows")
-    return sheet.result()

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.theory import equilibrium, lobacheva2021, wan2020
 from scaleinv.theory.kosson2024 import OptimizerLaw
 from scaleinv.theory.simulators import random_gradients
@@ -19,16 +20,8 @@ def _mean(values: Any) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-@claim(
-    "15-rotation",
-    paper="Kosson et al. 2024, Wan et al. 2020",
-    place="table of equilibria",
-    statement="SGD, SGDM, AdamW and Lion rotate a scale-invariant weight by a known angle per step, at a known norm.",
-    scales={"toy": 16.0},
-)
-def rotation(context: Context) -> Result:
-    """Four weights of 2000 numbers, lr wd = 5e-4, 8000 steps after five time scales, from 1.3 times the norm."""
-    sheet = Sheet()
+def rotation(sheet: Sheet, context: Context) -> None:
+    """Check ``rotation-at-equilibrium``."""
     cases: tuple[tuple[OptimizerLaw, float, dict[str, Any], float], ...] = (
         ("sgd", 0.1, {}, 0.01),
         ("sgdm", 0.1, {"momentum": 0.9}, 0.01),
@@ -63,19 +56,10 @@ def rotation(context: Context) -> Result:
         sheet.close(f"{name}: norm", _mean(run.norm), sharp.norm, rel=0.01)
     wrong = float(np.sqrt(1e-3 * DIMENSION * 0.1 / (2 * 0.5 * 1.9)))
     sheet.note(f"the copied AdamW norm with independent update and weight would be {wrong:.3g}")
-    return sheet.result()
 
 
-@claim(
-    "lr-drop",
-    paper="Wan et al. 2020",
-    place="angular update after a drop of the learning rate",
-    statement="When lr falls by q the angle falls by q, then returns to sqrt(q) of the old at the rate 4 lr' wd.",
-    scales={"toy": 1.0},
-)
-def drop(context: Context) -> Result:
-    """The exact norm recursion with a constant eg, started at the old equilibrium."""
-    sheet = Sheet()
+def drop(sheet: Sheet, context: Context) -> None:
+    """Check ``angle-after-lr-drop``."""
     lr, wd, q = 0.1, 1e-2, 0.1
     rho_sq = np.sqrt(lr / (2 * wd) / (1 - lr * wd / 2))
     old = wan2020.angle(lr, wd, 0.0)
@@ -87,4 +71,3 @@ def drop(context: Context) -> Result:
             sheet.close(f"angle after {t} steps", angle, expected, rel=3e-3)
         rho_sq = lobacheva2021.next_rho_sq(rho_sq, 1.0, q * lr, wd)
     sheet.close("in the end over the old one", angle / old, np.sqrt(q), rel=1e-2)
-    return sheet.result()

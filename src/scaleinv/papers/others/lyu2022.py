@@ -10,8 +10,9 @@ from scaleinv.analysis.statistics import mean
 from scaleinv.lab.config import Settings
 from scaleinv.landscape.edge import EdgePoint
 from scaleinv.landscape.runs import edge_of_run
-from scaleinv.papers.claim import Context, Result, Sheet, claim
-from scaleinv.studies.obtain import Request, obtain_many
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
+from scaleinv.studies.obtain import Request
 
 
 def judge(sheet: Sheet, name: str, points: Sequence[EdgePoint]) -> None:
@@ -36,22 +37,8 @@ def judge(sheet: Sheet, name: str, points: Sequence[EdgePoint]) -> None:
     )
 
 
-@claim(
-    "18-edge",
-    paper="Lyu, Li, Arora 2022",
-    place="edge of stability on the sphere",
-    statement="Full-batch descent with weight decay: ELR times lambda_1 of the spherical Hessian rises to 2.",
-    scales={"digits": 28},
-)
-def full_batch_edge(context: Context) -> Result:
-    """Full-batch descent of an MLP on 512 images, squared loss, two seeds; Lanczos at the kept weights.
-
-    lr wd is small, 1e-4: at the edge the ELR is pushed up by 2 lr wd a step, and the faster that is, the larger is the
-    oscillation and the further from 2 the product at the iterates (up to 2.5 at 3e-4, 2.1 to 4.8 at 1e-3). A small
-    network on few images has another error: its Hessian does not see the kinks of ReLU, and the product stops at 1.5
-    (width 32, 256 images, one seed of two). The weights are kept every 151 steps: the oscillation at the edge has
-    period 2, so an even distance would see one side of it only.
-    """
+def full_batch_edge(sheet: Sheet, context: Context) -> None:
+    """Check ``edge-with-weight-decay``."""
 
     settings = Settings(
         model="mlp",
@@ -66,10 +53,6 @@ def full_batch_edge(context: Context) -> Result:
         eval_every=4500,
         keep_every=151,
     )
-    sheet = Sheet()
     seeds = (0, 1)
-    for seed, folder in zip(
-        seeds, obtain_many(context.runs, [Request(settings=settings, lr=1.0, seed=seed) for seed in seeds])
-    ):
+    for seed, folder in zip(seeds, context.folders([Request(settings=settings, lr=1.0, seed=seed) for seed in seeds])):
         judge(sheet, f"seed {seed}", edge_of_run(folder))
-    return sheet.result()

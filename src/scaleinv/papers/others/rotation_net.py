@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from scaleinv.lab.data import digits
 from scaleinv.monitor import Monitor
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 
 PAPER = "Kosson et al. 2024, Wan et al. 2020"
 GROUPS = {"0.weight": "first", "3.weight": "second"}
@@ -121,8 +122,7 @@ def _rms(values: Any) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def _check(standardised: bool) -> Result:
-    sheet = Sheet()
+def _check(sheet: Sheet, standardised: bool) -> None:
     x = _images(standardised)
     for name, make in _optimizers().items():
         runs = [_train(make, x, seed) for seed in range(SEEDS)]
@@ -146,36 +146,21 @@ def _check(standardised: bool) -> Result:
                     sheet.note(f"{told}: they turn {turning:.2f} of the predicted, their RMS is {weight:.2f} of it")
     if len(_optimizers()) < 3:
         sheet.note("Lion is not checked: pip install lion-pytorch")
-    return sheet.result()
 
 
-@claim(
-    "15-net",
-    paper=PAPER,
-    place="table of equilibria, on a net",
-    statement="SGDM, AdamW and Lion turn the matrices of a scale-invariant net as predicted, at the predicted norm.",
-    scales={"digits": 19},
-)
-def on_a_net(context: Context) -> Result:
-    """Pixels standardised, so that every weight whose pixel is ever lit gets a gradient in every step; 20 % a matrix,
-    two seeds.
-    """
-    return _check(standardised=True)
+def on_a_net(sheet: Sheet, context: Context) -> None:
+    """Check ``rotation-on-a-net``."""
+    _check(sheet, standardised=True)
 
 
-@claim(
-    "15-net-raw",
-    paper=PAPER,
-    place="table of equilibria, on a net",
-    statement="The same on raw pixels, three of which are always dark and eight rarely lit.",
-    scales={"digits": 19},
-)
-def on_raw_pixels(context: Context) -> Result:
-    """As 15-net. Weights that never get a gradient are left out of the second norm only, a rule fixed beforehand;
-    those that get one rarely are counted, and told apart in the notes.
+def on_raw_pixels(sheet: Sheet, context: Context) -> None:
+    """As rotation-on-a-net.
+
+    Weights that never get a gradient are left out of the second norm only, a rule fixed
+    beforehand; those that get one rarely are counted, and told apart in the notes.
 
     It fails for AdamW and Lion on the first matrix: they give a weight with rare gradients steps as large as any
     other's, but its gradients come from the same few images and point the same way each time, so it is no random walk:
     the weight grows to three or four times the predicted. SGD gives it small steps.
     """
-    return _check(standardised=False)
+    _check(sheet, standardised=False)

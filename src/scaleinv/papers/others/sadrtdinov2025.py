@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.papers.claim import Context, Result, Sheet, claim
+from scaleinv.papers.claim import Sheet
+from scaleinv.papers.context import Context
 from scaleinv.theory import sadrtdinov2025 as theory
 from scaleinv.theory.simulators import gas, one_sample
 
 
-@claim(
-    "16-one-sample",
-    paper="2505.23489",
-    place="3-D toy model",
-    statement="One sample a step: the over-parameterised toy converges iff elr < 1; the other's least loss is 1/26.",
-    scales={"toy": 3.0},
-)
-def one_sample_toy(context: Context) -> Result:
-    """20 000 steps, 4 orders of samples; the edge between 0.99 and 1.01."""
-    sheet = Sheet()
+def one_sample_toy(sheet: Sheet, context: Context) -> None:
+    """Check ``toy-one-sample``."""
     elrs = [0.1, 0.5, 0.9, 0.99, 1.01, 1.1, 1.5, 5.0]
     over = one_sample.simulate(one_sample.OVERPARAMETERISED, elrs, 20_000, seeds=range(4))
     for elr, losses in zip(elrs, over):
@@ -35,21 +28,10 @@ def one_sample_toy(context: Context) -> Result:
     sheet.at_least("least over random directions", float(losses.min()), least)
     for elr, row in zip((0.1, 1.0), under[1:]):
         sheet.at_least(f"under-parameterised, elr {elr:g}, over the minimum", float(row.mean() / least), 1.05)
-    return sheet.result()
 
 
-@claim(
-    "17-ideal-gas",
-    paper="2511.07308",
-    place="stationary radius, pressure and loss",
-    statement="Under isotropic noise the radius, pressure on a fixed sphere and mean loss obey the ideal gas law.",
-    scales={"toy": 12.0},
-)
-def ideal_gas(context: Context) -> Result:
-    """``1 + mu.x/|x|`` in three dimensions, noise 1, all three protocols; the loss within 2 % plus its standard
-    error.
-    """
-    sheet = Sheet()
+def ideal_gas(sheet: Sheet, context: Context) -> None:
+    """Check ``ideal-gas``."""
     cases: tuple[tuple[gas.Protocol, float, float, float], ...] = (
         ("elr", 0.01, 0.02, 0.71),
         ("elr", 0.005, 0.005, 1.0),
@@ -74,4 +56,3 @@ def ideal_gas(context: Context) -> Result:
             radius = float(np.sqrt(run.rho_sq))
             sheet.close(f"{name}: radius", radius, theory.radius(temperature, wd, 3.0), rel=0.02)
             sheet.close(f"{name}: radius, corrected", radius, corrected, rel=0.01)
-    return sheet.result()

@@ -1,0 +1,29 @@
+"""What a claim's check and a figure's numbers are given: the scale, and runs that are found or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaleinv.lab.launch.processes import Watcher
+from scaleinv.runfolder.read import Run, load_run
+from scaleinv.studies.obtain import Request, obtain_many
+
+
+@dataclass(frozen=True)
+class Context:
+    """The scale, and the folder in which runs are kept and found again, which claims and figures share."""
+
+    scale: str = "toy"
+    root: Path = Path("runs/reproduce")
+    workers: int = 1  # runs at a time
+    watch: Watcher | None = None  # told what the runs report
+
+    def folders(self, requests: Sequence[Request]) -> list[Path]:
+        """The folders of the runs asked for, in their order; those that are not in ``root`` yet are trained."""
+        return obtain_many(self.root, requests, workers=self.workers, watch=self.watch)
+
+    def runs(self, requests: Sequence[Request]) -> list[Run]:
+        """The runs asked for, read, in their order."""
+        return [load_run(folder) for folder in self.folders(requests)]

@@ -1,0 +1,56 @@
+"""The scales at which claims and figures are run: one table, from seconds to days.
+
+=============== =========================================================== =====================
+scale           what is trained                                             data
+=============== =========================================================== =====================
+``toy``         nothing: formulas and simulators                            none
+``digits``      networks of width 8 on 8x8 images, seconds                  with scikit-learn
+``mnist``       width 8, 5000 images, minutes                               ``SCALEINV_DATA``
+``cifar-tiny``  width 16, 500 images, minutes                               ``SCALEINV_DATA``
+``cifar-small`` width 8, 5000 images, half an hour                          ``SCALEINV_DATA``
+``paper``       the papers' own: width 32, all images, days on a CPU        ``SCALEINV_DATA``
+=============== =========================================================== =====================
+
+An experiment starts from :func:`settings` of its scale and changes what it has to; ``papers/PAPER/runs*.py`` say why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, Literal, get_args
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import Settings
+
+Scale = Literal["toy", "digits", "mnist", "cifar-tiny", "cifar-small", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+_BASE: dict[str, Settings] = {
+    "digits": Settings(),
+    "mnist": Settings(data="mnist", width=8, subset=5000),
+    "cifar-tiny": Settings(data="cifar10", width=16, subset=500),
+    "cifar-small": Settings(data="cifar10", width=8, subset=5000),
+    "paper": Settings(data="cifar10", width=32),
+}
+
+
+def settings(scale: str, what: str = "runs", among: Iterable[str] = tuple(_BASE), **changes: Any) -> Settings:
+    """The settings of a scale with ``changes``; UserError where ``what`` is not defined at it, only at ``among``.
+
+    >>> settings("mnist", epochs=20).subset
+    5000
+    """
+    if scale not in among or scale not in _BASE:
+        raise UserError(f"no {what} at scale {scale!r}; there are: {', '.join(among)}")
+    return dataclasses.replace(_BASE[scale], **changes)
+
+
+def data_of(scale: str) -> str | None:
+    """The data set that only the user can give, if the scale needs one.
+
+    >>> data_of("paper"), data_of("digits")
+    ('cifar10', None)
+    """
+    data = _BASE[scale].data if scale in _BASE else "digits"
+    return None if data == "digits" else data
