@@ -25,9 +25,10 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.lab.build import build
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import Dataset, batches, eval_batches
 from scaleinv.lab.evaluate import exact_metrics, test_metrics
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.train import run
 
 BATCH = 128
@@ -116,7 +117,7 @@ def whole(count: int, width: int) -> None:
     """Print wall time and images/s of the run."""
     settings = Settings(data="cifar10", subset=count, model="convnet", width=width, epochs=2, eval_every=1)
     try:
-        data, kind = settings.load(), "CIFAR-10"
+        data, kind = load_data(settings), "CIFAR-10"
     except UserError:
         data, kind = images(count, 2 * count), "random"
     threads = os.cpu_count() or 1

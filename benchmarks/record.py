@@ -18,10 +18,10 @@ import torch
 from torch.nn import functional
 
 from scaleinv.lab.build import build
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import batches
-from scaleinv.lab.train import recorder_of, train_step
-from scaleinv.runfolder.write import RunStore
+from scaleinv.lab.resolve import load_data, resolve
+from scaleinv.lab.train import open_store, recorder_of, train_step
 
 GOALS = {"convnet": 1.05, "mlp": 1.15}
 LR = 0.1
@@ -30,7 +30,7 @@ ELR = 1e-3
 
 def measure(model: str, epochs: int, *, sphere: bool = False) -> None:
     settings = Settings(model=model, weight_decay=0.0 if sphere else 0.003, steps=10**6)
-    data = settings.load()
+    data = load_data(settings)
     config = resolve(settings, data, elr=ELR if sphere else None, lr=None if sphere else LR, seed=0, threads=1)
     ours, bare = build(config, data), build(config, data)
     per_epoch = len(batches(len(data.train_labels), config.batch_size, seed=0, epoch=0))
@@ -42,7 +42,7 @@ def measure(model: str, epochs: int, *, sphere: bool = False) -> None:
     ours.model.train()
     bare.model.train()
     times: dict[str, list[float]] = {"ours": [], "bare": []}
-    with tempfile.TemporaryDirectory() as folder, RunStore(Path(folder) / "run", config, {}) as store:
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "run", config, {}) as store:
 
         def epoch_ours(order: list[torch.Tensor], number: int) -> None:
             for index in order:

@@ -14,8 +14,9 @@ import torch
 from torch.nn import functional
 
 from scaleinv.lab.build import build
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import Dataset
+from scaleinv.lab.resolve import resolve
 from scaleinv.lab.train import recorder_of, train_step
 
 BATCH = 128

@@ -7,7 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.studies.sweep import SweepConfig, run_sweep
 
 ROUNDS = 2
@@ -16,7 +17,7 @@ RUNS, EPOCHS = 6, 40
 
 def main() -> None:
     settings = Settings(data="digits", model="convnet", epochs=EPOCHS)
-    dataset = settings.load()
+    dataset = load_data(settings)
     base = resolve(settings, dataset, elr=1e-3, lr=None, seed=0, threads=1)
     sweep = SweepConfig(base, "elr", tuple(1e-3 * (1 + k / 10) for k in range(RUNS)), (0,))
     times: dict[int, list[float]] = {1: [], 2: []}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.lab.config import complete
 from scaleinv.runfolder.read import Run, Series
+from scaleinv.runfolder.stored import complete
 
 Floats = np.ndarray
 

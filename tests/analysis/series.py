@@ -60,7 +60,7 @@ def write_run(folder: Path, parts: list[dict[str, Any]], **config: Any) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from scaleinv.runfolder.read import FORMAT
+    from scaleinv.runfolder.layout import FORMAT
 
     (folder / "metrics").mkdir(parents=True)
     content = {"format": FORMAT, "config": {"lr": 0.1, "weight_decay": 0.01, **config}, "identity": "x"}

@@ -13,13 +13,15 @@ import pytest
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import Dataset, load_dataset
+from scaleinv.lab.resolve import resolve
 from scaleinv.lab.train import run
 from scaleinv.report import write_report
 from scaleinv.runfolder.read import load_run
 from scaleinv.studies.regime_map import regime_map, run_row, verdict_of
 from scaleinv.studies.sweep import SweepConfig, run_sweep
+from scaleinv.theory import guessing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from folders import write_run
@@ -194,9 +196,10 @@ def test_a_loss_without_a_known_level_is_not_given_that_of_another(
     def absolute(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return (logits - torch.nn.functional.one_hot(labels, logits.shape[1])).abs().mean()
 
-    monkeypatch.setitem(losses.LOSSES, "absolute", absolute)
+    monkeypatch.setitem(losses.LOSSES, "mse", absolute)
+    monkeypatch.delitem(guessing.CONSTANT_LOSS, "mse")
     data = made(4)
-    settings = dataclasses.replace(SETTINGS, loss="absolute")
+    settings = dataclasses.replace(SETTINGS, loss="mse")
     low = resolve(settings, data, elr=1e-4, lr=None, seed=0, threads=1)
     assert (low.chance_error, low.constant_loss) == (0.75, None)
     run(low, data, tmp_path / "low")

@@ -98,11 +98,12 @@ def test_a_failed_run_has_its_place_and_no_say() -> None:
 @pytest.mark.slow
 def test_a_real_sweep_shows_the_three_regimes(tmp_path: Path) -> None:
     """The default network, fewer images and epochs, one ELR well within each regime."""
-    from scaleinv.lab.config import Settings, resolve
+    from scaleinv.lab.config import Settings
+    from scaleinv.lab.resolve import load_data, resolve
     from scaleinv.lab.train import run as train
 
     settings = Settings(data="digits", subset=600, epochs=20, evaluation="online")
-    data = settings.load()
+    data = load_data(settings)
     found: list[dict[str, Any]] = []
     for elr in (1e-3, 1e-2, 1.0):
         folder = tmp_path / f"{elr}"

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaleinv.analysis.regimes import FEWEST_EPOCHS, Verdict, boundaries, classify, describe, window
-from scaleinv.lab.config import complete
 from scaleinv.runfolder.read import Run, Series
+from scaleinv.runfolder.stored import complete
 from scaleinv.theory.guessing import constant_loss
 
 THRESHOLD = 0.01 * math.log(10)

@@ -154,7 +154,7 @@ def damage(folder: Path, kind: str) -> None:
     elif kind == "foreign config":
         (folder / "config.json").write_text('{"model": "bert"}')
     elif kind == "newer format":
-        (folder / "config.json").write_text(json.dumps({**head, "format": 4}))
+        (folder / "config.json").write_text(json.dumps({**head, "format": 5}))
     elif kind == "result not json":
         (folder / "result.json").write_text("finished")
     elif kind == "environment":
@@ -172,7 +172,7 @@ def damage(folder: Path, kind: str) -> None:
         ("config is a list", "config.json holds list"),
         ("nan in config", "contains NaN"),
         ("foreign config", "not a folder of scaleinv"),
-        ("newer format", "format 4"),
+        ("newer format", "format 5"),
         ("result not json", "result.json is damaged"),
         ("environment", "'environment'"),
     ],

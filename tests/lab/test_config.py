@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import RunConfig, Settings, check, complete, resolve
+from scaleinv.lab.config import RunConfig, Settings, check
 from scaleinv.lab.data import DATASETS, load_dataset
 from scaleinv.lab.data.dataset import SPECS
+from scaleinv.lab.resolve import resolve
+from scaleinv.runfolder.stored import complete
 
 CONFIG = RunConfig(
     data="digits",
@@ -199,15 +201,15 @@ def test_from_dict_refuses_a_missing_field() -> None:
         ({"momentum": 1.0}, "momentum 1.0"),
         ({"momentum": math.nan}, "momentum nan"),
         ({"granularity": "layer"}, "unknown granularity 'layer'"),
-        ({"evaluation": "sometimes"}, "unknown evaluation mode 'sometimes'"),
+        ({"evaluation": "sometimes"}, "unknown evaluation 'sometimes'"),
         ({"loss": "hinge"}, "unknown loss 'hinge'"),
         ({"steps": 0}, "steps 0"),
         ({"batch_size": 1}, "batch-size 1"),
         ({"threads": 0}, "threads 0"),
         ({"eval_every": 0}, "eval-every 0"),
-        ({"classes": 1}, "classes 1: a data set needs at least two"),
-        ({"chance_error": 1.0}, "chance error 1.0"),
-        ({"constant_loss": 0.0}, "constant loss 0.0"),
+        ({"classes": 1}, "classes 1 is not at least two classes"),
+        ({"chance_error": 1.0}, "chance-error 1.0"),
+        ({"constant_loss": 0.0}, "constant-loss 0.0"),
         ({"seed": -1}, "seed -1"),
         ({"seed": 2**63}, "seed 9223372036854775808"),
     ],

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scaleinv.analysis.similarity import cosines
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.similarity import EpochSimilarity
 from scaleinv.lab.start import find_start
 from scaleinv.lab.train import run
@@ -126,7 +127,7 @@ def test_a_state_within_and_between_epochs(keep_start: bool, within: bool) -> No
 
 def test_rows_of_a_run_are_those_of_its_kept_weights(tmp_path: Path) -> None:
     chosen = Settings(subset=100, batch_size=20, steps=18, width=4, model="mlp", keep_every=1)  # 3.6 epochs
-    data = chosen.load()
+    data = load_data(chosen)
     first = tmp_path / "first"
     run(resolve(chosen, data, elr=0.03, lr=None, seed=0, threads=1), data, first)
     loaded = load_run(first)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from scaleinv import Sphere, geometry
+from scaleinv.lab import batchnorm, evaluate, levels
 from scaleinv.lab import build as lab_groups
-from scaleinv.lab import evaluate
 from scaleinv.lab.config import Settings
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.losses import get_loss
@@ -170,7 +170,7 @@ def test_networks_without_running_statistics_have_nothing_to_recompute(digits: t
     x, y, tx, ty = digits
     g = torch.Generator().manual_seed(0)
     net = build_model("convnet", classes=10, width=4, norm="group", in_shape=(1, 8, 8), generator=g).double()
-    assert not evaluate.has_bn_statistics(net)
+    assert not batchnorm.has_bn_statistics(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
     for rows in (
         evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options),
@@ -189,7 +189,7 @@ def test_the_mode_of_every_module_survives(digits: tuple[Tensor, ...], mode: boo
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
     evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options)
     evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options)
-    evaluate.reference_rows(net, groups_of(net), (x, y), generator=torch.Generator().manual_seed(0), **options)
+    levels.reference_rows(net, groups_of(net), (x, y), generator=torch.Generator().manual_seed(0), **options)
     assert fingerprint(net) == before
 
 
@@ -216,7 +216,7 @@ def test_a_network_that_left_the_numbers_is_a_result(digits: tuple[Tensor, ...])
 
 
 def reference(net: Any, digits: tuple[Tensor, ...], seed: int, step: int = 0) -> list[Row]:
-    return evaluate.reference_rows(
+    return levels.reference_rows(
         net,
         groups_of(net),
         digits[:2],
@@ -236,11 +236,11 @@ def test_random_directions_equal_slow_ones(digits: tuple[Tensor, ...]) -> None:
     assert fingerprint(net) == before
     found = table(rows)
     assert {r.split for r in rows} == {"reference"}
-    assert len(found) == 2 * evaluate.REFERENCE_DIRECTIONS
+    assert len(found) == 2 * levels.REFERENCE_DIRECTIONS
     generator = torch.Generator().manual_seed(11)
     radius = math.sqrt(sum(float(c.weight.detach().square().sum()) for c in net.convs))
     twin = network()
-    for k in range(evaluate.REFERENCE_DIRECTIONS):
+    for k in range(levels.REFERENCE_DIRECTIONS):
         point = [torch.randn(c.weight.shape, generator=generator, dtype=torch.float64) for c in twin.convs]
         size = math.sqrt(sum(float(p.square().sum()) for p in point))
         with torch.no_grad():
@@ -274,7 +274,7 @@ def test_random_directions_at_the_present_norms_keep_the_norm_of_every_row(
     rows = reference(net, digits, seed=3, step=5)
     assert fingerprint(net) == before
     assert {(r.split, r.step, r.epoch) for r in rows} == {("reference_present", 5, 5)}
-    assert len(seen) == len(SLICES) * evaluate.REFERENCE_DIRECTIONS
+    assert len(seen) == len(SLICES) * levels.REFERENCE_DIRECTIONS
     for weights in seen:
         for w, expected in zip(weights, rows_before):
             np.testing.assert_allclose(w.flatten(1).norm(dim=1), expected, rtol=1e-12)
@@ -288,21 +288,21 @@ def test_the_limit_of_an_infinite_elr_is_where_the_sphere_leads(digits: tuple[Te
     before = fingerprint(net)
     options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce")}
     draw = torch.Generator().manual_seed
-    rows = evaluate.limit_rows(net, groups_of(net), (x, y), generator=draw(4), **options)
+    rows = levels.limit_rows(net, groups_of(net), (x, y), generator=draw(4), **options)
     assert fingerprint(net) == before
     found = table(rows)
     assert {(r.split, r.step, r.epoch) for r in rows} == {("reference_limit", 0, 0)}
-    assert len(found) == 2 * evaluate.REFERENCE_DIRECTIONS
+    assert len(found) == 2 * levels.REFERENCE_DIRECTIONS
     twin, generator = network(), draw(4)
     weights = [c.weight for c in twin.convs]
     radius = math.sqrt(sum(float(w.detach().square().sum()) for w in weights))
-    for k in range(evaluate.REFERENCE_DIRECTIONS):
+    for k in range(levels.REFERENCE_DIRECTIONS):
         with torch.no_grad():
             for w, p in zip(weights, geometry.random_direction(weights, generator, radius)):
                 w.copy_(p)
         sphere = Sphere(torch.optim.SGD(weights, lr=1.0), weights, elr=1e13)
-        for j in range(evaluate.LIMIT_STEPS):
-            part = SLICES[(k * evaluate.LIMIT_STEPS + j) % len(SLICES)]
+        for j in range(levels.LIMIT_STEPS):
+            part = SLICES[(k * levels.LIMIT_STEPS + j) % len(SLICES)]
             sphere.zero_grad()
             slow_loss("ce", slow_logits(twin, x[part]), y[part]).backward()
             sphere.step()
@@ -328,7 +328,7 @@ def test_the_weights_come_back_even_if_the_loss_fails(digits: tuple[Tensor, ...]
         raise RuntimeError("no loss today")
 
     with pytest.raises(RuntimeError, match="no loss today"):
-        evaluate.reference_rows(
+        levels.reference_rows(
             net,
             groups_of(net),
             digits[:2],
@@ -341,7 +341,7 @@ def test_the_weights_come_back_even_if_the_loss_fails(digits: tuple[Tensor, ...]
 
 def test_at_most_so_many_images_judge_a_direction(digits: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     net = network()
-    monkeypatch.setattr(evaluate, "REFERENCE_IMAGES", 70)
+    monkeypatch.setattr(levels, "REFERENCE_IMAGES", 70)
     some = reference(net, digits, seed=4)
     cut = tuple(t[:70] for t in digits[:2])
     assert some == reference(net, cut, seed=4)
@@ -410,7 +410,7 @@ def test_only_a_run_that_guesses_is_compared_with_random_directions_again(tmp_pa
     epochs, limits = {}, {}
     for elr in (1e-2, 1e4):
         run = load_run(obtain(tmp_path, settings, elr=elr))
-        assert run.reference().size == evaluate.REFERENCE_DIRECTIONS
+        assert run.reference().size == levels.REFERENCE_DIRECTIONS
         epochs[elr] = run.series("reference_present", "direction-0", "loss")[0].tolist()
         limits[elr] = run.series("reference_limit", "direction-7", "loss")[0].tolist()
         errors = run.series("online", "total", "error")[1]

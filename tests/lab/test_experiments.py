@@ -3,7 +3,7 @@
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import resolve
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.papers.lobacheva2021 import runs as periods
 from scaleinv.studies.obtain import Request
 
@@ -39,7 +39,7 @@ def test_the_warm_up_has_eight_seeds_and_shares_two():
 
 
 def test_the_lab_accepts_them():
-    data = periods.base("digits").load()
+    data = load_data(periods.base("digits"))
     wanted = [*periods.rates("digits"), *periods.same_product("digits")[1], *periods.large("digits")]
     wanted += [periods.small("digits"), *periods.fixed_norm("digits"), *periods.spheres("digits")]
     wanted += [*periods.resting("digits"), *periods.variations("digits").values()]

@@ -110,8 +110,8 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.fcntl, "flock", fail(37))
-    with pytest.raises(UserError, match=r"cannot lock .*No locks available"):
+    monkeypatch.setattr("filelock._api.BaseFileLock.acquire", fail(37))
+    with pytest.raises(UserError, match=r"cannot write .*No locks available"):
         Lock(tmp_path)
 
 

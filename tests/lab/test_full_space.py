@@ -16,9 +16,10 @@ from torch.nn import functional
 from scaleinv import geometry
 from scaleinv.errors import UserError
 from scaleinv.lab.build import Setup, build
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import batches
 from scaleinv.lab.models import build_model
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start
 from scaleinv.lab.weights import read_weights, rebuild
 from scaleinv.runfolder.read import load_run
@@ -31,7 +32,7 @@ LR, WD = 0.1, 0.05
 
 
 def start(settings: Settings) -> Setup:
-    data = settings.load()
+    data = load_data(settings)
     return build(resolve(settings, data, elr=None, lr=LR, seed=0, threads=1), data)
 
 
@@ -201,7 +202,7 @@ def test_a_start_of_other_norms_is_the_same_function(
     """In eval mode as well: what BN has seen is rescaled with the weights."""
     settings = dataclasses.replace(SMALL, model=model, variant=variant, steps=40, norm_eps=1e-12)
     parent = obtain(tmp_path, settings, elr=0.01)
-    data, at, same = settings.load(), find_start(parent), rebuild(parent)
+    data, at, same = load_data(settings), find_start(parent), rebuild(parent)
     config = resolve(dataclasses.replace(settings, **change), data, elr=0.01, lr=None, seed=0, threads=1)
     other = build(dataclasses.replace(config, start=at.checksum), data, start=at.file)
     if "norm" in change:
@@ -217,8 +218,8 @@ def test_a_start_of_other_norms_is_the_same_function(
 def test_a_start_of_the_same_norm_is_what_it_was(tmp_path: Path) -> None:
     parent = obtain(tmp_path, SMALL, lr=LR)
     at, same = find_start(parent), rebuild(parent)
-    config = resolve(SMALL, SMALL.load(), elr=None, lr=LR, seed=0, threads=1, start=at.checksum)
-    other = build(config, SMALL.load(), start=at.file)
+    config = resolve(SMALL, load_data(SMALL), elr=None, lr=LR, seed=0, threads=1, start=at.checksum)
+    other = build(config, load_data(SMALL), start=at.file)
     assert all(torch.equal(t, same.model.state_dict()[name]) for name, t in other.model.state_dict().items())
 
 

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import load_dataset
-from scaleinv.lab.launch.processes import launch
+from scaleinv.lab.launch import processes as launch
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.studies.sweep import SweepConfig, run_folder, run_sweep
 
 SETTINGS = Settings(subset=64, model="mlp", width=4, steps=8)
 
 
 def sweep_of(*values: float) -> tuple[SweepConfig, Any]:
-    data = SETTINGS.load()
+    data = load_data(SETTINGS)
     base = resolve(SETTINGS, data, elr=values[0], lr=None, seed=0, threads=1)
     return SweepConfig(base, "elr", values, (0,)), data
 

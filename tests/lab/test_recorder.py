@@ -14,9 +14,10 @@ from tests import rounding
 from torch import Tensor
 
 from scaleinv.lab.build import Setup, build
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import Dataset, batches, load_dataset
 from scaleinv.lab.recorder import StepRecorder
+from scaleinv.lab.resolve import resolve
 from scaleinv.lab.train import recorder_of
 from scaleinv.runfolder.rows import Row
 

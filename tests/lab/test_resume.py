@@ -15,9 +15,10 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.lab import train
-from scaleinv.lab.config import RunConfig, Settings, read_config, resolve
+from scaleinv.lab.config import RunConfig, Settings, read_config
 from scaleinv.lab.data import Dataset, load_dataset
 from scaleinv.lab.recorder import StepRecorder
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.train import Event, run
 from scaleinv.runfolder.checkpoint import load_newest
 
@@ -66,7 +67,7 @@ class Interrupted(Exception):
 
 
 def configure(settings: Settings, rate: dict[str, float]) -> tuple[RunConfig, Dataset]:
-    data = settings.load()
+    data = load_data(settings)
     return resolve(settings, data, elr=rate.get("elr"), lr=rate.get("lr"), seed=3, threads=1), data
 
 
@@ -168,7 +169,7 @@ def test_the_watcher_may_interrupt(tmp_path: Path) -> None:
 def test_killed_within_the_last_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     config, data = configure(*CASES["sphere"])
     run(config, data, tmp_path / "whole")
-    from scaleinv.runfolder import write as store
+    from scaleinv.runfolder import store
 
     def stop(*_: object, **__: object) -> None:
         raise Interrupted
@@ -282,9 +283,9 @@ def test_an_impossible_network_leaves_nothing_behind(tmp_path: Path, change: dic
 def test_disk_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, data = configure(*CASES["sphere"])
     run(config, data, tmp_path / "whole")
-    from scaleinv.runfolder import write as store
+    import pyarrow.parquet as pq
 
-    write, calls = store.pq.write_table, 0
+    write, calls = pq.write_table, 0
 
     def full(table: Any, where: Path, **options: Any) -> None:
         nonlocal calls
@@ -297,7 +298,7 @@ def test_disk_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
         patch.setattr(train, "CHECKPOINT_SHARE", math.inf)
-        patch.setattr(store.pq, "write_table", full)
+        patch.setattr(pq, "write_table", full)
         with pytest.raises(
             UserError, match=r"cannot write .*part-\d+.parquet: No space left on device; what was saved"
         ):

@@ -79,11 +79,11 @@ def test_the_rate_that_acts_is_recorded(tmp_path: Path, rate: dict[str, float]) 
 
 def test_a_weight_with_a_scale_of_its_own_follows_the_schedule_too(tmp_path: Path) -> None:
     from scaleinv.lab.build import build
-    from scaleinv.lab.config import resolve
+    from scaleinv.lab.resolve import load_data, resolve
 
     settings = dataclasses.replace(SMALL, variant="standard", schedule="linear", other_lr=0.5)
     for rate in ({"elr": 0.01, "lr": None}, {"elr": None, "lr": 0.2}):
-        data = settings.load()
+        data = load_data(settings)
         setup = build(resolve(settings, data, seed=0, threads=1, **rate), data)
         setup.set_rates(5)
         assert setup.optimizer.param_groups[-1]["lr"] == pytest.approx(0.5 * 0.75)

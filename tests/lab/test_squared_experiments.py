@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import resolve
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.schedule import parse_schedule
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
 from scaleinv.papers.kodryan2022 import runs_groups as groups
@@ -43,13 +43,13 @@ def test_others(scale):
 
 
 def test_the_lab_accepts_them():
-    data = squared.full("digits")[0].settings.load()
+    data = load_data(squared.full("digits")[0].settings)
     wanted = [*squared.full("digits"), *cosine.runs("digits"), *groups.runs("digits", "mlp", (1e-3,))]
     wanted += [r for of in conventional.pair("digits", (0,)).values() for r in of]
     wanted += [r for of in conventional.schedules("digits", (0,)).values() for r in of]
     names = set()
     for r in wanted:
-        own = r.settings.load() if r.settings.label_noise or r.settings.subset else data
+        own = load_data(r.settings) if r.settings.label_noise or r.settings.subset else data
         names.add(resolve(r.settings, own, elr=r.elr, lr=r.lr, seed=r.seed, threads=1).identity())
     assert len(names) == len(wanted)
 

@@ -12,6 +12,7 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start, find_starts
 from scaleinv.lab.weights import kept_epochs, read_weights, rebuild
 from scaleinv.studies.obtain import Request, obtain, obtain_many
@@ -81,8 +82,8 @@ def test_an_interrupted_child_needs_its_parent_no_more(
     copy = tmp_path / "parent"
     shutil.copytree(parent, copy)
     start = find_start(str(copy))
-    data = SMALL.load()
-    from scaleinv.lab.config import resolve
+    data = load_data(SMALL)
+    from scaleinv.lab.resolve import resolve
 
     config = resolve(SMALL, data, elr=0.03, lr=None, seed=0, threads=1, start=start.checksum)
 
@@ -106,8 +107,8 @@ def test_an_interrupted_child_needs_its_parent_no_more(
 
 
 def test_a_sweep_from_every_run_of_a_sweep(root: Path, tmp_path: Path) -> None:
-    data = SMALL.load()
-    from scaleinv.lab.config import resolve
+    data = load_data(SMALL)
+    from scaleinv.lab.resolve import resolve
 
     base = resolve(SMALL, data, elr=0.01, lr=None, seed=0, threads=1)
     run_sweep(SweepConfig(base, "elr", (0.01, 0.02), (0, 1)), data, tmp_path / "first", workers=1)
@@ -125,9 +126,8 @@ def test_a_sweep_from_every_run_of_a_sweep(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_sweep_over_rate_and_weight_decay(tmp_path: Path) -> None:
-    from scaleinv.lab.config import resolve
 
-    data = SMALL.load()
+    data = load_data(SMALL)
     base = resolve(dataclasses.replace(SMALL, weight_decay=0.1), data, elr=None, lr=0.1, seed=0, threads=1)
     sweep = SweepConfig(base, "lr", (0.1, 0.2), (0,), (0.1, 0.01))
     outcomes = run_sweep(sweep, data, tmp_path / "sweep", workers=1)

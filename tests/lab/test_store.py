@@ -11,8 +11,8 @@ from test_config import CONFIG
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import read_config
-from scaleinv.runfolder.rows import SCHEMA, Row
-from scaleinv.runfolder.write import RunStore
+from scaleinv.lab.train import open_store
+from scaleinv.runfolder.rows import Row, to_table
 
 ENVIRONMENT = {"scaleinv": "0"}
 WEIGHTS = {"w": torch.ones(2)}
@@ -33,7 +33,7 @@ def steps(folder: Path) -> list[int]:
 
 def test_rows_after_the_last_checkpoint_are_cut(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with RunStore(folder, CONFIG, ENVIRONMENT) as store:
+    with open_store(folder, CONFIG, ENVIRONMENT) as store:
         assert store.resume() == (None, [])
         store.append([row(1)])
         store.checkpoint(1, WEIGHTS, {})
@@ -44,7 +44,7 @@ def test_rows_after_the_last_checkpoint_are_cut(tmp_path: Path) -> None:
     (folder / "metrics" / "part-00002.parquet").write_bytes(b"half")
     (folder / "metrics" / ".part-00003.parquet.part").write_bytes(b"half")
     assert steps_of_whole(folder) == [1, 2, 3]
-    with RunStore(folder, CONFIG, ENVIRONMENT) as store:
+    with open_store(folder, CONFIG, ENVIRONMENT) as store:
         found, complaints = store.resume()
         assert found is not None
         assert (found.step, complaints) == (3, [])
@@ -54,7 +54,7 @@ def test_rows_after_the_last_checkpoint_are_cut(tmp_path: Path) -> None:
     assert [p.name for p in (folder / "metrics").iterdir()] == ["part-final.parquet"]
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-000000005"]
     assert steps(folder) == [1, 2, 3, 5]
-    assert pq.read_schema(folder / "metrics" / "part-final.parquet").equals(SCHEMA)
+    assert pq.read_schema(folder / "metrics" / "part-final.parquet").equals(to_table([]).schema)
 
 
 def steps_of_whole(folder: Path) -> list[int]:
@@ -64,13 +64,13 @@ def steps_of_whole(folder: Path) -> list[int]:
 
 
 def test_the_result(tmp_path: Path) -> None:
-    with RunStore(tmp_path / "run", CONFIG, ENVIRONMENT) as store:
+    with open_store(tmp_path / "run", CONFIG, ENVIRONMENT) as store:
         assert store.result() == (None, [])
         store.resume()
         store.finish(0, WEIGHTS, {}, {**RESULT, "evidence": {"x": float("nan")}})
         assert store.result() == ({**RESULT, "evidence": {"x": None}}, [])
     (tmp_path / "run" / "result.json").write_text("{")
-    with RunStore(tmp_path / "run", CONFIG, ENVIRONMENT) as store:
+    with open_store(tmp_path / "run", CONFIG, ENVIRONMENT) as store:
         result, complaints = store.result()
         assert result is None
         assert len(complaints) == 1
@@ -91,16 +91,16 @@ def test_foreign_folders_are_refused_and_untouched(tmp_path: Path, name: str) ->
         (tmp_path / name).write_text("precious")
     before = snapshot(tmp_path)
     with pytest.raises(UserError, match="is not empty and not a run folder"):
-        RunStore(tmp_path, CONFIG, ENVIRONMENT)
+        open_store(tmp_path, CONFIG, ENVIRONMENT)
     assert snapshot(tmp_path) == before
 
 
 def test_strange_files_in_a_run_folder_are_left_alone(tmp_path: Path) -> None:
-    with RunStore(tmp_path, CONFIG, ENVIRONMENT) as store:
+    with open_store(tmp_path, CONFIG, ENVIRONMENT) as store:
         store.resume()
     (tmp_path / "metrics" / "mine.csv").write_text("precious")
     (tmp_path / "checkpoints" / "mine").mkdir()
-    with RunStore(tmp_path, CONFIG, ENVIRONMENT) as store:
+    with open_store(tmp_path, CONFIG, ENVIRONMENT) as store:
         store.resume()
         store.append([row(1)])
         store.checkpoint(1, WEIGHTS, {})
@@ -110,31 +110,31 @@ def test_strange_files_in_a_run_folder_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
-    with RunStore(tmp_path / "run", CONFIG, ENVIRONMENT):
+    with open_store(tmp_path / "run", CONFIG, ENVIRONMENT):
         pass
     before = snapshot(tmp_path)
     other = dataclasses.replace(CONFIG, elr=0.5, width=9)
     with pytest.raises(UserError, match=r"holds another run \(width 8 there, 9 here; elr 0.1 there, 0.5 here\)"):
-        RunStore(tmp_path / "run", other, ENVIRONMENT)
+        open_store(tmp_path / "run", other, ENVIRONMENT)
     with pytest.raises(UserError, match=r"holds another run \(threads 1 there, 2 here\)"):
-        RunStore(tmp_path / "run", dataclasses.replace(CONFIG, threads=2), ENVIRONMENT)
+        open_store(tmp_path / "run", dataclasses.replace(CONFIG, threads=2), ENVIRONMENT)
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep-config.json").write_text("{}")
     with pytest.raises(UserError, match="is the folder of a sweep"):
-        RunStore(tmp_path / "sweep", CONFIG, ENVIRONMENT)
+        open_store(tmp_path / "sweep", CONFIG, ENVIRONMENT)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file, not a folder"):
-        RunStore(tmp_path / "file", CONFIG, ENVIRONMENT)
+        open_store(tmp_path / "file", CONFIG, ENVIRONMENT)
     assert {name: content for name, content in snapshot(tmp_path).items() if name.startswith("run")} == before
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with RunStore(tmp_path, CONFIG, ENVIRONMENT):
+    with open_store(tmp_path, CONFIG, ENVIRONMENT):
         with pytest.raises(UserError, match="another process is working on"):
-            RunStore(tmp_path, CONFIG, ENVIRONMENT)
+            open_store(tmp_path, CONFIG, ENVIRONMENT)
         with pytest.raises(UserError, match="holds another run"):  # a better reason than the lock
-            RunStore(tmp_path, dataclasses.replace(CONFIG, seed=1), ENVIRONMENT)
-    RunStore(tmp_path, CONFIG, ENVIRONMENT).__exit__()
+            open_store(tmp_path, dataclasses.replace(CONFIG, seed=1), ENVIRONMENT)
+    open_store(tmp_path, CONFIG, ENVIRONMENT).__exit__()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         ("", "is not readable JSON"),
         ("[]", "is not the config of a run"),
         ('{"config": 3}', "is not the config of a run"),
-        ('{"format": 99, "config": {}}', "has the format 99, this version writes 3"),
+        ('{"format": 99, "config": {}}', "has the format 99, this version reads 3 and 4"),
         ('{"format": 3, "config": {}}', "field 'data' is missing"),
         ('{"format": 3, "config": {"elr": NaN}}', "holds NaN"),
     ],
@@ -151,12 +151,12 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_damaged_configs(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=message):
-        RunStore(tmp_path, CONFIG, ENVIRONMENT)
+        open_store(tmp_path, CONFIG, ENVIRONMENT)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_config_json_says_what_it_is(tmp_path: Path) -> None:
-    with RunStore(tmp_path, CONFIG, ENVIRONMENT):
+    with open_store(tmp_path, CONFIG, ENVIRONMENT):
         pass
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["identity"] == CONFIG.identity()

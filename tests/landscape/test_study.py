@@ -18,7 +18,8 @@ from scaleinv.cli import run as command
 from scaleinv.cli.landscape_page import print_landscape as show
 from scaleinv.errors import UserError
 from scaleinv.lab.build import build
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_starts
 from scaleinv.lab.weights import read_weights
 from scaleinv.landscape.paths import linear_path
@@ -37,7 +38,7 @@ QUICK = Study(images=64, probes=2, points=5, walk_steps=6, walk_seeds=2)
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / "sweep"
-    data = SMALL.load()
+    data = load_data(SMALL)
     base = resolve(SMALL, data, elr=0.01, lr=None, seed=0, threads=1)
     run_sweep(SweepConfig(base, "elr", (0.01, 0.1, 1.0), (0, 1)), data, folder, workers=1)
     return folder
@@ -274,7 +275,7 @@ def test_weights_of_another_network(sweep: Path, tmp_path: Path, capsys: pytest.
 def decays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two rates, two weight decays, two starts."""
     root = tmp_path_factory.mktemp("decays")
-    data = SMALL.load()
+    data = load_data(SMALL)
     base = resolve(SMALL, data, elr=None, lr=0.1, seed=0, threads=1)
     run_sweep(SweepConfig(base, "lr", (0.1, 0.2), (0,)), data, root / "first", workers=1)
     sweep = SweepConfig(base, "lr", (0.1, 0.2), (0,), (0.0, 0.5), find_starts(str(root / "first")))
@@ -318,7 +319,7 @@ def test_walks_begin_at_a_fresh_initialisation(
     found = study(folder, ("walks",), settings=Study(walk_elr=1e-4, walk_steps=6, walk_seeds=2))["walks"][0]
     slow = compare(fresh_surface_of(folder), 1e-4, 6, seeds=(0, 1))
     assert found["loss"] == {kind: values.tolist() for kind, values in slow.loss.items()}
-    data = SMALL.load()
+    data = load_data(SMALL)
     drawn = build(resolve(SMALL, data, elr=None, lr=0.1, seed=0, threads=1), data).model.state_dict()
     own = fresh_surface_of(folder).weights()
     assert all(torch.equal(own[name], value) for name, value in drawn.items())

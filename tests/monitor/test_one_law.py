@@ -18,7 +18,8 @@ from torch.nn.functional import cross_entropy
 from scaleinv import Monitor, Sphere
 from scaleinv.lab.config import Settings
 from scaleinv.lab.recorder import StepRecorder
-from scaleinv.runfolder.read import FORMAT, load_run
+from scaleinv.runfolder.layout import FORMAT
+from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import obtain
 

@@ -358,7 +358,7 @@ def test_two_open_monitors_do_not_share_a_folder(tmp_path: Path) -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     first = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
-    with pytest.raises(UserError, match=r"another Monitor is writing into .*; close it \(monitor.close\(\)\)"):
+    with pytest.raises(UserError, match=r"another Monitor is working on .*; close it \(monitor.close\(\)\)"):
         Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
     train(model, optimizer, 3, first)
     first.close()

@@ -9,7 +9,7 @@ import folders
 from test_sweep_page import EVIL, Reader
 
 from scaleinv.report import write_figures, write_report
-from scaleinv.runfolder.read import FORMAT
+from scaleinv.runfolder.layout import FORMAT
 
 PANELS = [
     "run-loss",

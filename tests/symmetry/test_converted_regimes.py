@@ -12,7 +12,8 @@ import torch
 from scaleinv import make_scale_invariant
 from scaleinv.lab import build as setup
 from scaleinv.lab import models
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.train import run
 from scaleinv.studies.regime_map import verdict_of
 
@@ -54,7 +55,7 @@ def test_a_converted_standard_network_has_three_regimes(
     images, runs = RUNS[model]
     for regime, (elr, epochs) in enumerate(runs, start=1):
         settings = Settings(model=model, width=8, subset=images, batch_size=16, epochs=epochs, evaluation="online")
-        data = settings.load()
+        data = load_data(settings)
         folder = tmp_path / f"{elr:g}"
         run(resolve(settings, data, elr=elr, lr=None, seed=0, threads=1), data, folder)
         _, verdict = verdict_of(folder)

@@ -44,7 +44,8 @@ class SweepCommand(CommonSettings):
     def run(self) -> int:
         """0: all runs have ended; 1: some failed."""
         from scaleinv.cli.tables import outcome_line, print_map
-        from scaleinv.lab.config import check_names, resolve
+        from scaleinv.lab.config import check_settings
+        from scaleinv.lab.resolve import load_data, resolve
         from scaleinv.lab.start import find_starts
         from scaleinv.lab.train import record_verdict
         from scaleinv.report import write_report
@@ -58,7 +59,7 @@ class SweepCommand(CommonSettings):
 
         decays = parse_grid(self.weight_decay, "weight-decay", zero=True)
         settings = self.with_weight_decay(decays[0])
-        check_names(settings)
+        check_settings(settings)
         if (self.elr is None) == (self.lr is None):
             example = "for example --elr 1e-4:1:21"
             raise UserError(f"give one of --elr (on the sphere) and --lr (in the whole space), {example}")
@@ -71,7 +72,7 @@ class SweepCommand(CommonSettings):
         workers = self.workers if self.workers is not None else cores()
         if workers < 1:
             raise UserError(f"workers {workers}: at least one is needed")
-        dataset = self.load()
+        dataset = load_data(self)
         first = {"elr": None, "lr": None, axis: values[0]}
         base = resolve(settings, dataset, elr=first["elr"], lr=first["lr"], seed=0, threads=1)
         for start in starts:

@@ -39,7 +39,8 @@ class TrainCommand(Settings):
     def run(self) -> int:
         """0: the run has ended (a diverged one too)."""
         from scaleinv.cli.tables import print_run
-        from scaleinv.lab.config import check_names, resolve
+        from scaleinv.lab.config import check_settings
+        from scaleinv.lab.resolve import load_data, resolve
         from scaleinv.lab.start import find_start
         from scaleinv.lab.train import record_verdict, run
         from scaleinv.runfolder.environment import cores
@@ -48,8 +49,8 @@ class TrainCommand(Settings):
         from scaleinv.studies.progress import ProgressView
         from scaleinv.studies.regime_map import run_row, verdict_of
 
-        check_names(self)
-        dataset = self.load()
+        check_settings(self)
+        dataset = load_data(self)
         threads = self.threads if self.threads is not None else 1 if self.data == "digits" else cores()
         start = None if self.start is None else find_start(self.start)
         seed = self.seed if self.seed is not None else 0 if start is None else start.config.seed

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scaleinv.errors import StateError, UserError
 from scaleinv.lab.build import Setup, build, reference_generator
-from scaleinv.lab.config import RunConfig, check
+from scaleinv.lab.config import RunConfig, check, present_config
 from scaleinv.lab.data import Dataset, augment, batches
 from scaleinv.lab.evaluate import exact_metrics, test_rows
 from scaleinv.lab.levels import limit_rows, reference_rows
@@ -28,7 +28,8 @@ from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.runfolder.environment import environment
 from scaleinv.runfolder.files import write_json
 from scaleinv.runfolder.rows import Row
-from scaleinv.runfolder.write import RunStore, read_result
+from scaleinv.runfolder.store import RunStore
+from scaleinv.runfolder.write import read_result
 
 #: seconds between checkpoints: what a kill costs at most (besides the step or evaluation it interrupts) ...
 CHECKPOINT_SECONDS = 4.0
@@ -306,6 +307,26 @@ class _Run:
         self.end_epoch(epoch, evaluate=False)
 
 
+def open_store(
+    folder: Path,
+    config: RunConfig,
+    origin: Mapping[str, Any],
+    *,
+    lineage: Mapping[str, Any] | None = None,
+    wait: float = 0.0,
+) -> RunStore:
+    """The folder of a run, open for writing; a :class:`UserError` where it holds anything else."""
+    return RunStore(
+        folder,
+        config.to_dict(),
+        config.identity(),
+        origin,
+        present=lambda: present_config(folder, config) is not None,
+        lineage=lineage,
+        wait=wait,
+    )
+
+
 def run(
     config: RunConfig,
     dataset: Dataset,
@@ -330,7 +351,7 @@ def run(
     # what it refuses is refused before anything is written
     setup = build(config, dataset, start=None if start is None else start.file)
     origin, lineage = origin or environment(config.threads), None if start is None else start.lineage()
-    with RunStore(folder, config, origin, lineage=lineage, wait=lock_wait) as store:
+    with open_store(folder, config, origin, lineage=lineage, wait=lock_wait) as store:
         result, complaints = store.result()
         if result is not None:
             return result

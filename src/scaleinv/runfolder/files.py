@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from scaleinv.errors import UserError
 
@@ -44,43 +44,61 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to the disk, rename."""
+@contextmanager
+def written(path: Path, *, flush: bool = True) -> Iterator[Path]:
+    """A temporary path to write to: afterwards the file is at ``path`` whole, or, after an error, not at all.
+
+    ``flush``: have it on the disk before it gets its name, so that a power cut leaves no empty file there.
+    """
     part = path.with_name(f".{path.name}.part")
     with disk_errors(path):
         try:
-            with part.open("wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
+            yield part
+            if flush:
+                sync(part)
             part.replace(path)
-        except OSError:
+        except BaseException:
             part.unlink(missing_ok=True)
             raise
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with written(path) as part:
+        part.write_bytes(data)
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Atomic JSON; NaN and infinities become null, since JSON has no word for them."""
+    """Write JSON whole or not at all; see :func:`json_text`."""
     write_bytes(path, json_text(value, indent=1).encode() + b"\n")
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """``value`` as JSON; NaN and infinities become null.
+    """``value`` as JSON; NaN and infinities become null, since JSON has no word for them.
 
     >>> json_text({"loss": float("nan")})
     '{"loss": null}'
     """
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """``value`` in the types of JSON: arrays become lists, paths texts, NaN and infinities None.
+
+    >>> plain({"x": (1.5, float("inf")), 2: Path("a/b")})
+    {'x': [1.5, None], '2': 'a/b'}
+    """
     if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return float(value) if value - value == 0 else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # an array or a number of numpy
+        return plain(value.tolist())
+    return str(value) if isinstance(value, Path) else value
 
 
 def read_json(path: Path, *, advice: str = "mend the file or start in another folder") -> Any:
@@ -99,35 +117,30 @@ def read_json(path: Path, *, advice: str = "mend the file or start in another fo
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-class Lock:
-    """An exclusive ``flock`` on ``folder/.lock``: gone with the process that holds it, however it ends."""
+_WAIT = "wait for it, or choose another --out"
 
-    def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
-        self._path = folder / ".lock"
-        with disk_errors(self._path):
+
+class Lock:
+    """The exclusive right to write into a folder: a lock on ``folder/.lock``, gone with the process that holds it."""
+
+    def __init__(
+        self, folder: Path, *, wait: float = 0.0, holder: str = "another process", advice: str = _WAIT
+    ) -> None:
+        path = folder / ".lock"
+        with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
-            self._handle: IO[str] | None = self._path.open("a")
-        deadline = time.monotonic() + wait
-        while True:
+            # not for each thread: a finalizer may release it from another one
+            self._lock = FileLock(path, timeout=wait, thread_local=False)
             try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    self.release()
-                    raise UserError(
-                        f"another process is working on {folder}; wait for it, or choose another --out"
-                    ) from None
-                time.sleep(0.05)
-            except OSError as error:  # a file system without locks
-                self.release()
-                raise UserError(f"cannot lock {self._path}: {error.strerror}; choose another --out") from error
+                self._lock.acquire()
+            except Timeout:
+                raise UserError(f"{holder} is working on {folder}; {advice}") from None
+            except NotImplementedError as error:  # a file system without locks
+                raise UserError(f"cannot lock {path}: {error}; choose another folder") from error
 
     def release(self) -> None:
-        """Let the next process in."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+        """Let the next process in; a second call does nothing."""
+        self._lock.release()
 
     def __enter__(self) -> Lock:
         return self

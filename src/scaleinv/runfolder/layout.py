@@ -1,4 +1,16 @@
-"""layout."""
+"""What lies where in a run folder, and which versions of it are read. docs/architecture.md describes the same in words.
+
+::
+
+    RUN/config.json        format, config, identity, environment, lineage; written first
+    RUN/metrics/           part-*.parquet: rows (runfolder/rows.py); steps-*.parquet: one row an optimizer step
+    RUN/metrics.jsonl      the rows of a Monitor that had no pyarrow
+    RUN/alerts.jsonl       what a Monitor said, a line each
+    RUN/checkpoints/       step-N/: weights, state and a manifest of checksums
+    RUN/weights/           weights kept for good, by epoch
+    RUN/result.json        written last: the run has ended
+    RUN/.lock              held by the process that writes
+"""
 
 from __future__ import annotations
 
@@ -6,33 +18,42 @@ from pathlib import Path
 
 from scaleinv.runfolder.files import read_json
 
-KEPT = "weights"  #: folder of the weights a run keeps
+#: of the folder. 4: the config of a monitored run has the traits of its optimizers; NaN in alerts is null
+FORMAT = 4
+FORMATS_READ = (3, 4)
+#: changed whenever the same config would give other numbers; part of a run's identity
+NUMBERS = 3
+
+CONFIG, RESULT, LOCK = "config.json", "result.json", ".lock"
+LINES, ALERTS = "metrics.jsonl", "alerts.jsonl"
+PARTS, FINAL_PART = "part-*.parquet", "part-final.parquet"
+STEPS, FINAL_STEPS = "steps-*.parquet", "steps-final.parquet"
+#: what a process killed before config.json was there may leave
+BEFORE_CONFIG = {LOCK, f".{CONFIG}.part", "error.txt"}
+
+
+def part_name(kind: str, number: int) -> str:
+    """``part-00003.parquet``; ``kind``: part or steps."""
+    return f"{kind}-{number:05d}.parquet"
+
+
+def next_part(metrics: Path) -> int:
+    """The number of the part that follows those in the folder."""
+    numbers = [part.stem[len("part-") :] for part in metrics.glob(PARTS)]
+    return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
 
 
 def kept_file(folder: Path, epoch: int) -> Path:
     """Where a run keeps the weights it had after ``epoch``."""
-    return folder / KEPT / f"epoch-{epoch:06d}.safetensors"
+    return folder / "weights" / f"epoch-{epoch:06d}.safetensors"
 
 
 def kept_epochs(folder: str | Path) -> list[int]:
     """Epochs whose weights are on disk, ascending, besides the last; empty unless the run had ``keep_every``."""
-    return sorted(int(path.stem.removeprefix("epoch-")) for path in (Path(folder) / KEPT).glob("epoch-*.safetensors"))
+    files = (Path(folder) / "weights").glob("epoch-*.safetensors")
+    return sorted(int(path.stem.removeprefix("epoch-")) for path in files)
 
 
 def last_epoch(folder: Path) -> int:
     """Passes over the train set of a run that has ended, rounded up."""
-    return -int(-float(read_json(folder / "result.json")["epochs"]) // 1)
-
-
-#: changed whenever the same config would give other numbers
-FORMAT = 3
-
-
-FINAL_PART = "part-final.parquet"
-
-
-FINAL_STEPS = "steps-final.parquet"
-
-
-#: what a process killed before config.json was there may leave
-_BEFORE_CONFIG = {".lock", ".config.json.part", "error.txt"}
+    return -int(-float(read_json(folder / RESULT)["epochs"]) // 1)

@@ -16,18 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import complete
+from scaleinv.runfolder.layout import ALERTS, CONFIG, FINAL_PART, FORMATS_READ, LINES, PARTS, RESULT
+from scaleinv.runfolder.rows import COLUMNS, TEXTS, read_lines, read_part, to_table
+from scaleinv.runfolder.stored import complete
 from scaleinv.theory.optimizers import law_of
 
-FORMAT = 3
-#: rows of a Monitor without pyarrow, beside the folder of the parts
-_LINES = "metrics.jsonl"
-_FINAL = "part-final.parquet"
 _TRIES = 5
-_TEXT = ("split", "group", "quantity")
-_COLUMNS = ("step", "epoch", *_TEXT, "value")
 
 Key = tuple[str, str, str]
 Ints = npt.NDArray[np.int64]
@@ -78,7 +75,7 @@ class Run:
     @cached_property
     def alerts(self) -> list[dict[str, Any]]:
         """What a Monitor said, in order (``alerts.jsonl``); a line that is damaged or not whole yet is left out."""
-        path = self.folder / "alerts.jsonl"
+        path = self.folder / ALERTS
         try:
             lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
         except OSError as error:
@@ -232,7 +229,7 @@ def folder_kind(folder: str | Path) -> Literal["run", "sweep"]:
         raise UserError(f"{path} is a file; name the folder of a run or a sweep")
     if (path / "sweep-config.json").exists():
         return "sweep"
-    if (path / "config.json").exists():
+    if (path / CONFIG).exists():
         return "run"
     raise UserError(f"{path} has neither sweep-config.json nor config.json: not a folder of a run or a sweep")
 
@@ -245,8 +242,8 @@ def load_run(folder: str | Path) -> Run:
     path = Path(folder)
     if folder_kind(path) == "sweep":
         raise UserError(f"{path} is the folder of a sweep; its runs are in {path / 'runs'}")
-    head = _read_head(path / "config.json", "config")
-    result = _read_json(path / "result.json") if (path / "result.json").exists() else None
+    head = _read_head(path / CONFIG, "config")
+    result = _read_json(path / RESULT) if (path / RESULT).exists() else None
     environment = head.get("environment") or {}
     if not isinstance(environment, dict):
         raise UserError(f"{path / 'config.json'}: 'environment' is {type(environment).__name__}, expected an object")
@@ -263,7 +260,7 @@ def load_run(folder: str | Path) -> Run:
 
 def stored_config(folder: str | Path) -> dict[str, Any]:
     """The config of a run folder alone, without its metrics. Errors as of :func:`load_run`."""
-    config: dict[str, Any] = _read_head(Path(folder) / "config.json", "config")["config"]
+    config: dict[str, Any] = _read_head(Path(folder) / CONFIG, "config")["config"]
     return config
 
 
@@ -308,13 +305,14 @@ def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
 
 
 def _read_head(path: Path, key: str) -> dict[str, Any]:
-    """A config file: ``{"format": 3, key: {...}, ...}``."""
+    """A config file: ``{"format": 4, key: {...}, ...}``."""
     content = _read_json(path, finite=True)
     if "format" not in content or not isinstance(content.get(key), dict):
         raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")
-    if content["format"] != FORMAT:
+    if content["format"] not in FORMATS_READ:
         raise UserError(
-            f"{path} has format {content['format']!r}, this version reads {FORMAT}: use the scaleinv that wrote it"
+            f"{path} has format {content['format']!r}, this version reads {' and '.join(map(str, FORMATS_READ))}: "
+            "use the scaleinv that wrote it"
         )
     return content
 
@@ -324,20 +322,18 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
 
     A run that ends joins its parts into one, so a reader may find both, or a part that is gone.
     """
-    import pyarrow as pa
-
     for attempt in range(_TRIES):
-        parts = sorted(folder.glob("part-*.parquet"))
-        if folder / _FINAL in parts:
-            parts = [folder / _FINAL]  # it holds all rows; other parts beside it are about to be removed
+        parts = sorted(folder.glob(PARTS))
+        if folder / FINAL_PART in parts:
+            parts = [folder / FINAL_PART]  # it holds all rows; other parts beside it are about to be removed
         try:
             tables = [_read_part(part) for part in parts]
             break
         except FileNotFoundError:  # the run has ended, and joined its parts, since they were listed
             if attempt == _TRIES - 1:
                 raise UserError(f"{folder}: its files keep changing while they are read; try again") from None
-    if (folder.parent / _LINES).exists():
-        lines = _read_lines(folder.parent / _LINES)
+    if (folder.parent / LINES).exists():
+        lines = _read_lines(folder.parent / LINES)
         tables.append(lines.cast(tables[0].schema) if tables else lines)
     if not tables:
         return {}
@@ -362,44 +358,18 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
 
 
 def _read_part(part: Path) -> Any:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(part, partitioning=None)
-    except FileNotFoundError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{part} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
-        ) from None
-    missing = [name for name in _COLUMNS if name not in table.column_names]
+    table = read_part(part)
+    missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
-    return table.select(list(_COLUMNS))
+    return table.select(list(COLUMNS))
 
 
 def _read_lines(path: Path) -> Any:
-    """The rows of a Monitor that had no pyarrow, as a table; the last line may not be whole yet."""
-    import pyarrow as pa
-
-    rows = []
+    """The rows of a Monitor that had no pyarrow, as a table."""
+    rows = read_lines(path)
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    for number, line in enumerate(lines, 1):
-        try:
-            item = json.loads(line)
-            rows.append((*(item[name] for name in _COLUMNS[:-1]), float(item["value"])))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            if number == len(lines):
-                break
-            raise UserError(f"{path}, line {number} is damaged ({error}); remove the line") from None
-    kinds = (pa.int64(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.float64())
-    columns: list[Any] = list(zip(*rows)) or [()] * len(_COLUMNS)
-    try:
-        return pa.table({name: pa.array(column, kind) for name, column, kind in zip(_COLUMNS, columns, kinds)})
+        return to_table(rows)
     except (pa.ArrowException, TypeError) as error:
         raise UserError(f"{path}: {error}: not a file of scaleinv") from None
 
@@ -408,7 +378,7 @@ def _encode(table: Any) -> tuple[list[Key], Ints]:
     """Each row's (split, group, quantity) as a number, numbered by first appearance."""
     combined = np.zeros(table.num_rows, np.int64)
     labels: list[list[str]] = []
-    for name in _TEXT:
+    for name in TEXTS:
         column = table[name].combine_chunks().dictionary_encode()
         labels.append([str(label) for label in column.dictionary.to_pylist()])
         combined = combined * max(1, len(labels[-1])) + column.indices.to_numpy().astype(np.int64)

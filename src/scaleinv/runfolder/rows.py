@@ -1,15 +1,18 @@
-"""The tidy rows in which every measurement is stored; see docs/architecture.md for the vocabulary."""
+"""The tidy rows in which every measurement is stored, and the Parquet parts that hold them. See docs/architecture.md.
+
+pyarrow is imported where a part is written or read: a Monitor writes rows without it as lines of JSON.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from scaleinv.runfolder.files import disk_errors, sha256, sync
+from scaleinv.errors import UserError
+from scaleinv.runfolder.files import sha256, written
 
 
 class Row(NamedTuple):
@@ -23,33 +26,70 @@ class Row(NamedTuple):
     value: float
 
 
-SCHEMA = pa.schema(
-    [
-        ("step", pa.int64()),
-        ("epoch", pa.int64()),
-        ("split", pa.string()),
-        ("group", pa.string()),
-        ("quantity", pa.string()),
-        ("value", pa.float64()),
-    ]
-)
+COLUMNS = Row._fields
+TEXTS = ("split", "group", "quantity")
+_TYPES = ("int64", "int64", "string", "string", "string", "float64")
 
 
-def _table(rows: Sequence[Row]) -> pa.Table:
-    columns = zip(*rows) if rows else ((),) * len(SCHEMA)
-    return pa.table([pa.array(column, field.type) for column, field in zip(columns, SCHEMA)], schema=SCHEMA)
+def to_table(rows: Sequence[tuple[Any, ...]]) -> Any:
+    """Rows as a pyarrow table."""
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in zip(COLUMNS, _TYPES)])
+    columns = zip(*rows) if rows else ((),) * len(COLUMNS)
+    return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema)], schema=schema)
 
 
-def _write_part(path: Path, table: pa.Table) -> str:
-    """Write a part whole or not at all; its sha256."""
-    part = path.with_name(f".{path.name}.part")
-    with disk_errors(path):
+def write_part(path: Path, table: Any, *, flush: bool = True) -> str:
+    """Write a table as a Parquet part, whole or not at all; its sha256."""
+    import pyarrow.parquet as pq
+
+    with written(path, flush=flush) as part:
+        pq.write_table(table, part, compression="zstd")
+        return sha256(part)
+
+
+def read_part(path: Path) -> Any:
+    """A Parquet part as a pyarrow table.
+
+    Errors: FileNotFoundError where it is gone, UserError where it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
+        ) from None
+
+
+def to_line(row: tuple[Any, ...]) -> str:
+    """A row as a line of JSON; NaN and infinities become texts that ``float()`` reads.
+
+    >>> to_line(Row(0, 0, "online", "total", "loss", math.inf))
+    '{"step": 0, "epoch": 0, "split": "online", "group": "total", "quantity": "loss", "value": "inf"}'
+    """
+    value = row[-1] if math.isfinite(row[-1]) else str(row[-1])
+    return json.dumps(dict(zip(COLUMNS, (*row[:-1], value))))
+
+
+def read_lines(path: Path, *, whole: bool = False) -> list[Row]:
+    """The rows of a file of lines; the last line may not be whole yet, unless ``whole``."""
+    rows = []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    for number, line in enumerate(lines, 1):
         try:
-            pq.write_table(table, part, compression="zstd")
-            sync(part)
-            checksum = sha256(part)
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-    return checksum
+            item = json.loads(line)
+            rows.append(Row(**{name: item[name] for name in COLUMNS[:-1]}, value=float(item["value"])))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if number == len(lines) and not whole:
+                break
+            raise UserError(f"{path}, line {number} is damaged ({error}); remove the line") from None
+    return rows

@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scaleinv.errors import UserError
+from scaleinv.runfolder.layout import FINAL_STEPS, STEPS
 from scaleinv.runfolder.read import stored_config
+from scaleinv.runfolder.rows import read_part
 from scaleinv.theory import rates
 from scaleinv.theory.optimizers import law_of
 
 Floats = npt.NDArray[np.float64]
-_PATTERN = "steps-*.parquet"
-_FINAL = "steps-final.parquet"
 _TOTAL = ("loss", "lr", "total:angle")
 _GROUP = ("rho_sq", "g", "angle")
 _TRIES = 5
@@ -79,7 +78,7 @@ class Steps:
 
 def has_steps(folder: str | Path) -> bool:
     """Whether a run folder holds a per-step record."""
-    return any((Path(folder) / "metrics").glob(_PATTERN))
+    return any((Path(folder) / "metrics").glob(STEPS))
 
 
 def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
@@ -125,9 +124,9 @@ def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
 def _read(metrics: Path) -> list[dict[str, Floats]]:
     """All files in the order of their names; a run that ends joins its files while they are read."""
     for attempt in range(_TRIES):
-        files = sorted(metrics.glob(_PATTERN))
-        if metrics / _FINAL in files:
-            files = [metrics / _FINAL]  # it holds all steps; files beside it are about to be removed
+        files = sorted(metrics.glob(STEPS))
+        if metrics / FINAL_STEPS in files:
+            files = [metrics / FINAL_STEPS]  # it holds all steps; files beside it are about to be removed
         if not files:
             raise UserError(
                 f"{metrics} holds no per-step record (steps-*.parquet): train with --lr, or with --record-steps True"
@@ -141,15 +140,8 @@ def _read(metrics: Path) -> list[dict[str, Floats]]:
 
 
 def _columns(file: Path) -> dict[str, Floats]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    table = read_part(file)
     try:
-        table: Any = pq.read_table(file, partitioning=None)
         return {name: table[name].to_numpy().astype(np.float64) for name in table.column_names}
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-        raise UserError(
-            f"{file} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
-        ) from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file}: a column is not of numbers ({error}): not a per-step record of scaleinv") from None

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaleinv.errors import StateError
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.processes import Task, Watcher, launch
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import Start, find_start
 from scaleinv.lab.train import run
 from scaleinv.runfolder.environment import environment
@@ -34,7 +35,7 @@ class Request:
 
 @functools.lru_cache(maxsize=4)
 def _dataset(name: str, data_dir: Path | None, subset: int | None, label_noise: float) -> Dataset:
-    return Settings(data=name, data_dir=data_dir, subset=subset, label_noise=label_noise).load()
+    return load_data(Settings(data=name, data_dir=data_dir, subset=subset, label_noise=label_noise))
 
 
 def _key(settings: Settings) -> tuple[str, Path | None, int | None, float]:

@@ -13,13 +13,14 @@ from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.lab.build import build
-from scaleinv.lab.config import DERIVED, RunConfig
+from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.processes import Task, Watcher, launch
 from scaleinv.lab.start import Start
 from scaleinv.runfolder.environment import environment
 from scaleinv.runfolder.files import Lock, read_json, write_json
-from scaleinv.runfolder.layout import FORMAT
+from scaleinv.runfolder.layout import FORMAT, FORMATS_READ
+from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
 
 
@@ -141,7 +142,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
     path = out / "sweep-config.json"
     if path.exists():
         content = read_json(path)
-        held = content.get("sweep") if isinstance(content, dict) and content.get("format") == FORMAT else None
+        held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
         if not isinstance(held, dict) or not isinstance(held.get("base"), dict):
             raise UserError(f"{path} is not the config of a sweep of this version; choose another --out")
         theirs, ours = _told(held), _told(sweep.to_dict())

@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import platform
-import sys
 import time
 import weakref
 from pathlib import Path
@@ -15,18 +12,20 @@ from typing import Any
 
 import torch
 
-from scaleinv._version import __version__
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.quantities import QUANTITIES
 from scaleinv.monitor.rates import engine, law_of
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.sinks.base import Sink
-from scaleinv.monitor.sinks.rows import COLUMNS, Row, Rows, has_pyarrow, next_part, number, steps_held, write_part
+from scaleinv.monitor.sinks.rows import Rows, has_pyarrow, steps_held
 from scaleinv.monitor.state import MonitorState
+from scaleinv.runfolder.environment import environment
+from scaleinv.runfolder.files import json_text, plain, write_json
+from scaleinv.runfolder.layout import CONFIG, LINES, RESULT, next_part, part_name
+from scaleinv.runfolder.rows import Row, read_lines, to_table, write_part
+from scaleinv.runfolder.write import write_head
 from scaleinv.theory.guessing import chance_error as error_of_equal_classes
-
-_FORMAT = 3
 
 
 class RunFolder(Sink):
@@ -77,7 +76,7 @@ class RunFolder(Sink):
         self._held = 0  # steps of a run that is here already
 
     def open(self, monitor: MonitorState) -> None:
-        lines = (self.folder / "metrics.jsonl").exists()
+        lines = (self.folder / LINES).exists()
         self.form = self._wanted or ("parquet" if has_pyarrow() and not lines else "jsonl")
         if self.form == "parquet" and not has_pyarrow():
             raise UserError(
@@ -88,8 +87,7 @@ class RunFolder(Sink):
             k: config[k] for k in ("source", "model", "optimizer", "groups")
         }  # not the lr, which a schedule changes
         identity = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
-        head = {"format": _FORMAT, "config": config, "identity": identity, "environment": _environment(monitor)}
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG
         try:
             if path.exists():
                 try:
@@ -106,8 +104,8 @@ class RunFolder(Sink):
                 held = steps_held(self.folder)
                 if not held:
                     rows.cut(0)  # lines that are not whole, alerts
-                    (self.folder / "result.json").unlink(missing_ok=True)
-                    _write(path, head)
+                    (self.folder / RESULT).unlink(missing_ok=True)
+                    write_head(self.folder, config, identity, _environment(monitor))
             except BaseException:
                 rows.close()
                 raise
@@ -129,11 +127,11 @@ class RunFolder(Sink):
             )
         if resumed:
             self._rows.cut(step)
-            (self.folder / "result.json").unlink(missing_ok=True)
+            (self.folder / RESULT).unlink(missing_ok=True)
             if self._told:  # perhaps only now
-                path = self.folder / "config.json"
+                path = self.folder / CONFIG
                 content = json.loads(path.read_text("utf-8"))
-                _write(path, {**content, "config": {**content["config"], **self._told}})
+                write_json(path, {**content, "config": {**content["config"], **self._told}})
         self._held, self._first = 0, step
 
     def write(self, record: Record) -> None:
@@ -141,14 +139,14 @@ class RunFolder(Sink):
         epoch = record.step if record.epoch is None else record.epoch
         rows: list[Row] = []
         if record.told:
-            rows.append((record.step, epoch, "online", "total", "loss", record.loss))
+            rows.append(Row(record.step, epoch, "online", "total", "loss", record.loss))
         for name, row in zip(record.groups, record.values.tolist()):
             label = self._label(name)
             if label is None:
                 continue
             for quantity, value in zip(QUANTITIES, row):
                 if value == value:
-                    rows.append((record.step, epoch, "online", label, quantity, value))
+                    rows.append(Row(record.step, epoch, "online", label, quantity, value))
         self._rows.add(rows)
 
     def _label(self, name: str) -> str | None:
@@ -164,7 +162,7 @@ class RunFolder(Sink):
 
     def alert(self, alert: Alert) -> None:
         assert self._rows is not None
-        self._rows.alert(json.dumps(_plain(alert.to_dict())))
+        self._rows.alert(json_text(alert.to_dict()))
 
     def flush(self) -> None:
         """Put what was taken on the disk."""
@@ -183,7 +181,7 @@ class RunFolder(Sink):
         steps = 0 if monitor is None else monitor.step
         timing = {"seconds": time.time() - self._started, "steps_here": steps - self._first}
         result = {"status": "finished", "steps": steps, "message": "measured by Monitor", "timing": timing}
-        _write(self.folder / "result.json", result)
+        write_json(self.folder / RESULT, result)
 
 
 def _last(rows: Rows) -> None:
@@ -197,22 +195,14 @@ def to_parquet(folder: str | Path) -> Path:
     """Turn ``metrics.jsonl`` of a run folder into a Parquet part beside the others; the path of the part. Needs
     pyarrow.
     """
-    source, metrics = Path(folder) / "metrics.jsonl", Path(folder) / "metrics"
+    source, metrics = Path(folder) / LINES, Path(folder) / "metrics"
     if not source.exists():
         raise UserError(f"{folder} has no metrics.jsonl")
     if not has_pyarrow():
         raise UserError(f"Parquet files need pyarrow: {how_to_install('pyarrow', 'lab')}")
-    rows = []
-    with source.open(encoding="utf-8") as handle:
-        for place, line in enumerate(handle, 1):
-            try:
-                item = json.loads(line)
-                rows.append((*(item[name] for name in COLUMNS[:5]), float(item["value"])))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{source}, line {place} is damaged ({error}); remove the line") from error
     metrics.mkdir(exist_ok=True)
-    target = metrics / f"part-{next_part(metrics):05d}.parquet"
-    write_part(target, rows)
+    target = metrics / part_name("part", next_part(metrics))
+    write_part(target, to_table(read_lines(source, whole=True)))
     source.rename(source.with_suffix(".jsonl.done"))
     return target
 
@@ -222,7 +212,7 @@ def _config(monitor: MonitorState) -> dict[str, Any]:
     optimizers: list[dict[str, Any]] = []
     for one in monitor.optimizers:
         groups = [
-            {k: _plain(v) for k, v in g.items() if k not in ("params", "param_names") and _simple(v)}
+            {k: plain(v) for k, v in g.items() if k not in ("params", "param_names") and _simple(v)}
             for g in engine(one).param_groups
         ]
         optimizers.append({"class": type(engine(one)).__name__, "law": law_of(one), "groups": groups})
@@ -252,30 +242,8 @@ def _levels(classes: int | None, chance_error: float | None, constant_loss: floa
 
 def _environment(monitor: MonitorState) -> dict[str, Any]:
     devices = sorted({str(t.device) for g in monitor.groups for t in g.tensors})
-    return {
-        "scaleinv": __version__,
-        "argv": sys.argv,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "device": ", ".join(devices),
-    }
+    return environment(torch.get_num_threads(), ", ".join(devices))
 
 
 def _simple(value: Any) -> bool:
     return isinstance(value, (int, float, bool, str, tuple, list))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _write(path: Path, value: Any) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
-    os.replace(part, path)

@@ -9,7 +9,8 @@ import numpy as np
 
 from scaleinv.analysis.statistics import sample_mean
 from scaleinv.lab.build import build
-from scaleinv.lab.config import Settings, resolve
+from scaleinv.lab.config import Settings
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.landscape.surface import Surface
 from scaleinv.landscape.walks import Comparison, compare, random_directions
 from scaleinv.papers.claim import Sheet
@@ -39,7 +40,7 @@ def compare_heads(
         settings = Settings(
             data=data, model="convnet", norm_eps=1e-12, width=32 if paper else 8, subset=None if paper else 5000
         )
-    data_set = settings.load()
+    data_set = load_data(settings)
     found, levels = [], []
     chance = math.nan
     for seed in seeds:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.ess import equalisation, from_steps
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.kodryan2022 import runs_groups as groups
 from scaleinv.plots.style import INK, elr_colour, log_axis, new_figure, power_of_ten, style
 from scaleinv.runfolder.read import load_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scaleinv.analysis.trajectories import compare, trajectory
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, new_figure, power_of_ten, style

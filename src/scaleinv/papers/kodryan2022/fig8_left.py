@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scaleinv.analysis.stationarity import loss_level
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy

@@ -9,7 +9,7 @@ import numpy as np
 from scaleinv.lab.weights import read_weights
 from scaleinv.landscape.paths import linear_path
 from scaleinv.landscape.runs import surface_of
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style

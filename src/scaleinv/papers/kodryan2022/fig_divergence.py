@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.kodryan2022.divergence import ELR, compare_heads
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
 

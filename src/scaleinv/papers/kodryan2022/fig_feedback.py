@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, style
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy

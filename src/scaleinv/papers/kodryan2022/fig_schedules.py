@@ -6,7 +6,7 @@ from typing import Any
 
 from scaleinv.analysis.regimes import classify
 from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
 from scaleinv.papers.kodryan2022.conventional import SEEDS, start
 from scaleinv.plots.style import log_axis, new_figure, regime_colours, regime_markers, regime_names, style

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
 from scaleinv.papers.kodryan2022.conventional import PAIR_SEEDS, best_rates
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style

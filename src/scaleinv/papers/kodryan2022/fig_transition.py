@@ -6,7 +6,7 @@ from typing import Any
 
 from scaleinv.analysis.double_descent import run_double_descent
 from scaleinv.analysis.transition import first_passage, fit_divergence
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, regime_colours, style
 from scaleinv.runfolder.read import load_run

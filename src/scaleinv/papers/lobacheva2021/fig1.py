@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.lobacheva2021 import fig3
 from scaleinv.papers.lobacheva2021.traces import Trace, obtain_traces
 from scaleinv.plots.style import log_axis, new_figure, style

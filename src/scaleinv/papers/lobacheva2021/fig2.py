@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.plots.style import INK, new_figure, regime_colours, style
 
 #: a step as large as this is for the eye only

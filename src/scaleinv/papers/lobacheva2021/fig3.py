@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scaleinv.lab.config import Settings
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.lobacheva2021.traces import Trace, obtain_traces
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
 

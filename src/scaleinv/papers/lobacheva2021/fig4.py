@@ -10,7 +10,7 @@ import numpy as np
 from scaleinv.analysis.periods import Period, Periods
 from scaleinv.analysis.periods.bounds import bounds_of, cosine_distance, envelope
 from scaleinv.errors import UserError
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.lobacheva2021 import fig3
 from scaleinv.papers.lobacheva2021.traces import Floats, Trace, obtain_traces
 from scaleinv.plots.style import INK, elr_colour, log_axis, new_figure, style

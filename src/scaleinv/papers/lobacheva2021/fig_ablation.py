@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.lobacheva2021 import fig3
 from scaleinv.papers.lobacheva2021.traces import Trace, traces
 from scaleinv.plots.style import log_axis, new_figure, regime_colours, style

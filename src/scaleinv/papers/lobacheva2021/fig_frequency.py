@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.statistics import t_quantile
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.lobacheva2021 import fig3
 from scaleinv.papers.lobacheva2021 import runs as periods
 from scaleinv.papers.lobacheva2021.traces import Trace, traces

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, style
 from scaleinv.theory import lobacheva2021 as theory
 from scaleinv.theory.simulators import recursion

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
 from scaleinv.theory import rates
 from scaleinv.theory.simulators import toy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaleinv.papers.figure import Context, Drawn, figure
+from scaleinv.papers.figure import Context, Drawn
 from scaleinv.papers.nakhodnov2022 import runs as squared
 from scaleinv.papers.nakhodnov2022.diagram import draw_traces, edges, table, trace_all
 

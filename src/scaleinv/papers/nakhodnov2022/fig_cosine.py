@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.similarity import cosine_gap, cosine_level, cosines
-from scaleinv.papers.figure import Context, Drawn, figure, finish
+from scaleinv.papers.figure import Context, Drawn, finish
 from scaleinv.papers.nakhodnov2022 import runs as cosine
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_of_ten, regime_colours, style
 from scaleinv.runfolder.read import load_run

@@ -1,0 +1,159 @@
+"""A run folder while it is written: config, metrics in parts, checkpoints, result. See docs/architecture.md.
+
+Rows are held in memory until the next checkpoint, which writes them as one part and names all parts that belong to it.
+So whatever a killed run wrote after its last checkpoint is known and cut, and rows and weights never disagree.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from scaleinv.errors import UserError
+from scaleinv.runfolder.checkpoint import Checkpoint, load_newest, save_checkpoint, write_weights
+from scaleinv.runfolder.files import Lock, disk_errors, write_json, written
+from scaleinv.runfolder.layout import (
+    FINAL_PART,
+    FINAL_STEPS,
+    PARTS,
+    RESULT,
+    STEPS,
+    kept_file,
+    part_name,
+)
+from scaleinv.runfolder.rows import Row, read_part, to_table, write_part
+from scaleinv.runfolder.write import read_result, write_head
+
+
+class RunStore:
+    """Open a run folder for writing; only one process can. Use as a context manager.
+
+    ``present``: called before anything is written and once more under the lock; whether the folder holds this run
+    already, a :class:`UserError` if it holds anything else.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        identity: str,
+        environment: Mapping[str, Any],
+        *,
+        present: Callable[[], bool],
+        lineage: Mapping[str, Any] | None = None,
+        wait: float = 0.0,
+    ) -> None:
+        self.folder = folder
+        self._metrics, self._checkpoints = folder / "metrics", folder / "checkpoints"
+        self._rows: list[Row] = []
+        self._steps: list[pa.Table] = []
+        self._parts: dict[str, str] = {}  # name to sha256
+        present()
+        self._lock = Lock(folder, wait=wait)
+        try:
+            if not present():
+                write_head(folder, config, identity, environment, lineage)
+        except UserError:
+            self._lock.release()
+            raise
+        for path in (self._metrics, self._checkpoints):
+            with disk_errors(path):
+                path.mkdir(exist_ok=True)
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def result(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The content of result.json, if the run has ended; a damaged one is no result and told."""
+        path = self.folder / RESULT
+        if not path.exists():
+            return None, []
+        try:
+            return read_result(path), []
+        except UserError as error:
+            return None, [f"{error}; it is written anew from the last checkpoint"]
+
+    def resume(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest whole checkpoint and what there is to say; metrics that came after it are cut."""
+        checkpoint, complaints = load_newest(self._checkpoints, self._metrics)
+        self._parts = dict(checkpoint.parts) if checkpoint else {}
+        if complaints:
+            where = f"goes on from {checkpoint.folder.name}" if checkpoint else "starts again: no checkpoint is left"
+            complaints.append(f"the run {where}")
+        self._drop_stale_parts()
+        return checkpoint, complaints
+
+    def _drop_stale_parts(self) -> None:
+        with disk_errors(self._metrics):
+            for pattern in (PARTS, STEPS, ".part-*.part", ".steps-*.part"):
+                for path in self._metrics.glob(pattern):
+                    if path.name not in self._parts:
+                        path.unlink()
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Take rows; they are on the disk after the next :meth:`checkpoint`."""
+        self._rows.extend(rows)
+
+    def append_steps(self, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """Take the columns of steps that follow those taken before; written as :meth:`append` writes rows."""
+        self._steps.extend(pa.table(dict(block)) for block in blocks)
+
+    def keep_weights(self, epoch: int, weights: Mapping[str, torch.Tensor]) -> None:
+        """Keep the weights after ``epoch`` for good, whole or not at all."""
+        target = kept_file(self.folder, epoch)
+        with disk_errors(target):
+            target.parent.mkdir(exist_ok=True)
+        with written(target) as part:
+            write_weights(part, weights)
+
+    def checkpoint(self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+        """Write the rows taken since the last call, then weights and state."""
+        if self._rows:
+            self._write_next("part", to_table(self._rows))
+            self._rows = []
+        if self._steps:
+            self._write_next("steps", pa.concat_tables(self._steps).combine_chunks())
+            self._steps = []
+        save_checkpoint(self._checkpoints, step=step, parts=self._parts, weights=weights, state=state)
+
+    def _write_next(self, kind: str, table: pa.Table) -> None:
+        name = part_name(kind, sum(part.startswith(kind) for part in self._parts))
+        self._parts[name] = write_part(self._metrics / name, table)
+
+    def finish(
+        self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], result: Mapping[str, Any]
+    ) -> None:
+        """Join all parts of a kind into one, save the last checkpoint (the only one that stays) and, last of all,
+        result.json.
+        """
+        if FINAL_PART not in self._parts:  # else it was killed within this function, after the checkpoint
+            rows = self._joined("part", [to_table(self._rows)])
+            steps = self._joined("steps", self._steps)
+            self._rows, self._steps = [], []
+            self._parts = {FINAL_PART: write_part(self._metrics / FINAL_PART, rows)}
+            if steps.num_columns:
+                self._parts[FINAL_STEPS] = write_part(self._metrics / FINAL_STEPS, steps)
+            save_checkpoint(self._checkpoints, step=step, parts=self._parts, weights=weights, state=state, keep=1)
+        self._drop_stale_parts()
+        with disk_errors(self.folder):
+            for damaged in self._checkpoints.glob("damaged-*"):
+                shutil.rmtree(damaged, ignore_errors=True)
+            (self.folder / "error.txt").unlink(missing_ok=True)
+        self.write_result(result)
+
+    def _joined(self, kind: str, waiting: Sequence[pa.Table]) -> pa.Table:
+        tables = [read_part(self._metrics / name) for name in self._parts if name.startswith(kind)]
+        tables = [*tables, *waiting]
+        return pa.concat_tables(tables).combine_chunks() if tables else pa.table({})
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write result.json: from now on the run has ended."""
+        write_json(self.folder / RESULT, dict(result))
