@@ -1,6 +1,8 @@
-"""The commands. A command is a frozen dataclass (its fields are the flags) with ``run() -> int``; no logic lives here.
+"""The commands. A command has its flags in ``cli/NAME.py`` and what it does in ``cli/actions/NAME.py``.
 
-Only the chosen command's module is imported, so ``scaleinv --help`` is quick and a missing extra is told in one line.
+The flags are a frozen dataclass whose fields are the options; its ``check()`` refuses what can be refused at once. They
+import no torch, so that ``--help`` and every usage error are quick; the action is imported once the flags are
+understood, and a missing extra is told in one line.
 """
 
 from __future__ import annotations
@@ -9,39 +11,30 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 from scaleinv import __version__
 from scaleinv.errors import UserError, how_to_install
 
 
 class Command(NamedTuple):
-    """Where a command lives, what it is for, and which extra it needs."""
+    """What a command is for, and which extra it needs."""
 
-    target: str
     summary: str
     extra: str = "lab"
 
 
-class Runnable(Protocol):
-    """What every command's dataclass offers."""
-
-    def run(self) -> int: ...
-
-
 COMMANDS: dict[str, Command] = {
-    "sweep": Command("scaleinv.cli.sweep:SweepCommand", "train at many ELRs on the sphere and map the three regimes"),
-    "train": Command("scaleinv.cli.train:TrainCommand", "train one network and record its metrics"),
-    "periods": Command(
-        "scaleinv.cli.periods:PeriodsCommand", "find the periods (break-downs) of a training with weight decay"
-    ),
-    "landscape": Command("scaleinv.cli.landscape:LandscapeCommand", "curvature, paths, walks, minima of ended runs"),
-    "report": Command("scaleinv.cli.report:ReportCommand", "make the page (or figures) of a run or a sweep", "report"),
-    "data": Command("scaleinv.cli.data:DataCommand", "which data sets are there, where, and are they intact"),
-    "doctor": Command("scaleinv.cli.doctor:DoctorCommand", "which weights of a model have no scale"),
-    "toy": Command("scaleinv.cli.toy:ToyCommand", "the toy function of the papers: theory beside simulation"),
-    "verify": Command("scaleinv.cli.verify:VerifyCommand", "check the claims of the papers"),
-    "reproduce": Command("scaleinv.cli.reproduce:ReproduceCommand", "draw the figures of the papers"),
+    "sweep": Command("train at many ELRs on the sphere and map the three regimes"),
+    "train": Command("train one network and record its metrics"),
+    "periods": Command("find the periods (break-downs) of a training with weight decay"),
+    "landscape": Command("curvature, paths, walks, minima of ended runs"),
+    "report": Command("make the page (or figures) of a run or a sweep", "report"),
+    "data": Command("which data sets are there, where, and are they intact"),
+    "doctor": Command("which weights of a model have no scale"),
+    "toy": Command("the toy function of the papers: theory beside simulation"),
+    "verify": Command("check the claims of the papers"),
+    "reproduce": Command("draw the figures of the papers"),
 }
 
 
@@ -92,12 +85,10 @@ def _run(argv: Sequence[str]) -> int:
     if command is None:
         return complain(f"unknown command {name!r}; choose one of: {', '.join(COMMANDS)}")
     try:
-        from scaleinv.cli.parse import parse
-
-        module, _, attribute = command.target.partition(":")
-        kind = getattr(importlib.import_module(module), attribute)
-        parsed = cast("Runnable", parse(kind, argv[1:], f"scaleinv {name}"))
-        return parsed.run()
+        flags = importlib.import_module(f"scaleinv.cli.{name}")
+        parsed = flags.parse(argv[1:])
+        code: int = importlib.import_module(f"scaleinv.cli.actions.{name}").run(parsed)
+        return code
     except UserError as error:
         return complain(str(error))
     except ModuleNotFoundError as error:

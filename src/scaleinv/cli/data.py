@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from scaleinv.cli.parse import parser
 from scaleinv.errors import UserError
 
 
@@ -40,53 +39,14 @@ class DataCommand:
     quiet: bool = False
     """Show no progress."""
 
-    def run(self) -> int:
-        """0: done; 1: a data set is damaged."""
-        if self.action == "fetch":
-            return self._fetch()
-        if self.name:
+    def check(self) -> None:
+        """A name is given where one is needed, and only there."""
+        if self.action == "list" and self.name:
             raise UserError(f"`scaleinv data list` takes no name; to download it: scaleinv data fetch {self.name}")
-        from scaleinv.lab.data.source import ENVIRONMENT, resolve
-        from scaleinv.lab.data.status import statuses
-
-        rows = statuses(self.data_dir)
-        if self.json:
-            print(json.dumps([asdict(row) for row in rows], indent=2))
-        else:
-            table = [(r.name, r.state, f"{r.bytes / 1e6:.1f} MB" if r.bytes else "", r.form, r.where) for r in rows]
-            _print_table([("data set", "state", "size", "form", "where"), *table])
-            nowhere = resolve(self.data_dir) is None
-            details = [row.detail for row in rows if row.detail and not (nowhere and row.state == "missing")]
-            if nowhere:
-                details.append(f"no data folder: name it with --data-dir or the environment variable {ENVIRONMENT}")
-            if details:
-                print("\n" + "\n".join(details))
-        return 1 if any(row.state == "damaged" for row in rows) else 0
-
-    def _fetch(self) -> int:
-        from scaleinv.lab.data.catalog import CATALOG
-        from scaleinv.lab.data.fetch import fetch
-
-        if not self.name:
-            raise UserError(f"which data set? scaleinv data fetch NAME, NAME one of: {', '.join(CATALOG)}")
-        show = None if self.quiet or self.json or not sys.stderr.isatty() else _progress
-        where = fetch(self.name, self.data_dir, mirror=self.mirror, progress=show)
-        if self.json:
-            print(json.dumps({"name": self.name, "state": "intact", "where": str(where)}))
-        elif not self.quiet:
-            print(f"{self.name} is in {where}, checksums as published")
-        return 0
+        if self.action == "fetch" and not self.name:
+            raise UserError(
+                "which data set? scaleinv data fetch NAME, NAME one of: mnist, fashion-mnist, cifar10, cifar100"
+            )
 
 
-def _progress(file: str, done: int, total: int) -> None:
-    end = "\n" if done >= total else ""
-    print(
-        f"\r{file}  {done / 1e6:.1f} of {total / 1e6:.1f} MB ({done / total:.0%})", end=end, file=sys.stderr, flush=True
-    )
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.rjust(w) if i == 2 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))]
-        print("  ".join(cells).rstrip())
+parse = parser(DataCommand)

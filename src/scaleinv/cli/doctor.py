@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from scaleinv.cli.inputs import parse_inputs
+from scaleinv.cli.parse import parser
 from scaleinv.errors import UserError
 
 
@@ -40,36 +39,13 @@ class DoctorCommand:
     seed: int = 0
     """Seed of the inputs, the perturbation and the cotangents."""
 
-    def run(self) -> int:
-        """0: told (and as expected); 1: other groups than expected."""
-        from rich.console import Console
-
-        from scaleinv.symmetry.expect import differences, read_expected
-        from scaleinv.symmetry.find import find_symmetries
-        from scaleinv.symmetry.inputs import load_model, parse_inputs
-        from scaleinv.symmetry.render import html_page, terminal_table
-
+    def check(self) -> None:
+        """The numbers and the descriptions of the inputs."""
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise UserError(
                 f"--lr {self.lr} is not a positive number; give the learning rate you train with, or leave it out"
             )
-        expected = read_expected(self.expect) if self.expect is not None else None
-        inputs = parse_inputs(self.input, self.seed)
-        model = load_model(self.model)
-        with contextlib.redirect_stdout(sys.stderr):  # what the model prints is not the answer
-            found = find_symmetries(model, inputs, seed=self.seed)
-        if self.html is not None:
-            try:
-                self.html.write_text(html_page(found, self.model, self.lr), encoding="utf-8")
-            except OSError as error:
-                raise UserError(f"cannot write {self.html}: {error.strerror}") from error
-        if self.json:
-            print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
-        else:
-            console = Console()
-            for line in terminal_table(found, self.lr):
-                console.print(line)
-        lines = differences(found, expected) if expected is not None else []
-        for line in lines:
-            print(line, file=sys.stderr)
-        return 1 if lines else 0
+        parse_inputs(self.input)
+
+
+parse = parser(DoctorCommand)

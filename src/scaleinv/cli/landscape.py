@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from scaleinv.cli.parse import parser
 from scaleinv.errors import UserError
+from scaleinv.runfolder.layout import LANDSCAPE_PARTS as PARTS
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -44,64 +45,35 @@ class LandscapeCommand:
     quiet: bool = False
     """Show no progress."""
 
-    def run(self) -> int:
-        """0: measured."""
-        from scaleinv.cli.landscape_page import print_landscape
-        from scaleinv.landscape.minima import lowest_epochs
-        from scaleinv.runfolder.files import json_text
-        from scaleinv.studies.landscape import PARTS, Study, damaged, study
-        from scaleinv.studies.progress import Counted
+    def chosen_parts(self) -> tuple[str, ...] | None:
+        """The parts named; None: the default."""
+        if self.parts is None:
+            return None
+        return tuple(dict.fromkeys(part.strip() for part in self.parts.split(",") if part.strip()))
 
-        parts = None
-        if self.parts is not None:
-            parts = tuple(dict.fromkeys(part.strip() for part in self.parts.split(",") if part.strip()))
+    def numbers(self) -> dict[str, Any]:
+        """The numbers given."""
+        names = ("images", "walk_elr", "walk_steps", "walk_seeds")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def check(self) -> None:
+        """Parts that are known, numbers that make sense and belong to a part that is measured."""
+        parts = self.chosen_parts()
         if parts == ():
             raise UserError(f"parts {self.parts!r} names nothing; choose from: {', '.join(PARTS)}")
-        for name, number, least in (
-            ("images", self.images, 2),
-            ("walk-steps", self.walk_steps, 2),
-            ("walk-seeds", self.walk_seeds, 1),
-        ):
+        for part in parts or ():
+            if part not in PARTS:
+                raise UserError(f"unknown part {part!r}; choose from: {', '.join(PARTS)}")
+        for name, least in (("images", 2), ("walk_steps", 2), ("walk_seeds", 1)):
+            number = getattr(self, name)
             if number is not None and number < least:
-                raise UserError(f"{name} {number} is too few; at least {least}")
+                raise UserError(f"{name.replace('_', '-')} {number} is too few; at least {least}")
         if self.walk_elr is not None and not 0 < self.walk_elr < float("inf"):
             raise UserError(f"walk-elr {self.walk_elr} is not a positive number")
-        numbers: dict[str, Any] = {
-            "images": self.images,
-            "walk_elr": self.walk_elr,
-            "walk_steps": self.walk_steps,
-            "walk_seeds": self.walk_seeds,
-        }
-        numbers = {name: number for name, number in numbers.items() if number is not None}
-        for name, number in numbers.items():
+        for name, number in self.numbers().items():
             part = "walks" if name.startswith("walk") else "sharpness"
             if part not in (parts or ("sharpness", "paths")):
                 raise UserError(f"--{name.replace('_', '-')} {number} needs --parts {part}")
-        settings = Study(**numbers)
 
-        lacking: list[str] = []
-        with Counted("measuring", quiet=self.quiet) as counted:
 
-            def watch(what: str, _: int, total: int) -> None:
-                counted.total = total
-                counted.done(what)
-
-            content = study(
-                self.folder,
-                parts,
-                settings=settings,
-                data_dir=self.data_dir,
-                lowest=lowest_epochs,
-                watch=watch,
-                say=lacking.append,
-            )
-        for line in lacking:
-            print(line, file=sys.stderr)
-        if self.json:
-            print(json_text(content))
-            return 0
-        try:
-            print_landscape(content, self.folder)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:  # what was kept, not what was measured
-            raise damaged(self.folder, error) from error
-        return 0
+parse = parser(LandscapeCommand)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -33,6 +34,7 @@ _KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     Path: ("PATH", Path),
 }
 _RULES = ConstructorRegistry()
+Command = TypeVar("Command")
 
 
 @_RULES.primitive_rule
@@ -51,16 +53,31 @@ def _may_be_left_out(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
     )
 
 
-def parse(kind: type, arguments: Sequence[str], prog: str) -> Any:
-    """A command's dataclass from its arguments; a :class:`UserError` where they do not fit. ``--help`` exits."""
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, args=list(arguments), prog=prog, registry=_RULES)
-    except SystemExit as end:
-        if end.code in (None, 0):
-            raise
-        raise UserError(f"{one_line(said.getvalue())}; see {prog} --help") from None
+def parser(kind: type[Command]) -> Callable[[Sequence[str]], Command]:
+    """The function that makes a command of its arguments; a :class:`UserError` where they do not fit. ``--help`` exits.
+
+    The help names no default where a flag may be left out: its text says what then holds.
+    """
+    prog = f"scaleinv {kind.__module__.rpartition('.')[2]}"
+
+    def parse(arguments: Sequence[str]) -> Command:
+        hints = get_type_hints(kind, include_extras=True)
+        for one in dataclasses.fields(kind):  # type: ignore[arg-type]
+            if one.default is None:
+                kind.__annotations__[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                command = tyro.cli(kind, args=list(arguments), prog=prog, registry=_RULES)
+        except SystemExit as end:
+            if end.code in (None, 0):
+                raise
+            raise UserError(f"{one_line(said.getvalue())}; see {prog} --help") from None
+        if hasattr(command, "check"):
+            command.check()
+        return command
+
+    return parse
 
 
 def one_line(box: str) -> str:

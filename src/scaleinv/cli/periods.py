@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from scaleinv.cli.parse import parser
 from scaleinv.errors import UserError
 
 
@@ -42,36 +42,7 @@ class PeriodsCommand:
     json: bool = False
     """Print one JSON object on stdout and nothing else."""
 
-    def run(self) -> int:
-        """0: told."""
-        from scaleinv.analysis.periods import Definition, find_periods
-        from scaleinv.analysis.periods.log_file import read_csv
-        from scaleinv.cli.periods_page import print_periods
-
-        self._check()
-        definition = Definition(rise=self.rise, burn_in=self.burn_in, plain=self.plain)
-        flags = {"lr": self.lr, "wd": self.wd, "momentum": self.momentum}
-        given = {name: value for name, value in flags.items() if value is not None}
-        if self.source.is_dir():
-            if given:
-                raise UserError(f"--{next(iter(given))}: the folder of a run knows its own; leave it out")
-            found = find_periods(self.source, definition=definition)
-        else:
-            table = read_csv(self.source)
-            twice = [name for name in given if name in table]
-            if twice:
-                raise UserError(f"--{twice[0]}: {self.source} has a column {twice[0]}; leave one of the two out")
-            try:
-                found = find_periods(**{**table, **given}, definition=definition)
-            except UserError as error:
-                raise UserError(f"{self.source}: {error}") from None
-        if self.json:
-            print(json.dumps({"source": str(self.source), **found.to_dict()}, indent=1, allow_nan=False))
-        else:
-            print_periods(found, rows=None if self.all else 12)
-        return 0
-
-    def _check(self) -> None:
+    def check(self) -> None:
         """Numbers of the command line, by the names they have there."""
         if not (math.isfinite(self.rise) and self.rise > 0):
             raise UserError(f"--rise {self.rise:g}: the least rise of rho^2 is a number above 0, such as 0.05 (5 %)")
@@ -82,3 +53,6 @@ class PeriodsCommand:
                 raise UserError(f"--{name} {value:g}: a rate is a number of at least 0; leave it out where unknown")
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise UserError(f"--momentum {self.momentum:g}: that of SGD is a number from 0 to below 1, such as 0.9")
+
+
+parse = parser(PeriodsCommand)

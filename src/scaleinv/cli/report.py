@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from scaleinv.cli.parse import parser
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,5 @@ class ReportCommand:
     json: bool = False
     """Print the paths as one JSON object."""
 
-    def run(self) -> int:
-        from scaleinv.report import write_figures, write_report
 
-        figures = []
-        if self.format is not None:
-            formats = [name.strip().lower() for name in self.format.split(",") if name.strip()]
-            figures = write_figures(self.folder, formats, self.out)
-        page = write_report(self.folder, self.out)
-        if self.json:
-            print(json.dumps({"report": str(page), "figures": [str(path) for path in figures]}))
-            return 0
-        if figures:
-            print(f"{len(figures)} figures in {figures[0].parent}")
-        print(page)
-        return 0
+parse = parser(ReportCommand)

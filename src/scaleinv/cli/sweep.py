@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
+from scaleinv.cli.parse import parser
 from scaleinv.errors import UserError
-from scaleinv.lab.config import CommonSettings
+from scaleinv.lab.config import CommonSettings, check_settings
+from scaleinv.studies.grid import parse_grid
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -41,83 +43,25 @@ class SweepCommand(CommonSettings):
     quiet: bool = False
     """Show no progress."""
 
-    def run(self) -> int:
-        """0: all runs have ended; 1: some failed."""
-        from scaleinv.cli.tables import outcome_line, print_map
-        from scaleinv.lab.config import check_settings
-        from scaleinv.lab.resolve import load_data, resolve
-        from scaleinv.lab.start import find_starts
-        from scaleinv.lab.train import record_verdict
-        from scaleinv.report import write_report
-        from scaleinv.runfolder.environment import cores
-        from scaleinv.runfolder.files import json_text, write_json
-        from scaleinv.runfolder.lineage import origin_of, short_names
-        from scaleinv.studies.grid import parse_grid
-        from scaleinv.studies.progress import ProgressView
-        from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
-        from scaleinv.studies.sweep import Outcome, SweepConfig, run_sweep
+    def decays(self) -> list[float]:
+        """The weight decays."""
+        return parse_grid(self.weight_decay, "weight-decay", zero=True)
 
-        decays = parse_grid(self.weight_decay, "weight-decay", zero=True)
-        settings = self.with_weight_decay(decays[0])
-        check_settings(settings)
+    def axis_values(self) -> tuple[str, list[float]]:
+        """elr or lr, and its values."""
         if (self.elr is None) == (self.lr is None):
             example = "for example --elr 1e-4:1:21"
             raise UserError(f"give one of --elr (on the sphere) and --lr (in the whole space), {example}")
         axis = "elr" if self.elr is not None else "lr"
-        values = parse_grid(self.elr if self.elr is not None else self.lr or "", axis)
-        starts = () if self.start is None else find_starts(self.start)
-        if self.seeds is not None and self.seeds < 1:
-            raise UserError(f"seeds {self.seeds}: at least one is needed")
-        seeds = () if starts and self.seeds is None else tuple(range(self.seeds or 1))
-        workers = self.workers if self.workers is not None else cores()
-        if workers < 1:
-            raise UserError(f"workers {workers}: at least one is needed")
-        dataset = load_data(self)
-        first = {"elr": None, "lr": None, axis: values[0]}
-        base = resolve(settings, dataset, elr=first["elr"], lr=first["lr"], seed=0, threads=1)
-        for start in starts:
-            start.check_fits(base)
-        several = tuple(decays) if len(decays) > 1 else ()
-        sweep = SweepConfig(base, axis, tuple(values), seeds, several, starts)
-        origins = [origin for origin in (origin_of(start.lineage()) for start in starts) if origin is not None]
-        rows: dict[str, dict[str, Any]] = {}
-        failed: list[str] = []
+        return axis, parse_grid(self.elr if self.elr is not None else self.lr or "", axis)
 
-        with ProgressView(total=len(sweep.runs()), quiet=self.quiet, starts=short_names(origins)) as view:
+    def check(self) -> None:
+        """Refuse what needs no data set to be refused."""
+        check_settings(self.with_weight_decay(self.decays()[0]))
+        self.axis_values()
+        for name, number in (("seeds", self.seeds), ("workers", self.workers)):
+            if number is not None and number < 1:
+                raise UserError(f"{name} {number}: at least one is needed")
 
-            def ended(outcome: Outcome) -> None:
-                name = outcome.config.identity()
-                if outcome.result is None:
-                    rows[name] = failed_row(name, outcome.config.to_dict(), outcome.error)
-                    failed.append(name)
-                else:
-                    try:
-                        run, verdict = verdict_of(outcome.folder)
-                        record_verdict(outcome.folder, verdict.regime, verdict.evidence)
-                        rows[name] = run_row(run, verdict)
-                    except UserError as error:  # a damaged file of one run does not stop the others
-                        rows[name] = failed_row(name, outcome.config.to_dict(), str(error))
-                        failed.append(name)
-                view.run_ended(outcome.config, outcome_line(rows[name]))
 
-            outcomes = run_sweep(sweep, dataset, self.out, workers=workers, watch=view.event, on_outcome=ended)
-        place = {origin.weights: k for k, origin in enumerate(sorted(origins, key=lambda origin: origin.order))}
-        ordered = sorted(
-            (rows[o.config.identity()] for o in outcomes),
-            key=lambda row: (row["weight_decay"] or 0.0, place.get(row["start"], 0), row[axis] or 0.0, row["seed"]),
-        )
-        per_epoch = next((o.result["steps_per_epoch"] for o in outcomes if o.result), None)
-        epochs = base.steps / per_epoch if per_epoch else None
-        horizon = {"steps": base.steps, "steps_per_epoch": per_epoch, "epochs": epochs}
-        summary = regime_map(ordered, axis, horizon)
-        write_json(self.out / "sweep.json", summary)
-        try:
-            report = str(write_report(self.out))
-        except UserError as error:  # a damaged run: the map stands all the same
-            report = f"not written: {error}"
-            failed.append("report")
-        if self.json:
-            print(json_text(summary))
-        else:
-            print_map(summary, base.to_dict(), report, origins)
-        return 1 if failed else 0
+parse = parser(SweepCommand)

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.lab.config import Settings
+from scaleinv.cli.parse import parser
+from scaleinv.errors import UserError
+from scaleinv.lab.config import Settings, check_settings
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -36,36 +38,11 @@ class TrainCommand(Settings):
     quiet: bool = False
     """Show no progress."""
 
-    def run(self) -> int:
-        """0: the run has ended (a diverged one too)."""
-        from scaleinv.cli.tables import print_run
-        from scaleinv.lab.config import check_settings
-        from scaleinv.lab.resolve import load_data, resolve
-        from scaleinv.lab.start import find_start
-        from scaleinv.lab.train import record_verdict, run
-        from scaleinv.runfolder.environment import cores
-        from scaleinv.runfolder.files import json_text
-        from scaleinv.runfolder.lineage import origin_of, short_names
-        from scaleinv.studies.progress import ProgressView
-        from scaleinv.studies.regime_map import run_row, verdict_of
-
+    def check(self) -> None:
+        """Refuse what needs no data set to be refused."""
         check_settings(self)
-        dataset = load_data(self)
-        threads = self.threads if self.threads is not None else 1 if self.data == "digits" else cores()
-        start = None if self.start is None else find_start(self.start)
-        seed = self.seed if self.seed is not None else 0 if start is None else start.config.seed
-        checksum = None if start is None else start.checksum
-        config = resolve(self, dataset, elr=self.elr, lr=self.lr, seed=seed, threads=threads, start=checksum)
-        if start is not None:
-            start.check_fits(config)
-        starts = short_names([] if start is None else filter(None, [origin_of(start.lineage())]))
-        with ProgressView(total=1, quiet=self.quiet, starts=starts) as view:
-            result = run(config, dataset, self.out, start=start, watch=lambda event: view.event(config, event))
-        folder, verdict = verdict_of(self.out)
-        record_verdict(self.out, verdict.regime, verdict.evidence)
-        row = run_row(folder, verdict)
-        if self.json:
-            print(json_text({**row, "folder": str(self.out), "timing": result["timing"]}))
-        else:
-            print_run(folder, row, result)
-        return 0
+        if (self.elr is None) == (self.lr is None):
+            raise UserError("give one of --elr (train on the sphere) and --lr (train in the whole space)")
+
+
+parse = parser(TrainCommand)

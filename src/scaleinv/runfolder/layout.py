@@ -28,6 +28,9 @@ CONFIG, RESULT, LOCK = "config.json", "result.json", ".lock"
 LINES, ALERTS = "metrics.jsonl", "alerts.jsonl"
 PARTS, FINAL_PART = "part-*.parquet", "part-final.parquet"
 STEPS, FINAL_STEPS = "steps-*.parquet", "steps-final.parquet"
+#: of a sweep or a run: what was measured of its loss landscape, by part
+LANDSCAPE = "landscape.json"
+LANDSCAPE_PARTS = ("sharpness", "paths", "walks", "averages", "minima")
 #: what a process killed before config.json was there may leave
 BEFORE_CONFIG = {LOCK, f".{CONFIG}.part", "error.txt"}
 

@@ -32,11 +32,10 @@ from scaleinv.landscape.runs import fresh_surface_of, points_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.walks import KINDS, compare
 from scaleinv.runfolder.files import read_json, write_json
+from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS
 from scaleinv.runfolder.write import read_result
 from scaleinv.theory import rates
 
-FILE = "landscape.json"
-PARTS = ("sharpness", "paths", "walks", "averages", "minima")
 _OF_KEPT = ("averages", "minima")  # of weights kept within runs; files of an earlier version have neither
 _FORMAT = 1
 _ADVICE = "remove it and measure again"
@@ -101,14 +100,14 @@ def ended_runs(folder: Path) -> list[Ended]:
 
 def read_study(folder: Path) -> dict[str, Any]:
     """What has been measured; empty parts where nothing was. A damaged file is a :class:`UserError`."""
-    path = folder / FILE
+    path = folder / LANDSCAPE
     if not path.exists():
-        return {"format": _FORMAT, **{part: [] for part in PARTS}}
+        return {"format": _FORMAT, **{part: [] for part in LANDSCAPE_PARTS}}
     content = read_json(path, advice=_ADVICE)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path} is not a landscape of this version; {_ADVICE}")
     content = {**content, **{part: content.get(part, []) for part in _OF_KEPT}}
-    for part in PARTS:
+    for part in LANDSCAPE_PARTS:
         if not isinstance(content.get(part), list) or not all(map(_has_key, content[part])):
             raise damaged(folder, f"{part!r} is no list of what was measured of which runs")
     return content
@@ -116,7 +115,7 @@ def read_study(folder: Path) -> dict[str, Any]:
 
 def damaged(folder: Path, why: object) -> UserError:
     """What to say of a ``landscape.json`` that does not hold what it should."""
-    return UserError(f"{folder / FILE} is damaged ({why}); {_ADVICE}")
+    return UserError(f"{folder / LANDSCAPE} is damaged ({why}); {_ADVICE}")
 
 
 def _has_key(entry: Any) -> bool:
@@ -148,8 +147,8 @@ def study(
     """
     settings = settings or Study()
     for part in parts or ():
-        if part not in PARTS:
-            raise UserError(f"unknown part {part!r}; choose from: {', '.join(PARTS)}")
+        if part not in LANDSCAPE_PARTS:
+            raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
     runs = ended_runs(folder)
     content = read_study(folder)
     if parts is not None and "paths" in parts and not _pairs(runs):
@@ -175,11 +174,11 @@ def study(
             for kept in content[part]
             if all(name in marks for name in kept["key"]["runs"])
         ]
-        for part in PARTS
+        for part in LANDSCAPE_PARTS
     }
-    if any(here[part] != content[part] for part in PARTS):
+    if any(here[part] != content[part] for part in LANDSCAPE_PARTS):
         content.update(here)
-        write_json(folder / FILE, content)
+        write_json(folder / LANDSCAPE, content)
     for number, (part, key, measure) in enumerate(pieces, start=1):
         what = f"{part} {' - '.join(f'{rate:.3g}' for rate in key['rates'])}"
         if any(kept["key"] == key for kept in content[part]):
@@ -188,7 +187,7 @@ def study(
             found = {"key": key, **marks[key["runs"][0]], **measure(data_dir)}
             same_runs = [kept for kept in content[part] if kept["key"]["runs"] == key["runs"]]
             content[part] = [kept for kept in content[part] if kept not in same_runs] + [found]
-            write_json(folder / FILE, content)
+            write_json(folder / LANDSCAPE, content)
         watch(what, number, len(pieces))
     return read_study(folder)  # as a reader finds it: NaN is null
 

@@ -1,9 +1,8 @@
-"""From the words of a command line to a model and its inputs."""
+"""A model by its name, and random inputs for it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -29,47 +28,21 @@ def load_model(target: str) -> nn.Module:
     return found
 
 
-def parse_inputs(texts: Sequence[str], seed: int = 0) -> tuple[Tensor, ...] | dict[str, Tensor]:
-    """Random inputs from their descriptions, one tensor each.
+def random_inputs(
+    wanted: Mapping[str, tuple[tuple[int, ...], int | None]], seed: int = 0
+) -> tuple[Tensor, ...] | dict[str, Tensor]:
+    """Random inputs, one tensor for each (shape, high): standard normal numbers, or whole numbers below ``high``.
 
-    ``8,3,32,32``: standard normal numbers of that shape. ``int:2,16:50257``: whole numbers from 0 to 50256. With
-    ``NAME=`` in front of every one the model gets them by name.
+    A dict by name if the names are not "0", "1", ..., else a tuple.
 
-    >>> [t.shape for t in parse_inputs(["8,3", "int:2,16:100"])]
+    >>> [t.shape for t in random_inputs({"0": ((8, 3), None), "1": ((2, 16), 100)})]
     [torch.Size([8, 3]), torch.Size([2, 16])]
     """
-    if not texts:
-        raise UserError("give at least one --input, for example --input 12,3,32,32 or --input int:2,16:50257")
     generator = torch.Generator().manual_seed(seed)
-    named: dict[str, Tensor] = {}
-    plain: list[Tensor] = []
-    for text in texts:
-        name, equals, rest = text.rpartition("=")
-        tensor = _tensor(rest if equals else text, generator)
-        if equals:
-            named[name] = tensor
+    made = {}
+    for name, (shape, high) in wanted.items():
+        if high is None:
+            made[name] = torch.randn(shape, generator=generator)
         else:
-            plain.append(tensor)
-    if named and plain:
-        raise UserError("some inputs have a name and some have none; name all of them or none")
-    return named if named else tuple(plain)
-
-
-def _tensor(text: str, generator: torch.Generator) -> Tensor:
-    parts = text.split(":")
-    form = "write 8,3,32,32 for numbers, int:2,16:50257 for integers below 50257"
-    whole = parts[0] == "int"
-    if (whole and len(parts) != 3) or (not whole and len(parts) != 1):
-        raise UserError(f"input {text!r} is not understood; {form}")
-    try:
-        shape = [int(n) for n in parts[1 if whole else 0].split(",")]
-        high = int(parts[2]) if whole else 1
-    except ValueError:
-        raise UserError(f"input {text!r} is not understood; {form}") from None
-    if any(n < 1 for n in shape) or high < 1:
-        raise UserError(f"input {text!r} has a size that is not positive; {form}")
-    if math.prod(shape) > 2**31:
-        raise UserError(f"input {text!r} has {math.prod(shape)} numbers; a small batch is enough")
-    if whole:
-        return torch.randint(high, shape, generator=generator)
-    return torch.randn(shape, generator=generator)
+            made[name] = torch.randint(high, shape, generator=generator)
+    return tuple(made.values()) if all(name.isdigit() for name in made) else made

@@ -35,7 +35,9 @@ class Rows:
         self._part = next_part(folder / "metrics")
         self._lines: IO[str] | None = None
         self._alerts: IO[str] | None = None
-        self._lock = Lock(folder, holder="another Monitor", advice="close it (monitor.close()), or choose another folder")
+        self._lock = Lock(
+            folder, holder="another Monitor", advice="close it (monitor.close()), or choose another folder"
+        )
         self._owner = os.getpid()
 
     def add(self, rows: list[Row]) -> None:

@@ -118,7 +118,7 @@ def _sphere(dtype: Any) -> dict[str, float]:
             new = net.arrays()
             new_rhos = _norms(new)
             # the projection returns the radius to rounding; compare at the radius it did return
-            moved = lr / new_rhos**2 * (float((new_rhos**2).sum()) / whole)
+            moved = rates.elr(lr, new_rhos) * (float((new_rhos**2).sum()) / whole)
             inner = sum(float((a * b).sum()) for a, b in zip(x, new))
             cosine = inner / np.sqrt(whole * float((new_rhos**2).sum()))
             errors = (

@@ -1,0 +1,1 @@
+"""What the commands do; imported once the arguments are understood."""

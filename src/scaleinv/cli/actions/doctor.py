@@ -1,0 +1,42 @@
+"""What ``scaleinv doctor`` does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+
+from rich.console import Console
+
+from scaleinv.cli.doctor import DoctorCommand
+from scaleinv.cli.inputs import parse_inputs
+from scaleinv.errors import UserError
+from scaleinv.symmetry.expect import differences, read_expected
+from scaleinv.symmetry.find import find_symmetries
+from scaleinv.symmetry.inputs import load_model, random_inputs
+from scaleinv.symmetry.render import html_page, terminal_table
+
+
+def run(command: DoctorCommand) -> int:
+    """0: told (and as expected); 1: other groups than expected."""
+
+    expected = read_expected(command.expect) if command.expect is not None else None
+    inputs = random_inputs(parse_inputs(command.input), command.seed)
+    model = load_model(command.model)
+    with contextlib.redirect_stdout(sys.stderr):  # what the model prints is not the answer
+        found = find_symmetries(model, inputs, seed=command.seed)
+    if command.html is not None:
+        try:
+            command.html.write_text(html_page(found, command.model, command.lr), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"cannot write {command.html}: {error.strerror}") from error
+    if command.json:
+        print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
+    else:
+        console = Console()
+        for line in terminal_table(found, command.lr):
+            console.print(line)
+    lines = differences(found, expected) if expected is not None else []
+    for line in lines:
+        print(line, file=sys.stderr)
+    return 1 if lines else 0

@@ -1,0 +1,13 @@
+"""The former place of :mod:`scaleinv.monitor.callbacks.huggingface`, kept for one release."""
+
+from __future__ import annotations
+
+import warnings
+
+from scaleinv.monitor.callbacks.huggingface import MonitorCallback
+
+__all__ = ["MonitorCallback"]
+
+warnings.warn(
+    "scaleinv.monitor.huggingface is now scaleinv.monitor.callbacks.huggingface", DeprecationWarning, stacklevel=2
+)
