@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from scaleinv.cli import run
-
 if __name__ == "__main__" and __package__ and not getattr(sys.flags, "safe_path", False):
     # `python -m` puts the current folder first: a copy.py or tyro.py there would be taken for the library of that name
     _first = sys.path.pop(0)
@@ -19,6 +17,7 @@ def main() -> None:
 
     # nor may it stand first for worker processes (Python 3.10 does not know this)
     os.environ.setdefault("PYTHONSAFEPATH", "1")
+    from scaleinv.cli import run
 
     sys.exit(run(sys.argv[1:]))
 

@@ -115,7 +115,7 @@ def test_several_inputs_integers_and_names(user: Path, capsys: pytest.CaptureFix
         (["usernet", "--input", "8,3,9,9"], "does not name an object"),
         (["usernet:needs", "--input", "8,3,9,9"], "needs arguments (width)"),
         (["usernet:fails", "--input", "8,3,9,9"], "fails: RuntimeError: no disk"),
-        (["usernet:number", "--input", "8,3,9,9"], "is int, not a model"),
+        (["usernet:number", "--input", "8,3,9,9"], "is int, not something that can be called"),
         (["usernet:make", "--input", "8,1,9,9"], "layer 'conv' (Conv2d) fails on input (8, 1, 9, 9) with its"),
         (["usernet:make"], "give at least one --input"),
         (["usernet:make", "--input", "8;3"], "is not understood"),

@@ -80,9 +80,9 @@ def test_a_missing_extra_is_told_in_one_line(
 ) -> None:
     if command == "report" and absent in ("rich", "safetensors"):
         pytest.skip("report does not need it")
-    for name in list(sys.modules):
-        ours = ("scaleinv.lab", "scaleinv.analysis", "scaleinv.report", "scaleinv.cli.")
-        if name.partition(".")[0] == absent or name.startswith(ours):
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in (absent, "scaleinv")}
+    for name in before:
+        if name not in ("scaleinv", "scaleinv.cli", "scaleinv.errors"):
             monkeypatch.delitem(sys.modules, name)
     real = builtins.__import__
 
@@ -99,8 +99,13 @@ def test_a_missing_extra_is_told_in_one_line(
         (tmp_path / "config.json").write_text('{"format": 3, "config": {"data": "digits"}}')
         (tmp_path / "metrics").mkdir()
         (tmp_path / "metrics" / "part-final.parquet").write_bytes(b"")
-    assert cli.run([command, *arguments]) == 2
-    monkeypatch.undo()
+    try:
+        assert cli.run([command, *arguments]) == 2
+    finally:
+        monkeypatch.undo()
+        for name in [name for name in sys.modules if name.startswith("scaleinv.") and name not in before]:
+            del sys.modules[name]
+        sys.modules.update(before)
     out, error = capsys.readouterr()
     assert out == ""
     assert error == (
@@ -125,9 +130,9 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     def interrupted(_: object) -> int:
         raise KeyboardInterrupt
 
-    from scaleinv.cli.train import TrainCommand
+    from scaleinv.cli.actions import train
 
-    monkeypatch.setattr(TrainCommand, "run", interrupted)
+    monkeypatch.setattr(train, "run", interrupted)
     assert cli.run(["train", "--elr", "1", "--out", str(tmp_path / "x")]) == 130
     assert capsys.readouterr().err == "scaleinv: interrupted; the same command goes on where `train` stopped\n"
 

@@ -72,12 +72,25 @@ def parser(kind: type[Command]) -> Callable[[Sequence[str]], Command]:
         except SystemExit as end:
             if end.code in (None, 0):
                 raise
-            raise UserError(f"{one_line(said.getvalue())}; see {prog} --help") from None
+            raise UserError(f"{_choices(one_line(said.getvalue()))}; see {prog} --help") from None
         if hasattr(command, "check"):
             command.check()
         return command
 
     return parse
+
+
+def _choices(message: str) -> str:
+    """An unknown choice in the words of all other such messages.
+
+    >>> _choices("invalid choice 'vgg' for argument '--model'. Expected one of ('mlp', 'convnet')")
+    "unknown model 'vgg'; choose one of: mlp, convnet"
+    """
+    found = re.fullmatch(r"invalid choice '(.*)' for argument '-*(.*)'\. Expected one of \((.*)\)", message)
+    if found is None:
+        return message
+    value, flag, choices = found.groups()
+    return f"unknown {flag} {value!r}; choose one of: {choices.rstrip(',').replace(chr(39), '')}"
 
 
 def one_line(box: str) -> str:
