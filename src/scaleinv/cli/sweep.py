@@ -45,8 +45,9 @@ class SweepCommand(CommonSettings):
         """0: all runs have ended; 1: some failed."""
         from scaleinv.cli.tables import outcome_line, print_map
         from scaleinv.lab.config import check_names, resolve
+        from scaleinv.lab.launch.base import Finished, Job
         from scaleinv.lab.start import find_starts
-        from scaleinv.lab.train import record_verdict
+        from scaleinv.lab.train import RunEvent, record_verdict
         from scaleinv.report import write_report
         from scaleinv.runfolder.environment import cores
         from scaleinv.runfolder.files import json_text, write_json
@@ -54,7 +55,7 @@ class SweepCommand(CommonSettings):
         from scaleinv.studies.grid import parse_grid
         from scaleinv.studies.progress import ProgressView
         from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
-        from scaleinv.studies.sweep import Outcome, SweepConfig, run_sweep
+        from scaleinv.studies.sweep import SweepConfig, run_sweep
 
         decays = parse_grid(self.weight_decay, "weight-decay", zero=True)
         settings = self.with_weight_decay(decays[0])
@@ -84,28 +85,32 @@ class SweepCommand(CommonSettings):
 
         with ProgressView(total=len(sweep.runs()), quiet=self.quiet, starts=short_names(origins)) as view:
 
-            def ended(outcome: Outcome) -> None:
-                name = outcome.config.identity()
-                if outcome.result is None:
-                    rows[name] = failed_row(name, outcome.config.to_dict(), outcome.error)
+            def watch(job: Job, event: RunEvent) -> None:
+                view.event(job.config, event)
+
+            def ended(finished: Finished) -> None:
+                config, folder = finished.job.config, finished.job.folder
+                name = config.identity()
+                if finished.result is None:
+                    rows[name] = failed_row(name, config.to_dict(), finished.error)
                     failed.append(name)
                 else:
                     try:
-                        run, verdict = verdict_of(outcome.folder)
-                        record_verdict(outcome.folder, verdict.regime, verdict.evidence)
+                        run, verdict = verdict_of(folder)
+                        record_verdict(folder, verdict.regime, verdict.evidence)
                         rows[name] = run_row(run, verdict)
                     except UserError as error:  # a damaged file of one run does not stop the others
-                        rows[name] = failed_row(name, outcome.config.to_dict(), str(error))
+                        rows[name] = failed_row(name, config.to_dict(), str(error))
                         failed.append(name)
-                view.run_ended(outcome.config, outcome_line(rows[name]))
+                view.run_ended(config, outcome_line(rows[name]))
 
-            outcomes = run_sweep(sweep, dataset, self.out, workers=workers, watch=view.event, on_outcome=ended)
+            runs = run_sweep(sweep, dataset, self.out, workers=workers, watch=watch, on_finished=ended)
         place = {origin.weights: k for k, origin in enumerate(sorted(origins, key=lambda origin: origin.order))}
         ordered = sorted(
-            (rows[o.config.identity()] for o in outcomes),
+            (rows[finished.job.config.identity()] for finished in runs),
             key=lambda row: (row["weight_decay"] or 0.0, place.get(row["start"], 0), row[axis] or 0.0, row["seed"]),
         )
-        per_epoch = next((o.result["steps_per_epoch"] for o in outcomes if o.result), None)
+        per_epoch = next((finished.result["steps_per_epoch"] for finished in runs if finished.result), None)
         epochs = base.steps / per_epoch if per_epoch else None
         horizon = {"steps": base.steps, "steps_per_epoch": per_epoch, "epochs": epochs}
         summary = regime_map(ordered, axis, horizon)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from scaleinv.errors import UserError
 from scaleinv.lab.build import build
 from scaleinv.lab.config import DERIVED, RunConfig
 from scaleinv.lab.data import Dataset
-from scaleinv.lab.launch.processes import Task, Watcher, launch
+from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
+from scaleinv.lab.launch.processes import Processes
 from scaleinv.lab.start import Start
 from scaleinv.runfolder.environment import environment
 from scaleinv.runfolder.files import Lock, read_json, write_json
@@ -72,16 +72,6 @@ class SweepConfig:
         return content
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run of the sweep ended: a result, or why there is none."""
-
-    config: RunConfig
-    folder: Path
-    result: Mapping[str, Any] | None
-    error: str = ""
-
-
 def run_folder(out: Path, config: RunConfig) -> Path:
     """Where a sweep keeps a run: by the hash of its config."""
     return out / "runs" / config.identity()
@@ -93,10 +83,10 @@ def run_sweep(
     out: Path,
     *,
     workers: int,
-    watch: Watcher | None = None,
-    on_outcome: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
-    """Run all runs of ``sweep`` that have not ended, ``workers`` at a time; every outcome, in the sweep's order.
+    watch: Watcher = unwatched,
+    on_finished: Callable[[Finished], None] = lambda finished: None,
+) -> list[Finished]:
+    """Run all runs of ``sweep`` that have not ended, ``workers`` at a time; how each ended, in the sweep's order.
 
     The same call after a kill goes on where it stopped. Raises :class:`UserError` for a folder that holds something
     else.
@@ -112,28 +102,28 @@ def run_sweep(
         if _present(out, sweep) is None:
             write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
         origin = environment(sweep.base.threads)
-        configs = sweep.runs()
-        outcomes: dict[str, Outcome] = {}
+        jobs = [Job(config, run_folder(out, config), origin, sweep.start_of(config)) for config in sweep.runs()]
+        ended: dict[Path, Finished] = {}
 
-        def ended(outcome: Outcome) -> None:
-            outcomes[outcome.config.identity()] = outcome
-            if on_outcome is not None:
-                on_outcome(outcome)
+        def tell(finished: Finished) -> None:
+            ended[finished.job.folder] = finished
+            on_finished(finished)
 
         waiting = []
-        for config in configs:
-            folder = run_folder(out, config)
+        for job in jobs:
             try:
-                result = read_result(folder / "result.json")
+                result = read_result(job.folder / "result.json")
             except UserError:  # not there, or damaged: the run's worker will tell
-                waiting.append(Task(config, folder, origin, sweep.start_of(config)))
+                waiting.append(job)
             else:
-                ended(Outcome(config, folder, result))
-        # closed at once when the loop is left by an exception: its workers are killed then
-        with closing(launch(waiting, dataset, out / ".shared", workers=workers, watch=watch)) as ending:
-            for task, outcome, error in ending:
-                ended(Outcome(task.config, task.folder, outcome, error))
-        return [outcomes[config.identity()] for config in configs]
+                tell(Finished(job, result))
+        launcher: Launcher = Processes(dataset, out / ".shared", workers)
+        try:
+            for finished in launcher.run(waiting, watch):
+                tell(finished)
+        finally:
+            launcher.cancel()
+        return [ended[job.folder] for job in jobs]
 
 
 def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
