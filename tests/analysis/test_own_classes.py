@@ -83,7 +83,7 @@ def test_the_map_of_a_sweep_over_four_classes(tmp_path: Path) -> None:
     base = resolve(settings_of("ce"), data, elr=1.0, lr=None, seed=0, threads=1)
     sweep = SweepConfig(base, "elr", (1e-3, 1.0, 3.0), (0,))
     outcomes = run_sweep(sweep, data, tmp_path, workers=1)
-    rows = [run_row(*verdict_of(outcome.folder)) for outcome in outcomes]
+    rows = [run_row(*verdict_of(outcome.job.folder)) for outcome in outcomes]
     assert [row["regime"] for row in rows[1:]] == [3, 3]
     for row in rows:
         assert row["evidence"]["chance_error"] == 0.75
@@ -99,7 +99,7 @@ def test_an_older_sweep_goes_on(tmp_path: Path) -> None:
     settings = dataclasses.replace(SETTINGS, subset=32, epochs=1)
     sweep = SweepConfig(resolve(settings, data, elr=0.1, lr=None, seed=0, threads=1), "elr", (0.1,), (0,))
     (outcome,) = run_sweep(sweep, data, tmp_path, workers=1)
-    for name, key in (("sweep-config.json", "sweep"), (f"runs/{outcome.folder.name}/config.json", "config")):
+    for name, key in (("sweep-config.json", "sweep"), (f"runs/{outcome.job.folder.name}/config.json", "config")):
         content = json.loads((tmp_path / name).read_text())
         fields = content[key].get("base", content[key])
         for derived in ("classes", "chance_error", "constant_loss"):
@@ -107,8 +107,8 @@ def test_an_older_sweep_goes_on(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(content))
     (again,) = run_sweep(sweep, data, tmp_path, workers=1)
     assert again.result == outcome.result
-    assert run(sweep.runs()[0], data, outcome.folder) == outcome.result
-    assert load_run(outcome.folder).chance_error == 0.9
+    assert run(sweep.runs()[0], data, outcome.job.folder) == outcome.result
+    assert load_run(outcome.job.folder).chance_error == 0.9
 
 
 def test_unequal_classes_are_compared_with_the_best_constant_answer(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from scaleinv.errors import UserError
 from scaleinv.papers import verify
-from scaleinv.papers.claim import Claim, Context, Result, claims, select
+from scaleinv.papers.claim import Claim, Sheet
+from scaleinv.papers.context import Context
+from scaleinv.papers.shelf import claims, select
 from scaleinv.papers.verify import Outcome
 from scaleinv.papers.verify_page import verify_page
 
@@ -22,7 +24,7 @@ def test_runs_in_processes_and_keeps(tmp_path):
     chosen = select("toy", ("jump-size", "neutral-centre"))
     first = verify.run(chosen, tmp_path, workers=2, ended=lambda o: seen.append(o.id))
     assert [o.id for o in first] == [c.id for c, _ in chosen]
-    assert sorted(seen) == ["neutral-centre", "jump-size"]
+    assert sorted(seen) == ["jump-size", "neutral-centre"]
     assert {o.verdict for o in first} == {"holds"}
     assert not any(o.cached for o in first)
     assert all(o.seconds > 0 for o in first)
@@ -38,23 +40,30 @@ def test_runs_in_processes_and_keeps(tmp_path):
 def test_fresh_checks_share_a_folder_of_their_own(tmp_path, monkeypatch):
     seen = []
 
-    def pretend(waiting, runs, fresh, workers, started):
-        seen.append((runs, fresh, runs.is_dir()))
-        (runs / "trained").mkdir()
-        return []
+    class Pretended:
+        def __init__(self, work, size):
+            (self.runs,) = work.args
 
-    monkeypatch.setattr(verify, "_run_all", pretend)
+        def run(self, items, started):
+            seen.append((self.runs, self.runs.is_dir()))
+            (self.runs / "trained").mkdir()
+            return []
+
+        def close(self):
+            seen.append((self.runs / "trained").is_dir())  # nothing is removed while checks may run
+
+    monkeypatch.setattr(verify, "Crew", Pretended)
     (tmp_path / "runs").mkdir()
     one = select("toy", ("jump-size",))
     for fresh in (False, True):
         with pytest.raises(KeyError):  # nothing was checked
             verify.run(one, tmp_path, fresh=fresh)
-    (kept, _, _), (new, told, there) = seen
+    (kept, _), _, (new, there), still = seen
     assert kept == tmp_path / "runs"
     assert new.parent == tmp_path
     assert new != kept
-    assert told
     assert there
+    assert still
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
@@ -74,22 +83,50 @@ def test_the_key_follows_the_sources(tmp_path, monkeypatch):
     assert not verify.run(chosen, tmp_path)[0].cached
 
 
-def broken(context: Context) -> Result:
+def broken(sheet: Sheet, context: Context) -> None:
     raise ZeroDivisionError("of this test")
 
 
-def test_a_check_that_breaks_says_so_and_is_not_kept(tmp_path, monkeypatch):
-    one = Claim("broken", "p", "q", "s.", {"toy": 1.0}, broken)
-    monkeypatch.setattr(verify, "claims", lambda: {"broken": one})
-    outcome = verify._check("broken", "toy", str(tmp_path), False)
-    assert outcome.verdict == "broke"
-    assert outcome.broke
-    assert "ZeroDivisionError: of this test (test_verify_runs.py:" in outcome.evidence
-    # an id the processes do not know breaks there, whole run included
-    monkeypatch.undo()
-    (outcome,) = verify.run([(one, "toy")], tmp_path)
-    assert outcome.verdict == "broke"
+def one_claim(id: str, check: str) -> Claim:
+    return Claim(id, "p", "q", "s.", "t", {"toy": 1.0}, f"{__name__}:{check}")
+
+
+def test_a_check_that_breaks_says_so_and_is_not_kept(tmp_path):
+    # the second is not there
+    chosen = [(one_claim("broken", "broken"), "toy"), (one_claim("absent", "absent"), "toy")]
+    outcomes = verify.run(chosen, tmp_path, workers=1)
+    assert [(o.id, o.verdict, o.broke) for o in outcomes] == [("broken", "broke", True), ("absent", "broke", True)]
+    assert "ZeroDivisionError: of this test (test_verify_runs.py:" in outcomes[0].evidence
+    assert "AttributeError" in outcomes[1].evidence
     assert not list(Path(tmp_path).glob("claims/*.json"))
+
+
+def holds(sheet: Sheet, context: Context) -> None:
+    sheet.true("it", 1, 1)
+
+
+def dies(sheet: Sheet, context: Context) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_once(sheet: Sheet, context: Context) -> None:
+    try:
+        (context.root / "died").mkdir(parents=True)
+    except FileExistsError:
+        return holds(sheet, context)
+    return dies(sheet, context)
+
+
+@pytest.mark.slow
+def test_a_check_whose_process_dies_breaks_alone(tmp_path):
+    checks = ("holds", "dies", "dies_once", "holds", "holds")
+    chosen = [(one_claim(f"{number}-{check}", check), "toy") for number, check in enumerate(checks)]
+    told = []
+    outcomes = verify.run(chosen, tmp_path, workers=2, ended=lambda outcome: told.append(outcome.id))
+    assert [o.verdict for o in outcomes] == ["holds", "broke", "holds", "holds", "holds"]
+    assert outcomes[1].evidence == "its worker process died 2 times (exit code -9; out of memory?)"
+    assert sorted(told) == [claim.id for claim, _ in chosen]
+    assert len(list(tmp_path.glob("claims/*.json"))) == 4  # what broke is not kept
 
 
 def test_a_missing_data_set_is_no_failure(tmp_path, monkeypatch):
@@ -99,15 +136,13 @@ def test_a_missing_data_set_is_no_failure(tmp_path, monkeypatch):
     assert not (tmp_path / "cache").exists()
 
 
-def ill_fed(context: Context) -> Result:
+def ill_fed(sheet: Sheet, context: Context) -> None:
     raise UserError("no such data")
 
 
-def test_what_only_the_user_can_give_is_no_failure(tmp_path, monkeypatch):
-    one = Claim("ill-fed", "p", "q", "s.", {"toy": 1.0}, ill_fed)
-    monkeypatch.setattr(verify, "claims", lambda: {"ill-fed": one})
+def test_what_only_the_user_can_give_is_no_failure(tmp_path):
     with pytest.raises(UserError, match=r"ill-fed \(toy\): no such data"):
-        verify._check("ill-fed", "toy", str(tmp_path), False)
+        verify.run([(one_claim("ill-fed", "ill_fed"), "toy")], tmp_path)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
@@ -187,5 +222,5 @@ def test_json_has_no_nan():
     ],
 )
 def test_claims_hold(id, tmp_path):
-    result = claims()[id].check(Context("toy", tmp_path))
+    result = claims()[id].run(Context("toy", tmp_path))
     assert result.verdict == "holds", result.evidence

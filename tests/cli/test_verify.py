@@ -6,8 +6,8 @@ import pytest
 
 from scaleinv.cli import run
 from scaleinv.papers import verify
-from scaleinv.papers.claim import claims
 from scaleinv.papers.findings import FINDINGS, Finding
+from scaleinv.papers.shelf import claims
 from scaleinv.papers.verify import Outcome
 
 
@@ -23,6 +23,13 @@ def test_list(capsys):
     assert listed["cost"] > 0
 
 
+def test_an_id_of_an_earlier_version_is_accepted_with_a_note(capsys):
+    assert run(["verify", "--list", "--json", "--only", "prop-1"]) == 0
+    out, err = capsys.readouterr()
+    assert [claim["id"] for claim in json.loads(out)["claims"]] == ["jump-size"]
+    assert err == "scaleinv: the claim prop-1 is called jump-size now\n"
+
+
 def test_one_check_is_no_plural(tmp_path, capsys):
     assert run(["verify", "--scale", "toy", "--only", "jump-size", "--cache", str(tmp_path), "--quiet"]) == 0
     assert "\n1 check: 1 holds, 0 fails" in capsys.readouterr().out
@@ -31,7 +38,7 @@ def test_one_check_is_no_plural(tmp_path, capsys):
 
 
 def test_json_page_and_table(tmp_path, capsys):
-    base = ["verify", "--scale", "toy", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]
+    base = ["verify", "--scale", "toy", "--only", "jump-size,angle-after-lr-drop", "--cache", str(tmp_path)]
     assert run([*base, "--json", "--quiet", "--html", str(tmp_path / "page.html")]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -74,13 +81,13 @@ def test_exit_code_of_a_failing_claim(tmp_path, capsys, monkeypatch):
         return [Outcome(c.id, s, v, {}, {}, {}, f"why {v}", 0.1) for (c, s), v in zip(chosen, verdicts)]
 
     monkeypatch.setattr(verify, "run", one_of_each)
-    assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 1
+    assert run(["verify", "--only", "jump-size,angle-after-lr-drop", "--cache", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "why fails" in out
     assert "why undecided" in out
     monkeypatch.setitem(FINDINGS, ("jump-size", "toy"), Finding("it is like that", "docs/somewhere.md"))
     monkeypatch.setitem(FINDINGS, ("angle-after-lr-drop", "toy"), Finding("once it was not", "docs/elsewhere.md"))
-    assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 0
+    assert run(["verify", "--only", "jump-size,angle-after-lr-drop", "--cache", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "known: it is like that (docs/somewhere.md)" in out or "known: once it was not (docs/elsewhere.md)" in out
     # a finding is told of what is undecided on this CPU as well; it is no contradiction of it
@@ -88,10 +95,10 @@ def test_exit_code_of_a_failing_claim(tmp_path, capsys, monkeypatch):
     assert "known: once it was not" in out
     assert "1 fails (1 known), 1 undecided; " in out
     monkeypatch.setattr(verify, "run", holding)
-    assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 0
-    assert "prop-1: holds, though docs/somewhere.md says it does not" in capsys.readouterr().out
+    assert run(["verify", "--only", "jump-size,angle-after-lr-drop", "--cache", str(tmp_path)]) == 0
+    assert "jump-size: holds, though docs/somewhere.md says it does not" in capsys.readouterr().out
     monkeypatch.setattr(verify, "run", lambda chosen, cache, **rest: one_of_each(chosen, cache)[1:])
-    assert run(["verify", "--only", "prop-1,lr-drop", "--cache", str(tmp_path)]) == 0
+    assert run(["verify", "--only", "jump-size,angle-after-lr-drop", "--cache", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ import pytest
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.data import load_dataset
-from scaleinv.lab.launch import processes as launch
+from scaleinv.lab.data.sharing import share
+from scaleinv.lab.launch import processes
+from scaleinv.lab.launch.base import Finished, Job
+from scaleinv.lab.launch.processes import Processes
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.studies.sweep import SweepConfig, run_folder, run_sweep
 
@@ -64,26 +67,20 @@ def store_config(folder: Path, config: Any) -> None:
 
 def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep, data = sweep_of(0.1, 0.2)
-    (config, _) = sweep.runs()
+    handle = share(data, tmp_path / "shared")
+    job = Job(sweep.runs()[0], tmp_path / "run", {})
 
     def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(launch, "run", bug)
-    task = launch.Task(config, tmp_path / "run", {})
-    kind, message = launch._attempt(task, data, None)  # type: ignore[arg-type]
-    assert kind == "error"
-    assert message == f"ZeroDivisionError: a bug (traceback: {tmp_path / 'run' / 'error.txt'})"
+    monkeypatch.setattr(processes, "run", bug)
+    with pytest.raises(RuntimeError) as told:
+        processes._train(handle, job, lambda event: None)
+    assert str(told.value) == f"ZeroDivisionError: a bug (traceback: {tmp_path / 'run' / 'error.txt'})"
     assert "in bug" in (tmp_path / "run" / "error.txt").read_text()
     monkeypatch.undo()
-    kind, result = launch._attempt(task, data, Silent())  # type: ignore[arg-type]
-    assert (kind, result["status"]) == ("result", "finished")
+    assert processes._train(handle, job, lambda event: None)["status"] == "finished"
     assert not (tmp_path / "run" / "error.txt").exists()
-
-
-class Silent:
-    def send(self, _: object) -> None:
-        pass
 
 
 def die(*_: object) -> None:
@@ -93,7 +90,7 @@ def die(*_: object) -> None:
 @pytest.mark.slow
 def test_workers_that_die_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep, data = sweep_of(0.1, 0.2)
-    monkeypatch.setattr(launch, "_serve", die)
+    monkeypatch.setattr(processes, "_train", die)
     outcomes = run_sweep(sweep, data, tmp_path / "sweep", workers=1)
     assert [outcome.error for outcome in outcomes] == [
         "its worker process died 2 times (exit code -9; out of memory?)"
@@ -103,9 +100,26 @@ def test_workers_that_die_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_thread_counts_must_agree(tmp_path: Path) -> None:
     sweep, data = sweep_of(0.1, 0.2)
     one, two = sweep.runs()
-    tasks = [launch.Task(c, tmp_path, {}) for c in (one, dataclasses.replace(two, threads=2))]
+    jobs = [Job(c, tmp_path, {}) for c in (one, dataclasses.replace(two, threads=2))]
     with pytest.raises(UserError, match="one thread count"):
-        next(launch.launch(tasks, data, tmp_path / "shared", workers=1))
+        next(Processes(data, tmp_path / "shared", 1).run(jobs))
+
+
+def test_cancelled_it_ends_and_leaves_nothing_shared(tmp_path: Path) -> None:
+    sweep, data = sweep_of(0.1, 0.2, 0.3)
+    jobs = [Job(config, run_folder(tmp_path, config), {}) for config in sweep.runs()]
+    launcher = Processes(data, tmp_path / "shared", 1)
+    launcher.cancel()  # nothing is running: nothing happens
+    running = launcher.run(jobs)
+    first = next(running)
+    assert isinstance(first, Finished)
+    assert first.result is not None
+    assert first.job == jobs[0]
+    assert (tmp_path / "shared").exists()
+    launcher.cancel()
+    assert not (tmp_path / "shared").exists()
+    assert list(running) == []
+    assert not (jobs[2].folder / "result.json").exists()
 
 
 def test_an_impossible_network_is_refused_once_and_before_anything_is_written(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from scaleinv.lab.config import RunConfig, Settings, read_config
 from scaleinv.lab.data import Dataset, load_dataset
 from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.resolve import load_data, resolve
-from scaleinv.lab.train import Event, run
+from scaleinv.lab.train import RunEvent, run
 from scaleinv.runfolder.checkpoint import load_newest
 
 pytestmark = pytest.mark.numerics
@@ -133,7 +133,7 @@ def test_bits_of_an_interrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             patch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
             patch.setattr(train, "CHECKPOINT_SHARE", math.inf)
             interrupt(patch, draw, config.steps // 2)
-            events: list[Event] = []
+            events: list[RunEvent] = []
             try:
                 result = run(config, data, tmp_path / "broken", watch=events.append)
             except Interrupted:
@@ -154,7 +154,7 @@ def test_the_watcher_may_interrupt(tmp_path: Path) -> None:
     """Nothing was saved yet: the run starts again, with the same bits."""
     config, data = configure(*CASES["sphere"])
 
-    def stop(event: Event) -> None:
+    def stop(event: RunEvent) -> None:
         if event.epoch == 3:
             raise KeyboardInterrupt
 
@@ -190,7 +190,7 @@ def test_killed_within_the_last_moments(tmp_path: Path, monkeypatch: pytest.Monk
             patch.setattr(store, "save_checkpoint", lambda *a, **k: stop() if k.get("keep") == 1 else save(*a, **k))
         with pytest.raises(Interrupted):
             run(config, data, tmp_path / "broken")
-    events: list[Event] = []
+    events: list[RunEvent] = []
     run(config, data, tmp_path / "broken", watch=events.append)
     first = next(event for event in events if event.kind == "resumed")
     assert first.step == (config.steps if name != "checkpoint" else config.steps - 1)
@@ -221,7 +221,7 @@ def test_a_damaged_checkpoint_costs_time_but_no_bits(tmp_path: Path, monkeypatch
     assert (newest.name, before.name) == ("step-000000029", "step-000000028")
     weights = newest / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    events: list[Event] = []
+    events: list[RunEvent] = []
     run(config, data, broken, watch=events.append)
     notices = [event.message for event in events if event.kind == "notice"]
     assert notices == [
@@ -238,7 +238,7 @@ def test_a_damaged_result_is_written_anew(tmp_path: Path) -> None:
     before = content(tmp_path / "run")
     for damaged in ("", '{"status": "finished"}', "[]", '{"status": NaN}'):
         (tmp_path / "run" / "result.json").write_text(damaged)
-        events: list[Event] = []
+        events: list[RunEvent] = []
         run(config, data, tmp_path / "run", watch=events.append)
         assert [event.kind for event in events] == ["notice", "resumed", "ended"]
         assert "result.json" in events[0].message
@@ -249,7 +249,7 @@ def test_a_run_that_has_ended_is_not_run_again(tmp_path: Path) -> None:
     config, data = configure(*CASES["sphere"])
     first = run(config, data, tmp_path / "run")
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    events: list[Event] = []
+    events: list[RunEvent] = []
     assert run(config, data, tmp_path / "run", watch=events.append) == first
     assert events == []
     assert {p: p.stat().st_mtime_ns for p in times} == times
@@ -305,7 +305,7 @@ def test_disk_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             run(config, data, tmp_path / "full")
     assert list((tmp_path / "full" / "checkpoints").glob("step-*"))
     assert not list((tmp_path / "full" / "metrics").glob(".part*"))
-    events: list[Event] = []
+    events: list[RunEvent] = []
     run(config, data, tmp_path / "full", watch=events.append)
     assert events[0].kind == "resumed"
     assert events[0].step > 0

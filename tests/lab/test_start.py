@@ -90,7 +90,7 @@ def test_an_interrupted_child_needs_its_parent_no_more(
     class Stop(Exception):
         pass
 
-    def stop(event: train.Event) -> None:
+    def stop(event: train.RunEvent) -> None:
         if event.kind == "epoch" and event.epoch == 3:
             raise Stop
 
@@ -116,13 +116,13 @@ def test_a_sweep_from_every_run_of_a_sweep(root: Path, tmp_path: Path) -> None:
     assert [(s.config.elr, s.config.seed) for s in starts] == [(0.01, 0), (0.01, 1), (0.02, 0), (0.02, 1)]
     second = SweepConfig(base, "elr", (0.005, 0.03), (), starts=starts)
     outcomes = run_sweep(second, data, tmp_path / "second", workers=1)
-    assert len({o.folder for o in outcomes}) == 8
+    assert len({o.job.folder for o in outcomes}) == 8
     for outcome in outcomes:
-        lineage = json.loads((outcome.folder / "config.json").read_text())["lineage"]
-        assert lineage["weights"] == outcome.config.start
-        assert lineage["seed"] == outcome.config.seed
+        lineage = json.loads((outcome.job.folder / "config.json").read_text())["lineage"]
+        assert lineage["weights"] == outcome.job.config.start
+        assert lineage["seed"] == outcome.job.config.seed
     again = run_sweep(second, data, tmp_path / "second", workers=1)
-    assert [o.folder for o in again] == [o.folder for o in outcomes]
+    assert [o.job.folder for o in again] == [o.job.folder for o in outcomes]
 
 
 def test_a_sweep_over_rate_and_weight_decay(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_sweep_over_rate_and_weight_decay(tmp_path: Path) -> None:
     base = resolve(dataclasses.replace(SMALL, weight_decay=0.1), data, elr=None, lr=0.1, seed=0, threads=1)
     sweep = SweepConfig(base, "lr", (0.1, 0.2), (0,), (0.1, 0.01))
     outcomes = run_sweep(sweep, data, tmp_path / "sweep", workers=1)
-    assert [(o.config.lr, o.config.weight_decay) for o in outcomes] == [
+    assert [(o.job.config.lr, o.job.config.weight_decay) for o in outcomes] == [
         (0.1, 0.1),
         (0.2, 0.1),
         (0.1, 0.01),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from scaleinv.lab.config import RunConfig
-    from scaleinv.lab.train import Event
+    from scaleinv.lab.launch.base import Job
+    from scaleinv.lab.train import RunEvent
     from scaleinv.papers.figure import FigureEntry
 
 
@@ -83,10 +83,10 @@ class ReproduceCommand:
         try:
             with ProgressView(total=1, quiet=self.quiet) as view:
 
-                def watch(config: RunConfig, event: Event) -> None:
-                    view.event(config, event)
+                def watch(job: Job, event: RunEvent) -> None:
+                    view.event(job.config, event)
                     if event.kind == "ended":
-                        view.say(f"{describe(config)}: ended after {event.step} steps")
+                        view.say(f"{describe(job.config)}: ended after {event.step} steps")
 
                 workers = self.workers if self.workers is not None else cores()
                 for number, (entry, scale) in enumerate(chosen, 1):

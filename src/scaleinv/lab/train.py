@@ -40,7 +40,7 @@ GUESSING = 0.75
 
 
 @dataclass(frozen=True)
-class Event:
+class RunEvent:
     """Something a watcher may want to show; never part of the results."""
 
     kind: str  # resumed | epoch | ended | notice
@@ -51,10 +51,7 @@ class Event:
     message: str = ""
 
 
-Watcher = Callable[[Event], None]
-
-
-def _silent(_: Event) -> None:
+def _silent(_: RunEvent) -> None:
     return None
 
 
@@ -104,7 +101,9 @@ def recorder_of(setup: Setup, capacity: int) -> StepRecorder:
 class _Run:
     """The loop's state between its steps."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset, setup: Setup, store: RunStore, watch: Watcher) -> None:
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, setup: Setup, store: RunStore, watch: Callable[[RunEvent], None]
+    ) -> None:
         self.config, self.setup, self.store, self.watch = config, setup, store, watch
         self.pad = dataset.pad_value
         self.count = len(dataset.train_labels)
@@ -137,7 +136,7 @@ class _Run:
     def restore(self) -> None:
         checkpoint, complaints = self.store.resume()
         for sentence in complaints:
-            self.watch(Event("notice", 0, self.config.steps, message=sentence))
+            self.watch(RunEvent("notice", 0, self.config.steps, message=sentence))
         if checkpoint is None:
             if self.config.start is not None and not self.setup.started:
                 raise UserError(f"{self.store.folder} goes on from another run, whose weights are needed: give --from")
@@ -157,7 +156,7 @@ class _Run:
         self.step = checkpoint.step
         self.status = str(checkpoint.state.get("status", ""))
         self.message = str(checkpoint.state.get("message", ""))
-        self.watch(Event("resumed", self.step, self.config.steps, self.step // self.per_epoch))
+        self.watch(RunEvent("resumed", self.step, self.config.steps, self.step // self.per_epoch))
 
     def state(self) -> dict[str, Any]:
         return {
@@ -259,7 +258,7 @@ class _Run:
                 if epoch == self.epochs:
                     self.measure_limit(epoch)
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
-        self.watch(Event("epoch", self.step, self.config.steps, epoch, shown))
+        self.watch(RunEvent("epoch", self.step, self.config.steps, epoch, shown))
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -333,7 +332,7 @@ def run(
     folder: Path,
     *,
     start: Start | None = None,
-    watch: Watcher = _silent,
+    watch: Callable[[RunEvent], None] = _silent,
     origin: Mapping[str, Any] | None = None,
     lock_wait: float = 0.0,
 ) -> dict[str, Any]:
@@ -356,7 +355,7 @@ def run(
         if result is not None:
             return result
         for sentence in complaints:
-            watch(Event("notice", 0, config.steps, message=sentence))
+            watch(RunEvent("notice", 0, config.steps, message=sentence))
         live = _Run(config, dataset, setup, store, watch)
         live.restore()
         resumed_at = live.step
@@ -377,7 +376,7 @@ def run(
             "evidence": None,
         }
         store.finish(live.step, live.setup.model.state_dict(), live.state(), result)
-        watch(Event("ended", live.step, config.steps, live.epochs, message=live.status))
+        watch(RunEvent("ended", live.step, config.steps, live.epochs, message=live.status))
         return result
 
 

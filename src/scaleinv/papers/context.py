@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.lab.launch.processes import Watcher
+from scaleinv.lab.launch.base import Watcher
 from scaleinv.runfolder.read import Run, load_run
 from scaleinv.studies.obtain import Request, obtain_many
 

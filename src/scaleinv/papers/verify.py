@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import multiprocessing
 import os
 import shutil
 import sys
@@ -20,30 +19,27 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scaleinv import __version__
 from scaleinv.errors import UserError
 from scaleinv.lab.data.source import find
-from scaleinv.lab.launch.processes import leave_with_parent
+from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
-from scaleinv.papers.shelf import claims
 
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "plots")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one claim at one scale. ``broke``: the check itself raised, so nothing is known of the claim; its
-    verdict is the word "broke", and it is not kept.
+    """What became of one claim at one scale. ``broke``: the check itself raised, or its process died each time it was
+    tried, so nothing is known of the claim; its verdict is the word "broke", and it is not kept.
     """
 
     id: str
@@ -117,65 +113,37 @@ def run(
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
+    crew = Crew(partial(_check, runs), workers or os.cpu_count() or 1)
     try:
-        for outcome in _run_all(waiting, runs, workers or os.cpu_count() or 1, started) if waiting else ():
-            outcomes[outcome.id, outcome.scale] = outcome
+        for answer in crew.run(waiting, started=lambda pair: started(*pair)):
+            claim, scale = answer.item
+            if isinstance(answer.error, UserError):
+                raise answer.error
+            outcome = answer.result or _broken(claim.id, scale, str(answer.error), 0.0)
+            outcomes[claim.id, scale] = outcome
             if not outcome.broke:
-                _store(_place(cache, outcome.id, outcome.scale, key), outcome)
+                _store(_place(cache, claim.id, scale, key), outcome)
             ended(outcome)
     finally:
+        crew.close()
         if fresh:
             shutil.rmtree(runs, ignore_errors=True)
     return [outcomes[claim.id, scale] for claim, scale in chosen]
 
 
-def _run_all(
-    waiting: list[tuple[Claim, Scale]], runs: Path, workers: int, started: Callable[[Claim, Scale], None]
-) -> Any:
-    queue, running = list(waiting), dict[Future[Outcome], tuple[Claim, Scale]]()
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read by the children when they load numpy and torch
-    # spawn: a fork of a process with threads (torch, a live display) may hang
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context, initializer=leave_with_parent)
-    try:
-        while queue or running:
-            while queue and len(running) < workers:
-                claim, scale = queue.pop(0)
-                running[pool.submit(_check, claim.id, scale, str(runs))] = (claim, scale)
-                started(claim, scale)
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                claim, scale = running.pop(future)
-                try:
-                    yield future.result()
-                except BrokenProcessPool:
-                    lost = [(claim, scale), *running.values(), *queue]
-                    queue, running = [], {}
-                    for other, its_scale in lost:
-                        yield _broken(other.id, its_scale, "a process of the pool died (killed, or out of memory)", 0.0)
-                    break
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _check(id: str, scale: Scale, runs: str) -> Outcome:
-    """In a process of the pool."""
+def _check(runs: Path, pair: tuple[Claim, Scale], report: Report) -> Outcome:
+    """In a process of the crew."""
+    claim, scale = pair
     start = time.perf_counter()
     try:
-        result = claims()[id].run(Context(scale, Path(runs)))
+        result = claim.run(Context(scale, runs))
     except UserError as error:
-        raise UserError(f"{id} ({scale}): {error}") from error
+        raise UserError(f"{claim.id} ({scale}): {error}") from error
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = f"the check broke: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-        return _broken(id, scale, " ".join(what.split()), time.perf_counter() - start)
-    return Outcome(id, scale, **asdict(result), seconds=time.perf_counter() - start)
+        return _broken(claim.id, scale, " ".join(what.split()), time.perf_counter() - start)
+    return Outcome(claim.id, scale, **asdict(result), seconds=time.perf_counter() - start)
 
 
 def _broken(id: str, scale: Scale, why: str, seconds: float) -> Outcome:

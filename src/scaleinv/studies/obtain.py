@@ -1,4 +1,4 @@
-"""Runs by what they are, not by where they lie: the run of a config is trained once and found again afterwards."""
+"""Find a run by its configuration; train it if it does not exist yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from scaleinv.errors import StateError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.data import Dataset
-from scaleinv.lab.launch.processes import Task, Watcher, launch
+from scaleinv.lab.launch.base import Job, Watcher, unwatched
+from scaleinv.lab.launch.processes import Processes
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import Start, find_start
 from scaleinv.lab.train import run
@@ -42,7 +43,7 @@ def _key(settings: Settings) -> tuple[str, Path | None, int | None, float]:
     return settings.data, settings.data_dir, settings.subset, settings.label_noise
 
 
-def _task(root: Path, request: Request, dataset: Dataset) -> Task:
+def _job(root: Path, request: Request, dataset: Dataset) -> Job:
     start: Start | None = None
     if request.start is not None:
         name = str(request.start) if request.start_epoch is None else f"{request.start}@{request.start_epoch}"
@@ -58,7 +59,7 @@ def _task(root: Path, request: Request, dataset: Dataset) -> Task:
     )
     if start is not None:
         start.check_fits(config)
-    return Task(config, root / config.identity(), environment(1), start)
+    return Job(config, root / config.identity(), environment(1), start)
 
 
 def obtain(
@@ -86,28 +87,32 @@ def obtain_many(
 
     Raises :class:`StateError` where a run ends by an error (a diverged run is a result).
     """
-    tasks = [_task(root, request, _dataset(*_key(request.settings))) for request in requests]
-    wanted = {task.folder: (task, request) for task, request in zip(tasks, requests)}
-    missing = {folder: pair for folder, pair in wanted.items() if not (folder / "result.json").exists()}
+    watch = watch or unwatched
+    jobs = [_job(root, request, _dataset(*_key(request.settings))) for request in requests]
+    missing = {
+        job.folder: (job, _key(request.settings))
+        for job, request in zip(jobs, requests)
+        if not (job.folder / "result.json").exists()
+    }
     if workers == 1:
-        for task, request in missing.values():
-            config = task.config
+        for job, key in missing.values():
             run(
-                config,
-                _dataset(*_key(request.settings)),
-                task.folder,
-                start=task.start,
-                watch=(lambda event: None) if watch is None else functools.partial(watch, config),
-                origin=task.origin,
+                job.config,
+                _dataset(*key),
+                job.folder,
+                start=job.start,
+                watch=functools.partial(watch, job),
+                origin=job.origin,
                 lock_wait=_WAIT,
             )
-        return [task.folder for task in tasks]
+        return [job.folder for job in jobs]
     root.mkdir(parents=True, exist_ok=True)
-    keys = dict.fromkeys(_key(request.settings) for _, request in missing.values())
-    for number, key in enumerate(keys):
-        here = [task for task, request in missing.values() if _key(request.settings) == key]
-        shared = root / f".shared-{os.getpid()}-{number}"
-        for task, result, error in launch(here, _dataset(*key), shared, workers=workers, watch=watch):
-            if result is None:
-                raise StateError(f"the run {task.folder} failed: {error}")
-    return [task.folder for task in tasks]
+    for number, key in enumerate(dict.fromkeys(key for _, key in missing.values())):
+        launcher = Processes(_dataset(*key), root / f".shared-{os.getpid()}-{number}", workers)
+        try:
+            for job, result, error in launcher.run([job for job, its in missing.values() if its == key], watch):
+                if result is None:
+                    raise StateError(f"the run {job.folder} failed: {error}")
+        finally:
+            launcher.cancel()
+    return [job.folder for job in jobs]

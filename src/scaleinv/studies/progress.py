@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -19,7 +20,7 @@ from rich.progress import (
 )
 
 from scaleinv.lab.config import RunConfig
-from scaleinv.lab.train import Event
+from scaleinv.lab.train import RunEvent
 
 #: seconds between lines of one run in a log
 LOG_EVERY = 10.0
@@ -39,39 +40,24 @@ def _numbers(numbers: Mapping[str, float]) -> str:
     return ", ".join(form.format(numbers[key]) for key, form in shown.items() if key in numbers)
 
 
-class ProgressView:
-    """Watch one run (``total=1``) or a sweep. Everything goes to stderr; stdout is for answers."""
+_Shown = TypeVar("_Shown", bound="_Bars")
 
-    def __init__(self, *, total: int, quiet: bool = False, starts: Mapping[str, str] | None = None) -> None:
-        self.total, self.ended = total, 0
-        self.starts = starts
+
+class _Bars:
+    """Bars of rich, shown within a ``with``. Everything goes to stderr; stdout is for answers."""
+
+    def __init__(self, *columns: ProgressColumn, quiet: bool) -> None:
+        self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
-        self.quiet = quiet
-        self.bars: dict[RunConfig, TaskID] = {}
-        self.spoken: dict[RunConfig, float] = {}
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-        )
-        self.overall: TaskID | None = None
+        self.progress = Progress(*columns, console=self.console, transient=True)
 
-    def __enter__(self) -> ProgressView:
+    def __enter__(self: _Shown) -> _Shown:
         if self.live:
             self.progress.start()
-            if self.total > 1:
-                self.overall = self.progress.add_task("all runs", total=self.total, note="")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.live:
             self.progress.stop()
 
@@ -83,7 +69,27 @@ class ProgressView:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
 
-    def event(self, config: RunConfig, event: Event) -> None:
+
+class ProgressView(_Bars):
+    """Watch one run (``total=1``) or a sweep."""
+
+    def __init__(self, *, total: int, quiet: bool = False, starts: Mapping[str, str] | None = None) -> None:
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            quiet=quiet,
+        )
+        self.total, self.ended = total, 0
+        self.starts = starts
+        self.bars: dict[RunConfig, TaskID] = {}
+        self.spoken: dict[RunConfig, float] = {}
+        self.overall = self.progress.add_task("all runs", total=total, note="") if total > 1 else None
+
+    def event(self, config: RunConfig, event: RunEvent) -> None:
         """Show what a run reports."""
         name = describe(config, self.starts)
         if event.kind == "notice":
@@ -116,7 +122,7 @@ class ProgressView:
         self.say(f"[{self.ended}/{self.total}] {describe(config, self.starts)}: {line}")
 
 
-class Counted:
+class Counted(_Bars):
     """A context in which :meth:`done` is called for every piece.
 
     >>> with Counted("measuring", 2, quiet=True) as view:
@@ -126,39 +132,25 @@ class Counted:
     """
 
     def __init__(self, what: str, total: int = 0, *, quiet: bool = False) -> None:
-        self.quiet, self.total, self.count = quiet, total, 0
-        console = Console(stderr=True, quiet=quiet)
-        self.progress = Progress(
+        super().__init__(
             TextColumn(what),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", style="dim"),
-            console=console,
-            transient=True,
+            quiet=quiet,
         )
-        self.live = console.is_terminal and not quiet
+        self.total, self.count = total, 0
         self.task = self.progress.add_task("", total=total or None, note="")
-
-    def __enter__(self) -> Counted:
-        if self.live:
-            self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.progress.stop()
 
     def done(self, line: str, spent: str = "", *, note: str = "") -> None:
         """A piece has ended; ``spent`` is told in a log only, ``note``: what is going on now, beside the bar only."""
         self.count += 1
         if self.live:
-            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.say(line)
             self.doing(note)
-        elif not self.quiet:
-            told = f"{line}, {spent}" if spent else line
-            sys.stderr.write(f"[{self.count}/{self.total}] {told}\n")
-            sys.stderr.flush()
+        else:
+            self.say(f"[{self.count}/{self.total}] {line}{spent and f', {spent}'}")
 
     def doing(self, note: str) -> None:
         """What is going on now."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,17 @@ from scaleinv.errors import UserError
 from scaleinv.lab.build import build
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
-from scaleinv.lab.launch.processes import Task, Watcher, launch
+from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
+from scaleinv.lab.launch.processes import Processes
 from scaleinv.lab.start import Start
+from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
 from scaleinv.runfolder.files import Lock, read_json, write_json
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ
+from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
+from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class SweepConfig:
         """Where a run of the sweep starts."""
         return next((start for start in self.starts if start.checksum == config.start), None)
 
+    def origins(self) -> list[Origin]:
+        """The runs that the starts come from."""
+        return [origin for origin in (origin_of(start.lineage()) for start in self.starts) if origin is not None]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``base`` without what differs."""
         differ = [self.axis, "seed"] + ["weight_decay"] * bool(self.weight_decays) + ["start"] * bool(self.starts)
@@ -71,16 +78,6 @@ class SweepConfig:
         if self.starts:
             content["starts"] = [start.lineage() for start in self.starts]
         return content
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run of the sweep ended: a result, or why there is none."""
-
-    config: RunConfig
-    folder: Path
-    result: Mapping[str, Any] | None
-    error: str = ""
 
 
 def run_folder(out: Path, config: RunConfig) -> Path:
@@ -94,10 +91,10 @@ def run_sweep(
     out: Path,
     *,
     workers: int,
-    watch: Watcher | None = None,
-    on_outcome: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
-    """Run all runs of ``sweep`` that have not ended, ``workers`` at a time; every outcome, in the sweep's order.
+    watch: Watcher = unwatched,
+    on_finished: Callable[[Finished], None] = lambda finished: None,
+) -> list[Finished]:
+    """Run all runs of ``sweep`` that have not ended, ``workers`` at a time; how each ended, in the sweep's order.
 
     The same call after a kill goes on where it stopped. Raises :class:`UserError` for a folder that holds something
     else.
@@ -113,28 +110,80 @@ def run_sweep(
         if _present(out, sweep) is None:
             write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
         origin = environment(sweep.base.threads)
-        configs = sweep.runs()
-        outcomes: dict[str, Outcome] = {}
+        jobs = [Job(config, run_folder(out, config), origin, sweep.start_of(config)) for config in sweep.runs()]
+        ended: dict[Path, Finished] = {}
 
-        def ended(outcome: Outcome) -> None:
-            outcomes[outcome.config.identity()] = outcome
-            if on_outcome is not None:
-                on_outcome(outcome)
+        def tell(finished: Finished) -> None:
+            ended[finished.job.folder] = finished
+            on_finished(finished)
 
         waiting = []
-        for config in configs:
-            folder = run_folder(out, config)
+        for job in jobs:
             try:
-                result = read_result(folder / "result.json")
+                result = read_result(job.folder / "result.json")
             except UserError:  # not there, or damaged: the run's worker will tell
-                waiting.append(Task(config, folder, origin, sweep.start_of(config)))
+                waiting.append(job)
             else:
-                ended(Outcome(config, folder, result))
-        # closed at once when the loop is left by an exception: its workers are killed then
-        with closing(launch(waiting, dataset, out / ".shared", workers=workers, watch=watch)) as ending:
-            for task, outcome, error in ending:
-                ended(Outcome(task.config, task.folder, outcome, error))
-        return [outcomes[config.identity()] for config in configs]
+                tell(Finished(job, result))
+        launcher: Launcher = Processes(dataset, out / ".shared", workers)
+        try:
+            for finished in launcher.run(waiting, watch):
+                tell(finished)
+        finally:
+            launcher.cancel()
+        return [ended[job.folder] for job in jobs]
+
+
+@dataclass(frozen=True)
+class MappedSweep:
+    """A sweep that has ended: the content of its sweep.json, and the names of the runs that failed."""
+
+    summary: dict[str, Any]
+    failed: list[str]
+
+
+def map_sweep(
+    sweep: SweepConfig,
+    dataset: Dataset,
+    out: Path,
+    *,
+    workers: int,
+    watch: Watcher = unwatched,
+    on_row: Callable[[Job, Mapping[str, Any]], None] = lambda job, row: None,
+) -> MappedSweep:
+    """Run the sweep, judge every run as it ends, and write the regime map, ``out/sweep.json``.
+
+    ``on_row`` is told the row of each run as it ends.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    failed: list[str] = []
+
+    def ended(finished: Finished) -> None:
+        config = finished.job.config
+        name = config.identity()
+        try:
+            if finished.result is None:
+                raise UserError(finished.error)
+            run, verdict = verdict_of(finished.job.folder)
+            record_verdict(finished.job.folder, verdict.regime, verdict.evidence)
+            rows[name] = run_row(run, verdict)
+        except UserError as error:  # a run without a result, or with a damaged file, does not stop the others
+            rows[name] = failed_row(name, config.to_dict(), str(error))
+            failed.append(name)
+        on_row(finished.job, rows[name])
+
+    runs = run_sweep(sweep, dataset, out, workers=workers, watch=watch, on_finished=ended)
+    place = {origin.weights: k for k, origin in enumerate(sorted(sweep.origins(), key=lambda origin: origin.order))}
+    ordered = sorted(
+        (rows[finished.job.config.identity()] for finished in runs),
+        key=lambda row: (row["weight_decay"] or 0.0, place.get(row["start"], 0), row[sweep.axis] or 0.0, row["seed"]),
+    )
+    steps = sweep.base.steps
+    per_epoch = next((finished.result["steps_per_epoch"] for finished in runs if finished.result), None)
+    horizon = {"steps": steps, "steps_per_epoch": per_epoch, "epochs": steps / per_epoch if per_epoch else None}
+    summary = regime_map(ordered, sweep.axis, horizon)
+    write_json(out / "sweep.json", summary)
+    return MappedSweep(summary, failed)
 
 
 def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:

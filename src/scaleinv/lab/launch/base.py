@@ -1,0 +1,48 @@
+"""Where runs run: the protocol of a launcher. It is given jobs and yields them as they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from scaleinv.lab.config import RunConfig
+from scaleinv.lab.start import Start
+from scaleinv.lab.train import RunEvent
+
+
+class Job(NamedTuple):
+    """A run to train to its end in ``folder``, from wherever it stopped."""
+
+    config: RunConfig
+    folder: Path
+    origin: Mapping[str, Any]  # what config.json says about where it was made
+    start: Start | None = None  # the weights it goes on from
+
+
+class Finished(NamedTuple):
+    """A job that has ended: with a result (a diverged run has one too), or with ``None`` and why there is none."""
+
+    job: Job
+    result: Mapping[str, Any] | None
+    error: str = ""
+
+
+#: told what the runs report while they train
+Watcher = Callable[[Job, RunEvent], None]
+
+
+class Launcher(Protocol):
+    """Trains jobs somewhere. All state is in the run folders: a job that was cut off may be launched again anywhere."""
+
+    def run(self, jobs: Sequence[Job], watch: Watcher) -> Iterator[Finished]:
+        """Yield every job as it ends; one that fails does not stop the others."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop all jobs at once, and so :meth:`run`; nothing happens where none is running."""
+        ...
+
+
+def unwatched(job: Job, event: RunEvent) -> None:
+    """A watcher that shows nothing."""
