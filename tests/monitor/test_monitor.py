@@ -109,7 +109,7 @@ def test_unlogged_steps_copy_and_transfer_nothing(monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("work on a step that is not logged")
 
-    monkeypatch.setattr("scaleinv.monitor.monitor.Probe", refuse)
+    monkeypatch.setattr("scaleinv.monitor.monitor.StepProbe", refuse)
     monkeypatch.setattr("scaleinv.monitor.reading.to_host", refuse)
     train(model, optimizer, 3, monitor)
     assert monitor.step == 4

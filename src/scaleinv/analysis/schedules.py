@@ -23,7 +23,7 @@ FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Pair:
+class SchedulePair:
     """Two schedules: ``difference`` = mean over seeds of the first's error minus the second's."""
 
     first: str
@@ -51,12 +51,12 @@ class ScheduleComparison:
     """Schedules by rising mean error, all pairs, and those no other was shown to beat."""
 
     ranking: tuple[Place, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[SchedulePair, ...]
     unbeaten: tuple[str, ...]
     seeds: tuple[int, ...]
     confidence: float
 
-    def pair(self, first: str, second: str) -> Pair:
+    def pair(self, first: str, second: str) -> SchedulePair:
         """The pair, turned so that ``first`` comes first."""
         for found in self.pairs:
             if (found.first, found.second) == (first, second):
@@ -64,7 +64,7 @@ class ScheduleComparison:
             if (found.first, found.second) == (second, first):
                 d, i = found.difference, found.interval
                 turned = Estimate(-d.value, d.error), Interval(-i.high, -i.low)
-                return Pair(first, second, *turned, found.p, found.p_signs, found.seeds, found.better)
+                return SchedulePair(first, second, *turned, found.p, found.p_signs, found.seeds, found.better)
         raise UserError(f"{first} and {second} are not both in the comparison")
 
 
@@ -95,7 +95,9 @@ def compare_schedules(errors: Mapping[str, Mapping[int, float]], confidence: flo
     chances = [_p(difference, len(seeds) - 1) for _, _, difference, _ in found]
     significant = _holm(chances, 1 - confidence)
     pairs = tuple(
-        Pair(a, b, d, d.interval(width), p, _p_signs(x), len(seeds), (a if d.value < 0 else b) if shown else None)
+        SchedulePair(
+            a, b, d, d.interval(width), p, _p_signs(x), len(seeds), (a if d.value < 0 else b) if shown else None
+        )
         for (a, b, d, x), p, shown in zip(found, chances, significant)
     )
     means = {name: sample_mean(values) for name, values in table.items()}

@@ -54,7 +54,7 @@ class SweepCommand(CommonSettings):
         from scaleinv.studies.grid import parse_grid
         from scaleinv.studies.progress import ProgressView
         from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
-        from scaleinv.studies.sweep import Outcome, SweepConfig, run_sweep
+        from scaleinv.studies.sweep import RunOutcome, SweepConfig, run_sweep
 
         decays = parse_grid(self.weight_decay, "weight-decay", zero=True)
         settings = self.with_weight_decay(decays[0])
@@ -84,7 +84,7 @@ class SweepCommand(CommonSettings):
 
         with ProgressView(total=len(sweep.runs()), quiet=self.quiet, starts=short_names(origins)) as view:
 
-            def ended(outcome: Outcome) -> None:
+            def ended(outcome: RunOutcome) -> None:
                 name = outcome.config.identity()
                 if outcome.result is None:
                     rows[name] = failed_row(name, outcome.config.to_dict(), outcome.error)

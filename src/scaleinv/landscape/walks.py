@@ -163,7 +163,7 @@ def _standard_error(x: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class WalkComparison:
     """SGD, random walk and gradient ascent over several seeds; means over the last part of every walk."""
 
     elr: float
@@ -195,7 +195,7 @@ def compare(
     kinds: Sequence[str] = KINDS,
     weights: Weights | None = None,
     window: float = 0.5,
-) -> Comparison:
+) -> WalkComparison:
     """Walk every kind from the same ``weights`` with every seed; the last ``window`` share of the steps is averaged.
 
     A walk that broke off counts as NaN. Cost: ``len(kinds) * len(seeds) * steps`` training steps.
@@ -210,7 +210,7 @@ def compare(
         }
 
     references = [random_directions(surface, weights, seed=seed) for seed in seeds]
-    return Comparison(
+    return WalkComparison(
         elr=elr,
         seeds=tuple(seeds),
         steps=steps,

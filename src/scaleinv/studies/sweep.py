@@ -73,7 +73,7 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run of the sweep ended: a result, or why there is none."""
 
     config: RunConfig
@@ -94,8 +94,8 @@ def run_sweep(
     *,
     workers: int,
     watch: Watcher | None = None,
-    on_outcome: Callable[[Outcome], None] | None = None,
-) -> list[Outcome]:
+    on_outcome: Callable[[RunOutcome], None] | None = None,
+) -> list[RunOutcome]:
     """Run all runs of ``sweep`` that have not ended, ``workers`` at a time; every outcome, in the sweep's order.
 
     The same call after a kill goes on where it stopped. Raises :class:`UserError` for a folder that holds something
@@ -113,9 +113,9 @@ def run_sweep(
             write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
         origin = environment(sweep.base.threads)
         configs = sweep.runs()
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, RunOutcome] = {}
 
-        def ended(outcome: Outcome) -> None:
+        def ended(outcome: RunOutcome) -> None:
             outcomes[outcome.config.identity()] = outcome
             if on_outcome is not None:
                 on_outcome(outcome)
@@ -128,11 +128,11 @@ def run_sweep(
             except UserError:  # not there, or damaged: the run's worker will tell
                 waiting.append(Task(config, folder, origin, sweep.start_of(config)))
             else:
-                ended(Outcome(config, folder, result))
+                ended(RunOutcome(config, folder, result))
         # closed at once when the loop is left by an exception: its workers are killed then
         with closing(launch(waiting, dataset, out / ".shared", workers=workers, watch=watch)) as ending:
             for task, outcome, error in ending:
-                ended(Outcome(task.config, task.folder, outcome, error))
+                ended(RunOutcome(task.config, task.folder, outcome, error))
         return [outcomes[config.identity()] for config in configs]
 
 

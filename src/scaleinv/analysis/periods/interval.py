@@ -19,7 +19,7 @@ FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Interval:
+class MeanInterval:
     """Mean of ``count`` intervals, 95 % confidence interval, and coefficient of variation."""
 
     mean: float
@@ -29,7 +29,7 @@ class Interval:
     count: int
 
 
-def mean_interval(intervals: Sequence[float]) -> Interval:
+def mean_interval(intervals: Sequence[float]) -> MeanInterval:
     """Mean and its 95 % interval for positive, skewed, few numbers.
 
     Intervals are irregular (CV 0.5 to 0.9), so the mean of n of them is treated as a gamma variable of shape k = n /
@@ -43,19 +43,19 @@ def mean_interval(intervals: Sequence[float]) -> Interval:
     """
     x = np.asarray(intervals, dtype=np.float64)
     if not len(x):
-        return Interval(NAN, NAN, NAN, NAN, 0)
+        return MeanInterval(NAN, NAN, NAN, NAN, 0)
     mean = float(x.mean())
     if len(x) < FEWEST or not mean > 0:
-        return Interval(mean, NAN, NAN, NAN, len(x))
+        return MeanInterval(mean, NAN, NAN, NAN, len(x))
     cv = float(x.std(ddof=1)) / mean
     if cv == 0:
-        return Interval(mean, mean, mean, 0.0, len(x))
+        return MeanInterval(mean, mean, mean, 0.0, len(x))
     k = len(x) / (cv**2 * autocorrelation_time(x))
     spread = student(len(x) - 1) / (3 * math.sqrt(k))
     centre = 1 - 1 / (9 * k)
     low = mean / (centre + spread) ** 3
     high = mean / (centre - spread) ** 3 if centre > spread else math.inf
-    return Interval(mean, low, high, cv, len(x))
+    return MeanInterval(mean, low, high, cv, len(x))
 
 
 def student(degrees: int) -> float:

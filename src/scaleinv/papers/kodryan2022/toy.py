@@ -77,7 +77,9 @@ def many_groups(sheet: Sheet, context: Context) -> None:
     sets = {"n=5": np.arange(1.0, 6.0), "n=10": np.random.default_rng(10).uniform(0.5, 1.5, 10)}
     for name, alphas in sets.items():
         total = float(alphas.sum())
-        low = toy.simulate(alphas, np.array([0.5, 0.8, 0.95]) * theory.convergence_threshold(alphas), 20_000, seeds=16, every=1000)
+        low = toy.simulate(
+            alphas, np.array([0.5, 0.8, 0.95]) * theory.convergence_threshold(alphas), 20_000, seeds=16, every=1000
+        )
         sheet.at_most(f"{name}: largest F below the edge", float(low.loss[-1].max()), 1e-9 * total)
         ks = np.array([1.05, 1.15, 1.3, 1.45, 1.55, 1.6])
         record = toy.simulate(alphas, ks / total, 20_000, seeds=16, every=10_000)

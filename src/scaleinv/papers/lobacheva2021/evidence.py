@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.periods import Event, Periods, find_periods
+from scaleinv.analysis.periods import Destabilisation, Periods, find_periods
 from scaleinv.analysis.periods.interval import mean_interval
 from scaleinv.analysis.statistics import mean
 from scaleinv.landscape.agreement import Agreement
@@ -62,7 +62,7 @@ class Pooled:
         return self.interval / self.product
 
 
-def settled(run: Periods) -> list[Event]:
+def settled(run: Periods) -> list[Destabilisation]:
     """The destabilisations after the burn-in."""
     return [event for event in run.destabilisations if event.settled]
 
@@ -190,7 +190,7 @@ def rates(run: Periods) -> tuple[float, float]:
     return float(run.log.lr[0]), float(run.log.wd[0])
 
 
-def first_of(runs: Sequence[Periods], count: int) -> list[list[Event]]:
+def first_of(runs: Sequence[Periods], count: int) -> list[list[Destabilisation]]:
     """The first ``count`` destabilisations of every run that has so many."""
     return [list(run.destabilisations[:count]) for run in runs if len(run.destabilisations) >= count]
 

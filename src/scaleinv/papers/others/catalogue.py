@@ -93,8 +93,8 @@ CLAIMS = (
         place="table of equilibria, on a net",
         statement="The same on raw pixels, three of which are always dark and eight rarely lit.",
         tolerance=(
-            "As rotation-on-a-net. Weights that never get a gradient are left out of the second norm only, a rule fixed "
-            "beforehand; those that get one rarely are counted, and told apart in the notes. It fails for AdamW "
+            "As rotation-on-a-net. Weights that never get a gradient are left out of the second norm only, a rule "
+            "fixed beforehand; those that get one rarely are counted, and told apart in the notes. It fails for AdamW "
             "and Lion on the first matrix: they give a weight with rare gradients steps as large as any other's, "
             "but its gradients come from the same few images and point the same way each time, so it is no random"
             " walk: the weight grows to three or four times the predicted. SGD gives it small steps."
