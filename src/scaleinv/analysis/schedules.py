@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
+from scipy.special import stdtr
 
-from scaleinv.analysis.statistics import Estimate, Interval, sample_mean, t_probability, t_quantile
+from scaleinv.analysis.statistics import Estimate, Interval, sample_mean, t_quantile
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Run
 
@@ -140,7 +141,7 @@ def errors_by_seed(
 def _p(difference: Estimate, freedom: int) -> float:
     """Two-sided p of a mean of zero; 1 where nothing differs, 0 where all differ by the same."""
     if difference.error > 0:
-        return 1 - t_probability(abs(difference.value) / difference.error, freedom)
+        return float(2 * stdtr(freedom, -abs(difference.value) / difference.error))
     return 1.0 if difference.value == 0 else 0.0
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import bdtrc
 
 from scaleinv.analysis.periods import Destabilisation, Periods, find_periods
 from scaleinv.analysis.periods.interval import mean_interval
@@ -142,7 +143,7 @@ def sign_test(positive: int, count: int) -> float:
     >>> sign_test(5, 5)
     0.03125
     """
-    return float(sum(math.comb(count, k) for k in range(positive, count + 1)) / 2**count)
+    return float(bdtrc(positive - 1, count, 0.5)) if positive > 0 else 1.0
 
 
 def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
