@@ -40,7 +40,7 @@ class Sharpness:
     gradients: Gradients
     hessian: Curvature
     fisher: Curvature | None
-    homogeneity: float  # ||H x + g|| / ||g||: 0 for an exactly scale-invariant loss (PAPERS 1)
+    homogeneity: float  # ||H x + g|| / ||g||: 0 for an exactly scale-invariant loss
 
     def stability(self, elr: float) -> float:
         """``elr * lambda_1``: gradient descent on the sphere leaves a minimum where this exceeds 2."""

@@ -1,7 +1,6 @@
 """Comparisons that the claims about periods of networks share, from :class:`Periods` to a :class:`Sheet`; no claim.
 
-All thresholds are those of PAPERS 8 (11 to 13, 19) or were set with the definitions in ``analysis/periods``, before
-the runs were made.
+All thresholds were set before the runs were made, with the definitions in ``analysis/periods``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from scaleinv.runfolder.steps import Steps
 from scaleinv.studies.obtain import Request
 
 Floats = npt.NDArray[np.float64]
-#: a mean interval times lr wd counts as constant within this factor (PAPERS 8, 11)
+#: a mean interval times lr wd counts as constant within this factor (Lobacheva et al. 2021, Corollary 1)
 CONSTANT = 1.6
 FEWEST_EVENTS = 20
 

@@ -58,7 +58,7 @@ def proposition_1(sheet: Sheet, context: Context) -> None:
         sheet.close(f"exact over printed bound at delta {delta:g}", ratio, 1 - 0.75 * delta, abs=0.5 * delta**2)
         sheet.note(f"at delta {delta:g} {int(jumped.sum())} jumps")
     gap = np.abs(theory.step_cosine_distance(rho_sq, eg, lr, wd) - (1 - cosine)).max()
-    sheet.at_most("error of 1 - cos (I2)", float(gap), 1e-14)
+    sheet.at_most("error of 1 - cos", float(gap), 1e-14)
 
 
 def proposition_2(sheet: Sheet, context: Context) -> None:
