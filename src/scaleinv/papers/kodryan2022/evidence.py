@@ -260,7 +260,7 @@ def ratio_is_one(
 
 
 def spectrum_of_minima(sheet: Sheet, name: str, elrs: Sequence[float], rows: Sequence[Sequence[Estimate]]) -> None:
-    """Spectrum of minima: means over the seeds of log(eg/loss) at equal loss fall with the ELR; one inversion is allowed.
+    """Spectrum of minima: means over the seeds of log(eg/loss) at equal loss fall with the ELR; one inversion allowed.
     ``rows``: one a seed.
 
     Neighbours are compared seed by seed. An inversion by less than 2 s.e. is none for certain, nor is a fall: the
