@@ -68,6 +68,6 @@ def edge_of_stability(
                 top, residual, products = pairs.values[0], pairs.residuals[0], operator.products
             else:
                 top, residual, products = math.nan, math.nan, 0
-        elr = float(phi(rho**2, lr, weight_decay)) if rho > 0 else math.nan
+        elr = math.nan if not rho > 0 else float(phi(rho**2, lr, weight_decay)) if lr else 0.0
         found.append(EdgePoint(step, loss, rho, elr, top, residual, products))
     return found
