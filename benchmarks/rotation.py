@@ -1,4 +1,4 @@
-"""Do nets turn as fast as predicted? PAPERS claim 15 through the Monitor, on a small scale-invariant MLP (40 seconds).
+"""Do nets turn as fast as predicted (Kosson et al. 2024)? Through the Monitor, on a small scale-invariant MLP (40 s).
 
     python benchmarks/rotation.py [--steps N] [--mixed]
 

@@ -353,7 +353,7 @@ def test_equals_the_bare_optimizer_and_a_projection_by_hand(name: str, granulari
                             m.sub_(c * p).mul_(stretch)
 
 
-# -- identities (PAPERS 1) ---------------------------------------------------------------------------------------------
+# -- identities (Kodryan et al. 2022, eqs. 7-9) ------------------------------------------------------------------------
 
 
 def measured(net: Net, step: int, dtype: torch.dtype) -> tuple[list[float], list[float]]:
@@ -382,14 +382,14 @@ def test_identities_hold_step_by_step_on_the_sphere(dtype: torch.dtype, toleranc
         after, _ = measured(net, step, dtype)
         elrs_after = [elr * sum(r * r for r in after) / r**2 for r in after]
         cosine = math.cos(geometry.angle([b.double() for b in before], [p.detach().double() for p in net.trained()]))
-        assert cosine == pytest.approx(1 / math.sqrt(1 + ess**2), rel=tolerance)  # I3
+        assert cosine == pytest.approx(1 / math.sqrt(1 + ess**2), rel=tolerance)  # the gradient is tangent
         angle = float(geometry.angle([b.double() for b in before], [p.detach().double() for p in net.trained()]))
         assert math.tan(angle) == pytest.approx(ess, rel=10 * tolerance)  # the same, where the cosine says little
-        assert sum(1 / e for e in elrs_after) == pytest.approx(1 / elr, rel=tolerance)  # I6
+        assert sum(1 / e for e in elrs_after) == pytest.approx(1 / elr, rel=tolerance)  # eq. 7
         weights = [(1 / e) * elr for e in elrs]
-        assert ess**2 == pytest.approx(sum(w * o * o for w, o in zip(weights, own)), rel=2 * tolerance)  # I7
+        assert ess**2 == pytest.approx(sum(w * o * o for w, o in zip(weights, own)), rel=2 * tolerance)  # eq. 8
         for e, o, e_after in zip(elrs, own, elrs_after):
-            assert e_after == pytest.approx(e * (1 + ess**2) / (1 + o**2), rel=2 * tolerance)  # I8
+            assert e_after == pytest.approx(e * (1 + ess**2) / (1 + o**2), rel=2 * tolerance)  # eq. 9
     assert 0.01 < biggest < 30  # neither trivial nor absurd
 
 
@@ -407,10 +407,10 @@ def test_identities_hold_step_by_step_in_the_whole_space(dtype: torch.dtype, tol
         )
         optimizer.step()
         after = flat(net.trained())
-        assert after @ after == pytest.approx((1 - lr * decay) ** 2 * rho**2 + lr**2 * g**2, rel=tolerance)  # I1
+        assert after @ after == pytest.approx((1 - lr * decay) ** 2 * rho**2 + lr**2 * g**2, rel=tolerance)
         z = lr * g * rho / ((1 - lr * decay) * rho**2)
         angle = float(geometry.angle(before, [p.detach().double() for p in net.trained()]))
-        assert math.tan(angle) == pytest.approx(z, rel=10 * tolerance)  # I2
+        assert math.tan(angle) == pytest.approx(z, rel=10 * tolerance)
 
 
 # -- momentum ----------------------------------------------------------------------------------------------------------

@@ -44,7 +44,13 @@ def _check_pair(a: Vector, b: Vector) -> None:
 
 
 def norms(x: Vector) -> list[Tensor]:
-    """Euclidean norm of every tensor, each a 0-d tensor; in float32 for tensors of half precision.
+    """Compute the Euclidean norm of every tensor; in float32 for tensors of half precision.
+
+        ||x_i||
+
+    - ``x``: tensors of any shape, at least one.
+
+    Returns a list of 0-d tensors. Raises ValueError for an empty list.
 
     >>> norms([torch.tensor([3.0, 4.0]), torch.tensor([[2.0]])])
     [tensor(5.), tensor(2.)]
@@ -58,7 +64,13 @@ def norms(x: Vector) -> list[Tensor]:
 
 
 def norm(x: Vector) -> Tensor:
-    r"""Euclidean norm of the concatenation, ``sqrt(sum_i ||x_i||^2)``; a 0-d tensor.
+    """Compute the Euclidean norm of the concatenation, a 0-d tensor.
+
+        sqrt(sum_i ||x_i||^2)
+
+    - ``x``: tensors of any shape, at least one.
+
+    Raises ValueError for an empty list.
 
     >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
     tensor(5.)
@@ -90,7 +102,13 @@ def _sums_of_squares(x: Vector) -> list[Tensor]:
 
 
 def row_norms(t: Tensor) -> Tensor:
-    """Norms along the first dimension (of output filters, of neurons), in a shape that broadcasts against ``t``.
+    """Compute the norms along the first dimension (of output filters, of neurons).
+
+        ||t_k||
+
+    - ``t``: tensor of shape (rows, ...).
+
+    Returns shape (rows, 1, ...), which broadcasts against ``t``.
 
     >>> row_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
     tensor([[5.],
@@ -104,7 +122,13 @@ def row_norms(t: Tensor) -> Tensor:
 
 
 def dot(a: Vector, b: Vector) -> Tensor:
-    r"""Inner product of the concatenations, ``sum_i <a_i, b_i>``; a 0-d tensor.
+    """Compute the inner product of the concatenations, a 0-d tensor.
+
+        sum_i <a_i, b_i>
+
+    - ``a``, ``b``: as many tensors of the same shapes.
+
+    Raises ValueError where number or shapes differ, or there is none.
 
     >>> dot([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
     tensor(11.)
@@ -115,38 +139,63 @@ def dot(a: Vector, b: Vector) -> Tensor:
 
 
 def tangent(v: Vector, x: Vector) -> list[Tensor]:
-    r"""The part of ``v`` that is tangent to the sphere at ``x``: ``v - <v, x>/<x, x> x``; new tensors.
+    """Compute the part of ``v`` that is tangent to the sphere at ``x``; new tensors.
+
+        v - <v, x>/<x, x> x
+
+    - ``v``, ``x``: as many tensors of the same shapes; x not zero.
+
+    Raises ValueError where number or shapes differ, or there is none.
 
     >>> tangent([torch.tensor([1.0, 1.0])], [torch.tensor([2.0, 0.0])])
     [tensor([0., 1.])]
+
+    Source: the projection on the orthogonal complement of x.
     """
     coefficient = dot(v, x) / dot(x, x)
     return [vi - coefficient * xi for vi, xi in zip(v, x)]
 
 
 def project_tangent_(v: Vector, x: Vector) -> None:
-    """In-place :func:`tangent`."""
+    """Make ``v`` tangent to the sphere at ``x``, in place: :func:`tangent`, with its arguments and errors.
+
+    >>> v = [torch.tensor([1.0, 1.0])]
+    >>> project_tangent_(v, [torch.tensor([2.0, 0.0])]); v
+    [tensor([0., 1.])]
+    """
     coefficient = dot(v, x) / dot(x, x)
     torch._foreach_sub_(list(v), torch._foreach_mul(list(x), coefficient))
 
 
 def retract_(x: Vector, radius: Tensor | float) -> None:
-    r"""Scale ``x`` in place to the norm ``radius``: the metric projection on the sphere (Kodryan et al. 2022, eq. 6).
+    """Bring ``x`` to the norm ``radius``, in place: the metric projection on the sphere.
+
+        x <- radius x / ||x||
+
+    - ``x``: tensors, not all zero.
+    - ``radius``: > 0.
+
+    Raises ValueError for an empty list.
 
     >>> x = [torch.tensor([3.0, 4.0])]
     >>> retract_(x, 10.0); x
     [tensor([6., 8.])]
+
+    Source: Kodryan et al. 2022, eq. 6.
     """
     torch._foreach_mul_(list(x), radius / norm(x))
 
 
 def angle(a: Vector, b: Vector) -> Tensor:
-    r"""Angle between two non-zero vectors in radians, in [0, pi]; a 0-d tensor, NaN if one of them is zero.
+    """Compute the angle between two vectors in radians, in [0, pi]; a 0-d tensor, NaN if one of them is zero.
 
-    With ``b`` brought to the size of ``a``, ``d = b - a``, ``c = <d, a>/<a, a>`` and ``t = d - c a``:
-    ``atan2(||t||, (1 + c) ||a||)``, in float64 where the device has it. Then the angle of two float32 vectors is exact
-    to the last place down to 1e-7 rad, whatever their norms. (Where the device has no float64, 1e-6 rad is accurate to
-    about 1e-4 of itself.)
+        atan2(||t||, (1 + c) ||a||),  d = b - a,  c = <d, a>/<a, a>,  t = d - c a,  with b brought to the size of a
+
+    - ``a``, ``b``: as many tensors of the same shapes, of any norms.
+
+    Computed in float64 where the device has it. Then the angle of two float32 vectors is exact to the last place down
+    to 1e-7 rad, whatever their norms. (Where the device has no float64, 1e-6 rad is accurate to about 1e-4 of itself.)
+    Raises ValueError where number or shapes differ, or there is none.
 
     >>> angle([torch.tensor([1.0, 0.0])], [torch.tensor([1.0, 1e-6])])
     tensor(1.0000e-06)
@@ -167,12 +216,19 @@ def angle(a: Vector, b: Vector) -> Tensor:
 
 
 def exp_map(x: Vector, v: Vector) -> list[Tensor]:
-    r"""Follow the great circle from ``x`` along the tangent vector ``v`` for the length ``||v||``; new tensors.
+    """Follow the great circle from ``x`` along the tangent vector ``v`` for the length ``||v||``; new tensors.
 
-    ``cos(s) x + sin(s) r v/||v||`` with ``r = ||x||``, ``s = ||v||/r``. ``v`` must be tangent at ``x``.
+        cos(s) x + sin(s) r v/||v||,  r = ||x||,  s = ||v||/r
+
+    - ``x``: point of the sphere, not zero.
+    - ``v``: tangent at x, in the shapes of x.
+
+    Raises ValueError where number or shapes differ, or there is none.
 
     >>> exp_map([torch.tensor([2.0, 0.0])], [torch.tensor([0.0, torch.pi])])  # a quarter of a circle of radius 2
     [tensor([-8.7423e-08,  2.0000e+00])]
+
+    Source: geodesics of the sphere (Absil, Mahony, Sepulchre 2008).
     """
     _check_pair(x, v)
     radius, length = norm(x), norm(v)
@@ -182,13 +238,19 @@ def exp_map(x: Vector, v: Vector) -> list[Tensor]:
 
 
 def log_map(x: Vector, y: Vector) -> list[Tensor]:
-    r"""The tangent vector at ``x`` whose :func:`exp_map` reaches ``y``; ``y`` is taken on the sphere of ``x``.
+    """Find the tangent vector at ``x`` whose :func:`exp_map` reaches ``y``; new tensors.
+
+        r angle(x, y) t/||t||,  t the tangent part of y - x,  r = ||x||
+
+    - ``x``, ``y``: as many tensors of the same shapes, not zero; y is taken on the sphere of x.
 
     Zero for equal directions. Opposite points are joined by many great circles: NaN where ``y`` is exactly ``-x``, an
-    arbitrary one of them near it.
+    arbitrary one of them near it. Raises ValueError where number or shapes differ, or there is none.
 
     >>> log_map([torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 5.0])])
     [tensor([0.0000, 1.5708])]
+
+    Source: the inverse of :func:`exp_map`.
     """
     _check_pair(x, y)
     direction = tangent([yi - xi for xi, yi in zip(x, y)], x)
@@ -199,23 +261,37 @@ def log_map(x: Vector, y: Vector) -> list[Tensor]:
 
 
 def parallel_transport(v: Vector, x: Vector, y: Vector) -> list[Tensor]:
-    r"""Carry the tangent vector ``v`` from ``x`` to ``y`` along their great circle; keeps norms and angles.
+    """Carry the tangent vector ``v`` from ``x`` to ``y`` along their great circle; keeps norms and angles; new tensors.
 
-    ``v - <v, y>/(r^2 + <x, y>) (x + y)`` on the sphere of radius ``r = ||x|| = ||y||`` [standard; e.g. Absil et al.];
-    not defined for opposite points.
+        v - <v, y>/(r^2 + <x, y>) (x + y),  r = ||x|| = ||y||
+
+    - ``v``: tangent at x.
+    - ``x``, ``y``: points of one sphere, not opposite.
+
+    Raises ValueError where number or shapes differ, or there is none.
 
     >>> east, north = torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
     >>> parallel_transport([north], [east], [north])
     [tensor([-1.,  0.,  0.])]
+
+    Source: parallel translation on the sphere (Absil, Mahony, Sepulchre 2008).
     """
     coefficient = dot(v, y) / (dot(x, x) + dot(x, y))
     return [vi - coefficient * (xi + yi) for vi, xi, yi in zip(v, x, y)]
 
 
 def random_direction(like: Vector, generator: torch.Generator, radius: Tensor | float = 1.0) -> list[Tensor]:
-    """A point drawn uniformly from the sphere of ``radius``, in the shapes and dtypes of ``like``.
+    """Draw a point uniformly from the sphere of ``radius``; on the CPU and then moved, the same on every device.
 
-    Drawn on the CPU and then moved, so that the numbers do not depend on the device.
+        radius z / ||z||,  z standard normal
+
+    - ``like``: tensors whose shapes, dtypes and devices the point has.
+    - ``generator``: of the CPU.
+    - ``radius``: > 0.
+
+    >>> point = random_direction([torch.zeros(3), torch.zeros(2, 2)], torch.Generator().manual_seed(0), radius=2.0)
+    >>> round(float(norm(point)), 5)
+    2.0
     """
     point = [torch.randn(t.shape, generator=generator, dtype=t.dtype).to(t.device) for t in like]
     retract_(point, radius)
@@ -223,7 +299,18 @@ def random_direction(like: Vector, generator: torch.Generator, radius: Tensor | 
 
 
 def random_tangent(x: Vector, generator: torch.Generator, length: Tensor | float = 1.0) -> list[Tensor]:
-    """A tangent vector at ``x`` of the given length, its direction uniform in the tangent space."""
+    """Draw a tangent vector at ``x`` of the given length, its direction uniform in the tangent space.
+
+        length t / ||t||,  t the tangent part of z,  z standard normal
+
+    - ``x``: point of the sphere, not zero.
+    - ``generator``: of the CPU.
+    - ``length``: > 0.
+
+    >>> x = [torch.tensor([3.0, 0.0])]
+    >>> random_tangent(x, torch.Generator().manual_seed(0), length=2.0)[0].abs()
+    tensor([0., 2.])
+    """
     direction = [torch.randn(t.shape, generator=generator, dtype=t.dtype).to(t.device) for t in x]
     project_tangent_(direction, x)
     retract_(direction, length)

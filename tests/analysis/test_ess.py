@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.analysis.made import made_run
 
-from scaleinv.analysis.ess import Groups, epoch_equalisation, equalisation, from_steps, profile, residuals
+from scaleinv.analysis.ess import GroupEss, epoch_equalisation, equalisation, from_steps, profile, residuals
 from scaleinv.errors import UserError
 
 ALPHAS = np.array([1.0, 2.0, 5.0])
@@ -92,11 +92,11 @@ def test_means_differ_by_exactly_the_change_of_the_elrs() -> None:
 
 def test_too_short_to_be_equal() -> None:
     ess = np.full((50, 2), 0.01) * np.exp(0.001 * np.random.default_rng(0).normal(size=(50, 2)))
-    record = Groups(("a", "b"), np.full((50, 2), 0.1), ess, np.full(50, 0.05), np.full(50, 0.01))
+    record = GroupEss(("a", "b"), np.full((50, 2), 0.1), ess, np.full(50, 0.05), np.full(50, 0.01))
     found = equalisation(record)
     assert found.verdict == "undecided"
     assert "too short" in found.reason
-    still = Groups(("a", "b"), np.full((50, 2), 0.1), 0 * ess, np.full(50, 0.05), np.zeros(50))
+    still = GroupEss(("a", "b"), np.full((50, 2), 0.1), 0 * ess, np.full(50, 0.05), np.zeros(50))
     assert equalisation(still).verdict == "undecided"
     assert equalisation(still).time_scale == math.inf
     with pytest.raises(UserError, match="hold nothing"):
@@ -108,7 +108,7 @@ def test_profile_follows_the_approach() -> None:
     steps = 4000
     decay = np.exp(-np.arange(steps) / 400)
     ess = 0.2 * np.exp(0.05 * rng.normal(size=(steps, 2))) * np.stack([1 + 2 * decay, 1 - 0.5 * decay], 1)
-    record = Groups(("a", "b"), np.full((steps, 2), 0.1), ess, np.full(steps, 0.05), np.full(steps, 0.2))
+    record = GroupEss(("a", "b"), np.full((steps, 2), 0.1), ess, np.full(steps, 0.05), np.full(steps, 0.2))
     found = profile(record)
     ratios = [w.ratio.value for w in found.windows]
     assert ratios[0] > 2
@@ -123,7 +123,7 @@ def test_profile_follows_the_approach() -> None:
     assert lengths[-1] >= 3.0 * 2 ** (len(lengths) - 1)
     edges = [w.window for w in found.windows]
     assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
-    never = profile(Groups(("a", "b"), record.elr, ess * np.array([1.0, 2.0]), record.total_elr, record.total_ess))
+    never = profile(GroupEss(("a", "b"), record.elr, ess * np.array([1.0, 2.0]), record.total_elr, record.total_ess))
     assert never.settled is None
     assert math.isnan(never.settled_clock)
 
@@ -182,6 +182,6 @@ def test_a_record_without_groups_or_steps() -> None:
     record = from_steps(toy(1.3, 1))
     with pytest.raises(UserError, match="too few"):
         residuals(record)
-    empty = Groups(("a",), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0), np.zeros(0))
+    empty = GroupEss(("a",), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0), np.zeros(0))
     with pytest.raises(UserError, match="no steps"):
         profile(empty)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scaleinv.analysis.isotonic import falling, rising, valley
+from scaleinv.analysis.double_descent import falling, rising, valley
 
 values = arrays(np.float64, st.integers(1, 25), elements=st.integers(-20, 20).map(float))
 

@@ -8,7 +8,7 @@ from tests.analysis.series import balanced, breaking, columns
 
 from scaleinv.analysis.periods import bounds_of, envelope, find_periods, time_to_jump
 from scaleinv.analysis.periods.books import unexplained
-from scaleinv.analysis.periods.interval import mean_interval, next_break_down, student
+from scaleinv.analysis.periods.interval import mean_interval, next_break_down
 from scaleinv.analysis.periods.log import make_log
 from scaleinv.theory import lobacheva2021
 from scaleinv.theory.simulators import recursion
@@ -163,12 +163,6 @@ def test_intervals_too_few_for_a_confidence_interval():
     assert two.mean == 15
     assert math.isnan(two.low)
     assert mean_interval([5.0] * 4).high == 5.0
-
-
-def test_student_against_scipy():
-    stats = pytest.importorskip("scipy.stats")
-    for degrees, tolerance in ((2, 0.04), (3, 0.01), (5, 0.002), (30, 1e-4)):
-        assert student(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=tolerance)
 
 
 def test_the_next_break_down():

@@ -10,43 +10,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.analysis.made import autoregressive, made_run
 
-from scaleinv.analysis.stationarity import burn_in, compare_levels, equilibrium, loss_level
-from scaleinv.analysis.statistics import Estimate, batch_means, mean, sample_mean, t_probability, t_quantile
+from scaleinv.analysis.stationarity import burn_in, compare_levels, loss_level, stationarity
+from scaleinv.analysis.statistics import Estimate, batch_means, mean, sample_mean, t_quantile
 
 
 def test_a_level_is_stationary_and_a_trend_drifts() -> None:
     rng = np.random.default_rng(0)
     level = 0.5 * np.exp(0.1 * autoregressive(200, 0.5, rng))
-    found = equilibrium(level)
+    found = stationarity(level)
     assert found.verdict == "stationary", found.reason
     assert found.level.value == pytest.approx(0.5 * math.exp(0.005), abs=4 * found.level.error)
     assert found.batch_error == pytest.approx(found.level.error, rel=0.5)
-    assert equilibrium(level * np.geomspace(1.5, 1, 200)).verdict == "drifting"
+    assert stationarity(level * np.geomspace(1.5, 1, 200)).verdict == "drifting"
     # a power law, as in convergence, however little it scatters
-    assert equilibrium(8.0 / np.arange(30, 61)).verdict == "drifting"
+    assert stationarity(8.0 / np.arange(30, 61)).verdict == "drifting"
 
 
 def test_what_does_not_decide() -> None:
     rng = np.random.default_rng(1)
     noisy = np.exp(1.0 * autoregressive(30, 0.7, rng))
-    assert equilibrium(noisy).verdict == "undecided"
-    assert "too few" in equilibrium(np.full(8, 1.0)).reason
-    assert "finite" in equilibrium(np.array([1.0] * 20 + [math.inf])).reason
-    assert "positive" in equilibrium(np.array([1.0] * 20 + [0.0])).reason
-    assert equilibrium(np.array([1.0] * 20 + [0.0]), relative=False, tolerance=0.5).verdict != "drifting"
+    assert stationarity(noisy).verdict == "undecided"
+    assert "too few" in stationarity(np.full(8, 1.0)).reason
+    assert "finite" in stationarity(np.array([1.0] * 20 + [math.inf])).reason
+    assert "positive" in stationarity(np.array([1.0] * 20 + [0.0])).reason
+    assert stationarity(np.array([1.0] * 20 + [0.0]), relative=False, tolerance=0.5).verdict != "drifting"
     # wanders as slowly as it is long: calm, yet its scatter is not known
     slow = 1 + 0.01 * np.sin(np.linspace(0, np.pi, 40))
-    assert "too few to know" in equilibrium(slow).reason
+    assert "too few to know" in stationarity(slow).reason
 
 
 def test_the_answers_are_right_as_often_as_they_say() -> None:
     rng = np.random.default_rng(2)
-    stationary = [equilibrium(np.exp(0.1 * autoregressive(120, 0.4, rng))) for _ in range(150)]
+    stationary = [stationarity(np.exp(0.1 * autoregressive(120, 0.4, rng))) for _ in range(150)]
     assert np.mean([f.verdict == "drifting" for f in stationary]) <= 0.01
     assert np.mean([f.verdict == "stationary" for f in stationary]) >= 0.5
     off = [abs(f.level.value - math.exp(0.005)) / f.level.error for f in stationary]
     assert np.mean(np.array(off) <= 2) == pytest.approx(0.954, abs=0.06)
-    moving = [equilibrium(np.exp(0.2 * autoregressive(120, 0.4, rng) + np.linspace(0, -1, 120))) for _ in range(50)]
+    moving = [stationarity(np.exp(0.2 * autoregressive(120, 0.4, rng) + np.linspace(0, -1, 120))) for _ in range(50)]
     assert all(f.verdict == "drifting" for f in moving)
 
 
@@ -106,8 +106,6 @@ def test_batch_means_agree_with_the_correlation_time() -> None:
 def test_students_t_is_scipys() -> None:
     stats = pytest.importorskip("scipy.stats")
     for freedom in (1, 2, 3, 4, 5, 9, 30, 201):
-        for t in (0.0, 0.3, 1.0, 2.5, 7.0, 40.0):
-            assert t_probability(t, freedom) == pytest.approx(1 - 2 * stats.t.sf(t, freedom), abs=1e-12)
         for confidence in (0.5, 0.95, 0.999):
             assert t_quantile(confidence, freedom) == pytest.approx(
                 stats.t.ppf((1 + confidence) / 2, freedom), rel=1e-9

@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from scaleinv.monitor.breakdowns import Period
+from scaleinv.monitor.breakdowns import MonitoredPeriod
 from scaleinv.papers.others import break_down_window, rotation_net
 
 
-def period(time: float, window: tuple[float, float] | None) -> Period:
-    return Period(0.0, 1.0, time, 0.0, 1.0, 0.0, window)
+def period(time: float, window: tuple[float, float] | None) -> MonitoredPeriod:
+    return MonitoredPeriod(0.0, 1.0, time, 0.0, 1.0, 0.0, window)
 
 
 def test_windows_are_judged_against_the_times_before_only() -> None:

@@ -11,7 +11,7 @@ from tests.analysis.test_ess import toy
 
 from scaleinv.analysis.ess import from_steps
 from scaleinv.landscape.edge import EdgePoint
-from scaleinv.landscape.walks import Comparison, RandomDirections
+from scaleinv.landscape.walks import RandomDirections, WalkComparison
 from scaleinv.papers.claim import Sheet, claims
 from scaleinv.papers.kodryan2022 import conventional, equal_ess
 from scaleinv.papers.kodryan2022 import divergence as regime3
@@ -20,11 +20,11 @@ from scaleinv.papers.nakhodnov2022 import squared_loss
 from scaleinv.papers.others import lyu2022 as full_batch_edge
 
 
-def comparison(walk: float, sgd: float, ascent: float, cosine: float = 1e-3, error: float = 0.9) -> Comparison:
+def comparison(walk: float, sgd: float, ascent: float, cosine: float = 1e-3, error: float = 0.9) -> WalkComparison:
     def table(values):
         return {kind: np.array([value]) for kind, value in zip(("walk", "sgd", "ascent"), values)}
 
-    return Comparison(
+    return WalkComparison(
         elr=1.0,
         seeds=(0,),
         steps=10,

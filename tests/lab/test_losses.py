@@ -32,7 +32,7 @@ def test_the_squared_loss_is_a_mean_over_images_and_classes() -> None:
     o, n, c = logits.numpy(), *logits.shape
     one_hot = np.eye(c)[labels.numpy()]
     assert float(get_loss("mse")(logits, labels)) == pytest.approx(((o - one_hot) ** 2).sum() / n / c, rel=1e-14)
-    closed = np.mean([(row @ row - 2 * row[y] + 1) / c for row, y in zip(o, labels.tolist())])  # PAPERS 4.1
+    closed = np.mean([(row @ row - 2 * row[y] + 1) / c for row, y in zip(o, labels.tolist())])  # Nakhodnov et al. 2022
     assert float(get_loss("mse")(logits, labels)) == pytest.approx(closed, rel=1e-14)
 
 

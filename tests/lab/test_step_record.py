@@ -60,7 +60,7 @@ def test_the_means_of_the_epochs_are_means_of_the_steps(folder: Path) -> None:
 
 
 def test_norms_obey_the_recursion_step_by_step(folder: Path) -> None:
-    """I1: rho'^2 = (1 - lr wd)^2 rho^2 + lr^2 g^2, for every group."""
+    """Lobacheva et al. 2021, eq. 4: rho'^2 = (1 - lr wd)^2 rho^2 + lr^2 g^2, for every group."""
     table = pq.read_table(folder / "metrics" / "steps-final.parquet")
     for group in load_run(folder).groups():
         rho_sq, g = (table[f"{group}:{q}"].to_numpy().astype(float) for q in ("rho_sq", "g"))

@@ -80,7 +80,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Surface, str, dict[str, Tensor
 
 
 def test_identities_of_a_scale_invariant_loss(case: tuple[Surface, str, dict[str, Tensor]]) -> None:
-    """What the dense matrices must fulfil, and do: the reference is the right one (PAPERS 1)."""
+    """What the dense matrices must fulfil, and do: the reference is the right one."""
     _, _, d = case
     size = d["g"].norm()
     assert abs(d["g"] @ d["x"]) < 1e-10 * size
@@ -146,7 +146,7 @@ def test_gauss_newton_equals_its_dense_definition() -> None:
 
 
 def test_nothing_depends_on_the_norm() -> None:
-    """rho^-2 scaling of the Hessian: effective curvature and gradients are those of the direction (PAPERS 1, 2b)."""
+    """rho^-2 scaling of the Hessian: effective curvature and gradients are those of the direction."""
     s = surface("convnet", width=2, images=32)
     here = s.weights()
     a = sharpness(s, here, top=2, probes=4, fisher="empirical")

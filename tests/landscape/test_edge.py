@@ -66,3 +66,5 @@ def test_schedules_and_broken_weights() -> None:
     assert found[2].elr == pytest.approx(3 * found[0].elr)
     assert found[2].sharpness == pytest.approx(found[0].sharpness, rel=1e-3)
     assert np.isfinite(found[2].product)
+    (still,) = edge_of_stability(s, [(3, state)], 0.0)  # the end of a schedule
+    assert still.elr == still.product == 0.0

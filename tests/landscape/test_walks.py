@@ -44,7 +44,7 @@ def test_sgd_is_training_on_the_sphere(dtype: torch.dtype) -> None:
 @pytest.mark.numerics
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_step_turns_by_its_effective_size(kind: str) -> None:
-    """tan(angle) = elr eg (PAPERS I3), for all three: each steps along a tangent of length lr ||g||."""
+    """tan(angle) = elr eg, for all three: each steps along a tangent of length lr ||g||."""
     s = surface("convnet")
     found = walk(s, kind, 0.05, 12, seed=1)
     assert found.steps == 12
@@ -59,7 +59,8 @@ def test_every_step_turns_by_its_effective_size(kind: str) -> None:
 
 @pytest.mark.numerics
 def test_toy_orbit_is_known() -> None:
-    """Beyond elr 1/alpha SGD on the toy falls into a two-cycle at (1 - 1/a)/2 of alpha (PAPERS 3.4), a = elr alpha."""
+    """Beyond elr 1/alpha SGD on the toy falls into a two-cycle at (1 - 1/a)/2 of alpha, a = elr alpha
+    (Kodryan et al. 2022, Proposition 3)."""
     s = toy([0.3, 1.0], alpha=2.0)
     found = walk(s, "sgd", 0.75, 400)  # a = 1.5
     assert found.loss[-1] == pytest.approx(2.0 * (1 - 1 / 1.5) / 2, rel=1e-9)

@@ -230,7 +230,7 @@ def test_alerts_go_to_sinks_and_through_state() -> None:
 
 
 def recursion(lr: float, wd: float, eg: np.ndarray, rho0: float) -> tuple[np.ndarray, np.ndarray]:
-    """rho and angle of plain SGD for given effective gradients (PAPERS I1, I2)."""
+    """rho and angle of plain SGD for given effective gradients (Lobacheva et al. 2021, eq. 4)."""
     rho, angle, r = [], [], rho0
     for e in eg:
         rho.append(r)

@@ -41,7 +41,7 @@ def test_training_is_the_same_bit_for_bit(kind: str, every: int | None) -> None:
 
 
 def test_numbers_of_plain_sgd_obey_the_identities() -> None:
-    """PAPERS I1-I3 and I6 of every step, in float64."""
+    """Norm (Lobacheva et al. 2021, eq. 4), angle and sum rule (Kodryan et al. 2022, eq. 7) of every step."""
     model = net(dtype=torch.float64)
     lr, wd = 0.1, 0.01
     optimizer = sgd(model, lr=lr, weight_decay=wd)
@@ -109,7 +109,7 @@ def test_unlogged_steps_copy_and_transfer_nothing(monkeypatch: pytest.MonkeyPatc
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("work on a step that is not logged")
 
-    monkeypatch.setattr("scaleinv.monitor.monitor.Probe", refuse)
+    monkeypatch.setattr("scaleinv.monitor.monitor.StepProbe", refuse)
     monkeypatch.setattr("scaleinv.monitor.reading.to_host", refuse)
     train(model, optimizer, 3, monitor)
     assert monitor.step == 4

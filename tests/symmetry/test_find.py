@@ -17,7 +17,7 @@ from scaleinv.errors import UserError
 from scaleinv.symmetry import assert_scale_invariant, find_symmetries
 from scaleinv.symmetry.precision import DOUBLE
 from scaleinv.symmetry.probe import Probe
-from scaleinv.symmetry.verify import Claim, verify
+from scaleinv.symmetry.verify import RescalingClaim, verify
 
 
 def _net(seed: int = 0) -> nn.Module:
@@ -100,11 +100,13 @@ def test_seeds_and_batches_do_not_matter() -> None:
 def test_a_claim_that_is_wrong_fails_the_test_by_scaling() -> None:
     probe = Probe(_net(), cases.normal(10, 6))
     mask = torch.ones_like(probe.value())
-    wrong = [Claim("norm gain alone", {4: 1}), Claim("right", {2: 1})]
-    residuals = verify(probe, [Claim("w", {probe.names.index("3.weight"): 1})], mask, torch.Generator().manual_seed(0))
+    wrong = [RescalingClaim("norm gain alone", {4: 1}), RescalingClaim("right", {2: 1})]
+    residuals = verify(
+        probe, [RescalingClaim("w", {probe.names.index("3.weight"): 1})], mask, torch.Generator().manual_seed(0)
+    )
     assert residuals["w"].good
     names = [probe.names.index("4.weight"), probe.names.index("3.weight")]
-    wrong = [Claim("gain", {names[0]: 1}), Claim("matrix", {names[1]: 1})]
+    wrong = [RescalingClaim("gain", {names[0]: 1}), RescalingClaim("matrix", {names[1]: 1})]
     residuals = verify(probe, wrong, mask, torch.Generator().manual_seed(0))
     assert not residuals["gain"].good
     assert residuals["matrix"].good

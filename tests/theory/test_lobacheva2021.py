@@ -31,7 +31,6 @@ def test_against_high_precision(rho_sq, eg, lr, wd):
         assert t.step_ratio(rho_sq, eg, lr, wd) == pytest.approx(float(mpmath.tan(mpmath.acos(cosine))), rel=1e-13)
         rest = mpmath.findroot(lambda v: keep**2 * v + (eta * g) ** 2 / v - v, mpmath.sqrt(eta / (2 * lam)) * g)
         assert t.resting_rho_sq(eg, lr, wd) == pytest.approx(float(rest), rel=1e-13)
-    assert t.effective_lr(lr, rho_sq) == lr / rho_sq
 
 
 @pytest.mark.parametrize("delta", [1e-12, 1e-6, 1e-3, 0.3, 0.9])
@@ -72,7 +71,6 @@ def test_times_against_the_recursion():
     kappa = t.kappa(lr, wd)
     expected = np.log((start - kappa * high) / (lr * low / np.sqrt(2 * delta) - kappa * high)) / (2 * lr * wd)
     assert t.t_max(start, low, high, lr, wd, delta) == pytest.approx(expected, rel=1e-12)
-    assert t.t_max_order(lr, wd) == 2 * t.t_min_order(lr, wd) == 1 / (2 * lr * wd)
 
 
 def test_relaxation_with_a_constant_gradient():

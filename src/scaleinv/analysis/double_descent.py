@@ -25,8 +25,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
-from scaleinv.analysis.isotonic import falling, rising, valley
 from scaleinv.analysis.statistics import Interval
 from scaleinv.runfolder.read import Run
 
@@ -117,6 +117,33 @@ def run_double_descent(run: Run, *, quantity: str = "error_recomputed_bn", effec
     epochs, errors = run.series("test", "total", quantity)
     started = epochs > 0
     return double_descent(epochs[started], errors[started], effect=effect)
+
+
+def falling(y: Floats) -> Floats:
+    """Fit the non-increasing series closest to ``y`` in squares.
+
+    >>> falling(np.array([3.0, 1.0, 2.0, 0.0])).tolist()
+    [3.0, 1.5, 1.5, 0.0]
+    """
+    return np.asarray(isotonic_regression(y, increasing=False).x) if len(y) else y
+
+
+def rising(y: Floats) -> Floats:
+    """Fit the non-decreasing series closest to ``y`` in squares."""
+    return falling(y[::-1])[::-1]
+
+
+def valley(y: Floats) -> Floats:
+    """Fit the series closest to ``y`` among those that fall and then rise; either part may be missing.
+
+    >>> valley(np.array([2.0, 1.0, 1.0, 3.0, 2.0])).tolist()
+    [2.0, 1.0, 1.0, 2.5, 2.5]
+    """
+    n = len(y)
+    before = [float(np.sum((falling(y[:k]) - y[:k]) ** 2)) for k in range(n + 1)]  # error of the best fall
+    after = [float(np.sum((rising(y[k:]) - y[k:]) ** 2)) for k in range(n + 1)]
+    cut = int(np.argmin(np.add(before, after)))
+    return np.concatenate([falling(y[:cut]), rising(y[cut:])])
 
 
 def _smooth(x: Floats, width: int) -> Floats:

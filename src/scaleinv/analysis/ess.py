@@ -37,7 +37,7 @@ FEWEST_TIMES = 3.0  # units of the clock a window must hold before "equal" is mo
 
 
 @dataclass(frozen=True)
-class Groups:
+class GroupEss:
     """What happened to every group at every step of a run, before the step."""
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class Groups:
     total_ess: Floats  # (steps,): measured by the angle of the whole vector, ess = tan(angle)
 
 
-def from_steps(steps: Steps) -> Groups:
+def from_steps(steps: Steps) -> GroupEss:
     """From the per-step record of a run (:mod:`scaleinv.runfolder.steps`).
 
     Errors: UserError for a record without groups, or of an optimizer with another law than SGD's.
@@ -60,7 +60,7 @@ def from_steps(steps: Steps) -> Groups:
     g = np.stack([steps.groups[name].g for name in names], axis=1)
     elr = rates.elr_of_square(steps.lr[:, None], rho_sq)
     ess = elr * g * np.sqrt(rho_sq)
-    return Groups(names, elr, ess, rates.elr_of_square(steps.lr, steps.rho_sq), np.tan(steps.angle))
+    return GroupEss(names, elr, ess, rates.elr_of_square(steps.lr, steps.rho_sq), np.tan(steps.angle))
 
 
 def _only_sgd(law: str, what: str) -> None:
@@ -89,7 +89,7 @@ class Equalisation:
 
 
 def equalisation(
-    groups: Groups, first: int = 0, last: int | None = None, *, tolerance: float = TOLERANCE
+    groups: GroupEss, first: int = 0, last: int | None = None, *, tolerance: float = TOLERANCE
 ) -> Equalisation:
     """Whether the groups' ESS are equal over the steps ``first..last-1``.
 
@@ -153,7 +153,7 @@ class Profile:
     settled_clock: float  # the clock at its beginning; NaN: never
 
 
-def profile(groups: Groups, *, units: float = FEWEST_TIMES, tolerance: float = TOLERANCE) -> Profile:
+def profile(groups: GroupEss, *, units: float = FEWEST_TIMES, tolerance: float = TOLERANCE) -> Profile:
     """Follow the ratio along the run: convergence to the common value. The first window has ``units`` of the clock,
     each next one twice as many.
 
@@ -209,7 +209,7 @@ def epoch_equalisation(run: Run, first: int, last: int, *, tolerance: float = TO
 
 
 @dataclass(frozen=True)
-class Residuals:
+class RelationResiduals:
     """Largest and root mean square relative deviations from the three relations over a run."""
 
     sum_rule: tuple[float, float]  # eq. 7, the total ELR against that of the groups
@@ -219,7 +219,7 @@ class Residuals:
     steps: int
 
 
-def residuals(groups: Groups) -> Residuals:
+def residuals(groups: GroupEss) -> RelationResiduals:
     """How well the relations hold at every step.
 
     The sum rule compares with the ELR of the first step where the record has no ELR of the total measured otherwise: on
@@ -237,4 +237,4 @@ def residuals(groups: Groups) -> Residuals:
     def both(x: Floats) -> tuple[float, float]:
         return float(np.abs(x).max()), float(np.sqrt(np.mean(x**2)))
 
-    return Residuals(both(summed), both(convex), both(feedback), worst, len(groups.ess))
+    return RelationResiduals(both(summed), both(convex), both(feedback), worst, len(groups.ess))

@@ -71,7 +71,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Window:
+class LateEpochs:
     """What is looked at: values of every epoch of the last half of a run."""
 
     first: int
@@ -83,7 +83,7 @@ class Window:
     ess: Floats
 
 
-def window(run: Run) -> Window:
+def window(run: Run) -> LateEpochs:
     """The last half of the epochs of a run, from its online metrics."""
     epochs, loss = run.series("online", "total", "loss")
     keep = epochs > (epochs[-1] // 2 if len(epochs) else 0)
@@ -94,7 +94,7 @@ def window(run: Run) -> Window:
 
     chosen = epochs[keep]
     first, last = (int(chosen[0]), int(chosen[-1])) if len(chosen) else (0, 0)
-    return Window(first, last, loss[keep], of("error"), of("cosine"), of("eg"), of("ess"))
+    return LateEpochs(first, last, loss[keep], of("error"), of("cosine"), of("eg"), of("ess"))
 
 
 def classify(run: Run) -> Verdict:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
+from scipy.special import stdtr
 
-from scaleinv.analysis.statistics import Estimate, Interval, sample_mean, t_probability, t_quantile
+from scaleinv.analysis.statistics import Estimate, Interval, sample_mean, t_quantile
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Run
 
@@ -23,7 +24,7 @@ FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
-class Pair:
+class SchedulePair:
     """Two schedules: ``difference`` = mean over seeds of the first's error minus the second's."""
 
     first: str
@@ -51,12 +52,12 @@ class ScheduleComparison:
     """Schedules by rising mean error, all pairs, and those no other was shown to beat."""
 
     ranking: tuple[Place, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[SchedulePair, ...]
     unbeaten: tuple[str, ...]
     seeds: tuple[int, ...]
     confidence: float
 
-    def pair(self, first: str, second: str) -> Pair:
+    def pair(self, first: str, second: str) -> SchedulePair:
         """The pair, turned so that ``first`` comes first."""
         for found in self.pairs:
             if (found.first, found.second) == (first, second):
@@ -64,7 +65,7 @@ class ScheduleComparison:
             if (found.first, found.second) == (second, first):
                 d, i = found.difference, found.interval
                 turned = Estimate(-d.value, d.error), Interval(-i.high, -i.low)
-                return Pair(first, second, *turned, found.p, found.p_signs, found.seeds, found.better)
+                return SchedulePair(first, second, *turned, found.p, found.p_signs, found.seeds, found.better)
         raise UserError(f"{first} and {second} are not both in the comparison")
 
 
@@ -95,7 +96,9 @@ def compare_schedules(errors: Mapping[str, Mapping[int, float]], confidence: flo
     chances = [_p(difference, len(seeds) - 1) for _, _, difference, _ in found]
     significant = _holm(chances, 1 - confidence)
     pairs = tuple(
-        Pair(a, b, d, d.interval(width), p, _p_signs(x), len(seeds), (a if d.value < 0 else b) if shown else None)
+        SchedulePair(
+            a, b, d, d.interval(width), p, _p_signs(x), len(seeds), (a if d.value < 0 else b) if shown else None
+        )
         for (a, b, d, x), p, shown in zip(found, chances, significant)
     )
     means = {name: sample_mean(values) for name, values in table.items()}
@@ -138,7 +141,7 @@ def errors_by_seed(
 def _p(difference: Estimate, freedom: int) -> float:
     """Two-sided p of a mean of zero; 1 where nothing differs, 0 where all differ by the same."""
     if difference.error > 0:
-        return 1 - t_probability(abs(difference.value) / difference.error, freedom)
+        return float(2 * stdtr(freedom, -abs(difference.value) / difference.error))
     return 1.0 if difference.value == 0 else 0.0
 
 

@@ -34,7 +34,7 @@ TOLERANCE = 0.15  # of a level: how far it may drift, or two levels may differ
 
 
 @dataclass(frozen=True)
-class Equilibrium:
+class Stationarity:
     """Whether a series is stationary, its level, and what the answer rests on."""
 
     verdict: Literal["stationary", "drifting", "undecided"]
@@ -49,12 +49,12 @@ class Equilibrium:
     window: tuple[int, int] | None = None  # epochs, where the series is a run's
 
 
-def equilibrium(x: Floats, *, tolerance: float = TOLERANCE, relative: bool = True) -> Equilibrium:
+def stationarity(x: Floats, *, tolerance: float = TOLERANCE, relative: bool = True) -> Stationarity:
     """Judge a series, shape (n,), in order of time. ``tolerance``: of the logarithm if ``relative``, else of ``x``.
 
     >>> rng = np.random.default_rng(0)
     >>> level = 0.5 * np.exp(0.1 * rng.normal(size=100))
-    >>> equilibrium(level).verdict, equilibrium(level * np.linspace(2, 1, 100)).verdict
+    >>> stationarity(level).verdict, stationarity(level * np.linspace(2, 1, 100)).verdict
     ('stationary', 'drifting')
     """
     x = np.asarray(x, dtype=np.float64)
@@ -83,7 +83,7 @@ def equilibrium(x: Floats, *, tolerance: float = TOLERANCE, relative: bool = Tru
         return "stationary", says
 
     verdict, reason = judge()
-    return Equilibrium(
+    return Stationarity(
         verdict,
         reason,
         level,
@@ -104,7 +104,7 @@ def loss_level(
     tolerance: float = TOLERANCE,
     split: str = "online",
     quantity: str = "loss",
-) -> Equilibrium:
+) -> Stationarity:
     """The level of a run's train loss over the epochs ``first..last`` (default: its last half).
 
     Another positive quantity of the group total, for example ``eg``, by ``quantity``.
@@ -113,8 +113,8 @@ def loss_level(
     last = last if last is not None else (int(epochs[-1]) if len(epochs) else 0)
     first = first if first is not None else last // 2 + 1
     keep = (epochs >= first) & (epochs <= last)
-    found = equilibrium(values[keep], tolerance=tolerance)
-    return Equilibrium(**{**found.__dict__, "window": (first, last)})
+    found = stationarity(values[keep], tolerance=tolerance)
+    return Stationarity(**{**found.__dict__, "window": (first, last)})
 
 
 def burn_in(x: Floats) -> int:
@@ -122,7 +122,7 @@ def burn_in(x: Floats) -> int:
     marginal standard error rule, MSER, 1997); at most half of them.
 
     Guards against the trace of an approach only: a series that never settles has a cut too, so ask
-    :func:`equilibrium` about what is left.
+    :func:`stationarity` about what is left.
     """
     n = len(x)
     if n < 4:

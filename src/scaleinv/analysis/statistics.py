@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 Floats = npt.NDArray[np.float64]
 
@@ -120,35 +121,13 @@ def batch_means(x: Floats, batches: int | None = None) -> Estimate:
     return Estimate(float(means.mean()), float(means.std(ddof=1) / math.sqrt(count)))
 
 
-def t_probability(t: float, freedom: int) -> float:
-    """``P(|T| <= t)`` of Student's t with ``freedom`` degrees, by the finite sums of Abramowitz and Stegun 26.7.3-4.
-
-    >>> round(t_probability(1.0, 1), 12), round(t_probability(2.776445, 4), 6)
-    (0.5, 0.95)
-    """
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine_sq = math.sin(angle), math.cos(angle) ** 2
-    odd = freedom % 2
-    term = total = (math.cos(angle) if odd else 1.0) if freedom > 1 else 0.0
-    for k in range(2 + odd, freedom - 1, 2):
-        term *= (k - 1) / k * cosine_sq
-        total += term
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
-
-
 def t_quantile(confidence: float, freedom: int) -> float:
-    """The t with ``P(|T| <= t) = confidence``: half the width of an interval in standard errors.
+    """Compute the t with ``P(|T| <= t) = confidence`` of Student's t: half the width of an interval in standard errors.
 
     >>> round(t_quantile(0.95, 4), 4)
     2.7764
     """
-    low, high = 0.0, 2.0
-    while t_probability(high, freedom) < confidence:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_probability(middle, freedom) < confidence else (low, middle)
-    return (low + high) / 2
+    return float(stdtrit(freedom, (1 + confidence) / 2))
 
 
 def sample_mean(x: Floats) -> Estimate:

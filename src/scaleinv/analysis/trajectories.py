@@ -132,7 +132,7 @@ def mean_ratio(path: Trajectory, losses: tuple[float, float] = (0.0, math.inf)) 
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class MinimaSpectrum:
     """``eg / loss`` at equal losses over several ELRs: is a larger ELR flatter?"""
 
     elrs: tuple[float, ...]  # ascending
@@ -144,7 +144,7 @@ class Spectrum:
     extremes: Estimate  # largest mean ratio over the smallest (its error, not that of the logarithm)
 
 
-def spectrum(paths: Sequence[Trajectory], levels: Sequence[float]) -> Spectrum:
+def spectrum(paths: Sequence[Trajectory], levels: Sequence[float]) -> MinimaSpectrum:
     """Compare trajectories of different ELRs at the losses that all of them reach.
 
     The claim of the paper (regime 1 is a spectrum of minima): the mean falls with the ELR. The verdict is the caller's.
@@ -166,7 +166,7 @@ def spectrum(paths: Sequence[Trajectory], levels: Sequence[float]) -> Spectrum:
     ratio = math.exp(values[high] - values[low])
     extremes = Estimate(ratio, ratio * math.hypot(means[low].error, means[high].error))
     inversions = sum(later >= earlier for earlier, later in pairwise(values)) if reached else 0
-    return Spectrum(
+    return MinimaSpectrum(
         tuple(path.elr for path in paths),
         tuple(float(level) for level in levels),
         table,
@@ -178,7 +178,7 @@ def spectrum(paths: Sequence[Trajectory], levels: Sequence[float]) -> Spectrum:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TrajectoryComparison:
     """Whether two trajectories are one curve. Numbers are of ``log eg``, or of the test error; ``offset`` is the first
     minus the second.
     """
@@ -203,7 +203,7 @@ def compare(
     quantity: Quantity = "eg",
     tolerance: float | None = None,
     losses: tuple[float, float] = (0.0, math.inf),
-) -> Comparison:
+) -> TrajectoryComparison:
     """Whether two trajectories are the same curve; see the module's docstring for the rule.
 
     ``losses``: only this range, where both are there; of a long trajectory the end may be what matters.
@@ -220,9 +220,11 @@ def compare(
     allowed = TOLERANCE[quantity] if tolerance is None else tolerance
     curves = [_curve(path, quantity) for path in (first, second)]
 
-    def nothing(reason: str, losses: Interval, points: tuple[int, int]) -> Comparison:
+    def nothing(reason: str, losses: Interval, points: tuple[int, int]) -> TrajectoryComparison:
         none, unknown = Estimate(math.nan, math.nan), Interval(math.nan, math.nan)
-        return Comparison("undecided", reason, quantity, allowed, none, math.nan, unknown, losses, (), (), points)
+        return TrajectoryComparison(
+            "undecided", reason, quantity, allowed, none, math.nan, unknown, losses, (), (), points
+        )
 
     if not all(len(x) for x, _ in curves):
         return nothing(
@@ -261,7 +263,9 @@ def compare(
         verdict = "different"
     gaps = tuple(Estimate(float(d), math.sqrt(float(v))) for d, v in zip(difference, np.diag(covariance)))
     positions = tuple(float(k) for k in np.exp(knots))
-    return Comparison(verdict, shown, quantity, allowed, offset, distance, interval, common, positions, gaps, points)
+    return TrajectoryComparison(
+        verdict, shown, quantity, allowed, offset, distance, interval, common, positions, gaps, points
+    )
 
 
 def _curve(path: Trajectory, quantity: Quantity) -> tuple[Floats, Floats]:

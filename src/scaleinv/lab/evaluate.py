@@ -1,4 +1,4 @@
-"""Exact metrics at fixed weights: one forward-backward pass over the train set gives all of them (PAPERS 5).
+"""Exact metrics at fixed weights: one forward-backward pass over the train set gives all of them.
 
 The pass is in train mode, un-shuffled, at the batch size of training (with ``gradient="full"`` the whole set is one
 batch). It yields the train loss and error (5.1), the mean effective stochastic gradient norm (5.3: mean over batches of

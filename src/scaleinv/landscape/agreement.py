@@ -1,7 +1,7 @@
 """Are several minima different functions? Angles, equal predictions, and what averaging two of them gains.
 
 Lobacheva et al. 2021 compare the minima of different periods, Kodryan et al. 2022 those of different ELRs; the
-measures are those of PAPERS 2.5.
+measures are our choice.
 """
 
 from __future__ import annotations

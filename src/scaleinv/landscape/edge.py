@@ -13,7 +13,7 @@ from scaleinv import geometry
 from scaleinv.landscape import operators
 from scaleinv.landscape.spectrum import top_eigenpairs
 from scaleinv.landscape.surface import Surface, Weights
-from scaleinv.theory import rates
+from scaleinv.theory.amin2026 import phi
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class EdgePoint:
     step: int  # steps (or epochs) done, as the caller counts
     loss: float
     rho: float
-    elr: float  # lr / ((1 - lr wd) rho^2), the step of the equivalent motion on the unit sphere (PAPERS I4)
+    elr: float  # the step of the equivalent motion on the unit sphere: Amin, Chang, Khanna 2026's Phi
     sharpness: float  # lambda_1 of the spherical Hessian
     residual: float  # an eigenvalue lies within this distance of it
     products: int
@@ -68,6 +68,6 @@ def edge_of_stability(
                 top, residual, products = pairs.values[0], pairs.residuals[0], operator.products
             else:
                 top, residual, products = math.nan, math.nan, 0
-        elr = rates.elr(lr, rho) / (1 - lr * weight_decay) if rho > 0 else math.nan
+        elr = math.nan if not rho > 0 else float(phi(rho**2, lr, weight_decay)) if lr else 0.0
         found.append(EdgePoint(step, loss, rho, elr, top, residual, products))
     return found

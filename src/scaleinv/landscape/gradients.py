@@ -15,7 +15,7 @@ from scaleinv.landscape.surface import Surface, Weights
 class Gradients:
     r"""Gradient norms at the unit sphere, ``rho ||grad L_b||`` ("effective"), and what they say.
 
-    ``mean_norm`` is the papers' mean effective stochastic gradient norm (Kodryan et al. 2022; PAPERS 5.3): the mean
+    ``mean_norm`` is the papers' mean effective stochastic gradient norm (Kodryan et al. 2022, Fig. 5): the mean
     over batches of the norm, not the norm of the mean, which is ``full_norm``.
     """
 
@@ -32,12 +32,12 @@ class Gradients:
 
     @property
     def ratio(self) -> float:
-        """``mean_norm / loss``: the proxy of curvature that tells minima of different ELR apart (PAPERS 3.2)."""
+        """``mean_norm / loss``: the proxy of curvature that tells minima of different ELR apart."""
         return self.mean_norm / self.loss if self.loss else math.nan
 
     @property
     def snr(self) -> float:
-        """Signal to noise, ``full_norm / noise`` (PAPERS 6.2)."""
+        """Signal to noise, ``full_norm / noise`` (arXiv 2505.23489)."""
         return self.full_norm / self.noise if self.noise else math.nan
 
 

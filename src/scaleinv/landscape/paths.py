@@ -18,7 +18,7 @@ QUANTITIES = ("train_loss", "train_error", "test_loss", "test_error")
 
 @dataclass(frozen=True)
 class Barrier:
-    """How far a quantity rises above the straight line between its end values (Sadrtdinov et al. 2024; PAPERS 5.6)."""
+    """How far a quantity rises above the straight line between its end values (Sadrtdinov et al. 2024)."""
 
     height: float  # largest excess over the line, 0 if there is none; NaN if a value is
     at: float  # the fraction of the path where
@@ -91,7 +91,7 @@ def linear_path(
     radius: float | None = None,
     recompute_bn: bool = True,
 ) -> Path:
-    """Walk from ``a`` to ``b`` as the papers' group does (PAPERS 5.6); cost: ``points`` times :func:`values`.
+    """Walk from ``a`` to ``b`` as Sadrtdinov et al. 2024 do; cost: ``points`` times :func:`values`.
 
     Both ends are brought to one norm (``radius``; default: that of ``a``), the whole state is interpolated linearly,
     every point is pressed back to the sphere and its BN statistics are recomputed by one pass over the train set. At

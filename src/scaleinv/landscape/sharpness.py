@@ -11,7 +11,7 @@ from torch import Tensor
 from scaleinv import geometry
 from scaleinv.landscape import operators
 from scaleinv.landscape.gradients import Gradients, gradients
-from scaleinv.landscape.spectrum import Trace, top_eigenpairs, trace
+from scaleinv.landscape.spectrum import TraceEstimate, top_eigenpairs, trace
 from scaleinv.landscape.surface import Surface, Weights
 
 
@@ -23,7 +23,7 @@ class Curvature:
     eigenvalues: tuple[float, ...]  # (k,) descending
     residuals: tuple[float, ...]  # (k,) ||A v - lambda v||: an eigenvalue lies within this distance
     converged: bool
-    trace: Trace | None  # None: no probes were asked for
+    trace: TraceEstimate | None  # None: no probes were asked for
     products: int  # passes paid
     vectors: Tensor = field(repr=False, compare=False)  # (k, P)
 
@@ -40,7 +40,7 @@ class Sharpness:
     gradients: Gradients
     hessian: Curvature
     fisher: Curvature | None
-    homogeneity: float  # ||H x + g|| / ||g||: 0 for an exactly scale-invariant loss (PAPERS 1)
+    homogeneity: float  # ||H x + g|| / ||g||: 0 for an exactly scale-invariant loss
 
     def stability(self, elr: float) -> float:
         """``elr * lambda_1``: gradient descent on the sphere leaves a minimum where this exceeds 2."""

@@ -105,7 +105,7 @@ def top_eigenpairs(
 
 
 @dataclass(frozen=True)
-class Trace:
+class TraceEstimate:
     """An unbiased estimate and its standard error."""
 
     value: float
@@ -113,7 +113,9 @@ class Trace:
     probes: int
 
 
-def trace(operator: SymmetricMap, probes: int, *, generator: torch.Generator, known: Eigenpairs | None = None) -> Trace:
+def trace(
+    operator: SymmetricMap, probes: int, *, generator: torch.Generator, known: Eigenpairs | None = None
+) -> TraceEstimate:
     r"""Hutchinson's estimate, with the ``known`` eigenvectors taken out and added exactly.
 
     ``tr A = sum_i lambda_i + tr Q A Q`` with Q the projection off the eigenvectors; ``E z^T Q A Q z = tr Q A Q`` for z
@@ -134,7 +136,7 @@ def trace(operator: SymmetricMap, probes: int, *, generator: torch.Generator, kn
     mean = math.fsum(samples) / probes
     spread = math.fsum((s - mean) ** 2 for s in samples)
     error = math.sqrt(spread / (probes - 1) / probes) if probes > 1 else math.nan
-    return Trace(exact + mean, error, probes)
+    return TraceEstimate(exact + mean, error, probes)
 
 
 @dataclass(frozen=True)

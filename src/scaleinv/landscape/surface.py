@@ -1,9 +1,9 @@
 """The loss of one network on one data set as a function of its weights: what every analysis of this room looks at.
 
 Batches are fixed: the images in order, cut at ``batch_size``. With batch norm the loss of a batch depends on all its
-images, so the train loss is by definition ``L(x) = sum_b n_b/N L_b(x)`` over these batches, in train mode (PAPERS 5.1),
-and gradients and Hessians are those of this L. ``batch_size=None`` makes the whole set one batch: the loss of
-full-batch gradient descent.
+images, so the train loss is by definition ``L(x) = sum_b n_b/N L_b(x)`` over these batches, in train mode (as in the
+released code of Kodryan et al. 2022), and gradients and Hessians are those of this L. ``batch_size=None`` makes the
+whole set one batch: the loss of full-batch gradient descent.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def values(surface: Surface, weights: Weights | None = None, *, recompute_bn: bo
     """Losses and errors at ``weights``; one forward pass over the train set and one over the test set.
 
     The same train pass recomputes the BN statistics (their average over the batches) that the test pass uses, unless
-    ``recompute_bn=False`` asks for the running statistics among the weights (PAPERS 5.2, 5.6).
+    ``recompute_bn=False`` asks for the running statistics among the weights, as the papers'
+    released code has it for the test error.
     """
     with surface.at(weights), torch.no_grad():
         if not recompute_bn:

@@ -1,8 +1,8 @@
 """Regime 3 and what it is compared with: SGD, a random walk and gradient ascent on one sphere, with one ELR.
 
 Kodryan et al. 2022 find that at large ELR the iterates of SGD are as uncorrelated as those of a random walk, whose loss
-bounds SGD's from below while gradient ascent bounds it from above. Their code for it is not released; steps here are as
-in PAPERS 5.9, all from the same stochastic gradient g, and all followed by the projection on the sphere:
+bounds SGD's from below while gradient ascent bounds it from above. Their code for it is not released; these steps
+reproduce the order. All have the length of the same stochastic gradient g, and the projection on the sphere follows:
 
     sgd   x - lr g       ascent   x + lr g       walk   x + lr ||g|| d,  d a random tangent direction, ||d|| = 1
 
@@ -49,7 +49,7 @@ class Walk:
 
     @property
     def cosine(self) -> Floats:
-        """Of consecutive iterates; ``1/sqrt(1 + (elr eg)^2)`` in theory (PAPERS I3)."""
+        """Of consecutive iterates; in theory :func:`scaleinv.theory.kodryan2022.cosine` of elr eg."""
         return np.cos(self.angle)
 
     @property
@@ -163,7 +163,7 @@ def _standard_error(x: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class WalkComparison:
     """SGD, random walk and gradient ascent over several seeds; means over the last part of every walk."""
 
     elr: float
@@ -195,7 +195,7 @@ def compare(
     kinds: Sequence[str] = KINDS,
     weights: Weights | None = None,
     window: float = 0.5,
-) -> Comparison:
+) -> WalkComparison:
     """Walk every kind from the same ``weights`` with every seed; the last ``window`` share of the steps is averaged.
 
     A walk that broke off counts as NaN. Cost: ``len(kinds) * len(seeds) * steps`` training steps.
@@ -210,7 +210,7 @@ def compare(
         }
 
     references = [random_directions(surface, weights, seed=seed) for seed in seeds]
-    return Comparison(
+    return WalkComparison(
         elr=elr,
         seeds=tuple(seeds),
         steps=steps,

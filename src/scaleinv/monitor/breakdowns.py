@@ -49,7 +49,7 @@ _KEPT = 1024
 
 
 @dataclass(frozen=True)
-class Period:
+class MonitoredPeriod:
     """From where a window was, or could have been, told to the break-down. Times in ``sum of lr wd``, ELRs as logs."""
 
     told_at: float  # step
@@ -82,7 +82,7 @@ class Breakdowns:
     """Those of one group; :meth:`look` at every logged step."""
 
     def __init__(self) -> None:
-        self.periods: list[Period] = []
+        self.periods: list[MonitoredPeriod] = []
         self._clock = 0.0  # sum of lr wd
         self._step = math.nan  # the last
         self._pace = math.nan  # lr wd
@@ -140,7 +140,7 @@ class Breakdowns:
         told_at, since, elr = self._told
         step, clock, elr_then = self._at
         time = clock - since
-        self.periods.append(Period(told_at, step, time, elr, elr_then, time - self._centre, self._window))
+        self.periods.append(MonitoredPeriod(told_at, step, time, elr, elr_then, time - self._centre, self._window))
         self._told, self._window = None, None
 
     def _tell(self) -> bool:

@@ -23,7 +23,7 @@ from scaleinv.monitor.rates import engine
 from scaleinv.monitor.records import History
 from scaleinv.sphere.optimizer import Sphere
 from scaleinv.sphere.traits import traits_of
-from scaleinv.theory import OutsideConditions, lobacheva2021, rates
+from scaleinv.theory import OutsideConditions, kosson2024, lobacheva2021, rates
 from scaleinv.theory.optimizers import Measured
 
 Array = npt.NDArray[np.float64]
@@ -136,7 +136,7 @@ def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> di
             words = str(error).partition("(")[2].partition(")")[0]
             bound = "earliest" if name == "t_min" else "latest"
             found["why"] = f"no {bound} time of the next large step: the theorem asks for {words}"
-    found["break_angle"] = BREAK * math.sqrt(2 * lr * wd)
+    found["break_angle"] = BREAK * kosson2024.sgd_angle(lr, wd)
     if found["break_angle"] < math.pi / 2:
         size = 1 - math.cos(found["break_angle"])
         with contextlib.suppress(OutsideConditions):

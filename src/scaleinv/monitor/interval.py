@@ -29,7 +29,7 @@ def nice(least: float) -> int:
         power += 1
 
 
-class Interval:
+class LoggingInterval:
     """``every`` given stands; else chosen so that logging costs at most 1 % of the time between two steps.
 
     At first every second step is logged, until the first choice can be made.

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
-from scaleinv.monitor.breakdowns import Journal, Period
+from scaleinv.monitor.breakdowns import Journal, MonitoredPeriod
 from scaleinv.monitor.forecast import Forecast, outlook
 from scaleinv.monitor.groups import FREE, Given, Group, Roster, bare, held, parameter_names
-from scaleinv.monitor.interval import Interval
-from scaleinv.monitor.probe import Probe, Steps, agree, attach
+from scaleinv.monitor.interval import LoggingInterval
+from scaleinv.monitor.probe import StepCounter, StepProbe, agree, attach
 from scaleinv.monitor.quantities import Rates
 from scaleinv.monitor.rates import rates, unwrap
 from scaleinv.monitor.reading import Arrival, mean_loss
@@ -118,7 +118,7 @@ class Monitor:
             groups if groups is None or hasattr(groups, "verdict") or isinstance(groups, Mapping) else list(groups)
         )
         self._roster = Roster.of(model, self._optimizers, self._given)
-        self._interval = Interval(every)
+        self._interval = LoggingInterval(every)
         self._history = History(keep)
         self.total_steps = total_steps
         self.boundary = boundary
@@ -127,9 +127,9 @@ class Monitor:
         self.alerts: list[Alert] = []
         #: the present epoch, if you tell it (``monitor.epoch = 3``); it goes into the run folder
         self.epoch: int | None = None
-        self._steps = Steps(len(self._optimizers))
-        self._measured: list[tuple[Probe, dict[int, Rates]]] = []  # in this round
-        self._open: dict[int, Probe] = {}  # between the two hooks
+        self._steps = StepCounter(len(self._optimizers))
+        self._measured: list[tuple[StepProbe, dict[int, Rates]]] = []  # in this round
+        self._open: dict[int, StepProbe] = {}  # between the two hooks
         self._losses: list[Tensor | float] = []  # told for the coming step
         self._waiting: deque[Arrival] = deque()
         self._spent = 0.0
@@ -213,7 +213,7 @@ class Monitor:
         self._collect(wait=True)
         return outlook(self._history, self._journal, self.groups, self._optimizers, self._rates)
 
-    def breakdowns(self, group: str = "total") -> list[Period]:
+    def breakdowns(self, group: str = "total") -> list[MonitoredPeriod]:
         """The break-downs seen so far, each with the window that was told for it; see
         :mod:`scaleinv.monitor.breakdowns`.
         """
@@ -318,7 +318,7 @@ class Monitor:
             if len(self._optimizers) > 1:  # a tensor that two optimizers hold is measured by the one that steps first
                 taken = {id(t) for probe, _ in self._measured for t in probe.tensors}
                 mine = [t for t in mine if id(t) not in taken]
-            probe = Probe(optimizer, list({id(t): t for t in mine}.values()))
+            probe = StepProbe(optimizer, list({id(t): t for t in mine}.values()))
             self._open[index] = probe
             return probe.before(args, kwargs)
         except Exception as error:  # a monitor must not end the training it watches

@@ -16,7 +16,7 @@ Loss = Tensor | float
 
 
 @dataclass
-class Probe:
+class StepProbe:
     """What is known of a step while it is being taken. Holds one copy of the weights from ``before`` to ``after``."""
 
     optimizer: Optimizer
@@ -151,7 +151,7 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     return list(torch.split(host, [len(p) for p in parts])), event
 
 
-__all__ = ["Loss", "Probe", "agree", "local", "reduce_shards", "shard_groups", "to_host"]
+__all__ = ["Loss", "StepProbe", "agree", "local", "reduce_shards", "shard_groups", "to_host"]
 
 
 class Hook:
@@ -182,7 +182,7 @@ def attach(
     return handles
 
 
-class Steps:
+class StepCounter:
     """Counts. With several optimizers a round is over when each has stepped, or when one steps again."""
 
     def __init__(self, optimizers: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scaleinv.monitor.groups import Roster
 from scaleinv.monitor.measure import SUMS
-from scaleinv.monitor.probe import Probe, to_host
+from scaleinv.monitor.probe import StepProbe, to_host
 from scaleinv.monitor.quantities import Rates, common, derive
 from scaleinv.monitor.records import Record
 
@@ -35,7 +35,7 @@ class Arrival:
         self,
         step: int,
         epoch: int | None,
-        probes: list[tuple[Probe, dict[int, Rates]]],
+        probes: list[tuple[StepProbe, dict[int, Rates]]],
         loss: Tensor | None,
         skipped: Tensor | None,
         roster: Roster,

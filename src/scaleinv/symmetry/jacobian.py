@@ -22,7 +22,7 @@ SPARE_ROWS = 6
 
 
 @dataclass
-class Rows:
+class JacobianRows:
     """Rows of J collected at one or several places; all float64 on the CPU.
 
     values (K, T): u^T J.  size (T,): rms over cotangents of |g_i| |w_i|, the scale of column i (0 for dead tensors).

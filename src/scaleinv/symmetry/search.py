@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from scaleinv.symmetry.circuits import Irrational, canonical_basis
-from scaleinv.symmetry.jacobian import SPARE_ROWS, Rows, Spectrum, cotangent, factor_rows, full_row, spectrum
+from scaleinv.symmetry.jacobian import SPARE_ROWS, JacobianRows, Spectrum, cotangent, factor_rows, full_row, spectrum
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
 from scaleinv.symmetry.probe import Probe
 from scaleinv.symmetry.result import group_name, rescaling_name
-from scaleinv.symmetry.verify import Claim
+from scaleinv.symmetry.verify import RescalingClaim
 
 #: cotangents for the row and part tests
 DRAWS = 8
@@ -31,7 +31,7 @@ Part = tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
 class State:
     """What is known so far; tensors by index."""
 
-    rows: Rows
+    rows: JacobianRows
     slices: dict[int, Slices] = field(default_factory=dict)
     spectrum: Spectrum = field(default_factory=lambda: spectrum(torch.zeros(0, 0)))
     single: list[int] = field(default_factory=list)
@@ -65,14 +65,18 @@ class Found:
         """All other symmetries, exponents by tensor."""
         return [{i: v[i] for i in self.order if v[i]} for v in self.basis if not set(v) <= {0, 1}]
 
-    def claims(self, names: Sequence[str]) -> list[Claim]:
+    def claims(self, names: Sequence[str]) -> list[RescalingClaim]:
         """Everything that was found, in the form the test by scaling takes."""
-        claims = [Claim(names[i], {i: 1}) for i in self.order if i in self.state.single]
-        claims += [Claim(group_name(tuple(names[i] for i in group)), dict.fromkeys(group, 1)) for group in self.joint]
-        claims += [Claim(rescaling_name({names[i]: n for i, n in pair.items()}), pair) for pair in self.rescaling]
+        claims = [RescalingClaim(names[i], {i: 1}) for i in self.order if i in self.state.single]
+        claims += [
+            RescalingClaim(group_name(tuple(names[i] for i in group)), dict.fromkeys(group, 1)) for group in self.joint
+        ]
+        claims += [
+            RescalingClaim(rescaling_name({names[i]: n for i, n in pair.items()}), pair) for pair in self.rescaling
+        ]
         for i, (dim, spans, _) in self.parts.items():
             where = ",".join(f"{a}:{b}" for a, b in spans)
-            claims.append(Claim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
+            claims.append(RescalingClaim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
         return claims
 
 
@@ -80,7 +84,7 @@ def search(probe: Probe, original: Sequence[Tensor], precision: Precision, seed:
     """Null space at two or more generic places and its basis; leaves the probe at the last place."""
     generator = torch.Generator().manual_seed(seed)
     count = len(probe.tensors)
-    state = State(Rows(torch.zeros(count, dtype=torch.float64)))
+    state = State(JacobianRows(torch.zeros(count, dtype=torch.float64)))
     vectors: list[tuple[int, ...]] = []
     reason = ""
     place, rank, grew = 0, -1, True

@@ -25,7 +25,7 @@ EACH_BELOW = 2_000_000
 
 
 @dataclass(frozen=True)
-class Claim:
+class RescalingClaim:
     """Multiplying tensor i by c^exponents[i] (its slices along a dimension only, for a part) changes no output."""
 
     name: str
@@ -64,7 +64,7 @@ class Tested:
 
 def put_to_test(
     probe: Probe,
-    claims: Sequence[Claim],
+    claims: Sequence[RescalingClaim],
     dead: Sequence[int],
     rows: Mapping[int, int],
     mask: Tensor,
@@ -93,7 +93,7 @@ def put_to_test(
 
 
 @contextlib.contextmanager
-def applied(probe: Probe, claims: Sequence[Claim], factors: Sequence[float]) -> Iterator[None]:
+def applied(probe: Probe, claims: Sequence[RescalingClaim], factors: Sequence[float]) -> Iterator[None]:
     """Scale the weights by every claim with its factor while the context lasts."""
     exact = all(math.log2(c).is_integer() for c in factors)  # powers of two are taken back without rounding
     touched = () if exact else sorted({i for claim in claims for i in claim.exponents})
@@ -109,7 +109,7 @@ def applied(probe: Probe, claims: Sequence[Claim], factors: Sequence[float]) -> 
                 probe.tensors[i].copy_(old)
 
 
-def _multiply(probe: Probe, claims: Sequence[Claim], factors: Sequence[float]) -> None:
+def _multiply(probe: Probe, claims: Sequence[RescalingClaim], factors: Sequence[float]) -> None:
     with torch.no_grad():
         for claim, c in zip(claims, factors):
             for i, e in claim.exponents.items():
@@ -117,7 +117,7 @@ def _multiply(probe: Probe, claims: Sequence[Claim], factors: Sequence[float]) -
                     view.mul_(c**e)
 
 
-def _views(tensor: Tensor, claim: Claim) -> list[Tensor]:
+def _views(tensor: Tensor, claim: RescalingClaim) -> list[Tensor]:
     if claim.part is None:
         return [tensor]
     dim, spans = claim.part
@@ -125,7 +125,7 @@ def _views(tensor: Tensor, claim: Claim) -> list[Tensor]:
 
 
 def verify(
-    probe: Probe, claims: Sequence[Claim], mask: Tensor, generator: torch.Generator, *, explain: bool = True
+    probe: Probe, claims: Sequence[RescalingClaim], mask: Tensor, generator: torch.Generator, *, explain: bool = True
 ) -> dict[str, Residuals]:
     """Residuals of every claim at the probe's present weights, by factors 0.5 and 2.
 
@@ -144,12 +144,12 @@ def verify(
     samples = [_sample(g) for g in gradients]
     del gradients
 
-    def change(chosen: Sequence[Claim], factors: Sequence[float]) -> float:
+    def change(chosen: Sequence[RescalingClaim], factors: Sequence[float]) -> float:
         with applied(probe, chosen, factors):
             moved = probe.value()
         return _largest((moved - base)[usable]) / max(scale, 1e-300)
 
-    def law(chosen: Sequence[Claim], factors: Sequence[float]) -> dict[str, float]:
+    def law(chosen: Sequence[RescalingClaim], factors: Sequence[float]) -> dict[str, float]:
         with applied(probe, chosen, factors):
             after = _gradients(probe, u)
         for claim, c in zip(chosen, factors):
@@ -193,7 +193,7 @@ def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, 
     return _largest((moved - base)[usable]) / max(_largest(base[usable]), 1e-300)
 
 
-def eps_law(probe: Probe, claim: Claim, mask: Tensor) -> list[float]:
+def eps_law(probe: Probe, claim: RescalingClaim, mask: Tensor) -> list[float]:
     """Relative change of the outputs between c and 2c for c = 1, 1e2, 1e4: falls as c^-2 if only an eps is in the
     way."""
     usable = mask > 0
@@ -222,7 +222,7 @@ def _gradients(probe: Probe, u: Tensor) -> list[Tensor]:
     return [torch.zeros_like(p) if g is None else g for p, g in zip(probe.tensors, rows)]
 
 
-def _dot(probe: Probe, claim: Claim, gradients: list[Tensor]) -> float:
+def _dot(probe: Probe, claim: RescalingClaim, gradients: list[Tensor]) -> float:
     total = torch.zeros((), dtype=torch.float64)
     g2 = w2 = 0.0
     for i, e in claim.exponents.items():

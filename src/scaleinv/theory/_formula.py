@@ -36,11 +36,11 @@ class OutsideConditions(UserError):
 _DOMAINS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(
         ("lr", "elr", "elrs", "rho", "rho_sq", "rho0_sq", "alpha", "alphas", "low", "high", "k", "phi", "tolerance")
-        + ("factor", "update", "first_rho0_sq", "second_rho0_sq"),
+        + ("factor", "update"),
         ("positive", lambda v: v > 0),
     ),
     **dict.fromkeys(
-        ("wd", "eg", "g", "ess", "esses", "steps", "sharpness", "noise", "temperature", "gradient_sq"),
+        ("wd", "eg", "ess", "esses", "steps", "sharpness", "noise", "temperature", "gradient_sq"),
         ("zero or positive", lambda v: v >= 0),
     ),
     **dict.fromkeys(("momentum", "beta1", "beta2"), ("in [0, 1)", lambda v: (v >= 0) & (v < 1))),
@@ -152,8 +152,6 @@ def _is_tensor(value: Any) -> bool:
 def _numeric(value: Any) -> Any:
     if _is_tensor(value):
         return value.detach().to("cpu").double().numpy()
-    if isinstance(value, (str, bool)) or value is None:
-        return value
     return np.asarray(value, dtype=np.float64)
 
 
@@ -170,7 +168,7 @@ def _restore(result: Any, given: list[Any], kind: type = float) -> Any:
 def _check_domains(where: str, values: dict[str, Any], positive: tuple[str, ...] = ()) -> None:
     with np.errstate(all="ignore"):
         for name, value in values.items():
-            if name not in _DOMAINS or value is None:
+            if name not in _DOMAINS:
                 continue
             words, allowed = _DOMAINS[name]
             if name in positive:

@@ -1,72 +1,107 @@
 r"""When does scale-invariant optimisation become unstable? (Amin, Chang, Khanna 2026): the dynamics of Phi.
 
 ``phi = lr / ((1 - lr wd) rho^2)`` is the learning rate of the equivalent step on the unit sphere,
-``u' = (u - phi gbar)/||.||`` with gbar the gradient at u. ``keep`` is ``a = 1 - lr wd``. ``nu`` is the homogeneity
-class of the update: 1 for SGD and SGDM, 0 for Adam.
+``u' = (u - phi gbar)/||.||`` with gbar the gradient at u. Every argument may be an array.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.errors import UserError
 from scaleinv.theory._formula import Number, condition, formula
 
 
 @formula()
 def phi(rho_sq: Number, lr: Number, wd: Number) -> Number:
-    """``lr / ((1 - lr wd) rho^2)``. Exact for SGD with coupled decay.
+    """Compute phi, the rate of the equivalent step on the unit sphere. Exact for SGD with coupled decay.
+
+        phi = lr / ((1 - lr wd) rho^2)
+
+    - ``rho_sq``: squared norm of the weights before the step, > 0.
+    - ``lr``, ``wd``: learning rate > 0, coupled weight decay >= 0, lr wd < 1.
+
+    Raises :class:`~scaleinv.UserError` outside these ranges.
 
     >>> phi(4.0, 0.5, 0.0)
     0.125
+
+    Source: Amin, Chang, Khanna 2026, definition of Phi.
     """
     return lr / ((1 - lr * wd) * rho_sq)
 
 
 @formula()
 def schedule_factor(lr: Number, wd: Number, next_lr: Number, next_wd: Number) -> Number:
-    """``B = (lr'/lr) / ((1 - lr wd)(1 - lr' wd'))``: what schedule and decay do to phi in one step. Exact.
+    """Compute B, the factor by which schedule and decay change phi in one step. Exact.
+
+        B = (lr'/lr) / ((1 - lr wd)(1 - lr' wd'))
+
+    - ``lr``, ``wd``, ``next_lr``, ``next_wd``: of this step and of the next, ranges as for :func:`phi`.
+
+    Raises :class:`~scaleinv.UserError` for lr and wd outside these ranges.
 
     >>> schedule_factor(1.0, 0.5, 1.0, 0.5)
     4.0
+
+    Source: Amin, Chang, Khanna 2026, update of Phi.
     """
     return next_lr / lr / ((1 - lr * wd) * (1 - next_lr * next_wd))
 
 
 @formula()
 def next_phi(phi: Number, eg: Number, factor: Number) -> Number:
-    """``phi' = B phi / (1 + phi^2 eg^2)``, ``eg = ||gbar||``. Exact for SGD."""
+    """Compute phi after a step. Exact for SGD.
+
+        phi' = B phi / (1 + phi^2 eg^2)
+
+    - ``phi``: as of :func:`phi`, > 0.
+    - ``eg``: effective gradient norm ``||gbar||``, >= 0.
+    - ``factor``: B of :func:`schedule_factor`, > 0.
+
+    Raises :class:`~scaleinv.UserError` outside these ranges.
+
+    >>> next_phi(0.5, 2.0, 1.0)
+    0.25
+
+    Source: Amin, Chang, Khanna 2026, update of Phi.
+    """
     return factor * phi / (1 + (phi * eg) ** 2)
 
 
 @formula()
 def contracts(phi: Number, eg: Number, factor: Number) -> Number:
-    """1.0 where phi does not grow in this step: always for B <= 1, for B > 1 iff ``phi eg >= sqrt(B - 1)``. Exact."""
+    """Tell whether phi does not grow in this step: 1.0 or 0.0. Exact.
+
+        B <= 1  or  phi eg >= sqrt(B - 1)
+
+    Arguments, ranges and errors as for :func:`next_phi`.
+
+    >>> contracts(0.5, 2.0, 1.5), contracts(0.5, 2.0, 2.5)
+    (1.0, 0.0)
+
+    Source: Amin, Chang, Khanna 2026, condition of contraction.
+    """
     return np.where((factor <= 1) | ((phi * eg) ** 2 >= factor - 1), 1.0, 0.0)
 
 
 @formula()
 def lr_for_constant_factor(lr: Number, wd: Number, factor: Number) -> Number:
-    """The next learning rate that makes ``schedule_factor`` equal to ``factor`` at constant decay:
-    ``B lr (1 - wd lr) / (1 + wd B lr (1 - wd lr))``. Exact.
+    """Compute the next learning rate that makes :func:`schedule_factor` equal to ``factor`` at constant decay. Exact.
+
+        lr' = B lr (1 - wd lr) / (1 + wd B lr (1 - wd lr))
+
+    - ``lr``, ``wd``: of this step, ranges as for :func:`phi`.
+    - ``factor``: B, > 0.
+
+    Raises :class:`~scaleinv.UserError` outside these ranges.
 
     >>> round(schedule_factor(0.3, 0.1, lr_for_constant_factor(0.3, 0.1, 1.02), 0.1), 12)
     1.02
+
+    Source: Amin, Chang, Khanna 2026, schedules of constant B.
     """
     grown = factor * lr * (1 - wd * lr)
     return grown / (1 + wd * grown)
-
-
-@formula()
-def mean_log_drift(phi: Number, eg: Number, factor: Number, nu: int = 1) -> Number:
-    """``log B - E log(1 + phi^2 eg^2)``, the mean change of log phi per step (SGD); samples along the last axis. With
-    ``nu = 0`` (updates of fixed norm, Adam) phi goes as 1/rho and the second term is half as large: weaker
-    self-stabilisation.
-    """
-    if not np.all(np.isin(nu, (0, 1))):
-        raise UserError(f"mean_log_drift: nu is {np.ravel(nu)[0]:g}; it has to be 1 (SGD) or 0 (updates of fixed norm)")
-    damping = np.mean(np.log1p((phi * eg) ** 2), axis=-1)
-    return np.log(factor) - damping * np.where(nu == 1, 1.0, 0.5)
 
 
 @condition
@@ -77,9 +112,20 @@ def is_a_cosine(q: Number) -> Number:
 
 @formula(is_a_cosine)
 def tilt_step(q: Number, phi: Number, keep: Number) -> Number:
-    """One step of SGD with decay on ``L = 1 - <beta, u>``, |beta| = 1: ``q = <beta, u>`` and phi, a pair. Exact.
+    """Compute one step of SGD with decay on ``L = 1 - <beta, u>``, |beta| = 1: the pair (q', phi'). Exact.
 
-    ``q' = (q + phi (1 - q^2)) / n``, ``phi' = phi / (a^2 n^2)``, ``n^2 = 1 + phi^2 (1 - q^2)``.
+        q' = (q + phi (1 - q^2)) / n,  phi' = phi / (a^2 n^2),  n^2 = 1 + phi^2 (1 - q^2)
+
+    - ``q``: ``<beta, u>``, in [-1, 1].
+    - ``phi``: as of :func:`phi`, > 0.
+    - ``keep``: ``a = 1 - lr wd``, in (0, 1].
+
+    Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` for q.
+
+    >>> tilt_step(0.0, 1.0, 1.0)
+    (0.7071067811865475, 0.5)
+
+    Source: Amin, Chang, Khanna 2026, solvable model.
     """
     left = np.maximum(1 - q * q, 0.0)
     n_sq = 1 + phi * phi * left
@@ -94,18 +140,34 @@ def decays(keep: Number) -> Number:
 
 @formula(decays)
 def tilt_fixed_point(keep: Number) -> Number:
-    """Fixed point of :func:`tilt_step`, a pair: ``q* = sqrt((1 + a)/2)``, ``phi* = sqrt(2 (1 + a))/a``. In weight
-    space it is a period-2 orbit: the component across beta changes sign. Exact. Condition: ``decays``.
+    """Compute the fixed point of :func:`tilt_step`, a pair; in weight space an orbit of period two. Exact.
+
+        q* = sqrt((1 + a)/2),  phi* = sqrt(2 (1 + a))/a
+
+    - ``keep``: ``a = 1 - lr wd``, in (0, 1).
+
+    Raises :class:`~scaleinv.UserError` outside (0, 1], :class:`~scaleinv.OutsideConditions` at 1.
+
+    >>> [round(x, 4) for x in tilt_fixed_point(0.5)]
+    [0.866, 3.4641]
+
+    Source: Amin, Chang, Khanna 2026, solvable model.
     """
     return np.sqrt((1 + keep) / 2), np.sqrt(2 * (1 + keep)) / keep
 
 
 @formula(decays)
 def tilt_eigenvalue_modulus(keep: Number) -> Number:
-    """Modulus of the eigenvalues of :func:`tilt_step` at the fixed point, ``sqrt(1 + a - a^2)`` > 1: an unstable
-    spiral, hence no rest: training with weight decay is periodic even on this function. Exact. Condition: ``decays``.
+    """Compute the modulus of the eigenvalues of :func:`tilt_step` at its fixed point. Exact.
+
+        sqrt(1 + a - a^2) > 1
+
+    Argument, range and errors as for :func:`tilt_fixed_point`. The fixed point is an unstable spiral, hence no rest:
+    training with weight decay is periodic even on this function.
 
     >>> round(tilt_eigenvalue_modulus(0.5), 6)
     1.118034
+
+    Source: Amin, Chang, Khanna 2026, solvable model.
     """
     return np.sqrt(1 + keep - keep**2)

@@ -35,7 +35,12 @@ CONSTANT_LOSS: dict[str, Level] = {
 
 
 def chance_error(classes: int, shares: Sequence[float] | None = None) -> float:
-    """Error of the best constant answer, ``1 - max p``: ``1 - 1/C`` for equally frequent classes (no shares given).
+    """Compute the error of the best constant answer.
+
+        1 - max p;  1 - 1/C for equally frequent classes
+
+    - ``classes``: C, >= 1.
+    - ``shares``: p_1 ... p_C of the classes among the labels, shape (C,), sum 1; None: all 1/C.
 
     >>> chance_error(4), round(chance_error(2, (0.7, 0.3)), 12)
     (0.75, 0.3)
@@ -44,9 +49,12 @@ def chance_error(classes: int, shares: Sequence[float] | None = None) -> float:
 
 
 def constant_loss(loss: str, classes: int, shares: Sequence[float] | None = None) -> float | None:
-    """Loss of the best constant answer by the name of the loss; None for a loss that is not in CONSTANT_LOSS.
+    """Compute the loss of the best constant answer; None for a loss that is not in CONSTANT_LOSS.
 
-    classes: C.  shares: of the classes among the labels, shape (C,), sum 1; None: all 1/C.
+        -sum p ln p nats (ce),  (1 - sum p^2)/C (mse)
+
+    - ``loss``: its name.
+    - ``classes``, ``shares``: as for :func:`chance_error`.
 
     >>> round(constant_loss("ce", 4), 4), constant_loss("mse", 4), constant_loss("hinge", 4)
     (1.3863, 0.1875, None)
@@ -58,7 +66,11 @@ def constant_loss(loss: str, classes: int, shares: Sequence[float] | None = None
 
 
 def guesses(error: float, chance: float) -> bool:
-    """Whether an error counts as that of guessing: within 5 % of it, and an accuracy at most half as much again.
+    """Tell whether an error counts as that of guessing: within 5 % of it, and an accuracy at most half as much again.
+
+        error >= chance - min(0.05 chance, 0.5 (1 - chance))
+
+    - ``error``, ``chance``: error of the classifier and of guessing, fractions in [0, 1].
 
     >>> guesses(0.86, 0.9), guesses(0.85, 0.9), guesses(0.95, 0.99)
     (True, False, False)

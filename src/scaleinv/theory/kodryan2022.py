@@ -25,20 +25,37 @@ CHAOS_RULES = 10.0
 
 @formula()
 def total_elr(elrs: Number) -> Number:
-    """``1 / sum_i 1/elr_i``: the sum rule (eq. 7). Exact.
+    """Compute the ELR of all groups together from those of the groups, the sum rule. Exact.
+
+        elr = 1 / sum_i 1/elr_i
+
+    - ``elrs``: elr_i of the groups, per step, shape (..., groups), > 0.
+
+    Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range.
 
     >>> float(total_elr(np.array([2.0, 2.0])))
     1.0
+
+    Source: Kodryan et al. 2022, eq. 7.
     """
     return 1 / np.sum(1 / elrs, axis=-1)
 
 
 @formula()
 def total_ess(esses: Number, elrs: Number) -> Number:
-    """``ess^2 = sum_i w_i ess_i^2``, ``w_i`` proportional to ``1/elr_i``: the convex combination (eq. 8). Exact.
+    """Compute the ESS of all groups together, a convex combination. Exact.
+
+        ess^2 = sum_i w_i ess_i^2,  w_i = (1/elr_i) / sum_j (1/elr_j)
+
+    - ``esses``: ess_i of the groups, shape (..., groups), >= 0.
+    - ``elrs``: elr_i of the groups, shape (..., groups), > 0.
+
+    Returns shape (...). Raises :class:`~scaleinv.UserError` outside these ranges.
 
     >>> float(total_ess(np.array([3.0, 3.0]), np.array([1.0, 7.0])))
     3.0
+
+    Source: Kodryan et al. 2022, eq. 8.
     """
     weights = (1 / elrs) / np.sum(1 / elrs, axis=-1, keepdims=True)
     return np.sqrt(np.sum(weights * esses**2, axis=-1))
@@ -46,9 +63,17 @@ def total_ess(esses: Number, elrs: Number) -> Number:
 
 @formula()
 def next_elrs(elrs: Number, esses: Number) -> Number:
-    """``elr_i' = elr_i (1 + ess^2) / (1 + ess_i^2)``: the feedback (eq. 9). Exact for a projected step.
+    """Compute the ELRs of the groups after a projected step, the feedback. Exact.
 
-    A group that moves more than the whole gets a smaller ELR next, one that moves less a larger one.
+        elr_i' = elr_i (1 + ess^2) / (1 + ess_i^2)
+
+    Arguments, ranges and errors as for :func:`total_ess`. Returns shape (..., groups). A group that moves more than the
+    whole gets a smaller ELR next, one that moves less a larger one.
+
+    >>> next_elrs(np.array([1.0, 1.0]), np.array([0.0, 1.0])).tolist()
+    [1.5, 0.75]
+
+    Source: Kodryan et al. 2022, eq. 9.
     """
     total_sq = total_ess.function(esses, elrs) ** 2
     return elrs * (1 + total_sq[..., None]) / (1 + esses**2)
@@ -56,10 +81,18 @@ def next_elrs(elrs: Number, esses: Number) -> Number:
 
 @formula()
 def cosine(ess: Number) -> Number:
-    """Cosine of consecutive iterates on the sphere, ``1/sqrt(1 + ess^2)``. Exact.
+    """Compute the cosine of consecutive iterates on the sphere. Exact.
+
+        1/sqrt(1 + ess^2)
+
+    - ``ess``: effective step size, >= 0.
+
+    Raises :class:`~scaleinv.UserError` outside this range.
 
     >>> cosine(0.0)
     1.0
+
+    Source: follows from eq. 6 of Kodryan et al. 2022, since the gradient is tangent.
     """
     return 1 / np.sqrt(1 + ess**2)
 
@@ -84,37 +117,71 @@ def is_not_critical(elr: Number, alpha: Number) -> Number:
 
 @formula()
 def threshold(alpha: Number) -> Number:
-    """``1/alpha``, the ELR below which ``f_alpha = alpha x^2/(x^2+y^2)`` converges (Proposition 3)."""
+    """Compute the ELR below which the toy of one group, ``f_alpha``, converges.
+
+        1/alpha
+
+    - ``alpha``: coefficient of the group, > 0.
+
+    Raises :class:`~scaleinv.UserError` outside this range.
+
+    >>> threshold(4.0)
+    0.25
+
+    Source: Kodryan et al. 2022, Proposition 3.
+    """
     return 1 / alpha
 
 
 @formula(is_not_critical)
 def level(elr: Number, alpha: Number) -> Number:
-    """Where f_alpha ends (Proposition 3): 0 for ``elr < 1/alpha``, ``(alpha - 1/elr)/2`` for ``elr > 1/alpha``; no
-    value at 1/alpha.
+    """Compute the value at which ``f_alpha`` ends: it converges below the threshold and stays at a level above.
+
+        0 for elr < 1/alpha,  (alpha - 1/elr)/2 for elr > 1/alpha
+
+    - ``elr``: effective learning rate per step, > 0.
+    - ``alpha``: coefficient of the group, > 0.
+
+    Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` at elr = 1/alpha.
 
     >>> level(2.0, 1.0), level(0.5, 1.0)
     (0.25, 0.0)
+
+    Source: Kodryan et al. 2022, Proposition 3.
     """
     return np.maximum(alpha - 1 / elr, 0.0) / 2
 
 
 @formula(converges)
 def contraction(elr: Number, alpha: Number) -> Number:
-    """Factor of ``|x/y|`` per step near the minimum, ``|1 - 2 elr alpha|`` (sharper). Condition: ``converges``.
+    """Compute the factor of ``|x/y|`` per step near the minimum of ``f_alpha`` (sharper).
 
-    Zero at ``elr = 1/(2 alpha)``: there convergence is faster than linear.
+        |1 - 2 elr alpha|
+
+    Arguments and ranges as for :func:`level`. Zero at ``elr = 1/(2 alpha)``: there convergence is faster than linear.
+    Raises :class:`~scaleinv.UserError` outside the ranges, :class:`~scaleinv.OutsideConditions` unless ``converges``.
 
     >>> contraction(0.25, 1.0)
     0.5
+
+    Source: ours, sharpening Kodryan et al. 2022, Proposition 3.
     """
     return np.abs(1 - 2 * elr * alpha)
 
 
 @formula(does_not_converge)
 def orbit_multiplier(elr: Number, alpha: Number) -> Number:
-    """Derivative of the step along the period-2 orbit of f_alpha, ``-1 + 2/a^2`` (sharper): in (-1, 1), so the orbit
-    attracts for every a > 1. Condition: ``does_not_converge``.
+    """Compute the derivative of the step along the orbit of period two of ``f_alpha`` (sharper).
+
+        -1 + 2/(elr alpha)^2,  in (-1, 1): the orbit attracts at every elr > 1/alpha
+
+    Arguments and ranges as for :func:`level`. Raises :class:`~scaleinv.UserError` outside the ranges,
+    :class:`~scaleinv.OutsideConditions` unless ``does_not_converge``.
+
+    >>> orbit_multiplier(2.0, 1.0)
+    -0.5
+
+    Source: ours, sharpening Kodryan et al. 2022, Proposition 3.
     """
     return -1 + 2 / (elr * alpha) ** 2
 
@@ -127,55 +194,106 @@ def does_not_converge_together(k: Number) -> Number:
 
 @formula()
 def convergence_threshold(alphas: Number) -> Number:
-    """``1 / sum_i alpha_i``: the toy converges iff the total ELR is below (eq. 11).
+    """Compute the total ELR below which the toy of several groups converges.
 
-    >>> convergence_threshold(np.array([1.0, 2.0, 5.0]))
+        1 / sum_i alpha_i
+
+    - ``alphas``: coefficients of the groups, shape (..., groups), > 0.
+
+    Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range.
+
+    >>> float(convergence_threshold(np.array([1.0, 2.0, 5.0])))
     0.125
+
+    Source: Kodryan et al. 2022, eq. 11.
     """
     return 1 / np.sum(alphas, axis=-1)
 
 
 @formula()
 def equilibrium_elrs(elr: Number, alphas: Number) -> Number:
-    """``elr_i* = elr sum_j alpha_j / alpha_i``, where the ESS of all groups are equal (eq. 12).
+    """Compute the ELRs of the groups at which the ESS of all groups are equal.
+
+        elr_i* = elr sum_j alpha_j / alpha_i
+
+    - ``elr``: of all groups together, per step, > 0.
+    - ``alphas``: coefficients of the groups, shape (..., groups), > 0.
+
+    Returns shape (..., groups). Raises :class:`~scaleinv.UserError` outside these ranges.
 
     >>> equilibrium_elrs(0.5, np.array([1.0, 3.0])).tolist()
     [2.0, 0.6666666666666666]
+
+    Source: Kodryan et al. 2022, eq. 12.
     """
     return elr * np.sum(alphas, axis=-1, keepdims=True) / alphas
 
 
 @formula(does_not_converge_together)
 def equilibrium_level(k: Number) -> Number:
-    """F / sum(alpha) at the equilibrium of (eq. 12): ``(1 - 1/k)/2``, Proposition 3 with alpha = sum(alpha) (sharper).
+    """Compute F / sum(alpha) at the equilibrium of equal ESS (sharper).
 
-    Holds to a per cent for k up to about 1.7; a random direction gives 1/2.
+        (1 - 1/k)/2
+
+    - ``k``: ``elr sum(alpha)``, > 1.
+
+    Holds to a per cent for k up to about 1.7; a random direction gives 1/2. Raises :class:`~scaleinv.UserError` for
+    k <= 0, :class:`~scaleinv.OutsideConditions` for k <= 1.
 
     >>> equilibrium_level(2.0)
     0.25
+
+    Source: ours; Kodryan et al. 2022, Proposition 3 with alpha = sum(alpha).
     """
     return (1 - 1 / k) / 2
 
 
 @formula(does_not_converge_together)
 def equilibrium_ess(k: Number) -> Number:
-    """The common ESS, ``sqrt(k^2 - 1)`` (sharper); one group: ``k = elr alpha``."""
+    """Compute the ESS that all groups have at the equilibrium of equal ESS (sharper).
+
+        sqrt(k^2 - 1)
+
+    Argument, range and errors as for :func:`equilibrium_level`.
+
+    >>> equilibrium_ess(1.25)
+    0.75
+
+    Source: ours, at the equilibrium of Kodryan et al. 2022, eq. 12.
+    """
     return np.sqrt(k**2 - 1)
 
 
 @formula(does_not_converge_together)
 def equilibrium_cosine(k: Number) -> Number:
-    """Cosine of consecutive iterates at the equilibrium, ``1/k`` (sharper)."""
+    """Compute the cosine of consecutive iterates at the equilibrium of equal ESS (sharper).
+
+        1/k
+
+    Argument, range and errors as for :func:`equilibrium_level`.
+
+    >>> equilibrium_cosine(4.0)
+    0.25
+
+    Source: ours, at the equilibrium of Kodryan et al. 2022, eq. 12.
+    """
     return 1 / k
 
 
 @formula(does_not_converge_together)
 def feedback_jacobian(k: Number) -> Number:
-    """Linearised step of one group around the equilibrium, in ``(p, a)`` with ``p = 1 - 2x^2/(x^2+y^2)``,
-    ``a = elr_i alpha_i`` (sharper).
+    """Compute the linearised step of one group around the equilibrium of equal ESS (sharper).
 
-    Its matrix is ``[[-1 + 2/k^2, -2 (k^2-1)/k^4], [2, -1 + 2/k^2]]``; shape ``(..., 2, 2)``. The determinant is 1: a
-    neutral centre. The feedback equalises averages of log(1 + ess_i^2), it does not damp the oscillation around them.
+        [[-1 + 2/k^2, -2 (k^2 - 1)/k^4], [2, -1 + 2/k^2]]
+
+    Argument, range and errors as for :func:`equilibrium_level`. Coordinates: ``p = 1 - 2x^2/(x^2+y^2)`` and
+    ``a = elr_i alpha_i``. Returns shape (..., 2, 2). The determinant is 1: a neutral centre. The feedback equalises
+    averages of log(1 + ess_i^2), it does not damp the oscillation around them.
+
+    >>> feedback_jacobian(2.0).tolist()
+    [[-0.5, -0.375], [2.0, -0.5]]
+
+    Source: ours, from Kodryan et al. 2022, eqs. 9 and 12.
     """
     same = -1 + 2 / k**2
     rows = [np.stack([same, -2 * (k**2 - 1) / k**4], -1), np.stack([same * 0 + 2, same], -1)]
@@ -184,18 +302,33 @@ def feedback_jacobian(k: Number) -> Number:
 
 @formula(does_not_converge_together)
 def feedback_phase(k: Number) -> Number:
-    """Angle of rotation per step around the neutral centre, ``acos(2/k^2 - 1)`` radians (sharper): 90 degrees at sqrt
-    2, 120 at 2.
+    """Compute the angle in radians by which a group turns around the neutral centre in a step (sharper).
+
+        acos(2/k^2 - 1): 90 degrees at k = sqrt 2, 120 at 2
+
+    Argument, range and errors as for :func:`equilibrium_level`.
+
+    >>> round(feedback_phase(2.0) / np.pi * 180, 9)
+    120.0
+
+    Source: ours, from Kodryan et al. 2022, eqs. 9 and 12.
     """
     return np.arccos(2 / k**2 - 1)
 
 
 def toy_regime(k: float) -> int | None:
-    """The regime expected of the toy at ``k = elr sum(alpha)``: 1 below 1, 2 up to :data:`EQUALITY_ENDS`, 3 from
-    :data:`CHAOS_RULES`; None at k = 1 and in the gradual passage between 2 and 3, where the theory does not decide.
+    """Tell the regime expected of the toy, or None where the theory does not decide.
+
+        1 for k < 1,  2 for 1 < k <= EQUALITY_ENDS,  3 for k >= CHAOS_RULES
+
+    - ``k``: ``elr sum(alpha)``, > 0. None at k = 1 and in the gradual passage between 2 and 3.
+
+    Raises :class:`~scaleinv.UserError` for k <= 0.
 
     >>> [toy_regime(k) for k in (0.5, 1.5, 4.0, 20.0)]
     [1, 2, None, 3]
+
+    Source: regime 1 by Kodryan et al. 2022, eq. 11; the other bounds observed, see docs/concepts/theory.md.
     """
     if k <= 0:
         raise UserError(f"toy_regime: k is {k:g}; it has to be positive")
@@ -207,8 +340,18 @@ def toy_regime(k: float) -> int | None:
 
 
 def window_change(elr_start: Number, elr_end: Number, steps: int) -> Number:
-    """``|ln elr_i(T) - ln elr_i(0)| / T``: by (eq. 9) exactly the amount by which the means of ``log(1 + ess_i^2)`` and
-    ``log(1 + ess^2)`` over the window differ. In a stationary run it vanishes as 1/T, so these means equalise; plain
-    means of ESS need not.
+    """Compute by how much the means of log(1 + ess_i^2) and of log(1 + ess^2) over a window differ. Exact.
+
+        |ln elr_i(T) - ln elr_i(0)| / T
+
+    - ``elr_start``, ``elr_end``: elr_i of the groups at the ends of the window, any one shape, > 0.
+    - ``steps``: T, length of the window, > 0.
+
+    In a stationary run it vanishes as 1/T, so these means equalise; plain means of ESS need not.
+
+    >>> float(window_change(1.0, np.e, 10))
+    0.1
+
+    Source: follows from Kodryan et al. 2022, eq. 9.
     """
     return np.abs(np.log(np.asarray(elr_end)) - np.log(np.asarray(elr_start))) / steps

@@ -28,48 +28,98 @@ LAWS: tuple[OptimizerLaw, ...] = ("sgd", "sgdm", "adamw", "lion", "muon")
 
 @formula(positive=("wd",))
 def sgd_angle(lr: Number, wd: Number) -> Number:
-    """``sqrt(2 lr wd)`` radians per step (RMS).
+    """Compute the angle of a step of SGD at equilibrium, root mean square, in radians.
+
+        sqrt(2 lr wd)
+
+    - ``lr``, ``wd``: learning rate, coupled weight decay, both > 0, lr wd < 1.
+
+    Raises :class:`~scaleinv.UserError` outside these ranges.
 
     >>> round(sgd_angle(0.1, 0.005), 6)
     0.031623
+
+    Source: Kosson et al. 2024, table of equilibria.
     """
     return np.sqrt(2 * lr * wd)
 
 
 @formula(positive=("wd",))
 def sgd_norm(eg: Number, lr: Number, wd: Number, momentum: Number = 0.0) -> Number:
-    """``(lr eg^2 / (2 wd (1 - momentum)))^(1/4)``; the paper's form, see :func:`wan2020.rho_at_equilibrium` for the
-    exact one.
+    """Compute the norm at equilibrium of SGD in the paper's form; :func:`wan2020.rho_at_equilibrium` is exact.
+
+        (lr eg^2 / (2 wd (1 - momentum)))^(1/4)
+
+    - ``eg``: effective gradient norm, root mean square, >= 0.
+    - ``lr``, ``wd``: as for :func:`sgd_angle`.
+    - ``momentum``: in [0, 1).
+
+    Raises :class:`~scaleinv.UserError` outside these ranges.
+
+    >>> sgd_norm(4.0, 0.5, 0.25)
+    2.0
+
+    Source: Kosson et al. 2024, table of equilibria.
     """
     return (lr * eg**2 / (2 * wd * (1 - momentum))) ** 0.25
 
 
 @formula(positive=("wd",))
 def adamw_angle(lr: Number, wd: Number, beta1: Number) -> Number:
-    """``sqrt(2 lr wd (1 - beta1)/(1 + beta1))`` radians per step; drops terms of relative order ``lr wd/(1 - beta1)``.
+    """Compute the angle of a step of AdamW at equilibrium, root mean square, in radians.
+
+        sqrt(2 lr wd (1 - beta1)/(1 + beta1))
+
+    - ``lr``, ``wd``: learning rate, decoupled weight decay, both > 0, lr wd < 1.
+    - ``beta1``: in [0, 1).
+
+    Drops terms of relative order ``lr wd/(1 - beta1)``. Raises :class:`~scaleinv.UserError` outside these ranges.
 
     >>> round(adamw_angle(0.001, 0.5, 0.9), 7)
     0.0072548
+
+    Source: Kosson et al. 2024, table of equilibria.
     """
     return np.sqrt(2 * lr * wd * (1 - beta1) / (1 + beta1))
 
 
 @formula(positive=("wd",))
 def adamw_norm(lr: Number, wd: Number, dimension: Number) -> Number:
-    """``sqrt(lr dimension / (2 wd))``: RMS weight ``sqrt(lr/(2 wd))``, whatever beta1 is.
+    """Compute the norm at equilibrium of AdamW: RMS weight ``sqrt(lr/(2 wd))``, whatever beta1 is.
 
-    A widely copied note has an extra factor ``sqrt((1-beta1)/(1+beta1))``: it takes update and weight for
-    independent, which momentum forbids, and is wrong by sqrt 19 at beta1 = 0.9.
+        sqrt(lr dimension / (2 wd))
+
+    - ``lr``, ``wd``: as for :func:`adamw_angle`.
+    - ``dimension``: count of the weights, >= 2.
+
+    A widely copied note has an extra factor ``sqrt((1-beta1)/(1+beta1))``: it takes update and weight for independent,
+    which momentum forbids, and is wrong by sqrt 19 at beta1 = 0.9. Raises :class:`~scaleinv.UserError` outside these
+    ranges.
+
+    >>> adamw_norm(0.1, 0.2, 16.0)
+    2.0
+
+    Source: Kosson et al. 2024, table of equilibria.
     """
     return np.sqrt(lr * dimension / (2 * wd))
 
 
 @formula(positive=("wd",))
 def lion_angle(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Number:
-    """``sqrt(pi/2) sqrt(2 lr wd) sqrt((1-b1)^2 + b1^2 (1-b2)/(1+b2))`` radians per step.
+    """Compute the angle of a step of Lion at equilibrium, root mean square, in radians, as published.
+
+        sqrt(pi/2) sqrt(2 lr wd) sqrt((1-b1)^2 + b1^2 (1-b2)/(1+b2))
+
+    - ``lr``, ``wd``: as for :func:`adamw_angle`.
+    - ``beta1``, ``beta2``: b1, b2, in [0, 1).
 
     The paper linearises the correlation of signs, so it is low by one to three per cent at the usual betas and fails
-    for small b1: see :func:`lion_angle_exact`.
+    for small b1: see :func:`lion_angle_exact`. Raises :class:`~scaleinv.UserError` outside these ranges.
+
+    >>> round(lion_angle(1e-3, 0.5, 0.9, 0.99), 6)
+    0.004701
+
+    Source: Kosson et al. 2024, table of equilibria.
     """
     return np.sqrt(np.pi / 2) * np.sqrt(2 * lr * wd) * np.sqrt((1 - beta1) ** 2 + beta1**2 * (1 - beta2) / (1 + beta2))
 
@@ -94,12 +144,18 @@ def _lion_lengthening(lr: Number, wd: Number, beta1: Number, beta2: Number) -> N
 
 @formula(positive=("wd",))
 def lion_angle_exact(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Number:
-    """:func:`lion_angle` without linearising (ours), radians per step.
+    """Compute :func:`lion_angle` without linearising.
 
-    ``q = (lr U/||W||)^2 = (1 - al^2) / (1 + 2 sum_k al^k (2/pi) asin r_k)``, outward part of the step in units of the
-    norm ``o = (1 - al^2 - q)/(2 al)``, angle ``atan2(sqrt(q - o^2), al + o)``;
-    ``r_k = beta2^(k-1) beta1 (1-beta2) ((1-beta1) + beta1 beta2/(1+beta2)) / ((1-beta1)^2 + beta1^2
-    (1-beta2)/(1+beta2))``.
+        angle = atan2(sqrt(q - o^2), al + o),  o = (1 - al^2 - q)/(2 al),  al = 1 - lr wd
+        q = (lr U/||W||)^2 = (1 - al^2) / (1 + 2 sum_k al^k (2/pi) asin r_k)
+        r_k = b2^(k-1) b1 (1-b2) ((1-b1) + b1 b2/(1+b2)) / ((1-b1)^2 + b1^2 (1-b2)/(1+b2))
+
+    Arguments, ranges and errors as for :func:`lion_angle`. ``o`` is the outward part of the step in units of the norm.
+
+    >>> round(lion_angle_exact(1e-3, 0.5, 0.9, 0.99), 6)
+    0.004753
+
+    Source: ours, sharpening Kosson et al. 2024.
     """
     al = 1 - lr * wd
     step_sq = (1 - al**2) / _lion_lengthening(lr, wd, beta1, beta2)  # (lr U / ||W||)^2
@@ -110,8 +166,16 @@ def lion_angle_exact(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Nu
 
 @formula(positive=("wd",))
 def lion_norm(lr: Number, wd: Number, beta1: Number, beta2: Number, dimension: Number) -> Number:
-    """``lr sqrt(dimension) sqrt((1 + 2 sum_k al^k R_k)/(1 - al^2))`` (ours, the paper has none), R_k as in
-    :func:`lion_angle_exact`.
+    """Compute the norm at equilibrium of Lion.
+
+        lr sqrt(dimension) sqrt((1 + 2 sum_k al^k (2/pi) asin r_k)/(1 - al^2)),  al and r_k of :func:`lion_angle_exact`
+
+    Arguments, ranges and errors as for :func:`lion_angle`, and ``dimension``: count of the weights, >= 2.
+
+    >>> round(lion_norm(1e-3, 0.5, 0.9, 0.99, 2000.0), 2)
+    9.36
+
+    Source: ours; Kosson et al. 2024 have none.
     """
     al = 1 - lr * wd
     return lr * np.sqrt(dimension) * np.sqrt(_lion_lengthening(lr, wd, beta1, beta2) / (1 - al**2))
@@ -119,8 +183,20 @@ def lion_norm(lr: Number, wd: Number, beta1: Number, beta2: Number, dimension: N
 
 @formula(positive=("wd",))
 def averaged_update_norm(lr: Number, wd: Number, beta1: Number, update: Number) -> Number:
-    """Weight norm when the update is a moving average (decay beta1) of norm ``update``:
-    ``lr U sqrt((1+al b)/((1-al^2)(1-al b)))``.
+    """Compute the norm at equilibrium when the update is a moving average of fixed norm.
+
+        lr U sqrt((1 + al b)/((1 - al^2)(1 - al b))),  al = 1 - lr wd
+
+    - ``lr``, ``wd``: as for :func:`adamw_angle`.
+    - ``beta1``: b, decay of the average, in [0, 1).
+    - ``update``: U, norm of the averaged update in units of the learning rate, > 0.
+
+    Raises :class:`~scaleinv.UserError` outside these ranges.
+
+    >>> round(averaged_update_norm(0.1, 0.5, 0.0, 2.0), 4)
+    0.6405
+
+    Source: the "hyperball" analysis, arXiv 2606.16899.
     """
     al = 1 - lr * wd
     return lr * update * np.sqrt((1 + al * beta1) / ((1 - al**2) * (1 - al * beta1)))
@@ -128,10 +204,16 @@ def averaged_update_norm(lr: Number, wd: Number, beta1: Number, update: Number) 
 
 @formula(positive=("wd",))
 def averaged_update_angle(lr: Number, wd: Number, beta1: Number) -> Number:
-    """Momentum-corrected rotation, ``sqrt((1 - al^2)(1 - b^2))/(1 + al b)`` radians per step.
+    """Compute the momentum-corrected angle of a step at equilibrium, in radians.
+
+        sqrt((1 - al^2)(1 - b^2))/(1 + al b),  al = 1 - lr wd
+
+    Arguments, ranges and errors as for :func:`averaged_update_norm`.
 
     >>> round(averaged_update_angle(0.001, 0.5, 0.9), 6)
     0.007256
+
+    Source: the "hyperball" analysis, arXiv 2606.16899.
     """
     al = 1 - lr * wd
     return np.sqrt((1 - al**2) * (1 - beta1**2)) / (1 + al * beta1)
@@ -165,20 +247,26 @@ def equilibrium(
     update: Number | None = None,
     corrected: bool = True,
 ) -> Equilibrium:
-    """Equilibrium of an optimizer on a scale-invariant weight of ``dimension`` numbers.
+    """Compute where an optimizer comes to rest on a scale-invariant weight: angle, norm and time scale.
 
-    ``sgd`` and ``sgdm`` (coupled decay) need ``eg``, the RMS effective gradient norm, for the norm; ``adamw``,
-    ``lion`` and ``muon`` (decoupled decay ``x (1 - lr wd)``) need ``dimension``, or ``update`` for muon, the norm of
-    its update. Betas default to AdamW 0.9, Lion 0.9 and 0.99, Muon 0.95. ``corrected=False`` gives the papers'
-    leading-order forms.
+    - ``law``: ``sgd``, ``sgdm`` (coupled decay), ``adamw``, ``lion``, ``muon`` (decoupled decay ``x (1 - lr wd)``).
+    - ``lr``, ``wd``: learning rate, weight decay, both > 0, lr wd < 1.
+    - ``momentum``: of ``sgdm``, in [0, 1).
+    - ``beta1``, ``beta2``: in [0, 1); None: AdamW 0.9, Lion 0.9 and 0.99, Muon 0.95.
+    - ``eg``: effective gradient norm, root mean square, >= 0; the norm of ``sgd`` and ``sgdm`` needs it.
+    - ``dimension``: count of the weights, >= 2; the norm of ``adamw`` and ``lion`` needs it.
+    - ``update``: norm of the update in units of lr, > 0; the norm of ``muon`` needs it.
+    - ``corrected``: False gives the papers' leading-order forms.
 
     Time scale: SGD ``1/(4 lr wd)``, with momentum ``(1 - momentum)/(4 lr wd)`` (``sgd_pace`` of
-    :mod:`scaleinv.theory.rates`),
-    updates of fixed norm ``1/(2 lr wd)``.
+    :mod:`scaleinv.theory.rates`), updates of fixed norm ``1/(2 lr wd)``. Raises :class:`~scaleinv.UserError` for
+    another law and outside these ranges.
 
     >>> e = equilibrium("adamw", 1e-3, 0.5, dimension=2000)
     >>> round(e.angle, 5), round(e.norm, 2), e.time_scale
     (0.00726, 1.41, 1000.0)
+
+    Source: Kosson et al. 2024, table of equilibria; Wan et al. 2020 for SGD.
     """
     if law not in LAWS:
         raise UserError(f"optimizer law {law!r} is not known; choose one of: {', '.join(LAWS)}")

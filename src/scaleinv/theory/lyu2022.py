@@ -1,4 +1,4 @@
-r"""Sharpness reduction of full-batch descent with weight decay (Lyu, Li, Arora, NeurIPS 2022, 2206.07085).
+r"""Sharpness reduction of full-batch descent with weight decay (Lyu, Li, Arora, NeurIPS 2022, arXiv 2206.07085).
 
 Spherical sharpness is the largest eigenvalue of the Hessian at x/||x||, ``||x||^2`` times the one at x.
 """
@@ -10,34 +10,36 @@ from scaleinv.theory._formula import Number, formula
 
 @formula(positive=("sharpness",))
 def edge_elr(sharpness: Number) -> Number:
-    """ELR at the edge of stability, ``2 / lambda_1`` of the spherical Hessian.
+    """Compute the ELR at the edge of stability.
+
+        elr = 2 / lambda_1
+
+    - ``sharpness``: lambda_1, largest eigenvalue of the spherical Hessian, > 0.
+
+    Raises :class:`~scaleinv.UserError` outside this range.
 
     >>> edge_elr(4.0)
     0.5
+
+    Source: Lyu, Li, Arora 2022, edge of stability on the sphere.
     """
     return 2 / sharpness
 
 
 @formula()
-def edge_sharpness(elr: Number) -> Number:
-    """Spherical sharpness at the edge of stability, ``2 / elr``; above it descent on a quadratic oscillates and
-    grows.
-    """
-    return 2 / elr
-
-
-@formula()
-def spherical_sharpness(sharpness: Number, rho_sq: Number) -> Number:
-    """From the sharpness at x to that at x/||x||: ``rho^2 lambda_1`` (Hessians scale as 1/rho^2). Exact."""
-    return rho_sq * sharpness
-
-
-@formula()
 def perturbation_factor(elr: Number, sharpness: Number) -> Number:
-    """Factor per step of a small deviation along the sharpest direction of a minimum, ``1 - elr lambda_1``; below -1
-    past the edge.
+    """Compute the factor by which a small deviation from a minimum grows per step along the sharpest direction.
+
+        1 - elr lambda_1;  below -1 past the edge of stability
+
+    - ``elr``: effective learning rate per step, > 0.
+    - ``sharpness``: lambda_1 as for :func:`edge_elr`, >= 0.
+
+    Raises :class:`~scaleinv.UserError` outside these ranges.
 
     >>> perturbation_factor(0.5, 4.0)
     -1.0
+
+    Source: descent on a quadratic; the edge is that of Lyu, Li, Arora 2022.
     """
     return 1 - elr * sharpness

@@ -43,12 +43,12 @@ class Measured:
 
 
 def decoupled_clock(options: Options) -> float | None:
-    """1: the weights are multiplied by ``1 - lr wd``."""
+    """Give the clock of decoupled decay, 1: the weights are multiplied by ``1 - lr wd``."""
     return 1.0
 
 
 def decay_in_gradient(options: Options) -> float | None:
-    """None, unless torch's ``decoupled_weight_decay`` is set: the decay passes through the normalisation."""
+    """Give the clock of decay through a normalisation: None, or 1 where ``decoupled_weight_decay`` is set."""
     return 1.0 if options.get("decoupled_weight_decay") else None
 
 
@@ -135,7 +135,10 @@ _LAB = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 def register_optimizer(name_or_class: str | type, traits: OptimizerTraits) -> None:
-    """Say what an optimizer is like, by its class or the name of its class; subclasses inherit it.
+    """Register what an optimizer is like; subclasses inherit it.
+
+    - ``name_or_class``: its class, or the name of its class.
+    - ``traits``: what Sphere, Monitor, the lab and the analysis ask for.
 
     Raises :class:`~scaleinv.UserError` for anything that is no name, no class or no traits.
 
@@ -152,7 +155,9 @@ def register_optimizer(name_or_class: str | type, traits: OptimizerTraits) -> No
 
 
 def traits_of_names(names: Iterable[str]) -> OptimizerTraits:
-    """Traits of an optimizer whose class and bases have these names, the class first; :data:`UNKNOWN` if none is known.
+    """Find the traits of an optimizer by the names of its class and bases; :data:`UNKNOWN` if none is known.
+
+    - ``names``: of the class first, then of its bases.
 
     >>> traits_of_names(["Mine", "AdamW", "Adam"]).decay
     'decoupled'
@@ -161,8 +166,10 @@ def traits_of_names(names: Iterable[str]) -> OptimizerTraits:
 
 
 def traits_named(config: Mapping[str, Any]) -> OptimizerTraits:
-    """Traits of an optimizer from what a run folder stores: ``{"optimizer": "adamw"}`` of a run of the lab,
-    ``{"class": "Mine", "law": "sgd"}`` of one that a Monitor measured. A stored law decides for a class not known here.
+    """Find the traits of an optimizer from what a run folder stores.
+
+    - ``config``: ``{"optimizer": "adamw"}`` of a run of the lab, ``{"class": "Mine", "law": "sgd"}`` of one that a
+      Monitor measured. A stored law decides for a class not known here.
 
     >>> traits_named({"optimizer": "adam"}).law, traits_named({"class": "Mine", "law": "sgd"}).clock({"momentum": 0.5})
     ('normalised', 2.0)
@@ -179,10 +186,10 @@ def traits_named(config: Mapping[str, Any]) -> OptimizerTraits:
 
 
 def law_of(config: Mapping[str, Any]) -> str:
-    """The law of a run by its stored config: ``sgd``, ``normalised``, or ``measured`` where it is not known.
+    """Find the law of a run: ``sgd``, ``normalised``, or ``measured`` where it is not known.
 
-    A run of the lab names its ``optimizer``; a run that a Monitor measured has the law of each of its ``optimizers``,
-    and ``measured`` where they differ.
+    - ``config``: as stored. A run of the lab names its ``optimizer``; a run that a Monitor measured has the law of each
+      of its ``optimizers``, and ``measured`` where they differ.
 
     >>> law_of({"optimizer": "adamw"}), law_of({"optimizers": [{"law": "sgd"}, {"law": "normalised"}]})
     ('normalised', 'measured')
@@ -195,7 +202,9 @@ def law_of(config: Mapping[str, Any]) -> str:
 
 
 def clocks_of(config: Mapping[str, Any]) -> set[float | None]:
-    """The clocks of a run by its stored config: one for every param group that differs; None where there is none.
+    """Find the clocks of a run: one for every param group that differs; None where there is none.
+
+    - ``config``: as stored.
 
     >>> clocks_of({"optimizer": "sgd", "momentum": 0.75})
     {4.0}

@@ -25,16 +25,28 @@ LAWS: tuple[Law, ...] = ("sgd", "normalised")
 
 
 def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
-    """Effective learning rate of weights of norm ``rho`` under the learning rate ``lr``; inf at norm 0.
+    """Compute the effective learning rate.
+
+        lr / rho^2 (sgd),  lr / rho (normalised)
+
+    - ``lr``: learning rate, >= 0.
+    - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf.
+    - ``law``: ``sgd`` or ``normalised``.
+
+    Raises :class:`~scaleinv.UserError` for another law.
 
     >>> elr(0.1, 2.0), elr(0.1, 2.0, "normalised")
     (0.025, 0.05)
+
+    Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna 2026, homogeneity classes (normalised).
     """
     return _divide(lr, rho**2 if _known(law) == "sgd" else rho)
 
 
 def elr_of_square(lr: Any, rho_sq: Any, law: str = "sgd") -> Any:
-    """:func:`elr` from the squared norm, which is what a record of steps holds: no root is taken and squared again.
+    """Compute :func:`elr` from the squared norm, which a record of steps holds: no root is taken and squared again.
+
+    - ``rho_sq``: squared norm of the weights, >= 0. The others, errors and source as for :func:`elr`.
 
     >>> elr_of_square(0.1, np.array([1.0, 4.0]))
     array([0.1  , 0.025])
@@ -43,7 +55,11 @@ def elr_of_square(lr: Any, rho_sq: Any, law: str = "sgd") -> Any:
 
 
 def lr(elr: Any, rho: Any, law: str = "sgd") -> Any:
-    """Learning rate that acts as ``elr`` at the norm ``rho``: the inverse of :func:`elr`.
+    """Compute the learning rate that acts as ``elr`` at the norm ``rho``: the inverse of :func:`elr`.
+
+        elr rho^2 (sgd),  elr rho (normalised)
+
+    - ``elr``: effective learning rate per step, >= 0. The others, errors and source as for :func:`elr`.
 
     >>> lr(0.025, 2.0), lr(0.05, 2.0, "normalised")
     (0.1, 0.1)
@@ -52,23 +68,29 @@ def lr(elr: Any, rho: Any, law: str = "sgd") -> Any:
 
 
 def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
-    r"""Effective step size: how far one step turns the weights.
+    """Compute the effective step size: how far one step turns the weights.
 
-    - law ``sgd``: ``elr eg``, as in Kodryan et al. 2022 (eqs. 7-9). (A Monitor that does not know an optimizer's law
-      measures the ELR that SGD would need for the step, and the same product holds.)
-    - law ``normalised``: ``tan(angle)`` of the angle (radians) between the weights before and after the step; inf from
-      a right angle on, NaN where the angle is. Such an update has no length that ``elr eg`` could give.
+        elr eg (sgd),  tan(angle) (normalised)
 
-    The two are one number for plain SGD without weight decay, on a sphere and in the whole space, since the gradient
-    is tangential: ``cos(angle) = 1 / sqrt(1 + (elr eg)^2)``. With weight decay ``tan(angle) = elr eg / (1 - lr wd)``
-    (Lobacheva et al. 2021, Proposition 1 follows from it). The tangent, and not the length of the tangential part over
-    rho, since it is the same before and after the weights are returned to their sphere, and whatever the radial part of
-    an update is.
+    - ``elr``: effective learning rate per step, >= 0.
+    - ``eg``: effective gradient norm, >= 0.
+    - ``law``: ``sgd`` or ``normalised``.
+    - ``angle``: between the weights before and after the step, radians; for the law ``normalised``. From a right angle
+      on the answer is inf, where it is NaN NaN.
 
-    Raises :class:`~scaleinv.UserError` for the law ``normalised`` without an angle.
+    A normalised update has no length that ``elr eg`` could give. (A Monitor that does not know an optimizer's law
+    measures the ELR that SGD would need for the step, and ``elr eg`` holds.) The two forms are one number for plain SGD
+    without weight decay, on a sphere and in the whole space, since the gradient is tangential:
+    ``cos(angle) = 1 / sqrt(1 + (elr eg)^2)``. With weight decay ``tan(angle) = elr eg / (1 - lr wd)``. The tangent, and
+    not the length of the tangential part over rho, since it is the same before and after the weights are returned to
+    their sphere, and whatever the radial part of an update is.
+
+    Raises :class:`~scaleinv.UserError` for another law, and for the law ``normalised`` without an angle.
 
     >>> ess(0.025, 4.0), round(float(ess(0.05, 4.0, "normalised", angle=0.1)), 6)
     (0.1, 0.100335)
+
+    Source: Kodryan et al. 2022, eqs. 7-9 (sgd); Lobacheva et al. 2021, Proposition 1 follows from the tangent.
     """
     if _known(law) == "sgd":
         return elr * eg
@@ -79,11 +101,17 @@ def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
 
 
 def sgd_pace(momentum: Any = 0.0, dampening: Any = 0.0) -> Any:
-    """By how much SGD's learning rate counts with momentum: ``(1 - dampening)/(1 - momentum)``; 1 without momentum,
-    where torch has no buffer and dampening does nothing.
+    """Compute by how much SGD's learning rate counts with momentum; 1 without, where torch has no buffer.
+
+        (1 - dampening)/(1 - momentum)
+
+    - ``momentum``: in [0, 1).
+    - ``dampening``: of the momentum buffer, as torch has it; does nothing without momentum.
 
     >>> sgd_pace(0.75), sgd_pace(0.75, dampening=0.75), sgd_pace(0.0, dampening=0.5)
     (4.0, 1.0, 1.0)
+
+    Source: torch's SGD, summed over all later steps; Wan et al. 2020 for momentum.
     """
     return (1 - dampening * (momentum != 0)) / (1 - momentum)
 

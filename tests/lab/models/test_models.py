@@ -51,7 +51,7 @@ def group_parameters(net: Any) -> list[list[nn.Parameter]]:
     return [[parameters[name] for name in group] for group in GROUPS[type(net).__name__.lower()]]
 
 
-# -- PAPERS 2.1: parameter counts and initial norms --------------------------------------------------------------------
+# -- networks of Lobacheva et al. 2021: parameter counts and initial norms ---------------------------------------------
 
 COUNTS = {
     ("convnet", 8): 24_408,
@@ -135,7 +135,7 @@ def test_layers_have_the_fan_in_of_their_kernel() -> None:
 
 
 def papers_convnet(net: Any) -> nn.Sequential:
-    """PAPERS 2.1, written down plainly, with the weights of ``net``."""
+    """ConvNet of Lobacheva et al. 2021, written down plainly, with the weights of ``net``."""
     layers: list[nn.Module] = []
     for i, conv in enumerate(net.convs):
         mine = nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=1, padding=1, bias=False)
@@ -169,7 +169,7 @@ class PapersBlock(nn.Module):
 
 
 class PapersResNet18(nn.Module):
-    """The SI pre-activation ResNet-18 of PAPERS 2.1 and 7.4; average pool of 4 before the head."""
+    """The SI pre-activation ResNet-18 of Lobacheva et al. 2021; average pool of 4 before the head."""
 
     def __init__(self, k: int, classes: int = 10) -> None:
         super().__init__()

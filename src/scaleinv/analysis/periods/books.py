@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaleinv.analysis.periods.events import Event
+from scaleinv.analysis.periods.events import Destabilisation
 from scaleinv.analysis.periods.log import Log
 from scaleinv.theory import lobacheva2021
 
@@ -40,7 +40,7 @@ class Books:
         return self.given_measured / self.given - 1 if self.given > 0 else NAN
 
 
-def keep_books(log: Log, events: Sequence[Event], first_row: int) -> Books:
+def keep_books(log: Log, events: Sequence[Destabilisation], first_row: int) -> Books:
     """``events``: the destabilisations; ``first_row``: where the settled part begins."""
     rises = np.array([e.log_rise for e in events if e.row >= first_row and math.isfinite(e.log_rise)])
     half = float(rises.mean()) / 2 if len(rises) else NAN

@@ -39,7 +39,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Equilibrium:
+class NormBand:
     """Theorem 1 beside the settled part of a run. Ends of rho^2 are exact, with the factor 1/sqrt(1 - lr wd/2)."""
 
     bounds: Bounds
@@ -79,7 +79,7 @@ def has_theory(log: Log) -> bool:
     )
 
 
-def equilibrium(log: Log, first_row: int) -> Equilibrium | None:
+def norm_band(log: Log, first_row: int) -> NormBand | None:
     """Of the rows from ``first_row`` on; None where a column is missing or the rates change."""
     if not has_theory(log) or first_row >= len(log) - 1:
         return None
@@ -99,7 +99,7 @@ def equilibrium(log: Log, first_row: int) -> Equilibrium | None:
     band = np.log(np.percentile(rho_sq, PERCENTILES))
     width = math.log(high / low)
     rest = float(lobacheva2021.resting_rho_sq(1.0, lr, wd)) ** 2 * float(np.mean(eg**2))
-    return Equilibrium(
+    return NormBand(
         bounds=bounds,
         low=low,
         high=high,

@@ -27,7 +27,7 @@ NAN = math.nan
 
 
 @dataclass(frozen=True)
-class Event:
+class Destabilisation:
     """A candidate; ``spike`` says whether training broke down there. Steps are the log's, times are 1/(lr wd)."""
 
     step: int  # norm: where rho^2 is lowest. loss: where the loss passes half-way (log) from its low to its high
@@ -83,14 +83,14 @@ def chosen(log: Log, definition: Definition) -> On:
     return "loss" if log.rho_sq is None or log.fixed_norm else "norm"
 
 
-def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tuple[list[Event], Turns]:
+def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tuple[list[Destabilisation], Turns]:
     """All candidates in order, and the turning points they come from."""
     if on == "norm":
         assert series.log_rho_sq is not None
         turns = turning_points(series.log_rho_sq, math.log1p(definition.rise))
     else:
         turns = turning_points(series.long_loss, math.log(definition.loss_spike))
-    events: list[Event] = []
+    events: list[Destabilisation] = []
     previous = 0
     points = turns.turns
     least = 2 * rows(definition.window if on == "norm" else definition.loss_window, log.spacing)
@@ -108,7 +108,7 @@ def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tup
 
 def _norm_event(
     log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int, previous: int, complete: bool
-) -> Event:
+) -> Destabilisation:
     """The turning points of the smoothed norm are up to half a window off those of the norm itself."""
     assert log.rho_sq is not None
     width = rows(definition.window, log.spacing)
@@ -121,7 +121,7 @@ def _norm_event(
 
 def _loss_event(
     log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int, previous: int, complete: bool
-) -> Event:
+) -> Destabilisation:
     top = low + int(np.argmax(series.log_loss[low : after + 1]))
     base = half(before, low)
     middle = (float(np.median(series.log_loss[base : low + 1])) + float(series.log_loss[top])) / 2
@@ -135,7 +135,7 @@ def _event(
     series: Smooth,
     place: tuple[int, int, int, int],
     complete: bool,
-) -> Event:
+) -> Destabilisation:
     before, row, after, previous = place
     base = half(before, row)
     width = rows(definition.window, log.spacing)
@@ -158,7 +158,7 @@ def _event(
         passed = 0.0 if log.time is None else float(log.time[row] - log.time[before])
         if passed > 0:
             free_fall = float(np.log(log.rho_sq[before] / log.rho_sq[row])) / (2 * passed)
-    return Event(
+    return Destabilisation(
         step=int(log.step[row]),
         time=NAN if log.time is None else float(log.time[row]),
         fall_from=int(log.step[before]),

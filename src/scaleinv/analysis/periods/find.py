@@ -11,13 +11,12 @@ import numpy as np
 
 from scaleinv.analysis.invariance import invariance
 from scaleinv.analysis.periods.books import keep_books, unexplained
-from scaleinv.analysis.periods.bounds import Equilibrium, Since, envelopes
-from scaleinv.analysis.periods.bounds import equilibrium as theorem
+from scaleinv.analysis.periods.bounds import NormBand, Since, envelopes, norm_band
 from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Event, chosen, find_events, smooth
+from scaleinv.analysis.periods.events import Destabilisation, chosen, find_events, smooth
 from scaleinv.analysis.periods.folder import run_columns
-from scaleinv.analysis.periods.interval import Interval, mean_interval, next_break_down
-from scaleinv.analysis.periods.log import Log, Origin, make_log
+from scaleinv.analysis.periods.interval import MeanInterval, mean_interval, next_break_down
+from scaleinv.analysis.periods.log import Log, RunEnd, make_log
 from scaleinv.analysis.periods.phases import Period, make_periods, make_spans, present_phase
 from scaleinv.analysis.periods.prediction import predict
 from scaleinv.analysis.periods.result import Periods
@@ -84,7 +83,7 @@ def find_periods(
         if plain_sgd:
             eps = invariance(run)
             said, silenced = eps.sentence, eps.silenced
-        log = replace(make_log(**columns, origin=Origin(diverged=run.status == "diverged")), law=run.law)
+        log = replace(make_log(**columns, origin=RunEnd(diverged=run.status == "diverged")), law=run.law)
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:
@@ -129,7 +128,7 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
     books = keep_books(log, spikes, first_row)
     usable = plain_sgd and on == "norm"
     departure = unexplained(log) if plain_sgd and not log.fixed_norm else None
-    bound = theorem(log, first_row) if usable else None
+    bound = norm_band(log, first_row) if usable else None
     sensitivity = vary(log, definition, on)
     evidence = [
         *log_sentences(log, definition, on, verdict),
@@ -188,7 +187,7 @@ def _check_decay(found: Periods) -> None:
             )
 
 
-def _beside_theory(log: Log, periods: list[Period], bound: Equilibrium | None) -> list[str]:
+def _beside_theory(log: Log, periods: list[Period], bound: NormBand | None) -> list[str]:
     sources: tuple[Since, ...] = ("before", "start")
     return theorem_sentences(bound) + proposition_sentences(
         {since: envelopes(log, periods, since) for since in sources},
@@ -202,7 +201,7 @@ def _settled_row(log: Log, definition: Definition) -> int:
     return int(np.searchsorted(log.time, log.time[0] + definition.burn_in))
 
 
-def _intervals(spikes: list[Event]) -> tuple[Interval, Interval, bool]:
+def _intervals(spikes: list[Destabilisation]) -> tuple[MeanInterval, MeanInterval, bool]:
     """In steps and in units of time; from the settled events if there are three, else from all."""
     settled = [event for event in spikes if event.settled]
     enough = len(settled) >= _FEWEST_SETTLED or len(settled) == len(spikes)

@@ -21,7 +21,7 @@ from scaleinv.theory import rates
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Clock = Literal["given", "estimated", "none"]
+ClockSource = Literal["given", "estimated", "none"]
 #: fewer rows say nothing
 FEWEST_ROWS = 20
 #: a loss below this counts as this: cross-entropy in float32 reaches 0
@@ -52,7 +52,7 @@ class Log:
     wd: Floats | None
     angle: Floats | None  # between the weights before and after the step, radians
     time: Floats | None  # of the row, in units of 1/(lr wd); None without rates or without weight decay
-    clock: Clock  # where lr wd comes from
+    clock: ClockSource  # where lr wd comes from
     spacing: float  # steps between rows, median
     dropped: int  # rows with a loss or norm that is not finite, in the middle
     diverged_at: int | None  # step from which on nothing is finite
@@ -115,7 +115,7 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Origin:
+class RunEnd:
     """A log is that of a run folder: how the run ended is a result then, however few rows there are before."""
 
     diverged: bool  # the run's own result says so
@@ -131,7 +131,7 @@ def make_log(
     step: Any = None,
     angle: Any = None,
     pace: float = 1.0,
-    origin: Origin | None = None,
+    origin: RunEnd | None = None,
 ) -> Log:
     """Check columns (lr and wd may be numbers; lr counts ``pace`` times) and cut the log where it leaves the numbers,
     or (in a run folder, which ``origin`` tells) where the norm is 0 for good.
@@ -174,7 +174,7 @@ def _column(name: str, value: Any) -> Floats:
     return column
 
 
-def _cut(step: Ints, arrays: dict[str, Floats], origin: Origin | None) -> Log:
+def _cut(step: Ints, arrays: dict[str, Floats], origin: RunEnd | None) -> Log:
     """Drop rows that are not finite; where none is finite to the end, the run has diverged there."""
     good = np.isfinite(arrays["loss"])
     if "rho" in arrays:
@@ -214,7 +214,7 @@ def _cut(step: Ints, arrays: dict[str, Floats], origin: Origin | None) -> Log:
     eg = _filled(eg) if eg is not None else None
     rho_sq = arrays["rho"] ** 2 if "rho" in arrays else None
     time: Floats | None = None
-    clock: Clock = "none"
+    clock: ClockSource = "none"
     try:
         if not unjudged:
             time, clock = _clock(step, rho_sq, arrays.get("lr"), arrays.get("wd"))
@@ -250,7 +250,9 @@ def _filled(x: Floats) -> Floats | None:
     return np.where(np.isfinite(filled), filled, x[known][0])
 
 
-def _clock(step: Ints, rho_sq: Floats | None, lr: Floats | None, wd: Floats | None) -> tuple[Floats | None, Clock]:
+def _clock(
+    step: Ints, rho_sq: Floats | None, lr: Floats | None, wd: Floats | None
+) -> tuple[Floats | None, ClockSource]:
     gaps = np.diff(step).astype(np.float64)
     if any(x is not None and not np.any(x > 0) for x in (lr, wd)):
         return None, "none"

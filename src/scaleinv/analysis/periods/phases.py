@@ -15,12 +15,12 @@ from typing import Literal
 
 import numpy as np
 
-from scaleinv.analysis.periods.events import Event, On, Smooth
+from scaleinv.analysis.periods.events import Destabilisation, On, Smooth
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.turning import Turns
 
 Phase = Literal["A", "B", "C", ""]
-Steps = tuple[int, int]
+StepRange = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Period:
     end: int
     length: int  # steps
     time: float  # length in 1/(lr wd); NaN where lr wd is not known
-    a: Steps  # from the highest loss of the break-down before to the largest norm
-    b: Steps  # from there to the onset of the next break-down
-    c: Steps  # from the onset to the highest loss; ends after ``end``
+    a: StepRange  # from the highest loss of the break-down before to the largest norm
+    b: StepRange  # from there to the onset of the next break-down
+    c: StepRange  # from the onset to the highest loss; ends after ``end``
     lead: float  # steps by which the loss rose before the norm at ``end``, both half-way (log); NaN: no onset
     min_loss: float  # lowest smoothed loss
     elr: float  # at the destabilisation ``end``
@@ -52,7 +52,7 @@ class Period:
     settled: bool  # begins after the burn-in
 
 
-def make_periods(log: Log, events: Sequence[Event]) -> list[Period]:
+def make_periods(log: Log, events: Sequence[Destabilisation]) -> list[Period]:
     """The periods between consecutive destabilisations."""
     periods = []
     for first, last in pairwise(events):
@@ -82,7 +82,7 @@ def make_periods(log: Log, events: Sequence[Event]) -> list[Period]:
     return periods
 
 
-def _turn(log: Log, first: Event, last: Event) -> Steps:
+def _turn(log: Log, first: Destabilisation, last: Destabilisation) -> StepRange:
     """Where A turns into B (largest norm in between, candidates without a spike included) and B into C."""
     peak = first.peak
     if log.rho_sq is not None and not log.fixed_norm:
@@ -91,7 +91,7 @@ def _turn(log: Log, first: Event, last: Event) -> Steps:
     return peak, max(onset, peak)
 
 
-def make_spans(log: Log, events: Sequence[Event], turns: Turns, series: Smooth, on: On) -> list[Span]:
+def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, series: Smooth, on: On) -> list[Span]:
     """Phases that tile the log from its first to its last row; for shading a figure.
 
     Before the first destabilisation: A until the norm is largest, then B. With a fixed norm only C is known.
@@ -124,7 +124,7 @@ def make_spans(log: Log, events: Sequence[Event], turns: Turns, series: Smooth, 
     return spans
 
 
-def present_phase(log: Log, spans: Sequence[Span], events: Sequence[Event], series: Smooth, on: On) -> Phase:
+def present_phase(log: Log, spans: Sequence[Span], events: Sequence[Destabilisation], series: Smooth, on: On) -> Phase:
     """The phase at the end of the log. C also where the loss has left its level and the norm has not turned yet."""
     if on == "loss" or not spans:
         return ""

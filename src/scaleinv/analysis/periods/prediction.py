@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scaleinv.analysis.periods.bounds import Bounds, Since, cosine_distance, earlier, has_theory
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period
-from scaleinv.theory import lobacheva2021
+from scaleinv.theory import kosson2024, lobacheva2021
 
 Floats = npt.NDArray[np.float64]
 #: a turn of so many times the equilibrium rotation sqrt(2 lr wd) is a break-down's
@@ -96,7 +96,7 @@ def predict(log: Log, periods: Sequence[Period], since: Since = "before") -> lis
     assert log.lr is not None
     assert log.wd is not None
     product = float(log.lr[0] * log.wd[0])
-    turn = BREAK * math.sqrt(2 * product)
+    turn = BREAK * kosson2024.sgd_angle(float(log.lr[0]), float(log.wd[0]))
     if turn >= math.pi / 2:
         return []
     found = []

@@ -11,36 +11,36 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.periods.books import Books
-from scaleinv.analysis.periods.bounds import Envelope, Equilibrium, envelopes
+from scaleinv.analysis.periods.bounds import Envelope, NormBand, envelopes
 from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Event, On
-from scaleinv.analysis.periods.interval import Interval, Next
+from scaleinv.analysis.periods.events import Destabilisation, On
+from scaleinv.analysis.periods.interval import MeanInterval, Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period, Phase, Span
 from scaleinv.analysis.periods.prediction import Prediction, predict
 from scaleinv.analysis.periods.sensitivity import Sensitivity
-from scaleinv.analysis.periods.verdict import Verdict, rests
+from scaleinv.analysis.periods.verdict import PeriodVerdict, rests
 
 
 @dataclass(frozen=True)
 class Periods:
     """The periods of a run and what they rest on. Steps are the log's; ``unit`` converts: time = steps / unit."""
 
-    verdict: Verdict
+    verdict: PeriodVerdict
     reason: str
     definition: Definition
     on: On  # what destabilisations were looked for in: the norm, or the loss alone
     unit: float  # steps of 1/(lr wd); NaN where lr wd is unknown
-    candidates: tuple[Event, ...]  # every minimum with a rise, also those without a spike and those of the burn-in
+    candidates: tuple[Destabilisation, ...]  # every minimum with a rise, also without a spike or in the burn-in
     periods: tuple[Period, ...]  # between consecutive destabilisations, those of the burn-in included
-    interval: Interval  # between settled destabilisations, in steps
-    interval_time: Interval  # the same in 1/(lr wd)
+    interval: MeanInterval  # between settled destabilisations, in steps
+    interval_time: MeanInterval  # the same in 1/(lr wd)
     interval_settled: bool  # False: fewer than 3 settled destabilisations, those of the burn-in are used too
     spans: tuple[Span, ...]  # phases from the first to the last step
     phase: Phase  # at the end of the log
     next: Next | None  # when the next break-down is to be expected
     books: Books
-    equilibrium: Equilibrium | None  # Theorem 1 beside the settled part
+    equilibrium: NormBand | None  # Theorem 1 beside the settled part
     sensitivity: tuple[Sensitivity, ...]
     settled_from: int  # step at which the burn-in ends
     diverged_at: int | None  # step from which on loss or norm is not finite
@@ -50,7 +50,7 @@ class Periods:
     log: Log = field(repr=False, compare=False)  # the series themselves, smoothed nowhere
 
     @property
-    def destabilisations(self) -> tuple[Event, ...]:
+    def destabilisations(self) -> tuple[Destabilisation, ...]:
         """The candidates at which training broke down."""
         return tuple(event for event in self.candidates if event.spike)
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.periods.books import UNEXPLAINED, Books
-from scaleinv.analysis.periods.bounds import Envelope, Equilibrium, Since
+from scaleinv.analysis.periods.bounds import Envelope, NormBand, Since
 from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Event, On
-from scaleinv.analysis.periods.interval import Interval, Next
+from scaleinv.analysis.periods.events import Destabilisation, On
+from scaleinv.analysis.periods.interval import MeanInterval, Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period, Phase
 from scaleinv.analysis.periods.prediction import BREAK, Prediction
 from scaleinv.analysis.periods.sensitivity import Sensitivity
-from scaleinv.analysis.periods.verdict import Verdict, coarse
+from scaleinv.analysis.periods.verdict import PeriodVerdict, coarse
 from scaleinv.text import count
 
 
@@ -41,12 +41,12 @@ def expected(following: Next) -> str:
 
 
 def answer(
-    verdict: Verdict,
+    verdict: PeriodVerdict,
     reason: str,
     rest: bool,
     periods: int,
-    interval: Interval,
-    time: Interval,
+    interval: MeanInterval,
+    time: MeanInterval,
     following: Next | None,
     phase: Phase,
     diverged_at: int | None,
@@ -74,7 +74,7 @@ def answer(
     return "; ".join(parts)
 
 
-def log_sentences(log: Log, definition: Definition, on: On, verdict: Verdict) -> list[str]:
+def log_sentences(log: Log, definition: Definition, on: On, verdict: PeriodVerdict) -> list[str]:
     """What was looked for, and what could not be."""
     said = [f"Definition: {definition.sentence(on, clock=log.time is not None)}."]
     if log.pace != 1:
@@ -132,7 +132,7 @@ def end_sentences(log: Log) -> list[str]:
     return said
 
 
-def event_sentences(candidates: Sequence[Event], definition: Definition, on: On, spacing: float) -> list[str]:
+def event_sentences(candidates: Sequence[Destabilisation], definition: Definition, on: On, spacing: float) -> list[str]:
     """What makes the destabilisations ones; ``spacing``: steps between rows."""
     spikes = [e for e in candidates if e.spike]
     rest = len(candidates) - len(spikes)
@@ -188,12 +188,12 @@ def _range(values: Sequence[float]) -> str:
     return f" ({number(low)} to {number(high)})"
 
 
-def _share_of_large(spikes: Sequence[Event]) -> float:
+def _share_of_large(spikes: Sequence[Destabilisation]) -> float:
     total = sum(e.log_rise for e in spikes)
     return sum(e.log_rise for e in spikes if e.large) / total if total > 0 else math.nan
 
 
-def interval_sentences(interval: Interval, time: Interval, settled: bool, following: Next | None) -> list[str]:
+def interval_sentences(interval: MeanInterval, time: MeanInterval, settled: bool, following: Next | None) -> list[str]:
     """The mean interval with its method."""
     if not interval.count:
         return []
@@ -238,7 +238,7 @@ def books_sentences(books: Books, departure: tuple[float, int | None] | None) ->
     return said
 
 
-def theorem_sentences(e: Equilibrium | None) -> list[str]:
+def theorem_sentences(e: NormBand | None) -> list[str]:
     """Theorem 1 and the balance beside the run."""
     if e is None:
         return []
@@ -296,7 +296,7 @@ def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
     ]
 
 
-def plain_sentence(candidates: Sequence[Event], definition: Definition, on: On) -> list[str]:
+def plain_sentence(candidates: Sequence[Destabilisation], definition: Definition, on: On) -> list[str]:
     """What the definition without spikes would give, where it is not the one in use."""
     settled = [event for event in candidates if event.settled]
     if definition.plain or on != "norm" or len(settled) < 2:
@@ -309,7 +309,7 @@ def plain_sentence(candidates: Sequence[Event], definition: Definition, on: On) 
     ]
 
 
-def warm_up_sentence(periods: Sequence[Period], events: Sequence[Event]) -> list[str]:
+def warm_up_sentence(periods: Sequence[Period], events: Sequence[Destabilisation]) -> list[str]:
     """How ELR and loss at the first destabilisations compare with the later ones (the paper's warm-up stage)."""
     known = [e for e in events if e.spike and e.large and math.isfinite(e.elr)]
     if len(known) < 3 or not periods:

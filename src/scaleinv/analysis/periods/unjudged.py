@@ -11,14 +11,14 @@ from scaleinv.analysis.periods.interval import mean_interval
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.result import Periods
 from scaleinv.analysis.periods.sentences import answer, end_sentences
-from scaleinv.analysis.periods.verdict import Verdict
+from scaleinv.analysis.periods.verdict import PeriodVerdict
 
 
 def unjudged(log: Log, definition: Definition) -> Periods:
     """Undecided, with the reason of the log and how the run ended; nothing else is known."""
     on = chosen(log, definition) if len(log) else "norm"
     none = mean_interval([])
-    verdict: Verdict = "undecided"
+    verdict: PeriodVerdict = "undecided"
     return Periods(
         verdict=verdict,
         reason=log.unjudged,

@@ -24,12 +24,12 @@ from typing import Literal
 import numpy as np
 
 from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Event, On, Smooth
+from scaleinv.analysis.periods.events import Destabilisation, On, Smooth
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.statistics import drift
 from scaleinv.text import count as counted
 
-Verdict = Literal["periodic", "equilibrium", "not yet", "undecided"]
+PeriodVerdict = Literal["periodic", "equilibrium", "not yet", "undecided"]
 FEWEST = 3
 MOSTLY, HARDLY = 0.5, 0.25  # share of the log rises that destabilisations carry
 SHORT = 2.0  # units of 1/(lr wd)
@@ -44,7 +44,7 @@ SIGNIFICANT = 3.0
 _BLOCKS = 60
 
 
-def carried(events: Sequence[Event]) -> float:
+def carried(events: Sequence[Destabilisation]) -> float:
     """Share of the log rises of all candidates that those with a spike carry; NaN without a candidate."""
     rises = [e.log_rise for e in events]
     total = sum(rises)
@@ -68,8 +68,8 @@ def coarse(log: Log) -> str:
 
 
 def judge(
-    log: Log, definition: Definition, events: Sequence[Event], series: Smooth, on: On, first_row: int
-) -> tuple[Verdict, str]:
+    log: Log, definition: Definition, events: Sequence[Destabilisation], series: Smooth, on: On, first_row: int
+) -> tuple[PeriodVerdict, str]:
     """The verdict and its reason; ``events``: all candidates; ``first_row``: where the settled part begins."""
     spikes = [e for e in events if e.spike]
     count = len(spikes)
@@ -130,13 +130,13 @@ def _too_short(log: Log, seen: float, definition: Definition) -> str:
     )
 
 
-def _judge_without_decay(count: int) -> tuple[Verdict, str]:
+def _judge_without_decay(count: int) -> tuple[PeriodVerdict, str]:
     if count:
         return "undecided", f"{_number(count)}, but there is no weight decay that could bring the ELR back up"
     return "equilibrium", "without weight decay none are possible, since nothing brings the ELR back up"
 
 
-def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[Verdict, str]:
+def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[PeriodVerdict, str]:
     fixed = log.fixed_norm
     where = "the norm is fixed" if fixed else "judged by the loss alone"
     if count >= FEWEST:
@@ -172,7 +172,7 @@ def _course(log: Log) -> str:
     return f"{', '.join(said)} (medians of the first and last tenth)"
 
 
-def _judge_without_clock(count: int, candidates: int) -> tuple[Verdict, str]:
+def _judge_without_clock(count: int, candidates: int) -> tuple[PeriodVerdict, str]:
     if count:
         return "undecided", f"{_number(count)} and {candidates - count} rises without a spike"
     return "undecided", "no destabilisation; without lr and wd nobody knows how long a period would be"

@@ -18,7 +18,7 @@ FEWEST_FEATURES = 4
 def kaiming_uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> None:
     """Fill with PyTorch's default initialisation, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): variance 1/(3 fan_in).
 
-    The initial norm of a conv or linear weight is then sqrt(fan_out_elements/3) (PAPERS: sqrt(sum_out/3) in total).
+    The initial norm of a conv or linear weight is then sqrt(fan_out_elements/3) (in total sqrt(sum_out/3)).
     """
     bound = 1.0 / math.sqrt(fan_in)
     with torch.no_grad():
@@ -132,7 +132,8 @@ def norm(kind: str, channels: int, *, affine: bool, eps: float, images: bool) ->
 def head(inputs: int, classes: int, generator: torch.Generator, *, bias: bool, frozen_norm: float | None) -> nn.Linear:
     """The last layer; with ``frozen_norm`` its weight is rescaled once to that Frobenius norm and takes no gradient.
 
-    The bias, if any, keeps its initial value (PAPERS 2.1: frozen as well, not rescaled).
+    The bias, if any, keeps its initial value (Lobacheva et al. 2021, released code: frozen as well, not
+    rescaled).
     """
     layer = linear(inputs, classes, generator, bias=bias)
     if frozen_norm is not None:

@@ -13,7 +13,7 @@ from scaleinv.runfolder.read import load_run
 
 #: points of test error that count as "almost no" cost
 ALMOST = 1.0
-#: how far above the boundary 1/2 a start may be and still be "near" it (PAPERS 6.12)
+#: how far above the boundary 1/2 a start may be and still be "near" it
 NEAR = 4.0
 SEEDS = (0, 1, 2, 3, 4, 5)
 #: errors of 360 test images come in steps of 0.28 points, so the price needs more seeds

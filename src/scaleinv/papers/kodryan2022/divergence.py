@@ -12,7 +12,7 @@ from scaleinv.lab.build import build
 from scaleinv.lab.config import Settings
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.landscape.surface import Surface
-from scaleinv.landscape.walks import Comparison, compare, random_directions
+from scaleinv.landscape.walks import WalkComparison, compare, random_directions
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.draws import scatter
@@ -27,7 +27,7 @@ DRAWS = 5
 
 def compare_heads(
     scale: str, elr: float, seeds: Sequence[int], steps: int, draws: int = DRAWS
-) -> tuple[list[Comparison], list[float], float]:
+) -> tuple[list[WalkComparison], list[float], float]:
     """SGD, random walk and gradient ascent from one start, for several networks, each with a head of its own; the mean
     loss of random directions with that head; and the error of the best constant answer.
     """
@@ -54,7 +54,7 @@ def compare_heads(
     return found, levels, chance
 
 
-def judge(sheet: Sheet, found: Sequence[Comparison], levels: Sequence[float], chance: float) -> None:
+def judge(sheet: Sheet, found: Sequence[WalkComparison], levels: Sequence[float], chance: float) -> None:
     """The order of the losses, the level of the walk, the cosines and the errors, with their scatter over networks."""
     level = {kind: np.array([c.loss[kind].mean() for c in found]) for kind in ("walk", "sgd", "ascent")}
     random = np.array(levels)

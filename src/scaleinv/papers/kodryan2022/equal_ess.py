@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scaleinv.analysis.ess import Groups, equalisation, from_steps, residuals
+from scaleinv.analysis.ess import GroupEss, equalisation, from_steps, residuals
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import runs_groups as groups
@@ -18,7 +18,7 @@ BURN_IN = 0.25
 FEWEST = 10.0
 
 
-def judge(sheet: Sheet, name: str, groups: Groups, regime: int) -> None:
+def judge(sheet: Sheet, name: str, groups: GroupEss, regime: int) -> None:
     """One run: equal (regime 2) or not (regime 1) after the burn-in; the relations between the groups at every step."""
 
     first = int(BURN_IN * len(groups.ess))
@@ -44,7 +44,7 @@ def judge(sheet: Sheet, name: str, groups: Groups, regime: int) -> None:
     sheet.at_most(f"{name}: convex, mean residual", found.convex[1], 1e-2)
 
 
-def records(context: Context, model: str, elrs: Sequence[float]) -> list[Groups]:
+def records(context: Context, model: str, elrs: Sequence[float]) -> list[GroupEss]:
     """The per-step records of the runs."""
 
     folders = context.folders(groups.runs(context.scale, model, elrs))

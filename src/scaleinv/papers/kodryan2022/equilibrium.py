@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scaleinv.analysis.stationarity import Equilibrium, loss_level
+from scaleinv.analysis.stationarity import Stationarity, loss_level
 from scaleinv.analysis.statistics import Estimate
 from scaleinv.analysis.trajectories import spectrum, trajectory
 from scaleinv.lab.weights import kept_epochs, read_weights
@@ -59,7 +59,7 @@ def level(sheet: Sheet, context: Context) -> None:
     starts: list[Estimate] = []
     drifting = 0
 
-    def log_ratio(a: Equilibrium, b: Equilibrium) -> Estimate:
+    def log_ratio(a: Stationarity, b: Stationarity) -> Estimate:
         value = math.log(a.level.value / b.level.value)
         return Estimate(value, math.hypot(a.level.error / a.level.value, b.level.error / b.level.value))
 

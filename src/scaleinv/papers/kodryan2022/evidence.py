@@ -1,6 +1,6 @@
 """What the claims about the regimes conclude from numbers: no training, no files, so that a test can show each to fail.
 
-Tolerances are PAPERS 8's and were fixed before any verdict was seen.
+Tolerances were fixed before any verdict was seen.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def jump(points: Sequence[Point]) -> Jump:
 
 
 def three_regimes(sheet: Sheet, name: str, points: Sequence[Point]) -> list[Boundaries]:
-    """Claim 4 for one network: a jump of the loss, something between it and chance, uncorrelated chance beyond.
+    """Three regimes of one network: a jump of the loss, something between it and chance, uncorrelated chance beyond.
 
     Every seed is judged with the errors of its means over epochs, and what one of several lacks is undecided. A grid
     that does not reach a regime, or may step over the one in between, decides nothing. Nor does a run whose gradient is
@@ -260,7 +260,7 @@ def ratio_is_one(
 
 
 def spectrum_of_minima(sheet: Sheet, name: str, elrs: Sequence[float], rows: Sequence[Sequence[Estimate]]) -> None:
-    """Claim 5: the means over the seeds of log(eg/loss) at equal loss, by rising ELR, fall, with one inversion allowed.
+    """Spectrum of minima: means over the seeds of log(eg/loss) at equal loss fall with the ELR; one inversion allowed.
     ``rows``: one a seed.
 
     Neighbours are compared seed by seed. An inversion by less than 2 s.e. is none for certain, nor is a fall: the
@@ -311,7 +311,7 @@ class Landing:
 
 
 def one_curvature(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing]) -> None:
-    """Claim 8, curvature: from a low start all new ELRs end alike, from a high one less so; one of each a seed.
+    """Curvature after regime 2: from a low start all new ELRs end alike, from a high one less so; one of each a seed.
 
     Geometric means over the seeds, whose scatter is the error where single ratios have none. Undecided where a run has
     not come down to the losses at which curvatures are compared.
@@ -349,7 +349,7 @@ def unconnected_pairs(
 
 
 def connected(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing], images: int) -> None:
-    """Claim 8, paths: the ends are connected from a low start, and less so from a high one; undecided where all are.
+    """Paths after regime 2: the ends are connected from a low start, less so from a high one; undecided where all are.
     ``images``: among which wrong ones are counted.
     """
     same: dict[str, list[str]] = {"low": [], "more": []}
@@ -376,7 +376,7 @@ class Region:
 
 
 def local_convexity(sheet: Sheet, low: Sequence[Region], high: Sequence[Region]) -> None:
-    """Claim 22: the region is convex for every seed at the low ELR, and not for any seed at the high one."""
+    """Convexity of regime 2: convex for every seed at the low ELR, not convex for every seed at the high one."""
     enough = sheet.needs("seeds", min(len(low), len(high)), at_least=3)
     for name, words, regions, holds in (("low", "convex", low, True), ("high", "not convex", high, False)):
         convex = [r.excess <= 0 and r.share_above == 0 for r in regions]

@@ -1,4 +1,4 @@
-"""Claim 1: the identities of scale invariance at every step of a network (both papers)."""
+"""The identities of scale invariance at every step of a network (Lobacheva et al. 2021, Kodryan et al. 2022)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _norms(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _whole_space(dtype: Any) -> dict[str, float]:
-    """I1 and I2 on all groups together; orthogonality (2a) and homogeneity (2b) of the gradient."""
+    """Norm (eq. 4) and angle of a step of all groups together; orthogonality (2a), homogeneity (2b) of the gradient."""
     net, lr, wd = _Net(dtype), 0.5, 0.02
     worst = dict.fromkeys(("<grad, x> (2a)", "grad at 2x (2b)", "rho^2 (4)", "1 - cos"), 0.0)
     for step in range(60):
@@ -100,7 +100,7 @@ def _angle(x: list[np.ndarray], y: list[np.ndarray]) -> float:
 
 
 def _sphere(dtype: Any) -> dict[str, float]:
-    """I3, I6, I7, I8: projected steps on the sphere of all groups together, at a small and a large ELR."""
+    """Cosine and eqs. 7-9 of projected steps on the sphere of all groups together, at a small and a large ELR."""
     worst = dict.fromkeys(("sum rule (7)", "convex combination (8)", "feedback (9)", "cosine on the sphere"), 0.0)
     for elr in (0.01, 0.3):
         net = _Net(dtype)

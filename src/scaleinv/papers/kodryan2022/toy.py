@@ -77,7 +77,9 @@ def many_groups(sheet: Sheet, context: Context) -> None:
     sets = {"n=5": np.arange(1.0, 6.0), "n=10": np.random.default_rng(10).uniform(0.5, 1.5, 10)}
     for name, alphas in sets.items():
         total = float(alphas.sum())
-        low = toy.simulate(alphas, np.array([0.5, 0.8, 0.95]) / total, 20_000, seeds=16, every=1000)
+        low = toy.simulate(
+            alphas, np.array([0.5, 0.8, 0.95]) * theory.convergence_threshold(alphas), 20_000, seeds=16, every=1000
+        )
         sheet.at_most(f"{name}: largest F below the edge", float(low.loss[-1].max()), 1e-9 * total)
         ks = np.array([1.05, 1.15, 1.3, 1.45, 1.55, 1.6])
         record = toy.simulate(alphas, ks / total, 20_000, seeds=16, every=10_000)
@@ -176,12 +178,16 @@ def edge(sheet: Sheet, context: Context) -> None:
     critical = lyu2022.edge_elr(sharpness)
     for factor, grows in ((0.98, False), (1.02, True)):
         u, v = x + 1e-6, y.copy()
-        for _ in range(400):
+        for step in range(400):
             r2 = u * u + v * v
             gu, gv = 2 * alphas * u * v * v / r2**2, -2 * alphas * v * u * u / r2**2
             u, v = u - factor * critical * gu, v - factor * critical * gv
             norm = np.sqrt((u * u + v * v).sum())
             u, v = u / norm, v / norm
+            if step == 19:
+                early = float(np.abs(u).max() / 1e-6)
         largest = float(np.abs(u).max() / 1e-6)
         sheet.true(f"deviation grows at {factor:g} of the edge", largest > 1, grows)
+        predicted = abs(lyu2022.perturbation_factor(factor * critical, sharpness)) ** 20
+        sheet.close(f"deviation after 20 steps at {factor:g} of the edge", early, predicted, rel=1e-3)
     sheet.close("edge against 1/alpha of one group", lyu2022.edge_elr(2 * 3.0), theory.threshold(3.0), rel=1e-15)

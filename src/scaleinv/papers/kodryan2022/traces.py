@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.regimes import Verdict, Window, boundaries, classify, window
+from scaleinv.analysis.regimes import LateEpochs, Verdict, boundaries, classify, window
 from scaleinv.plots.style import (
     INK,
     elr_colours,
@@ -60,7 +60,7 @@ class Curve:
         return classify(self.run)
 
     @cached_property
-    def window(self) -> Window:
+    def window(self) -> LateEpochs:
         """Its last half."""
 
         return window(self.run)

@@ -1,7 +1,6 @@
 """Comparisons that the claims about periods of networks share, from :class:`Periods` to a :class:`Sheet`; no claim.
 
-All thresholds are those of PAPERS 8 (11 to 13, 19) or were set with the definitions in ``analysis/periods``, before
-the runs were made.
+All thresholds were set before the runs were made, with the definitions in ``analysis/periods``.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import bdtrc
 
-from scaleinv.analysis.periods import Event, Periods, find_periods
+from scaleinv.analysis.periods import Destabilisation, Periods, find_periods
 from scaleinv.analysis.periods.interval import mean_interval
 from scaleinv.analysis.statistics import mean
 from scaleinv.landscape.agreement import Agreement
@@ -25,7 +25,7 @@ from scaleinv.runfolder.steps import Steps
 from scaleinv.studies.obtain import Request
 
 Floats = npt.NDArray[np.float64]
-#: a mean interval times lr wd counts as constant within this factor (PAPERS 8, 11)
+#: a mean interval times lr wd counts as constant within this factor (Lobacheva et al. 2021, Corollary 1)
 CONSTANT = 1.6
 FEWEST_EVENTS = 20
 
@@ -62,7 +62,7 @@ class Pooled:
         return self.interval / self.product
 
 
-def settled(run: Periods) -> list[Event]:
+def settled(run: Periods) -> list[Destabilisation]:
     """The destabilisations after the burn-in."""
     return [event for event in run.destabilisations if event.settled]
 
@@ -142,7 +142,7 @@ def sign_test(positive: int, count: int) -> float:
     >>> sign_test(5, 5)
     0.03125
     """
-    return float(sum(math.comb(count, k) for k in range(positive, count + 1)) / 2**count)
+    return float(bdtrc(positive - 1, count, 0.5)) if positive > 0 else 1.0
 
 
 def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
@@ -190,7 +190,7 @@ def rates(run: Periods) -> tuple[float, float]:
     return float(run.log.lr[0]), float(run.log.wd[0])
 
 
-def first_of(runs: Sequence[Periods], count: int) -> list[list[Event]]:
+def first_of(runs: Sequence[Periods], count: int) -> list[list[Destabilisation]]:
     """The first ``count`` destabilisations of every run that has so many."""
     return [list(run.destabilisations[:count]) for run in runs if len(run.destabilisations) >= count]
 

@@ -24,7 +24,7 @@ SEEDS = (0, 1)
 
 
 @dataclass(frozen=True)
-class Scale:
+class PeriodRuns:
     """The numbers of a scale; rates ascend by factors of 2."""
 
     settings: Settings  # with the weight decay, without a length
@@ -40,10 +40,10 @@ class Scale:
     sphere_steps: int
 
 
-def _scale(name: str) -> Scale:
+def _scale(name: str) -> PeriodRuns:
     online = Settings(evaluation="online", eval_every=1)
     if name == "digits":  # ConvNet of width 8, batch 16: 90 steps an epoch, about 2 ms each
-        return Scale(
+        return PeriodRuns(
             replace(online, data="digits", model="convnet", weight_decay=4e-3),
             rates=(0.075, 0.15, 0.3, 0.6),
             steps=(26_000, 11_000, 5000, 4000),
@@ -57,7 +57,7 @@ def _scale(name: str) -> Scale:
             sphere_steps=4500,
         )
     if name == "cifar-small":  # 5000 images at batch 32: 157 steps an epoch, about 20 ms each; width 8 cannot fit them
-        return Scale(
+        return PeriodRuns(
             replace(online, data="cifar10", subset=5000, model="convnet", width=16, batch_size=32, weight_decay=1e-2),
             rates=(0.005, 0.01, 0.02, 0.04),
             steps=(160_000, 80_000, 40_000, 24_000),
@@ -71,7 +71,7 @@ def _scale(name: str) -> Scale:
             sphere_steps=16_000,
         )
     if name == "mnist":  # 5000 images at batch 128: 40 steps an epoch, about 25 ms each
-        return Scale(
+        return PeriodRuns(
             replace(online, data="mnist", subset=5000, model="convnet", width=8, weight_decay=1e-2),
             rates=(0.0125, 0.025, 0.05, 0.1),
             steps=(80_000, 40_000, 20_000, 12_000),
@@ -85,7 +85,7 @@ def _scale(name: str) -> Scale:
             sphere_steps=20_000,
         )
     if name == "paper":  # Lobacheva et al. 2021: ConvNet of width 32, 50000 images, 391 steps an epoch: long
-        return Scale(
+        return PeriodRuns(
             replace(online, data="cifar10", model="convnet", width=32, weight_decay=1e-3),
             rates=(0.01, 0.02, 0.04, 0.08),
             steps=(1_955_000, 978_000, 489_000, 391_000),
@@ -133,7 +133,7 @@ def same_product(scale: str, seeds: Sequence[int] = SEEDS) -> tuple[list[Request
     return there, [Request(settings=settings, lr=chosen.other, seed=seed) for seed in seeds]
 
 
-def _other_decay(chosen: Scale) -> float:
+def _other_decay(chosen: PeriodRuns) -> float:
     return float(f"{chosen.rates[chosen.middle] * chosen.settings.weight_decay / chosen.other:.12g}")
 
 

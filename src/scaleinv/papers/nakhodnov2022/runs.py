@@ -34,7 +34,7 @@ PAPER_HEAD = 10.0
 
 
 @dataclass(frozen=True)
-class Scale:
+class SquaredLossRuns:
     """The numbers of a scale."""
 
     settings: Settings  # data set, network, loss; no length
@@ -45,21 +45,23 @@ class Scale:
     small_elrs: tuple[float, ...]
 
 
-def _scale(name: str) -> Scale:
+def _scale(name: str) -> SquaredLossRuns:
     base = Settings(loss="mse", head_norm=HEAD, evaluation="online")
     short = replace(base, model="convnet", normalization="group", width=8, batch_size=16)
     if name == "digits":
         noisy = replace(short, data="digits", label_noise=0.3)
-        return Scale(noisy, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0))
+        return SquaredLossRuns(noisy, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0))
     if name == "mnist":
-        return Scale(replace(short, data="mnist"), 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0))
+        return SquaredLossRuns(
+            replace(short, data="mnist"), 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0)
+        )
     if name == "cifar-small":
         flat = replace(base, data="cifar10", model="mlp", normalization="group", width=128)
-        return Scale(flat, 40, 5000, 400, (1e-3, 1e-2, 1e-1, 1.0, 3.0), (1e-3, 3e-3, 1e-2, 1e-1, 1.0, 3.0))
+        return SquaredLossRuns(flat, 40, 5000, 400, (1e-3, 1e-2, 1e-1, 1.0, 3.0), (1e-3, 3e-3, 1e-2, 1e-1, 1.0, 3.0))
     if name == "paper":
         whole = replace(base, data="cifar10", model="convnet", width=32, head_norm=PAPER_HEAD)
         elrs = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-        return Scale(whole, 1000, 5000, 1000, elrs, elrs)
+        return SquaredLossRuns(whole, 1000, 5000, 1000, elrs, elrs)
     raise UserError(f"no runs with the squared loss at scale {name!r}; there are digits, mnist, cifar-small, paper")
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from scaleinv.lab.data import digits
 from scaleinv.monitor import Monitor
-from scaleinv.monitor.breakdowns import REMEMBERED, Period
+from scaleinv.monitor.breakdowns import REMEMBERED, MonitoredPeriod
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.draws import median, share_error
@@ -100,7 +100,7 @@ def unheard() -> Iterator[None]:
         log.setLevel(level)
 
 
-def judge(periods: list[Period]) -> Judged:
+def judge(periods: list[MonitoredPeriod]) -> Judged:
     """The windows of a run, each made from the periods before it only."""
 
     held, widths = [], []

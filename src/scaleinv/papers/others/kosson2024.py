@@ -61,12 +61,12 @@ def rotation(sheet: Sheet, context: Context) -> None:
 def drop(sheet: Sheet, context: Context) -> None:
     """Check ``angle-after-lr-drop``."""
     lr, wd, q = 0.1, 1e-2, 0.1
-    rho_sq = np.sqrt(lr / (2 * wd) / (1 - lr * wd / 2))
+    rho_sq = lobacheva2021.resting_rho_sq(1.0, lr, wd)
     old = wan2020.angle(lr, wd, 0.0)
-    scale = int(1 / (4 * q * lr * wd))
+    scale = int(equilibrium("sgd", q * lr, wd).time_scale)
     for t in range(12 * scale + 1):
         if t in (0, scale // 2, scale, 12 * scale):
-            angle = float(np.arctan(q * lr / ((1 - q * lr * wd) * rho_sq)))
+            angle = lobacheva2021.step_angle(rho_sq, 1.0, q * lr, wd)
             expected = wan2020.angle_after_drop(float(t), lr, wd, q)
             sheet.close(f"angle after {t} steps", angle, expected, rel=3e-3)
         rho_sq = lobacheva2021.next_rho_sq(rho_sq, 1.0, q * lr, wd)

@@ -1,4 +1,4 @@
-"""Claim 15 of Kosson et al. 2024 and Wan et al. 2020 on a net, measured by a Monitor as a user would.
+"""The equilibria of Kosson et al. 2024 and Wan et al. 2020 on a net, measured by a Monitor as a user would.
 
 A scale-invariant MLP (64-64-64, batch norm without gains, frozen head) on digits with random labels, so that the
 gradient stays noisy; 3000 steps of batch 64, lr wd = 5e-4 (SGDM) or 1e-3: six time scales, of which the second half is
