@@ -10,8 +10,8 @@ import pytest
     "statement",
     [
         "import scaleinv.theory.simulators.toy, scaleinv.theory.simulators.random_gradients",
-        "from scaleinv.papers.claim import claims; claims()",
-        "from scaleinv.papers.figure import figures; figures()",
+        "from scaleinv.papers.shelf import claims; claims()",
+        "from scaleinv.papers.shelf import figures; figures()",
     ],
 )
 def test_light(statement):
