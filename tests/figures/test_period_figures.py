@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests import full_space
+from tests.figures.redraw import redrawn
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import Settings
-from scaleinv.papers import figure as registry
-from scaleinv.papers.lobacheva2021 import fig1, fig3, fig4
-from scaleinv.papers.lobacheva2021 import fig_ablation as ablation
+from scaleinv.papers import shelf
+from scaleinv.papers.context import Context
+from scaleinv.papers.lobacheva2021 import fig3, fig4, runs, runs_figures
 from scaleinv.papers.lobacheva2021 import fig_frequency as frequency
-from scaleinv.papers.lobacheva2021.traces import Trace, traces
+from scaleinv.papers.lobacheva2021.traces import rate_colours, rate_text, read_trace
 from scaleinv.plots.style import elr_colour
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
-from scaleinv.studies.obtain import Request
 
-TINY = {"data": "digits", "model": "mlp", "width": 8, "weight_decay": 1e-2, "steps": 180}
-SAW = {"lr": 0.1, "wd": 1e-2}  # breaks down every 600 steps
+TINY = {"model": "mlp", "width": 8, "weight_decay": 1e-2, "steps": 180}
 
 
 @pytest.fixture(scope="module")
-def saw(tmp_path_factory: pytest.TempPathFactory) -> list[Trace]:
-    """Two runs with periods and one without."""
+def saw(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, float, float]]:
+    """Two runs with periods and one without: folder, lr, wd."""
     root = tmp_path_factory.mktemp("saw")
     found = []
     for k, (lr, length, steps) in enumerate(((0.1, 600, 6000), (0.2, 300, 3000), (0.01, 10**6, 3000))):
         series = full_space.saw(steps, length, lr * 1e-2, seed=k)
-        found.append(Trace(full_space.write_run(root / f"r{k}", series, lr, 1e-2), lr, 1e-2, "#2d7dc4"))
+        found.append((full_space.write_run(root / f"r{k}", series, lr, 1e-2), lr, 1e-2))
     return found
 
 
-def context(tmp_path: Path, stem: str = "one") -> registry.Context:
-    return registry.Context(tmp_path / "out", ("svg",), "digits", tmp_path / "runs", stem=stem)
-
-
-def test_the_registered_figures_train_what_they_need_and_draw_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(fig3.SETUPS, "digits", fig3.Setup(TINY, (0.05, 0.1)))
-    monkeypatch.setitem(fig1.SETUPS, "digits", fig1.Setup((0.1,), {"steps": 24, "subset": 64}, (0.1,)))
-    monkeypatch.setitem(ablation.RATES, "digits", (0.1, 9.0))
-    wanted = [Request(settings=fig3.settings("digits"), lr=lr) for lr in (0.05, 0.1)]
-    monkeypatch.setattr(frequency, "requests", lambda scale: wanted)
+def test_the_figures_train_what_they_need_and_draw_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = runs_figures.Shown(TINY, (0.05, 0.1), period=0.1, fixed=0.1)
+    monkeypatch.setitem(runs_figures._SHOWN, "digits", shown)
+    monkeypatch.setitem(runs_figures._NETWORKS, "digits", ((0.1,), (0.1,), {"steps": 24, "subset": 64}))
+    monkeypatch.setitem(runs.TWICE_NORM, "digits", 9.0)
+    monkeypatch.setattr(runs_figures, "frequency", runs_figures.rates)
     told = []
-    here = replace(context(tmp_path), watch=lambda config, event: told.append((config.lr, event.kind)))
-    drawn = {id: registry.find(id).make(here) for id in ("fig3", "fig1", "frequency", "ablation")}
-    for id, one in drawn.items():
-        assert [path.name for path in one.paths] == [f"{id}-digits.svg", f"{id}-digits.json"]
+    context = Context("digits", tmp_path / "runs", watch=lambda config, event: told.append((config.lr, event.kind)))
+    drawn = {}
+    for id in ("fig3", "fig1", "frequency", "ablation"):
+        entry = shelf.find_figure(id)
+        drawn[id] = redrawn(entry.drawing, entry.compute(context), tmp_path / id)
     # runs are shared: two of fig3, the ResNet of fig1, two with a fixed norm
     assert [lr for lr, kind in told if kind == "ended"] == [0.05, 0.1, 0.1, 0.1, 0.1]
     assert len(list((tmp_path / "runs").glob("*/result.json"))) == 5
 
-    written = json.loads(drawn["fig3"].paths[-1].read_text())
-    for entry, lr in zip(written["runs"], (0.05, 0.1)):
+    for entry, lr in zip(drawn["fig3"]["runs"], (0.05, 0.1)):
         run, steps = load_run(tmp_path / "runs" / entry["run"]), load_steps(tmp_path / "runs" / entry["run"])
         assert entry["lr"] == lr == run.config["lr"]
         assert entry["steps_per_epoch"] == 90
@@ -71,25 +61,24 @@ def test_the_registered_figures_train_what_they_need_and_draw_it(
         assert entry["test_error_percent"] == pytest.approx(100 * run.series("test", "total", "error")[1])
         assert entry["elr"][0] == pytest.approx(lr / entry["rho"][0] ** 2, rel=1e-6)
         assert entry["verdict"] == "not yet"
-    columns = drawn["fig1"].numbers["columns"]
+    columns = drawn["fig1"]["columns"]
     assert list(columns) == ["ConvNet on digits", "ResNet-18 on digits"]
-    assert columns["ConvNet on digits"][0]["run"] == written["runs"][1]["run"]
-    assert drawn["frequency"].numbers["fit"] is None
-    fixed = drawn["ablation"].numbers["runs"]
+    assert columns["ConvNet on digits"][0] == drawn["fig3"]["runs"][1]
+    assert drawn["frequency"]["fit"] is None
+    fixed = drawn["ablation"]["runs"]
     assert np.ptp(fixed["fixed at 9"]["rho"]) < 1e-3
     assert fixed["fixed at 9"]["rho"][0] == pytest.approx(9.0)
     assert np.ptp(fixed["norm free"]["rho"]) > 1e-2
 
 
-def test_one_period_is_the_one_that_is_there(saw: list[Trace], tmp_path: Path) -> None:
-    drawn = fig4.draw_period(saw[0], context(tmp_path))
-    numbers = drawn.numbers
+def test_one_period_is_the_one_that_is_there(saw: list[tuple[Path, float, float]], tmp_path: Path) -> None:
+    numbers = redrawn(fig4.draw, fig4.read_period(*saw[0]), tmp_path)
     assert numbers["period"]["length"] == pytest.approx(600, abs=2)
     assert numbers["period"]["start"] % 600 == pytest.approx(0, abs=2)
     assert numbers["lead_of_the_loss"] > 0
     a, b, c = (numbers["phases"][phase] for phase in "ABC")
     assert a[1] == b[0] < b[1] == c[0] <= c[1]
-    steps = load_steps(saw[0].folder)
+    steps = load_steps(saw[0][0])
     part = steps.eg[b[0] : b[1]]
     band = numbers["envelope"][-1]
     assert [band["l"], band["L"]] == pytest.approx(np.percentile(part, [1, 99]).tolist())
@@ -98,14 +87,13 @@ def test_one_period_is_the_one_that_is_there(saw: list[Trace], tmp_path: Path) -
     assert close[0] < c[0] <= c[1] < close[1]
 
 
-def test_a_run_without_a_period_cannot_show_one(saw: list[Trace], tmp_path: Path) -> None:
+def test_a_run_without_a_period_cannot_show_one(saw: list[tuple[Path, float, float]]) -> None:
     with pytest.raises(UserError, match="no whole period"):
-        fig4.draw_period(saw[2], context(tmp_path))
-    assert not (tmp_path / "out").exists()
+        fig4.read_period(*saw[2])
 
 
-def test_the_frequency_line_has_the_slope_of_its_points(saw: list[Trace], tmp_path: Path) -> None:
-    numbers = frequency.draw_points(saw, context(tmp_path)).numbers
+def test_the_frequency_line_has_the_slope_of_its_points(saw: list[tuple[Path, float, float]], tmp_path: Path) -> None:
+    numbers = redrawn(frequency.draw, frequency.collect([read_trace(*one) for one in saw]), tmp_path)
     assert [point["verdict"] for point in numbers["points"]] == ["periodic", "periodic", "not yet"]
     assert [point["interval"] for point in numbers["points"][:2]] == pytest.approx([600, 300], rel=0.01)
     assert [point["unit"] for point in numbers["points"][:2]] == pytest.approx([1000, 500])
@@ -121,48 +109,49 @@ def test_the_frequency_line_has_the_slope_of_its_points(saw: list[Trace], tmp_pa
     assert frequency.fit([100.0] * 3, [1.0, 2.0, 3.0]) is None
 
 
-def test_a_run_says_what_was_found(saw: list[Trace]) -> None:
-    assert saw[0].said == "8 periods, mean 0.6/(lr wd)"
-    assert saw[2].said == "no period yet"
-    assert saw[0].rate_text == "LR 0.1"
+def test_a_run_says_what_was_found(saw: list[tuple[Path, float, float]]) -> None:
+    found = [read_trace(*one) for one in saw]
+    assert found[0]["said"] == "8 periods, mean 0.6/(lr wd)"
+    assert found[2]["said"] == "no period yet"
+    assert rate_text(found[0]["lr"]) == "LR 0.1"
 
 
 def test_a_diverged_run_is_drawn(tmp_path: Path) -> None:
     series = full_space.saw(1000, 10**6, 1e-3)
     series["loss"][700:] = math.nan
     folder = full_space.write_run(tmp_path / "r", series, 0.1, 1e-2, status="diverged")
-    one = traces([folder], [Request(settings=Settings(weight_decay=1e-2), lr=0.1)])
-    numbers = fig3.draw_traces(one, context(tmp_path)).numbers
-    assert one[0].said == "diverged at step 700"
-    assert json.loads((tmp_path / "out" / "one.json").read_text())["runs"][0]["loss"][-1] is None
-    assert len(numbers["runs"][0]["loss"]) == 21
+    numbers = redrawn(fig3.draw, {"scale": "digits", "runs": [read_trace(folder, 0.1, 1e-2)]}, tmp_path)
+    (run,) = numbers["runs"]
+    assert run["said"] == "diverged at step 700"
+    assert run["loss"][-1] is None
+    assert len(run["loss"]) == 21
 
 
 @pytest.mark.parametrize("scale", ["digits", "cifar-tiny", "cifar-small", "paper"])
 def test_every_scale_is_complete(scale: str) -> None:
-    base = fig3.settings(scale)
-    rates = fig3.SETUPS[scale].rates
+    wanted = runs_figures.rates(scale)
+    rates = [request.lr for request in wanted]
     assert len(rates) >= 3
-    assert fig4.RATES[scale] in rates
-    assert ablation.RATES[scale][0] in rates
-    assert base.weight_decay > 0
+    assert runs_figures.period(scale) in wanted
+    free, *fixed = runs_figures.ablation(scale).values()
+    assert free in wanted
+    assert [request.settings.norm for request in fixed] == [None, runs.TWICE_NORM[scale]]
+    assert {request.settings.weight_decay for request in wanted} == {runs.base(scale).weight_decay}
     for id in ("fig3", "fig4", "ablation"):
-        assert scale in registry.find(id).scales
+        assert scale in shelf.find_figure(id).scales
     if scale == "cifar-tiny":
         return
-    assert set(fig1.SETUPS[scale].convnet) < set(rates)
-    assert replace(base, model="resnet18", **fig1.SETUPS[scale].changed).model == "resnet18"
-    wanted = frequency.requests(scale)
+    convnet, resnet = runs_figures.networks(scale).values()
+    assert all(request in wanted for request in convnet)
+    assert {request.settings.model for request in resnet} == {"resnet18"}
+    wanted = runs_figures.frequency(scale)
     products = {round((one.lr or 0) * one.settings.weight_decay, 12) for one in wanted}
     assert len(products) == 4
     assert len({one.settings.weight_decay for one in wanted}) == 2
     for id in ("fig1", "frequency"):
-        assert scale in registry.find(id).scales
+        assert scale in shelf.find_figure(id).scales
 
 
 def test_colours_go_by_the_rank_of_the_rate() -> None:
-    wanted = [Request(settings=Settings(), lr=lr) for lr in (1.0, 1e-3, 0.03, 1e-3)]
-    found = [trace.colour for trace in traces([Path("r")] * 4, wanted)]
-    assert found[1] == found[3] == elr_colour(0.0)
-    assert found[2] == elr_colour(0.5)
-    assert found[0] == elr_colour(1.0)
+    found = rate_colours((1.0, 1e-3, 0.03, 1e-3))
+    assert found == {1e-3: elr_colour(0.0), 0.03: elr_colour(0.5), 1.0: elr_colour(1.0)}

@@ -1,21 +1,25 @@
-"""Figures of the regimes draw from made-up numbers, twice the same bytes; one draws from small runs of its own."""
+"""Figures of the regimes draw from made-up numbers, and again from their JSON; one from small runs of its own."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 
 import numpy as np
 import pytest
 from tests.analysis.made import made_run
+from tests.figures.redraw import redrawn
 
-from scaleinv.lab.config import Settings
-from scaleinv.papers import figure as registry
+from scaleinv.papers import shelf
+from scaleinv.papers.context import Context
+from scaleinv.papers.figure import plain
 from scaleinv.papers.kodryan2022 import fig6_right
 from scaleinv.papers.kodryan2022 import fig_divergence as regime3
 from scaleinv.papers.kodryan2022 import fig_schedules as schedules
 from scaleinv.papers.kodryan2022 import fig_si_vs_standard as si_vs_standard
-from scaleinv.papers.nakhodnov2022 import diagram as _diagram
+from scaleinv.papers.nakhodnov2022 import fig9
 from scaleinv.papers.nakhodnov2022 import fig_cosine as mse_cosine
+from scaleinv.papers.scales import settings
+from scaleinv.plots.style import regime_names
 from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
 
@@ -74,20 +78,23 @@ def ranking():
 @pytest.mark.parametrize(
     ("draw", "numbers"),
     [
-        (regime3.draw_walks, walks()),
-        (fig6_right.draw_groups, groups()),
-        (mse_cosine.draw_cosines, cosine_numbers()),
-        (si_vs_standard.draw_pair, pair()),
-        (schedules.draw_ranking, ranking()),
+        (regime3.draw, walks()),
+        (fig6_right.draw, groups()),
+        (mse_cosine.draw, cosine_numbers()),
+        (si_vs_standard.draw, pair()),
+        (schedules.draw, ranking()),
     ],
     ids=["regime3", "fig6-right", "mse-cosine", "si-vs-standard", "schedules"],
 )
-def test_same_bytes(draw, numbers, tmp_path):
-    first = draw(numbers, registry.Context(tmp_path / "a", ("svg",), stem="x"))
-    second = draw(numbers, registry.Context(tmp_path / "b", ("svg",), stem="x"))
-    assert [p.name for p in first.paths] == ["x.svg", "x.json"]
-    assert [p.read_bytes() for p in first.paths] == [p.read_bytes() for p in second.paths]
-    assert json.loads((tmp_path / "a" / "x.json").read_text())
+def test_drawn_again_from_its_json(draw, numbers, tmp_path):
+    assert redrawn(draw, numbers, tmp_path)
+
+
+def test_schedules_are_coloured_by_the_regime_of_their_start():
+    numbers = plain(ranking())
+    (ax,) = schedules.draw(numbers).axes
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == [f"start in regime {k}, {regime_names[k]}" for k in (1, 3, 2)]
 
 
 def test_the_gap_is_drawn_where_there_is_one():
@@ -97,20 +104,19 @@ def test_the_gap_is_drawn_where_there_is_one():
 
 
 def test_the_diagram_of_runs(tmp_path):
-    settings = Settings(
-        model="mlp", width=16, subset=64, epochs=30, eval_every=30, loss="mse", evaluation="online", record_steps=True
-    )
-    context = registry.Context(tmp_path / "out", ("svg",), runs=tmp_path / "runs", stem="diagram")
-    traces = _diagram.trace_all(context, [Request(settings=settings, elr=elr) for elr in (10.0, 1e-3)])
-    assert [t["elr"] for t in traces] == [1e-3, 10.0]
+    short = settings("digits", model="mlp", width=16, subset=64, epochs=30, loss="mse")
+    short = dataclasses.replace(short, evaluation="online", eval_every=30, record_steps=True)
+    requests = [Request(settings=short, elr=elr) for elr in (10.0, 1e-3)]
+    numbers = redrawn(fig9.draw, fig9.collect(Context("digits", tmp_path / "runs"), requests), tmp_path)
+    assert numbers["objects"] == 64
+    runs, traces = numbers["runs"], numbers["traces"]
+    assert [run["elr"] for run in runs] == [1e-3, 10.0]
     assert len(traces[0]["loss"]) == 60
-    assert traces[0]["late"]["loss"] == pytest.approx(traces[0]["loss"][30:].mean())
-    assert traces[0]["late"]["cosine"] > 0.99 > abs(traces[1]["late"]["cosine"])
+    assert runs[0]["late"]["loss"] == pytest.approx(np.mean(traces[0]["loss"][30:]))
+    assert runs[0]["late"]["cosine"] > 0.99 > abs(runs[1]["late"]["cosine"])
     # no exact pass: the first batch at the first weights, one point for all rates of a seed
     first = load_steps(next((tmp_path / "runs").glob("*/metrics")).parent)
-    assert {t["start"] for t in traces} == {(first.loss[0], first.eg[0])}
-    drawn = _diagram.draw_traces(traces, "Title", context, {"runs": _diagram.table(traces)})
-    assert json.loads(drawn.paths[-1].read_text())["runs"][1]["elr"] == 10.0
+    assert [trace["start"] for trace in traces] == [[first.loss[0], first.eg[0]]] * 2
 
 
 IDS = ["fig6-right", "fig9-left", "fig9-right", "mse-cosine", "regime3", "schedules", "si-vs-standard"]
@@ -118,4 +124,4 @@ IDS = ["fig6-right", "fig9-left", "fig9-right", "mse-cosine", "regime3", "schedu
 
 @pytest.mark.parametrize("id", IDS)
 def test_scales(id):
-    assert list(registry.find(id).scales) == ["digits", "mnist", "cifar-small", "paper"]
+    assert list(shelf.find_figure(id).scales) == ["digits", "mnist", "cifar-small", "paper"]

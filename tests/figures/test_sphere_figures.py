@@ -1,15 +1,16 @@
-"""The figures about the regimes draw: on runs so small that nothing is learnt, the same bytes twice."""
+"""The figures about the regimes draw: on runs so small that nothing is learnt, and again from their JSON."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from tests.figures.redraw import redrawn
 
-from scaleinv.lab.config import Settings
-from scaleinv.papers import figure as registry
+from scaleinv.papers import shelf
+from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import runs as regimes
+from scaleinv.papers.scales import settings
 
 FIGURES = ["fig5", "fig7-left", "fig7-right", "fig8-left", "fig8-right", "connectivity", "transition"]
 
@@ -21,28 +22,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> regimes.Net:
-    settings = Settings(model="mlp", width=8, subset=64, epochs=20, eval_every=2, keep_every=5)
-    net = regimes.Net(settings, (1e-3, 4e-3, 1e-1, 10.0), (1e-3, 2e-3, 4e-3), (5e-2, 1e-1, 2e-1), (0,))
+    base = settings("digits", model="mlp", width=8, subset=64, epochs=20, eval_every=2, keep_every=5)
+    net = regimes.Net(base, (1e-3, 4e-3, 1e-1, 10.0), (1e-3, 2e-3, 4e-3), (5e-2, 1e-1, 2e-1), (0,))
     monkeypatch.setattr(regimes, "_NETS", {key: net for key in regimes._NETS if key[0].startswith("digits")})
     monkeypatch.setattr(regimes, "_PASSAGE", {"digits": ("mlp", (1e-3, 4e-3))})
     return net
 
 
 @pytest.mark.parametrize("id", FIGURES)
-def test_drawn(id: str, runs: Path, tmp_path: Path) -> None:
-    entry = registry.find(id)
-    written = []
-    for name in ("a", "b"):
-        drawn = entry.make(registry.Context(tmp_path / name, ("svg",), "digits", runs))
-        assert [path.suffix for path in drawn.paths] == [".svg", ".json"]
-        written.append([path.read_bytes() for path in drawn.paths])
-    assert written[0] == written[1]
-    numbers = json.loads(written[0][1])
+def test_drawn_again_from_its_json(id: str, runs: Path, tmp_path: Path) -> None:
+    entry, context = shelf.find_figure(id), Context("digits", runs)
+    numbers = redrawn(entry.drawing, entry.compute(context), tmp_path)
     assert numbers["scale"] == "digits"
+    assert entry.compute(context) == numbers
 
 
-def test_fig5_says_what_each_run_is(runs: Path, tmp_path: Path, tiny: regimes.Net) -> None:
-    numbers = registry.find("fig5").make(registry.Context(tmp_path, ("svg",), "digits", runs)).numbers
+def test_fig5_says_what_each_run_is(runs: Path, tiny: regimes.Net) -> None:
+    numbers = shelf.find_figure("fig5").compute(Context("digits", runs))
     assert [run["elr"] for run in numbers["runs"]] == list(tiny.elrs)
     assert set(numbers["boundaries"]) == {"1/2", "2/3"}
     huge = numbers["runs"][-1]

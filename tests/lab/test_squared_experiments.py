@@ -56,7 +56,7 @@ def test_the_lab_accepts_them():
 
 @pytest.mark.parametrize("module", [squared.full, cosine.runs], ids=["squared", "cosine"])
 def test_an_unknown_scale_is_refused(module):
-    with pytest.raises(UserError, match="there are digits"):
+    with pytest.raises(UserError, match="there are: digits"):
         module("toy")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scaleinv.lab.launch.base import Job
     from scaleinv.lab.train import RunEvent
     from scaleinv.papers.figure import FigureEntry
+    from scaleinv.papers.scales import Scale
 
 
 @tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
@@ -59,7 +60,7 @@ class ReproduceCommand:
     def run(self) -> int:
         """0: drawn."""
         from scaleinv.errors import UserError
-        from scaleinv.papers.figure import Context
+        from scaleinv.papers.context import Context
         from scaleinv.papers.gallery import write_gallery
         from scaleinv.plots.style import FORMATS
 
@@ -95,8 +96,8 @@ class ReproduceCommand:
                         f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept"
                     )
                     begin = time.perf_counter()
-                    context = Context(self.out, formats, scale, self.runs, workers, watch)
-                    paths += entry.make(context).paths
+                    context = Context(scale, self.runs, workers, watch)
+                    paths += entry.make(context, self.out, formats).paths
                     view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")
             if self.all:
                 paths.append(write_gallery(self.out, [entry for entry, _ in chosen]))
@@ -108,10 +109,11 @@ class ReproduceCommand:
                     print(path)
         return 0
 
-    def _chosen(self) -> Sequence[tuple[FigureEntry, str]]:
+    def _chosen(self) -> Sequence[tuple[FigureEntry, Scale]]:
         """The figures with their scale; a :class:`UserError` where one is not there."""
         from scaleinv.errors import UserError
-        from scaleinv.papers.figure import SCALES, figures, find
+        from scaleinv.papers.scales import SCALES
+        from scaleinv.papers.shelf import figures, find_figure
 
         known = figures()
         if self.scale is not None and self.scale not in SCALES:
@@ -119,7 +121,7 @@ class ReproduceCommand:
         if self.all and self.figures:
             raise UserError(f"--all and {self.figures[0]}: give one of the two")
         if self.figures:
-            entries = [find(id) for id in dict.fromkeys(self.figures)]
+            entries = [find_figure(id) for id in dict.fromkeys(self.figures)]
             return [(entry, entry.choose(self.scale)) for entry in entries]
         if not (self.all or self.list):
             raise UserError(f"name a figure, or --all; choose from: {', '.join(known)}")

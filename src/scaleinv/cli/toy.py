@@ -39,10 +39,10 @@ class ToyCommand:
         """0: done."""
         from scaleinv.cli.toy_table import summarise, table
         from scaleinv.errors import UserError
-        from scaleinv.papers.figure import Context, plain
+        from scaleinv.papers.figure import plain, write_figure
         from scaleinv.papers.kodryan2022 import fig6_left
         from scaleinv.papers.kodryan2022 import fig_bifurcation as bifurcation
-        from scaleinv.plots.style import write_whole
+        from scaleinv.plots.style import FORMATS, write_whole
         from scaleinv.studies.grid import parse_grid
         from scaleinv.theory.simulators import toy
 
@@ -64,10 +64,10 @@ class ToyCommand:
         )
         paths: list[Path] = []
         if self.out is not None:
-            three = fig6_left.curves(alphas)
-            paths += fig6_left.draw_curves(three, Context(self.out, stem="fig6-left")).paths
-            numbers = bifurcation.points(alphas, elrs, self.steps, self.seeds)
-            paths += bifurcation.draw_points(numbers, Context(self.out, stem="bifurcation")).paths
+            three = plain(fig6_left.curves(alphas))
+            paths += write_figure(fig6_left.draw(three), three, self.out, "fig6-left", FORMATS).paths
+            points = plain(bifurcation.points(alphas, elrs, self.steps, self.seeds))
+            paths += write_figure(bifurcation.draw(points), points, self.out, "bifurcation", FORMATS).paths
             paths.append(self.out / "toy.json")
             write_whole(paths[-1], (json.dumps(answer, indent=1) + "\n").encode())
         if self.json:

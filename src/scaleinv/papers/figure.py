@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from scaleinv.papers.context import Context  # which needs torch; a list of figures does not
 
 
+#: what is drawn, in plain JSON types
+Numbers = Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Files written, the JSON of the numbers last."""
@@ -76,7 +80,7 @@ class FigureEntry:
         numbers: dict[str, Any] = plain(_function(self.numbers)(context))
         return numbers
 
-    def drawing(self, numbers: Mapping[str, Any]) -> Figure:
+    def drawing(self, numbers: Numbers) -> Figure:
         """The figure from its numbers alone."""
         fig: Figure = _function(self.draw)(numbers)
         return fig

@@ -11,20 +11,22 @@ scale           what is trained                                             data
 ``paper``       the papers' own: width 32, all images, days on a CPU        ``SCALEINV_DATA``
 =============== =========================================================== =====================
 
-An experiment starts from :func:`settings` of its scale and changes what it has to; ``papers/PAPER/runs*.py`` say why.
+An experiment starts from :func:`settings` of its scale and changes what it has to, by a table of its own
+(:func:`pick`); ``papers/PAPER/runs*.py`` say why.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 
 Scale = Literal["toy", "digits", "mnist", "cifar-tiny", "cifar-small", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
+T = TypeVar("T")
 
 _BASE: dict[str, Settings] = {
     "digits": Settings(),
@@ -35,15 +37,24 @@ _BASE: dict[str, Settings] = {
 }
 
 
-def settings(scale: str, what: str = "runs", among: Iterable[str] = tuple(_BASE), **changes: Any) -> Settings:
-    """The settings of a scale with ``changes``; UserError where ``what`` is not defined at it, only at ``among``.
+def settings(scale: str, **changes: Any) -> Settings:
+    """The settings of a scale with ``changes``.
 
     >>> settings("mnist", epochs=20).subset
     5000
     """
-    if scale not in among or scale not in _BASE:
-        raise UserError(f"no {what} at scale {scale!r}; there are: {', '.join(among)}")
-    return dataclasses.replace(_BASE[scale], **changes)
+    return dataclasses.replace(pick(_BASE, scale, "runs"), **changes)
+
+
+def pick(table: Mapping[str, T], scale: str, what: str) -> T:
+    """The entry of a scale; UserError where ``what`` the table is about is not defined at it.
+
+    >>> pick({"digits": 0.1}, "digits", "runs with label noise")
+    0.1
+    """
+    if scale not in table:
+        raise UserError(f"no {what} at scale {scale!r}; there are: {', '.join(table)}")
+    return table[scale]
 
 
 def data_of(scale: str) -> str | None:

@@ -9,13 +9,13 @@ import numpy as np
 
 from scaleinv.analysis.statistics import sample_mean
 from scaleinv.lab.build import build
-from scaleinv.lab.config import Settings
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.landscape.surface import Surface
 from scaleinv.landscape.walks import WalkComparison, compare, random_directions
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.draws import scatter
+from scaleinv.papers.scales import settings
 
 #: deep in regime 3: a step turns the weights by almost a right angle
 ELR = 0.3
@@ -33,18 +33,12 @@ def compare_heads(
     """
 
     # eps as small as float32 allows: huge steps make some rows tiny, and eps would silence them
-    settings = Settings(model="convnet", norm_eps=1e-12)
-    if scale != "digits":
-        data = "mnist" if scale == "mnist" else "cifar10"
-        paper = scale == "paper"
-        settings = Settings(
-            data=data, model="convnet", norm_eps=1e-12, width=32 if paper else 8, subset=None if paper else 5000
-        )
-    data_set = load_data(settings)
+    chosen = settings(scale, model="convnet", norm_eps=1e-12)
+    data_set = load_data(chosen)
     found, levels = [], []
     chance = math.nan
     for seed in seeds:
-        config = resolve(settings, data_set, elr=elr, lr=None, seed=seed, threads=1)
+        config = resolve(chosen, data_set, elr=elr, lr=None, seed=seed, threads=1)
         assert config.chance_error is not None
         chance = config.chance_error
         surface = Surface.of_setup(build(config, data_set), config.batch_size)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaleinv.papers.figure import Context, Drawn, finish
+from scaleinv.papers.context import Context
+from scaleinv.papers.figure import Numbers
 from scaleinv.plots.style import INK, new_figure, regime_colours, regime_names, style
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: the paper's alphas and ELRs are not known to us: five groups and one k = ELR * sum(alpha) inside each regime
 ALPHAS = (1.0, 2.0, 3.0, 4.0, 5.0)
 KS = (0.6, 1.5, 30.0)
 STEPS = 200
+
+
+def numbers(context: Context) -> dict[str, Any]:
+    """With the default alphas."""
+    return curves(ALPHAS)
 
 
 def curves(alphas: Sequence[float], ks: Sequence[float] = KS, steps: int = STEPS, seed: int = 0) -> dict[str, Any]:
@@ -34,27 +43,21 @@ def curves(alphas: Sequence[float], ks: Sequence[float] = KS, steps: int = STEPS
     }
 
 
-def draw_curves(numbers: dict[str, Any], context: Context) -> Drawn:
+@style()
+def draw(numbers: Numbers) -> Figure:
     """One panel: F against the step, level of theory dashed."""
-
     fig, ax = new_figure(6.2, 3.6)
-    with style():
-        for elr, regime, level, values in zip(numbers["elr"], numbers["regime"], numbers["predicted"], numbers["loss"]):
-            name = "regime " + (f"{regime}, {regime_names[regime]}" if regime else "not decided by theory")
-            ax.plot(values, color=regime_colours[regime], lw=1.1, label=f"ELR {elr:.3g}: {name}")
-            if regime != 1:
-                ax.axhline(level, color=INK, ls="--", lw=0.9)
-        ax.axhline(sum(numbers["alphas"]) / 2, color=INK, ls=":", lw=0.9)
-        ax.plot([], [], color=INK, ls="--", lw=0.9, label="predicted level")
-        ax.plot([], [], color=INK, ls=":", lw=0.9, label="mean of random directions")
-        ax.set_ylim(-0.02 * sum(numbers["alphas"]), None)
-        ax.set_xlabel("step")
-        ax.set_ylabel("F")
-        ax.set_title("The toy function on the sphere: three regimes")
-        fig.legend(loc="outside lower center", ncols=2)
-    return finish(fig, context, numbers)
-
-
-def draw(context: Context) -> Drawn:
-    """Draw with the default alphas."""
-    return draw_curves(curves(ALPHAS), context)
+    for elr, regime, level, values in zip(numbers["elr"], numbers["regime"], numbers["predicted"], numbers["loss"]):
+        name = "regime " + (f"{regime}, {regime_names[regime]}" if regime else "not decided by theory")
+        ax.plot(values, color=regime_colours[regime], lw=1.1, label=f"ELR {elr:.3g}: {name}")
+        if regime != 1:
+            ax.axhline(level, color=INK, ls="--", lw=0.9)
+    ax.axhline(sum(numbers["alphas"]) / 2, color=INK, ls=":", lw=0.9)
+    ax.plot([], [], color=INK, ls="--", lw=0.9, label="predicted level")
+    ax.plot([], [], color=INK, ls=":", lw=0.9, label="mean of random directions")
+    ax.set_ylim(-0.02 * sum(numbers["alphas"]), None)
+    ax.set_xlabel("step")
+    ax.set_ylabel("F")
+    ax.set_title("The toy function on the sphere: three regimes")
+    fig.legend(loc="outside lower center", ncols=2)
+    return fig

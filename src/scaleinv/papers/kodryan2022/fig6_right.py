@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scaleinv.analysis.ess import equalisation, from_steps
-from scaleinv.papers.figure import Context, Drawn, finish
+from scaleinv.papers.context import Context
+from scaleinv.papers.figure import Numbers
 from scaleinv.papers.kodryan2022 import runs_groups as groups
 from scaleinv.plots.style import INK, elr_colour, log_axis, new_figure, power_of_ten, style
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 #: a dot is a mean over this share of the run
 DOTS = 30
 
 
-def draw(context: Context) -> Drawn:
-    """One panel a regime: dots by group, the hyperbola of the common effective step size dashed."""
-
-    chosen = groups.elrs(context.scale, "convnet")
-    folders = context.folders(groups.runs(context.scale, "convnet", chosen))
-    runs = [read(folder) for folder in folders]
-    return draw_groups({"regimes": [1, 2], "runs": runs}, context)
+def numbers(context: Context) -> dict[str, Any]:
+    """A run in regime 1 and one in regime 2."""
+    wanted = groups.runs(context.scale, "convnet", groups.elrs(context.scale, "convnet"))
+    return {"regimes": [1, 2], "runs": [read(folder) for folder in context.folders(wanted)]}
 
 
 def read(folder: Path) -> dict[str, Any]:
     """Means of the logarithms of ELR and of log(1 + ESS^2) of every group over parts of a run, and of all together;
     ``start``: ELR and effective gradient of every group at the first step.
     """
-
     groups = from_steps(load_steps(folder))
     size = len(groups.ess) // DOTS
     part = slice(0, size * DOTS)
@@ -50,32 +50,31 @@ def read(folder: Path) -> dict[str, Any]:
     }
 
 
-def draw_groups(numbers: dict[str, Any], context: Context) -> Drawn:
-    """A panel for each run."""
-
+@style()
+def draw(numbers: Numbers) -> Figure:
+    """One panel a regime: dots by group, the hyperbola of the common effective step size dashed."""
     runs = numbers["runs"]
     fig, axes = new_figure(4.7 * len(runs), 4.0, ncols=len(runs))
     handles: dict[str, Any] = {}
-    with style():
-        for ax, regime, run in zip(axes, numbers["regimes"], runs):
-            names = run["groups"]
-            for k, name in enumerate(names):
-                x, y = run["group_elr"][k], run["group_eg"][k]
-                colour = elr_colour(k / max(1, len(names) - 1))
-                dots = ax.plot(x, y, "o", color=colour, ms=4, alpha=0.6, mew=0)
-                handles[name] = dots[0]
-                ax.plot(*run["start"][k], "*", color=colour, ms=10, mec=INK, mew=0.6)
-            low, high = np.min(run["group_elr"]), np.max(run["group_elr"])
-            line = np.geomspace(low / 1.3, high * 1.3, 50)
-            ess = float("{:.2g}".format(run["common_ess"]))
-            label = f"common step size, ELR x gradient = {power_of_ten(ess)}"
-            ax.plot(line, run["common_ess"] / line, color=INK, ls="--", lw=1)
-            spread = f"squared step sizes within a factor {run['ratio']:.4g}"
-            ax.text(0.98, 0.97, f"{label}\n{spread}", transform=ax.transAxes, ha="right", va="top")
-            log_axis(ax, "xy")
-            ax.set_xlabel("ELR of the group")
-            ax.set_ylabel("effective gradient norm of the group")
-            ax.set_title(f"Regime {regime}, ELR {power_of_ten(run['elr'])}")
-        handles["start"] = axes[0].plot([], [], "*", color="none", ms=9, mec=INK, mew=0.8)[0]
-        fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
-    return finish(fig, context, numbers)
+    for ax, regime, run in zip(axes, numbers["regimes"], runs):
+        names = run["groups"]
+        for k, name in enumerate(names):
+            x, y = run["group_elr"][k], run["group_eg"][k]
+            colour = elr_colour(k / max(1, len(names) - 1))
+            dots = ax.plot(x, y, "o", color=colour, ms=4, alpha=0.6, mew=0)
+            handles[name] = dots[0]
+            ax.plot(*run["start"][k], "*", color=colour, ms=10, mec=INK, mew=0.6)
+        low, high = np.min(run["group_elr"]), np.max(run["group_elr"])
+        line = np.geomspace(low / 1.3, high * 1.3, 50)
+        ess = float("{:.2g}".format(run["common_ess"]))
+        label = f"common step size, ELR x gradient = {power_of_ten(ess)}"
+        ax.plot(line, run["common_ess"] / line, color=INK, ls="--", lw=1)
+        spread = f"squared step sizes within a factor {run['ratio']:.4g}"
+        ax.text(0.98, 0.97, f"{label}\n{spread}", transform=ax.transAxes, ha="right", va="top")
+        log_axis(ax, "xy")
+        ax.set_xlabel("ELR of the group")
+        ax.set_ylabel("effective gradient norm of the group")
+        ax.set_title(f"Regime {regime}, ELR {power_of_ten(run['elr'])}")
+    handles["start"] = axes[0].plot([], [], "*", color="none", ms=9, mec=INK, mew=0.8)[0]
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
+    return fig

@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
 from scaleinv.analysis.trajectories import spectrum, trajectory
-from scaleinv.papers.figure import Context, Drawn, finish
+from scaleinv.papers.context import Context
+from scaleinv.papers.figure import Numbers, array
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import new_figure, style
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def draw(context: Context) -> Drawn:
-    """Effective gradient and test error against train loss; the first seed."""
+LEVELS = (5e-2, 3e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3)
 
+
+def numbers(context: Context) -> dict[str, Any]:
+    """The minima of the first seed."""
     net = regimes.find(context.scale)
-    folders = context.folders(regimes.minima(net, net.seeds[0]))
-    shown = sphere.curves(folders, net.convergence)
-    fig, (gradient, error) = new_figure(9.2, 4.0, ncols=2)
-    with style():
-        for curve in shown:
-            sphere.draw_path(gradient, curve)
-            sphere.draw_path(error, curve, "test_error")
-        gradient.set_title("Regime 1: effective gradient against train loss")
-        error.set_title("Test error against train loss")
-        sphere.finish_diagram(gradient)
-        sphere.finish_diagram(error, "test_error")
-        sphere.zoom((gradient, error), shown)
-        highest = max(float(c.series("eg")[1][c.series("loss")[1] < 0.1].max(initial=0.0)) for c in shown)
-        if highest > 0:
-            gradient.set_ylim(top=1.5 * highest)
-        top = max(float(curve.series("test_error")[1][3:].max()) for curve in shown)
-        error.set_ylim(0, top * 1.1)
-        sphere.elr_legend(fig, shown)
-    levels = (5e-2, 3e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3)
-    found = spectrum([trajectory(curve.run) for curve in shown], levels)
-    numbers = {
+    runs = context.runs(regimes.minima(net, net.seeds[0]))
+    found = spectrum([trajectory(run) for run in runs], LEVELS)
+    return {
         "scale": context.scale,
-        "levels": levels,
+        "levels": LEVELS,
         "eg_over_loss": [[at.ratio for at in row] for row in found.table],
         "inversions": found.inversions,
         "extremes": [found.extremes.value, found.extremes.error],
-        "runs": [curve.numbers() for curve in shown],
+        "runs": [sphere.read_curve(run) for run in runs],
     }
-    return finish(fig, context, numbers)
+
+
+@style()
+def draw(numbers: Numbers) -> Figure:
+    """Effective gradient and test error against train loss."""
+    shown = sphere.coloured(numbers["runs"])
+    fig, (gradient, error) = new_figure(9.2, 4.0, ncols=2)
+    for curve in shown:
+        sphere.draw_path(gradient, curve)
+        sphere.draw_path(error, curve, "test_error_percent")
+    gradient.set_title("Regime 1: effective gradient against train loss")
+    error.set_title("Test error against train loss")
+    sphere.finish_diagram(gradient)
+    sphere.finish_diagram(error, "test_error_percent")
+    sphere.zoom((gradient, error), shown)
+    highest = max(float(array(c["eg"])[array(c["loss"]) < 0.1].max(initial=0.0)) for c in shown)
+    if highest > 0:
+        gradient.set_ylim(top=1.5 * highest)
+    top = max(float(np.max(curve["test_error_percent"][3:])) for curve in shown)
+    error.set_ylim(0, top * 1.1)
+    sphere.elr_legend(fig, shown)
+    return fig

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scaleinv.papers.figure import Context, Drawn, finish
+from scaleinv.papers.context import Context
+from scaleinv.papers.figure import Numbers, array
 from scaleinv.papers.kodryan2022.divergence import ELR, compare_heads
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS = 240
 #: networks, each with a head of its own: the order of the losses is one of means
@@ -17,13 +21,16 @@ SEEDS = (0, 1, 2, 3)
 SMOOTH = 15
 
 
-def draw(context: Context) -> Drawn:
-    """Loss in units of that of random directions, and the cosine of neighbours, by step; means over networks."""
+#: name, label
+KINDS = {"walk": "random walk", "sgd": "SGD", "ascent": "gradient ascent"}
 
+
+def numbers(context: Context) -> dict[str, Any]:
+    """Loss in units of that of random directions, and the cosine of neighbours, by step; means over networks."""
     found, levels, _ = compare_heads(context.scale, ELR, SEEDS, STEPS)
     walks = {kind: [w for c in found for w in c.walks if w.kind == kind] for kind in KINDS}
     late = {kind: np.array([c.loss[kind].mean() for c in found]) / levels for kind in KINDS}
-    numbers = {
+    return {
         "elr": ELR,
         "random_directions": levels,
         "walks": {
@@ -38,34 +45,28 @@ def draw(context: Context) -> Drawn:
             for kind, values in late.items()
         },
     }
-    return draw_walks(numbers, context)
 
 
-#: name, label
-KINDS = {"walk": "random walk", "sgd": "SGD", "ascent": "gradient ascent"}
-
-
-def draw_walks(numbers: dict[str, Any], context: Context) -> Drawn:
+@style()
+def draw(numbers: Numbers) -> Figure:
     """Two panels."""
-
     colours = {"walk": regime_colours[1], "sgd": INK, "ascent": regime_colours[3]}
     fig, (left, right) = new_figure(8.8, 3.7, ncols=2)
-    with style():
-        for kind, label in KINDS.items():
-            loss = np.asarray(numbers["walks"][kind]["loss"])
-            late = numbers["late"][kind]
-            smooth = np.convolve(loss, np.ones(SMOOTH) / SMOOTH, "valid")
-            at = np.arange(len(smooth)) + (SMOOTH - 1) / 2
-            left.plot(at, smooth, color=colours[kind], lw=1.3, label=f"{label}: {late['loss']:.2f} ± {late['se']:.2f}")
-            cosine = np.abs(np.asarray(numbers["walks"][kind]["cosine"]))
-            right.plot(np.maximum(cosine, 1e-7), ".", ms=3, color=colours[kind])
-        left.axhline(1.0, color=INK, ls="--", lw=1, label="random directions: 1")
-        left.set_xlabel("step")
-        left.set_ylabel("train loss / that of random directions")
-        left.set_title(f"Loss in regime 3, ELR {numbers['elr']:g}")
-        log_axis(right, "y")
-        right.set_xlabel("step")
-        right.set_ylabel("|cosine| of consecutive weights")
-        right.set_title("Consecutive weights are uncorrelated")
-        fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return finish(fig, context, numbers)
+    for kind, label in KINDS.items():
+        loss = array(numbers["walks"][kind]["loss"])
+        late = numbers["late"][kind]
+        smooth = np.convolve(loss, np.ones(SMOOTH) / SMOOTH, "valid")
+        at = np.arange(len(smooth)) + (SMOOTH - 1) / 2
+        left.plot(at, smooth, color=colours[kind], lw=1.3, label=f"{label}: {late['loss']:.2f} ± {late['se']:.2f}")
+        cosine = np.abs(array(numbers["walks"][kind]["cosine"]))
+        right.plot(np.maximum(cosine, 1e-7), ".", ms=3, color=colours[kind])
+    left.axhline(1.0, color=INK, ls="--", lw=1, label="random directions: 1")
+    left.set_xlabel("step")
+    left.set_ylabel("train loss / that of random directions")
+    left.set_title(f"Loss in regime 3, ELR {numbers['elr']:g}")
+    log_axis(right, "y")
+    right.set_xlabel("step")
+    right.set_ylabel("|cosine| of consecutive weights")
+    right.set_title("Consecutive weights are uncorrelated")
+    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
+from scaleinv.papers.scales import pick, settings
 from scaleinv.studies.obtain import Request
 
 
@@ -43,11 +44,11 @@ def _powers(low: float, count: int) -> tuple[float, ...]:
 
 
 #: width 128, batch 32: at batch 16 the MLP's passage from 1 to 2 has no step
-_MLP = Settings(model="mlp", width=128, subset=256, batch_size=32, epochs=120, evaluation="online", eval_every=40)
-_CONVNET = Settings(model="convnet", subset=512, epochs=50, eval_every=2, keep_every=5, recompute_bn=True)
-_CIFAR = Settings(
-    data="cifar10", model="convnet", width=16, batch_size=32, evaluation="online", eval_every=10, recompute_bn=True
+_MLP = settings(
+    "digits", model="mlp", width=128, subset=256, batch_size=32, epochs=120, evaluation="online", eval_every=40
 )
+_CONVNET = settings("digits", model="convnet", subset=512, epochs=50, eval_every=2, keep_every=5, recompute_bn=True)
+_CIFAR = {"width": 16, "batch_size": 32, "evaluation": "online", "eval_every": 10, "recompute_bn": True}
 
 _NETS: dict[tuple[str, str], Net] = {
     ("digits", "convnet"): Net(
@@ -76,7 +77,7 @@ _NETS: dict[tuple[str, str], Net] = {
     # 97 200 weights for 5000 images fit them within 40 epochs of 157 steps; the 24 300 of width 8 never do (see
     # docs/results/periods.md)
     ("cifar-small", "convnet"): Net(
-        replace(_CIFAR, subset=5000, epochs=40),
+        settings("cifar-small", model="convnet", epochs=40, **_CIFAR),
         elrs=(2e-4, 4e-4, 8e-4, 1.6e-3, 4e-3, 1e-2, 3e-2, 1e-1),
         convergence=(1e-4, 2e-4, 4e-4, 5.6e-4),
         equilibrium=(8e-4, 1.6e-3, 4e-3, 1e-2),
@@ -85,15 +86,15 @@ _NETS: dict[tuple[str, str], Net] = {
     ),
     # minutes: 500 images, 16 steps an epoch
     ("cifar-tiny", "convnet"): Net(
-        replace(_CIFAR, subset=500, epochs=100),
+        settings("cifar-tiny", model="convnet", epochs=100, **_CIFAR),
         elrs=(5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 1e-1),
         convergence=(5e-4, 1e-3, 2e-3),
         equilibrium=(8e-3, 1.6e-2),
         seeds=(0,),
     ),
     ("mnist", "convnet"): Net(
-        Settings(
-            data="mnist", model="convnet", width=8, subset=2000, epochs=40, batch_size=32,
+        settings(
+            "mnist", model="convnet", subset=2000, epochs=40, batch_size=32,
             eval_every=2, keep_every=5, recompute_bn=True,
         ),
         elrs=_powers(2.5e-4, 10),
@@ -103,10 +104,7 @@ _NETS: dict[tuple[str, str], Net] = {
     ),
     # the released figure: width 32, 50000 images, batch 128, 1000 epochs: long, on the CPU
     ("paper", "convnet"): Net(
-        Settings(
-            data="cifar10", model="convnet", width=32, epochs=1000,
-            eval_every=1, keep_every=50, recompute_bn=True,
-        ),
+        settings("paper", model="convnet", epochs=1000, eval_every=1, keep_every=50, recompute_bn=True),
         elrs=(1e-5, 1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 5e-2, 1e-1),
         convergence=(1e-5, 1e-4, 2e-4, 3e-4, 5e-4),
         equilibrium=(1e-3, 2e-3, 5e-3),
@@ -149,8 +147,8 @@ def minima(net: Net, seed: int, elrs: Sequence[float] | None = None) -> list[Req
     if net.convergence_epochs is None:
         return sweep(net, [seed], elrs)
     epochs = net.convergence_epochs
-    settings = replace(net.settings, epochs=epochs, keep_every=epochs // 10)
-    return sweep(replace(net, settings=settings), [seed], elrs)
+    longer = replace(net.settings, epochs=epochs, keep_every=epochs // 10)
+    return sweep(replace(net, settings=longer), [seed], elrs)
 
 
 def retrained(
@@ -161,9 +159,8 @@ def retrained(
     ``seed`` decides the batches; that of the run itself would repeat its first ones. ``epochs``: of the new runs,
     default those of ``minima``.
     """
-    epochs = epochs or net.convergence_epochs or net.settings.epochs
-    settings = replace(net.settings, epochs=epochs)
-    return [Request(settings=settings, elr=elr, seed=seed, start=run, start_epoch=epoch) for elr in elrs]
+    again = replace(net.settings, epochs=epochs or net.convergence_epochs or net.settings.epochs)
+    return [Request(settings=again, elr=elr, seed=seed, start=run, start_epoch=epoch) for elr in elrs]
 
 
 def relaxed(net: Net, run: Path, elr: float, *, seed: int) -> Request:
@@ -171,8 +168,8 @@ def relaxed(net: Net, run: Path, elr: float, *, seed: int) -> Request:
     the loss undershoots its new level, and comes back over some 40 epochs of digits.
     """
     epochs = 2 * (net.settings.epochs or 0)
-    settings = replace(net.settings, epochs=epochs, evaluation="online", eval_every=epochs, keep_every=None)
-    return Request(settings=settings, elr=elr, seed=seed, start=run)
+    longer = replace(net.settings, epochs=epochs, evaluation="online", eval_every=epochs, keep_every=None)
+    return Request(settings=longer, elr=elr, seed=seed, start=run)
 
 
 #: a re-training within regime 1: ELR of the start, new ELR, epoch of the start (None: its last)
@@ -214,39 +211,25 @@ def whole_space(net: Net, kind: str) -> list[Request]:
     if plain.data == "digits":
         plain = replace(plain, subset=256, epochs=40)
     if kind == "weight-decay":
-        settings, lrs = replace(plain, weight_decay=1e-3), tuple(4 * lr for lr in _LRS)
-    elif kind == "conventional":
-        settings = replace(plain, variant="standard", momentum=0.9, weight_decay=5e-4)
-        settings = replace(settings, augment=plain.data != "digits")
-        lrs = _LRS
-    else:
-        raise UserError(f"unknown kind of training {kind!r}; there are: weight-decay, conventional")
-    return [Request(settings=settings, lr=lr) for lr in lrs]
+        return [Request(settings=replace(plain, weight_decay=1e-3), lr=4 * lr) for lr in _LRS]
+    if kind == "conventional":
+        usual = replace(plain, variant="standard", momentum=0.9, weight_decay=5e-4, augment=plain.data != "digits")
+        return [Request(settings=usual, lr=lr) for lr in _LRS]
+    raise UserError(f"unknown kind of training {kind!r}; there are: weight-decay, conventional")
 
 
 def squared_loss() -> tuple[Settings, tuple[float, ...]]:
     """Squared loss on digits and its ELRs; head norm 1.5, layer norm (over batches of 16-32 images batch norm adds
-    noise that keeps the squared loss from falling; see ``squared.py``).
+    noise that keeps the squared loss from falling; see ``nakhodnov2022/runs.py``).
     """
-    settings = Settings(
-        model="mlp",
-        normalization="layer",
-        width=128,
-        subset=256,
-        batch_size=32,
-        epochs=200,
-        loss="mse",
-        head_norm=1.5,
-        evaluation="online",
-        eval_every=200,
-    )
-    return settings, (0.12, 0.24, 0.34, 0.48, 0.68, 0.96, 1.4, 2.8)
+    mse = replace(_MLP, normalization="layer", loss="mse", head_norm=1.5, epochs=200, eval_every=200)
+    return mse, (0.12, 0.24, 0.34, 0.48, 0.68, 0.96, 1.4, 2.8)
 
 
 def resnet() -> tuple[Settings, tuple[float, ...]]:
     """A narrow ResNet-18 on digits and its ELRs."""
-    settings = Settings(model="resnet18", width=4, subset=128, epochs=160, evaluation="online", eval_every=160)
-    return settings, (2e-3, 4e-3, 8e-3, 1.2e-2, 4.8e-2)
+    small = settings("digits", model="resnet18", width=4, subset=128, epochs=160, evaluation="online", eval_every=160)
+    return small, (2e-3, 4e-3, 8e-3, 1.2e-2, 4.8e-2)
 
 
 #: ELRs below the boundary, dense near it
@@ -259,7 +242,7 @@ _PASSAGE = {
 
 def passages(scale: str) -> list[Request]:
     """Runs whose time to convergence is measured; on digits those of the MLP, five seeds."""
-    model, elrs = _PASSAGE[scale]
+    model, elrs = pick(_PASSAGE, scale, "passages to convergence")
     net = find(scale, model)
     return [request for seed in (range(5) if scale == "digits" else net.seeds) for request in minima(net, seed, elrs)]
 
@@ -270,7 +253,7 @@ _NOISY = {"digits": (5e-4, 1), "cifar-small": (2e-4, 2), "paper": (5e-4, 1)}
 
 def label_noise(scale: str) -> list[Request]:
     """One ELR of regime 1, the true labels and then a fifth of them redrawn; tested all along."""
-    elr, eval_every = _NOISY[scale]
+    elr, eval_every = pick(_NOISY, scale, "runs with label noise")
     base = replace(find(scale).settings, evaluation="online", eval_every=eval_every, recompute_bn=True, keep_every=None)
     base = replace(base, epochs=2 * (base.epochs or 0))  # noise is learnt late
     return [Request(settings=replace(base, label_noise=share), elr=elr) for share in (0.0, 0.2)]

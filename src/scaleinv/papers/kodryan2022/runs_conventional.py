@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scaleinv.errors import UserError
-from scaleinv.lab.config import Settings
+from scaleinv.papers.scales import pick, settings
 from scaleinv.studies.obtain import Request
 
 #: learning rates of the conventional training
 RATES = (0.02, 0.1)
+_PAIR = {
+    "digits": {"batch_size": 64, "epochs": 15},
+    "mnist": {"epochs": 20},
+    "cifar-small": {"epochs": 20, "augment": True},
+    "paper": {"epochs": 200, "augment": True},
+}
 
 
 def pair(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
@@ -24,17 +29,9 @@ def pair(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
     frozen, and of the standard one, each at both rates of :data:`RATES`: what acts on scale-invariant weights is the
     ELR, so the same rate is not the same training.
     """
-    base = Settings(model="convnet", momentum=0.9, weight_decay=5e-4, schedule="cosine", evaluation="online")
-    if scale == "digits":
-        base = replace(base, batch_size=64, epochs=15)
-    elif scale in ("mnist", "cifar-small"):
-        small = scale == "cifar-small"
-        base = replace(base, data="cifar10" if small else "mnist", subset=5000, width=8, epochs=20, augment=small)
-    elif scale == "paper":
-        base = replace(base, data="cifar10", width=32, epochs=200, augment=True)
-    else:
-        raise UserError(f"no pairs of networks at scale {scale!r}; there are digits, mnist, cifar-small, paper")
-    base = replace(base, eval_every=base.epochs, record_steps=False)
+    base = settings(scale, model="convnet", **pick(_PAIR, scale, "pairs of networks"))
+    base = replace(base, momentum=0.9, weight_decay=5e-4, schedule="cosine")
+    base = replace(base, evaluation="online", eval_every=base.epochs, record_steps=False)
     return {
         f"{variant} lr {lr:g}": [Request(settings=replace(base, variant=variant), lr=lr, seed=seed) for seed in seeds]
         for variant in ("si", "standard")
@@ -53,10 +50,10 @@ _STARTS = {
 
 #: on CIFAR-10 a network that fits its images, as one of width 8 never does; on 2000 of them regime 1 ends at 1e-3
 _SCHEDULED = {
-    "digits": Settings(model="mlp", subset=300, epochs=60),
-    "mnist": Settings(data="mnist", model="convnet", width=8, subset=5000, epochs=30),
-    "cifar-small": Settings(data="cifar10", model="convnet", width=16, subset=2000, batch_size=32, epochs=40),
-    "paper": Settings(data="cifar10", model="convnet", width=32, epochs=200),
+    "digits": settings("digits", model="mlp", subset=300, epochs=60),
+    "mnist": settings("mnist", model="convnet", epochs=30),
+    "cifar-small": settings("cifar-small", model="convnet", width=16, subset=2000, batch_size=32, epochs=40),
+    "paper": settings("paper", model="convnet", epochs=200),
 }
 
 
@@ -66,9 +63,7 @@ def schedules(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
     The step schedule divides by 10 at 1/2 and at 3/4, the two-stage one goes to the low end at 1/2. From regime 3 the
     cosine alone.
     """
-    if scale not in _STARTS:
-        raise UserError(f"no schedules at scale {scale!r}; there are: {', '.join(_STARTS)}")
-    *starts, low = _STARTS[scale]
+    *starts, low = pick(_STARTS, scale, "schedules")
     base = replace(_SCHEDULED[scale], evaluation="online", eval_every=_SCHEDULED[scale].epochs)
     found = {}
     for start in starts:
@@ -81,6 +76,6 @@ def schedules(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
         for name, shape in shapes.items():
             if start == starts[-1] and name != "cosine":
                 continue
-            settings = replace(base, schedule=shape)
-            found[f"{name} from {start:g}"] = [Request(settings=settings, elr=start, seed=seed) for seed in seeds]
+            one = replace(base, schedule=shape)
+            found[f"{name} from {start:g}"] = [Request(settings=one, elr=start, seed=seed) for seed in seeds]
     return found

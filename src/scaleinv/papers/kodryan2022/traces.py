@@ -1,23 +1,21 @@
 """Runs on the sphere as the figures of Kodryan et al. 2022 show them: curves by epoch, and the diagram of effective
 gradient against train loss.
 
-Where a run has exact metrics (a pass over the train set at fixed weights) those are drawn, else means over the training
-steps of each epoch.
+A curve is a dict of plain numbers (:func:`read_curve`), as in the JSON of the figure. Where a run has exact metrics (a
+pass over the train set at fixed weights) those are drawn, else means over the training steps of each epoch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.regimes import LateEpochs, Verdict, boundaries, classify, window
+from scaleinv.analysis.regimes import boundaries, classify, window
+from scaleinv.papers.figure import array
 from scaleinv.plots.style import (
     INK,
     elr_colours,
@@ -28,101 +26,39 @@ from scaleinv.plots.style import (
     regime_markers,
     regime_names,
 )
-from scaleinv.runfolder.read import Run, load_run
+from scaleinv.runfolder.read import Run
 
 Floats = npt.NDArray[np.float64]
+Curve = Mapping[str, Any]
 #: axis labels of the curves
-LABELS = {
-    "loss": "train loss",
-    "test_error": "test error, %",
-    "eg": "mean effective gradient norm",
-}
+LABELS = {"loss": "train loss", "test_error_percent": "test error, %", "eg": "mean effective gradient norm"}
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One run; ``before`` is what it went on from, drawn to its left."""
-
-    folder: Path
-    colour: str
-    label: str = ""
-
-    @cached_property
-    def run(self) -> Run:
-        """Its metrics."""
-
-        return load_run(self.folder)
-
-    @cached_property
-    def verdict(self) -> Verdict:
-        """Its regime."""
-
-        return classify(self.run)
-
-    @cached_property
-    def window(self) -> LateEpochs:
-        """Its last half."""
-
-        return window(self.run)
-
-    @property
-    def elr(self) -> float:
-        """Of the run."""
-        return self.run.elr
-
-    @property
-    def name(self) -> str:
-        """``ELR 10⁻³: regime 1``."""
-        regime = self.verdict.regime
-        return self.label or f"ELR {power_of_ten(self.elr)}: " + (f"regime {regime}" if regime else "undecided")
-
-    @property
-    def split(self) -> str:
-        """``train`` where the exact metrics are there."""
-        return self.run.exact_split
-
-    def series(self, quantity: str) -> tuple[Floats, Floats]:
-        """``(epochs, values)`` of loss, eg or test_error (percent, BN statistics recomputed where they always are)."""
-        if quantity == "test_error":
-            epochs, values = self.run.test_error()
-            return epochs.astype(float), 100 * values
-        epochs, values = self.run.series(self.split, "total", quantity)
-        return epochs.astype(float), values
-
-    def against_loss(self, quantity: str, since: float = -1.0) -> tuple[Floats, Floats]:
-        """(train loss, quantity) at the epochs after ``since`` where both were measured."""
-        (x_epochs, x), (y_epochs, y) = self.series("loss"), self.series(quantity)
-        epochs, left, right = np.intersect1d(x_epochs, y_epochs, return_indices=True)
-        keep = epochs > since
-        return x[left][keep], y[right][keep]
-
-    def late(self, quantity: str) -> Floats:
-        """The values of the last half."""
-        epochs, values = self.series(quantity)
-        return values[epochs > self.run.last_epoch / 2]
-
-    def numbers(self) -> dict[str, Any]:
-        """For the JSON: what is drawn and the means of the last half."""
-        w = self.window
-        losses, gradients, errors = (self.series(q) for q in ("loss", "eg", "test_error"))
-        return {
-            "run": self.folder.name,
-            "elr": self.elr,
-            "seed": self.run.seed,
-            "regime": self.verdict.regime,
-            "reason": self.verdict.evidence["reason"],
-            "final_train_loss": _last(losses[1]),
-            "final_test_error_percent": _last(errors[1]),
-            "final_eg": _last(gradients[1]),
-            "late": {q: _mean(getattr(w, q)) for q in ("loss", "error", "eg", "ess", "cosine")},
-            "late_test_error_percent": _mean(self.late("test_error")),
-            "split": self.split,
-            "epoch": losses[0],
-            "loss": losses[1],
-            "eg": gradients[1],
-            "test_epoch": errors[0],
-            "test_error_percent": errors[1],
-        }
+def read_curve(run: Run) -> dict[str, Any]:
+    """What is drawn of a run, and the means of its last half."""
+    verdict, late = classify(run), window(run)
+    (epochs, loss), (_, eg) = (run.series(run.exact_split, "total", quantity) for quantity in ("loss", "eg"))
+    test_epochs, error = run.test_error()
+    error = 100 * error
+    return {
+        "run": run.name,
+        "elr": run.elr,
+        "seed": run.seed,
+        "regime": verdict.regime,
+        "reason": verdict.evidence["reason"],
+        "final_train_loss": _last(loss),
+        "final_test_error_percent": _last(error),
+        "final_eg": _last(eg),
+        "late": {name: _mean(getattr(late, name)) for name in ("loss", "error", "eg", "ess", "cosine")},
+        "late_test_error_percent": _mean(error[test_epochs > run.last_epoch / 2]),
+        "split": run.exact_split,
+        "last_epoch": run.last_epoch,
+        "epoch": epochs,
+        "loss": loss,
+        "eg": eg,
+        "test_epoch": test_epochs,
+        "test_error_percent": error,
+    }
 
 
 def _last(values: Floats) -> float:
@@ -133,16 +69,43 @@ def _mean(values: Floats) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 
-def curves(folders: Sequence[Path], elrs: Sequence[float | None]) -> list[Curve]:
-    """The runs in the order asked for, coloured by ELR."""
-    return [Curve(folder, colour) for folder, colour in zip(folders, elr_colours([e or math.nan for e in elrs]))]
+def starts(runs: Sequence[Run]) -> list[tuple[float, float]]:
+    """Train loss and effective gradient at epoch 0, by the exact pass: one point for each seed, whatever the ELR. Runs
+    without that pass have none.
+    """
+    return list({run.seed: at for run in runs if (at := run.at_epoch(0)) is not None}.values())
 
 
-def draw_curves(axes: Any, shown: Sequence[Curve], quantity: str, *, log: bool, shift: float = 0.0) -> None:
-    """A quantity by epoch; ``shift`` epochs are added (a run that goes on from another)."""
+def edges(shown: Sequence[Curve]) -> dict[str, Any]:
+    """The boundaries between regimes that the runs show."""
+    return boundaries([(curve["elr"], curve["seed"] or 0, curve["regime"]) for curve in shown])
+
+
+def coloured(shown: Sequence[Curve]) -> list[dict[str, Any]]:
+    """The curves with a ``colour`` each, by ELR."""
+    colours = elr_colours([curve["elr"] for curve in shown])
+    return [{**curve, "colour": colour} for curve, colour in zip(shown, colours)]
+
+
+def series(curve: Curve, quantity: str) -> tuple[Floats, Floats]:
+    """``(epochs, values)`` of loss, eg or test_error_percent (BN statistics recomputed where they always are)."""
+    return array(curve["test_epoch" if quantity == "test_error_percent" else "epoch"]), array(curve[quantity])
+
+
+def against_loss(curve: Curve, quantity: str, since: float = -1.0) -> tuple[Floats, Floats]:
+    """(train loss, quantity) at the epochs after ``since`` where both were measured."""
+    (x_epochs, x), (y_epochs, y) = series(curve, "loss"), series(curve, quantity)
+    epochs, left, right = np.intersect1d(x_epochs, y_epochs, return_indices=True)
+    keep = epochs > since
+    return x[left][keep], y[right][keep]
+
+
+def draw_curves(axes: Any, shown: Sequence[Curve], quantity: str, *, log: bool) -> None:
+    """A quantity by epoch."""
     for curve in shown:
-        epochs, values = curve.series(quantity)
-        axes.plot(epochs + shift, values, color=curve.colour, lw=1.2, label=curve.name)
+        regime = curve["regime"]
+        name = f"ELR {power_of_ten(curve['elr'])}: " + (f"regime {regime}" if regime else "undecided")
+        axes.plot(*series(curve, quantity), color=curve["colour"], lw=1.2, label=name)
     if log:
         log_axis(axes, "y")
     axes.set_xlabel("epoch")
@@ -151,23 +114,9 @@ def draw_curves(axes: Any, shown: Sequence[Curve], quantity: str, *, log: bool, 
 
 def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".") -> None:
     """A run in the diagram: one dot an evaluation, joined by a faint line."""
-    x, y = curve.against_loss(quantity)
-    axes.plot(x, y, color=curve.colour, lw=0.7, alpha=0.35)
-    axes.plot(x, y, marker, color=curve.colour, ms=4, mew=0.0 if marker == "." else 0.9, alpha=0.85)
-
-
-def starts(shown: Sequence[Curve]) -> list[tuple[float, float]]:
-    """Train loss and effective gradient at epoch 0, by the exact pass: one point for each seed, whatever the ELR. Runs
-    without that pass have none.
-    """
-    points = {curve.run.seed: at for curve in shown if (at := curve.run.at_epoch(0)) is not None}
-    return list(points.values())
-
-
-def draw_starts(axes: Any, shown: Sequence[Curve]) -> None:
-    """A star where training began."""
-    for at in starts(shown):
-        axes.plot(*at, "*", color=INK, ms=9, mew=0, zorder=4)
+    x, y = against_loss(curve, quantity)
+    axes.plot(x, y, color=curve["colour"], lw=0.7, alpha=0.35)
+    axes.plot(x, y, marker, color=curve["colour"], ms=4, mew=0.0 if marker == "." else 0.9, alpha=0.85)
 
 
 def finish_diagram(axes: Any, quantity: str = "eg") -> None:
@@ -179,7 +128,7 @@ def finish_diagram(axes: Any, quantity: str = "eg") -> None:
 
 def zoom(axes: Sequence[Any], shown: Sequence[Curve], highest: float = 0.1) -> None:
     """Leave out the first epochs of converging runs, which take most of the room; call it after ``finish_diagram``."""
-    lowest = 0.8 * min(float(curve.series("loss")[1].min()) for curve in shown)
+    lowest = 0.8 * min(float(np.nanmin(array(curve["loss"]))) for curve in shown)
     if lowest > 0.1 * highest:
         return
     for ax in axes:
@@ -189,18 +138,18 @@ def zoom(axes: Sequence[Any], shown: Sequence[Curve], highest: float = 0.1) -> N
 
 def mark_end(axes: Any, curve: Curve) -> None:
     """A large mark at the mean of a run's last half, by regime."""
-    regime, w = curve.verdict.regime, curve.window
-    look = {"color": regime_colours[regime], "ms": 8, "mec": INK, "mew": 0.8, "zorder": 5}
-    axes.plot(_mean(w.loss), _mean(w.eg), regime_markers[regime], **look)
+    look = {"color": regime_colours[curve["regime"]], "ms": 8, "mec": INK, "mew": 0.8, "zorder": 5}
+    at = array([curve["late"]["loss"], curve["late"]["eg"]])
+    axes.plot(*at, regime_markers[curve["regime"]], **look)
 
 
-def regime_legend(axes: Any, shown: Sequence[Curve], loc: str = "best") -> None:
-    """What the marks of :func:`mark_end` mean."""
-    for regime in sorted({c.verdict.regime for c in shown}, key=lambda r: 9 if r is None else r):
+def regime_legend(axes: Any, shown: Sequence[Curve], start: bool, loc: str) -> None:
+    """What the marks of :func:`mark_end` mean, and the star at the ``start``."""
+    for regime in sorted({curve["regime"] for curve in shown}, key=lambda r: 9 if r is None else r):
         label = f"{regime}: {regime_names[regime]}" if regime else regime_names[regime]
         look = {"color": regime_colours[regime], "ms": 7, "mec": INK, "mew": 0.8}
         axes.plot([], [], regime_markers[regime], label=label, **look)
-    if starts(shown):
+    if start:
         axes.plot([], [], "*", color=INK, ms=8, mew=0, label="start")
     axes.legend(loc=loc)
 
@@ -211,21 +160,19 @@ def elr_legend(fig: Any, shown: Sequence[Curve], words: str = "ELR", extra: Any 
 
     handles = [] if extra is None else list(extra.get_legend_handles_labels()[0])
     handles += [
-        Line2D([], [], color=c.colour, marker=".", lw=0.8, label=f"{words} {power_of_ten(c.elr)}") for c in shown
+        Line2D([], [], color=curve["colour"], marker=".", lw=0.8, label=f"{words} {power_of_ten(curve['elr'])}")
+        for curve in shown
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
-def edges(shown: Sequence[Curve]) -> dict[str, Any]:
-    """The boundaries between regimes that the runs show."""
-
-    return boundaries([(c.elr, c.run.seed or 0, c.verdict.regime) for c in shown])
-
-
 def draw_edges(axes: Any, shown: Sequence[Curve]) -> None:
     """Dashed lines in the diagram: half-way (in the logarithm) between the late losses of neighbouring regimes."""
+    late = {
+        regime: [c["late"]["loss"] for c in shown if c["regime"] == regime and c["late"]["loss"] is not None]
+        for regime in (1, 2, 3)
+    }
     for below in (1, 2):
-        low = [_mean(c.window.loss) for c in shown if c.verdict.regime == below]
-        high = [_mean(c.window.loss) for c in shown if c.verdict.regime == below + 1]
+        low, high = late[below], late[below + 1]
         if low and high and max(low) < min(high):
             axes.axvline(math.sqrt(max(low) * min(high)), color=INK, ls="--", lw=0.9)

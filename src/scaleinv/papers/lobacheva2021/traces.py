@@ -1,131 +1,93 @@
-"""Runs in the whole space as the figures of Lobacheva et al. 2021 show them: one curve a learning rate, by epochs."""
+"""Runs in the whole space as the figures of Lobacheva et al. 2021 show them: one curve a learning rate, by epochs.
+
+A trace is a dict of plain numbers (:func:`read_trace`), as in the JSON of the figure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from scaleinv.analysis.periods import Periods, find_periods
-from scaleinv.lab.config import Settings
-from scaleinv.papers.figure import Context
+from scaleinv.papers.context import Context
+from scaleinv.papers.figure import array
 from scaleinv.plots.style import elr_colours, power_of_ten
-from scaleinv.runfolder.read import Run, load_run
-from scaleinv.runfolder.steps import Steps, load_steps
+from scaleinv.runfolder.read import load_run
+from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
 
-Floats = npt.NDArray[np.float64]
-#: of the curves of one run, those of the first epoch first; the start (epoch 0) is the first row of the step record
+Trace = Mapping[str, Any]
+#: of the curves of one run: at epoch 0 the first row of the step record, then means over each epoch's steps
 QUANTITIES = ("loss", "rho", "eg", "elr")
 
 
-@dataclass(frozen=True)
-class Trace:
-    """One run, read when it is needed."""
-
-    folder: Path
-    lr: float
-    wd: float
-    colour: str
-
-    @cached_property
-    def run(self) -> Run:
-        """Its metrics."""
-
-        return load_run(self.folder)
-
-    @cached_property
-    def steps(self) -> Steps:
-        """Its per-step record."""
-
-        return load_steps(self.folder)
-
-    @cached_property
-    def periods(self) -> Periods:
-        """What the analysis finds in it."""
-
-        return find_periods(self.folder)
-
-    @property
-    def per_epoch(self) -> int:
-        """Steps of an epoch."""
-        table = self.run.table("online", "total", "loss")
-        return int(table.steps[0] // table.epochs[0])
-
-    def curve(self, quantity: str) -> tuple[Floats, Floats]:
-        """``(epochs, values)``: at epoch 0 the first step, then means over each epoch's steps."""
-        epochs, values = self.run.series("online", "total", quantity)
-        first = float(getattr(self.steps, quantity)[0])
-        return np.concatenate([[0.0], epochs]), np.concatenate([[first], values])
-
-    def test_error(self) -> tuple[Floats, Floats]:
-        """``(epochs, percent)`` at evaluation epochs, with running BN statistics as in the paper."""
-        epochs, values = self.run.series("test", "total", "error")
-        return epochs.astype(float), 100 * values
-
-    @property
-    def rate_text(self) -> str:
-        """``LR 0.03``."""
-        return f"LR {power_of_ten(self.lr)}"
-
-    @property
-    def said(self) -> str:
-        """What the analysis says of it, in a few words."""
-        found = self.periods
-        if found.diverged_at is not None:
-            return f"diverged at step {found.diverged_at}"
-        if found.verdict == "periodic":
-            clock = found.interval_time.mean
-            return f"{len(found.periods)} periods, mean {clock:.2g}/(lr wd)"
-        many = len(found.destabilisations)
-        if found.verdict == "undecided" and many:
-            return f"{many} break-down{'s' * (many != 1)}"
-        return {"not yet": "no period yet"}.get(found.verdict, found.verdict)
-
-    def numbers(self) -> dict[str, Any]:
-        """For the JSON: what is drawn, what was found, and the run's folder."""
-        found = self.periods
-        error = self.test_error()
-        return {
-            "run": self.folder.name,
-            "lr": self.lr,
-            "wd": self.wd,
-            "lr_wd": self.lr * self.wd,
-            "steps": len(self.steps),
-            "steps_per_epoch": self.per_epoch,
-            "verdict": found.verdict,
-            "answer": found.answer,
-            "destabilisations": [event.step for event in found.destabilisations],
-            "elr_at_destabilisations": [event.elr for event in found.destabilisations],
-            "lowest_loss_before": [event.min_loss for event in found.destabilisations],
-            "mean_interval": found.mean_interval,
-            "interval": list(found.confidence),
-            "mean_interval_lr_wd": found.interval_time.mean,
-            "epoch": self.curve("loss")[0],
-            **{quantity: self.curve(quantity)[1] for quantity in QUANTITIES},
-            "test_epoch": error[0],
-            "test_error_percent": error[1],
-        }
-
-
-def obtain_traces(context: Context, settings: Sequence[Settings], rates: Sequence[float]) -> list[Trace]:
-    """One run for each rate with its settings, trained where it is not there yet."""
-
-    requests = [Request(settings=one, lr=lr) for one, lr in zip(settings, rates, strict=True)]
-    return traces(context.folders(requests), requests)
-
-
-def traces(folders: Sequence[Path], requests: Sequence[Request]) -> list[Trace]:
-    """The runs in the order asked for. Colours are even steps by the rank of the rate: rates are few and far apart."""
-    rates = [request.lr or 0.0 for request in requests]
-    ranked = sorted(set(rates))
-    colours = dict(zip(ranked, elr_colours(10.0**k for k in range(len(ranked)))))
+def read_traces(context: Context, requests: Sequence[Request]) -> list[dict[str, Any]]:
+    """The runs in the order asked for, trained where they are not there yet."""
+    folders = context.folders(requests)
     return [
-        Trace(folder, lr, request.settings.weight_decay, colours[lr])
-        for folder, lr, request in zip(folders, rates, requests)
+        read_trace(folder, request.lr or 0.0, request.settings.weight_decay)
+        for folder, request in zip(folders, requests)
     ]
+
+
+def read_trace(folder: Path, lr: float, wd: float) -> dict[str, Any]:
+    """What is drawn of a run, and the periods found in it; test errors with running BN statistics as in the paper."""
+    run, steps, found = load_run(folder), load_steps(folder), find_periods(folder)
+    table = run.table("online", "total", "loss")
+    curves = {name: run.series("online", "total", name)[1].tolist() for name in QUANTITIES}
+    test_epochs, error = run.series("test", "total", "error")
+    return {
+        "run": folder.name,
+        "lr": lr,
+        "wd": wd,
+        "lr_wd": lr * wd,
+        "steps": len(steps),
+        "steps_per_epoch": int(table.steps[0] // table.epochs[0]),
+        "verdict": found.verdict,
+        "answer": found.answer,
+        "said": said(found),
+        "destabilisations": [event.step for event in found.destabilisations],
+        "elr_at_destabilisations": [event.elr for event in found.destabilisations],
+        "lowest_loss_before": [event.min_loss for event in found.destabilisations],
+        "mean_interval": found.mean_interval,
+        "interval": list(found.confidence),
+        "mean_interval_lr_wd": found.interval_time.mean,
+        "epoch": [0.0, *table.epochs.astype(float)],
+        **{name: [float(getattr(steps, name)[0]), *values] for name, values in curves.items()},
+        "test_epoch": test_epochs.astype(float),
+        "test_error_percent": 100 * error,
+    }
+
+
+def said(found: Periods) -> str:
+    """What the analysis says of a run, in a few words."""
+    if found.diverged_at is not None:
+        return f"diverged at step {found.diverged_at}"
+    if found.verdict == "periodic":
+        return f"{len(found.periods)} periods, mean {found.interval_time.mean:.2g}/(lr wd)"
+    if found.verdict == "undecided" and found.destabilisations:
+        return break_downs(len(found.destabilisations))
+    return {"not yet": "no period yet"}.get(found.verdict, found.verdict)
+
+
+def break_downs(count: int) -> str:
+    """``no break-downs``, ``1 break-down``."""
+    return f"{count or 'no'} break-down{'s' * (count != 1)}"
+
+
+def rate_text(lr: float) -> str:
+    """``LR 0.03``."""
+    return f"LR {power_of_ten(lr)}"
+
+
+def rate_colours(rates: Iterable[float]) -> dict[float, str]:
+    """A colour for each rate, even steps by its rank: rates are few and far apart."""
+    ranked = sorted(set(rates))
+    return dict(zip(ranked, elr_colours(10.0**k for k in range(len(ranked)))))
+
+
+def draw_trace(axes: Any, trace: Trace, quantity: str, **look: Any) -> None:
+    """A quantity by epoch."""
+    epochs = "test_epoch" if quantity == "test_error_percent" else "epoch"
+    axes.plot(trace[epochs], array(trace[quantity]), lw=1.1, **look)

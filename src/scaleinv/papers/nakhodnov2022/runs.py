@@ -23,9 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
+from scaleinv.papers.scales import pick, settings
 from scaleinv.studies.obtain import Request
 
 #: head norm on small networks; the paper's code base has 10, which leaves them no regime 1
@@ -34,10 +35,10 @@ PAPER_HEAD = 10.0
 
 
 @dataclass(frozen=True)
-class SquaredLossRuns:
-    """The numbers of a scale."""
+class Plan:
+    """The runs of a scale."""
 
-    settings: Settings  # data set, network, loss; no length
+    changes: dict[str, Any]  # of the scale's settings: network and data, no length
     epochs: int  # on the full set
     objects: int  # of the small set
     small_epochs: int
@@ -45,43 +46,42 @@ class SquaredLossRuns:
     small_elrs: tuple[float, ...]
 
 
-def _scale(name: str) -> SquaredLossRuns:
-    base = Settings(loss="mse", head_norm=HEAD, evaluation="online")
-    short = replace(base, model="convnet", normalization="group", width=8, batch_size=16)
-    if name == "digits":
-        noisy = replace(short, data="digits", label_noise=0.3)
-        return SquaredLossRuns(noisy, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0))
-    if name == "mnist":
-        return SquaredLossRuns(
-            replace(short, data="mnist"), 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0)
-        )
-    if name == "cifar-small":
-        flat = replace(base, data="cifar10", model="mlp", normalization="group", width=128)
-        return SquaredLossRuns(flat, 40, 5000, 400, (1e-3, 1e-2, 1e-1, 1.0, 3.0), (1e-3, 3e-3, 1e-2, 1e-1, 1.0, 3.0))
-    if name == "paper":
-        whole = replace(base, data="cifar10", model="convnet", width=32, head_norm=PAPER_HEAD)
-        elrs = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-        return SquaredLossRuns(whole, 1000, 5000, 1000, elrs, elrs)
-    raise UserError(f"no runs with the squared loss at scale {name!r}; there are digits, mnist, cifar-small, paper")
+_GROUP: dict[str, Any] = {"model": "convnet", "normalization": "group", "width": 8, "batch_size": 16}
+_PAPER_ELRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+_PLANS = {
+    "digits": Plan({**_GROUP, "label_noise": 0.3}, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0)),
+    "mnist": Plan(_GROUP, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0)),
+    "cifar-small": Plan(
+        {"model": "mlp", "normalization": "group", "width": 128},
+        40, 5000, 400, (1e-3, 1e-2, 1e-1, 1.0, 3.0), (1e-3, 3e-3, 1e-2, 1e-1, 1.0, 3.0),
+    ),
+    "paper": Plan({"model": "convnet", "head_norm": PAPER_HEAD}, 1000, 5000, 1000, _PAPER_ELRS, _PAPER_ELRS),
+}  # fmt: skip
 
 
-def _requests(settings: Settings, epochs: int, elrs: Sequence[float], seeds: Sequence[int]) -> list[Request]:
+def _plan(scale: str) -> tuple[Plan, Settings]:
+    plan = pick(_PLANS, scale, "runs with the squared loss")
+    return plan, settings(scale, **{"loss": "mse", "head_norm": HEAD, "evaluation": "online", **plan.changes})
+
+
+def _requests(base: Settings, epochs: int, elrs: Sequence[float], seeds: Sequence[int]) -> list[Request]:
     # every step is recorded: a run on a large set has few epochs
-    long = replace(settings, epochs=epochs, eval_every=epochs, record_steps=True)
+    long = replace(base, epochs=epochs, eval_every=epochs, record_steps=True)
     return [Request(settings=long, elr=elr, seed=seed) for elr in elrs for seed in seeds]
 
 
 def full(scale: str, seeds: Sequence[int] = (0,), elrs: Sequence[float] | None = None) -> list[Request]:
     """The full set, all ELRs of the scale (or ``elrs``), every seed."""
-    chosen = _scale(scale)
-    return _requests(chosen.settings, chosen.epochs, chosen.elrs if elrs is None else elrs, seeds)
+    plan, base = _plan(scale)
+    whole = replace(base, subset=None)
+    return _requests(whole, plan.epochs, plan.elrs if elrs is None else elrs, seeds)
 
 
 def small(scale: str, seeds: Sequence[int] = (0,), elrs: Sequence[float] | None = None) -> list[Request]:
     """The first few objects alone."""
-    chosen = _scale(scale)
-    settings = replace(chosen.settings, subset=chosen.objects)
-    return _requests(settings, chosen.small_epochs, chosen.small_elrs if elrs is None else elrs, seeds)
+    plan, base = _plan(scale)
+    few = replace(base, subset=plan.objects)
+    return _requests(few, plan.small_epochs, plan.small_elrs if elrs is None else elrs, seeds)
 
 
 def with_head(requests: Sequence[Request], norm: float) -> list[Request]:
@@ -96,20 +96,17 @@ def with_head(requests: Sequence[Request], norm: float) -> list[Request]:
     ]
 
 
-ELRS = (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+#: for the cosines between epochs
+_COSINE_ELRS = {
+    **dict.fromkeys(("digits", "mnist", "cifar-small"), (3e-3, 1e-2, 3e-2, 1e-1, 3e-1)),
+    "paper": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+}
 
 
 def runs(scale: str, seeds: Sequence[int] = (0,)) -> list[Request]:
-    """By ELR, then seed."""
-    settings = Settings(model="convnet", loss="mse", head_norm=1.5, evaluation="online", epochs=40)
-    elrs: tuple[float, ...] = ELRS
-    if scale in ("mnist", "cifar-small"):
-        data = "mnist" if scale == "mnist" else "cifar10"
-        settings = replace(settings, data=data, width=8, subset=5000)
-    elif scale == "paper":
-        settings = replace(settings, data="cifar10", width=32, head_norm=10.0, epochs=1000)
-        elrs = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
-    elif scale != "digits":
-        raise UserError(f"no runs for cosines at scale {scale!r}; there are digits, mnist, cifar-small, paper")
-    settings = replace(settings, eval_every=settings.epochs)
-    return [Request(settings=settings, elr=elr, seed=seed) for elr in elrs for seed in seeds]
+    """The ConvNet with batch norm, for the cosines between epochs; by ELR, then seed."""
+    elrs = pick(_COSINE_ELRS, scale, "runs for cosines")
+    head, epochs = (PAPER_HEAD, 1000) if scale == "paper" else (HEAD, 40)
+    one = settings(scale, model="convnet", loss="mse", head_norm=head)
+    one = replace(one, evaluation="online", epochs=epochs, eval_every=epochs)
+    return [Request(settings=one, elr=elr, seed=seed) for elr in elrs for seed in seeds]
