@@ -55,7 +55,6 @@ class Start:
 
 def find_start(text: str | Path) -> Start:
     """``RUN`` (its last weights) or ``RUN@EPOCH`` (weights it kept); a :class:`UserError` says what there is."""
-
     name, at, epoch_text = str(text).partition("@")
     if at and not epoch_text:
         raise UserError(f"--from {text}: no epoch after the @; write {name}@EPOCH, or {name} for its last weights")

@@ -209,7 +209,6 @@ class Monitor:
 
     def forecasts(self) -> list[Forecast]:
         """What is to come for every scale-invariant group and for all together (:mod:`scaleinv.monitor.forecast`)."""
-
         self._collect(wait=True)
         return outlook(self._history, self._journal, self.groups, self._optimizers, self._rates)
 

@@ -32,7 +32,6 @@ def run(command: DataCommand) -> int:
 
 
 def _fetch(command: DataCommand) -> int:
-
     show = None if command.quiet or command.json or not sys.stderr.isatty() else _progress
     where = fetch(command.name, command.data_dir, mirror=command.mirror, progress=show)
     if command.json:

@@ -19,7 +19,6 @@ from scaleinv.symmetry.render import html_page, terminal_table
 
 def run(command: DoctorCommand) -> int:
     """0: told (and as expected); 1: other groups than expected."""
-
     expected = read_expected(command.expect) if command.expect is not None else None
     inputs = random_inputs(parse_inputs(command.input), command.seed)
     model = load_model(command.model)

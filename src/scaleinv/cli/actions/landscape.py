@@ -14,7 +14,6 @@ from scaleinv.studies.progress import Counted
 
 def run(command: LandscapeCommand) -> int:
     """0: measured."""
-
     parts = command.chosen_parts()
     settings = Study(**command.numbers())
     lacking: list[str] = []

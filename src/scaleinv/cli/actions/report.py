@@ -9,7 +9,6 @@ from scaleinv.report import write_figures, write_report
 
 
 def run(command: ReportCommand) -> int:
-
     figures = []
     if command.format is not None:
         formats = [name.strip().lower() for name in command.format.split(",") if name.strip()]

@@ -16,7 +16,6 @@ from scaleinv.studies.regime_map import run_row, verdict_of
 
 def run(command: TrainCommand) -> int:
     """0: the run has ended (a diverged one too)."""
-
     dataset = load_data(command)
     threads = command.threads if command.threads is not None else 1 if command.data == "digits" else cores()
     start = None if command.start is None else find_start(command.start)

@@ -25,7 +25,6 @@ _STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow", "broke"
 
 def run(command: VerifyCommand) -> int:
     """0: none fails but what is known to (papers/findings.py); 1: one does, or a check broke."""
-
     only = command.ids()
     for given, present in present_ids(only).items():
         if given != present:
@@ -72,7 +71,6 @@ def _list(command: VerifyCommand, chosen: Any) -> int:
 
 def _table(outcomes: list[Outcome], seconds: float) -> None:
     """The verdicts; evidence below for whatever does not hold."""
-
     console, known = Console(highlight=False), claims()
     wide = max(len(outcome.id) for outcome in outcomes)
     for o in outcomes:

@@ -73,7 +73,6 @@ def open_sinks(given: Any, monitor: MonitorState) -> list[Guard]:
 
 
 def _make(item: Any) -> Sink:
-
     if isinstance(item, Sink):
         return item
     if isinstance(item, (str, os.PathLike)):
@@ -84,6 +83,5 @@ def _make(item: Any) -> Sink:
 
 
 def _rank() -> int:
-
     ready = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_rank() if ready else 0

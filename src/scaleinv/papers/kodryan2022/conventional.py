@@ -22,13 +22,11 @@ PAIR_SEEDS = tuple(range(8))
 
 def frozen_head(sheet: Sheet, context: Context) -> None:
     """Check ``frozen-head``."""
-
     judge_pair(sheet, errors(context, conventional.pair(context.scale, PAIR_SEEDS)))
 
 
 def errors(context: Context, requests: Mapping[str, Sequence[object]]) -> dict[str, dict[int, float]]:
     """Final test errors by name and seed; trains what is missing."""
-
     runs = {name: [load_run(f) for f in context.folders(list(of))] for name, of in requests.items()}  # type: ignore[arg-type]
     return errors_by_seed(runs)
 
@@ -37,7 +35,6 @@ def judge_pair(sheet: Sheet, table: Mapping[str, Mapping[int, float]]) -> None:
     """At most :data:`ALMOST` points more, with the t interval over seeds (half of it stands for 2 s.e.), each network
     at the rate that is best for it.
     """
-
     found = compare_schedules(table)
     pair = found.pair(*best_rates(table))
     half = 100 * (pair.interval.high - pair.interval.low) / 2
@@ -61,7 +58,6 @@ def best_rates(table: Mapping[str, Mapping[int, float]]) -> tuple[str, str]:
 
 def schedules(sheet: Sheet, context: Context) -> None:
     """Check ``schedules``."""
-
     requests = conventional.schedules(context.scale, SEEDS)
     table = errors(context, requests)
     regimes = {}
@@ -80,7 +76,6 @@ def judge_schedules(
     Holds: the best schedule is of the kind claimed, and every constant one is beaten by one of that kind. Fails: one of
     another kind beats all of them. Else undecided.
     """
-
     found = compare_schedules(table)
     first = max((elr for elr, regime in regimes.items() if regime != 2 and elr < min_two(regimes)), default=None)
     near = {elr for elr, regime in regimes.items() if regime == 2 and elr <= NEAR * (first or min_two(regimes))}

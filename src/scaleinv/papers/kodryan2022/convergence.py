@@ -38,13 +38,11 @@ LEFT = 5.0
 
 def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
     """The converging runs of a seed by ELR."""
-
     return dict(zip(net.convergence, context.folders(regimes.minima(net, seed))))
 
 
 def spectrum(sheet: Sheet, context: Context) -> None:
     """Check ``spectrum-of-minima``."""
-
     net = regimes.find(context.scale)
     rows, errors = [], []
     for seed in net.seeds:
@@ -63,7 +61,6 @@ def spectrum(sheet: Sheet, context: Context) -> None:
 
 def retraining(sheet: Sheet, context: Context) -> None:
     """Check ``retraining``."""
-
     net = regimes.find(context.scale)
     kept, moved, other = [], [], []
     for seed in net.seeds:
@@ -104,7 +101,6 @@ def retraining(sheet: Sheet, context: Context) -> None:
 
 def unconnected(sheet: Sheet, context: Context) -> None:
     """Check ``unconnected-minima``."""
-
     net = regimes.for_paths(context.scale)
     heights: dict[tuple[float, float], list[float]] = {}
     for seed in net.seeds:
@@ -127,14 +123,12 @@ def unconnected(sheet: Sheet, context: Context) -> None:
 
 
 def _middle(folder: Path) -> int:
-
     epochs = kept_epochs(folder)
     return epochs[len(epochs) // 2]
 
 
 def time_to_convergence(sheet: Sheet, context: Context) -> None:
     """Check ``time-to-convergence``."""
-
     folders = context.folders(regimes.passages(context.scale))
     passages = [first_passage(load_run(folder)) for folder in folders]
     found = growth(passages)

@@ -20,7 +20,6 @@ FEWEST = 10.0
 
 def judge(sheet: Sheet, name: str, groups: GroupEss, regime: int) -> None:
     """One run: equal (regime 2) or not (regime 1) after the burn-in; the relations between the groups at every step."""
-
     first = int(BURN_IN * len(groups.ess))
     late = equalisation(groups, first, tolerance=MOST)
     if regime == 2:
@@ -46,14 +45,12 @@ def judge(sheet: Sheet, name: str, groups: GroupEss, regime: int) -> None:
 
 def records(context: Context, model: str, elrs: Sequence[float]) -> list[GroupEss]:
     """The per-step records of the runs."""
-
     folders = context.folders(groups.runs(context.scale, model, elrs))
     return [from_steps(load_steps(folder)) for folder in folders]
 
 
 def equal_ess(sheet: Sheet, context: Context) -> None:
     """Check ``equal-ess``."""
-
     for model in ("mlp", "convnet"):
         low, *high = groups.elrs(context.scale, model)
         first, *rest = records(context, model, (low, *high))

@@ -38,20 +38,17 @@ LEVEL_SEEDS = (0, 1, 2, 3, 4)
 
 def _seeds(context: Context, wanted: Sequence[int]) -> Sequence[int]:
     """``wanted`` on digits, else the network's own: there a run takes minutes."""
-
     return wanted if context.scale == "digits" else regimes.find(context.scale).seeds
 
 
 def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
     """The lowest and the highest run in regime 2 of a seed by ELR."""
-
     ends = (net.equilibrium[0], net.equilibrium[-1])
     return dict(zip(ends, context.folders(regimes.sweep(net, [seed], ends))))
 
 
 def level(sheet: Sheet, context: Context) -> None:
     """Check ``level-of-regime-2``."""
-
     net = regimes.find(context.scale)
     below, middle, above = net.equilibrium[:3]
     ratios: dict[str, list[Estimate]] = {"below": [], "above": []}
@@ -88,7 +85,6 @@ def level(sheet: Sheet, context: Context) -> None:
 
 def leaving_regime_2(sheet: Sheet, context: Context) -> None:
     """Check ``from-regime-2-to-1``."""
-
     net = regimes.find(context.scale)
     landings: dict[str, list[Landing]] = {"low": [], "high": []}
     for words, start, seed, ended in _landed(context, net, _seeds(context, SEEDS)):
@@ -103,7 +99,6 @@ def connected_after_regime_2(sheet: Sheet, context: Context) -> None:
     """As from-regime-2-to-1; barrier of the train error on the straight paths between the ends. Digits have a fifth
     of their labels redrawn, and two seeds: plain ones are classified even on top of the barriers that the loss has.
     """
-
     net = regimes.for_paths(context.scale)
     landings: dict[str, list[Landing]] = {"low": [], "high": []}
     for words, _, seed, ended in _landed(context, net, net.seeds):
@@ -120,7 +115,6 @@ def connected_after_regime_2(sheet: Sheet, context: Context) -> None:
 
 def _landed(context: Context, net: Net, seeds: Sequence[int]) -> Iterator[tuple[str, float, int, dict[float, Path]]]:
     """(low or high, ELR of the start, seed, runs by new ELR) of both starts and every seed."""
-
     new = regimes.new_elrs(net)
     for seed in seeds:
         folders = _folders(context, net, seed)
@@ -131,7 +125,6 @@ def _landed(context: Context, net: Net, seeds: Sequence[int]) -> Iterator[tuple[
 
 def convexity_of_the_region(sheet: Sheet, context: Context) -> None:
     """Check ``convexity-of-regime-2``."""
-
     regions: dict[str, list[Region]] = {"low": [], "high": []}
     net = regimes.find(context.scale)
     for seed in SEEDS:

@@ -50,7 +50,6 @@ class Point:
 
 def point(run: Run, rate: float) -> Point:
     """Of a run."""
-
     w = window(run)
     assert run.constant_loss is not None  # the lab's own runs have both
     assert run.chance_error is not None

@@ -15,7 +15,6 @@ from scaleinv.theory import kodryan2022, lobacheva2021, rates
 
 def identities(sheet: Sheet, context: Context) -> None:
     """Check ``identities``."""
-
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -30,7 +29,6 @@ class _Net:
     """Linear -> batch norm -> ReLU, three times, a frozen head; gradients of a batch in the weights' precision."""
 
     def __init__(self, dtype: Any) -> None:
-
         self.torch = torch
         generator = torch.Generator().manual_seed(1)
         sizes = (12, 24, 24, 16)

@@ -23,7 +23,6 @@ PAPER = "Lobacheva et al. 2021"
 
 def norm_interval_net(sheet: Sheet, context: Context) -> None:
     """Check ``norm-interval``."""
-
     requests = [*runs.rates(context.scale), *runs.resting(context.scale)]
     for request, run in zip(requests, periods_of(context, requests)):
         network = request.settings.model
@@ -32,7 +31,6 @@ def norm_interval_net(sheet: Sheet, context: Context) -> None:
 
 def equilibrium_net(sheet: Sheet, context: Context) -> None:
     """Check ``norm-at-equilibrium``."""
-
     requests = [*runs.resting(context.scale), *runs.large(context.scale)]
     for request, run in zip(requests, periods_of(context, requests)):
         balance(sheet, f"{request.settings.model}, lr wd {product(request):.3g}, seed {request.seed}", run)
@@ -48,7 +46,6 @@ def equilibrium_net(sheet: Sheet, context: Context) -> None:
 
 def envelope_net(sheet: Sheet, context: Context) -> None:
     """Check ``jump-envelope``."""
-
     requests = runs.rates(context.scale)
     for request, run in zip(requests, periods_of(context, requests)):
         envelope_coverage(sheet, f"lr wd {product(request):.3g}, seed {request.seed}", run)
@@ -56,7 +53,6 @@ def envelope_net(sheet: Sheet, context: Context) -> None:
 
 def times_net(sheet: Sheet, context: Context) -> None:
     """Check ``jump-times``."""
-
     requests = runs.rates(context.scale)
     for request, run in zip(requests, periods_of(context, requests)):
         jump_times(sheet, f"lr wd {product(request):.3g}, seed {request.seed}", run)

@@ -32,7 +32,6 @@ FEWEST_EVENTS = 20
 
 def periods_of(context: Context, requests: Sequence[Request]) -> list[Periods]:
     """The runs, trained or found, and what the analysis says of each."""
-
     return [find_periods(folder) for folder in context.folders(requests)]
 
 

@@ -24,7 +24,6 @@ PAPER = "Lobacheva et al. 2021"
 
 def backbone(context: Context) -> list[Pooled]:
     """The runs over a factor 8 of lr wd, seeds together, ascending."""
-
     return pooled(context, runs.rates(context.scale))
 
 
@@ -44,7 +43,6 @@ def interval(sheet: Sheet, context: Context) -> None:
 
 def equal_product(sheet: Sheet, context: Context) -> None:
     """Check ``equal-product``."""
-
     there, other = runs.same_product(context.scale)
     (one,), (two,) = pooled(context, there), pooled(context, other)
     equal_intervals(sheet, one, two, (f"lr {there[0].lr:g}", f"lr {other[0].lr:g}"))
@@ -52,7 +50,6 @@ def equal_product(sheet: Sheet, context: Context) -> None:
 
 def no_periods(sheet: Sheet, context: Context) -> None:
     """Check ``no-periods-at-fixed-norm``."""
-
     for request, run in zip(*_found(context, runs.fixed_norm(context.scale))):
         name = "as initialised" if request.settings.norm is None else f"{request.settings.norm:g}"
         words, count = f"break-downs of the loss, norm fixed {name}", len(run.destabilisations)
@@ -68,7 +65,6 @@ def no_periods(sheet: Sheet, context: Context) -> None:
 
 def to_equilibrium(sheet: Sheet, context: Context) -> None:
     """Check ``periods-to-equilibrium``."""
-
     falling_steps(sheet, backbone(context))
     names = []
     for request, run in zip(*_found(context, runs.large(context.scale))):

@@ -32,13 +32,11 @@ PAIRS, LENGTH = 3, 2.0
 
 def lead(sheet: Sheet, context: Context) -> None:
     """Check ``phase-c-lead``."""
-
     leads(sheet, periods_of(context, runs.rates(context.scale)))
 
 
 def critical_elr(sheet: Sheet, context: Context) -> None:
     """Check ``critical-elr``."""
-
     requests = runs.spheres(context.scale)
     points = []
     for request, folder in zip(requests, context.folders(requests)):
@@ -56,19 +54,16 @@ def critical_elr(sheet: Sheet, context: Context) -> None:
 
 def fixed_norm_late(sheet: Sheet, context: Context) -> None:
     """Check ``fixed-norm-late``."""
-
     _free_against_fixed(sheet, context, runs.kept(context.scale))
 
 
 def fixed_norm_late_full_batch(sheet: Sheet, context: Context) -> None:
     """Check ``fixed-norm-late-full-batch``."""
-
     _free_against_fixed(sheet, context, runs.kept_full_batch(context.scale))
 
 
 def _free_against_fixed(sheet: Sheet, context: Context, requests: Sequence[Request]) -> None:
     """From late in the phases B of these runs, whose weights are kept."""
-
     found = []
     for request, folder in zip(requests, context.folders(requests)):
         run, before = find_periods(folder), load_steps(folder)

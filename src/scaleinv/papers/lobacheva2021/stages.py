@@ -19,14 +19,12 @@ MINIMA = 8
 
 def warm_up_stage(sheet: Sheet, context: Context) -> None:
     """Check ``warm-up-stage``."""
-
     requests = runs.warm_up(context.scale)
     warm_up(sheet, periods_of(context, requests))
 
 
 def minima_of_periods(sheet: Sheet, context: Context) -> None:
     """Check ``minima-of-periods``."""
-
     requests = runs.kept(context.scale)
     for request, folder in zip(requests, context.folders(requests)):
         run = load_run(folder)

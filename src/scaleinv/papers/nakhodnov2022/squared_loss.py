@@ -28,7 +28,6 @@ LOWEST = "lowest final loss over 1 % of the constant answer's"
 
 def ends(runs: Sequence[Run]) -> tuple[list[tuple[float, int | None]], float]:
     """(ELR, regime) of every run, and the lowest train loss of a last tenth, in units of the threshold of regime 1."""
-
     found, least = [], np.inf
     for run in runs:
         loss = run.series("online", "total", "loss")[1]
@@ -92,7 +91,6 @@ def words(regimes: Sequence[tuple[float, int | None]]) -> str:
 
 def load(context: Context, requests: Sequence[object]) -> list[Run]:
     """Train what is missing and read it; runs of few epochs, on large sets, in blocks of steps."""
-
     folders: list[Path] = context.folders(requests)  # type: ignore[arg-type]
     runs = [load_run(folder) for folder in folders]
     return [in_blocks(run.folder) if run.last_epoch < FEWEST_EPOCHS else run for run in runs]
@@ -108,7 +106,6 @@ def requested(scale: str) -> list[list[Request]]:
 
     Unless they have it already.
     """
-
     sets = [squared.full(scale), squared.small(scale)]
     if all(request.settings.head_norm == squared.PAPER_HEAD for runs in sets for request in runs):
         return sets
@@ -117,13 +114,11 @@ def requested(scale: str) -> list[list[Request]]:
 
 def squared_cosines(sheet: Sheet, context: Context) -> None:
     """Check ``squared-cosines``."""
-
     judge_cosines(sheet, load(context, cosine.runs(context.scale)))
 
 
 def judge_cosines(sheet: Sheet, runs: Sequence[Run]) -> None:
     """A gap in the cosines, of runs none of which converges: else the claim is about nothing."""
-
     regimes, least = ends(runs)
     apart = sheet.needs(LOWEST, least, at_least=1.0)
     gap: CosineGap = cosine_gap([cosine_level(run) for run in runs])

@@ -50,7 +50,6 @@ class Judged:
 
 def train(case: Case, every: int = 3) -> Monitor:
     """A scale-invariant net with a frozen head of norm 10 on digits, plain SGD with weight decay, batch 64."""
-
     kind, lr, wd, steps, seed = case
     split = digits.load()[0]
     x, y = torch.from_numpy(split.images).float() / 16, torch.from_numpy(split.labels)
@@ -102,7 +101,6 @@ def unheard() -> Iterator[None]:
 
 def judge(periods: list[MonitoredPeriod]) -> Judged:
     """The windows of a run, each made from the periods before it only."""
-
     held, widths = [], []
     naive: dict[float, tuple[list[bool], list[float]]] = {1.0: ([], []), NORMAL: ([], [])}
     for i, period in enumerate(periods):

@@ -39,7 +39,6 @@ def judge(sheet: Sheet, name: str, points: Sequence[EdgePoint]) -> None:
 
 def full_batch_edge(sheet: Sheet, context: Context) -> None:
     """Check ``edge-with-weight-decay``."""
-
     settings = Settings(
         model="mlp",
         width=64,

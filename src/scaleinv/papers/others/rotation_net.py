@@ -39,7 +39,6 @@ class Turned:
 
 
 def _optimizers() -> dict[str, Any]:
-
     known: dict[str, Any] = {
         "SGDM": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=5e-3, momentum=0.9),
         "AdamW": lambda p: torch.optim.AdamW(p, lr=2e-3, weight_decay=0.5),
@@ -53,7 +52,6 @@ def _optimizers() -> dict[str, Any]:
 
 def _images(standardised: bool) -> torch.Tensor:
     """Of the train set, flat. Standardised: every pixel that is ever lit has mean 0 and variance 1."""
-
     x = torch.from_numpy(digits.load()[0].images.reshape(-1, 64)).float() / 16
     if not standardised:
         return x
@@ -62,7 +60,6 @@ def _images(standardised: bool) -> torch.Tensor:
 
 
 def _train(make: Any, x: torch.Tensor, seed: int) -> dict[str, Turned]:
-
     draw = torch.Generator().manual_seed(seed)
     y = torch.randint(10, (len(x),), generator=draw)
     model = nn.Sequential(

@@ -1,0 +1,76 @@
+"""What ``scaleinv reproduce`` does."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from scaleinv.cli.reproduce import ReproduceCommand
+from scaleinv.errors import UserError
+from scaleinv.lab.launch.base import Job
+from scaleinv.lab.train import RunEvent
+from scaleinv.papers.context import Context
+from scaleinv.papers.figure import FigureEntry
+from scaleinv.papers.gallery import write_gallery
+from scaleinv.runfolder.environment import cores
+from scaleinv.studies.progress import ProgressView, describe
+
+
+def run(command: ReproduceCommand) -> int:
+    """0: drawn."""
+    chosen, formats = command.chosen(), command.formats()
+    if command.list:
+        _list([entry for entry, _ in chosen], command.json)
+        return 0
+    there = next(path for path in (command.out, *command.out.parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file, not a folder; choose another --out")
+
+    paths: list[Path] = []
+    try:
+        with ProgressView(total=1, quiet=command.quiet) as view:
+
+            def watch(job: Job, event: RunEvent) -> None:
+                view.event(job.config, event)
+                if event.kind == "ended":
+                    view.say(f"{describe(job.config)}: ended after {event.step} steps")
+
+            workers = command.workers if command.workers is not None else cores()
+            for number, (entry, scale) in enumerate(chosen, 1):
+                head = f"[{number}/{len(chosen)}] {entry.id} ({scale})"
+                view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept")
+                begin = time.perf_counter()
+                context = Context(scale, command.runs, workers, watch)
+                paths += entry.make(context, command.out, formats).paths
+                view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")
+        if command.all:
+            paths.append(write_gallery(command.out, [entry for entry, _ in chosen]))
+    finally:  # what is there is told, whatever stops the rest
+        if command.json:
+            print(json.dumps({"files": [str(path) for path in paths]}))
+        else:
+            for path in paths:
+                print(path)
+    return 0
+
+
+def _cost(seconds: float) -> str:
+    """``40 s``, ``5 min``, ``1.5 h``, ``12 days``: core time in words."""
+    for unit, size, most in (("s", 1.0, 120.0), ("min", 60.0, 5400.0), ("h", 3600.0, 48 * 3600.0)):
+        if seconds < most:
+            return f"{seconds / size:.2g} {unit}" if seconds / size < 10 else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def _list(entries: list[FigureEntry], as_json: bool) -> None:
+    if as_json:
+        fields = ("id", "paper", "place", "title")
+        listed = [{**{f: getattr(e, f) for f in fields}, "scales": dict(e.scales)} for e in entries]
+        print(json.dumps({"figures": listed}))
+        return
+    wide = max(len(entry.id) for entry in entries)
+    for entry in entries:
+        print(f"{entry.id:<{wide}}  {entry.title} ({entry.paper}, {entry.place})")
+        costs = ", ".join(f"{scale} {_cost(cost)}" for scale, cost in entry.scales.items())
+        print(f"{'':<{wide}}  scales, in time of one core: {costs}")
