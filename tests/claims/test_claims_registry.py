@@ -1,5 +1,6 @@
 """The registry of claims and the sheet of comparisons."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -7,8 +8,12 @@ import numpy as np
 import pytest
 
 from scaleinv.errors import UserError
-from scaleinv.papers import claim as registry
-from scaleinv.papers.claim import QUICK_BUDGET, SCALES, Sheet, claims, select
+from scaleinv.papers import shelf
+from scaleinv.papers.claim import Claim, Sheet
+from scaleinv.papers.context import Context
+from scaleinv.papers.figure import FigureEntry
+from scaleinv.papers.scales import SCALES
+from scaleinv.papers.shelf import QUICK_BUDGET, claims, figures, present_ids, select
 
 NAN, INF = float("nan"), float("inf")
 
@@ -39,7 +44,9 @@ def test_every_claim_is_complete():
         assert claim.place
         assert claim.scales
         assert all(scale in SCALES and cost > 0 for scale, cost in claim.scales.items())
-        assert claim.check.__doc__, f"{id} does not say how it is checked"
+        assert claim.tolerance, f"{id} does not say how it is checked"
+        module, _, function = claim.check.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_the_quick_set_is_affordable():
@@ -61,9 +68,64 @@ def test_select():
         select("paper", ("jump-size",))
 
 
-def test_one_id_one_claim():
-    with pytest.raises(RuntimeError, match="twice"):
-        registry.claim("jump-size", paper="p", place="q", statement="s.", scales={"toy": 1.0})(lambda context: None)
+def test_ids_speak():
+    """No numbering; the ids of the first version are still understood."""
+    assert not [id for id in claims() if re.match(r"\d|prop-|thm-|cor-", id)]
+    assert present_ids(["4-three-regimes", "three-regimes"]) == dict.fromkeys(
+        ["4-three-regimes", "three-regimes"], "three-regimes"
+    )
+    assert [c.id for c, _ in select("digits", ("4-three-regimes",))] == ["three-regimes"]
+    former = [claim.was for claim in claims().values() if claim.was]
+    assert len(former) == len(set(former))
+    assert not set(former) & set(claims())
+
+
+class Entry:
+    """An installed package that adds to the papers."""
+
+    name, value = "mine", "mypackage.catalogue"
+
+    def __init__(self, **content):
+        self.content = content
+
+    def load(self):
+        if not self.content:
+            raise ImportError("no module named mypackage")
+        return type("catalogue", (), self.content)
+
+
+def mine(id="my-claim"):
+    return Claim(
+        id=id, paper="Mine 2026", place="Fig. 1", statement="It holds.", tolerance="exact", scales={"toy": 1.0},
+        check="tests.claims.test_claims_registry:check_mine",
+    )  # fmt: skip
+
+
+def check_mine(sheet, context):
+    sheet.true("scale", context.scale, "toy")
+
+
+def test_a_package_adds_claims_and_figures(monkeypatch):
+    figure = FigureEntry("my-figure", "Mine 2026", "Fig. 1", "A line", {"toy": 1.0}, "mine:numbers", "mine:draw")
+    monkeypatch.setattr(shelf, "entry_points", lambda group: [Entry(CLAIMS=[mine()], FIGURES=[figure])])
+    assert claims()["my-claim"].run(Context("toy")).verdict == "holds"
+    assert figures()["my-figure"] is figure
+    assert [c.id for c, _ in select("toy", ("my-claim",))] == ["my-claim"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({}, "cannot be loaded: ImportError: no module named mypackage"),
+        ({"CLAIMS": [mine("jump-size")]}, "has the id 'jump-size', as has scaleinv.papers.lobacheva2021.catalogue"),
+        ({"CLAIMS": ["my-claim"]}, "holds 'my-claim', not a Claim"),
+    ],
+)
+def test_a_package_that_adds_nonsense_is_named(content, words, monkeypatch):
+    monkeypatch.setattr(shelf, "entry_points", lambda group: [Entry(**content)])
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        claims()
+    assert "mypackage.catalogue" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from scaleinv.papers.claim import Context, claims
+from scaleinv.papers.context import Context
 from scaleinv.papers.lobacheva2021 import runs as periods
+from scaleinv.papers.shelf import claims
 
 FAMILY = [
     id
     for id, claim in claims().items()
-    if claim.check.__module__.startswith("scaleinv.claims.lobacheva2021_") and "digits" in claim.scales
+    if claim.check.startswith("scaleinv.papers.lobacheva2021.") and "digits" in claim.scales
 ]
 
 
@@ -31,7 +32,7 @@ def tiny(name):
     )
 
 
-_full = periods._scale
+_full = periods._plan
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +43,16 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("id", FAMILY)
 def test_a_check_ends(id, folder, monkeypatch):
-    monkeypatch.setattr(periods, "_scale", tiny)
+    monkeypatch.setattr(periods, "_plan", tiny)
     whole = periods.resting("digits")
     short = [replace(one, settings=replace(one.settings, width=8, steps=200)) for one in whole]
     monkeypatch.setattr(periods, "resting", lambda scale: short)
-    result = claims()[id].check(Context("digits", folder))
+    result = claims()[id].run(Context("digits", folder))
     assert result.verdict in ("holds", "fails", "undecided")
     assert result.evidence
     assert set(result.measured) == set(result.expected) == set(result.tolerance)
     before = {path.name for path in folder.iterdir()}
-    claims()[id].check(Context("digits", folder))
+    claims()[id].run(Context("digits", folder))
     assert {path.name for path in folder.iterdir()} == before
 
 

@@ -12,12 +12,19 @@ from tests.analysis.test_ess import toy
 from scaleinv.analysis.ess import from_steps
 from scaleinv.landscape.edge import EdgePoint
 from scaleinv.landscape.walks import RandomDirections, WalkComparison
-from scaleinv.papers.claim import Sheet, claims
+from scaleinv.papers.claim import Sheet
 from scaleinv.papers.kodryan2022 import conventional, equal_ess
 from scaleinv.papers.kodryan2022 import divergence as regime3
 from scaleinv.papers.nakhodnov2022 import runs as squared
 from scaleinv.papers.nakhodnov2022 import squared_loss
 from scaleinv.papers.others import lyu2022 as full_batch_edge
+from scaleinv.papers.shelf import claims
+
+
+def judged(judge, *evidence) -> Sheet:
+    sheet = Sheet()
+    judge(sheet, *evidence)
+    return sheet
 
 
 def comparison(walk: float, sgd: float, ascent: float, cosine: float = 1e-3, error: float = 0.9) -> WalkComparison:
@@ -57,7 +64,7 @@ def test_regime_3(shift, options, verdict):
     each = [{name: x[k] if isinstance(x, list) else x for name, x in options.items()} for k in range(3)]
     losses = [(h + shift[0], h + shift[1] + w, h + shift[2] + 2 * w) for h, w in zip(heads, wobble)]
     found = [comparison(*one, **its) for one, its in zip(losses, each)]
-    assert regime3.judge(found, heads, 0.9).result().verdict == verdict
+    assert judged(regime3.judge, found, heads, 0.9).result().verdict == verdict
 
 
 def test_equal_step_sizes():
@@ -149,7 +156,7 @@ def runs(*regimes: int):
     ],
 )
 def test_squared_loss(full, small, full_head, small_head, verdict):
-    found = squared_loss.judge(runs(*full), runs(*small), runs(*full_head), runs(*small_head))
+    found = judged(squared_loss.judge, runs(*full), runs(*small), runs(*full_head), runs(*small_head))
     assert found.result().verdict == verdict
 
 
@@ -168,12 +175,12 @@ def at(level: float):
 def test_a_final_loss_at_the_edge_is_one_draw(level, full, small):
     """1 % of the constant answer's loss is 9e-4 with 10 classes."""
     others = [*runs(1, 2, 3)]
-    sheet = squared_loss.judge([at(level), *others[1:]], runs(1, 2, 3))
+    sheet = judged(squared_loss.judge, [at(level), *others[1:]], runs(1, 2, 3))
     assert sheet.verdicts[f"full set: {squared_loss.LOWEST}"] == full
-    sheet = squared_loss.judge(runs(2, 2, 3), [at(level), *others[1:]])
+    sheet = judged(squared_loss.judge, runs(2, 2, 3), [at(level), *others[1:]])
     assert sheet.verdicts[f"small set: {squared_loss.LOWEST}"] == small
     # with head norm 10 regime 1 must not be seen, and a run just below the threshold is one draw
-    sheet = squared_loss.judge(runs(2, 2, 3), runs(1, 2, 3), runs(2, 3), [at(level), *others[1:]])
+    sheet = judged(squared_loss.judge, runs(2, 2, 3), runs(1, 2, 3), runs(2, 3), [at(level), *others[1:]])
     assert sheet.verdicts["small set, head norm 10: regime 1 seen"] == {
         9.0: "holds", 1.3: "holds", 0.8: "undecided", 0.1: "fails"
     }[level]  # fmt: skip
@@ -200,7 +207,7 @@ def test_no_run_is_asked_for_in_a_regime_and_out_of_it(scale):
     found = [
         [run(by_request[r.settings, r.elr, r.seed], r.elr) for r in requests] for requests in (full, small, *heads)
     ]
-    result = squared_loss.judge(*found).result()
+    result = judged(squared_loss.judge, *found).result()
     assert result.verdict == "holds", result.evidence
     # and no run is part of both what has to show regime 1 and what must not
     without = {(r.settings, r.elr, r.seed) for requests in (full, *heads) for r in requests}
@@ -244,7 +251,7 @@ def cosine_runs(distances: list[float], level: float):
     ],
 )
 def test_cosines(distances, level, verdict):
-    assert squared_loss.judge_cosines(cosine_runs(distances, level)).result().verdict == verdict
+    assert judged(squared_loss.judge_cosines, cosine_runs(distances, level)).result().verdict == verdict
 
 
 @pytest.mark.parametrize(("cost", "verdict"), [(0.002, "holds"), (0.03, "fails"), (0.0095, "undecided")])
@@ -256,7 +263,7 @@ def test_the_price_of_a_frozen_head(cost, verdict):
         "si lr 1": dict(enumerate([0.7] * 5)),
         "si lr 2": {seed: 0.02 + cost + x for seed, x in enumerate(noise)},
     }
-    assert conventional.judge_pair(table).result().verdict == verdict
+    assert judged(conventional.judge_pair, table).result().verdict == verdict
 
 
 def schedule_table(**errors: float):
@@ -281,4 +288,4 @@ REGIMES = {1.0: 1, 2.0: 2, 30.0: 2}
     ],
 )
 def test_schedules(errors, verdict):
-    assert conventional.judge_schedules(schedule_table(**errors), REGIMES).result().verdict == verdict
+    assert judged(conventional.judge_schedules, schedule_table(**errors), REGIMES).result().verdict == verdict
