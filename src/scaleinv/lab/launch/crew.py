@@ -57,9 +57,8 @@ class _Worker:
 class Crew(Generic[Item, Result]):
     """Worker processes that call ``work(item, report)``, at most ``size`` at a time, each on ``threads`` threads.
 
-    ``work`` and the items are pickled. Workers do not hear Ctrl-C, which is the parent's to handle, and leave when
-    their parent is gone, however it went. An item whose worker dies is tried again,
-    ``tries`` times in all.
+    ``work`` and the items are pickled. An item whose worker dies is tried again in a new one, ``tries`` times in all.
+    Workers do not hear Ctrl-C, which is the parent's to handle, and leave when their parent is gone, however it went.
     """
 
     def __init__(self, work: Callable[[Item, Report], Result], size: int, *, threads: int = 1, tries: int = 2) -> None:
@@ -78,7 +77,7 @@ class Crew(Generic[Item, Result]):
         """Yield an answer for each item as its work ends. ``started``: told when a worker is given an item, which is
         more than once where it is tried again; ``reported``: told what ``work`` reports of it.
 
-        Who may leave before the last answer calls :meth:`close`.
+        Call :meth:`close` if you may stop before the last answer.
         """
         waiting, deaths, answers = deque(range(len(items))), [0] * len(items), list[Answer[Item, Result]]()
         try:
@@ -138,8 +137,8 @@ class Crew(Generic[Item, Result]):
         process = context.Process(target=_serve, args=(theirs, self.work))
         with _environment(dict.fromkeys(_THREADS, str(self.threads))), _interrupts_held():
             process.start()
+            self._workers.append(_Worker(process, ours))  # known to `close` before an interrupt may come
         theirs.close()
-        self._workers.append(_Worker(process, ours))
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.pipe.close()
