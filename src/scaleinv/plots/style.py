@@ -83,7 +83,9 @@ _XLINK = "http://www.w3.org/1999/xlink"
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Our look for the statements inside; new_figure, save and to_inline_svg enter it by themselves."""
+    """Our look for the statements inside, or for a function as ``@style()``; new_figure, save and to_inline_svg enter
+    it by themselves.
+    """
     import matplotlib
 
     with warnings.catch_warnings(), matplotlib.rc_context(_RC):
