@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.plots import style
-from scaleinv.text import clean, esc
+from scaleinv.text import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ class Drawing:
     wide: bool = False
     titles: dict[str, str] = field(default_factory=dict)
     named: list[tuple[Axes, str, str]] = field(default_factory=list)
+    complete: Callable[[], None] = lambda: None  # adds what the page shows beside its figures, before it stands alone
 
     def name(self, axes: Axes, x: str, y: str) -> None:
         """Say what the axes show, for the tooltip."""
@@ -47,9 +48,14 @@ class Drawing:
         artist.set_gid(gid)
         self.titles[gid] = clean(title)
 
-    def to_html(self) -> str:
-        """A ``<figure>`` with the drawing inline."""
-        svg = style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
+    def svg(self) -> str:
+        """The drawing as an ``<svg>`` element for a page."""
+        return style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
+
+    def axes_json(self) -> str:
+        """What the axes show and where they lie, for the script of the page; call it after :meth:`svg`, which lays
+        the figure out.
+        """
         width, height = self.fig.get_size_inches() * 72  # the unit of matplotlib's SVG
         described = []
         for axes, x, y in self.named:
@@ -64,12 +70,7 @@ class Drawing:
                     "y": [y, axes.get_yscale(), *axes.get_ylim()],
                 }
             )
-        data = esc(json.dumps(described, separators=(",", ":")))
-        kind = ' class="wide"' if self.wide else ""
-        return (
-            f'<figure{kind} id="{esc(self.stem)}"><h3>{esc(self.title)}</h3>'
-            f'<div class="plot" data-axes="{data}">{svg}</div><figcaption>{esc(self.caption)}</figcaption></figure>'
-        )
+        return json.dumps(described, separators=(",", ":"))
 
 
 def thin(x: npt.NDArray[Any], y: Floats, most: int = MOST_POINTS) -> tuple[npt.NDArray[Any], Floats]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from scaleinv.errors import UserError
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, end_labels
 from scaleinv.plots.style import INK, elr_colour, regime_colours
-from scaleinv.report.page import table
-from scaleinv.report.pair_means import pair_means
-from scaleinv.report.walk_words import begin_words, correlated_words, mean
-from scaleinv.runfolder.lineage import named
-from scaleinv.text import MISSING, esc, percent, show
-
-T = TypeVar("T")
+from scaleinv.report.facts import RunFacts, SweepFacts
+from scaleinv.report.landscape_words import begin_words, correlated_words, mean, pair_means
+from scaleinv.report.page import Section, fragment, table
+from scaleinv.text import MISSING, percent, show
 
 _SIZE = (5.3, 3.5)
 _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
@@ -29,53 +25,43 @@ _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
 _SMOOTH = 25
 
 
-def landscape_section(folder: Path, rate_name: str, starts: Mapping[str, str] | None = None) -> list[str]:
-    """The HTML of what ``FOLDER/landscape.json`` holds; empty where nothing was measured. ``rate_name``: ELR or LR;
-    ``starts``: names of the weights that runs went on from, by checksum.
-    """
-    return _read(folder, lambda content: _section(named(content, starts or {}), rate_name)) or []
+class LandscapeSection(Section[RunFacts | SweepFacts]):
+    """Curvature, paths between runs, walks, averages and minima, those that were measured."""
+
+    def applies(self, facts: RunFacts | SweepFacts) -> bool:
+        return facts.landscape is not None
+
+    def drawings(self, facts: RunFacts | SweepFacts) -> list[Drawing]:
+        with _content(facts) as content:
+            walks = content["walks"]
+            stems = [f"walks-{k}" for k in range(1, len(walks) + 1)] if len(walks) > 1 else ["walks"]
+            drawings = [_paths(facts.rate_name, content["paths"])] if content["paths"] else []
+            return drawings + [_walks(one, stem) for one, stem in zip(walks, stems)]
+
+    def html(self, facts: RunFacts | SweepFacts, drawn: Sequence[Drawing]) -> str:
+        with _content(facts) as content:
+            tables = [
+                make(facts.rate_name, content[part])
+                for part, make in (
+                    ("sharpness", _sharpness_table),
+                    ("paths", _barrier_table),
+                    ("averages", _averages_table),
+                    ("minima", _minima_table),
+                )
+                if content.get(part)  # older files lack the last two
+            ]
+            pairs = [_pairs_of(facts.rate_name, one) for one in content.get("minima", [])]
+            return fragment("parts.html.j2", "landscape", drawn, tables, pairs) if drawn or tables else ""
 
 
-def landscape_drawings(folder: Path, rate_name: str, starts: Mapping[str, str] | None = None) -> list[Drawing]:
-    """The figures of :func:`landscape_section`."""
-    return _read(folder, lambda content: _drawings(named(content, starts or {}), rate_name)) or []
-
-
-def _read(folder: Path, use: Callable[[Mapping[str, Any]], T]) -> T | None:
-    path = folder / "landscape.json"
+@contextlib.contextmanager
+def _content(facts: RunFacts | SweepFacts) -> Iterator[Mapping[str, Any]]:
+    """What was measured; a UserError where it turns out to be damaged."""
+    assert facts.landscape is not None
     try:
-        return use(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and measure again") from error
-
-
-def _drawings(content: Mapping[str, Any], rate_name: str) -> list[Drawing]:
-    walks = content["walks"]
-    stems = [f"walks-{k}" for k in range(1, len(walks) + 1)] if len(walks) > 1 else ["walks"]
-    drawings = [_paths(rate_name, content["paths"])] if content["paths"] else []
-    return drawings + [_walks(one, stem) for one, stem in zip(walks, stems)]
-
-
-def _section(content: Mapping[str, Any], rate_name: str) -> list[str]:
-    body: list[str] = []
-    drawings = _drawings(content, rate_name)
-    averages, minima = (content.get(part, []) for part in ("averages", "minima"))  # older files have neither
-    if drawings or content["sharpness"] or averages or minima:
-        body += ["<h2>The landscape</h2>"]
-    if drawings:
-        body += ['<div class="grid">', *(drawing.to_html() for drawing in drawings), "</div>"]
-    if content["sharpness"]:
-        body.append(_sharpness_table(rate_name, content["sharpness"]))
-    if content["paths"]:
-        body.append(_barrier_table(rate_name, content["paths"]))
-    if averages:
-        body.append(_averages_table(rate_name, averages))
-    if minima:
-        body.append(_minima_table(rate_name, minima))
-        body += [_pairs_of(rate_name, one) for one in minima]
-    return body
+        yield facts.landscape.content
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise facts.landscape.damaged(error) from error
 
 
 def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
@@ -89,16 +75,7 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
     return [*marks, ("seed", lambda one: str(one["seed"]))]
 
 
-def _listed(names: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """A table whose rows are texts, the first of which names its row."""
-
-    def row(name: str, *cells: str) -> str:
-        return f'<tr><th scope="row">{esc(name)}</th>{"".join(f"<td>{esc(cell)}</td>" for cell in cells)}</tr>'
-
-    return table([(name, False) for name in names], (row(*texts) for texts in rows), caption)
-
-
-def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
     marks = _marks(measured)
 
     def row(one: Mapping[str, Any]) -> list[str]:
@@ -112,10 +89,10 @@ def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> s
         "Curvature at the last weights of every run, on the unit sphere: top eigenvalue and trace of the spherical "
         "Hessian. Gradient descent leaves a minimum where ELR · λ₁ exceeds 2."
     )
-    return _listed(names, map(row, measured), caption)
+    return table(names, map(row, measured), caption)
 
 
-def _barrier_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _barrier_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
     marks = _marks(measured)
 
     def row(one: Mapping[str, Any]) -> list[str]:
@@ -132,10 +109,10 @@ def _barrier_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str
         "normalisation statistics recomputed at every point. Barrier: the largest excess above the straight line "
         "between the ends."
     )
-    return _listed(names, map(row, measured), caption)
+    return table(names, map(row, measured), caption)
 
 
-def _averages_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _averages_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
     marks = _marks(measured)
 
     def row(one: Mapping[str, Any], split: str) -> list[str]:
@@ -152,10 +129,10 @@ def _averages_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> st
         "pairs of iterates, the share whose loss rises above both ends."
     )
     rows = (row(one, split) for one in measured for split in ("train", "test"))
-    return _listed([*names, "error at the mean", "their own error"], rows, caption)
+    return table([*names, "error at the mean", "their own error"], rows, caption)
 
 
-def _minima_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _minima_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
     marks = _marks(measured)
 
     def row(one: Mapping[str, Any]) -> list[str]:
@@ -179,11 +156,11 @@ def _minima_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
         "angle in radians, share of test images with equal predictions, test error of each alone and of the ensemble "
         "of two. Gain: what the ensemble is better by, in points, with its standard error over test images."
     )
-    return _listed([*names, "gain"], map(row, measured), caption)
+    return table([*names, "gain"], map(row, measured), caption)
 
 
-def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> str:
-    """Every pair of minima of one run, folded."""
+def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> tuple[str, Markup]:
+    """Every pair of minima of one run, under its title."""
     epochs = one["key"]["epochs"]
 
     def row(i: int, j: int) -> list[str]:
@@ -194,8 +171,7 @@ def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> str:
     head = ["epochs", "angle", "equal predictions", "error of the first", "of the second", "of the pair"]
     rows = (row(i, j) for i, j in itertools.combinations(range(len(epochs)), 2))
     title = f"Pairs of minima, {rate_name} {one['key']['rates'][0]:.3g}, seed {one['seed']}"
-    listed = _listed(head, rows, f"{one['images']} test images.")
-    return f"<details><summary>{esc(title)}</summary>{listed}</details>"
+    return title, table(head, rows, f"{one['images']} test images.")
 
 
 def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:

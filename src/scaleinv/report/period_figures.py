@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
 
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.bounds import cosine_distance
@@ -14,9 +13,6 @@ from scaleinv.plots.drawing import Drawing, drawable, limits, nothing, thin
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import clean, show
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PHASE_COLOURS = {"A": "#2d7dc4", "B": "#7d8590", "C": "#c8365f"}
 PHASE_WORDS = {"A": "norm grows, loss falls", "B": "norm shrinks, ELR grows", "C": "break-down"}

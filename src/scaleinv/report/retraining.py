@@ -6,32 +6,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
 from scaleinv.plots.style import INK, elr_colour, regime_colours, regime_markers
-from scaleinv.report.facts import RunFacts, SweepFacts, start_words
-from scaleinv.report.sweep_figures import SOURCE, label_end, mark_look, track
+from scaleinv.report.facts import SweepFacts, SweptRun, start_words
+from scaleinv.report.page import Section, fragment
+from scaleinv.report.sweep_curves import AXES_HEIGHT, PANEL, SOURCE, colour_scale, end_look, label_end, track
 from scaleinv.report.words import numbers_line
-from scaleinv.runfolder.lineage import Origin, parent_run
+from scaleinv.runfolder.lineage import Origin
 from scaleinv.runfolder.read import Floats, Ints, Run
-from scaleinv.text import count, elr_text, esc
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from scaleinv.text import count, elr_text
 
 #: starts drawn at once; more are folded
 MOST_STARTS = 6
-_PANEL = (5.3, 3.9)
-_AXES_HEIGHT = 3.15
 _GREY = regime_colours[None]
 
 
 @dataclass(frozen=True)
-class Start:
+class BranchPoint:
     """Weights that runs of the sweep went on from."""
 
     name: str  # ELR 1.6e-2 seed 0
@@ -39,36 +35,28 @@ class Start:
     epoch: int
     origin: Origin | None
     parent: Run | None  # None where its folder is gone
-    runs: Sequence[RunFacts]
+    runs: Sequence[SweptRun]
 
 
-def retraining_section(facts: SweepFacts, scale: str) -> list[str]:
-    """The HTML of the section; empty where no run went on from another. ``scale``: of the colours."""
-    starts = _starts(facts)
-    if not starts:
-        return []
-    drawn = _by_start(facts, starts)
-    figures = [drawing.to_html() for drawing in drawn]
-    gone = [start.name for start in starts if start.parent is None]
-    names = esc(", ".join(gone))
-    told = f"<p>Without the curve of the run they went on from, whose folder is gone or cannot be read: {names}.</p>"
-    ends = [_ends(facts, starts).to_html()] if len(starts) > 1 else []
-    first, rest = figures[: 2 * MOST_STARTS], figures[2 * MOST_STARTS :]
-    more = f"<details><summary>{count(len(rest) // 2, 'more start')}</summary>" + _grid(rest) + "</details>"
-    return ["<h2>Re-training</h2>", scale, told if gone else "", _grid([*first, *ends]), more if rest else ""]
+class RetrainingSection(Section[SweepFacts]):
+    """Two figures for each start, and one of where all runs ended."""
+
+    def applies(self, facts: SweepFacts) -> bool:
+        return bool(_branch_points(facts))
+
+    def drawings(self, facts: SweepFacts) -> list[Drawing]:
+        points = _branch_points(facts)
+        return [*_by_start(facts, points), *([_ends(facts, points)] if len(points) > 1 else [])]
+
+    def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
+        points = _branch_points(facts)
+        pairs, ends = drawn[: 2 * len(points)], drawn[2 * len(points) :]
+        first, rest = pairs[: 2 * MOST_STARTS], pairs[2 * MOST_STARTS :]
+        gone = ", ".join(point.name for point in points if point.parent is None)
+        return fragment("sweep.html.j2", "retraining", facts, colour_scale(facts), gone, [*first, *ends], rest)
 
 
-def retraining_drawings(facts: SweepFacts) -> list[Drawing]:
-    """All figures of the section."""
-    starts = _starts(facts)
-    return [*_by_start(facts, starts), *([_ends(facts, starts)] if len(starts) > 1 else [])]
-
-
-def _grid(figures: Sequence[str]) -> str:
-    return f'<div class="grid">{"".join(figures)}</div>'
-
-
-def _starts(facts: SweepFacts) -> list[Start]:
+def _branch_points(facts: SweepFacts) -> list[BranchPoint]:
     """The starts, by the rate of the parent, each with those of its runs that have a folder."""
     found = []
     for checksum, origin in facts.starts.items():
@@ -77,12 +65,11 @@ def _starts(facts: SweepFacts) -> list[Start]:
             full = start_words(checksum, origin)
             name = runs[0].start_name or (full if origin is None else origin.short(elr_text))
             epoch = 0 if origin is None or origin.epoch is None else origin.epoch
-            parent = None if origin is None else parent_run(origin, facts.folder)
-            found.append(Start(name, full, epoch, origin, parent, runs))
+            found.append(BranchPoint(name, full, epoch, origin, facts.parents.get(checksum), runs))
     return found
 
 
-def _by_start(facts: SweepFacts, starts: Sequence[Start]) -> list[Drawing]:
+def _by_start(facts: SweepFacts, starts: Sequence[BranchPoint]) -> list[Drawing]:
     """Two panels for each start, all in the same limits, so that they compare at a glance."""
     split = facts.split()
     every = [run for start in starts for run in [start.parent, *(fact.run for fact in start.runs)]]
@@ -108,10 +95,10 @@ def _curve(run: Run, split: str) -> tuple[Ints, Floats]:
 
 
 def _against_epoch(
-    start: Start, split: str, around: tuple[float, float] | None, colours: dict[str, str], number: int
+    start: BranchPoint, split: str, around: tuple[float, float] | None, colours: dict[str, str], number: int
 ) -> Drawing:
     """Train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
-    fig, axes = style.new_figure(*_PANEL)
+    fig, axes = style.new_figure(*PANEL)
     drawing = Drawing(
         f"retraining-loss-{number}",
         f"Train loss, from {start.name}",
@@ -155,19 +142,19 @@ def _against_epoch(
             (line,) = axes.plot(epochs, np.where(shown, values, np.nan), color=colour, linewidth=1.2)
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
             final = int(np.flatnonzero(shown)[-1])
-            axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **_end(fact, colour))
+            axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **end_look(fact, colour))
             ends.append((float(values[final]), fact.rate_label, colour))
         began = _beginning(start)
         if began is not None:
             _star(axes, 0, began[0])
-        end_labels(axes, ends, _AXES_HEIGHT)
+        end_labels(axes, ends, AXES_HEIGHT)
     return drawing
 
 
 def _diagram(
     facts: SweepFacts,
-    start: Start,
-    starts: Sequence[Start],
+    start: BranchPoint,
+    starts: Sequence[BranchPoint],
     split: str,
     around: tuple[tuple[float, float] | None, tuple[float, float] | None],
     colours: dict[str, str],
@@ -176,7 +163,7 @@ def _diagram(
     """Effective gradient against train loss. Where the sweep of the parents has the new rate too, from the
     initialisation, that trajectory is drawn: it is the one a run may move to.
     """
-    fig, axes = style.new_figure(*_PANEL)
+    fig, axes = style.new_figure(*PANEL)
     targets = _targets(start, starts)
     drawing = Drawing(
         f"retraining-diagram-{number}",
@@ -212,7 +199,7 @@ def _diagram(
                 x, y, color=colour, linewidth=0.7, alpha=0.75, marker=".", markersize=3.2, markeredgewidth=0
             )
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            axes.plot(x[-1], y[-1], linestyle="none", zorder=5, **_end(fact, colour))
+            axes.plot(x[-1], y[-1], linestyle="none", zorder=5, **end_look(fact, colour))
             label_end(axes, fact, colour, float(x[-1]), float(y[-1]), placed)
         began = _beginning(start)
         if began is not None:
@@ -220,7 +207,7 @@ def _diagram(
     return drawing
 
 
-def _targets(start: Start, starts: Sequence[Start]) -> list[tuple[str, Start]]:
+def _targets(start: BranchPoint, starts: Sequence[BranchPoint]) -> list[tuple[str, BranchPoint]]:
     """Other parents of the same seed at a rate that runs from this start were given, with the key of such a run."""
     found = []
     for other in starts:
@@ -240,7 +227,7 @@ def _few(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return x[chosen], y[chosen]
 
 
-def _beginning(start: Start) -> tuple[float, float] | None:
+def _beginning(start: BranchPoint) -> tuple[float, float] | None:
     """Train loss and effective gradient at the start weights, by an exact pass: as its runs measured them before their
     first step, else the parent there; None where neither did (means over the steps before are no point of the start).
     """
@@ -256,15 +243,9 @@ def _star(axes: Axes, x: float, y: float) -> None:
     )
 
 
-def _end(fact: RunFacts, colour: str) -> dict[str, object]:
-    """The mark of the regime in the colour of the rate."""
-    look = {"markersize": 5, "markerfacecolor": colour, "markeredgecolor": INK, "markeredgewidth": 0.5}
-    return {**mark_look(fact.regime), **look}
-
-
-def _ends(facts: SweepFacts, starts: Sequence[Start]) -> Drawing:
+def _ends(facts: SweepFacts, starts: Sequence[BranchPoint]) -> Drawing:
     """Where the runs ended: effective gradient against train loss, joined by start."""
-    fig, axes = style.new_figure(*_PANEL)
+    fig, axes = style.new_figure(*PANEL)
     drawing = Drawing(
         "starts",
         "By the run they started from",

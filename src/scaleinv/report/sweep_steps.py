@@ -1,6 +1,4 @@
-"""Sections of a sweep's page for what not every sweep has: groups, the weights from epoch to epoch, and the
-landscape.
-"""
+"""The figures of a sweep with a mark for each run at its rate: step size, cosine, those of the groups and of epochs."""
 
 from __future__ import annotations
 
@@ -13,40 +11,79 @@ import numpy as np
 from scaleinv.analysis.similarity import cosines
 from scaleinv.errors import UserError
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, limits
-from scaleinv.plots.style import regime_colours, regime_markers
-from scaleinv.report.facts import RunFacts, SweepFacts
-from scaleinv.report.landscape_section import landscape_drawings, landscape_section
+from scaleinv.plots.drawing import Drawing, limits, nothing
+from scaleinv.plots.style import INK, regime_colours, regime_markers
+from scaleinv.report.facts import SweepFacts, SweptRun
+from scaleinv.report.sweep_map import mark_run, rate_axis, shade_boundaries
+from scaleinv.theory.optimizers import law_of
 
 _SIZE = (5.3, 3.5)
 
 
-def more_sections(facts: SweepFacts) -> list[str]:
-    """The HTML of all sections there is something for."""
-    body: list[str] = []
-    if drawings := _group_drawings(facts):
-        body += ["<h2>Groups and epochs</h2>", '<div class="grid">', *(d.to_html() for d in drawings), "</div>"]
-    return body + landscape_section(facts.folder, facts.rate_name, facts.start_names)
+def step_size(facts: SweepFacts) -> Drawing:
+    """Effective step size of every run against its rate, log-log."""
+    fig, axes = style.new_figure(5.3, 3.3)
+    angle = "the tangent of the angle of one step"
+    formula = f"ELR × effective gradient, {angle}" if facts.rate_name == "ELR" else "ELR × effective gradient"
+    formula = formula if law_of(facts.config) == "sgd" else angle
+    drawing = Drawing(
+        "step-size",
+        "Effective step size",
+        f"ESS = {formula}; mean over {facts.window_words()}. Shaded: the boundary intervals.",
+        f"Effective step size against {facts.rate_name} on log axes, marks by regime",
+        fig,
+    )
+    drawing.name(axes, facts.rate_name, "ESS")
+    with style.style():
+        around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
+        if rate_axis(axes, facts) is None or around is None:
+            nothing(axes)
+            return drawing
+        axes.set_yscale("log")
+        axes.set_ylim(around)
+        style.log_ticks(axes.yaxis, *around)
+        axes.set_ylabel("effective step size")
+        shade_boundaries(axes, facts)
+        for fact in facts.runs:
+            mark_run(drawing, axes, fact, fact.ess)
+    return drawing
 
 
-def more_drawings(facts: SweepFacts) -> list[Drawing]:
-    """The figures of :func:`more_sections`."""
-    return _group_drawings(facts) + landscape_drawings(facts.folder, facts.rate_name, facts.start_names)
+def cosine(facts: SweepFacts) -> Drawing:
+    """Cosine between consecutive weights of every run against its rate."""
+    fig, axes = style.new_figure(5.3, 3.3)
+    drawing = Drawing(
+        "cosine",
+        "Cosine between consecutive weights",
+        f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated.",
+        f"Cosine between consecutive weights against {facts.rate_name}, marks by regime",
+        fig,
+    )
+    drawing.name(axes, facts.rate_name, "cosine")
+    with style.style():
+        if rate_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
+            nothing(axes)
+            return drawing
+        lowest = min(fact.cosine for fact in facts.runs if math.isfinite(fact.cosine))
+        axes.set_ylim(min(-0.36, lowest - 0.05), 1.05)
+        axes.set_yticks([-0.3, 0, 0.3, 0.6, 1])
+        axes.set_ylabel("cosine")
+        shade_boundaries(axes, facts)
+        for level in (-0.3, 0.3):
+            axes.axhline(level, color=INK, alpha=0.5, linewidth=0.8, linestyle="--", zorder=1)
+        for fact in facts.runs:
+            mark_run(drawing, axes, fact, fact.cosine)
+    return drawing
 
 
-def _group_drawings(facts: SweepFacts) -> list[Drawing]:
-    runs = [fact for fact in facts.runs if fact.run is not None and math.isfinite(fact.rate)]
-    return [drawing for drawing in (_groups(facts, runs), _epochs(facts, runs)) if drawing is not None]
-
-
-# -- from the run folders --------------------------------------------------------------------------------------------
-
-
-def _groups(facts: SweepFacts, runs: Sequence[RunFacts]) -> Drawing | None:
-    """Effective step size of every group, over the window, against the rate."""
-    points: list[tuple[RunFacts, list[float]]] = []
-    for fact in runs:
-        assert fact.run is not None
+def group_steps(facts: SweepFacts) -> Drawing | None:
+    """Effective step size of every group, over the window, against the rate; None where fewer than two were
+    measured.
+    """
+    points: list[tuple[SweptRun, list[float]]] = []
+    for fact in facts.runs:
+        if fact.run is None or not math.isfinite(fact.rate):
+            continue
         first = fact.window[0] if fact.window else 0
         means = []
         for group in fact.run.groups():
@@ -84,11 +121,14 @@ def _groups(facts: SweepFacts, runs: Sequence[RunFacts]) -> Drawing | None:
     return drawing
 
 
-def _epochs(facts: SweepFacts, runs: Sequence[RunFacts]) -> Drawing | None:
-    """One minus the cosine between the weights of successive epochs and to the start, at the end of the run."""
+def epoch_cosines(facts: SweepFacts) -> Drawing | None:
+    """One minus the cosine between the weights of successive epochs and to the start, at the end of the run; None
+    where it was not measured.
+    """
     points = []
-    for fact in runs:
-        assert fact.run is not None
+    for fact in facts.runs:
+        if fact.run is None or not math.isfinite(fact.rate):
+            continue
         try:
             found = cosines(fact.run)
         except UserError:
