@@ -184,7 +184,9 @@ def test_a_start_from_within_a_longer_run(sweep: Path, tmp_path: Path) -> None:
         head = json.loads(path.read_text())
         head["lineage"]["epoch"] = 5
         path.write_text(json.dumps(head))
-    found = next(d for d in RetrainingSection().drawings(gather(load_sweep(tmp_path / "all" / "s2"))) if "loss" in d.stem)
+    found = next(
+        d for d in RetrainingSection().drawings(gather(load_sweep(tmp_path / "all" / "s2"))) if "loss" in d.stem
+    )
     assert found.fig.axes[0].get_xlim() == (-5, 20)
 
 

@@ -73,6 +73,25 @@ class Drawing:
         return json.dumps(described, separators=(",", ":"))
 
 
+def new_drawing(
+    size: tuple[float, float], stem: str, title: str, caption: str, alt: str, x: str, y: str, *, wide: bool = False
+) -> tuple[Drawing, Axes]:
+    """A drawing with one pair of axes, which show ``y`` against ``x``."""
+    fig, axes = style.new_figure(*size)
+    drawing = Drawing(stem, title, caption, alt, fig, wide)
+    drawing.name(axes, x, y)
+    return drawing, axes
+
+
+def fit(axes: Axes, which: str, around: tuple[float, float], log: bool, label: str = "") -> None:
+    """Set scale, limits, ticks and label of the axis ``which``: ``x`` or ``y``."""
+    if log:
+        getattr(axes, f"set_{which}scale")("log")
+        style.log_ticks(getattr(axes, f"{which}axis"), *around)
+    getattr(axes, f"set_{which}lim")(around)
+    getattr(axes, f"set_{which}label")(label)
+
+
 def thin(x: npt.NDArray[Any], y: Floats, most: int = MOST_POINTS) -> tuple[npt.NDArray[Any], Floats]:
     """At most ``most`` points: of each equal stretch the lowest and the highest, in order, so that no spike is lost."""
     if y.size <= most:
@@ -190,18 +209,15 @@ def nothing(axes: Axes, words: str = "not measured") -> None:
 
 
 def gradient_against_loss(
-    axes: Axes, losses: tuple[float, float] | None, gradients: tuple[float, float] | None
+    axes: Axes,
+    losses: tuple[float, float] | None,
+    gradients: tuple[float, float] | None,
+    label: str = "mean effective gradient norm",
 ) -> bool:
     """The log-log axes of the diagram of regimes, within :func:`limits`; ``False`` where there is nothing to draw."""
     if losses is None or gradients is None:
         nothing(axes)
         return False
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(losses)
-    axes.set_ylim(gradients)
-    style.log_ticks(axes.xaxis, *losses)
-    style.log_ticks(axes.yaxis, *gradients)
-    axes.set_xlabel("train loss")
-    axes.set_ylabel("mean effective gradient norm")
+    fit(axes, "x", losses, True, "train loss")
+    fit(axes, "y", gradients, True, label)
     return True

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, end_labels
+from scaleinv.plots.drawing import Drawing, end_labels, new_drawing
 from scaleinv.plots.style import INK, elr_colour, regime_colours
 from scaleinv.report.facts import RunFacts, SweepFacts
 from scaleinv.report.landscape_words import begin_words, correlated_words, mean, pair_means
@@ -75,88 +75,82 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
     return [*marks, ("seed", lambda one: str(one["seed"]))]
 
 
-def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
+def _marked(
+    rate_name: str,
+    measured: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    rows: Callable[[Mapping[str, Any]], Iterable[Sequence[str]]],
+    caption: str,
+) -> Markup:
+    """A table with ``rows`` of every entry: its rate, the marks that tell it apart, and the texts under ``names``."""
     marks = _marks(measured)
+    lines = [[_rates(one), *(value(one) for _, value in marks), *row] for one in measured for row in rows(one)]
+    return table([rate_name, *(name for name, _ in marks), *names], lines, caption)
 
-    def row(one: Mapping[str, Any]) -> list[str]:
+
+def _rates(one: Mapping[str, Any]) -> str:
+    """``0.01``, ``0.01 – 0.02``."""
+    return " – ".join(f"{rate:.3g}" for rate in one["key"]["rates"])
+
+
+def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
+    def rows(one: Mapping[str, Any]) -> list[list[str]]:
         numbers = [one["loss"], one["eg"], one["ratio"], one["lambda_1"], one["trace"], one["stability"]]
-        cells = [show(math.nan if value is None else float(value)) for value in numbers]
-        return [f"{one['key']['rates'][0]:.3g}", *(value(one) for _, value in marks), *cells]
+        return [[show(math.nan if value is None else float(value)) for value in numbers]]
 
-    names = [name for name, _ in marks]
-    names = [rate_name, *names, "train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
     caption = (
         "Curvature at the last weights of every run, on the unit sphere: top eigenvalue and trace of the spherical "
         "Hessian. Gradient descent leaves a minimum where ELR · λ₁ exceeds 2."
     )
-    return table(names, map(row, measured), caption)
+    names = ["train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
+    return _marked(rate_name, measured, names, rows, caption)
 
 
 def _barrier_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
-    marks = _marks(measured)
+    def rows(one: Mapping[str, Any]) -> list[list[str]]:
+        loss, *errors = (float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error"))
+        return [[show(float(one["angle"])), show(loss), *map(percent, errors)]]
 
-    def row(one: Mapping[str, Any]) -> list[str]:
-        a, b = one["key"]["rates"]
-        heights = {key: float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error")}
-        cells = [show(float(one["angle"])), show(heights["train_loss"])]
-        cells += [percent(heights["train_error"]), percent(heights["test_error"])]
-        return [f"{a:.3g} – {b:.3g}", *(value(one) for _, value in marks), *cells]
-
-    names = [f"{rate_name}s", *(name for name, _ in marks), "angle"]
-    names += [f"barrier of {name}" for name in ("train loss", "train error", "test error")]
     caption = (
         "Straight paths between the last weights of runs at neighbouring rates, brought back to the sphere, "
         "normalisation statistics recomputed at every point. Barrier: the largest excess above the straight line "
         "between the ends."
     )
-    return table(names, map(row, measured), caption)
+    names = ["angle", *(f"barrier of {name}" for name in ("train loss", "train error", "test error"))]
+    return _marked(f"{rate_name}s", measured, names, rows, caption)
 
 
 def _averages_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
-    marks = _marks(measured)
-
-    def row(one: Mapping[str, Any], split: str) -> list[str]:
+    def rows(one: Mapping[str, Any]) -> Iterator[list[str]]:
         epochs = one["key"]["epochs"]
-        cells = [*(value(one) for _, value in marks), f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split]
-        cells += [show(one[name][split]) for name in ("mean_loss", "excess")]
-        cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
-        return [f"{one['key']['rates'][0]:.3g}", *cells]
+        for split in ("train", "test"):
+            cells = [show(one[name][split]) for name in ("mean_loss", "excess")]
+            cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
+            yield [f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split, *cells]
 
-    names = [rate_name, *(name for name, _ in marks), "epochs", "on", "loss at the mean", "excess", "segments above"]
     caption = (
         "Averages of the iterates kept in the last half of a run, normalisation statistics recomputed. Excess: loss at "
         "their mean less their own mean loss, at most 0 where the loss is convex. Segments above: of those between all "
         "pairs of iterates, the share whose loss rises above both ends."
     )
-    rows = (row(one, split) for one in measured for split in ("train", "test"))
-    return table([*names, "error at the mean", "their own error"], rows, caption)
+    names = ["epochs", "on", "loss at the mean", "excess", "segments above", "error at the mean", "their own error"]
+    return _marked(rate_name, measured, names, rows, caption)
 
 
 def _minima_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
-    marks = _marks(measured)
-
-    def row(one: Mapping[str, Any]) -> list[str]:
+    def rows(one: Mapping[str, Any]) -> list[list[str]]:
         found = pair_means(one)
-        cells = [*(value(one) for _, value in marks), str(len(one["error"])), show(found["angle"])]
-        cells += [percent(found[name]) for name in ("equal", "error", "ensemble")]
-        cells.append(f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}")
-        return [f"{one['key']['rates'][0]:.3g}", *cells]
+        shares = [percent(found[name]) for name in ("equal", "error", "ensemble")]
+        gain = f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}"
+        return [[str(len(one["error"])), show(found["angle"]), *shares, gain]]
 
-    names = [
-        rate_name,
-        *(name for name, _ in marks),
-        "minima",
-        "angle",
-        "equal predictions",
-        "error alone",
-        "error of pairs",
-    ]
     caption = (
         "Minima of different periods: of each, the weights of the kept epoch of lowest loss. Means over all pairs: "
         "angle in radians, share of test images with equal predictions, test error of each alone and of the ensemble "
         "of two. Gain: what the ensemble is better by, in points, with its standard error over test images."
     )
-    return table([*names, "gain"], map(row, measured), caption)
+    names = ["minima", "angle", "equal predictions", "error alone", "error of pairs", "gain"]
+    return _marked(rate_name, measured, names, rows, caption)
 
 
 def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> tuple[str, Markup]:
@@ -175,16 +169,16 @@ def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> tuple[str, Markup]:
 
 
 def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
-    fig, axes = style.new_figure(*_SIZE)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        _SIZE,
         "paths",
         "Paths between neighbouring runs",
         "Train error along the straight path between the last weights of two runs; a hill between two valleys means "
         "that they are different minima.",
         "Train error against the fraction of the path, one line for each pair of neighbouring rates",
-        fig,
+        "fraction of the path",
+        "train error, %",
     )
-    drawing.name(axes, "fraction of the path", "train error, %")
     ends: list[tuple[float, str, str]] = []
     marks = _marks(measured)
     with style.style():
@@ -200,17 +194,17 @@ def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
         axes.set_ylabel("train error, %")
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, 1)
-        fig.canvas.draw()  # the labels' places need the final limits
+        drawing.fig.canvas.draw()  # the labels' places need the final limits
         end_labels(axes, ends, _AXES_HEIGHT)
     return drawing
 
 
 def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
     elr = float(one["key"]["elr"])
-    fig, axes = style.new_figure(*_SIZE)
     cosine = {kind: mean(values) for kind, values in one["cosine"].items()}
     said = correlated_words(one)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        _SIZE,
         stem,
         f"Walks at ELR {elr:.3g}",
         f"Train loss of SGD, of a random walk with steps of the same length, and of gradient ascent, on one sphere, "
@@ -219,9 +213,9 @@ def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
         f"{cosine['walk']:.3g}, ascent {cosine['ascent']:.3g}. Dashed: random directions."
         + (f" {said[0].upper() + said[1:]}." if said else ""),
         "Train loss of three walks on the sphere against the step",
-        fig,
+        "step",
+        "train loss",
     )
-    drawing.name(axes, "step", "train loss")
     with style.style():
         kinds = (("ascent", "gradient ascent", 3), ("sgd", "SGD", 1), ("walk", "random walk", 2))
         for kind, name, colour in kinds:

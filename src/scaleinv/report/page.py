@@ -6,7 +6,7 @@ nothing: style and script are in it, and its policy forbids any request. The tem
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -34,6 +34,23 @@ class Section(Protocol[Facts]):
     def html(self, facts: Facts, drawn: Sequence[Drawing]) -> str:
         """The section with its figures ``drawn``, those that :meth:`drawings` gave; every text in it is escaped."""
         ...
+
+
+class Figures(Section[Facts]):
+    """A heading and its figures; left out where there are none, unless ``empty`` says what to read then."""
+
+    def __init__(
+        self, title: Callable[[Facts], str], make: Callable[[Facts], list[Drawing]], *, empty: str = ""
+    ) -> None:
+        self.title, self.make, self.empty = title, make, empty
+
+    def drawings(self, facts: Facts) -> list[Drawing]:
+        return self.make(facts)
+
+    def html(self, facts: Facts, drawn: Sequence[Drawing]) -> str:
+        if not drawn and not self.empty:
+            return ""
+        return fragment("parts.html.j2", "figures", self.title(facts), drawn, self.empty)
 
 
 def section_page(title: str, sections: Iterable[Section[Facts]], facts: Facts) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, end_labels, limits, nothing, thin
+from scaleinv.plots.drawing import Drawing, drawable, end_labels, fit, limits, new_drawing, nothing, thin
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints, Run
 from scaleinv.text import clean, count, short, show
@@ -125,11 +125,15 @@ def _kind(run: Run, split: str) -> str:
 def _panel(
     stem: str, title: str, label: str, lines: Sequence[Curve], caption: str, log: bool, time: str = "epoch"
 ) -> Drawing:
-    fig, axes = style.new_figure(*_PANEL)
-    drawing = Drawing(
-        stem, title, caption, f"{title} against {time}: {', '.join(short(line.label) for line in lines)}", fig
+    drawing, axes = new_drawing(
+        _PANEL,
+        stem,
+        title,
+        caption,
+        f"{title} against {time}: {', '.join(short(line.label) for line in lines)}",
+        time,
+        label,
     )
-    drawing.name(axes, time, label)
     with style.style():
         around = limits([line.y for line in lines], log)
         if around is None:
@@ -137,13 +141,8 @@ def _panel(
                 axes, "no positive value" if log and any((line.y == 0).any() for line in lines) else "no finite value"
             )
             return drawing
-        if log:
-            axes.set_yscale("log")
-            style.log_ticks(axes.yaxis, *around)
-        axes.set_ylim(around)
-        axes.set_xlim(0, max(1, *(int(line.x[-1]) for line in lines if line.x.size)))
-        axes.set_xlabel(time)
-        axes.set_ylabel(label)
+        fit(axes, "y", around, log, label)
+        fit(axes, "x", (0, max(1, *(int(line.x[-1]) for line in lines if line.x.size))), False, time)
         ends = [end for line in lines if (end := _draw(drawing, axes, line, log, time)) is not None]
         end_labels(axes, ends, _AXES_HEIGHT, size=8)
     return drawing

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from scaleinv.plots.drawing import Drawing
 from scaleinv.report.facts import RunFacts
 from scaleinv.report.landscape_section import LandscapeSection
-from scaleinv.report.page import Card, Section, fragment, regime_text
+from scaleinv.report.page import Card, Figures, Section, fragment, regime_text
 from scaleinv.report.period_section import PeriodSection, period_cards
 from scaleinv.report.run_figures import group_drawings, total_drawings
 from scaleinv.report.shared_sections import Glossary, Reproduce, about
@@ -77,34 +77,17 @@ class Alerts(Section[RunFacts]):
         return fragment(_TEMPLATE, "alerts", items, len(facts.alerts) - len(items))
 
 
-class Training(Section[RunFacts]):
-    """The curves of the whole network."""
-
-    def drawings(self, facts: RunFacts) -> list[Drawing]:
-        return total_drawings(facts.run)
-
-    def html(self, facts: RunFacts, drawn: Sequence[Drawing]) -> str:
-        return fragment(_TEMPLATE, "training", drawn)
-
-
-class Groups(Section[RunFacts]):
-    """The curves of each scale-invariant group."""
-
-    def drawings(self, facts: RunFacts) -> list[Drawing]:
-        return group_drawings(facts.run)
-
-    def html(self, facts: RunFacts, drawn: Sequence[Drawing]) -> str:
-        return fragment(_TEMPLATE, "groups", drawn, len(facts.run.groups())) if drawn else ""
-
-
 #: the page, and the image files, in order
 RUN_SECTIONS: tuple[Section[RunFacts], ...] = (
     Head(),
     KeyNumbers(),
     Alerts(),
     PeriodSection(),
-    Training(),
-    Groups(),
+    Figures(lambda facts: "Training", lambda facts: total_drawings(facts.run), empty="Nothing was measured yet."),
+    Figures(
+        lambda facts: f"The scale-invariant groups ({len(facts.run.groups())})",
+        lambda facts: group_drawings(facts.run),
+    ),
     LandscapeSection(),
     Glossary(),
     Reproduce(),

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from statistics import median_low
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
+from scaleinv.plots.drawing import (
+    Drawing,
+    drawable,
+    end_labels,
+    fit,
+    gradient_against_loss,
+    limits,
+    new_drawing,
+    nothing,
+    thin,
+)
 from scaleinv.plots.style import INK, regime_markers
 from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.sweep_map import mark_look
@@ -28,17 +39,17 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
     """A quantity against the epoch, a line for each run, coloured and labelled by ELR, ending in the mark of its
     regime.
     """
-    fig, axes = style.new_figure(*PANEL)
     source = "eval mode with the running normalisation statistics" if split == "test" else SOURCE[split]
     broken = any(fact.broken_at is not None for fact in facts.runs)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        PANEL,
         f"curve-{quantity}-{'test' if split == 'test' else 'train'}",
         title,
         f"{title} against epoch; {source}." + (" A cross: not a finite number from there on." if broken else ""),
         f"{title} against epoch for {count(len(facts.rates), facts.rate_name)}, from blue (low) to gold (high)",
-        fig,
+        "epoch",
+        label,
     )
-    drawing.name(axes, "epoch", label)
     colours = style.elr_colours([fact.rate for fact in facts.runs])
     lines = [_curve(fact, split, quantity) for fact in facts.runs]
     with style.style():
@@ -46,16 +57,11 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
         if around is None:
             nothing(axes)
             return drawing
-        if log:
-            axes.set_yscale("log")
-            style.log_ticks(axes.yaxis, *around)
-        else:
-            around = (min(0.0, around[0]) if around[0] < 10 else around[0], around[1])
-        axes.set_ylim(around)
+        if not log and around[0] < 10:
+            around = (min(0.0, around[0]), around[1])
+        fit(axes, "y", around, log, label)
         end = max((int(epochs[-1]) for epochs, _ in lines if epochs.size), default=1)
-        axes.set_xlim(0, max(1, end))
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
+        fit(axes, "x", (0, max(1, end)), False, "epoch")
         alpha = 0.95 if len(facts.seeds) < 2 else 0.7
         ends: dict[float, list[float]] = {}  # of each rate, where its lines end: the values of the marks
         for fact, colour, (epochs, values) in zip(facts.runs, colours, lines):
@@ -67,23 +73,14 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
             final = int(np.flatnonzero(shown)[-1])
             crossed = fact.broken_at is not None and quantity != "error"
-            axes.plot(
-                epochs[final],
-                values[final],
-                linestyle="none",
-                marker="X" if crossed else regime_markers[fact.regime],
-                markersize=6 if crossed else 4,
-                markerfacecolor=colour,
-                markeredgecolor=INK if crossed else colour,
-                markeredgewidth=0.6,
-                clip_on=False,
-                zorder=4,
-            )
+            mark, size, edge = ("X", 6, INK) if crossed else (regime_markers[fact.regime], 4, colour)
+            look: dict[str, Any] = {"color": colour, "markeredgecolor": edge, "markeredgewidth": 0.6, "clip_on": False}
+            axes.plot(epochs[final], values[final], mark, markersize=size, zorder=4, **look)
             ends.setdefault(fact.rate, []).append(float(values[final]))
         labels = {fact.rate: (fact.rate_label, colour) for fact, colour in zip(facts.runs, colours)}
         # of several seeds the middle mark, not a mean at which no line ends
         end_labels(axes, [(median_low(of), *labels[rate]) for rate, of in sorted(ends.items())], AXES_HEIGHT)
-    drawing.complete = lambda: style.elr_colour_bar(fig, axes, facts.rates, facts.axis)
+    drawing.complete = lambda: style.elr_colour_bar(drawing.fig, axes, facts.rates, facts.axis)
     return drawing
 
 
@@ -96,41 +93,31 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
     """Effective gradient against train loss, a dot for each epoch, a star where training began: one for each seed and
     start, none where no exact pass was made there.
     """
-    fig, axes = style.new_figure(*PANEL)
     starts = {(f.seed, f.start): at for f in facts.runs if f.run is not None and (at := f.run.at_epoch(0)) is not None}
     star = "a star at the weights training began with, " if starts else ""
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        PANEL,
         "diagram",
         "Effective gradient against train loss",
         f"A dot for each epoch ({SOURCE[split]}), {star}the mark of the regime at the end. "
         "Converging runs fall along lines of slope 1; a lower line is a flatter minimum.",
         "Diagram of effective gradient norm against train loss on log axes, one trajectory for each run",
-        fig,
+        "train loss",
+        "effective gradient",
     )
-    drawing.name(axes, "train loss", "effective gradient")
     colours = style.elr_colours([fact.rate for fact in facts.runs])
-    tracks = [(fact, *track(fact.run, split)) for fact in facts.runs]
+    tracks = [track(fact.run, split) for fact in facts.runs]
     with style.style():
-        x_span = limits([loss for _, loss, _ in tracks], log=True)
-        y_span = limits([eg for _, _, eg in tracks], log=True)
-        if not gradient_against_loss(axes, x_span, y_span):
+        if not gradient_against_loss(
+            axes, limits([x for x, _ in tracks], log=True), limits([y for _, y in tracks], log=True)
+        ):
             return drawing
         placed: list[tuple[float, float]] = []
-        for (fact, loss, eg), colour in zip(tracks, colours):
-            if not loss.size:
-                continue
-            x, y = loss, eg
-            if x.size > 400:  # dots of one run beyond this lie on each other
-                x, y = x[:: x.size // 400 + 1], y[:: y.size // 400 + 1]
-            (line,) = axes.plot(
-                x, y, color=colour, linewidth=0.7, alpha=0.65, marker=".", markersize=3.2, markeredgewidth=0
-            )
-            drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            axes.plot(loss[-1], eg[-1], linestyle="none", zorder=5, **end_look(fact, colour))
-            label_end(axes, fact, colour, float(loss[-1]), float(eg[-1]), placed)
+        for fact, colour in zip(facts.runs, colours):
+            draw_track(drawing, axes, fact, split, colour, 0.65, placed)
         for at in starts.values():
             axes.plot(*at, marker="*", linestyle="none", markersize=10, color=INK, markeredgewidth=0, zorder=4)
-    drawing.complete = lambda: style.elr_colour_bar(fig, axes, facts.rates, facts.axis)
+    drawing.complete = lambda: style.elr_colour_bar(drawing.fig, axes, facts.rates, facts.axis)
     return drawing
 
 
@@ -143,7 +130,7 @@ def colour_scale(facts: SweepFacts) -> dict[str, str] | None:
     return {"low": labels[facts.rates[0]], "high": labels[facts.rates[-1]], "stops": stops}
 
 
-def end_look(fact: SweptRun, colour: str) -> dict[str, object]:
+def end_look(fact: SweptRun, colour: str) -> dict[str, Any]:
     """The mark of the regime in the colour of the rate."""
     look = {"markersize": 5, "markerfacecolor": colour, "markeredgecolor": INK, "markeredgewidth": 0.5}
     return {**mark_look(fact.regime), **look}
@@ -162,20 +149,35 @@ def track(run: Run | None, split: str) -> tuple[Floats, Floats]:
     return loss[shown], eg[shown]
 
 
-def label_end(axes: Axes, fact: SweptRun, colour: str, x: float, y: float, placed: list[tuple[float, float]]) -> None:
-    """The ELR beside a trajectory's end, unless another label is already there."""
-    place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+def few(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Dots of one run beyond these lie on each other; the last one is kept."""
+    chosen = np.arange(x.size - 1, -1, -(x.size // 400 + 1))[::-1]
+    return x[chosen], y[chosen]
+
+
+def draw_track(
+    drawing: Drawing,
+    axes: Axes,
+    fact: SweptRun,
+    split: str,
+    colour: str,
+    alpha: float,
+    placed: list[tuple[float, float]],
+) -> None:
+    """A run's trajectory in a diagram: its dots, the mark of its regime at the end, and its ELR beside the mark unless
+    a label is already there; ``placed`` has those.
+    """
+    x, y = few(*track(fact.run, split))
+    if not x.size:
+        return
+    (line,) = axes.plot(x, y, ".-", color=colour, linewidth=0.7, alpha=alpha, markersize=3.2, markeredgewidth=0)
+    drawing.point_at(line, axes, fact.key, numbers_line(fact))
+    end = (float(x[-1]), float(y[-1]))
+    axes.plot(*end, linestyle="none", zorder=5, **end_look(fact, colour))
+    place = axes.transAxes.inverted().transform(axes.transData.transform(end))
     at = (float(place[0]), float(place[1]))
     if at[0] > 0.9 or any(abs(at[0] - other[0]) < 0.11 and abs(at[1] - other[1]) < 0.045 for other in placed):
         return
     placed.append(at)
-    axes.annotate(
-        fact.rate_label,
-        (x, y),
-        xytext=(5, -7),
-        textcoords="offset points",
-        fontsize=7.5,
-        color=colour,
-        va="center",
-        zorder=6,
-    )
+    look: dict[str, Any] = {"fontsize": 7.5, "color": colour, "va": "center", "zorder": 6}
+    axes.annotate(fact.rate_label, end, xytext=(5, -7), textcoords="offset points", **look)

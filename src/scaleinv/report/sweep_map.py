@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, limits, nothing
+from scaleinv.plots.drawing import Drawing, drawable, fit, limits, nothing
 from scaleinv.plots.style import INK, regime_colours, regime_markers, regime_names
 from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.page import regime_text
@@ -49,24 +49,14 @@ def regime_map(facts: SweepFacts) -> Drawing:
                 nothing(axes, "no train loss was measured")
             return drawing
         _regime_band(band, facts, span)
-        axes.set_yscale("log")
-        axes.set_ylim(around)
-        style.log_ticks(axes.yaxis, *around)
-        axes.set_ylabel("train loss")
+        fit(axes, "y", around, True, "train loss")
         shade_boundaries(axes, facts)
         if references.size > 1:
             axes.axhspan(float(references.min()), float(references.max()), facecolor=INK, alpha=0.08, linewidth=0)
         if references.size:
             axes.axhline(float(np.median(references)), color=INK, alpha=0.6, linewidth=0.9, linestyle=":", zorder=1)
-        if references.size:
-            axes.text(
-                0.005,
-                float(references.max()),
-                "random directions",
-                fontsize=8,
-                va="bottom",
-                transform=axes.get_yaxis_transform(),
-            )
+            place = axes.get_yaxis_transform()
+            axes.text(0.005, float(references.max()), "random directions", fontsize=8, va="bottom", transform=place)
         thresholds = {number(fact.evidence.get("threshold")) for fact in facts.runs if "threshold" in fact.evidence}
         if len(thresholds) == 1 and around[0] < (threshold := thresholds.pop()) < around[1]:
             axes.axhline(threshold, color=INK, alpha=0.6, linewidth=0.9, linestyle="--", zorder=1)
@@ -132,10 +122,7 @@ def rate_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:
     if span is None:
         nothing(axes, "no run with a known rate")
         return None
-    axes.set_xscale("log")
-    axes.set_xlim(span)
-    style.log_ticks(axes.xaxis, *span)
-    axes.set_xlabel(facts.axis)
+    fit(axes, "x", span, True, facts.axis)
     return span
 
 
@@ -156,27 +143,9 @@ def mark_run(drawing: Drawing, axes: Axes, fact: SweptRun, value: float) -> None
         (mark,) = axes.plot(fact.rate, value, linestyle="none", zorder=3, **mark_look(fact.regime))
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
     elif fact.broken_at is not None:
-        (mark,) = axes.plot(
-            fact.rate,
-            0.975,
-            linestyle="none",
-            marker="X",
-            markersize=7.5,
-            markerfacecolor=regime_colours[fact.regime],
-            markeredgecolor=INK,
-            markeredgewidth=0.6,
-            transform=axes.get_xaxis_transform(),
-            zorder=3,
-            clip_on=False,
-        )
+        place = axes.get_xaxis_transform()
+        look: dict[str, Any] = {"color": regime_colours[fact.regime], "markeredgecolor": INK, "markeredgewidth": 0.6}
+        look |= {"markersize": 7.5, "transform": place, "zorder": 3, "clip_on": False}
+        (mark,) = axes.plot(fact.rate, 0.975, "X", **look)
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
-        axes.text(
-            fact.rate,
-            0.94,
-            "not finite",
-            fontsize=7.5,
-            ha="right",
-            va="top",
-            rotation=90,
-            transform=axes.get_xaxis_transform(),
-        )
+        axes.text(fact.rate, 0.94, "not finite", fontsize=7.5, ha="right", va="top", rotation=90, transform=place)

@@ -10,12 +10,12 @@ from scaleinv.plots.drawing import Drawing
 from scaleinv.plots.style import regime_names
 from scaleinv.report.facts import SweepFacts, SweptRun, by_series, start_words
 from scaleinv.report.landscape_section import LandscapeSection
-from scaleinv.report.page import Card, Section, fragment
+from scaleinv.report.page import Card, Figures, Section, fragment
 from scaleinv.report.retraining import RetrainingSection
 from scaleinv.report.shared_sections import Glossary, Reproduce, about
 from scaleinv.report.sweep_curves import colour_scale, curves, diagram
 from scaleinv.report.sweep_map import regime_map
-from scaleinv.report.sweep_steps import cosine, epoch_cosines, group_steps, step_size
+from scaleinv.report.sweep_steps import cosine, more_drawings, step_size
 from scaleinv.report.words import (
     boundary_words,
     flat_evidence,
@@ -79,16 +79,6 @@ class Maps(Section[SweepFacts]):
         return fragment(_TEMPLATE, "maps", shown, self.folded)
 
 
-class GroupsAndEpochs(Section[SweepFacts]):
-    """Step sizes of the groups, and the weights from epoch to epoch, where they were measured."""
-
-    def drawings(self, facts: SweepFacts) -> list[Drawing]:
-        return [drawing for drawing in (group_steps(facts), epoch_cosines(facts)) if drawing is not None]
-
-    def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
-        return fragment(_TEMPLATE, "groups", drawn) if drawn else ""
-
-
 class Runs(Section[SweepFacts]):
     """The table of the runs; a column that says the same of every run is left out."""
 
@@ -124,7 +114,7 @@ SWEEP_SECTIONS: tuple[Section[SweepFacts], ...] = (
     Maps(folded=False),
     RetrainingSection(),
     Maps(folded=True),
-    GroupsAndEpochs(),
+    Figures(lambda facts: "Groups and epochs", more_drawings),
     LandscapeSection(),
     Runs(),
     Glossary(),

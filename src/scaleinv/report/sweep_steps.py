@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from scaleinv.analysis.similarity import cosines
 from scaleinv.errors import UserError
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, limits, nothing
+from scaleinv.plots.drawing import Drawing, fit, limits, new_drawing, nothing
 from scaleinv.plots.style import INK, regime_colours, regime_markers
 from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.sweep_map import mark_run, rate_axis, shade_boundaries
@@ -22,27 +23,24 @@ _SIZE = (5.3, 3.5)
 
 def step_size(facts: SweepFacts) -> Drawing:
     """Effective step size of every run against its rate, log-log."""
-    fig, axes = style.new_figure(5.3, 3.3)
     angle = "the tangent of the angle of one step"
     formula = f"ELR × effective gradient, {angle}" if facts.rate_name == "ELR" else "ELR × effective gradient"
     formula = formula if law_of(facts.config) == "sgd" else angle
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        (5.3, 3.3),
         "step-size",
         "Effective step size",
         f"ESS = {formula}; mean over {facts.window_words()}. Shaded: the boundary intervals.",
         f"Effective step size against {facts.rate_name} on log axes, marks by regime",
-        fig,
+        facts.rate_name,
+        "ESS",
     )
-    drawing.name(axes, facts.rate_name, "ESS")
     with style.style():
         around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
         if rate_axis(axes, facts) is None or around is None:
             nothing(axes)
             return drawing
-        axes.set_yscale("log")
-        axes.set_ylim(around)
-        style.log_ticks(axes.yaxis, *around)
-        axes.set_ylabel("effective step size")
+        fit(axes, "y", around, True, "effective step size")
         shade_boundaries(axes, facts)
         for fact in facts.runs:
             mark_run(drawing, axes, fact, fact.ess)
@@ -51,15 +49,15 @@ def step_size(facts: SweepFacts) -> Drawing:
 
 def cosine(facts: SweepFacts) -> Drawing:
     """Cosine between consecutive weights of every run against its rate."""
-    fig, axes = style.new_figure(5.3, 3.3)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        (5.3, 3.3),
         "cosine",
         "Cosine between consecutive weights",
         f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated.",
         f"Cosine between consecutive weights against {facts.rate_name}, marks by regime",
-        fig,
+        facts.rate_name,
+        "cosine",
     )
-    drawing.name(axes, facts.rate_name, "cosine")
     with style.style():
         if rate_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
             nothing(axes)
@@ -76,7 +74,12 @@ def cosine(facts: SweepFacts) -> Drawing:
     return drawing
 
 
-def group_steps(facts: SweepFacts) -> Drawing | None:
+def more_drawings(facts: SweepFacts) -> list[Drawing]:
+    """Step sizes of the groups, and the weights from epoch to epoch, where they were measured."""
+    return [drawing for drawing in (_group_steps(facts), _epoch_cosines(facts)) if drawing is not None]
+
+
+def _group_steps(facts: SweepFacts) -> Drawing | None:
     """Effective step size of every group, over the window, against the rate; None where fewer than two were
     measured.
     """
@@ -94,20 +97,20 @@ def group_steps(facts: SweepFacts) -> Drawing | None:
             points.append((fact, means))
     if not points:
         return None
-    fig, axes = style.new_figure(*_SIZE)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        _SIZE,
         "group-ess",
         "Effective step size of the groups",
         f"A dash for each scale-invariant group, at its geometric mean over {facts.window_words()}; the line joins the "
         "groups of a run. In the chaotic equilibrium they come to one value, in convergence they need not "
         "(Kodryan et al. 2022).",
         "Effective step sizes of all groups against the rate, log-log",
-        fig,
+        facts.rate_name,
+        "ESS",
     )
-    drawing.name(axes, facts.rate_name, "ESS")
     with style.style():
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        every = [value for _, means in points for value in means]
+        _fit_around(axes, facts, [fact for fact, _ in points], every, "ESS of a group")
         for fact, means in points:
             colour = regime_colours[fact.regime]
             known = [mean for mean in means if math.isfinite(mean)]
@@ -115,13 +118,10 @@ def group_steps(facts: SweepFacts) -> Drawing | None:
             drawing.point_at(
                 line, axes, fact.key, f"{fact.title}: {len(known)} groups, spread {max(known) / min(known):.3g}"
             )
-        _span(axes, [fact.rate for fact, _ in points], [value for _, means in points for value in means])
-        axes.set_xlabel(facts.axis)
-        axes.set_ylabel("ESS of a group")
     return drawing
 
 
-def epoch_cosines(facts: SweepFacts) -> Drawing | None:
+def _epoch_cosines(facts: SweepFacts) -> Drawing | None:
     """One minus the cosine between the weights of successive epochs and to the start, at the end of the run; None
     where it was not measured.
     """
@@ -138,20 +138,20 @@ def epoch_cosines(facts: SweepFacts) -> Drawing | None:
             points.append((fact, 1 - previous, 1 - start))
     if not points:
         return None
-    fig, axes = style.new_figure(*_SIZE)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        _SIZE,
         "epoch-cosines",
         "Weights from epoch to epoch",
         "One minus the cosine between the weights of the last two epochs (filled) and between the last weights and "
         "those at the start (open). A gap tells an analogue of convergence from equilibrium even where the loss does "
         "not converge (Nakhodnov et al. 2022).",
         "Distance between the weights of successive epochs, and to the start, against the rate",
-        fig,
+        facts.rate_name,
+        "1 - cosine",
     )
-    drawing.name(axes, facts.rate_name, "1 - cosine")
     with style.style():
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        values = [value for _, *pair in points for value in pair]
+        _fit_around(axes, facts, [fact for fact, *_ in points], values, "1 − cosine")
         for fact, previous, start in points:
             marker, colour = regime_markers[fact.regime], regime_colours[fact.regime]
             for value, face in ((previous, colour), (start, "none")):
@@ -159,9 +159,6 @@ def epoch_cosines(facts: SweepFacts) -> Drawing | None:
                     (dot,) = axes.plot([fact.rate], [value], marker, markerfacecolor=face, markeredgecolor=colour)
                     name = "to the epoch before" if face != "none" else "to the start"
                     drawing.point_at(dot, axes, fact.key, f"{fact.title}: {value:.3g} {name}")
-        _span(axes, [fact.rate for fact, _, _ in points], [value for _, *pair in points for value in pair])
-        axes.set_xlabel(facts.axis)
-        axes.set_ylabel("1 − cosine")
     return drawing
 
 
@@ -170,10 +167,7 @@ def _last(values: Any) -> float:
     return float(known[-1]) if known.size else math.nan
 
 
-def _span(axes: Any, x: Sequence[float], y: Sequence[float]) -> None:
-    """Limits and ticks of log axes around the values."""
-    for values, set_limits, axis in ((x, axes.set_xlim, axes.xaxis), (y, axes.set_ylim, axes.yaxis)):
-        around = limits([np.array(values)], log=True, margin=0.06)
-        if around is not None:
-            set_limits(around)
-            style.log_ticks(axis, *around)
+def _fit_around(axes: Axes, facts: SweepFacts, runs: Sequence[SweptRun], values: Sequence[float], label: str) -> None:
+    """Log axes around the rates of the runs and the values."""
+    for which, shown, name in (("x", [fact.rate for fact in runs], facts.axis), ("y", values, label)):
+        fit(axes, which, limits([np.array(shown)], log=True, margin=0.06) or (0.1, 10.0), True, name)
