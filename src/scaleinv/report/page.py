@@ -56,7 +56,9 @@ class Figures(Section[Facts]):
 def section_page(title: str, sections: Iterable[Section[Facts]], facts: Facts) -> str:
     """Make a whole HTML page of all sections that apply."""
     body = [section.html(facts, section.drawings(facts)) for section in sections if section.applies(facts)]
-    return render("frame.html.j2", title=title, body=map(Markup, body), script=Markup(_file("page.js")))
+    return render(
+        "frame.html.j2", title=title, body=map(Markup, body), script=Markup(_file("scaleinv.report", "page.js"))
+    )
 
 
 def section_drawings(sections: Iterable[Section[Facts]], facts: Facts) -> list[Drawing]:
@@ -66,7 +68,7 @@ def section_drawings(sections: Iterable[Section[Facts]], facts: Facts) -> list[D
 
 def render(template: str, **values: Any) -> str:
     """A whole page from a template in ``report/templates`` that is or extends ``frame.html.j2``."""
-    return _templates.get_template(template).render(css=Markup(_file("page.css")), **values)
+    return _templates.get_template(template).render(css=Markup(_file("scaleinv", "page.css")), **values)
 
 
 def fragment(template: str, macro: str, *values: Any, **named: Any) -> Markup:
@@ -94,8 +96,8 @@ def regime_text(regime: int | None) -> str:
     return f"{regime} {regime_names[regime]}" if regime else regime_names[None]
 
 
-def _file(name: str) -> str:
-    return files("scaleinv.report").joinpath(name).read_text("utf-8")
+def _file(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text("utf-8")
 
 
 def _finish(value: Any) -> Any:
