@@ -15,19 +15,19 @@ from test_sweep_page import EVIL, Reader
 from scaleinv.plots.drawing import Drawing, new_drawing
 from scaleinv.report import run_page, sweep_page, write_figures, write_report
 from scaleinv.report import write as write_module
-from scaleinv.report.facts import RunFacts, SweepFacts
+from scaleinv.report.facts import AnyFacts
 from scaleinv.report.gather import run_facts, sweep_facts
 from scaleinv.report.page import Card, Section, fragment, render, section_page, table
 from scaleinv.runfolder.read import load_run, load_sweep
 
 
-class Own(Section[RunFacts | SweepFacts]):
+class Own(Section[AnyFacts]):
     """A section of a user's own, with a figure."""
 
-    def drawings(self, facts: RunFacts | SweepFacts) -> list[Drawing]:
+    def drawings(self, facts: AnyFacts) -> list[Drawing]:
         return [new_drawing((3, 2), "own", "Own figure", "Caption.", "An own figure", "x", "y")[0]]
 
-    def html(self, facts: RunFacts | SweepFacts, drawn: Sequence[Drawing]) -> str:
+    def html(self, facts: AnyFacts, drawn: Sequence[Drawing]) -> str:
         return fragment("parts.html.j2", "figures", "My own section", drawn, "")
 
 

@@ -195,6 +195,9 @@ class SweepFacts:
         return "train" if exact and exact >= 0.5 * online else "online"
 
 
+AnyFacts = RunFacts | SweepFacts  # of what the pages of both kinds say
+
+
 class SweepPart(NamedTuple):
     """The runs of a sweep that lie on one axis; the names are empty where it is the whole sweep."""
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, end_labels, new_drawing
 from scaleinv.plots.style import INK, elr_colour, regime_colours
-from scaleinv.report.facts import RunFacts, SweepFacts
+from scaleinv.report.facts import AnyFacts
 from scaleinv.report.landscape_words import begin_words, correlated_words, mean, pair_means
 from scaleinv.report.page import Section, fragment, table
 from scaleinv.text import MISSING, percent, show
@@ -25,20 +25,20 @@ _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
 _SMOOTH = 25
 
 
-class LandscapeSection(Section[RunFacts | SweepFacts]):
+class LandscapeSection(Section[AnyFacts]):
     """Curvature, paths between runs, walks, averages and minima, those that were measured."""
 
-    def applies(self, facts: RunFacts | SweepFacts) -> bool:
+    def applies(self, facts: AnyFacts) -> bool:
         return facts.landscape is not None
 
-    def drawings(self, facts: RunFacts | SweepFacts) -> list[Drawing]:
+    def drawings(self, facts: AnyFacts) -> list[Drawing]:
         with _content(facts) as content:
             walks = content["walks"]
             stems = [f"walks-{k}" for k in range(1, len(walks) + 1)] if len(walks) > 1 else ["walks"]
             drawings = [_paths(facts.rate_name, content["paths"])] if content["paths"] else []
             return drawings + [_walks(one, stem) for one, stem in zip(walks, stems)]
 
-    def html(self, facts: RunFacts | SweepFacts, drawn: Sequence[Drawing]) -> str:
+    def html(self, facts: AnyFacts, drawn: Sequence[Drawing]) -> str:
         with _content(facts) as content:
             tables = [
                 make(facts.rate_name, content[part])
@@ -55,7 +55,7 @@ class LandscapeSection(Section[RunFacts | SweepFacts]):
 
 
 @contextlib.contextmanager
-def _content(facts: RunFacts | SweepFacts) -> Iterator[Mapping[str, Any]]:
+def _content(facts: AnyFacts) -> Iterator[Mapping[str, Any]]:
     """What was measured; a UserError where it turns out to be damaged."""
     assert facts.landscape is not None
     try:

@@ -24,7 +24,7 @@ _TEST = "#c27803"
 
 
 @dataclass(frozen=True)
-class Curve:
+class PanelLine:
     """A curve of a panel."""
 
     key: str
@@ -83,7 +83,7 @@ def _total(
             continue
         at, values = _points(run, split, "total", quantity)
         x, y = thin(at, 100 * values if quantity == "error" else values)
-        lines.append(Curve(split, _NAMES[split], x, y, colour, dots=split == "train", dashed=split == "test"))
+        lines.append(PanelLine(split, _NAMES[split], x, y, colour, dots=split == "train", dashed=split == "test"))
         told.append(_HOW[_kind(run, split)])
     if not lines:
         return None
@@ -102,9 +102,9 @@ def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
     lines = []
     for i, group in enumerate(drawn):
         colour = style.elr_colour(i / max(1, len(drawn) - 1))
-        lines.append(Curve(f"g{every.index(group)}", group, *thin(*_points(run, split, group, quantity)), colour))
+        lines.append(PanelLine(f"g{every.index(group)}", group, *thin(*_points(run, split, group, quantity)), colour))
     if has_total:  # first, so that it keeps its label among many
-        lines.insert(0, Curve("total", "total", *thin(*_points(run, split, "total", quantity)), INK, dashed=True))
+        lines.insert(0, PanelLine("total", "total", *thin(*_points(run, split, "total", quantity)), INK, dashed=True))
     caption = "Groups from blue (first in the network) to gold (last); dashed: all of them together; "
     caption += f"{_HOW[_kind(run, split)].split(': ')[1]}."
     if step > 1:
@@ -123,7 +123,7 @@ def _kind(run: Run, split: str) -> str:
 
 
 def _panel(
-    stem: str, title: str, label: str, lines: Sequence[Curve], caption: str, log: bool, time: str = "epoch"
+    stem: str, title: str, label: str, lines: Sequence[PanelLine], caption: str, log: bool, time: str = "epoch"
 ) -> Drawing:
     drawing, axes = new_drawing(
         _PANEL,
@@ -148,7 +148,7 @@ def _panel(
     return drawing
 
 
-def _draw(drawing: Drawing, axes: Axes, line: Curve, log: bool, time: str) -> tuple[float, str, str] | None:
+def _draw(drawing: Drawing, axes: Axes, line: PanelLine, log: bool, time: str) -> tuple[float, str, str] | None:
     """Draw a line; its end for the label, None where nothing can be drawn."""
     shown = drawable(line.y, log)
     if not shown.any():

@@ -32,7 +32,7 @@ def run_title(facts: RunFacts) -> str:
     return f"Run {clean(facts.run.folder.resolve().name)}"
 
 
-class Head(Section[RunFacts]):
+class RunHead(Section[RunFacts]):
     """What was trained, the answer, and how the run ended."""
 
     def html(self, facts: RunFacts, drawn: Sequence[Drawing]) -> str:
@@ -79,7 +79,7 @@ class Alerts(Section[RunFacts]):
 
 #: the page, and the image files, in order
 RUN_SECTIONS: tuple[Section[RunFacts], ...] = (
-    Head(),
+    RunHead(),
     KeyNumbers(),
     Alerts(),
     PeriodSection(),

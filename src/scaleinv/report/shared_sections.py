@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scaleinv.plots.drawing import Drawing
-from scaleinv.report.facts import RunFacts, SweepFacts
+from scaleinv.report.facts import AnyFacts
 from scaleinv.report.page import Section, fragment
 from scaleinv.text import MISSING, clean, plain
-
-AnyFacts = RunFacts | SweepFacts
 
 WORDS = [
     ("ELR", "effective learning rate, lr / ρ² for SGD: the rate that acts on the weights' direction; ρ is their norm"),

@@ -39,7 +39,7 @@ def sweep_title(facts: SweepFacts) -> str:
     return f"Regime map: {clean(facts.folder.resolve().name)}"
 
 
-class Head(Section[SweepFacts]):
+class SweepHead(Section[SweepFacts]):
     """What was trained, and the run that all runs went on from; where there are several, each map names its own."""
 
     def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
@@ -49,7 +49,7 @@ class Head(Section[SweepFacts]):
         return fragment(_TEMPLATE, "head", facts, told, origin, in_words(fact.periods for fact in facts.runs))
 
 
-class Maps(Section[SweepFacts]):
+class RegimeMaps(Section[SweepFacts]):
     """The map, the answer and the curves, one after another for each weight decay and start.
 
     A map of few rates from each of several starts says little: the trajectories of the re-training come first then, and
@@ -79,7 +79,7 @@ class Maps(Section[SweepFacts]):
         return fragment(_TEMPLATE, "maps", shown, self.folded)
 
 
-class Runs(Section[SweepFacts]):
+class RunTable(Section[SweepFacts]):
     """The table of the runs; a column that says the same of every run is left out."""
 
     def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
@@ -110,13 +110,13 @@ class Runs(Section[SweepFacts]):
 
 #: the page, and the image files, in order
 SWEEP_SECTIONS: tuple[Section[SweepFacts], ...] = (
-    Head(),
-    Maps(folded=False),
+    SweepHead(),
+    RegimeMaps(folded=False),
     RetrainingSection(),
-    Maps(folded=True),
+    RegimeMaps(folded=True),
     Figures(lambda facts: "Groups and epochs", more_drawings),
     LandscapeSection(),
-    Runs(),
+    RunTable(),
     Glossary(),
     Reproduce(),
 )

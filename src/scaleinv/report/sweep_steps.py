@@ -18,7 +18,7 @@ from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.sweep_map import mark_run, rate_axis, shade_boundaries
 from scaleinv.theory.optimizers import law_of
 
-_SIZE = (5.3, 3.5)
+_SIZE, _TALLER = (5.3, 3.3), (5.3, 3.5)
 
 
 def step_size(facts: SweepFacts) -> Drawing:
@@ -26,15 +26,9 @@ def step_size(facts: SweepFacts) -> Drawing:
     angle = "the tangent of the angle of one step"
     formula = f"ELR × effective gradient, {angle}" if facts.rate_name == "ELR" else "ELR × effective gradient"
     formula = formula if law_of(facts.config) == "sgd" else angle
-    drawing, axes = new_drawing(
-        (5.3, 3.3),
-        "step-size",
-        "Effective step size",
-        f"ESS = {formula}; mean over {facts.window_words()}. Shaded: the boundary intervals.",
-        f"Effective step size against {facts.rate_name} on log axes, marks by regime",
-        facts.rate_name,
-        "ESS",
-    )
+    caption = f"ESS = {formula}; mean over {facts.window_words()}. Shaded: the boundary intervals."
+    alt = f"Effective step size against {facts.rate_name} on log axes, marks by regime"
+    drawing, axes = new_drawing(_SIZE, "step-size", "Effective step size", caption, alt, facts.rate_name, "ESS")
     with style.style():
         around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
         if rate_axis(axes, facts) is None or around is None:
@@ -49,23 +43,17 @@ def step_size(facts: SweepFacts) -> Drawing:
 
 def cosine(facts: SweepFacts) -> Drawing:
     """Cosine between consecutive weights of every run against its rate."""
-    drawing, axes = new_drawing(
-        (5.3, 3.3),
-        "cosine",
-        "Cosine between consecutive weights",
-        f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated.",
-        f"Cosine between consecutive weights against {facts.rate_name}, marks by regime",
-        facts.rate_name,
-        "cosine",
-    )
+    title = "Cosine between consecutive weights"
+    caption = f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated."
+    alt = f"{title} against {facts.rate_name}, marks by regime"
+    drawing, axes = new_drawing(_SIZE, "cosine", title, caption, alt, facts.rate_name, "cosine")
     with style.style():
-        if rate_axis(axes, facts) is None or not np.isfinite([fact.cosine for fact in facts.runs]).any():
+        known = [fact.cosine for fact in facts.runs if math.isfinite(fact.cosine)]
+        if rate_axis(axes, facts) is None or not known:
             nothing(axes)
             return drawing
-        lowest = min(fact.cosine for fact in facts.runs if math.isfinite(fact.cosine))
-        axes.set_ylim(min(-0.36, lowest - 0.05), 1.05)
+        fit(axes, "y", (min(-0.36, min(known) - 0.05), 1.05), False, "cosine")
         axes.set_yticks([-0.3, 0, 0.3, 0.6, 1])
-        axes.set_ylabel("cosine")
         shade_boundaries(axes, facts)
         for level in (-0.3, 0.3):
             axes.axhline(level, color=INK, alpha=0.5, linewidth=0.8, linestyle="--", zorder=1)
@@ -98,7 +86,7 @@ def _group_steps(facts: SweepFacts) -> Drawing | None:
     if not points:
         return None
     drawing, axes = new_drawing(
-        _SIZE,
+        _TALLER,
         "group-ess",
         "Effective step size of the groups",
         f"A dash for each scale-invariant group, at its geometric mean over {facts.window_words()}; the line joins the "
@@ -139,7 +127,7 @@ def _epoch_cosines(facts: SweepFacts) -> Drawing | None:
     if not points:
         return None
     drawing, axes = new_drawing(
-        _SIZE,
+        _TALLER,
         "epoch-cosines",
         "Weights from epoch to epoch",
         "One minus the cosine between the weights of the last two epochs (filled) and between the last weights and "
