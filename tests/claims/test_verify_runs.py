@@ -202,7 +202,8 @@ def test_page_is_whole_and_escapes():
     assert "broke" not in page.replace(".broke", "")
     assert "1 broke" in verify_page([verify._broken("jump-size", "toy", "it raised", 0.1)], known)
     assert "<script" not in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
 
 
 def test_json_has_no_nan():

@@ -16,10 +16,12 @@ from scaleinv.analysis.regimes import classify
 from scaleinv.lab.config import Settings
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.drawing import Drawing, fraction
-from scaleinv.report.facts import entry_of, gather
-from scaleinv.report.retraining import retraining_drawings
-from scaleinv.report.run_figures import run_drawings
-from scaleinv.report.sweep_figures import diagram, sweep_drawings
+from scaleinv.report.gather import run_facts
+from scaleinv.report.gather import sweep_facts as gather
+from scaleinv.report.retraining import RetrainingSection
+from scaleinv.report.run_figures import total_drawings
+from scaleinv.report.sweep_curves import diagram
+from scaleinv.report.sweep_page import sweep_drawings
 from scaleinv.report.words import numbers_line
 from scaleinv.runfolder.read import load_run, load_sweep
 from scaleinv.studies.obtain import obtain
@@ -60,7 +62,7 @@ def test_a_label_at_a_lines_end_names_its_mark(seeds: int, tmp_path: Path) -> No
 
 def test_a_label_of_a_retrained_run_names_its_mark(tmp_path: Path) -> None:
     facts = gather(load_sweep(write(tmp_path)))
-    for drawing in retraining_drawings(facts):
+    for drawing in RetrainingSection().drawings(facts):
         if drawing.stem.startswith("retraining-loss"):
             drawn = marks(drawing)
             assert labels(drawing)
@@ -71,7 +73,7 @@ def test_a_label_of_a_retrained_run_names_its_mark(tmp_path: Path) -> None:
 def test_a_label_of_a_run_stands_at_the_last_value(tmp_path: Path) -> None:
     folders.write_run(tmp_path / "r", 0.1, 20)
     run = load_run(tmp_path / "r")
-    drawing = run_drawings(run)[0]
+    drawing = total_drawings(run)[0]
     ends = [float(run.series(split, "total", "loss")[1][-1]) for split in ("online", "train", "test")]
     places = [fraction(drawing.fig.axes[0], end) for end in ends]
     assert sorted(place for place, _ in labels(drawing)) == pytest.approx(sorted(places), abs=1e-12)
@@ -106,7 +108,7 @@ def test_one_star_a_seed_at_epoch_0(tmp_path: Path) -> None:
         wanted.add((float(loss[0]), float(eg[0])))
     assert len(wanted) == 2  # the same weights, so the same numbers, whatever the ELR
     for split in ("train", "online"):
-        drawing = diagram(gather(sweep), split, bar=False)
+        drawing = diagram(gather(sweep), split)
         assert sorted(stars(drawing.fig.axes[0])) == sorted(wanted)
         assert "a star at the weights training began with" in drawing.caption
     curves = sphere.curves([run.folder for run in sweep.runs], [run.elr for run in sweep.runs])
@@ -115,7 +117,7 @@ def test_one_star_a_seed_at_epoch_0(tmp_path: Path) -> None:
 
 def test_no_star_where_the_start_was_not_measured(tmp_path: Path) -> None:
     sweep = load_sweep(trained(tmp_path, Settings(model="mlp", width=8, subset=64, epochs=2, evaluation="online")))
-    drawing = diagram(gather(sweep), "online", bar=False)
+    drawing = diagram(gather(sweep), "online")
     assert stars(drawing.fig.axes[0]) == []
     assert "star" not in drawing.caption
     curves = sphere.curves([run.folder for run in sweep.runs], [run.elr for run in sweep.runs])
@@ -130,7 +132,7 @@ NAMES = ("train_loss", "test_error", "effective_gradient", "ess", "cosine")
 def test_the_page_of_a_run_and_the_map_say_the_same_numbers(tmp_path: Path) -> None:
     folders.write_run(tmp_path / "r", 0.1, 20)
     run = load_run(tmp_path / "r")
-    alone, listed = entry_of(run), run_row(run, classify(run))
+    alone, listed = run_facts(run).row, run_row(run, classify(run))
     assert [alone[name] for name in NAMES] == [listed[name] for name in NAMES]
     loss = run.series("online", "total", "loss")[1]
     assert listed["train_loss"] == pytest.approx(loss[10:].mean(), rel=1e-15)

@@ -14,8 +14,10 @@ from test_sweep_page import Reader
 
 from scaleinv.cli.tables import print_map
 from scaleinv.report import write_report
-from scaleinv.report.facts import by_series, gather
-from scaleinv.report.retraining import retraining_drawings, retraining_section
+from scaleinv.report.facts import by_series
+from scaleinv.report.gather import sweep_facts as gather
+from scaleinv.report.page import section_page
+from scaleinv.report.retraining import RetrainingSection
 from scaleinv.runfolder.read import load_run, load_sweep
 from scaleinv.studies.regime_map import regime_map
 
@@ -170,7 +172,7 @@ def test_parents_that_cannot_be_read(sweep: Path, tmp_path: Path, harm: str) -> 
         else:
             head = json.loads((run / "config.json").read_text())
             (run / "config.json").write_text(json.dumps({**head, "identity": "another"}))
-    page = "".join(retraining_section(gather(load_sweep(tmp_path / "all" / "s2")), ""))
+    page = section_page("s2", (RetrainingSection(),), gather(load_sweep(tmp_path / "all" / "s2")))
     assert "whose folder is gone or cannot be read: ELR 1e-3 seed 1, ELR 0.1 seed 1, ELR 0.1 seed 2." in page
     assert "before the start" not in page
     assert "retraining-diagram-3" in titles(Reader(page))
@@ -182,7 +184,9 @@ def test_a_start_from_within_a_longer_run(sweep: Path, tmp_path: Path) -> None:
         head = json.loads(path.read_text())
         head["lineage"]["epoch"] = 5
         path.write_text(json.dumps(head))
-    found = next(d for d in retraining_drawings(gather(load_sweep(tmp_path / "all" / "s2"))) if "loss" in d.stem)
+    found = next(
+        d for d in RetrainingSection().drawings(gather(load_sweep(tmp_path / "all" / "s2"))) if "loss" in d.stem
+    )
     assert found.fig.axes[0].get_xlim() == (-5, 20)
 
 

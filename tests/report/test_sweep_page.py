@@ -19,7 +19,8 @@ import pytest
 
 from scaleinv.errors import UserError
 from scaleinv.report import write_figures, write_report
-from scaleinv.report.facts import SweepFacts, gather
+from scaleinv.report.facts import SweepFacts
+from scaleinv.report.gather import sweep_facts as gather
 from scaleinv.report.words import boundary_words, reach, remarks, statement
 from scaleinv.runfolder.read import load_sweep
 
@@ -247,11 +248,11 @@ def test_a_sweep_of_learning_rates_says_so(tmp_path: Path) -> None:
 
 def facts_with(**bounds: Any) -> SweepFacts:
     runs = {1: 0.01, 2: 0.1, 3: 1.0}
-    from scaleinv.report.facts import RunFacts
+    from scaleinv.report.facts import SweptRun
 
-    def one(regime: int, elr: float) -> RunFacts:
+    def one(regime: int, elr: float) -> SweptRun:
         nan = math.nan
-        return RunFacts(f"r{regime}", "n", "ELR", elr, str(elr), 1, regime, {}, "finished", *[nan] * 6, None)
+        return SweptRun(f"r{regime}", "n", "ELR", elr, str(elr), 1, regime, {}, "finished", *[nan] * 6, None)
 
     found = bounds.pop("seen", (1, 2, 3))
     return SweepFacts(Path("s"), {}, [one(r, runs[r]) for r in found], bounds, {"epochs": 60}, 2)

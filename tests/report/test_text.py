@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.plots.drawing import MOST_POINTS, spread, thin
-from scaleinv.report.page import command_line
+from scaleinv.report.shared_sections import command_line
 from scaleinv.text import clean, duration, elr_digits, elr_text, esc, number, numbers_whole, plain, short, show
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from scaleinv.papers.figure import FigureEntry
 from scaleinv.plots.style import write_whole
-from scaleinv.report.page import page
-from scaleinv.text import count, esc
+from scaleinv.report.page import render
 
 _TYPES = {"png": "image/png", "svg": "image/svg+xml"}
+_WORDS = {"svg": "SVG", "pdf": "PDF", "png": "PNG", "json": "numbers (JSON)"}
 
 
 def write_gallery(out: Path, entries: Sequence[FigureEntry]) -> Path:
@@ -20,45 +21,27 @@ def write_gallery(out: Path, entries: Sequence[FigureEntry]) -> Path:
 
     The pictures are within the page; vector files and numbers are linked beside it.
     """
-    found = [
-        (entry, scale, entry.stem(scale))
+    figures = [
+        _figure(out, entry, scale)
         for entry in entries
         for scale in entry.scales
         if (out / f"{entry.stem(scale)}.json").exists()
     ]
-    sections = [_section(out, entry, scale, stem) for entry, scale, stem in found]
-    links = " · ".join(f'<a href="#{esc(stem)}">{esc(stem)}</a>' for _, _, stem in found)
-    body = [
-        "<h1>Figures of the papers</h1>",
-        f'<p class="about">{count(len(found), "figure")}: {links}</p>',
-        *sections,
-    ]
     path = out / "index.html"
-    write_whole(path, page("Figures of the papers", body).encode("utf-8"))
+    write_whole(path, render("gallery.html.j2", title="Figures of the papers", figures=figures).encode("utf-8"))
     return path
 
 
-def _section(out: Path, entry: FigureEntry, scale: str, stem: str) -> str:
-    flag = f" --scale {scale}" if len(entry.scales) > 1 else ""
-    files = [out / f"{stem}.{kind}" for kind in ("svg", "pdf", "png", "json")]
-    there = [path for path in files if path.exists()]
-    names = {".json": "numbers (JSON)"}
-    links = " · ".join(
-        f'<a href="{esc(quote(path.name))}">{names.get(path.suffix, path.suffix[1:].upper())}</a>' for path in there
-    )
-    return (
-        f'<section id="{esc(stem)}"><h2>{esc(entry.title)}</h2>'
-        f'<p class="about">{esc(entry.paper)}, {esc(entry.place)} · scale {esc(scale)}</p>'
-        f"{_picture(there, entry.title)}"
-        f"<pre>scaleinv reproduce {esc(entry.id)}{esc(flag)}</pre><p>{links}</p></section>"
-    )
-
-
-def _picture(files: Sequence[Path], title: str) -> str:
-    """The picture itself, on white: its colours are made for paper."""
-    for kind in ("png", "svg"):
-        for path in files:
-            if path.suffix == f".{kind}":
-                data = base64.b64encode(path.read_bytes()).decode("ascii")
-                return f'<p><img class="paper" alt="{esc(title)}" src="data:{_TYPES[kind]};base64,{data}"></p>'
-    return "<p>No picture a browser can show was drawn (only PDF).</p>"
+def _figure(out: Path, entry: FigureEntry, scale: str) -> dict[str, Any]:
+    stem = entry.stem(scale)
+    files = {kind: path for kind in _WORDS if (path := out / f"{stem}.{kind}").exists()}
+    shown = next((kind for kind in _TYPES if kind in files), None)
+    data = "" if shown is None else base64.b64encode(files[shown].read_bytes()).decode("ascii")
+    return {
+        "entry": entry,
+        "scale": scale,
+        "stem": stem,
+        "picture": "" if shown is None else f"data:{_TYPES[shown]};base64,{data}",
+        "command": f"scaleinv reproduce {entry.id}" + (f" --scale {scale}" if len(entry.scales) > 1 else ""),
+        "links": [(quote(path.name), _WORDS[kind]) for kind, path in files.items()],
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scaleinv.plots import style
-from scaleinv.text import clean, esc
+from scaleinv.text import clean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ class Drawing:
     wide: bool = False
     titles: dict[str, str] = field(default_factory=dict)
     named: list[tuple[Axes, str, str]] = field(default_factory=list)
+    complete: Callable[[], None] = lambda: None  # adds what the page shows beside its figures, before it stands alone
 
     def name(self, axes: Axes, x: str, y: str) -> None:
         """Say what the axes show, for the tooltip."""
@@ -47,9 +48,14 @@ class Drawing:
         artist.set_gid(gid)
         self.titles[gid] = clean(title)
 
-    def to_html(self) -> str:
-        """A ``<figure>`` with the drawing inline."""
-        svg = style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
+    def svg(self) -> str:
+        """The drawing as an ``<svg>`` element for a page."""
+        return style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
+
+    def axes_json(self) -> str:
+        """What the axes show and where they lie, for the script of the page; call it after :meth:`svg`, which lays
+        the figure out.
+        """
         width, height = self.fig.get_size_inches() * 72  # the unit of matplotlib's SVG
         described = []
         for axes, x, y in self.named:
@@ -64,12 +70,26 @@ class Drawing:
                     "y": [y, axes.get_yscale(), *axes.get_ylim()],
                 }
             )
-        data = esc(json.dumps(described, separators=(",", ":")))
-        kind = ' class="wide"' if self.wide else ""
-        return (
-            f'<figure{kind} id="{esc(self.stem)}"><h3>{esc(self.title)}</h3>'
-            f'<div class="plot" data-axes="{data}">{svg}</div><figcaption>{esc(self.caption)}</figcaption></figure>'
-        )
+        return json.dumps(described, separators=(",", ":"))
+
+
+def new_drawing(
+    size: tuple[float, float], stem: str, title: str, caption: str, alt: str, x: str, y: str, *, wide: bool = False
+) -> tuple[Drawing, Axes]:
+    """A drawing with one pair of axes, which show ``y`` against ``x``."""
+    fig, axes = style.new_figure(*size)
+    drawing = Drawing(stem, title, caption, alt, fig, wide)
+    drawing.name(axes, x, y)
+    return drawing, axes
+
+
+def fit(axes: Axes, which: str, around: tuple[float, float], log: bool, label: str = "") -> None:
+    """Set scale, limits, ticks and label of the axis ``which``: ``x`` or ``y``."""
+    if log:
+        getattr(axes, f"set_{which}scale")("log")
+        style.log_ticks(getattr(axes, f"{which}axis"), *around)
+    getattr(axes, f"set_{which}lim")(around)
+    getattr(axes, f"set_{which}label")(label)
 
 
 def thin(x: npt.NDArray[Any], y: Floats, most: int = MOST_POINTS) -> tuple[npt.NDArray[Any], Floats]:
@@ -189,18 +209,15 @@ def nothing(axes: Axes, words: str = "not measured") -> None:
 
 
 def gradient_against_loss(
-    axes: Axes, losses: tuple[float, float] | None, gradients: tuple[float, float] | None
+    axes: Axes,
+    losses: tuple[float, float] | None,
+    gradients: tuple[float, float] | None,
+    label: str = "mean effective gradient norm",
 ) -> bool:
     """The log-log axes of the diagram of regimes, within :func:`limits`; ``False`` where there is nothing to draw."""
     if losses is None or gradients is None:
         nothing(axes)
         return False
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(losses)
-    axes.set_ylim(gradients)
-    style.log_ticks(axes.xaxis, *losses)
-    style.log_ticks(axes.yaxis, *gradients)
-    axes.set_xlabel("train loss")
-    axes.set_ylabel("mean effective gradient norm")
+    fit(axes, "x", losses, True, "train loss")
+    fit(axes, "y", gradients, True, label)
     return True

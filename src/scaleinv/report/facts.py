@@ -1,28 +1,78 @@
-"""What a sweep's page says about each run, gathered from the regime map and the run folders."""
+"""What a page is made of: everything that its sections may ask. ``report/gather.py`` makes the facts from folders."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from scaleinv.analysis.regimes import Verdict, classify
-from scaleinv.runfolder.lineage import Origin, origin_of, short_names
-from scaleinv.runfolder.read import Floats, Ints, Run, SweepRun
-from scaleinv.studies.regime_map import measured, run_row
-from scaleinv.text import elr_digits, elr_text, number
+from scaleinv.analysis.periods import Periods
+from scaleinv.errors import UserError
+from scaleinv.runfolder.lineage import Origin
+from scaleinv.runfolder.read import Floats, Ints, Run
+from scaleinv.text import elr_text, number
 
 #: what a run that ended by itself may be called
 ENDED = ("finished", "converged", "diverged")
 
 
+class Landscape(NamedTuple):
+    """What ``scaleinv landscape`` measured, and the file it is kept in."""
+
+    path: Path
+    content: Mapping[str, Any]
+
+    def damaged(self, error: Exception) -> UserError:
+        """What is said where the content is not what ``scaleinv landscape`` writes."""
+        return UserError(f"{self.path} is damaged ({error}); remove it and measure again")
+
+
 @dataclass(frozen=True)
 class RunFacts:
+    """A run as its own page shows it."""
+
+    run: Run
+    row: Mapping[str, Any]  # the same numbers as in a sweep's table
+    window: tuple[int, int] | None  # first and last epoch of the means in ``row``
+    periods: Periods | None  # None: not looked for, or too short a run
+    origin: Origin | None  # whose weights it started with
+    alerts: Sequence[Mapping[str, Any]]  # of a Monitor
+    landscape: Landscape | None  # None: not measured
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.run.config
+
+    @property
+    def environments(self) -> list[Mapping[str, Any]]:
+        return [self.run.environment]
+
+    @property
+    def rate_name(self) -> str:
+        """``ELR`` on the sphere, ``LR`` in the whole space."""
+        return "LR" if self.config.get("elr") is None else "ELR"
+
+    @property
+    def seeds(self) -> list[int]:
+        return [] if self.run.seed is None else [self.run.seed]
+
+    @property
+    def has_periods(self) -> bool:
+        return self.periods is not None
+
+    def last(self, split: str, quantity: str) -> float:
+        """The last value of a series; NaN where nothing was measured."""
+        values = self.run.series(split, "total", quantity)[1]
+        return float(values[-1]) if values.size else math.nan
+
+
+@dataclass(frozen=True)
+class SweptRun:
     """One run of a sweep. Numbers that were not measured are NaN."""
 
     key: str  # short and safe, links the same run across figures and table
@@ -85,13 +135,16 @@ class SweepFacts:
     """A sweep as its page shows it."""
 
     folder: Path
-    config: Mapping[str, Any]
-    runs: list[RunFacts]
+    config: Mapping[str, Any]  # what all runs share, and the sweep's own settings
+    runs: list[SweptRun]
     boundaries: Mapping[str, Any] | None  # None: the regime map is not written yet
     horizon: Mapping[str, Any]
     digits: int
     rate_name: str = "ELR"  # or LR, for a sweep in the whole space
     maps: Sequence[Mapping[str, Any]] = ()  # boundaries by weight decay and start
+    parents: Mapping[str, Run] = field(default_factory=dict)  # the runs they went on from, by checksum of the weights
+    landscape: Landscape | None = None  # None: not measured
+    environments: Sequence[Mapping[str, Any]] = ()
 
     @property
     def axis(self) -> str:
@@ -107,17 +160,16 @@ class SweepFacts:
         return sorted({fact.rate for fact in self.runs if math.isfinite(fact.rate)})
 
     @property
-    def start_names(self) -> dict[str, str]:
-        """What to call each of the weights its runs went on from, by checksum; empty where there is one."""
-        return {fact.start: fact.start_name for fact in self.runs if fact.start_name}
+    def has_periods(self) -> bool:
+        return any(fact.periods is not None for fact in self.runs)
 
     @property
     def starts(self) -> dict[str, Origin | None]:
         """The checksums of the weights its runs went on from, by the rate of the parent."""
         found = {fact.start: fact.origin for fact in self.runs if fact.start}
-        return dict(sorted(found.items(), key=lambda item: _start_order(*item)))
+        return dict(sorted(found.items(), key=lambda item: start_order(*item)))
 
-    def of_regime(self, regime: int | None) -> list[RunFacts]:
+    def of_regime(self, regime: int | None) -> list[SweptRun]:
         return [fact for fact in self.runs if fact.regime == regime]
 
     def window_words(self) -> str:
@@ -143,7 +195,10 @@ class SweepFacts:
         return "train" if exact and exact >= 0.5 * online else "online"
 
 
-class Part(NamedTuple):
+AnyFacts = RunFacts | SweepFacts  # of what the pages of both kinds say
+
+
+class SweepPart(NamedTuple):
     """The runs of a sweep that lie on one axis; the names are empty where it is the whole sweep."""
 
     name: str  # weight decay 1e-3, from ELR 1.6e-2, seed 0, epoch 30 (s1/runs/f81c40…)
@@ -151,15 +206,15 @@ class Part(NamedTuple):
     facts: SweepFacts
 
 
-def by_series(facts: SweepFacts) -> list[Part]:
+def by_series(facts: SweepFacts) -> list[SweepPart]:
     """The sweep split by weight decay and start, each part with its own boundaries, by rising rate of the parent."""
     origins = {fact.start: fact.origin for fact in facts.runs}
     keys = sorted(
         {(fact.weight_decay, fact.start) for fact in facts.runs},
-        key=lambda key: (key[0], _start_order(key[1], origins[key[1]])),
+        key=lambda key: (key[0], start_order(key[1], origins[key[1]])),
     )
     if len(keys) < 2:
-        return [Part("", "", facts)]
+        return [SweepPart("", "", facts)]
     several_decays, several_starts = (len({key[i] for key in keys}) > 1 for i in (0, 1))
     parts = []
     for decay, start in keys:
@@ -173,11 +228,11 @@ def by_series(facts: SweepFacts) -> list[Part]:
         short = ", ".join([*decays, *[f"from {runs[0].start_name}"] * from_where])
         found = own.get("boundaries")
         found = found if isinstance(found, dict) else None
-        parts.append(Part(name, short, dataclasses.replace(facts, runs=runs, boundaries=found)))
+        parts.append(SweepPart(name, short, dataclasses.replace(facts, runs=runs, boundaries=found)))
     return parts
 
 
-def _start_order(start: str, origin: Origin | None) -> tuple[float, int, int, str]:
+def start_order(start: str, origin: Origin | None) -> tuple[float, int, int, str]:
     """Unknown origins last, by checksum; it is the same for all runs of a sweep that starts afresh."""
     return origin.order if origin is not None else (math.inf, 0, 0, start)
 
@@ -185,148 +240,3 @@ def _start_order(start: str, origin: Origin | None) -> tuple[float, int, int, st
 def start_words(start: str, origin: Origin | None) -> str:
     """The run a start came from, with its folder; the checksum where no lineage tells it."""
     return origin.full(elr_text) if origin is not None else f"weights {start[:8]}"
-
-
-def _origins(sweep: SweepRun) -> dict[str, Origin]:
-    """By checksum; the sweep's own config knows those whose runs are gone."""
-    starts = sweep.config.get("starts")
-    told = [*(starts if isinstance(starts, list) else []), *(run.lineage for run in sweep.runs)]
-    return {origin.weights: origin for origin in map(origin_of, told) if origin is not None}
-
-
-def gather(sweep: SweepRun) -> SweepFacts:
-    """The facts of a sweep, by rising rate, then by the rate of the parent, then seed."""
-    entries = _entries(sweep)
-    origins = _origins(sweep)
-    starts = [_start(entry, run) for entry, run in entries]
-    names: dict[str, str] = {}
-    if len(set(starts)) > 1:
-        rates = elr_digits(origin.rate for origin in origins.values())
-        names = {start: f"weights {start[:8]}" for start in starts if start}
-        names |= short_names((o for o in origins.values() if o.weights in names), lambda rate: elr_text(rate, rates))
-    axis = "lr" if sweep.config.get("axis") == "lr" else "elr"
-    swept = [_rate(entry, run, axis) for entry, run in entries]
-    digits = elr_digits(swept)
-    order = sorted(
-        range(len(entries)),
-        key=lambda i: (
-            swept[i] if math.isfinite(swept[i]) else math.inf,
-            _start_order(starts[i], origins.get(starts[i])),
-            _seed(entries[i][0]) or 0,
-            i,
-        ),
-    )
-    facts = []
-    for place, i in enumerate(order):
-        entry, run = entries[i]
-        regime, evidence = entry.get("regime"), entry.get("evidence")
-        facts.append(
-            RunFacts(
-                key=f"r{place}",
-                name=str(entry.get("run", "")),
-                rate_name=axis.upper(),
-                rate=swept[i],
-                rate_label=elr_text(swept[i], digits),
-                seed=_seed(entry),
-                regime=regime if regime in (1, 2, 3) else None,
-                evidence=evidence if isinstance(evidence, dict) else {},
-                status=str(entry.get("status") or "unknown"),
-                train_loss=number(entry.get("train_loss")),
-                test_error=number(entry.get("test_error")),
-                test_error_recomputed=number(entry.get("test_error_recomputed_bn")),
-                effective_gradient=number(entry.get("effective_gradient")),
-                ess=number(entry.get("ess")),
-                cosine=number(entry.get("cosine")),
-                run=run,
-                weight_decay=decay if math.isfinite(decay := number(entry.get("weight_decay"))) else 0.0,
-                start=starts[i],
-                start_name=names.get(starts[i], ""),
-                origin=origins.get(starts[i]),
-                periods=entry.get("periods") if isinstance(entry.get("periods"), dict) else None,
-            )
-        )
-    summary = sweep.summary or {}
-    maps = summary.get("maps")
-    boundaries = summary.get("boundaries")
-    horizon = summary.get("horizon")
-    return SweepFacts(
-        folder=sweep.folder,
-        config=flat_config(sweep),
-        runs=facts,
-        boundaries=boundaries if isinstance(boundaries, dict) else None,
-        horizon=horizon if isinstance(horizon, dict) else {},
-        digits=digits,
-        rate_name=axis.upper(),
-        maps=[one for one in maps if isinstance(one, dict)] if isinstance(maps, list) else (),
-    )
-
-
-_SHOWN_ELSEWHERE = ("base", "axis", "values", "seeds", "weight_decays", "starts")
-
-
-def flat_config(sweep: SweepRun) -> dict[str, Any]:
-    """The sweep's settings in one level: those of its runs, then its own; rates and seeds are shown elsewhere."""
-    base = sweep.config.get("base")
-    own = {key: value for key, value in sweep.config.items() if key not in _SHOWN_ELSEWHERE}
-    return {**(base if isinstance(base, dict) else {}), **own}
-
-
-def _rate(entry: Mapping[str, Any], run: Run | None, axis: str) -> float:
-    """The swept rate of a run: as the map says, else as its config says; an ELR, not an LR, else as measured."""
-    stated = [entry.get(axis), None if run is None else run.config.get(axis)]
-    known = [value for value in map(number, stated) if math.isfinite(value)]
-    return known[0] if known else number(None if run is None or axis != "elr" else run.elr)
-
-
-def _start(entry: Mapping[str, Any], run: Run | None) -> str:
-    """Checksum of the weights a run went on from; empty where it began afresh."""
-    return str(entry.get("start") or (run.config.get("start") if run is not None else None) or "")
-
-
-def _seed(entry: Mapping[str, Any]) -> int | None:
-    seed = entry.get("seed")
-    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
-
-
-def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
-    """The regime map's entries with their folders; runs that it does not list yet speak for themselves."""
-    listed = [entry for entry in (sweep.summary or {}).get("runs", []) if isinstance(entry, dict)]
-    entries: list[tuple[Mapping[str, Any], Run | None]] = [
-        (entry, sweep.find(str(entry.get("run")))) for entry in listed
-    ]
-    known = {str(entry.get("run")) for entry in listed}
-    entries += [(_row(run), run) for run in sweep.runs if run.name not in known]
-    return entries
-
-
-def _row(run: Run) -> dict[str, Any]:
-    """A run's entry as the regime map will hold it, from its folder alone; a run that has not ended is not judged."""
-    return run_row(run, stored_verdict(run) or Verdict(None, {"reason": "the run has not ended"}))
-
-
-def stored_verdict(run: Run) -> Verdict | None:
-    """The verdict that result.json holds, made now where it holds none; None for a run that has not ended."""
-    if run.result is None:
-        return None
-    evidence = run.result.get("evidence")
-    return Verdict(run.result.get("regime"), evidence) if isinstance(evidence, dict) else classify(run)
-
-
-def entry_of(run: Run) -> dict[str, Any]:
-    """A run's numbers as a page about it alone shows them: the same as in a sweep's table (:func:`measured`)."""
-    verdict = None if run.time == "step" else stored_verdict(run)  # by steps of a Monitor there is no regime
-    return {
-        "run": run.name,
-        "elr": run.elr,
-        "seed": run.seed,
-        "regime": None if verdict is None else verdict.regime,
-        "evidence": None if verdict is None else verdict.evidence,
-        "status": run.status,
-        **measured(run),
-    }
-
-
-def last_of(run: Run, split: str, quantity: str) -> float:
-    """The last value of a series that is not NaN; NaN where nothing was measured."""
-    values = run.series(split, "total", quantity)[1]
-    return float(values[-1]) if values.size else math.nan

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from scaleinv.errors import UserError
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, end_labels
+from scaleinv.plots.drawing import Drawing, end_labels, new_drawing
 from scaleinv.plots.style import INK, elr_colour, regime_colours
-from scaleinv.report.page import table
-from scaleinv.report.pair_means import pair_means
-from scaleinv.report.walk_words import begin_words, correlated_words, mean
-from scaleinv.runfolder.lineage import named
-from scaleinv.text import MISSING, esc, percent, show
-
-T = TypeVar("T")
+from scaleinv.report.facts import AnyFacts
+from scaleinv.report.landscape_words import begin_words, correlated_words, mean, pair_means
+from scaleinv.report.page import Section, fragment, table
+from scaleinv.text import MISSING, percent, show
 
 _SIZE = (5.3, 3.5)
 _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
@@ -29,53 +25,43 @@ _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
 _SMOOTH = 25
 
 
-def landscape_section(folder: Path, rate_name: str, starts: Mapping[str, str] | None = None) -> list[str]:
-    """The HTML of what ``FOLDER/landscape.json`` holds; empty where nothing was measured. ``rate_name``: ELR or LR;
-    ``starts``: names of the weights that runs went on from, by checksum.
-    """
-    return _read(folder, lambda content: _section(named(content, starts or {}), rate_name)) or []
+class LandscapeSection(Section[AnyFacts]):
+    """Curvature, paths between runs, walks, averages and minima, those that were measured."""
+
+    def applies(self, facts: AnyFacts) -> bool:
+        return facts.landscape is not None
+
+    def drawings(self, facts: AnyFacts) -> list[Drawing]:
+        with _content(facts) as content:
+            walks = content["walks"]
+            stems = [f"walks-{k}" for k in range(1, len(walks) + 1)] if len(walks) > 1 else ["walks"]
+            drawings = [_paths(facts.rate_name, content["paths"])] if content["paths"] else []
+            return drawings + [_walks(one, stem) for one, stem in zip(walks, stems)]
+
+    def html(self, facts: AnyFacts, drawn: Sequence[Drawing]) -> str:
+        with _content(facts) as content:
+            tables = [
+                make(facts.rate_name, content[part])
+                for part, make in (
+                    ("sharpness", _sharpness_table),
+                    ("paths", _barrier_table),
+                    ("averages", _averages_table),
+                    ("minima", _minima_table),
+                )
+                if content.get(part)  # older files lack the last two
+            ]
+            pairs = [_pairs_of(facts.rate_name, one) for one in content.get("minima", [])]
+            return fragment("parts.html.j2", "landscape", drawn, tables, pairs) if drawn or tables else ""
 
 
-def landscape_drawings(folder: Path, rate_name: str, starts: Mapping[str, str] | None = None) -> list[Drawing]:
-    """The figures of :func:`landscape_section`."""
-    return _read(folder, lambda content: _drawings(named(content, starts or {}), rate_name)) or []
-
-
-def _read(folder: Path, use: Callable[[Mapping[str, Any]], T]) -> T | None:
-    path = folder / "landscape.json"
+@contextlib.contextmanager
+def _content(facts: AnyFacts) -> Iterator[Mapping[str, Any]]:
+    """What was measured; a UserError where it turns out to be damaged."""
+    assert facts.landscape is not None
     try:
-        return use(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it and measure again") from error
-
-
-def _drawings(content: Mapping[str, Any], rate_name: str) -> list[Drawing]:
-    walks = content["walks"]
-    stems = [f"walks-{k}" for k in range(1, len(walks) + 1)] if len(walks) > 1 else ["walks"]
-    drawings = [_paths(rate_name, content["paths"])] if content["paths"] else []
-    return drawings + [_walks(one, stem) for one, stem in zip(walks, stems)]
-
-
-def _section(content: Mapping[str, Any], rate_name: str) -> list[str]:
-    body: list[str] = []
-    drawings = _drawings(content, rate_name)
-    averages, minima = (content.get(part, []) for part in ("averages", "minima"))  # older files have neither
-    if drawings or content["sharpness"] or averages or minima:
-        body += ["<h2>The landscape</h2>"]
-    if drawings:
-        body += ['<div class="grid">', *(drawing.to_html() for drawing in drawings), "</div>"]
-    if content["sharpness"]:
-        body.append(_sharpness_table(rate_name, content["sharpness"]))
-    if content["paths"]:
-        body.append(_barrier_table(rate_name, content["paths"]))
-    if averages:
-        body.append(_averages_table(rate_name, averages))
-    if minima:
-        body.append(_minima_table(rate_name, minima))
-        body += [_pairs_of(rate_name, one) for one in minima]
-    return body
+        yield facts.landscape.content
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise facts.landscape.damaged(error) from error
 
 
 def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
@@ -89,101 +75,86 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
     return [*marks, ("seed", lambda one: str(one["seed"]))]
 
 
-def _listed(names: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """A table whose rows are texts, the first of which names its row."""
-
-    def row(name: str, *cells: str) -> str:
-        return f'<tr><th scope="row">{esc(name)}</th>{"".join(f"<td>{esc(cell)}</td>" for cell in cells)}</tr>'
-
-    return table([(name, False) for name in names], (row(*texts) for texts in rows), caption)
-
-
-def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
+def _marked(
+    rate_name: str,
+    measured: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    rows: Callable[[Mapping[str, Any]], Iterable[Sequence[str]]],
+    caption: str,
+) -> Markup:
+    """A table with ``rows`` of every entry: its rate, the marks that tell it apart, and the texts under ``names``."""
     marks = _marks(measured)
+    lines = [[_rates(one), *(value(one) for _, value in marks), *row] for one in measured for row in rows(one)]
+    return table([rate_name, *(name for name, _ in marks), *names], lines, caption)
 
-    def row(one: Mapping[str, Any]) -> list[str]:
+
+def _rates(one: Mapping[str, Any]) -> str:
+    """``0.01``, ``0.01 – 0.02``."""
+    return " – ".join(f"{rate:.3g}" for rate in one["key"]["rates"])
+
+
+def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
+    def rows(one: Mapping[str, Any]) -> list[list[str]]:
         numbers = [one["loss"], one["eg"], one["ratio"], one["lambda_1"], one["trace"], one["stability"]]
-        cells = [show(math.nan if value is None else float(value)) for value in numbers]
-        return [f"{one['key']['rates'][0]:.3g}", *(value(one) for _, value in marks), *cells]
+        return [[show(math.nan if value is None else float(value)) for value in numbers]]
 
-    names = [name for name, _ in marks]
-    names = [rate_name, *names, "train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
     caption = (
         "Curvature at the last weights of every run, on the unit sphere: top eigenvalue and trace of the spherical "
         "Hessian. Gradient descent leaves a minimum where ELR · λ₁ exceeds 2."
     )
-    return _listed(names, map(row, measured), caption)
+    names = ["train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
+    return _marked(rate_name, measured, names, rows, caption)
 
 
-def _barrier_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
-    marks = _marks(measured)
+def _barrier_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
+    def rows(one: Mapping[str, Any]) -> list[list[str]]:
+        loss, *errors = (float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error"))
+        return [[show(float(one["angle"])), show(loss), *map(percent, errors)]]
 
-    def row(one: Mapping[str, Any]) -> list[str]:
-        a, b = one["key"]["rates"]
-        heights = {key: float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error")}
-        cells = [show(float(one["angle"])), show(heights["train_loss"])]
-        cells += [percent(heights["train_error"]), percent(heights["test_error"])]
-        return [f"{a:.3g} – {b:.3g}", *(value(one) for _, value in marks), *cells]
-
-    names = [f"{rate_name}s", *(name for name, _ in marks), "angle"]
-    names += [f"barrier of {name}" for name in ("train loss", "train error", "test error")]
     caption = (
         "Straight paths between the last weights of runs at neighbouring rates, brought back to the sphere, "
         "normalisation statistics recomputed at every point. Barrier: the largest excess above the straight line "
         "between the ends."
     )
-    return _listed(names, map(row, measured), caption)
+    names = ["angle", *(f"barrier of {name}" for name in ("train loss", "train error", "test error"))]
+    return _marked(f"{rate_name}s", measured, names, rows, caption)
 
 
-def _averages_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
-    marks = _marks(measured)
-
-    def row(one: Mapping[str, Any], split: str) -> list[str]:
+def _averages_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
+    def rows(one: Mapping[str, Any]) -> Iterator[list[str]]:
         epochs = one["key"]["epochs"]
-        cells = [*(value(one) for _, value in marks), f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split]
-        cells += [show(one[name][split]) for name in ("mean_loss", "excess")]
-        cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
-        return [f"{one['key']['rates'][0]:.3g}", *cells]
+        for split in ("train", "test"):
+            cells = [show(one[name][split]) for name in ("mean_loss", "excess")]
+            cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
+            yield [f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split, *cells]
 
-    names = [rate_name, *(name for name, _ in marks), "epochs", "on", "loss at the mean", "excess", "segments above"]
     caption = (
         "Averages of the iterates kept in the last half of a run, normalisation statistics recomputed. Excess: loss at "
         "their mean less their own mean loss, at most 0 where the loss is convex. Segments above: of those between all "
         "pairs of iterates, the share whose loss rises above both ends."
     )
-    rows = (row(one, split) for one in measured for split in ("train", "test"))
-    return _listed([*names, "error at the mean", "their own error"], rows, caption)
+    names = ["epochs", "on", "loss at the mean", "excess", "segments above", "error at the mean", "their own error"]
+    return _marked(rate_name, measured, names, rows, caption)
 
 
-def _minima_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
-    marks = _marks(measured)
-
-    def row(one: Mapping[str, Any]) -> list[str]:
+def _minima_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
+    def rows(one: Mapping[str, Any]) -> list[list[str]]:
         found = pair_means(one)
-        cells = [*(value(one) for _, value in marks), str(len(one["error"])), show(found["angle"])]
-        cells += [percent(found[name]) for name in ("equal", "error", "ensemble")]
-        cells.append(f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}")
-        return [f"{one['key']['rates'][0]:.3g}", *cells]
+        shares = [percent(found[name]) for name in ("equal", "error", "ensemble")]
+        gain = f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}"
+        return [[str(len(one["error"])), show(found["angle"]), *shares, gain]]
 
-    names = [
-        rate_name,
-        *(name for name, _ in marks),
-        "minima",
-        "angle",
-        "equal predictions",
-        "error alone",
-        "error of pairs",
-    ]
     caption = (
         "Minima of different periods: of each, the weights of the kept epoch of lowest loss. Means over all pairs: "
         "angle in radians, share of test images with equal predictions, test error of each alone and of the ensemble "
         "of two. Gain: what the ensemble is better by, in points, with its standard error over test images."
     )
-    return _listed([*names, "gain"], map(row, measured), caption)
+    names = ["minima", "angle", "equal predictions", "error alone", "error of pairs", "gain"]
+    return _marked(rate_name, measured, names, rows, caption)
 
 
-def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> str:
-    """Every pair of minima of one run, folded."""
+def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> tuple[str, Markup]:
+    """Every pair of minima of one run, under its title."""
     epochs = one["key"]["epochs"]
 
     def row(i: int, j: int) -> list[str]:
@@ -194,21 +165,20 @@ def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> str:
     head = ["epochs", "angle", "equal predictions", "error of the first", "of the second", "of the pair"]
     rows = (row(i, j) for i, j in itertools.combinations(range(len(epochs)), 2))
     title = f"Pairs of minima, {rate_name} {one['key']['rates'][0]:.3g}, seed {one['seed']}"
-    listed = _listed(head, rows, f"{one['images']} test images.")
-    return f"<details><summary>{esc(title)}</summary>{listed}</details>"
+    return title, table(head, rows, f"{one['images']} test images.")
 
 
 def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
-    fig, axes = style.new_figure(*_SIZE)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        _SIZE,
         "paths",
         "Paths between neighbouring runs",
         "Train error along the straight path between the last weights of two runs; a hill between two valleys means "
         "that they are different minima.",
         "Train error against the fraction of the path, one line for each pair of neighbouring rates",
-        fig,
+        "fraction of the path",
+        "train error, %",
     )
-    drawing.name(axes, "fraction of the path", "train error, %")
     ends: list[tuple[float, str, str]] = []
     marks = _marks(measured)
     with style.style():
@@ -224,17 +194,17 @@ def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
         axes.set_ylabel("train error, %")
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, 1)
-        fig.canvas.draw()  # the labels' places need the final limits
+        drawing.fig.canvas.draw()  # the labels' places need the final limits
         end_labels(axes, ends, _AXES_HEIGHT)
     return drawing
 
 
 def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
     elr = float(one["key"]["elr"])
-    fig, axes = style.new_figure(*_SIZE)
     cosine = {kind: mean(values) for kind, values in one["cosine"].items()}
     said = correlated_words(one)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        _SIZE,
         stem,
         f"Walks at ELR {elr:.3g}",
         f"Train loss of SGD, of a random walk with steps of the same length, and of gradient ascent, on one sphere, "
@@ -243,9 +213,9 @@ def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
         f"{cosine['walk']:.3g}, ascent {cosine['ascent']:.3g}. Dashed: random directions."
         + (f" {said[0].upper() + said[1:]}." if said else ""),
         "Train loss of three walks on the sphere against the step",
-        fig,
+        "step",
+        "train loss",
     )
-    drawing.name(axes, "step", "train loss")
     with style.style():
         kinds = (("ascent", "gradient ascent", 3), ("sgd", "SGD", 1), ("walk", "random walk", 2))
         for kind, name, colour in kinds:

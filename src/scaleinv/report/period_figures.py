@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.axes import Axes
 
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.bounds import cosine_distance
 from scaleinv.analysis.periods.log import FEWEST_ROWS, Log
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, limits, nothing, thin
+from scaleinv.plots.drawing import Drawing, drawable, fit, limits, new_drawing, nothing, thin
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import clean, show
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PHASE_COLOURS = {"A": "#2d7dc4", "B": "#7d8590", "C": "#c8365f"}
 PHASE_WORDS = {"A": "norm grows, loss falls", "B": "norm shrinks, ELR grows", "C": "break-down"}
@@ -55,27 +51,21 @@ def _elr_label(log: Log) -> str:
 
 def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, logarithmic: bool) -> Drawing:
     wide = stem == "turn"  # the fifth of five
-    fig, axes = style.new_figure(*(_WIDE if wide else _PANEL))
     phases = ", ".join(f"{phase} {PHASE_WORDS[phase]}" for phase in shown_phases(found))
     caption = "Line: median of stretches of steps; band: their range."
     if stem == "turn" and found.envelopes:
         caption += " Dashed: what Proposition 1 allows with l and L (percentiles 1 and 99) of phase B before."
     shaded = f"; shaded: {phases}" if phases else ""
-    drawing = Drawing(f"steps-{stem}", title, caption, f"{title} against step{shaded}", fig, wide)
-    drawing.name(axes, "step", label)
+    size, alt = _WIDE if wide else _PANEL, f"{title} against step{shaded}"
+    drawing, axes = new_drawing(size, f"steps-{stem}", title, caption, alt, "step", label, wide=wide)
     step = found.log.step
     with style.style():
         around = limits([values], logarithmic)
         if around is None:
             nothing(axes, "no positive value")
             return drawing
-        if logarithmic:
-            axes.set_yscale("log")
-            style.log_ticks(axes.yaxis, *around)
-        axes.set_ylim(around)
-        axes.set_xlim(step[0], max(int(step[-1]), int(step[0]) + 1))
-        axes.set_xlabel("step")
-        axes.set_ylabel(label)
+        fit(axes, "y", around, logarithmic, label)
+        fit(axes, "x", (step[0], max(int(step[-1]), int(step[0]) + 1)), False, "step")
         shade(axes, found)
         x, low, middle, high = stretches(step, values, logarithmic)
         colour = style.elr_colour(0.0)

@@ -6,32 +6,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, end_labels, gradient_against_loss, limits, nothing, thin
+from scaleinv.plots.drawing import (
+    Drawing,
+    drawable,
+    end_labels,
+    fit,
+    gradient_against_loss,
+    limits,
+    new_drawing,
+    nothing,
+    thin,
+)
 from scaleinv.plots.style import INK, elr_colour, regime_colours, regime_markers
-from scaleinv.report.facts import RunFacts, SweepFacts, start_words
-from scaleinv.report.sweep_figures import SOURCE, label_end, mark_look, track
+from scaleinv.report.facts import SweepFacts, SweptRun, start_words
+from scaleinv.report.page import Section, fragment
+from scaleinv.report.sweep_curves import AXES_HEIGHT, PANEL, SOURCE, colour_scale, draw_track, end_look, few, track
 from scaleinv.report.words import numbers_line
-from scaleinv.runfolder.lineage import Origin, parent_run
+from scaleinv.runfolder.lineage import Origin
 from scaleinv.runfolder.read import Floats, Ints, Run
-from scaleinv.text import count, elr_text, esc
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from scaleinv.text import count, elr_text
 
 #: starts drawn at once; more are folded
 MOST_STARTS = 6
-_PANEL = (5.3, 3.9)
-_AXES_HEIGHT = 3.15
 _GREY = regime_colours[None]
 
 
 @dataclass(frozen=True)
-class Start:
+class BranchPoint:
     """Weights that runs of the sweep went on from."""
 
     name: str  # ELR 1.6e-2 seed 0
@@ -39,36 +45,28 @@ class Start:
     epoch: int
     origin: Origin | None
     parent: Run | None  # None where its folder is gone
-    runs: Sequence[RunFacts]
+    runs: Sequence[SweptRun]
 
 
-def retraining_section(facts: SweepFacts, scale: str) -> list[str]:
-    """The HTML of the section; empty where no run went on from another. ``scale``: of the colours."""
-    starts = _starts(facts)
-    if not starts:
-        return []
-    drawn = _by_start(facts, starts)
-    figures = [drawing.to_html() for drawing in drawn]
-    gone = [start.name for start in starts if start.parent is None]
-    names = esc(", ".join(gone))
-    told = f"<p>Without the curve of the run they went on from, whose folder is gone or cannot be read: {names}.</p>"
-    ends = [_ends(facts, starts).to_html()] if len(starts) > 1 else []
-    first, rest = figures[: 2 * MOST_STARTS], figures[2 * MOST_STARTS :]
-    more = f"<details><summary>{count(len(rest) // 2, 'more start')}</summary>" + _grid(rest) + "</details>"
-    return ["<h2>Re-training</h2>", scale, told if gone else "", _grid([*first, *ends]), more if rest else ""]
+class RetrainingSection(Section[SweepFacts]):
+    """Two figures for each start, and one of where all runs ended."""
+
+    def applies(self, facts: SweepFacts) -> bool:
+        return bool(_branch_points(facts))
+
+    def drawings(self, facts: SweepFacts) -> list[Drawing]:
+        points = _branch_points(facts)
+        return [*_by_start(facts, points), *([_ends(facts, points)] if len(points) > 1 else [])]
+
+    def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
+        points = _branch_points(facts)
+        pairs, ends = drawn[: 2 * len(points)], drawn[2 * len(points) :]
+        first, rest = pairs[: 2 * MOST_STARTS], pairs[2 * MOST_STARTS :]
+        gone = ", ".join(point.name for point in points if point.parent is None)
+        return fragment("sweep.html.j2", "retraining", facts, colour_scale(facts), gone, [*first, *ends], rest)
 
 
-def retraining_drawings(facts: SweepFacts) -> list[Drawing]:
-    """All figures of the section."""
-    starts = _starts(facts)
-    return [*_by_start(facts, starts), *([_ends(facts, starts)] if len(starts) > 1 else [])]
-
-
-def _grid(figures: Sequence[str]) -> str:
-    return f'<div class="grid">{"".join(figures)}</div>'
-
-
-def _starts(facts: SweepFacts) -> list[Start]:
+def _branch_points(facts: SweepFacts) -> list[BranchPoint]:
     """The starts, by the rate of the parent, each with those of its runs that have a folder."""
     found = []
     for checksum, origin in facts.starts.items():
@@ -77,12 +75,11 @@ def _starts(facts: SweepFacts) -> list[Start]:
             full = start_words(checksum, origin)
             name = runs[0].start_name or (full if origin is None else origin.short(elr_text))
             epoch = 0 if origin is None or origin.epoch is None else origin.epoch
-            parent = None if origin is None else parent_run(origin, facts.folder)
-            found.append(Start(name, full, epoch, origin, parent, runs))
+            found.append(BranchPoint(name, full, epoch, origin, facts.parents.get(checksum), runs))
     return found
 
 
-def _by_start(facts: SweepFacts, starts: Sequence[Start]) -> list[Drawing]:
+def _by_start(facts: SweepFacts, starts: Sequence[BranchPoint]) -> list[Drawing]:
     """Two panels for each start, all in the same limits, so that they compare at a glance."""
     split = facts.split()
     every = [run for start in starts for run in [start.parent, *(fact.run for fact in start.runs)]]
@@ -108,27 +105,25 @@ def _curve(run: Run, split: str) -> tuple[Ints, Floats]:
 
 
 def _against_epoch(
-    start: Start, split: str, around: tuple[float, float] | None, colours: dict[str, str], number: int
+    start: BranchPoint, split: str, around: tuple[float, float] | None, colours: dict[str, str], number: int
 ) -> Drawing:
     """Train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
-    fig, axes = style.new_figure(*_PANEL)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        PANEL,
         f"retraining-loss-{number}",
         f"Train loss, from {start.name}",
         f"From {start.full}: {'star and ' if _beginning(start) else ''}epoch 0. {SOURCE[split].capitalize()}. "
         f"Colour: the new {start.runs[0].rate_name}."
         + (" Grey: the run they went on from." if start.parent is not None else ""),
         f"Train loss against epoch of {count(len(start.runs), 'run')} that went on from {start.name}",
-        fig,
+        "epoch since the start",
+        "train loss",
     )
-    drawing.name(axes, "epoch since the start", "train loss")
     with style.style():
         if around is None:
             nothing(axes)
             return drawing
-        axes.set_yscale("log")
-        axes.set_ylim(around)
-        style.log_ticks(axes.yaxis, *around)
+        fit(axes, "y", around, True, "train loss")
         end = max(1, *(fact.run.last_epoch for fact in start.runs if fact.run is not None))
         before = 0
         if start.parent is not None:
@@ -140,10 +135,8 @@ def _against_epoch(
                 visible = np.where(drawable(values, True), values, np.nan)
                 (line,) = axes.plot(epochs, visible, color=_GREY, linewidth=1.4, zorder=1.5)
                 drawing.point_at(line, axes, f"parent{number}", f"went on from {start.name}")
-        axes.set_xlim(before, end)
+        fit(axes, "x", (before, end), False, "epoch since the start")
         axes.axvline(0, color=INK, alpha=0.5, linewidth=0.8, linestyle=":")
-        axes.set_xlabel("epoch since the start")
-        axes.set_ylabel("train loss")
         ends = []
         for fact in start.runs:
             assert fact.run is not None
@@ -155,19 +148,19 @@ def _against_epoch(
             (line,) = axes.plot(epochs, np.where(shown, values, np.nan), color=colour, linewidth=1.2)
             drawing.point_at(line, axes, fact.key, numbers_line(fact))
             final = int(np.flatnonzero(shown)[-1])
-            axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **_end(fact, colour))
+            axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **end_look(fact, colour))
             ends.append((float(values[final]), fact.rate_label, colour))
         began = _beginning(start)
         if began is not None:
             _star(axes, 0, began[0])
-        end_labels(axes, ends, _AXES_HEIGHT)
+        end_labels(axes, ends, AXES_HEIGHT)
     return drawing
 
 
 def _diagram(
     facts: SweepFacts,
-    start: Start,
-    starts: Sequence[Start],
+    start: BranchPoint,
+    starts: Sequence[BranchPoint],
     split: str,
     around: tuple[tuple[float, float] | None, tuple[float, float] | None],
     colours: dict[str, str],
@@ -176,9 +169,9 @@ def _diagram(
     """Effective gradient against train loss. Where the sweep of the parents has the new rate too, from the
     initialisation, that trajectory is drawn: it is the one a run may move to.
     """
-    fig, axes = style.new_figure(*_PANEL)
     targets = _targets(start, starts)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        PANEL,
         f"retraining-diagram-{number}",
         f"Effective gradient against train loss, from {start.name}",
         f"A dot for each epoch, {'a star at the start, ' if _beginning(start) else ''}"
@@ -186,41 +179,32 @@ def _diagram(
         + (" Grey: the run they went on from; a run that stays on it keeps its trajectory." if start.parent else "")
         + (f" Dashed: the other parents at a new {facts.rate_name}, the trajectory to move to." if targets else ""),
         f"Effective gradient against train loss of {count(len(start.runs), 'run')} that went on from {start.name}",
-        fig,
+        "train loss",
+        "effective gradient",
     )
-    drawing.name(axes, "train loss", "effective gradient")
     x_span, y_span = around
     with style.style():
         if not gradient_against_loss(axes, x_span, y_span):
             return drawing
         if start.parent is not None:
-            x, y = _few(*track(start.parent, _split(start.parent, split)))
+            x, y = few(*track(start.parent, _split(start.parent, split)))
             (line,) = axes.plot(x, y, ".-", color=_GREY, linewidth=1.2, markersize=3, zorder=1.5)
             drawing.point_at(line, axes, f"parent{number}", f"went on from {start.name}")
         for k, (key, other) in enumerate(targets):
             assert other.parent is not None
-            x, y = _few(*track(other.parent, _split(other.parent, split)))
+            x, y = few(*track(other.parent, _split(other.parent, split)))
             (line,) = axes.plot(x, y, color=colours[key], linewidth=0.9, linestyle="--", alpha=0.8, zorder=1.6)
             drawing.point_at(line, axes, f"target{number}-{k}", f"{other.name}, before the start")
         placed: list[tuple[float, float]] = []
         for fact in start.runs:
-            x, y = _few(*track(fact.run, split))
-            if not x.size:
-                continue
-            colour = colours[fact.key]
-            (line,) = axes.plot(
-                x, y, color=colour, linewidth=0.7, alpha=0.75, marker=".", markersize=3.2, markeredgewidth=0
-            )
-            drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            axes.plot(x[-1], y[-1], linestyle="none", zorder=5, **_end(fact, colour))
-            label_end(axes, fact, colour, float(x[-1]), float(y[-1]), placed)
+            draw_track(drawing, axes, fact, split, colours[fact.key], 0.75, placed)
         began = _beginning(start)
         if began is not None:
             _star(axes, *began)
     return drawing
 
 
-def _targets(start: Start, starts: Sequence[Start]) -> list[tuple[str, Start]]:
+def _targets(start: BranchPoint, starts: Sequence[BranchPoint]) -> list[tuple[str, BranchPoint]]:
     """Other parents of the same seed at a rate that runs from this start were given, with the key of such a run."""
     found = []
     for other in starts:
@@ -233,14 +217,7 @@ def _targets(start: Start, starts: Sequence[Start]) -> list[tuple[str, Start]]:
     return found
 
 
-def _few(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Dots of one run beyond these lie on each other; the last one is kept."""
-    step = x.size // 400 + 1
-    chosen = np.arange(x.size - 1, -1, -step)[::-1]
-    return x[chosen], y[chosen]
-
-
-def _beginning(start: Start) -> tuple[float, float] | None:
+def _beginning(start: BranchPoint) -> tuple[float, float] | None:
     """Train loss and effective gradient at the start weights, by an exact pass: as its runs measured them before their
     first step, else the parent there; None where neither did (means over the steps before are no point of the start).
     """
@@ -256,38 +233,25 @@ def _star(axes: Axes, x: float, y: float) -> None:
     )
 
 
-def _end(fact: RunFacts, colour: str) -> dict[str, object]:
-    """The mark of the regime in the colour of the rate."""
-    look = {"markersize": 5, "markerfacecolor": colour, "markeredgecolor": INK, "markeredgewidth": 0.5}
-    return {**mark_look(fact.regime), **look}
-
-
-def _ends(facts: SweepFacts, starts: Sequence[Start]) -> Drawing:
+def _ends(facts: SweepFacts, starts: Sequence[BranchPoint]) -> Drawing:
     """Where the runs ended: effective gradient against train loss, joined by start."""
-    fig, axes = style.new_figure(*_PANEL)
-    drawing = Drawing(
+    drawing, axes = new_drawing(
+        PANEL,
         "starts",
         "By the run they started from",
         f"Each mark is a run of this sweep, at its mean train loss and effective gradient over {facts.window_words()}; "
         "a line joins the runs that went on from the same weights. Marks: the regime of the run. Lines that lie on "
         "each other: the new rate decides, not the start.",
         "Effective gradient against train loss of the runs, joined by the weights they went on from",
-        fig,
+        "train loss",
+        "effective gradient",
     )
-    drawing.name(axes, "train loss", "effective gradient")
     known = [fact for start in starts for fact in start.runs if fact.train_loss > 0 and fact.effective_gradient > 0]
-    spans = [limits([np.array([f.train_loss for f in known])], log=True, margin=0.06)]
-    spans.append(limits([np.array([f.effective_gradient for f in known])], log=True, margin=0.06))
+    values = ([f.train_loss for f in known], [f.effective_gradient for f in known])
+    x_span, y_span = (limits([np.array(one)], log=True, margin=0.06) for one in values)
     with style.style():
-        if spans[0] is None or spans[1] is None:
-            nothing(axes)
+        if not gradient_against_loss(axes, x_span, y_span, "effective gradient"):
             return drawing
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(spans[0])
-        axes.set_ylim(spans[1])
-        style.log_ticks(axes.xaxis, *spans[0])
-        style.log_ticks(axes.yaxis, *spans[1])
         for k, start in enumerate(starts):
             colour = elr_colour(k / max(1, len(starts) - 1))
             for decay in sorted({fact.weight_decay for fact in start.runs}):
@@ -299,8 +263,6 @@ def _ends(facts: SweepFacts, starts: Sequence[Start]) -> Drawing:
                         fact.train_loss, fact.effective_gradient, regime_markers[fact.regime], color=colour
                     )
                     drawing.point_at(dot, axes, fact.key, numbers_line(fact))
-        axes.set_xlabel("train loss")
-        axes.set_ylabel("effective gradient")
         if len(starts) <= 2 * MOST_STARTS:
             axes.legend()
     return drawing

@@ -6,18 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, end_labels, limits, nothing, thin
+from scaleinv.plots.drawing import Drawing, drawable, end_labels, fit, limits, new_drawing, nothing, thin
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints, Run
 from scaleinv.text import clean, count, short, show
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 #: more groups than this (rows, say) are drawn as every second, third ...
 MOST_GROUPS = 32
@@ -27,7 +24,7 @@ _TEST = "#c27803"
 
 
 @dataclass(frozen=True)
-class Line:
+class PanelLine:
     """A curve of a panel."""
 
     key: str
@@ -39,25 +36,32 @@ class Line:
     dashed: bool = False
 
 
-def run_drawings(run: Run) -> list[Drawing]:
-    """All figures in the order of the page; those that the run has no numbers for are left out."""
-    blue = style.elr_colour(0.0)
+def total_drawings(run: Run) -> list[Drawing]:
+    """The curves of the whole network in the order of the page; those that the run has no numbers for are left out."""
+    steps = ("online", style.elr_colour(0.0))
+    exact = ("train", INK)
+    every = [steps, exact, ("test", _TEST)]
     panels = [
-        _total(run, "loss", "Loss", "loss", [("online", blue), ("train", INK), ("test", _TEST)], log=True),
-        _total(run, "error", "Error", "error, %", [("online", blue), ("train", INK), ("test", _TEST)], log=False),
-        _total(
-            run, "eg", "Effective gradient", "effective gradient norm", [("online", blue), ("train", INK)], log=True
-        ),
-        _total(run, "cosine", "Cosine between consecutive weights", "cosine", [("online", blue)], log=False),
+        _total(run, "loss", "Loss", "loss", every, log=True),
+        _total(run, "error", "Error", "error, %", every, log=False),
+        _total(run, "eg", "Effective gradient", "effective gradient norm", [steps, exact], log=True),
+        _total(run, "cosine", "Cosine between consecutive weights", "cosine", [steps], log=False),
     ]
-    for quantity, title, label in (
-        ("angle", "Angle between consecutive weights", "angle, radians"),
-        ("rho", "Norm of each group", "ρ"),
-        ("elr", "Effective learning rate of each group", "effective learning rate"),
-        ("eg", "Effective gradient of each group", "effective gradient norm"),
-        ("ess", "Effective step size of each group", "effective step size"),
-    ):
-        panels.append(_groups(run, quantity, title, label))
+    return [panel for panel in panels if panel is not None]
+
+
+def group_drawings(run: Run) -> list[Drawing]:
+    """The curves of every scale-invariant group, likewise."""
+    panels = [
+        _groups(run, quantity, title, label)
+        for quantity, title, label in (
+            ("angle", "Angle between consecutive weights", "angle, radians"),
+            ("rho", "Norm of each group", "ρ"),
+            ("elr", "Effective learning rate of each group", "effective learning rate"),
+            ("eg", "Effective gradient of each group", "effective gradient norm"),
+            ("ess", "Effective step size of each group", "effective step size"),
+        )
+    ]
     return [panel for panel in panels if panel is not None]
 
 
@@ -79,7 +83,7 @@ def _total(
             continue
         at, values = _points(run, split, "total", quantity)
         x, y = thin(at, 100 * values if quantity == "error" else values)
-        lines.append(Line(split, _NAMES[split], x, y, colour, dots=split == "train", dashed=split == "test"))
+        lines.append(PanelLine(split, _NAMES[split], x, y, colour, dots=split == "train", dashed=split == "test"))
         told.append(_HOW[_kind(run, split)])
     if not lines:
         return None
@@ -98,9 +102,9 @@ def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
     lines = []
     for i, group in enumerate(drawn):
         colour = style.elr_colour(i / max(1, len(drawn) - 1))
-        lines.append(Line(f"g{every.index(group)}", group, *thin(*_points(run, split, group, quantity)), colour))
+        lines.append(PanelLine(f"g{every.index(group)}", group, *thin(*_points(run, split, group, quantity)), colour))
     if has_total:  # first, so that it keeps its label among many
-        lines.insert(0, Line("total", "total", *thin(*_points(run, split, "total", quantity)), INK, dashed=True))
+        lines.insert(0, PanelLine("total", "total", *thin(*_points(run, split, "total", quantity)), INK, dashed=True))
     caption = "Groups from blue (first in the network) to gold (last); dashed: all of them together; "
     caption += f"{_HOW[_kind(run, split)].split(': ')[1]}."
     if step > 1:
@@ -119,13 +123,17 @@ def _kind(run: Run, split: str) -> str:
 
 
 def _panel(
-    stem: str, title: str, label: str, lines: Sequence[Line], caption: str, log: bool, time: str = "epoch"
+    stem: str, title: str, label: str, lines: Sequence[PanelLine], caption: str, log: bool, time: str = "epoch"
 ) -> Drawing:
-    fig, axes = style.new_figure(*_PANEL)
-    drawing = Drawing(
-        stem, title, caption, f"{title} against {time}: {', '.join(short(line.label) for line in lines)}", fig
+    drawing, axes = new_drawing(
+        _PANEL,
+        stem,
+        title,
+        caption,
+        f"{title} against {time}: {', '.join(short(line.label) for line in lines)}",
+        time,
+        label,
     )
-    drawing.name(axes, time, label)
     with style.style():
         around = limits([line.y for line in lines], log)
         if around is None:
@@ -133,19 +141,14 @@ def _panel(
                 axes, "no positive value" if log and any((line.y == 0).any() for line in lines) else "no finite value"
             )
             return drawing
-        if log:
-            axes.set_yscale("log")
-            style.log_ticks(axes.yaxis, *around)
-        axes.set_ylim(around)
-        axes.set_xlim(0, max(1, *(int(line.x[-1]) for line in lines if line.x.size)))
-        axes.set_xlabel(time)
-        axes.set_ylabel(label)
+        fit(axes, "y", around, log, label)
+        fit(axes, "x", (0, max(1, *(int(line.x[-1]) for line in lines if line.x.size))), False, time)
         ends = [end for line in lines if (end := _draw(drawing, axes, line, log, time)) is not None]
         end_labels(axes, ends, _AXES_HEIGHT, size=8)
     return drawing
 
 
-def _draw(drawing: Drawing, axes: Axes, line: Line, log: bool, time: str) -> tuple[float, str, str] | None:
+def _draw(drawing: Drawing, axes: Axes, line: PanelLine, log: bool, time: str) -> tuple[float, str, str] | None:
     """Draw a line; its end for the label, None where nothing can be drawn."""
     shown = drawable(line.y, log)
     if not shown.any():

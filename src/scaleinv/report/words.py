@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from scaleinv.plots.style import regime_names
-from scaleinv.report.facts import ENDED, RunFacts, SweepFacts
+from scaleinv.report.facts import ENDED, SweepFacts, SweptRun
 from scaleinv.text import count, elr_text, number, plain, show
 
 
@@ -125,7 +126,7 @@ def remarks(facts: SweepFacts) -> list[str]:
     return said
 
 
-def _list(facts: list[RunFacts]) -> str:
+def _list(facts: list[SweptRun]) -> str:
     shown = [fact.title for fact in facts[:6]]
     return ", ".join(shown) + (f" and {len(facts) - 6} more" if len(facts) > 6 else "")
 
@@ -168,7 +169,7 @@ def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
-def numbers_line(fact: RunFacts) -> str:
+def numbers_line(fact: SweptRun) -> str:
     """A run's numbers in a line, for a tooltip: means over its window, the test error of the last evaluation."""
     regime = f"regime {fact.regime}, {regime_names[fact.regime]}" if fact.regime else "regime undecided"
     values = [
@@ -183,3 +184,20 @@ def numbers_line(fact: RunFacts) -> str:
     broken = [f"loss not finite from epoch {fact.broken_at}"] if fact.broken_at is not None else []
     over = [f"means of epochs {fact.window[0]}-{fact.window[1]}"] if fact.window else []
     return f"{fact.title}: {regime}" + "".join(f"; {part}" for part in [*broken, *measured, *over])
+
+
+def summary_line(facts: SweepFacts) -> str:
+    """What was run, in one line: ``20 ELRs from 1e-4 to 10, 1 seed, 60 epochs``."""
+    labels = [fact.rate_label for fact in facts.runs if math.isfinite(fact.rate)]
+    span = f" from {labels[0]} to {labels[-1]}" if len(facts.rates) > 1 else ""
+    seeds = f", {count(len(facts.seeds), 'seed')}" if facts.seeds else ""
+    return f"{count(len(facts.rates), facts.rate_name)}{span}{seeds}, {horizon(facts)}"
+
+
+def reference_words(facts: SweepFacts) -> str:
+    """The loss of random directions as a range; empty where it was not measured."""
+    values = facts.references()
+    if not values.size:
+        return ""
+    low, high = show(float(values.min())), show(float(values.max()))
+    return low if low == high else f"{low} to {high}"

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.errors import UserError
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing
-from scaleinv.report.facts import by_series, gather
-from scaleinv.report.landscape_section import landscape_drawings
-from scaleinv.report.period_figures import period_drawings
-from scaleinv.report.retraining import retraining_drawings
-from scaleinv.report.run_figures import run_drawings
-from scaleinv.report.run_page import rate_name, run_page
-from scaleinv.report.sweep_figures import sweep_drawings
-from scaleinv.report.sweep_page import sweep_page
-from scaleinv.report.sweep_sections import more_drawings
+from scaleinv.report.gather import run_facts, sweep_facts
+from scaleinv.report.page import section_drawings, section_page
+from scaleinv.report.run_page import RUN_SECTIONS, run_title
+from scaleinv.report.sweep_page import SWEEP_SECTIONS, sweep_title
 from scaleinv.runfolder.read import folder_kind, load_run, load_sweep
 
 
@@ -36,7 +30,12 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """
     source = Path(folder)
     path = _page_path(source, out)
-    content = sweep_page(load_sweep(source)) if folder_kind(source) == "sweep" else run_page(load_run(source))
+    if folder_kind(source) == "sweep":
+        sweep = sweep_facts(load_sweep(source))
+        content = section_page(sweep_title(sweep), SWEEP_SECTIONS, sweep)
+    else:
+        run = run_facts(load_run(source))
+        content = section_page(run_title(run), RUN_SECTIONS, run)
     style.write_whole(path, content.encode("utf-8"))
     return path
 
@@ -55,20 +54,11 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
     target = _page_path(source, out).parent / "figures"
     drawings: list[Drawing]
     if folder_kind(source) == "sweep":
-        whole = gather(load_sweep(source))
-        parts = by_series(whole)
-        suffixes = [f"-{number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else [""]
-        drawings = [
-            drawing
-            for part, suffix in zip(parts, suffixes)
-            for drawing in sweep_drawings(part.facts, bar=True, suffix=suffix)
-        ]
-        drawings += retraining_drawings(whole) + more_drawings(whole)
+        drawings = section_drawings(SWEEP_SECTIONS, sweep_facts(load_sweep(source)))
     else:
-        run = load_run(source)
-        found = periods_of(run)
-        drawings = [*([] if found is None else period_drawings(found)), *run_drawings(run)]
-        drawings += landscape_drawings(run.folder, rate_name(run))
+        drawings = section_drawings(RUN_SECTIONS, run_facts(load_run(source)))
+    for drawing in drawings:
+        drawing.complete()
     return [
         path
         for drawing in drawings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from scaleinv.symmetry.result import Symmetries, group_name, rescaling_name
@@ -104,23 +105,22 @@ def terminal_table(found: Symmetries, lr: float | None = None) -> list[Renderabl
 
 
 def html_page(found: Symmetries, title: str, lr: float | None = None) -> str:
-    """A page of its own with the same table."""
-    heads = ["kind", "tensors", "norm", "ELR", "1 % eps", "remark"]
-    rows = []
-    for row in [tuple(heads), *table_rows(found, lr)]:
-        tag = "th" if row == tuple(heads) else "td"
-        cells = [cell for i, cell in enumerate(row) if not (i == 3 and lr is None)]
-        rows.append(
-            "<tr>" + "".join(f"<{tag}>{html.escape(c).replace(chr(10), '<br>')}</{tag}>" for c in cells) + "</tr>"
-        )
-    style = (
-        ":root{color-scheme:light dark}"
-        "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em}"
-        "table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.25em .8em .25em 0;"
-        "border-bottom:1px solid #8886}p.small{opacity:.75;font-size:90%}"
+    """A page of its own with the same table, in the style of all pages (``page.css``)."""
+    heads = [("kind", "text"), ("tensors", "wrap"), ("norm", ""), ("ELR", ""), ("1 % eps", ""), ("remark", "wrap")]
+    shown = [i for i in range(len(heads)) if not (i == 3 and lr is None)]
+    head = "".join(f'<th class="{"text" if heads[i][1] else ""}">{heads[i][0]}</th>' for i in shown)
+    rows = "".join(
+        "<tr>"
+        + "".join(f'<td class="{heads[i][1]}">{html.escape(row[i]).replace(chr(10), "<br>")}</td>' for i in shown)
+        + "</tr>"
+        for row in table_rows(found, lr)
     )
+    css = files("scaleinv").joinpath("page.css").read_text("utf-8")
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style>"
-        f"<h1>{html.escape(title)}</h1><p><b>{html.escape(found.headline())}</b></p>"
-        f"<table>{''.join(rows)}</table><p class=small>{html.escape(evidence_line(found))}</p></html>\n"
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{css}</style></head><body><main>"
+        f'<h1>{html.escape(title)}</h1><p class="answer">{html.escape(found.headline())}</p>'
+        f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<p class="about">{html.escape(evidence_line(found))}</p></main></body></html>\n'
     )

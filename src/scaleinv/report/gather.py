@@ -1,0 +1,183 @@
+"""Make the facts of a page from the folder of a run or a sweep: all reading and judging is done here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scaleinv.analysis.periods.summary import periods_of
+from scaleinv.analysis.regimes import Verdict, classify, window
+from scaleinv.report.facts import Landscape, RunFacts, SweepFacts, SweptRun, start_order
+from scaleinv.runfolder.lineage import Origin, named, origin_of, parent_run, short_names
+from scaleinv.runfolder.read import Run, SweepRun
+from scaleinv.studies.regime_map import measured, run_row
+from scaleinv.text import elr_digits, elr_text, number
+
+
+def run_facts(run: Run) -> RunFacts:
+    """The facts of a run: verdict, periods, origin, landscape."""
+    of = window(run)
+    verdict = None if run.time == "step" else stored_verdict(run)  # by steps of a Monitor there is no regime
+    row = {
+        "regime": verdict.regime if verdict is not None and verdict.regime in (1, 2, 3) else None,
+        "evidence": {} if verdict is None else verdict.evidence,
+        **measured(run),
+    }
+    return RunFacts(
+        run=run,
+        row=row,
+        window=(of.first, of.last) if of.last else None,
+        periods=periods_of(run),
+        origin=origin_of(run.lineage),
+        alerts=run.alerts,
+        landscape=_landscape(run.folder, {}),
+    )
+
+
+def stored_verdict(run: Run) -> Verdict | None:
+    """The verdict that result.json holds, made now where it holds none; None for a run that has not ended."""
+    if run.result is None:
+        return None
+    evidence = run.result.get("evidence")
+    return Verdict(run.result.get("regime"), evidence) if isinstance(evidence, dict) else classify(run)
+
+
+def _landscape(folder: Path, starts: Mapping[str, str]) -> Landscape | None:
+    """``landscape.json``; ``starts`` names the weights that runs went on from, by checksum."""
+    path = folder / "landscape.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Landscape(path, named(content, starts))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Landscape(path, {}).damaged(error) from error
+
+
+def sweep_facts(sweep: SweepRun) -> SweepFacts:
+    """The facts of a sweep, by rising rate, then by the rate of the parent, then seed."""
+    entries = _entries(sweep)
+    origins = _origins(sweep)
+    starts = [_start(entry, run) for entry, run in entries]
+    names: dict[str, str] = {}
+    if len(set(starts)) > 1:
+        rates = elr_digits(origin.rate for origin in origins.values())
+        names = {start: f"weights {start[:8]}" for start in starts if start}
+        names |= short_names((o for o in origins.values() if o.weights in names), lambda rate: elr_text(rate, rates))
+    axis = "lr" if sweep.config.get("axis") == "lr" else "elr"
+    swept = [_rate(entry, run, axis) for entry, run in entries]
+    digits = elr_digits(swept)
+    order = sorted(
+        range(len(entries)),
+        key=lambda i: (
+            swept[i] if math.isfinite(swept[i]) else math.inf,
+            start_order(starts[i], origins.get(starts[i])),
+            _seed(entries[i][0]) or 0,
+            i,
+        ),
+    )
+    facts = []
+    for place, i in enumerate(order):
+        entry, run = entries[i]
+        regime, evidence = entry.get("regime"), entry.get("evidence")
+        facts.append(
+            SweptRun(
+                key=f"r{place}",
+                name=str(entry.get("run", "")),
+                rate_name=axis.upper(),
+                rate=swept[i],
+                rate_label=elr_text(swept[i], digits),
+                seed=_seed(entry),
+                regime=regime if regime in (1, 2, 3) else None,
+                evidence=evidence if isinstance(evidence, dict) else {},
+                status=str(entry.get("status") or "unknown"),
+                train_loss=number(entry.get("train_loss")),
+                test_error=number(entry.get("test_error")),
+                test_error_recomputed=number(entry.get("test_error_recomputed_bn")),
+                effective_gradient=number(entry.get("effective_gradient")),
+                ess=number(entry.get("ess")),
+                cosine=number(entry.get("cosine")),
+                run=run,
+                weight_decay=decay if math.isfinite(decay := number(entry.get("weight_decay"))) else 0.0,
+                start=starts[i],
+                start_name=names.get(starts[i], ""),
+                origin=origins.get(starts[i]),
+                periods=entry.get("periods") if isinstance(entry.get("periods"), dict) else None,
+            )
+        )
+    summary = sweep.summary or {}
+    maps = summary.get("maps")
+    boundaries = summary.get("boundaries")
+    horizon = summary.get("horizon")
+    return SweepFacts(
+        folder=sweep.folder,
+        config=_config(sweep),
+        runs=facts,
+        boundaries=boundaries if isinstance(boundaries, dict) else None,
+        horizon=horizon if isinstance(horizon, dict) else {},
+        digits=digits,
+        rate_name=axis.upper(),
+        maps=[one for one in maps if isinstance(one, dict)] if isinstance(maps, list) else (),
+        parents=_parents(sweep.folder, {start: origins[start] for start in set(starts) & origins.keys()}),
+        landscape=_landscape(sweep.folder, names),
+        environments=[run.environment for run in sweep.runs],
+    )
+
+
+def _config(sweep: SweepRun) -> dict[str, Any]:
+    """The settings that all runs share, and the sweep's own; rates and seeds are shown elsewhere."""
+    base = sweep.config.get("base")
+    shown_elsewhere = ("base", "axis", "values", "seeds", "weight_decays", "starts")
+    own = {key: value for key, value in sweep.config.items() if key not in shown_elsewhere}
+    first, *others = [run.config for run in sweep.runs] or [{}]
+    shared = {key: value for key, value in first.items() if all(config.get(key) == value for config in others)}
+    return {**(base if isinstance(base, dict) else {}), **own, **shared}
+
+
+def _origins(sweep: SweepRun) -> dict[str, Origin]:
+    """By checksum; the sweep's own config knows those whose runs are gone."""
+    starts = sweep.config.get("starts")
+    told = [*(starts if isinstance(starts, list) else []), *(run.lineage for run in sweep.runs)]
+    return {origin.weights: origin for origin in map(origin_of, told) if origin is not None}
+
+
+def _rate(entry: Mapping[str, Any], run: Run | None, axis: str) -> float:
+    """The swept rate of a run: as the map says, else as its config says; an ELR, not an LR, else as measured."""
+    stated = [entry.get(axis), None if run is None else run.config.get(axis)]
+    known = [value for value in map(number, stated) if math.isfinite(value)]
+    return known[0] if known else number(None if run is None or axis != "elr" else run.elr)
+
+
+def _start(entry: Mapping[str, Any], run: Run | None) -> str:
+    """Checksum of the weights a run went on from; empty where it began afresh."""
+    return str(entry.get("start") or (run.config.get("start") if run is not None else None) or "")
+
+
+def _seed(entry: Mapping[str, Any]) -> int | None:
+    seed = entry.get("seed")
+    return seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+
+
+def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
+    """The regime map's entries with their folders; runs that it does not list yet speak for themselves."""
+    listed = [entry for entry in (sweep.summary or {}).get("runs", []) if isinstance(entry, dict)]
+    entries: list[tuple[Mapping[str, Any], Run | None]] = [
+        (entry, sweep.find(str(entry.get("run")))) for entry in listed
+    ]
+    known = {str(entry.get("run")) for entry in listed}
+    entries += [(_row(run), run) for run in sweep.runs if run.name not in known]
+    return entries
+
+
+def _row(run: Run) -> dict[str, Any]:
+    """A run's entry as the regime map will hold it, from its folder alone; a run that has not ended is not judged."""
+    return run_row(run, stored_verdict(run) or Verdict(None, {"reason": "the run has not ended"}))
+
+
+def _parents(folder: Path, origins: Mapping[str, Origin]) -> dict[str, Run]:
+    """The runs that others went on from, by checksum of the weights; without those whose folder cannot be read."""
+    found = {checksum: parent_run(origin, folder) for checksum, origin in origins.items()}
+    return {checksum: run for checksum, run in found.items() if run is not None}
