@@ -7,15 +7,21 @@ In a loop of your own with Accelerate no callback is needed: ``Monitor(model, op
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from scaleinv.errors import UserError
 from scaleinv.monitor.monitor import Monitor
 
-_Callback: Any = object
-
+if TYPE_CHECKING:
+    _Callback: Any = object
+else:
+    try:
+        from transformers import TrainerCallback as _Callback
+    except ImportError:
+        raise UserError("the Trainer callback needs transformers: pip install transformers accelerate") from None
 
 _FILE = "scaleinv_monitor.pt"
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from scaleinv.errors import UserError
 from scaleinv.monitor.monitor import Monitor
 from scaleinv.monitor.records import Record
 from scaleinv.monitor.sinks.base import Tracker
 
-_Callback: Any = object
+if TYPE_CHECKING:
+    _Callback: Any = object
+else:
+    try:
+        from lightning.pytorch import Callback as _Callback
+    except ImportError:
+        try:
+            from pytorch_lightning import Callback as _Callback
+        except ImportError:
+            raise UserError("the Lightning callback needs Lightning: pip install lightning") from None
 
 
 class _Loggers(Tracker):
