@@ -1,6 +1,6 @@
 """A claim of a paper as data, and the sheet of comparisons that its check fills.
 
-The claims of a paper are listed in ``papers/PAPER/catalogue.py``. A check is a function ``check(sheet, context)``: it
+The claims of a paper are listed in ``papers/PAPER/catalogue.ini``. A check is a function ``check(sheet, context)``: it
 makes comparisons (measured, expected, tolerance) that were decided beforehand, states what data they need, and leaves
 notes. See docs/howto/extend.md.
 """

@@ -1,6 +1,8 @@
 """All claims and figures: those of this package, and those that installed packages add.
 
-A package adds its own by an entry point of the group ``scaleinv.papers`` that names a module with ``CLAIMS`` and
+Those of this package are listed in ``papers/PAPER/catalogue.ini``: a section for each, ``claim ID`` or ``figure ID``,
+whose keys are the fields of :class:`Claim` and :class:`FigureEntry`. ``${name}`` stands for a text of ``[DEFAULT]``;
+``scales`` are names with their costs; ``module:function`` is one of the paper's folder. A package adds its own by an entry point of the group ``scaleinv.papers`` that names a module with ``CLAIMS`` and
 ``FIGURES`` (either may be missing)::
 
     [project.entry-points."scaleinv.papers"]
@@ -9,9 +11,12 @@ A package adds its own by an entry point of the group ``scaleinv.papers`` that n
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
+from configparser import ConfigParser, ExtendedInterpolation
+from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from scaleinv.errors import UserError
@@ -29,8 +34,7 @@ def catalogues() -> list[tuple[str, Any]]:
     """(where it comes from, module or object with CLAIMS and FIGURES), this package's first."""
     found: list[tuple[str, Any]] = []
     for paper in _OWN:
-        name = f"scaleinv.papers.{paper}.catalogue"
-        found.append((name, importlib.import_module(name)))
+        found.append((f"scaleinv.papers.{paper}.catalogue", _read(paper)))
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             found.append((entry.value, entry.load()))
@@ -40,6 +44,24 @@ def catalogues() -> list[tuple[str, Any]]:
                 f"{type(error).__name__}: {error}; mend or uninstall that package"
             ) from error
     return found
+
+
+@cache
+def _read(paper: str) -> SimpleNamespace:
+    """CLAIMS and FIGURES of a paper of this package, from its ``catalogue.ini``."""
+    parser = ConfigParser(interpolation=ExtendedInterpolation(), delimiters=("=",), comment_prefixes=("#",))
+    parser.read_string((Path(__file__).parent / paper / "catalogue.ini").read_text(encoding="utf-8"))
+    found: dict[str, list[Any]] = {"claim": [], "figure": []}
+    for section in parser.sections():
+        kind, _, id = section.partition(" ")
+        of = Claim if kind == "claim" else FigureEntry
+        own = [key for key in parser[section] if key == "paper" or key not in parser.defaults()]
+        entry: dict[str, Any] = {key: " ".join(parser[section][key].split()) for key in own}
+        costs = (one.split() for one in entry["scales"].split(","))
+        entry["scales"] = {scale: int(cost) if cost.isdigit() else float(cost) for scale, cost in costs}
+        targets = {k: f"scaleinv.papers.{paper}.{entry[k]}" for k in ("check", "numbers", "draw") if k in entry}
+        found[kind].append(of(id=id, **{**entry, **targets}))
+    return SimpleNamespace(CLAIMS=found["claim"], FIGURES=found["figure"])
 
 
 def claims() -> dict[str, Claim]:

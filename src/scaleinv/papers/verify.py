@@ -71,7 +71,7 @@ def source_hash() -> str:
     """
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(__version__.encode())
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted([*root.rglob("*.py"), *root.rglob("catalogue.ini")]):
         inside = path.relative_to(root)
         if inside.parts[0] not in _NO_MATTER and inside.name != "findings.py":  # what is said of a failure afterwards
             digest.update(str(inside).encode() + b"\0" + path.read_bytes() + b"\0")
