@@ -1,7 +1,7 @@
 """A figure of a paper as data: its numbers and its drawing are functions of their own.
 
-The figures of a paper are listed in ``papers/PAPER/catalogue.ini``. ``numbers(context)`` trains or finds the runs at the
-scale of the context and returns everything that is drawn; ``draw(numbers)`` makes the figure from that alone. What
+The figures of a paper are listed in ``papers/PAPER/catalogue.ini``. ``numbers(context)`` trains or finds the runs at
+the scale of the context and returns everything that is drawn; ``draw(numbers)`` makes the figure from that alone. What
 ``draw`` gets is what the JSON beside the figure holds (:func:`plain`), so a figure can be drawn again from its JSON::
 
     draw(json.loads(Path("figures/fig5-digits.json").read_text()))

@@ -2,8 +2,9 @@
 
 Those of this package are listed in ``papers/PAPER/catalogue.ini``: a section for each, ``claim ID`` or ``figure ID``,
 whose keys are the fields of :class:`Claim` and :class:`FigureEntry`. ``${name}`` stands for a text of ``[DEFAULT]``;
-``scales`` are names with their costs; ``module:function`` is one of the paper's folder. A package adds its own by an entry point of the group ``scaleinv.papers`` that names a module with ``CLAIMS`` and
-``FIGURES`` (either may be missing)::
+``scales`` are names with their costs; ``module:function`` is one of the paper's folder. A package adds its own by an
+entry point of the group ``scaleinv.papers`` that names a module with ``CLAIMS`` and ``FIGURES`` (either may be
+missing)::
 
     [project.entry-points."scaleinv.papers"]
     mypaper = "mypackage.catalogue"
@@ -57,8 +58,8 @@ def _read(paper: str) -> SimpleNamespace:
         of = Claim if kind == "claim" else FigureEntry
         own = [key for key in parser[section] if key == "paper" or key not in parser.defaults()]
         entry: dict[str, Any] = {key: " ".join(parser[section][key].split()) for key in own}
-        costs = (one.split() for one in entry["scales"].split(","))
-        entry["scales"] = {scale: int(cost) if cost.isdigit() else float(cost) for scale, cost in costs}
+        costs: dict[str, str] = dict(one.split() for one in entry["scales"].split(","))
+        entry["scales"] = {scale: int(cost) if cost.isdigit() else float(cost) for scale, cost in costs.items()}
         targets = {k: f"scaleinv.papers.{paper}.{entry[k]}" for k in ("check", "numbers", "draw") if k in entry}
         found[kind].append(of(id=id, **{**entry, **targets}))
     return SimpleNamespace(CLAIMS=found["claim"], FIGURES=found["figure"])
