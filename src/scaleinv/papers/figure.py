@@ -24,9 +24,11 @@ from scaleinv.errors import UserError
 from scaleinv.papers.scales import SCALES, Scale
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
 
     from scaleinv.papers.context import Context  # which needs torch; a list of figures does not
+else:
+    Figure = Any  # what every draw returns; matplotlib is an extra
 
 
 #: what is drawn, in plain JSON types

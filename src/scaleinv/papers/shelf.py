@@ -58,8 +58,8 @@ def _read(paper: str) -> SimpleNamespace:
         of = Claim if kind == "claim" else FigureEntry
         own = [key for key in parser[section] if key == "paper" or key not in parser.defaults()]
         entry: dict[str, Any] = {key: " ".join(parser[section][key].split()) for key in own}
-        costs: dict[str, str] = dict(one.split() for one in entry["scales"].split(","))
-        entry["scales"] = {scale: int(cost) if cost.isdigit() else float(cost) for scale, cost in costs.items()}
+        costs = [one.split() for one in entry["scales"].split(",")]
+        entry["scales"] = {scale: int(cost) if cost.isdigit() else float(cost) for scale, cost in costs}
         targets = {k: f"scaleinv.papers.{paper}.{entry[k]}" for k in ("check", "numbers", "draw") if k in entry}
         found[kind].append(of(id=id, **{**entry, **targets}))
     return SimpleNamespace(CLAIMS=found["claim"], FIGURES=found["figure"])

@@ -29,7 +29,6 @@ from scaleinv.papers.kodryan2022.evidence import (
 from scaleinv.papers.kodryan2022.runs import Net
 from scaleinv.runfolder.read import load_run
 
-PAPER = "Kodryan et al. 2022"
 #: factor between ELRs from which on their minima must not be connected
 APART = 4.0
 #: a loss that rises by this factor has left its minimum

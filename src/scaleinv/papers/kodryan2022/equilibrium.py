@@ -30,7 +30,6 @@ from scaleinv.papers.kodryan2022.evidence import (
 from scaleinv.papers.kodryan2022.runs import Net
 from scaleinv.runfolder.read import load_run
 
-PAPER = "Kodryan et al. 2022"
 SEEDS = (0, 1, 2, 3)
 #: levels of regime 2 wander by 10 % from window to window: with three seeds the error is as large as what may pass
 LEVEL_SEEDS = (0, 1, 2, 3, 4)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.analysis.transition import gradient_peak, transition_peak
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, new_figure, power_of_ten, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.plots.style import INK, new_figure, regime_colours, regime_names, style
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: the paper's alphas and ELRs are not known to us: five groups and one k = ELR * sum(alpha) inside each regime
 ALPHAS = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -55,9 +52,7 @@ def draw(numbers: Numbers) -> Figure:
     ax.axhline(sum(numbers["alphas"]) / 2, color=INK, ls=":", lw=0.9)
     ax.plot([], [], color=INK, ls="--", lw=0.9, label="predicted level")
     ax.plot([], [], color=INK, ls=":", lw=0.9, label="mean of random directions")
-    ax.set_ylim(-0.02 * sum(numbers["alphas"]), None)
-    ax.set_xlabel("step")
-    ax.set_ylabel("F")
-    ax.set_title("The toy function on the sphere: three regimes")
+    ax.set(ylim=(-0.02 * sum(numbers["alphas"]), None), xlabel="step")
+    ax.set(ylabel="F", title="The toy function on the sphere: three regimes")
     fig.legend(loc="outside lower center", ncols=2)
     return fig

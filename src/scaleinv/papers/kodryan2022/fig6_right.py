@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.analysis.ess import equalisation, from_steps
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.kodryan2022 import runs_groups as groups
 from scaleinv.plots.style import INK, elr_colour, log_axis, new_figure, power_of_ten, style
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: a dot is a mean over this share of the run
 DOTS = 30
@@ -72,8 +69,7 @@ def draw(numbers: Numbers) -> Figure:
         spread = f"squared step sizes within a factor {run['ratio']:.4g}"
         ax.text(0.98, 0.97, f"{label}\n{spread}", transform=ax.transAxes, ha="right", va="top")
         log_axis(ax, "xy")
-        ax.set_xlabel("ELR of the group")
-        ax.set_ylabel("effective gradient norm of the group")
+        ax.set(xlabel="ELR of the group", ylabel="effective gradient norm of the group")
         ax.set_title(f"Regime {regime}, ELR {power_of_ten(run['elr'])}")
     handles["start"] = axes[0].plot([], [], "*", color="none", ms=9, mec=INK, mew=0.8)[0]
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)

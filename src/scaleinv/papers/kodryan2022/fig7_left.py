@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.analysis.trajectories import spectrum, trajectory
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import new_figure, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LEVELS = (5e-2, 3e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3)
 

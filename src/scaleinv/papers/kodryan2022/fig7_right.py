@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.analysis.trajectories import compare, trajectory
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, new_figure, power_of_ten, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def numbers(context: Context) -> dict[str, Any]:

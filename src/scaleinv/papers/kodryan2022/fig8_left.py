@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.analysis.stationarity import loss_level
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_of_ten, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def numbers(context: Context) -> dict[str, Any]:
@@ -52,9 +49,7 @@ def draw(numbers: Numbers) -> Figure:
     ax.axhline(level, color=INK, ls=":", lw=1.0, label=f"level of {middle} from scratch")
     ax.axvline(last, color=INK, lw=0.8, alpha=0.5)
     log_axis(ax, "y")
-    ax.set_xlim(0, 3 * last)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("train loss")
-    ax.set_title(f"Regime 2: at the line the ELR becomes {middle}")
+    ax.set(xlim=(0, 3 * last), xlabel="epoch")
+    ax.set(ylabel="train loss", title=f"Regime 2: at the line the ELR becomes {middle}")
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig

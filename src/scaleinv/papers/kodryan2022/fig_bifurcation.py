@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ALPHAS = (1.0, 2.0, 3.0, 4.0, 5.0)
 
@@ -59,9 +56,7 @@ def draw(numbers: Numbers) -> Figure:
         if any(kodryan2022.toy_regime(float(x)) == regime for x in k):
             ax.plot([], [], "o", ms=5, mew=0, color=regime_colours[regime], label=f"F, {name} expected")
     log_axis(ax, "x")
-    ax.set_ylim(-0.02 * total, total)
-    ax.set_xlabel("k = ELR · Σα")
-    ax.set_ylabel("F")
-    ax.set_title("Toy function: where F goes, against the rate")
+    ax.set(ylim=(-0.02 * total, total), xlabel="k = ELR · Σα")
+    ax.set(ylabel="F", title="Toy function: where F goes, against the rate")
     fig.legend(loc="outside lower center", ncols=3)
     return fig

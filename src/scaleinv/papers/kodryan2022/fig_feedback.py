@@ -4,16 +4,13 @@ places.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, style
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ALPHAS = (1.0, 2.0, 3.0, 4.0, 5.0)
 KS = (1.3, 2.5)
@@ -40,8 +37,7 @@ def draw(numbers: Numbers) -> Figure:
         for alpha, colour, line in zip(alphas, elr_colours(alphas), array(ratio).T):
             ax.plot(line, color=colour, lw=1, label=f"α = {alpha:g}" if ax is axes[0] else None)
         ax.axhline(1.0, color=INK, ls="--", lw=0.9)
-        ax.set_xlabel("step")
-        ax.set_title(f"k = ELR · Σα = {k:g}")
+        ax.set(xlabel="step", title=f"k = ELR · Σα = {k:g}")
     log_axis(axes[0], "y")
     axes[0].set_ylabel("ELRᵢ / predicted")
     fig.legend(loc="outside lower center", ncols=5)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.analysis.regimes import classify
 from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
 from scaleinv.papers.kodryan2022.conventional import SEEDS, start
 from scaleinv.plots.style import log_axis, new_figure, regime_colours, regime_markers, regime_names, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def numbers(context: Context) -> dict[str, Any]:

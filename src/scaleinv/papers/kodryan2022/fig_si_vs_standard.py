@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
 from scaleinv.papers.kodryan2022.conventional import PAIR_SEEDS, best_rates
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 #: name, label
 LABELS = {"si": "scale-invariant, head frozen", "standard": "standard"}
@@ -56,9 +52,7 @@ def draw(numbers: Numbers) -> Figure:
                 label=None if k else f"{label}, {rate}",
             )
     log_axis(left, "y")
-    left.set_xlabel("epoch")
-    left.set_ylabel("train loss")
-    left.set_title("The same conventional training")
+    left.set(xlabel="epoch", ylabel="train loss", title="The same conventional training")
     left.legend(loc="upper right")
     seeds = sorted(set(numbers["errors"]["si"]) & set(numbers["errors"]["standard"]))
     for seed in seeds:
@@ -71,7 +65,6 @@ def draw(numbers: Numbers) -> Figure:
     low, high = (100 * v for v in numbers["interval"])
     right.set_xlim(-0.5, 1.5)
     right.set_xticks([0, 1], ["scale-invariant", "standard"])
-    right.set_ylim(0, None)
-    right.set_ylabel("test error, %")
+    right.set(ylim=(0, None), ylabel="test error, %")
     right.set_title(f"Difference {100 * numbers['difference']:+.2f} points ({low:+.2f} to {high:+.2f})")
     return fig

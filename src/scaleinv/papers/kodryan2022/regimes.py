@@ -11,7 +11,6 @@ from scaleinv.papers.kodryan2022.evidence import Point, point, three_regimes, vi
 from scaleinv.runfolder.read import load_run
 from scaleinv.studies.obtain import Request
 
-PAPER = "Kodryan et al. 2022"
 STATEMENT = "On the sphere the ELR decides: loss up >= 10x within a factor 3 of ELR at 1/2, chance beyond 2/3"
 
 

@@ -10,8 +10,6 @@ from scaleinv.theory import kodryan2022 as theory
 from scaleinv.theory import lyu2022
 from scaleinv.theory.simulators import toy
 
-PAPER = "Kodryan et al. 2022"
-
 
 def one_group(sheet: Sheet, context: Context) -> None:
     """Check ``toy-one-group``."""

@@ -108,8 +108,7 @@ def draw_curves(axes: Any, shown: Sequence[Curve], quantity: str, *, log: bool) 
         axes.plot(*series(curve, quantity), color=curve["colour"], lw=1.2, label=name)
     if log:
         log_axis(axes, "y")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(LABELS[quantity])
+    axes.set(xlabel="epoch", ylabel=LABELS[quantity])
 
 
 def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".") -> None:
@@ -122,8 +121,7 @@ def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".
 def finish_diagram(axes: Any, quantity: str = "eg") -> None:
     """Axes and labels of the diagram; call it last."""
     log_axis(axes, "xy" if quantity == "eg" else "x")
-    axes.set_xlabel(LABELS["loss"])
-    axes.set_ylabel(LABELS[quantity])
+    axes.set(xlabel=LABELS["loss"], ylabel=LABELS[quantity])
 
 
 def zoom(axes: Sequence[Any], shown: Sequence[Curve], highest: float = 0.1) -> None:

@@ -18,8 +18,6 @@ from scaleinv.papers.lobacheva2021 import runs as runs
 from scaleinv.papers.lobacheva2021.evidence import periods_of, product, rates
 from scaleinv.theory import lobacheva2021
 
-PAPER = "Lobacheva et al. 2021"
-
 
 def norm_interval_net(sheet: Sheet, context: Context) -> None:
     """Check ``norm-interval``."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.lobacheva2021.runs_figures import networks
 from scaleinv.papers.lobacheva2021.traces import draw_trace, rate_colours, rate_text, read_traces
 from scaleinv.plots.style import log_axis, new_figure, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _NAMES = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
@@ -39,8 +36,7 @@ def draw(numbers: Numbers) -> Figure:
         loss.set_title(title)
         log_axis(loss, "y")
         log_axis(norm, "y")
-        norm.set_xlim(0, None)
-        norm.set_xlabel("epoch")
+        norm.set(xlim=(0, None), xlabel="epoch")
         norm.legend(*loss.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, -0.22))
     axes[0, 0].set_ylabel("train loss")
     axes[1, 0].set_ylabel("norm ρ")

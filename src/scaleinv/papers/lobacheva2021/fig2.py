@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.plots.style import INK, new_figure, regime_colours, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: a step as large as this is for the eye only
 LR_TIMES_G, DECAY, ANGLE = 0.75, 0.22, math.radians(68)
@@ -51,8 +48,7 @@ def draw(numbers: Numbers) -> Figure:
     ax.text(*place, "− lr · wd · xₜ:\ninwards", color=into, ha="right", va="top")
     ax.text(*(after_gradient * 1.03), "√(ρ² + lr² g²)", ha="left", va="center")
     ax.set_aspect("equal")
-    ax.set_xlim(-0.55, 1.62)
-    ax.set_ylim(-0.08, 1.42)
+    ax.set(xlim=(-0.55, 1.62), ylim=(-0.08, 1.42))
     ax.set_axis_off()
     ax.set_title("Two forces on the norm of scale-invariant weights")
     return fig

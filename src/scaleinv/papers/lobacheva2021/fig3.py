@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.papers.lobacheva2021.runs_figures import rates
 from scaleinv.papers.lobacheva2021.traces import draw_trace, rate_colours, rate_text, read_traces
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def numbers(context: Context) -> dict[str, Any]:
@@ -40,17 +37,12 @@ def draw(numbers: Numbers) -> Figure:
         (error, "Test error", "error, %"),
         (norm, "Norm of the scale-invariant weights", "ρ"),
     ):
-        ax.set_title(title)
-        ax.set_ylabel(label)
-        ax.set_xlabel("epoch")
-        ax.set_xlim(0, None)
+        ax.set(title=title, ylabel=label, xlabel="epoch", xlim=(0, None))
     log_axis(loss, "y")
     log_axis(norm, "y")
     error.set_ylim(0, None)
     log_axis(phase, "xy")
-    phase.set_title("Phase diagram")
-    phase.set_xlabel("effective learning rate, lr/ρ²")
-    phase.set_ylabel("effective gradient norm")
+    phase.set(title="Phase diagram", xlabel="effective learning rate, lr/ρ²", ylabel="effective gradient norm")
     phase.plot([], [], "*", color=INK, ms=9, mew=0, label="start")
     phase.legend(loc="best")
     wd = power_of_ten(shown[0]["wd"])

@@ -132,19 +132,16 @@ def draw(numbers: Numbers) -> Figure:
         ax.plot(*_pair(curves[name]["every"]), color=blue, lw=0.5, alpha=0.35)
         ax.plot(*_pair(curves[name]["median"]), color=blue, lw=1.3)
     log_axis(loss, "y")
-    loss.set_title("Train loss")
-    loss.set_ylabel("loss of the batch")
+    loss.set(title="Train loss", ylabel="loss of the batch")
     norm.plot(*_pair(curves["rho"]), color=blue, lw=1.3)
-    norm.set_title("Norm of the scale-invariant weights")
-    norm.set_ylabel("ρ")
+    norm.set(title="Norm of the scale-invariant weights", ylabel="ρ")
     for edge in (edge for band in numbers["envelope"] for edge in band["edges"]):
         turn.plot(*_pair(edge), color=INK, lw=1.1, ls="--")
     turn.plot([], [], color=INK, lw=1.1, ls="--", label="Proposition 1, l and L of the phase")
     turn.set_yscale("log")
     turn.set_ylim(turn.get_ylim()[0] / 10, None)  # room for the legend
     log_axis(turn, "y")
-    turn.set_title("Rotation of a step")
-    turn.set_ylabel("1 − cos(xₜ, xₜ₊₁)")
+    turn.set(title="Rotation of a step", ylabel="1 − cos(xₜ, xₜ₊₁)")
     turn.legend(loc="lower center")
     _draw_close_up(close, numbers)
     for ax in (loss, norm, turn):
@@ -168,9 +165,7 @@ def _draw_close_up(ax: Axes, numbers: Numbers) -> None:
     ax.set_yscale("log")
     ax.set_ylim(ax.get_ylim()[0] / 20, None)  # room for the legend
     log_axis(ax, "y")
-    ax.set_title("Phase C in close-up")
-    ax.set_ylabel("multiple of the value before")
-    ax.set_xlabel("step")
+    ax.set(title="Phase C in close-up", ylabel="multiple of the value before", xlabel="step")
     ax.legend(loc="lower right")
     _shade(ax, numbers, *numbers["zoom"])
 

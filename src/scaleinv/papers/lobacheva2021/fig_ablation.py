@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.papers.lobacheva2021.runs_figures import ablation
 from scaleinv.papers.lobacheva2021.traces import break_downs, draw_trace, rate_text, read_traces
 from scaleinv.plots.style import log_axis, new_figure, regime_colours, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def numbers(context: Context) -> dict[str, Any]:
@@ -32,10 +29,7 @@ def draw(numbers: Numbers) -> Figure:
         norm.plot(trace["epoch"], array(trace["rho"]), color=colour, lw=1.3)
     log_axis(loss, "y")
     log_axis(norm, "y")
-    loss.set_title(f"{rate_text(first['lr'])}, weight decay {first['wd']:g}")
-    loss.set_ylabel("train loss, mean of the epoch")
-    norm.set_ylabel("norm ρ")
-    norm.set_xlabel("epoch")
-    norm.set_xlim(0, None)
+    loss.set(title=f"{rate_text(first['lr'])}, weight decay {first['wd']:g}", ylabel="train loss, mean of the epoch")
+    norm.set(ylabel="norm ρ", xlabel="epoch", xlim=(0, None))
     fig.legend(loc="outside lower center", ncols=1)
     return fig

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, style
 from scaleinv.theory import lobacheva2021 as theory
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LR, WD, LOW, HIGH = 0.1, 0.01, 1.0, 3.0
 
@@ -39,8 +36,7 @@ def draw(numbers: Numbers) -> Figure:
         ax.plot([rest[eg] / kappa], [decay], "o", color=colour)
     ax.axvspan(*(at / kappa for at in rest.values()), color=INK, alpha=0.07, lw=0)
     log_axis(ax, "xy")
-    ax.set_xlabel("ρ² / κ")
-    ax.set_ylabel("relative change of ρ² in a step")
+    ax.set(xlabel="ρ² / κ", ylabel="relative change of ρ² in a step")
     ax.set_title("Forces on the norm: in the band between the dots they balance")
     fig.legend(loc="outside lower center", ncols=2)
     return fig

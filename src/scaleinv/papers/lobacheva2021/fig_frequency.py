@@ -6,19 +6,16 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.analysis.statistics import t_quantile
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.lobacheva2021 import runs_figures
 from scaleinv.papers.lobacheva2021.traces import Trace, rate_colours, rate_text, read_traces
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -119,8 +116,7 @@ def draw(numbers: Numbers) -> Figure:
         words = f"slope 1: interval = {middle:.2g}/(lr wd)"
         ax.plot(ends, middle * ends, color=INK, lw=1.0, ls=":", label=words)
     log_axis(ax, "xy")
-    ax.set_xlabel("1/(lr · wd), steps")
-    ax.set_ylabel("mean interval between break-downs, steps")
+    ax.set(xlabel="1/(lr · wd), steps", ylabel="mean interval between break-downs, steps")
     ax.set_title("Period against learning rate times weight decay")
     if not known:
         ax.text(0.5, 0.5, "no run has periods", ha="center", transform=ax.transAxes)

@@ -4,18 +4,15 @@ in [l, L].
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, style
 from scaleinv.theory import lobacheva2021 as theory
 from scaleinv.theory.simulators import recursion
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LR, WD, LOW, HIGH = 0.1, 0.02, 1.0, 4.0
 
@@ -54,8 +51,6 @@ def draw(numbers: Numbers) -> Figure:
         ax.plot(numbers["time"], array(path) / kappa, color=colour, label=name, lw=1.1)
     ax.axvline(numbers["arrival"], color=INK, ls=":", lw=0.9, label="within 10 % at the latest (bound)")
     log_axis(ax, "y")
-    ax.set_xlabel("steps · lr · wd")
-    ax.set_ylabel("ρ² / κ")
-    ax.set_title("Generalised equilibrium")
+    ax.set(xlabel="steps · lr · wd", ylabel="ρ² / κ", title="Generalised equilibrium")
     fig.legend(loc="outside lower center", ncols=2)
     return fig

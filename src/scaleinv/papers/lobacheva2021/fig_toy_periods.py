@@ -4,16 +4,13 @@ and 4).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
 from scaleinv.theory import rates
 from scaleinv.theory.simulators import toy
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LR, WD, NOISE, STEPS = 0.1, 0.02, 1e-9, 1000
 
@@ -39,13 +36,11 @@ def draw(numbers: Numbers) -> Figure:
     fig, axes = new_figure(7.0, 5.6, nrows=3, sharex=True)
     axes[0].plot(numbers["loss"], color=regime_colours[3], lw=1)
     log_axis(axes[0], "y")
-    axes[0].set_ylabel("F")
-    axes[0].set_title("Toy function with weight decay: it converges and is thrown out again")
+    axes[0].set(ylabel="F", title="Toy function with weight decay: it converges and is thrown out again")
     axes[1].plot(numbers["rho_sq"], color=regime_colours[1], lw=1)
     axes[1].set_ylabel("ρ²")
     axes[2].plot(numbers["elr"], color=regime_colours[2], lw=1)
     axes[2].axhline(1.0, color=INK, ls="--", lw=0.9, label="1/α: above it the minimum repels")
-    axes[2].set_ylabel("ELR = lr / ρ²")
-    axes[2].set_xlabel("step")
+    axes[2].set(ylabel="ELR = lr / ρ²", xlabel="step")
     axes[2].legend(loc="lower right")
     return fig

@@ -19,8 +19,6 @@ from scaleinv.papers.lobacheva2021.evidence import (
 )
 from scaleinv.studies.obtain import Request
 
-PAPER = "Lobacheva et al. 2021"
-
 
 def backbone(context: Context) -> list[Pooled]:
     """The runs over a factor 8 of lr wd, seeds together, ascending."""

@@ -25,7 +25,6 @@ from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
 from scaleinv.studies.regime_map import verdict_of
 
-PAPER = "Lobacheva et al. 2021"
 #: pairs of runs from each run whose weights are kept, and their length in mean intervals
 PAIRS, LENGTH = 3, 2.0
 

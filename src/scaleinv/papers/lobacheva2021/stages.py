@@ -12,7 +12,6 @@ from scaleinv.papers.lobacheva2021 import runs as runs
 from scaleinv.papers.lobacheva2021.evidence import different_minima, minima, periods_of, warm_up
 from scaleinv.runfolder.read import load_run
 
-PAPER = "Lobacheva et al. 2021"
 #: minima compared in each run
 MINIMA = 8
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.analysis.blocks import in_blocks
 from scaleinv.analysis.regimes import boundaries, classify
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.papers.nakhodnov2022 import runs as squared
 from scaleinv.plots.style import (
     INK,
@@ -25,9 +25,6 @@ from scaleinv.plots.style import (
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def numbers_left(context: Context) -> dict[str, Any]:
@@ -99,12 +96,9 @@ def draw(numbers: Numbers) -> Figure:
     diagram.plot([], [], "*", color=INK, ms=7, mew=0, label="start")
     log_axis(time, "y")
     log_axis(diagram, "xy")
-    time.set_xlabel("step")
-    time.set_ylabel("train loss")
+    time.set(xlabel="step", ylabel="train loss")
     time.set_title("Squared loss, " + (f"{numbers['objects']} objects" if "objects" in numbers else "full set"))
-    diagram.set_xlabel("train loss")
-    diagram.set_ylabel("mean effective gradient norm")
-    diagram.set_title("Effective gradient against loss")
+    diagram.set(xlabel="train loss", ylabel="mean effective gradient norm", title="Effective gradient against loss")
     diagram.legend(loc="best")
     fig.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig

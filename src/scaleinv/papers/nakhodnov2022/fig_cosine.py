@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.analysis.similarity import cosine_gap, cosine_level, cosines
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.papers.nakhodnov2022 import runs as cosine
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_of_ten, regime_colours, style
 from scaleinv.runfolder.read import Run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def numbers(context: Context) -> dict[str, Any]:
@@ -92,11 +89,8 @@ def draw(numbers: Numbers) -> Figure:
         )  # fmt: skip
     log_axis(time, "y")
     log_axis(level, "xy")
-    time.set_xlabel("epoch")
-    time.set_ylabel("1 - cosine to the epoch before")
-    time.set_title("How far one epoch turns the weights")
-    level.set_xlabel("effective learning rate")
-    level.set_ylabel("1 - cosine to the epoch before")
+    time.set(xlabel="epoch", ylabel="1 - cosine to the epoch before", title="How far one epoch turns the weights")
+    level.set(xlabel="effective learning rate", ylabel="1 - cosine to the epoch before")
     level.set_title("No ELR converges, the cosines differ")
     level.legend(loc="upper left")
     fig.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=3)

@@ -21,7 +21,6 @@ from scaleinv.monitor import Monitor
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 
-PAPER = "Kosson et al. 2024, Wan et al. 2020"
 GROUPS = {"0.weight": "first", "3.weight": "second"}
 STEPS, EVERY, SEEDS = 3000, 2, 2
 TOLERANCE = 0.2
