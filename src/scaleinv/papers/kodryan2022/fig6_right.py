@@ -10,7 +10,7 @@ import numpy as np
 from scaleinv.analysis.ess import equalisation, from_steps
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import Figure, Numbers
-from scaleinv.papers.kodryan2022 import runs_groups as groups
+from scaleinv.papers.kodryan2022 import equal_ess
 from scaleinv.plots.style import INK, elr_colour, log_axis, new_figure, power_of_ten, style
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
@@ -21,7 +21,7 @@ DOTS = 30
 
 def numbers(context: Context) -> dict[str, Any]:
     """A run in regime 1 and one in regime 2."""
-    wanted = groups.runs(context.scale, "convnet", groups.elrs(context.scale, "convnet"))
+    wanted = equal_ess.runs(context.scale, "convnet", equal_ess.elrs(context.scale, "convnet"))
     return {"regimes": [1, 2], "runs": [read(folder) for folder in context.folders(wanted)]}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import Figure, Numbers, array
-from scaleinv.papers.kodryan2022.divergence import ELR, compare_heads
+from scaleinv.papers.kodryan2022.regimes import WALK_ELR, compare_heads
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
 
 STEPS = 240
@@ -24,11 +24,11 @@ KINDS = {"walk": "random walk", "sgd": "SGD", "ascent": "gradient ascent"}
 
 def numbers(context: Context) -> dict[str, Any]:
     """Loss in units of that of random directions, and the cosine of neighbours, by step; means over networks."""
-    found, levels, _ = compare_heads(context.scale, ELR, SEEDS, STEPS)
+    found, levels, _ = compare_heads(context.scale, WALK_ELR, SEEDS, STEPS)
     walks = {kind: [w for c in found for w in c.walks if w.kind == kind] for kind in KINDS}
     late = {kind: np.array([c.loss[kind].mean() for c in found]) / levels for kind in KINDS}
     return {
-        "elr": ELR,
+        "elr": WALK_ELR,
         "random_directions": levels,
         "walks": {
             kind: {

@@ -14,7 +14,7 @@ from scaleinv.analysis.periods.bounds import earlier
 from scaleinv.analysis.statistics import mean
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
-from scaleinv.papers.lobacheva2021 import runs as runs
+from scaleinv.papers.lobacheva2021 import runs
 from scaleinv.papers.lobacheva2021.evidence import periods_of, product, rates
 from scaleinv.theory import lobacheva2021
 
