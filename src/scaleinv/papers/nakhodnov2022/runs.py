@@ -35,7 +35,7 @@ PAPER_HEAD = 10.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class SquaredPlan:
     """The runs of a scale."""
 
     changes: dict[str, Any]  # of the scale's settings: network and data, no length
@@ -49,17 +49,17 @@ class Plan:
 _GROUP: dict[str, Any] = {"model": "convnet", "normalization": "group", "width": 8, "batch_size": 16}
 _PAPER_ELRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 _PLANS = {
-    "digits": Plan({**_GROUP, "label_noise": 0.3}, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0)),
-    "mnist": Plan(_GROUP, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0)),
-    "cifar-small": Plan(
+    "digits": SquaredPlan({**_GROUP, "label_noise": 0.3}, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0)),
+    "mnist": SquaredPlan(_GROUP, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0)),
+    "cifar-small": SquaredPlan(
         {"model": "mlp", "normalization": "group", "width": 128},
         40, 5000, 400, (1e-3, 1e-2, 1e-1, 1.0, 3.0), (1e-3, 3e-3, 1e-2, 1e-1, 1.0, 3.0),
     ),
-    "paper": Plan({"model": "convnet", "head_norm": PAPER_HEAD}, 1000, 5000, 1000, _PAPER_ELRS, _PAPER_ELRS),
+    "paper": SquaredPlan({"model": "convnet", "head_norm": PAPER_HEAD}, 1000, 5000, 1000, _PAPER_ELRS, _PAPER_ELRS),
 }  # fmt: skip
 
 
-def _plan(scale: str) -> tuple[Plan, Settings]:
+def _plan(scale: str) -> tuple[SquaredPlan, Settings]:
     plan = pick(_PLANS, scale, "runs with the squared loss")
     return plan, settings(scale, **{"loss": "mse", "head_norm": HEAD, "evaluation": "online", **plan.changes})
 
@@ -86,14 +86,8 @@ def small(scale: str, seeds: Sequence[int] = (0,), elrs: Sequence[float] | None 
 
 def with_head(requests: Sequence[Request], norm: float) -> list[Request]:
     """The same with another head norm; ELRs scaled by (old/new)^2, since the gradient grows about as norm^2."""
-    return [
-        replace(
-            r,
-            settings=replace(r.settings, head_norm=norm),
-            elr=float(f"{(r.elr or 0.0) * (r.settings.head_norm / norm) ** 2:.3g}"),
-        )
-        for r in requests
-    ]
+    elrs = [float(f"{(r.elr or 0.0) * (r.settings.head_norm / norm) ** 2:.3g}") for r in requests]
+    return [replace(r, settings=replace(r.settings, head_norm=norm), elr=elr) for r, elr in zip(requests, elrs)]
 
 
 #: for the cosines between epochs
