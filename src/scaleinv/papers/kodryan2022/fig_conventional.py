@@ -94,13 +94,8 @@ def draw_pair(numbers: Numbers) -> Figure:
     for name, label in LABELS.items():
         rate = numbers["names"][name].partition(" ")[2]
         for k, loss in enumerate(numbers["loss"][name]):
-            left.plot(
-                np.arange(1, len(loss) + 1),
-                loss,
-                color=colours[name],
-                lw=1,
-                label=None if k else f"{label}, {rate}",
-            )
+            said = None if k else f"{label}, {rate}"
+            left.plot(np.arange(1, len(loss) + 1), loss, color=colours[name], lw=1, label=said)
     log_axis(left, "y")
     left.set(xlabel="epoch", ylabel="train loss", title="The same conventional training")
     left.legend(loc="upper right")

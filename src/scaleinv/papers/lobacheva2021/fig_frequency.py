@@ -94,19 +94,10 @@ def draw(numbers: Numbers) -> Figure:
         places[same] += 1
         label = f"{rate_text(point['lr'])}, wd {power_of_ten(point['wd'])}"
         mean, low, high = point["interval"], point["low"], point["high"]
-        colour = colours[point["lr"]]
-        ax.errorbar(
-            x,
-            mean,
-            yerr=None if high is None else [[mean - low], [high - mean]],
-            fmt=markers.get(point["wd"], "o"),
-            color=colour,
-            ms=6,
-            lw=1.1,
-            capsize=2,
-            mfc="none" if point["wd"] != decays[0] else colour,
-            label=None if label in named else label,
-        )
+        bars, colour = None if high is None else [[mean - low], [high - mean]], colours[point["lr"]]
+        look = {"fmt": markers.get(point["wd"], "o"), "color": colour, "ms": 6, "lw": 1.1, "capsize": 2}
+        look["mfc"] = "none" if point["wd"] != decays[0] else colour
+        ax.errorbar(x, mean, yerr=bars, label=None if label in named else label, **look)
         named.add(label)
     if line is not None:
         ends = np.array([min(p["unit"] for p in known) / 1.3, max(p["unit"] for p in known) * 1.3])

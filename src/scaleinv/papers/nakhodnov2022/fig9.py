@@ -10,18 +10,9 @@ from scaleinv.analysis.blocks import in_blocks
 from scaleinv.analysis.regimes import boundaries, classify
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import Figure, Numbers, array
+from scaleinv.papers.kodryan2022.traces import mark_end, regime_legend
 from scaleinv.papers.nakhodnov2022 import runs as squared
-from scaleinv.plots.style import (
-    INK,
-    elr_colours,
-    log_axis,
-    new_figure,
-    power_of_ten,
-    regime_colours,
-    regime_markers,
-    regime_names,
-    style,
-)
+from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_of_ten, style
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
@@ -86,19 +77,13 @@ def draw(numbers: Numbers) -> Figure:
         diagram.plot(array(t["loss"]), array(t["eg"]), ".", color=colour, ms=3.5, alpha=0.75)
     for start in {run["seed"]: t["start"] for run, t in zip(runs, traces)}.values():
         diagram.plot(*array(start), "*", color=INK, ms=7, mew=0)
-    look = {"mec": INK, "mew": 0.8}
     for run in runs:
-        marker, colour = regime_markers[run["regime"]], regime_colours[run["regime"]]
-        diagram.plot(*array([run["late"]["loss"], run["late"]["eg"]]), marker, color=colour, ms=8, **look)
-    for regime in sorted({run["regime"] for run in runs}, key=lambda r: 9 if r is None else r):
-        label = f"{regime}: {regime_names[regime]}" if regime else regime_names[regime]
-        diagram.plot([], [], regime_markers[regime], color=regime_colours[regime], ms=7, label=label, **look)
-    diagram.plot([], [], "*", color=INK, ms=7, mew=0, label="start")
+        mark_end(diagram, run)
     log_axis(time, "y")
     log_axis(diagram, "xy")
     time.set(xlabel="step", ylabel="train loss")
     time.set_title("Squared loss, " + (f"{numbers['objects']} objects" if "objects" in numbers else "full set"))
     diagram.set(xlabel="train loss", ylabel="mean effective gradient norm", title="Effective gradient against loss")
-    diagram.legend(loc="best")
+    regime_legend(diagram, runs, start=True, loc="best")
     fig.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
