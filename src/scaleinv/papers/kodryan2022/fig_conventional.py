@@ -58,7 +58,7 @@ def draw_schedules(numbers: Numbers) -> Figure:
     ax.set_yticks(range(len(ranking)), [place["name"] for place in ranking])
     ax.set_xlabel(f"test error, %, mean of {len(numbers['seeds'])} seeds with 95 % interval")
     log_axis(ax, "x")
-    ax.set_title("ELR numbers of one length")
+    ax.set_title("ELR schedules of one length")
     ax.legend(loc="center right")
     return fig
 

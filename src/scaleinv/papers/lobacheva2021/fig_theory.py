@@ -73,7 +73,7 @@ def numbers_forces(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_forces(numbers: Numbers) -> Figure:
-    """Both numbers against rho^2; a dot where they balance."""
+    """Draw both forces against rho^2, with a dot where they balance."""
     kappa, decay, rest = numbers["kappa"], numbers["decay"], numbers["rest"]
     square = array(numbers["rho_sq"]) / kappa
     fig, ax = new_figure(6.2, 3.6)
