@@ -37,7 +37,7 @@ Numbers = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Files written, the JSON of the numbers last."""
+    """The files written for a figure, the JSON of its numbers last."""
 
     paths: tuple[Path, ...]
     numbers: dict[str, Any]
@@ -67,23 +67,23 @@ class FigureEntry:
             raise UserError(f"figure {self.id!r} has the scale {unknown or 'none'}; there are: {', '.join(SCALES)}")
 
     def stem(self, scale: str) -> str:
-        """``forces``, ``fig3-digits``: the name of its files."""
+        """Return the name of the figure's files: ``forces``, ``fig3-digits``."""
         return self.id if len(self.scales) == 1 else f"{self.id}-{scale}"
 
     def choose(self, scale: str | None) -> Scale:
-        """``scale``, or the cheapest; UserError names those there are."""
+        """Return ``scale``, or the cheapest scale for None; UserError names those there are."""
         for known in self.scales:
             if scale in (None, known):
                 return known
         raise UserError(f"figure {self.id!r} has no scale {scale!r}; it has: {', '.join(self.scales)}")
 
     def compute(self, context: Context) -> dict[str, Any]:
-        """What is drawn, in plain JSON types."""
+        """Compute what is drawn, in plain JSON types."""
         numbers: dict[str, Any] = plain(_function(self.numbers)(context))
         return numbers
 
     def drawing(self, numbers: Numbers) -> Figure:
-        """The figure from its numbers alone."""
+        """Draw the figure from its numbers alone."""
         fig: Figure = _function(self.draw)(numbers)
         return fig
 
@@ -109,7 +109,7 @@ def write_figure(fig: Figure, numbers: dict[str, Any], out: Path, stem: str, for
 
 
 def plain(value: Any) -> Any:
-    """For JSON: arrays to lists, NaN and infinities to null.
+    """Convert to plain JSON types: arrays to lists, NaN and infinities to null.
 
     >>> plain({"x": np.array([1.0, np.nan])})
     {'x': [1.0, None]}
@@ -130,7 +130,7 @@ def plain(value: Any) -> Any:
 
 
 def array(values: Sequence[Any]) -> npt.NDArray[np.float64]:
-    """The inverse of :func:`plain` for a column: null becomes NaN.
+    """Invert :func:`plain` for a column: null becomes NaN.
 
     >>> array([1, None])
     array([ 1., nan])

@@ -32,7 +32,7 @@ QUICK_BUDGET = 1500.0
 
 
 def catalogues() -> list[tuple[str, Any]]:
-    """(where it comes from, module or object with CLAIMS and FIGURES), this package's first."""
+    """List (where it comes from, module or object with CLAIMS and FIGURES), this package's first."""
     found: list[tuple[str, Any]] = []
     for paper in _OWN:
         found.append((f"scaleinv.papers.{paper}.catalogue", _read(paper)))
@@ -49,7 +49,7 @@ def catalogues() -> list[tuple[str, Any]]:
 
 @cache
 def _read(paper: str) -> SimpleNamespace:
-    """CLAIMS and FIGURES of a paper of this package, from its ``catalogue.ini``."""
+    """Read CLAIMS and FIGURES of a paper of this package from its ``catalogue.ini``."""
     parser = ConfigParser(interpolation=ExtendedInterpolation(), delimiters=("=",), comment_prefixes=("#",))
     parser.read_string((Path(__file__).parent / paper / "catalogue.ini").read_text(encoding="utf-8"))
     found: dict[str, list[Any]] = {"claim": [], "figure": []}
@@ -66,12 +66,12 @@ def _read(paper: str) -> SimpleNamespace:
 
 
 def claims() -> dict[str, Claim]:
-    """All claims by id, in the order of their ids."""
+    """Return all claims by id, in the order of their ids."""
     return _collected("CLAIMS", Claim)
 
 
 def figures() -> dict[str, FigureEntry]:
-    """All figures by id, in the order of their ids."""
+    """Return all figures by id, in the order of their ids."""
     return _collected("FIGURES", FigureEntry)
 
 
@@ -89,7 +89,7 @@ def _collected(name: str, kind: Any) -> dict[str, Any]:
 
 
 def find_figure(id: str) -> FigureEntry:
-    """The figure of that id; UserError names those there are."""
+    """Return the figure of that id; UserError names those there are."""
     known = figures()
     if id not in known:
         raise UserError(f"unknown figure {id!r}; choose one of: {', '.join(known)}")
@@ -97,7 +97,7 @@ def find_figure(id: str) -> FigureEntry:
 
 
 def present_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Every id given to the present one of that claim; they differ for an id of an earlier version."""
+    """Map every id given to the present id of that claim; they differ for an id of an earlier version."""
     known = claims()
     former = {claim.was: id for id, claim in known.items() if claim.was}
     found = {}
@@ -109,7 +109,7 @@ def present_ids(ids: Iterable[str]) -> dict[str, str]:
 
 
 def select(scale: str, only: Sequence[str] = ()) -> list[tuple[Claim, Scale]]:
-    """The claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones
+    """Choose the claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones
     first.
     """
     if scale not in (*SCALES, "quick", "all"):

@@ -54,7 +54,7 @@ class Outcome:
     broke: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; NaN and infinities become null."""
+        """Return plain values for JSON; NaN and infinities become null."""
         values = asdict(self)
         for side in ("measured", "expected"):
             values[side] = {name: _finite(value) for name, value in values[side].items()}
@@ -66,9 +66,7 @@ def _finite(value: Any) -> Any:
 
 
 def source_hash() -> str:
-    """Hash of the sources that can change a number, of Python's minor version and of numpy's, torch's and numba's
-    versions.
-    """
+    """Hash the sources that can change a number, Python's minor version and numpy's, torch's and numba's versions."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(__version__.encode())
     for path in sorted([*root.rglob("*.py"), *root.rglob("catalogue.ini")]):
@@ -132,7 +130,7 @@ def run(
 
 
 def _check(runs: Path, pair: tuple[Claim, Scale], report: Report) -> Outcome:
-    """In a process of the crew."""
+    """Run one check in a process of the crew."""
     claim, scale = pair
     start = time.perf_counter()
     try:
@@ -155,7 +153,7 @@ def _place(cache: Path, id: str, scale: str, key: str) -> Path:
 
 
 def _load(path: Path) -> Outcome | None:
-    """A kept result; anything unreadable counts as absent."""
+    """Read a kept result; anything unreadable counts as absent."""
     try:
         return Outcome(**{**json.loads(path.read_text(encoding="utf-8")), "cached": True})
     except (OSError, ValueError, TypeError):

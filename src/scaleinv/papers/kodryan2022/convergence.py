@@ -36,7 +36,7 @@ LEFT = 5.0
 
 
 def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
-    """The converging runs of a seed by ELR."""
+    """Return the converging runs of a seed by ELR."""
     return dict(zip(net.convergence, context.folders(regimes.minima(net, seed))))
 
 

@@ -18,13 +18,15 @@ _MLP = {"digits": 1e-2, "mnist": 1e-2, "cifar-small": 5e-3, "paper": 5e-3}
 
 
 def elrs(scale: str, model: str) -> tuple[float, ...]:
-    """One ELR of regime 1, then those of regime 2. An MLP on digits stays above its minimum from smaller ELRs on."""
+    """Return one ELR of regime 1, then those of regime 2. An MLP on digits stays above its minimum from smaller ELRs
+    on.
+    """
     low, high = pick(_ELRS, scale, "runs with groups")
     return (2e-4, _MLP[scale] / 2, _MLP[scale]) if model == "mlp" else (low, high)
 
 
 def runs(scale: str, model: str, chosen: Sequence[float]) -> list[Request]:
-    """A run for each ELR, cross-entropy, every step recorded."""
+    """Request a run for each ELR, with cross-entropy and every step recorded."""
     epochs = {"mnist": 60, "cifar-small": 40, "paper": 300}.get(scale, 60 if model == "mlp" else 30)
     wide = {"width": 64} if model == "mlp" and scale in ("mnist", "cifar-small") else {}
     one = settings(scale, model=model, evaluation="online", record_steps=True, epochs=epochs, eval_every=epochs, **wide)
@@ -40,7 +42,9 @@ FEWEST = 10.0
 
 
 def judge(sheet: Sheet, name: str, groups: GroupEss, regime: int) -> None:
-    """One run: equal (regime 2) or not (regime 1) after the burn-in; the relations between the groups at every step."""
+    """Judge one run after its burn-in: step sizes are equal (regime 2) or not (regime 1); the relations between the
+    groups hold at every step.
+    """
     first = int(BURN_IN * len(groups.ess))
     late = equalisation(groups, first, tolerance=MOST)
     if regime == 2:

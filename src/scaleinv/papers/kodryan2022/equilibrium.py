@@ -36,12 +36,12 @@ LEVEL_SEEDS = (0, 1, 2, 3, 4)
 
 
 def _seeds(context: Context, wanted: Sequence[int]) -> Sequence[int]:
-    """``wanted`` on digits, else the network's own: there a run takes minutes."""
+    """Return ``wanted`` on digits, else the network's own seeds: there a run takes minutes."""
     return wanted if context.scale == "digits" else regimes.find(context.scale).seeds
 
 
 def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
-    """The lowest and the highest run in regime 2 of a seed by ELR."""
+    """Return the lowest and the highest run in regime 2 of a seed by ELR."""
     ends = (net.equilibrium[0], net.equilibrium[-1])
     return dict(zip(ends, context.folders(regimes.sweep(net, [seed], ends))))
 
@@ -95,9 +95,7 @@ def leaving_regime_2(sheet: Sheet, context: Context) -> None:
 
 
 def connected_after_regime_2(sheet: Sheet, context: Context) -> None:
-    """As from-regime-2-to-1; barrier of the train error on the straight paths between the ends. Digits have a fifth
-    of their labels redrawn, and two seeds: plain ones are classified even on top of the barriers that the loss has.
-    """
+    """Check ``connected-after-regime-2``."""
     net = regimes.for_paths(context.scale)
     landings: dict[str, list[Landing]] = {"low": [], "high": []}
     for words, _, seed, ended in _landed(context, net, net.seeds):
@@ -113,7 +111,7 @@ def connected_after_regime_2(sheet: Sheet, context: Context) -> None:
 
 
 def _landed(context: Context, net: Net, seeds: Sequence[int]) -> Iterator[tuple[str, float, int, dict[float, Path]]]:
-    """(low or high, ELR of the start, seed, runs by new ELR) of both starts and every seed."""
+    """Yield (low or high, ELR of the start, seed, runs by new ELR) of both starts and every seed."""
     new = regimes.new_elrs(net)
     for seed in seeds:
         folders = _folders(context, net, seed)

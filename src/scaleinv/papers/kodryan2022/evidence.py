@@ -27,7 +27,7 @@ ACROSS_SEEDS = 3.0  # the paper's boundary: a factor 2-3
 
 @dataclass(frozen=True)
 class Point:
-    """A run in its last half: what decides its regime."""
+    """What decides the regime of a run, from its last half."""
 
     rate: float  # ELR on the sphere, learning rate in the whole space
     seed: int
@@ -44,12 +44,12 @@ class Point:
 
     @property
     def better(self) -> bool:
-        """Whether it is better than guessing, by more than 5 %; an error that is not a number is not."""
+        """Say whether the run does better than guessing, by more than 5 %; one whose error is NaN does not."""
         return self.error < 0.95 * self.chance
 
 
 def point(run: Run, rate: float) -> Point:
-    """Of a run."""
+    """Measure the last half of a run."""
     w = window(run)
     assert run.constant_loss is not None  # the lab's own runs have both
     assert run.chance_error is not None
@@ -67,14 +67,16 @@ def point(run: Run, rate: float) -> Point:
 
 @dataclass(frozen=True)
 class Boundaries:
-    """Of one seed: the last ELR on the near side and the first from which all are on the far side."""
+    """Brackets of the regime boundaries for one seed: the last ELR before each and the first ELR after which every run
+    lies beyond it.
+    """
 
     first: tuple[float, float]  # 1/2; NaN where there is none
     second: tuple[float, float]  # 2/3: by the error alone
 
 
 def boundaries(points: Sequence[Point]) -> Boundaries:
-    """By the share of epochs above the threshold (1/2) and by the error of guessing, within 5 % (2/3)."""
+    """Bracket boundary 1/2 by the share of epochs above the threshold and 2/3 by the error of guessing, within 5 %."""
     points = sorted(points, key=lambda p: p.rate)
     return Boundaries(
         _between(points, [p.share <= CONVERGED for p in points], [p.share >= ABOVE for p in points]),
@@ -103,8 +105,8 @@ class Jump:
 
 
 def jump(points: Sequence[Point]) -> Jump:
-    """Of one seed. A run of the band is out of the minimum for a part of the time, and may be so for longer in another
-    draw.
+    """Find the jump of one seed. A run of the intermittent band is out of the minimum for part of the time, and may be
+    so for longer in another draw.
     """
     across = [
         (b.loss / a.loss, math.hypot(a.loss_se / a.loss, b.loss_se / b.loss), b.share >= ABOVE)
@@ -120,7 +122,8 @@ def jump(points: Sequence[Point]) -> Jump:
 
 
 def three_regimes(sheet: Sheet, name: str, points: Sequence[Point]) -> list[Boundaries]:
-    """Three regimes of one network: a jump of the loss, something between it and chance, uncorrelated chance beyond.
+    """Judge the three regimes of one network: the loss jumps, an ELR lies between the jump and chance, and beyond it
+    iterates are uncorrelated and errors are chance.
 
     Every seed is judged with the errors of its means over epochs, and what one of several lacks is undecided. A grid
     that does not reach a regime, or may step over the one in between, decides nothing. Nor does a run whose gradient is
@@ -169,15 +172,15 @@ def three_regimes(sheet: Sheet, name: str, points: Sequence[Point]) -> list[Boun
 
 
 def _beyond(points: Sequence[Point], bounds: Boundaries) -> list[Point]:
-    """The runs that move from four times the last ELR that does better than chance: the onset of regime 3 reaches over
-    a factor 4, where the error is chance, but iterates are still correlated.
+    """Return the runs that move from four times the last ELR that does better than chance: the onset of regime 3
+    reaches over a factor 4, where the error is chance, but iterates are still correlated.
     """
     return [p for p in points if p.rate >= 4 * bounds.second[0] and not p.dead]
 
 
 def _middle_seen(points: Sequence[Point]) -> bool | None:
-    """Is there a run in regime 2? No only if one that converges and one at chance are neighbours within a factor 3;
-    else the grid may step over it.
+    """Say whether a run lies in regime 2. The answer is no only if one that converges and one at chance are neighbours
+    within a factor 3; else the grid may step over it.
     """
     points = sorted(points, key=lambda p: p.rate)
     if any(p.share >= ABOVE and p.better for p in points):
@@ -194,7 +197,7 @@ def _pair(edge: tuple[float, float]) -> str:
 
 
 def visible(sheet: Sheet, name: str, points: Sequence[Point]) -> None:
-    """The regimes seen along another rate: converged, then a level better than chance, then chance.
+    """Judge the regimes along another rate: runs converge, then stay at a level better than chance, then at chance.
 
     One run out of this order is one draw, and undecided; two are a contradiction. A regime that is not seen may lie
     beyond the ends of the grid, or between two of its rates if these are more than a factor 3 apart.
@@ -222,7 +225,7 @@ def visible(sheet: Sheet, name: str, points: Sequence[Point]) -> None:
 
 
 def out_of_order(letters: str) -> int:
-    """How many letters have to be left out for the others to be in order.
+    """Count the letters that have to be left out for the others to be in order.
 
     >>> out_of_order("112233"), out_of_order("11213"), out_of_order("2211")
     (0, 1, 2)
@@ -238,7 +241,7 @@ LEVELS = {"digits": (1e-2, 5e-3, 2e-3, 1e-3), "cifar-small": (5e-2, 3e-2, 2e-2, 
 
 
 def combine(logs: Sequence[Estimate]) -> Estimate:
-    """Mean of logarithms of ratios; its error is the larger of the scatter between them and of their own errors, as far
+    """Average logarithms of ratios; the error is the larger of the scatter between them and of their own errors, as far
     as these are known; NaN where nothing is.
     """
     values, errors = (np.array(column) for column in zip(*((e.value, e.error) for e in logs)))
@@ -251,7 +254,7 @@ def combine(logs: Sequence[Estimate]) -> Estimate:
 def ratio_is_one(
     sheet: Sheet, name: str, logs: Sequence[Estimate], tolerance: float, *, given: bool = True
 ) -> Estimate:
-    """A geometric mean of ratios that should be 1 within a tolerance."""
+    """Compare a geometric mean of ratios with 1 within a tolerance."""
     found = combine(logs)
     ratio = math.exp(found.value)
     sheet.close(name, ratio, 1.0, rel=tolerance, se=ratio * found.error, given=given)
@@ -259,8 +262,8 @@ def ratio_is_one(
 
 
 def spectrum_of_minima(sheet: Sheet, name: str, elrs: Sequence[float], rows: Sequence[Sequence[Estimate]]) -> None:
-    """Spectrum of minima: means over the seeds of log(eg/loss) at equal loss fall with the ELR; one inversion allowed.
-    ``rows``: one a seed.
+    """Judge the spectrum of minima: means over the seeds of log(eg/loss) at equal loss fall with the ELR; one inversion
+    is allowed. ``rows``: one a seed.
 
     Neighbours are compared seed by seed. An inversion by less than 2 s.e. is none for certain, nor is a fall: the
     number of inversions lies between those that are certain and those that are possible.
@@ -291,26 +294,27 @@ SPREAD = 1.15
 
 @dataclass(frozen=True)
 class Landing:
-    """Where runs of several new ELRs end that start from one run of regime 2."""
+    """Where the runs of several new ELRs end that start from one run of regime 2."""
 
     logs: Mapping[float, Estimate]  # log(eg/loss) at equal loss, by new ELR
     barriers: Mapping[tuple[float, float], float]  # points of train error, between pairs of new ELRs
 
     @property
     def spread(self) -> Estimate:
-        """Largest eg/loss over the least."""
+        """Return the largest eg/loss over the least."""
         low, high = (f(self.logs.values(), key=lambda e: e.value) for f in (min, max))
         ratio = math.exp(high.value - low.value)
         return Estimate(ratio, ratio * math.hypot(low.error, high.error))
 
     @property
     def barrier(self) -> float:
-        """The highest of all pairs."""
+        """Return the highest barrier of all pairs."""
         return max(self.barriers.values())
 
 
 def one_curvature(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing]) -> None:
-    """Curvature after regime 2: from a low start all new ELRs end alike, from a high one less so; one of each a seed.
+    """Judge curvatures after regime 2: from a low start all new ELRs end alike, from a high one less so; one of each a
+    seed.
 
     Geometric means over the seeds, whose scatter is the error where single ratios have none. Undecided where a run has
     not come down to the losses at which curvatures are compared.
@@ -330,15 +334,15 @@ def one_curvature(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing])
 
 
 def barrier_error(points: float, images: int) -> float:
-    """Standard error of a barrier in points of train error: that of a count among so many images."""
+    """Return the standard error of a barrier in points of train error: that of a count among so many images."""
     return 100 * share_error(points / 100 * images, images)
 
 
 def unconnected_pairs(
     sheet: Sheet, seeds: Sequence[int], heights: Mapping[tuple[float, float], Sequence[float]], images: int
 ) -> None:
-    """Minima of two ELRs are not connected: a barrier beyond :data:`CONNECTED` for every pair and seed, each with the
-    error of its count. ``heights``: points of train error, by seed.
+    """Demand that minima of two ELRs are not connected: a barrier beyond :data:`CONNECTED` for every pair and seed,
+    each with the error of its count. ``heights``: points of train error, by seed.
     """
     for (low, high), found in heights.items():
         names = [f"seed {seed}: barrier {low:.3g} to {high:.3g}, points" for seed in seeds]
@@ -348,8 +352,8 @@ def unconnected_pairs(
 
 
 def connected(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing], images: int) -> None:
-    """Paths after regime 2: the ends are connected from a low start, less so from a high one; undecided where all are.
-    ``images``: among which wrong ones are counted.
+    """Judge paths after regime 2: the ends are connected from a low start, less so from a high one; undecided where all
+    are. ``images``: among which wrong ones are counted.
     """
     same: dict[str, list[str]] = {"low": [], "more": []}
     for k, (a, b) in enumerate(zip(low, high)):
@@ -375,7 +379,7 @@ class Region:
 
 
 def local_convexity(sheet: Sheet, low: Sequence[Region], high: Sequence[Region]) -> None:
-    """Convexity of regime 2: convex for every seed at the low ELR, not convex for every seed at the high one."""
+    """Judge the convexity of regime 2: every seed is convex at the low ELR, and none at the high one."""
     enough = sheet.needs("seeds", min(len(low), len(high)), at_least=3)
     for name, words, regions, holds in (("low", "convex", low, True), ("high", "not convex", high, False)):
         convex = [r.excess <= 0 and r.share_above == 0 for r in regions]

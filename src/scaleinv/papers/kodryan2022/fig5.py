@@ -15,7 +15,7 @@ _NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """One run for each ELR of the scale's sweep, the first seed."""
+    """Read one run for each ELR of the scale's sweep, the first seed."""
     net = regimes.find(context.scale)
     runs = context.runs(regimes.sweep(net, seeds=net.seeds[:1]))
     shown = [sphere.read_curve(run) for run in runs]
@@ -40,7 +40,7 @@ def numbers(context: Context) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Loss, test error and effective gradient by epoch, and the diagram."""
+    """Draw loss, test error and effective gradient by epoch, and the diagram."""
     shown, peak = sphere.coloured(numbers["runs"]), numbers["gradient_peak"]
     fig, axes = new_figure(9.6, 7.0, ncols=2, nrows=2)
     (loss, error), (gradient, diagram) = axes

@@ -20,13 +20,13 @@ DOTS = 30
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """A run in regime 1 and one in regime 2."""
+    """Read a run in regime 1 and one in regime 2."""
     wanted = equal_ess.runs(context.scale, "convnet", equal_ess.elrs(context.scale, "convnet"))
     return {"regimes": [1, 2], "runs": [read(folder) for folder in context.folders(wanted)]}
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Means of the logarithms of ELR and of log(1 + ESS^2) of every group over parts of a run, and of all together;
+    """Average the logarithms of ELR and of log(1 + ESS^2) of every group over parts of a run, and of all together;
     ``start``: ELR and effective gradient of every group at the first step.
     """
     groups = from_steps(load_steps(folder))
@@ -49,7 +49,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """One panel a regime: dots by group, the hyperbola of the common effective step size dashed."""
+    """Draw a panel for each regime: dots by group, the hyperbola of the common effective step size dashed."""
     runs = numbers["runs"]
     fig, axes = new_figure(4.7 * len(runs), 4.0, ncols=len(runs))
     handles: dict[str, Any] = {}

@@ -17,7 +17,7 @@ LEVELS = (5e-2, 3e-2, 2e-2, 1e-2, 5e-3, 2e-3, 1e-3)
 
 
 def numbers_left(context: Context) -> dict[str, Any]:
-    """The minima of the first seed."""
+    """Read the minima of the first seed."""
     net = regimes.find(context.scale)
     runs = context.runs(regimes.minima(net, net.seeds[0]))
     found = spectrum([trajectory(run) for run in runs], LEVELS)
@@ -33,7 +33,7 @@ def numbers_left(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_left(numbers: Numbers) -> Figure:
-    """Effective gradient and test error against train loss."""
+    """Draw effective gradient and test error against train loss."""
     shown = sphere.coloured(numbers["runs"])
     fig, (gradient, error) = new_figure(9.2, 4.0, ncols=2)
     for curve in shown:
@@ -54,7 +54,7 @@ def draw_left(numbers: Numbers) -> Figure:
 
 
 def numbers_right(context: Context) -> dict[str, Any]:
-    """Runs from scratch, and from a run of a high ELR on with a low one, and the other way round."""
+    """Read runs from scratch, one that goes on from a high ELR with a low one, and the other way round."""
     net = regimes.find(context.scale)
     seed = net.seeds[0]
     ways = [of[0] for of in regimes.retrainings(context.scale).values()]
@@ -84,7 +84,7 @@ def numbers_right(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_right(numbers: Numbers) -> Figure:
-    """Dots: runs from scratch. Lines: those that go on with another ELR."""
+    """Draw dots for runs from scratch, lines for those that go on with another ELR."""
     fig, axes = new_figure(9.2, 4.2, ncols=2)
     for ax, title, way in zip(axes, ("Lower ELR", "Higher ELR"), numbers["runs"]):
         *scratch, after = way["curves"]

@@ -17,7 +17,7 @@ from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_o
 
 
 def numbers_left(context: Context) -> dict[str, Any]:
-    """Two runs in regime 2, each gone on with the ELR between them, and one of that ELR from scratch."""
+    """Read two runs in regime 2, each continued with the ELR between them, and one of that ELR from scratch."""
     net = regimes.find(context.scale)
     elrs = net.equilibrium[:3]
     seed = net.seeds[0]
@@ -39,7 +39,7 @@ def numbers_left(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_left(numbers: Numbers) -> Figure:
-    """One panel, with the level of the middle ELR from scratch dotted."""
+    """Draw one panel, with the level of the middle ELR from scratch dotted."""
     fig, ax = new_figure(7.4, 4.2)
     elrs, curves = numbers["elrs"], numbers["curves"]
     middle, colours = power_of_ten(elrs[1]), elr_colours(elrs)
@@ -61,7 +61,9 @@ def draw_left(numbers: Numbers) -> Figure:
 
 
 def numbers_right(context: Context) -> dict[str, Any]:
-    """Of either end of regime 2: the run there, the runs of new ELRs from its end, and the paths between their ends."""
+    """Read, for either end of regime 2, the run there, the runs of new ELRs from its end, and the paths between their
+    ends.
+    """
     net = regimes.find(context.scale)
     seed, new = net.seeds[0], regimes.new_elrs(net)
     elrs = (net.equilibrium[0], net.equilibrium[-1])
@@ -86,7 +88,7 @@ def numbers_right(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_right(numbers: Numbers) -> Figure:
-    """A column for each start: the start's iterates and the runs of new ELRs in the diagram, test error below."""
+    """Draw a column for each start: its iterates and the runs of new ELRs in the diagram, test error below."""
     fig, axes = new_figure(9.2, 6.4, ncols=2, nrows=2, sharex=True, sharey="row")
     for (top, below), of in zip(axes.T, numbers["starts"].values()):
         before, shown = of["start"], sphere.coloured(of["runs"])

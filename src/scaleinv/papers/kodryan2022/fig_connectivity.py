@@ -17,8 +17,8 @@ from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_o
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """Straight paths between the minima of all pairs of ELRs; ``from_lowest``: train losses along those from the
-    lowest.
+    """Measure straight paths between the minima of all pairs of ELRs; ``from_lowest``: train losses along those from
+    the lowest.
     """
     net = regimes.for_paths(context.scale)
     elrs = net.convergence
@@ -41,7 +41,7 @@ def numbers(context: Context) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Left: train loss along straight paths from the lowest ELR's minimum. Right: barriers of all pairs."""
+    """Draw train loss along straight paths from the lowest ELR's minimum (left), and barriers of all pairs (right)."""
     elrs, barriers = numbers["elrs"], array(numbers["train_error_barrier_points"])
     labels = [power_of_ten(elr) for elr in elrs]
     fig, (along, matrix) = new_figure(9.2, 4.1, ncols=2)

@@ -16,7 +16,7 @@ from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, regi
 
 
 def numbers_schedules(context: Context) -> dict[str, Any]:
-    """Test error of every schedule with its interval over seeds, and the regime of the constant ELRs."""
+    """Compute the test error of every schedule with its interval over seeds, and the regime of the constant ELRs."""
     requests = conventional.schedules(context.scale, SEEDS)
     runs = {name: context.runs(of) for name, of in requests.items()}
     found = compare_schedules(errors_by_seed(runs))
@@ -40,7 +40,7 @@ def numbers_schedules(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_schedules(numbers: Numbers) -> Figure:
-    """A row for each schedule, the best on top; colour and mark by the regime of its start."""
+    """Draw a row for each schedule, the best on top; colour and mark show the regime of its start."""
     ranking = numbers["ranking"][::-1]
     fig, ax = new_figure(7.4, 0.8 + 0.27 * len(ranking))
     seen = set()
@@ -68,7 +68,7 @@ LABELS = {"si": "scale-invariant, head frozen", "standard": "standard"}
 
 
 def numbers_pair(context: Context) -> dict[str, Any]:
-    """Train losses and test errors of the same conventional training, each network at the rate best for it."""
+    """Read train losses and test errors of the same conventional training, each network at the rate best for it."""
     pair = conventional.pair(context.scale, PAIR_SEEDS)
     runs = {name: context.runs(of) for name, of in pair.items()}
     errors = errors_by_seed(runs)
@@ -88,7 +88,7 @@ def numbers_pair(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_pair(numbers: Numbers) -> Figure:
-    """Train loss by epoch, and the test errors paired by seed."""
+    """Draw train loss by epoch, and the test errors paired by seed."""
     colours = {"si": regime_colours[1], "standard": regime_colours[2]}
     fig, (left, right) = new_figure(8.2, 3.4, ncols=2)
     for name, label in LABELS.items():

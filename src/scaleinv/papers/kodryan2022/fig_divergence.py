@@ -23,7 +23,7 @@ KINDS = {"walk": "random walk", "sgd": "SGD", "ascent": "gradient ascent"}
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """Loss in units of that of random directions, and the cosine of neighbours, by step; means over networks."""
+    """Compute loss in units of that of random directions and the cosine of neighbours, by step; means over networks."""
     found, levels, _ = compare_heads(context.scale, WALK_ELR, SEEDS, STEPS)
     walks = {kind: [w for c in found for w in c.walks if w.kind == kind] for kind in KINDS}
     late = {kind: np.array([c.loss[kind].mean() for c in found]) / levels for kind in KINDS}
@@ -46,7 +46,7 @@ def numbers(context: Context) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Two panels."""
+    """Draw losses and cosines by step."""
     colours = {"walk": regime_colours[1], "sgd": INK, "ascent": regime_colours[3]}
     fig, (left, right) = new_figure(8.8, 3.7, ncols=2)
     for kind, label in KINDS.items():

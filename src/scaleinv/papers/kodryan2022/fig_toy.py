@@ -20,12 +20,12 @@ REGIME_STEPS = 200
 
 
 def numbers_regimes(context: Context) -> dict[str, Any]:
-    """With the default alphas."""
+    """Simulate the default alphas, one ELR per regime."""
     return curves(ALPHAS)
 
 
 def curves(alphas: Sequence[float]) -> dict[str, Any]:
-    """Values of F at every step of one run for each k, with the predicted level."""
+    """Simulate F at every step of one run for each k, with the predicted level."""
     total, ks = float(np.sum(alphas)), REGIME_KS
     record = toy.simulate(alphas, np.asarray(ks) / total, REGIME_STEPS, seeds=[0], every=1)
     x, y = toy.start(len(alphas), [0])
@@ -42,7 +42,7 @@ def curves(alphas: Sequence[float]) -> dict[str, Any]:
 
 @style()
 def draw_regimes(numbers: Numbers) -> Figure:
-    """One panel: F against the step, level of theory dashed."""
+    """Draw F against the step, the level of theory dashed."""
     fig, ax = new_figure(6.2, 3.6)
     for elr, regime, level, values in zip(numbers["elr"], numbers["regime"], numbers["predicted"], numbers["loss"]):
         name = "regime " + (f"{regime}, {regime_names[regime]}" if regime else "not decided by theory")
@@ -59,13 +59,13 @@ def draw_regimes(numbers: Numbers) -> Figure:
 
 
 def numbers_bifurcation(context: Context) -> dict[str, Any]:
-    """With the default alphas, 90 ELRs, 8 seeds."""
+    """Simulate the default alphas at 90 ELRs with 8 seeds."""
     ks = np.unique(np.concatenate([np.geomspace(0.3, 30, 60), np.linspace(0.9, 2.6, 30)]))
     return points(ALPHAS, ks / sum(ALPHAS), 20_000, 8)
 
 
 def points(alphas: Sequence[float], elrs: Any, steps: int, seeds: int, shown: int = 40) -> dict[str, Any]:
-    """``shown`` values of F per ELR and seed from the last tenth of the run, and their means."""
+    """Return ``shown`` values of F per ELR and seed from the last tenth of the run, and their means."""
     # an odd stride: on a period-2 orbit an even one would show one branch only
     every = max(1, steps // (10 * shown)) | 1
     record = toy.simulate(alphas, elrs, steps, seeds=seeds, every=every)
@@ -81,7 +81,7 @@ def points(alphas: Sequence[float], elrs: Any, steps: int, seeds: int, shown: in
 
 @style()
 def draw_bifurcation(numbers: Numbers) -> Figure:
-    """Values of F as dots, their means as circles, Proposition 3 with alpha = sum(alpha) as a line."""
+    """Draw values of F as dots, their means as circles, Proposition 3 with alpha = sum(alpha) as a line."""
     total = float(np.sum(numbers["alphas"]))
     k = np.asarray(numbers["k"])
     fig, ax = new_figure(7.0, 4.0)
@@ -109,7 +109,7 @@ FEEDBACK_STEPS = 80
 
 
 def numbers_feedback(context: Context) -> dict[str, Any]:
-    """elr_i / elr_i* of five groups at k = 1.3 and 2.5."""
+    """Simulate elr_i / elr_i* of five groups at k = 1.3 and 2.5."""
     total = sum(ALPHAS)
     elrs = [k / total for k in FEEDBACK_KS]
     record = toy.simulate(ALPHAS, elrs, FEEDBACK_STEPS, seeds=[1], every=1)
@@ -121,7 +121,7 @@ def numbers_feedback(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_feedback(numbers: Numbers) -> Figure:
-    """A panel for each k, a line for each group."""
+    """Draw a panel for each k, a line for each group."""
     alphas = numbers["alphas"]
     fig, axes = new_figure(7.4, 3.6, ncols=2, sharey=True)
     for ax, k, ratio in zip(axes, numbers["k"], numbers["ratio"]):

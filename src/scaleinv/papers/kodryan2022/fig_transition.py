@@ -14,7 +14,7 @@ from scaleinv.runfolder.read import Run
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """First passages below a loss of 1e-2, every seed; the errors of one ELR with true labels and 20 % redrawn."""
+    """Read first passages below a loss of 1e-2, every seed; the errors of one ELR with true labels and 20 % redrawn."""
     passages = [first_passage(run) for run in context.runs(regimes.passages(context.scale))]
     fit = fit_divergence(passages)
     noisy = regimes.label_noise(context.scale)
@@ -43,7 +43,7 @@ def _errors(run: Run) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Left: time to convergence by ELR. Right: test and train error by epoch."""
+    """Draw time to convergence by ELR (left), test and train error by epoch (right)."""
     fig, (time, error) = new_figure(9.2, 4.0, ncols=2)
     reached = [p for p in numbers["passages"] if p["epochs"] is not None]
     failed = [p for p in numbers["passages"] if p["epochs"] is None]

@@ -67,8 +67,8 @@ DRAWS = 5
 def compare_heads(
     scale: str, elr: float, seeds: Sequence[int], steps: int, draws: int = DRAWS
 ) -> tuple[list[WalkComparison], list[float], float]:
-    """SGD, random walk and gradient ascent from one start, for several networks, each with a head of its own; the mean
-    loss of random directions with that head; and the error of the best constant answer.
+    """Run SGD, random walk and gradient ascent from one start, for several networks, each with a head of its own;
+    return also the mean loss of random directions with that head and the error of the best constant answer.
     """
     # eps as small as float32 allows: huge steps make some rows tiny, and eps would silence them
     chosen = settings(scale, model="convnet", norm_eps=1e-12)
@@ -87,7 +87,9 @@ def compare_heads(
 
 
 def judge_walks(sheet: Sheet, found: Sequence[WalkComparison], levels: Sequence[float], chance: float) -> None:
-    """The order of the losses, the level of the walk, the cosines and the errors, with their scatter over networks."""
+    """Judge the order of the losses, the level of the walk, the cosines and the errors, with their scatter over
+    networks.
+    """
     level = {kind: np.array([c.loss[kind].mean() for c in found]) for kind in ("walk", "sgd", "ascent")}
     random = np.array(levels)
     for kind in level:

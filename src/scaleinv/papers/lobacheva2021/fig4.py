@@ -30,21 +30,21 @@ _MOST = 4000
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """One period of the run of fig3 that shows it best."""
+    """Read one period of the run of fig3 that shows it best."""
     request = runs_figures.period(context.scale)
     (folder,) = context.folders([request])
     return {"scale": context.scale, **read_period(folder, request.lr or 0.0, request.settings.weight_decay)}
 
 
 def choose(found: Periods) -> Period | None:
-    """Of the periods with all phases the one between the largest break-downs: by the smaller one of its two."""
+    """Choose the period with all phases between the largest break-downs, by the smaller one of its two."""
     rises = {event.step: event.log_rise for event in found.destabilisations}
     whole = [p for p in found.periods if p.a[1] > p.a[0] and p.b[1] > p.b[0] and p.c[1] > p.c[0]]
     return max(whole, key=lambda p: min(rises[p.start], p.log_rise), default=None)
 
 
 def read_period(folder: Path, lr: float, wd: float) -> dict[str, Any]:
-    """A period of a run; UserError where it has no whole one. Curves are pairs of steps and values."""
+    """Read a period of a run; UserError where it has no whole one. Curves are pairs of steps and values."""
     found = find_periods(folder)
     log, period = found.log, choose(found)
     if period is None:
@@ -96,7 +96,9 @@ def read_period(folder: Path, lr: float, wd: float) -> dict[str, Any]:
 
 
 def _close_up(found: Periods, period: Period) -> dict[str, Any]:
-    """Phase C: loss, effective gradient and norm, each as a multiple of its value before; the loss rises first."""
+    """Return loss, effective gradient and norm of phase C, each as a multiple of its value before; the loss rises
+    first.
+    """
     log = found.log
     assert log.rho_sq is not None
     assert log.eg is not None
@@ -110,13 +112,13 @@ def _close_up(found: Periods, period: Period) -> dict[str, Any]:
 
 
 def _spiky(step: Any, values: Floats) -> dict[str, Any]:
-    """A noisy series: every step, and the rolling median."""
+    """Thin a noisy series: every step, and the rolling median."""
     middle = _rolling(values, max(5, len(step) // 150) | 1)
     return {"every": thin(step, values, _MOST), "median": thin(step, middle, _MOST)}
 
 
 def _rolling(x: Floats, width: int) -> Floats:
-    """Rolling median over an odd number of steps, of the logarithms."""
+    """Return the rolling median over an odd number of steps, of the logarithms."""
     padded = np.pad(np.log(np.maximum(x, 1e-300)), width // 2, mode="edge")
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
     return np.asarray(np.exp(middle))
@@ -124,7 +126,7 @@ def _rolling(x: Floats, width: int) -> Floats:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Four panels over the steps of one period."""
+    """Draw four panels over the steps of one period."""
     curves, period, blue = numbers["curves"], numbers["period"], elr_colour(0.0)
     fig, axes = new_figure(8.6, 6.2, ncols=2, nrows=2)
     loss, norm, close, turn = axes.flat
@@ -171,7 +173,7 @@ def _draw_close_up(ax: Axes, numbers: Numbers) -> None:
 
 
 def _shade(ax: Axes, numbers: Numbers, low: int, high: int) -> None:
-    """The phases as bands with their letters at the top, over the steps from ``low`` to ``high``."""
+    """Shade the phases as bands with their letters at the top, over the steps from ``low`` to ``high``."""
     a, b, c = (numbers["phases"][phase] for phase in "ABC")
     for phase, span in (("C", (numbers["period"]["start"], a[0])), ("A", a), ("B", b), ("C", c), ("A", (c[1], high))):
         begin, end = max(span[0], low), min(span[1], high)

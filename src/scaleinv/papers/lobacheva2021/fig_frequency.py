@@ -20,7 +20,9 @@ from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
 
 @dataclass(frozen=True)
 class Line:
-    """``log10 interval = slope log10(1/(lr wd)) + offset`` by least squares, with the 95 % interval of the slope."""
+    """A line ``log10 interval = slope log10(1/(lr wd)) + offset`` by least squares, with the 95 % interval of the
+    slope.
+    """
 
     slope: float
     low: float
@@ -29,7 +31,8 @@ class Line:
 
 
 def fit(units: Sequence[float], intervals: Sequence[float]) -> Line | None:
-    """Of runs with periods, each one point; Student's t over their scatter. None for fewer than 3, or one unit only.
+    """Fit a line to runs with periods, each one point, with Student's t over their scatter. None for fewer than 3, or
+    one unit only.
 
     >>> fit([100.0, 1000.0, 10000.0], [50.0, 500.0, 5000.0])
     Line(slope=1.0, low=1.0, high=1.0, offset=-0.30103)
@@ -47,12 +50,12 @@ def fit(units: Sequence[float], intervals: Sequence[float]) -> Line | None:
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """One point a run, with the 95 % interval of its mean, and the line through those with periods."""
+    """Return one point a run, with the 95 % interval of its mean, and the line through those with periods."""
     return {"scale": context.scale, **collect(read_traces(context, runs_figures.frequency(context.scale)))}
 
 
 def collect(traces: Sequence[Trace]) -> dict[str, Any]:
-    """The points of any runs, and their line."""
+    """Collect the points of any runs, and fit their line."""
     points = [
         {
             "run": trace["run"],
@@ -78,7 +81,7 @@ def _periodic(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Colour and shape tell the learning rates apart."""
+    """Draw the points and the line; colour and shape tell the learning rates apart."""
     points, line = numbers["points"], numbers["fit"]
     fig, ax = new_figure(6.2, 4.6)
     colours = rate_colours(point["lr"] for point in points)

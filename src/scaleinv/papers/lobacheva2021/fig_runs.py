@@ -14,7 +14,7 @@ _NAMES = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
 def numbers_networks(context: Context) -> dict[str, Any]:
-    """The runs by network and data set."""
+    """Read the runs by network and data set."""
     columns = {
         f"{network} on {_NAMES[requests[0].settings.data]}": read_traces(context, requests)
         for network, requests in networks(context.scale).items()
@@ -24,7 +24,7 @@ def numbers_networks(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_networks(numbers: Numbers) -> Figure:
-    """Train loss above, norm below; a column for each network."""
+    """Draw train loss above, norm below; a column for each network."""
     columns = numbers["columns"]
     fig, axes = new_figure(4.3 * len(columns), 5.6, ncols=len(columns), nrows=2, sharex="col", squeeze=False)
     for (title, shown), (loss, norm) in zip(columns.items(), axes.T):
@@ -44,13 +44,13 @@ def draw_networks(numbers: Numbers) -> Figure:
 
 
 def numbers_rates(context: Context) -> dict[str, Any]:
-    """The runs by rising learning rate."""
+    """Read the runs by rising learning rate."""
     return {"scale": context.scale, "runs": read_traces(context, rates(context.scale))}
 
 
 @style()
 def draw_rates(numbers: Numbers) -> Figure:
-    """Four panels; one dot an epoch in the phase diagram, a star at the start."""
+    """Draw four panels; one dot an epoch in the phase diagram, a star at the start."""
     shown = numbers["runs"]
     colours = rate_colours(trace["lr"] for trace in shown)
     fig, axes = new_figure(8.6, 6.4, ncols=2, nrows=2)
@@ -83,14 +83,14 @@ def draw_rates(numbers: Numbers) -> Figure:
 
 
 def numbers_ablation(context: Context) -> dict[str, Any]:
-    """The norm free, fixed as initialised, and fixed at twice that."""
+    """Read the runs with the norm free, fixed as initialised, and fixed at twice that."""
     wanted = ablation(context.scale)
     return {"scale": context.scale, "runs": dict(zip(wanted, read_traces(context, list(wanted.values()))))}
 
 
 @style()
 def draw_ablation(numbers: Numbers) -> Figure:
-    """Train loss above, norm below."""
+    """Draw train loss above, norm below."""
     shown = numbers["runs"]
     fig, (loss, norm) = new_figure(6.6, 5.4, nrows=2, sharex=True)
     first = next(iter(shown.values()))

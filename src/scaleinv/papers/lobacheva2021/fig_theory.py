@@ -23,14 +23,14 @@ TOY_WD, NOISE, STEPS = 0.02, 1e-9, 1000
 
 
 def numbers_sketch(context: Context) -> dict[str, Any]:
-    """Norms before and after a gradient step, which is tangent, and the share that weight decay takes."""
+    """Compute norms before and after a gradient step, which is tangent, and the share that weight decay takes."""
     after = math.sqrt(1 + LR_TIMES_G**2)
     return {"lr_times_gradient": LR_TIMES_G, "decay": DECAY, "rho": 1.0, "rho_after_gradient": after}
 
 
 @style()
 def draw_sketch(numbers: Numbers) -> Figure:
-    """The weights on a circle; the gradient is tangent to it, weight decay points to the centre."""
+    """Draw the weights on a circle; the gradient is tangent to it, weight decay points to the centre."""
     step, decay, longer = (numbers[name] for name in ("lr_times_gradient", "decay", "rho_after_gradient"))
     x = np.array([math.cos(ANGLE), math.sin(ANGLE)])
     tangent = np.array([x[1], -x[0]])
@@ -62,7 +62,9 @@ def draw_sketch(numbers: Numbers) -> Figure:
 
 
 def numbers_forces(context: Context) -> dict[str, Any]:
-    """Relative change of rho^2 per step by either force, for two effective norms of the gradient; where they rest."""
+    """Compute the relative change of rho^2 per step by either force, for two effective norms of the gradient; where
+    they rest.
+    """
     kappa = theory.kappa(LR, WD)
     square = kappa * np.geomspace(0.3, 12, 200)
     decay = 1 - (1 - LR * WD) ** 2
@@ -90,7 +92,7 @@ def draw_forces(numbers: Numbers) -> Figure:
 
 
 def numbers_bounds(context: Context) -> dict[str, Any]:
-    """Paths under constant l and L, random, and the adversary that waits at the lower end to kick; times in
+    """Simulate paths under constant l and L, random, and the adversary that waits at the lower end to kick; times in
     1/(lr wd), ``arrival``: the bound of the time to within 10 %.
     """
     kappa = theory.kappa(LR, BOUND_WD)
@@ -115,7 +117,7 @@ def numbers_bounds(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_bounds(numbers: Numbers) -> Figure:
-    """The paths, and the interval of the theorem as a band."""
+    """Draw the paths, and the interval of the theorem as a band."""
     kappa, (bottom, top) = numbers["kappa"], numbers["interval"]
     fig, ax = new_figure(6.6, 3.9)
     ax.axhspan(bottom / kappa, top / kappa, color=INK, alpha=0.08, lw=0, label="[κl, κL], Theorem 1")
@@ -129,7 +131,7 @@ def draw_bounds(numbers: Numbers) -> Figure:
 
 
 def numbers_periods(context: Context) -> dict[str, Any]:
-    """One group, alpha = 1."""
+    """Simulate one group, alpha = 1."""
     record = toy.simulate([1.0], [LR], STEPS, seeds=[3], every=1, wd=TOY_WD, noise=NOISE, rho0=0.5)
     rho_sq = record.rho_sq[:, 0, 0]
     return {
@@ -145,7 +147,7 @@ def numbers_periods(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_periods(numbers: Numbers) -> Figure:
-    """Three panels over the same steps."""
+    """Draw three panels over the same steps."""
     fig, axes = new_figure(7.0, 5.6, nrows=3, sharex=True)
     axes[0].plot(numbers["loss"], color=regime_colours[3], lw=1)
     log_axis(axes[0], "y")

@@ -40,12 +40,12 @@ from scaleinv.studies.regime_map import verdict_of
 
 
 def backbone(context: Context) -> list[Pooled]:
-    """The runs over a factor 8 of lr wd, seeds together, ascending."""
+    """Pool the runs over a factor 8 of lr wd, seeds together, ascending."""
     return pooled(context, runs.rates(context.scale))
 
 
 def pooled(context: Context, requests: Sequence[Request]) -> list[Pooled]:
-    """One entry for each lr wd among the requests, ascending."""
+    """Pool the runs of each lr wd among the requests, ascending."""
     by_product: dict[float, list[Periods]] = {}
     for request, run in zip(requests, periods_of(context, requests)):
         by_product.setdefault(product(request), []).append(run)
@@ -135,7 +135,7 @@ def fixed_norm_late_full_batch(sheet: Sheet, context: Context) -> None:
 
 
 def _free_against_fixed(sheet: Sheet, context: Context, requests: Sequence[Request]) -> None:
-    """From late in the phases B of these runs, whose weights are kept."""
+    """Compare free runs with runs of fixed norm from late in the phases B of these runs, whose weights are kept."""
     found = []
     for request, folder in zip(requests, context.folders(requests)):
         run, before = find_periods(folder), load_steps(folder)

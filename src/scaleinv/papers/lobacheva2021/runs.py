@@ -39,7 +39,7 @@ TWICE_NORM = {"digits": 12.6, "mnist": 12.6, "cifar-tiny": 12.6, "cifar-small": 
 
 
 def base(scale: str) -> Settings:
-    """Data set, network and weight decay of the scale, without a length."""
+    """Return data set, network and weight decay of the scale, without a length."""
     changes = pick(_CHANGES, scale, "runs with periods")
     return settings(scale, model="convnet", evaluation="online", eval_every=1, **changes)
 
@@ -88,7 +88,7 @@ def _plan(scale: str) -> PeriodPlan:
 
 
 def rate_request(scale: str, index: int, seed: int = 0) -> Request:
-    """The backbone's run of rate ``index`` (0 the smallest, 3 the largest lr)."""
+    """Request the backbone's run of rate ``index`` (0 the smallest, 3 the largest lr)."""
     plan = _plan(scale)
     keep_every = plan.keep_every if index == KEPT else base(scale).keep_every
     one = replace(base(scale), steps=plan.steps[index], keep_every=keep_every)
@@ -96,17 +96,17 @@ def rate_request(scale: str, index: int, seed: int = 0) -> Request:
 
 
 def rates(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """The backbone: lr wd over a factor 8, one weight decay, every seed; lr by lr."""
+    """Request the backbone: lr wd over a factor 8, one weight decay, every seed; lr by lr."""
     return [rate_request(scale, i, seed) for i in range(len(_plan(scale).rates)) for seed in seeds]
 
 
 def kept(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """The backbone's run whose weights are kept after every few epochs."""
+    """Request the backbone's run whose weights are kept after every few epochs."""
     return [rate_request(scale, KEPT, seed) for seed in seeds]
 
 
 def same_product(scale: str, seeds: Sequence[int] = SEEDS) -> tuple[list[Request], list[Request]]:
-    """Two lr with the same lr wd: the backbone's, and one far smaller with more weight decay."""
+    """Request two lr with the same lr wd: the backbone's, and one far smaller with more weight decay."""
     plan = _plan(scale)
     there = [rate_request(scale, MIDDLE, seed) for seed in seeds]
     decay = float(f"{plan.rates[MIDDLE] * base(scale).weight_decay / plan.other:.12g}")
@@ -115,8 +115,8 @@ def same_product(scale: str, seeds: Sequence[int] = SEEDS) -> tuple[list[Request
 
 
 def warm_up(scale: str, seeds: int = 8) -> list[Request]:
-    """Runs whose first ELR lies far below the critical one: those of the small lr of ``same_product``, and more seeds
-    of half their length.
+    """Request runs whose first ELR lies far below the critical one: those of the small lr of ``same_product``, and more
+    seeds of half their length.
     """
     plan = _plan(scale)
     _, long = same_product(scale)
@@ -125,19 +125,19 @@ def warm_up(scale: str, seeds: int = 8) -> list[Request]:
 
 
 def large(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """A rate beyond the periods: equilibrium."""
+    """Request a rate beyond the periods: equilibrium."""
     lr, steps = _plan(scale).large
     return [Request(settings=replace(base(scale), steps=steps), lr=lr, seed=seed) for seed in seeds]
 
 
 def small(scale: str) -> Request:
-    """A rate so small that the run ends before its first break-down."""
+    """Request a rate so small that the run ends before its first break-down."""
     lr, steps = _plan(scale).small
     return Request(settings=replace(base(scale), steps=steps), lr=lr)
 
 
 def fixed_norm(scale: str) -> list[Request]:
-    """The backbone's second rate with the norm fixed: as initialised, and at twice that, in regime 1."""
+    """Request the backbone's second rate with the norm fixed: as initialised, and at twice that, in regime 1."""
     plan = _plan(scale)
     one = replace(base(scale), steps=plan.steps[KEPT] // 3, fix_norm=True)
     lr = plan.rates[KEPT]
@@ -145,35 +145,36 @@ def fixed_norm(scale: str) -> list[Request]:
 
 
 def kept_full_batch(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """Full-batch gradient descent with its periods, the weights kept after every fifth step."""
+    """Request full-batch gradient descent with its periods, the weights kept after every fifth step."""
     one = variations(scale)["full-batch gradient descent"]
     return [replace(one, settings=replace(one.settings, keep_every=5), seed=seed) for seed in seeds]
 
 
 def continued(request: Request, run: Path, epoch: int, *, steps: int, fix: bool, seed: int) -> Request:
-    """From weights that ``run``, the run of ``request``, kept: on with the norm free, or fixed where it is; ``seed``
-    decides the batches, the same for both.
+    """Request a run that goes on from weights that ``run``, the run of ``request``, kept, with the norm free or fixed
+    where it is; ``seed`` decides the batches, the same for both.
     """
     one = replace(request.settings, steps=steps, fix_norm=fix, keep_every=None)
     return Request(settings=one, lr=request.lr, seed=seed, start=run, start_epoch=epoch)
 
 
 def spheres(scale: str) -> list[Request]:
-    """The same network on the sphere, ELRs around the boundary between regimes 1 and 2."""
+    """Request the same network on the sphere, ELRs around the boundary between regimes 1 and 2."""
     plan = _plan(scale)
     one = replace(base(scale), steps=plan.sphere_steps, weight_decay=0.0, record_steps=True)
     return [Request(settings=one, elr=elr) for elr in plan.spheres]
 
 
 def resting(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """An MLP in equilibrium: cheap, and its loss stays well above 0."""
+    """Request an MLP in equilibrium: cheap, and its loss stays well above 0."""
     width, steps = (64, 20_000) if scale == "digits" else (256, 40_000)
     one = replace(base(scale), model="mlp", width=width, weight_decay=1e-2, steps=steps)
     return [Request(settings=one, lr=0.1, seed=seed) for seed in seeds]
 
 
 def variations(scale: str) -> dict[str, Request]:
-    """One thing changed at a time, at the backbone's rate ``MIDDLE``: what the paper's ablations vary.
+    """Request runs with one thing changed at a time, at the backbone's rate ``MIDDLE``: what the paper's ablations
+    vary.
 
     Momentum m divides lr by 1 - m, so that lr / (1 - m) and with it decay per step stay the same.
     """

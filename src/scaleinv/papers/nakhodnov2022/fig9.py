@@ -19,17 +19,17 @@ from scaleinv.studies.obtain import Request
 
 
 def numbers_left(context: Context) -> dict[str, Any]:
-    """The full set."""
+    """Read the runs on the full set."""
     return collect(context, squared.full(context.scale))
 
 
 def numbers_right(context: Context) -> dict[str, Any]:
-    """The first few objects alone."""
+    """Read the runs on the first few objects alone."""
     return collect(context, squared.small(context.scale))
 
 
 def collect(context: Context, requests: Sequence[Request]) -> dict[str, Any]:
-    """The runs by rising ELR: ``runs`` is what a reader wants of each, ``traces`` what is drawn."""
+    """Collect the runs by rising ELR: ``runs`` is what a reader wants of each, ``traces`` what is drawn."""
     traces = sorted((trace(folder) for folder in context.folders(requests)), key=lambda t: (t["elr"], t["seed"]))
     settings = requests[0].settings
     kept, drawn = ("elr", "seed", "regime", "reason", "late"), ("elr", "start", "steps", "loss", "eg", "cosine")
@@ -43,7 +43,7 @@ def collect(context: Context, requests: Sequence[Request]) -> dict[str, Any]:
 
 
 def trace(folder: Path) -> dict[str, Any]:
-    """What one run contributes: ELR, regime with its reason, block means of loss, eg, ESS and cosine.
+    """Read what one run contributes: ELR, regime with its reason, block means of loss, eg, ESS and cosine.
 
     ``start`` is (loss, eg) at the first weights: of the whole train set where an exact pass saw them, else of the first
     batch, which all rates of a seed share.
@@ -66,8 +66,8 @@ def trace(folder: Path) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Loss and the diagram, by ELR. A dot is a mean over a sixtieth of the run, a star its first, the large mark the
-    mean of its last half, shaped and coloured by regime.
+    """Draw loss and the diagram, by ELR. A dot is a mean over a sixtieth of the run, a star its first, the large mark
+    the mean of its last half, shaped and coloured by regime.
     """
     runs, traces = numbers["runs"], numbers["traces"]
     fig, (time, diagram) = new_figure(8.6, 3.9, ncols=2)

@@ -16,12 +16,12 @@ from scaleinv.runfolder.read import Run
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """The cosines of all ELRs of the scale."""
+    """Read the cosines of all ELRs of the scale."""
     return collect(context.runs(cosine.runs(context.scale)))
 
 
 def collect(runs: Sequence[Run]) -> dict[str, Any]:
-    """1 - cosine of successive epochs, and its level by ELR with the gap."""
+    """Compute 1 - cosine of successive epochs, and its level by ELR with the gap."""
     runs = sorted(runs, key=lambda run: run.elr)
     gap = cosine_gap([cosine_level(run) for run in runs])
     series = []
@@ -45,7 +45,7 @@ def collect(runs: Sequence[Run]) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """1 - cosine of successive epochs against time, and its level against the ELR with the gap."""
+    """Draw 1 - cosine of successive epochs against time, and its level against the ELR with the gap."""
     fig, (time, level) = new_figure(8.6, 3.7, ncols=2)
     elrs = np.array(numbers["elrs"])
     for s, colour in zip(numbers["series"], elr_colours([s["elr"] for s in numbers["series"]])):

@@ -71,21 +71,23 @@ def _requests(base: Settings, epochs: int, elrs: Sequence[float], seeds: Sequenc
 
 
 def full(scale: str, seeds: Sequence[int] = (0,), elrs: Sequence[float] | None = None) -> list[Request]:
-    """The full set, all ELRs of the scale (or ``elrs``), every seed."""
+    """Request the full set, all ELRs of the scale (or ``elrs``), every seed."""
     plan, base = _plan(scale)
     whole = replace(base, subset=None)
     return _requests(whole, plan.epochs, plan.elrs if elrs is None else elrs, seeds)
 
 
 def small(scale: str, seeds: Sequence[int] = (0,), elrs: Sequence[float] | None = None) -> list[Request]:
-    """The first few objects alone."""
+    """Request the first few objects alone."""
     plan, base = _plan(scale)
     few = replace(base, subset=plan.objects)
     return _requests(few, plan.small_epochs, plan.small_elrs if elrs is None else elrs, seeds)
 
 
 def with_head(requests: Sequence[Request], norm: float) -> list[Request]:
-    """The same with another head norm; ELRs scaled by (old/new)^2, since the gradient grows about as norm^2."""
+    """Request the same runs with another head norm; ELRs scaled by (old/new)^2, since the gradient grows about as
+    norm^2.
+    """
     elrs = [float(f"{(r.elr or 0.0) * (r.settings.head_norm / norm) ** 2:.3g}") for r in requests]
     return [replace(r, settings=replace(r.settings, head_norm=norm), elr=elr) for r, elr in zip(requests, elrs)]
 
@@ -98,7 +100,7 @@ _COSINE_ELRS = {
 
 
 def runs(scale: str, seeds: Sequence[int] = (0,)) -> list[Request]:
-    """The ConvNet with batch norm, for the cosines between epochs; by ELR, then seed."""
+    """Request the ConvNet with batch norm, for the cosines between epochs; by ELR, then seed."""
     elrs = pick(_COSINE_ELRS, scale, "runs for cosines")
     head, epochs = (PAPER_HEAD, 1000) if scale == "paper" else (HEAD, 40)
     one = settings(scale, model="convnet", loss="mse", head_norm=head)

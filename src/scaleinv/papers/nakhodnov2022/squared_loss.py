@@ -27,7 +27,9 @@ LOWEST = "lowest final loss over 1 % of the constant answer's"
 
 
 def ends(runs: Sequence[Run]) -> tuple[list[tuple[float, int | None]], float]:
-    """(ELR, regime) of every run, and the lowest train loss of a last tenth, in units of the threshold of regime 1."""
+    """Return (ELR, regime) of every run, and the lowest train loss of a last tenth, in units of the threshold of regime
+    1.
+    """
     found, least = [], np.inf
     for run in runs:
         loss = run.series("online", "total", "loss")[1]
@@ -44,7 +46,7 @@ def judge(
     full_head: Sequence[Run] = (),
     small_head: Sequence[Run] = (),
 ) -> None:
-    """No convergence on the full set, three regimes on the small one.
+    """Judge that no run on the full set converges, and that the small one shows three regimes.
 
     ``full_head``, ``small_head``: of a small network with head norm 10, which leaves it no regime 1 on either set; none
     where 10 is the head norm of the other runs, as in the paper, whose small set shows three regimes with it.
@@ -70,9 +72,9 @@ def judge(
 
 
 def seen(sheet: Sheet, name: str, regimes: Sequence[tuple[float, int | None]], *wanted: int) -> None:
-    """Each of the wanted regimes is seen. One that is not may be that of a run which is undecided, may lie beyond the
-    ends of the sweep (regimes 1 and 3), or between two ELRs more than a factor 3 apart (regime 2): undecided. A sweep
-    without room for regime 2 fails.
+    """Demand that each of the wanted regimes is seen. One that is not may be that of a run which is undecided, may lie
+    beyond the ends of the sweep (regimes 1 and 3), or between two ELRs more than a factor 3 apart (regime 2):
+    undecided. A sweep without room for regime 2 fails.
     """
     found = {r for _, r in regimes}
     for regime in wanted:
@@ -85,12 +87,12 @@ def seen(sheet: Sheet, name: str, regimes: Sequence[tuple[float, int | None]], *
 
 
 def words(regimes: Sequence[tuple[float, int | None]]) -> str:
-    """``ELR 0.001 2, 0.1 undecided``."""
+    """Write the regimes: ``ELR 0.001 2, 0.1 undecided``."""
     return "regime by ELR " + ", ".join(f"{elr:g}: {regime or 'undecided'}" for elr, regime in regimes)
 
 
 def load(context: Context, requests: Sequence[object]) -> list[Run]:
-    """Train what is missing and read it; runs of few epochs, on large sets, in blocks of steps."""
+    """Read the runs, train what is missing; runs of few epochs, on large sets, in blocks of steps."""
     folders: list[Path] = context.folders(requests)  # type: ignore[arg-type]
     runs = [load_run(folder) for folder in folders]
     return [in_blocks(run.folder) if run.last_epoch < FEWEST_EPOCHS else run for run in runs]
@@ -102,7 +104,7 @@ def squared_loss(sheet: Sheet, context: Context) -> None:
 
 
 def requested(scale: str) -> list[list[Request]]:
-    """The runs of ``squared-loss-regimes``: full set, small set, and both once more with the paper's head norm.
+    """Request the runs of ``squared-loss-regimes``: full set, small set, and both once more with the paper's head norm.
 
     Unless they have it already.
     """
@@ -118,7 +120,7 @@ def squared_cosines(sheet: Sheet, context: Context) -> None:
 
 
 def judge_cosines(sheet: Sheet, runs: Sequence[Run]) -> None:
-    """A gap in the cosines, of runs none of which converges: else the claim is about nothing."""
+    """Judge a gap in the cosines, of runs none of which converges: else the claim is about nothing."""
     regimes, least = ends(runs)
     apart = sheet.needs(LOWEST, least, at_least=1.0)
     gap: CosineGap = cosine_gap([cosine_level(run) for run in runs])

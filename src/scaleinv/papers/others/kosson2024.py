@@ -16,7 +16,7 @@ DIMENSION = 2000
 
 
 def _mean(values: Any) -> float:
-    """Root mean square over replicas."""
+    """Return the root mean square over replicas."""
     return float(np.sqrt(np.mean(np.square(values))))
 
 

@@ -16,7 +16,7 @@ from scaleinv.studies.obtain import Request
 
 
 def judge(sheet: Sheet, name: str, points: Sequence[EdgePoint]) -> None:
-    """ELR times sharpness: well below 2 at some time, and 2 on average over the last third of the kept points.
+    """Judge ELR times sharpness: well below 2 at some time, and 2 on average over the last third of the kept points.
 
     The smallest has no margin: below the edge full-batch descent is stable, and rounding does not grow.
     """
