@@ -10,8 +10,9 @@ import pytest
 from scaleinv.errors import UserError
 from scaleinv.papers import shelf
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import FigureEntry, array, plain, write_figure
+from scaleinv.papers.figure import FigureEntry, array, write_figure
 from scaleinv.papers.kodryan2022 import fig_toy
+from scaleinv.runfolder.files import plain
 from scaleinv.theory import lobacheva2021 as theory
 
 TOY = [id for id, entry in shelf.figures().items() if "toy" in entry.scales]

@@ -11,13 +11,13 @@ from tests.figures.redraw import redrawn
 
 from scaleinv.papers import shelf
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import plain
 from scaleinv.papers.kodryan2022 import fig6_right, fig_conventional
 from scaleinv.papers.kodryan2022 import fig_divergence as regime3
 from scaleinv.papers.nakhodnov2022 import fig9
 from scaleinv.papers.nakhodnov2022 import fig_cosine as mse_cosine
 from scaleinv.papers.scales import settings
 from scaleinv.plots.style import regime_names
+from scaleinv.runfolder.files import plain
 from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
 

@@ -118,9 +118,8 @@ class Sheet:
         all_of_them = bool(outcomes) and hits == len(outcomes)
         none_of_them = misses == len(outcomes) and misses >= FEWEST_DRAWS
         verdict = _judge(all_of_them, False, all_of_them or none_of_them)
-        return self._add(
-            name, f"{hits} of {len(outcomes)}", f"{len(outcomes)} of {len(outcomes)}", "none", verdict, given
-        )
+        of = f"of {len(outcomes)}"
+        return self._add(name, f"{hits} {of}", f"{len(outcomes)} {of}", "none", verdict, given)
 
     def needs(self, name: str, measured: float, *, at_least: float | None = None, at_most: float | None = None) -> bool:
         """Demand a prerequisite: at least or at most so much data. Returns whether it is met, for ``given`` of what

@@ -2,7 +2,7 @@
 
 The figures of a paper are listed in ``papers/PAPER/catalogue.ini``. ``numbers(context)`` trains or finds the runs at
 the scale of the context and returns everything that is drawn; ``draw(numbers)`` makes the figure from that alone. What
-``draw`` gets is what the JSON beside the figure holds (:func:`plain`), so a figure can be drawn again from its JSON::
+``draw`` gets is what the JSON beside the figure holds, so a figure can be drawn again from its JSON::
 
     draw(json.loads(Path("figures/fig5-digits.json").read_text()))
 """
@@ -10,8 +10,6 @@ the scale of the context and returns everything that is drawn; ``draw(numbers)``
 from __future__ import annotations
 
 import importlib
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 from scaleinv.papers.scales import SCALES, Scale
+from scaleinv.runfolder.files import json_text, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure
@@ -104,33 +103,12 @@ def write_figure(fig: Figure, numbers: dict[str, Any], out: Path, stem: str, for
 
     paths = save(fig, out, stem, tuple(formats))
     record = out / f"{stem}.json"
-    write_whole(record, (json.dumps(plain(numbers), indent=1, allow_nan=False) + "\n").encode())
+    write_whole(record, (json_text(numbers, indent=1) + "\n").encode())
     return Drawn((*paths, record), numbers)
 
 
-def plain(value: Any) -> Any:
-    """Convert to plain JSON types: arrays to lists, NaN and infinities to null.
-
-    >>> plain({"x": np.array([1.0, np.nan])})
-    {'x': [1.0, None]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, Path):
-        return str(value)
-    return value
-
-
 def array(values: Sequence[Any]) -> npt.NDArray[np.float64]:
-    """Invert :func:`plain` for a column: null becomes NaN.
+    """Turn a column of the JSON into numbers: null becomes NaN.
 
     >>> array([1, None])
     array([ 1., nan])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import shutil
 import sys
@@ -31,6 +30,7 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
+from scaleinv.runfolder.files import plain
 
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "plots")
@@ -55,14 +55,8 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; NaN and infinities become null."""
-        values = asdict(self)
-        for side in ("measured", "expected"):
-            values[side] = {name: _finite(value) for name, value in values[side].items()}
+        values: dict[str, Any] = plain(asdict(self))
         return values
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def source_hash() -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from scaleinv.cli.toy import ToyCommand
 from scaleinv.cli.toy_table import summarise, table
-from scaleinv.papers.figure import plain, write_figure
+from scaleinv.papers.figure import write_figure
 from scaleinv.papers.kodryan2022 import fig_toy
 from scaleinv.plots.style import FORMATS, write_whole
+from scaleinv.runfolder.files import plain
 from scaleinv.theory.simulators import toy
 
 

@@ -9,7 +9,7 @@ from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
-from scaleinv.runfolder.read import load_run
+from scaleinv.studies.obtain import Request
 
 #: points of test error that count as "almost no" cost
 ALMOST = 1.0
@@ -25,10 +25,9 @@ def frozen_head(sheet: Sheet, context: Context) -> None:
     judge_pair(sheet, errors(context, conventional.pair(context.scale, PAIR_SEEDS)))
 
 
-def errors(context: Context, requests: Mapping[str, Sequence[object]]) -> dict[str, dict[int, float]]:
+def errors(context: Context, requests: Mapping[str, Sequence[Request]]) -> dict[str, dict[int, float]]:
     """Return the final test errors by name and seed; train what is missing."""
-    runs = {name: [load_run(f) for f in context.folders(list(of))] for name, of in requests.items()}  # type: ignore[arg-type]
-    return errors_by_seed(runs)
+    return errors_by_seed({name: context.runs(of) for name, of in requests.items()})
 
 
 def judge_pair(sheet: Sheet, table: Mapping[str, Mapping[int, float]]) -> None:
@@ -62,9 +61,8 @@ def schedules(sheet: Sheet, context: Context) -> None:
     table = errors(context, requests)
     regimes = {}
     for name, of in requests.items():
-        kind, _, start = name.partition(" from ")
-        if kind == "constant":
-            regimes[float(start)] = classify(load_run(context.folders(of[:1])[0])).regime
+        if name.startswith("constant"):
+            regimes[start(name)] = classify(context.runs(of[:1])[0]).regime
     judge_schedules(sheet, table, regimes)
 
 

@@ -60,13 +60,12 @@ def level(sheet: Sheet, context: Context) -> None:
         return Estimate(value, math.hypot(a.level.error / a.level.value, b.level.error / b.level.value))
 
     for seed in _seeds(context, LEVEL_SEEDS):
-        wanted = regimes.sweep(net, [seed], (below, middle, above))
-        folders = dict(zip((below, middle, above), context.folders(wanted)))
-        fresh = {elr: loss_level(load_run(folders[elr])) for elr in (below, middle, above)}
+        runs = dict(zip((below, middle, above), context.runs(regimes.sweep(net, [seed], (below, middle, above)))))
+        fresh = {elr: loss_level(run) for elr, run in runs.items()}
         starts.append(log_ratio(fresh[above], fresh[below]))
         for words, start in (("below", below), ("above", above)):
-            request = regimes.relaxed(net, folders[start], middle, seed=seed + 100)
-            run = load_run(context.folders([request])[0])
+            request = regimes.relaxed(net, runs[start].folder, middle, seed=seed + 100)
+            (run,) = context.runs([request])
             found = loss_level(run)
             early[words].append(log_ratio(loss_level(run, 6, run.last_epoch // 4), fresh[middle]))
             ratios[words].append(log_ratio(found, fresh[middle]))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
@@ -31,7 +32,6 @@ class _Net:
     """
 
     def __init__(self, dtype: Any) -> None:
-        self.torch = torch
         generator = torch.Generator().manual_seed(1)
         sizes = (12, 24, 24, 16)
 
@@ -44,13 +44,12 @@ class _Net:
 
     def gradients(self, step: int) -> list[np.ndarray]:
         """Return the gradients on one mini-batch of 64, as float64 arrays."""
-        functional = self.torch.nn.functional
         batch = slice(64 * (step % 4), 64 * (step % 4) + 64)
         h = self.x[batch]
         for w in self.weights:
             h = functional.relu(functional.batch_norm(h @ w.T, None, None, training=True, eps=1e-30))
         loss = functional.cross_entropy(h @ self.head.T, self.y[batch])
-        return [g.double().numpy() for g in self.torch.autograd.grad(loss, self.weights)]
+        return [g.double().numpy() for g in torch.autograd.grad(loss, self.weights)]
 
     def arrays(self) -> list[np.ndarray]:
         """Return copies of the weights as float64 arrays."""
@@ -58,7 +57,6 @@ class _Net:
 
     def move(self, keep: float, lr: float, gradients: list[np.ndarray], scale: float = 1.0) -> None:
         """Step ``w <- (keep w - lr g) scale`` in the weights' own precision."""
-        torch = self.torch
         with torch.no_grad():
             for w, g in zip(self.weights, gradients):
                 w.copy_((keep * w - lr * torch.from_numpy(g).to(w.dtype)) * scale)

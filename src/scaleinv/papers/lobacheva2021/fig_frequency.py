@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import linregress
 
 from scaleinv.analysis.statistics import t_quantile
 from scaleinv.papers.context import Context
@@ -40,13 +41,9 @@ def fit(units: Sequence[float], intervals: Sequence[float]) -> Line | None:
     x, y = np.log10(np.asarray(units, dtype=float)), np.log10(np.asarray(intervals, dtype=float))
     if len(x) < 3 or np.ptp(x) < 1e-9:
         return None
-    centred = x - x.mean()
-    slope = float(centred @ y / (centred @ centred))
-    offset = float(y.mean() - slope * x.mean())
-    rest = y - slope * x - offset
-    error = math.sqrt(float(rest @ rest) / (len(x) - 2) / float(centred @ centred))
-    half = t_quantile(0.95, len(x) - 2) * error
-    return Line(*(round(value, 6) for value in (slope, slope - half, slope + half, offset)))
+    found = linregress(x, y)
+    slope, half = found.slope, t_quantile(0.95, len(x) - 2) * found.stderr
+    return Line(*(round(float(value), 6) for value in (slope, slope - half, slope + half, found.intercept)))
 
 
 def numbers(context: Context) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -15,9 +14,8 @@ from scaleinv.analysis.similarity import LEAST, CosineGap, cosine_gap, cosine_le
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022.evidence import WITHIN
-from scaleinv.papers.nakhodnov2022 import runs as cosine
 from scaleinv.papers.nakhodnov2022 import runs as squared
-from scaleinv.runfolder.read import Run, load_run
+from scaleinv.runfolder.read import Run
 from scaleinv.studies.obtain import Request
 
 #: standard deviation of the logarithm of the final loss of single runs, over seeds and CPUs; measured, see "How draws
@@ -91,11 +89,9 @@ def words(regimes: Sequence[tuple[float, int | None]]) -> str:
     return "regime by ELR " + ", ".join(f"{elr:g}: {regime or 'undecided'}" for elr, regime in regimes)
 
 
-def load(context: Context, requests: Sequence[object]) -> list[Run]:
+def load(context: Context, requests: Sequence[Request]) -> list[Run]:
     """Read the runs, train what is missing; runs of few epochs, on large sets, in blocks of steps."""
-    folders: list[Path] = context.folders(requests)  # type: ignore[arg-type]
-    runs = [load_run(folder) for folder in folders]
-    return [in_blocks(run.folder) if run.last_epoch < FEWEST_EPOCHS else run for run in runs]
+    return [in_blocks(run.folder) if run.last_epoch < FEWEST_EPOCHS else run for run in context.runs(requests)]
 
 
 def squared_loss(sheet: Sheet, context: Context) -> None:
@@ -116,7 +112,7 @@ def requested(scale: str) -> list[list[Request]]:
 
 def squared_cosines(sheet: Sheet, context: Context) -> None:
     """Check ``squared-cosines``."""
-    judge_cosines(sheet, load(context, cosine.runs(context.scale)))
+    judge_cosines(sheet, load(context, squared.runs(context.scale)))
 
 
 def judge_cosines(sheet: Sheet, runs: Sequence[Run]) -> None:
