@@ -16,7 +16,7 @@ from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.draws import scatter
 from scaleinv.papers.kodryan2022 import runs as regimes
-from scaleinv.papers.kodryan2022.evidence import Point, point, three_regimes, visible
+from scaleinv.papers.kodryan2022.regime_evidence import Point, point, three_regimes, visible
 from scaleinv.papers.scales import settings
 from scaleinv.studies.obtain import Request
 

@@ -13,7 +13,7 @@ from scaleinv.analysis.regimes import FEWEST_EPOCHS, THRESHOLD, classify
 from scaleinv.analysis.similarity import LEAST, CosineGap, cosine_gap, cosine_level
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
-from scaleinv.papers.kodryan2022.evidence import WITHIN
+from scaleinv.papers.kodryan2022.regime_evidence import WITHIN
 from scaleinv.papers.nakhodnov2022 import runs as squared
 from scaleinv.runfolder.read import Run
 from scaleinv.studies.obtain import Request
