@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 from scaleinv.papers.scales import SCALES, Scale
+from scaleinv.plots.style import save, write_whole
 from scaleinv.runfolder.files import json_text, plain
 
 if TYPE_CHECKING:
@@ -99,8 +100,6 @@ def _function(target: str) -> Any:
 
 def write_figure(fig: Figure, numbers: dict[str, Any], out: Path, stem: str, formats: Sequence[str]) -> Drawn:
     """Save a figure and the numbers beside it."""
-    from scaleinv.plots.style import save, write_whole  # matplotlib; the catalogues do without
-
     paths = save(fig, out, stem, tuple(formats))
     record = out / f"{stem}.json"
     write_whole(record, (json_text(numbers, indent=1) + "\n").encode())
