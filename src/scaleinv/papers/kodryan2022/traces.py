@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.regimes import boundaries, classify, window
+from scaleinv.analysis.statistics import Floats
 from scaleinv.papers.figure import array
 from scaleinv.plots.style import (
     INK,
@@ -28,7 +28,6 @@ from scaleinv.plots.style import (
 )
 from scaleinv.runfolder.read import Run
 
-Floats = npt.NDArray[np.float64]
 Curve = Mapping[str, Any]
 #: axis labels of the curves
 LABELS = {"loss": "train loss", "test_error_percent": "test error, %", "eg": "mean effective gradient norm"}

@@ -7,35 +7,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods import Periods, bounds_of, envelope, time_to_jump
 from scaleinv.analysis.periods.bounds import earlier
-from scaleinv.analysis.statistics import mean
+from scaleinv.analysis.statistics import Floats, mean
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.lobacheva2021 import runs
-from scaleinv.papers.lobacheva2021.evidence import periods_of, product, rates
+from scaleinv.papers.lobacheva2021.evidence import named_periods, periods_of, rates
 from scaleinv.theory import lobacheva2021
 
 
 def norm_interval_net(sheet: Sheet, context: Context) -> None:
     """Check ``norm-interval``."""
-    requests = [*runs.rates(context.scale), *runs.resting(context.scale)]
-    for request, run in zip(requests, periods_of(context, requests)):
-        network = request.settings.model
-        norm_interval(sheet, f"{network}, lr wd {product(request):.3g}, seed {request.seed}", run)
+    for name, request, run in named_periods(context, [*runs.rates(context.scale), *runs.resting(context.scale)]):
+        norm_interval(sheet, f"{request.settings.model}, {name}", run)
 
 
 def equilibrium_net(sheet: Sheet, context: Context) -> None:
     """Check ``norm-at-equilibrium``."""
-    requests = [*runs.resting(context.scale), *runs.large(context.scale)]
-    for request, run in zip(requests, periods_of(context, requests)):
-        balance(sheet, f"{request.settings.model}, lr wd {product(request):.3g}, seed {request.seed}", run)
+    for name, request, run in named_periods(context, [*runs.resting(context.scale), *runs.large(context.scale)]):
+        balance(sheet, f"{request.settings.model}, {name}", run)
     (young,) = periods_of(context, [runs.small(context.scale)])
     off = abs(float(level_ratio(young, 0).mean()) - 1)
     sheet.at_least("departure of the mean in a run that is too young", off, 0.05, se=level_error(young, 0))
-    for request, run in zip(runs.kept(context.scale), periods_of(context, runs.kept(context.scale))):
+    for _, request, run in named_periods(context, runs.kept(context.scale)):
         ratio = level_ratio(run, int(np.searchsorted(run.log.step, run.settled_from)))
         name = f"rho^4 off its level by a factor with periods, seed {request.seed}"
         sheet.at_least(name, spread(ratio), NEAR_LEVEL, log_se=spread_error(ratio))
@@ -44,19 +40,14 @@ def equilibrium_net(sheet: Sheet, context: Context) -> None:
 
 def envelope_net(sheet: Sheet, context: Context) -> None:
     """Check ``jump-envelope``."""
-    requests = runs.rates(context.scale)
-    for request, run in zip(requests, periods_of(context, requests)):
-        envelope_coverage(sheet, f"lr wd {product(request):.3g}, seed {request.seed}", run)
+    for name, _, run in named_periods(context, runs.rates(context.scale)):
+        envelope_coverage(sheet, name, run)
 
 
 def times_net(sheet: Sheet, context: Context) -> None:
     """Check ``jump-times``."""
-    requests = runs.rates(context.scale)
-    for request, run in zip(requests, periods_of(context, requests)):
-        jump_times(sheet, f"lr wd {product(request):.3g}, seed {request.seed}", run)
-
-
-Floats = npt.NDArray[np.float64]
+    for name, _, run in named_periods(context, runs.rates(context.scale)):
+        jump_times(sheet, name, run)
 
 
 #: of the theorem's level: an equilibrium keeps rho^4 within it at 98 % of the steps

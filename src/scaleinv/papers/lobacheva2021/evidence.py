@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import bdtrc
 
-from scaleinv.analysis.periods import Destabilisation, Periods, find_periods
+from scaleinv.analysis.periods import Periods, find_periods
 from scaleinv.analysis.periods.interval import mean_interval
 from scaleinv.analysis.statistics import mean
 from scaleinv.landscape.agreement import Agreement
@@ -24,7 +23,6 @@ from scaleinv.papers.draws import grid_error, median
 from scaleinv.runfolder.steps import Steps
 from scaleinv.studies.obtain import Request
 
-Floats = npt.NDArray[np.float64]
 #: a mean interval times lr wd counts as constant within this factor (Lobacheva et al. 2021, Corollary 1)
 CONSTANT = 1.6
 FEWEST_EVENTS = 20
@@ -33,6 +31,12 @@ FEWEST_EVENTS = 20
 def periods_of(context: Context, requests: Sequence[Request]) -> list[Periods]:
     """Find or train the runs, and the periods of each."""
     return [find_periods(folder) for folder in context.folders(requests)]
+
+
+def named_periods(context: Context, requests: Sequence[Request]) -> list[tuple[str, Request, Periods]]:
+    """Find or train the runs: a name for each such as ``lr wd 0.001, seed 0``, its request and its periods."""
+    names = [f"lr wd {product(request):.3g}, seed {request.seed}" for request in requests]
+    return list(zip(names, requests, periods_of(context, requests)))
 
 
 def product(request: Request) -> float:
@@ -61,14 +65,9 @@ class Pooled:
         return self.interval / self.product
 
 
-def settled(run: Periods) -> list[Destabilisation]:
-    """Return the destabilisations after the burn-in."""
-    return [event for event in run.destabilisations if event.settled]
-
-
 def pool(product: float, runs: Sequence[Periods]) -> Pooled:
     """Pool the intervals between neighbours of every run."""
-    events = [settled(run) for run in runs]
+    events = [[event for event in run.destabilisations if event.settled] for run in runs]
     gaps = np.concatenate([np.diff([event.time for event in one]) for one in events])
     found, estimate = mean_interval(gaps.tolist()), mean(gaps)
     rises = np.array([event.log_rise for one in events for event in one])
@@ -189,11 +188,6 @@ def rates(run: Periods) -> tuple[float, float]:
     return float(run.log.lr[0]), float(run.log.wd[0])
 
 
-def first_of(runs: Sequence[Periods], count: int) -> list[list[Destabilisation]]:
-    """Return the first ``count`` destabilisations of every run that has so many."""
-    return [list(run.destabilisations[:count]) for run in runs if len(run.destabilisations) >= count]
-
-
 def trend(series: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Return the mean slope of the logarithms per item over the series, and its standard error between them."""
     slopes = [float(np.polyfit(np.arange(len(one)), np.log(one), 1)[0]) for one in series]
@@ -204,7 +198,7 @@ def warm_up(sheet: Sheet, runs: Sequence[Periods], count: int = 4, fewest: int =
     """Judge that over the first ``count`` break-downs the critical ELR rises and the lowest loss falls: mean slopes of
     their logarithms over the seeds, against 0 at 2 s.e.
     """
-    first = first_of(runs, count)
+    first = [run.destabilisations[:count] for run in runs if len(run.destabilisations) >= count]
     if len(first) < fewest:
         sheet.undecided(f"only {len(first)} of {len(runs)} runs have {count} break-downs")
         return

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods import Period, Periods, find_periods
 from scaleinv.analysis.periods.bounds import bounds_of, cosine_distance, envelope
+from scaleinv.analysis.statistics import Floats
 from scaleinv.errors import UserError
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import Numbers, array
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = npt.NDArray[np.float64]
 #: points drawn of a curve
 _MOST = 4000
 

@@ -27,6 +27,7 @@ from scaleinv.papers.lobacheva2021.evidence import (
     late_in_b,
     leads,
     minima,
+    named_periods,
     periodic,
     periods_of,
     pool,
@@ -66,14 +67,14 @@ def equal_product(sheet: Sheet, context: Context) -> None:
 
 def no_periods(sheet: Sheet, context: Context) -> None:
     """Check ``no-periods-at-fixed-norm``."""
-    for request, run in zip(*_found(context, runs.fixed_norm(context.scale))):
+    for _, request, run in named_periods(context, runs.fixed_norm(context.scale)):
         name = "as initialised" if request.settings.norm is None else f"{request.settings.norm:g}"
         words, count = f"break-downs of the loss, norm fixed {name}", len(run.destabilisations)
         # one or two are not yet periods, nor are they none
         sheet.true(words, count, 0, given=run.verdict in ("periodic", "equilibrium"))
     names = []
-    for request, run in zip(*_found(context, runs.large(context.scale))):
-        names.append(f"verdict at lr wd {product(request):.3g}, seed {request.seed}")
+    for name, request, run in named_periods(context, runs.large(context.scale)):
+        names.append(f"verdict at {name}")
         sheet.answer(names[-1], run.verdict, "equilibrium", open=("undecided", "not yet"))
         sheet.note(f"lr wd {product(request):.3g}: {run.reason}")
     sheet.draws(names)
@@ -83,7 +84,7 @@ def to_equilibrium(sheet: Sheet, context: Context) -> None:
     """Check ``periods-to-equilibrium``."""
     falling_steps(sheet, backbone(context))
     names = []
-    for request, run in zip(*_found(context, runs.large(context.scale))):
+    for _, request, run in named_periods(context, runs.large(context.scale)):
         names.append(f"verdict at lr {request.lr:g}, seed {request.seed}")
         sheet.answer(names[-1], run.verdict, "equilibrium", open=("undecided", "not yet"))
     sheet.draws(names)
@@ -92,10 +93,6 @@ def to_equilibrium(sheet: Sheet, context: Context) -> None:
     name = f"verdict at lr {small.lr:g}"
     sheet.answer(name, run.verdict, "not yet")
     sheet.draws([name])
-
-
-def _found(context: Context, requests: list[Request]) -> tuple[list[Request], list[Periods]]:
-    return requests, periods_of(context, requests)
 
 
 #: pairs of runs from each run whose weights are kept, and their length in mean intervals
