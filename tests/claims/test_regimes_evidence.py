@@ -13,21 +13,16 @@ from scaleinv.analysis.statistics import Estimate
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.kodryan2022.evidence import (
     Landing,
-    Point,
     Region,
-    boundaries,
     combine,
     connected,
-    jump,
     local_convexity,
     one_curvature,
-    point,
     ratio_is_one,
     spectrum_of_minima,
-    three_regimes,
     unconnected_pairs,
-    visible,
 )
+from scaleinv.papers.kodryan2022.regime_evidence import Point, boundaries, jump, point, three_regimes, visible
 
 
 def sphere(seed: int = 0, scale: float = 1.0) -> list[Point]:

@@ -13,8 +13,7 @@ from scaleinv.analysis.ess import from_steps
 from scaleinv.landscape.edge import EdgePoint
 from scaleinv.landscape.walks import RandomDirections, WalkComparison
 from scaleinv.papers.claim import Sheet
-from scaleinv.papers.kodryan2022 import conventional, equal_ess
-from scaleinv.papers.kodryan2022 import divergence as regime3
+from scaleinv.papers.kodryan2022 import conventional, equal_ess, regimes
 from scaleinv.papers.nakhodnov2022 import runs as squared
 from scaleinv.papers.nakhodnov2022 import squared_loss
 from scaleinv.papers.others import lyu2022 as full_batch_edge
@@ -64,7 +63,7 @@ def test_regime_3(shift, options, verdict):
     each = [{name: x[k] if isinstance(x, list) else x for name, x in options.items()} for k in range(3)]
     losses = [(h + shift[0], h + shift[1] + w, h + shift[2] + 2 * w) for h, w in zip(heads, wobble)]
     found = [comparison(*one, **its) for one, its in zip(losses, each)]
-    assert judged(regime3.judge, found, heads, 0.9).result().verdict == verdict
+    assert judged(regimes.judge_walks, found, heads, 0.9).result().verdict == verdict
 
 
 def test_equal_step_sizes():

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scaleinv.papers.figure import Drawn, Numbers, plain, write_figure
+from scaleinv.papers.figure import Drawn, Numbers, write_figure
+from scaleinv.runfolder.files import plain
 
 
 def redrawn(draw: Callable[[Numbers], Any], numbers: Numbers, out: Path) -> dict[str, Any]:

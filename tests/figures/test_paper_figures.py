@@ -10,8 +10,9 @@ import pytest
 from scaleinv.errors import UserError
 from scaleinv.papers import shelf
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import FigureEntry, array, plain, write_figure
-from scaleinv.papers.kodryan2022 import fig_bifurcation as bifurcation
+from scaleinv.papers.figure import FigureEntry, array, write_figure
+from scaleinv.papers.kodryan2022 import fig_toy
+from scaleinv.runfolder.files import plain
 from scaleinv.theory import lobacheva2021 as theory
 
 TOY = [id for id, entry in shelf.figures().items() if "toy" in entry.scales]
@@ -52,7 +53,7 @@ def test_numbers(tmp_path):
 
 
 def test_bifurcation_means_follow_theory():
-    numbers = bifurcation.points([1.0, 3.0], np.array([0.5, 1.3]) / 4, 4000, 4)
+    numbers = fig_toy.points([1.0, 3.0], np.array([0.5, 1.3]) / 4, 4000, 4)
     assert numbers["mean"] == pytest.approx([0.0, 2 * (1 - 1 / 1.3)], abs=0.02)
     assert numbers["loss"].shape == (2, 160)
 

@@ -13,7 +13,7 @@ from tests.figures.redraw import redrawn
 from scaleinv.errors import UserError
 from scaleinv.papers import shelf
 from scaleinv.papers.context import Context
-from scaleinv.papers.lobacheva2021 import fig3, fig4, runs, runs_figures
+from scaleinv.papers.lobacheva2021 import fig4, fig_runs, runs, runs_figures
 from scaleinv.papers.lobacheva2021 import fig_frequency as frequency
 from scaleinv.papers.lobacheva2021.traces import rate_colours, rate_text, read_trace
 from scaleinv.plots.style import elr_colour
@@ -120,7 +120,7 @@ def test_a_diverged_run_is_drawn(tmp_path: Path) -> None:
     series = full_space.saw(1000, 10**6, 1e-3)
     series["loss"][700:] = math.nan
     folder = full_space.write_run(tmp_path / "r", series, 0.1, 1e-2, status="diverged")
-    numbers = redrawn(fig3.draw, {"scale": "digits", "runs": [read_trace(folder, 0.1, 1e-2)]}, tmp_path)
+    numbers = redrawn(fig_runs.draw_rates, {"scale": "digits", "runs": [read_trace(folder, 0.1, 1e-2)]}, tmp_path)
     (run,) = numbers["runs"]
     assert run["said"] == "diverged at step 700"
     assert run["loss"][-1] is None

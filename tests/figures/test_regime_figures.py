@@ -11,15 +11,13 @@ from tests.figures.redraw import redrawn
 
 from scaleinv.papers import shelf
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import plain
-from scaleinv.papers.kodryan2022 import fig6_right
+from scaleinv.papers.kodryan2022 import fig6_right, fig_conventional
 from scaleinv.papers.kodryan2022 import fig_divergence as regime3
-from scaleinv.papers.kodryan2022 import fig_schedules as schedules
-from scaleinv.papers.kodryan2022 import fig_si_vs_standard as si_vs_standard
 from scaleinv.papers.nakhodnov2022 import fig9
 from scaleinv.papers.nakhodnov2022 import fig_cosine as mse_cosine
 from scaleinv.papers.scales import settings
 from scaleinv.plots.style import regime_names
+from scaleinv.runfolder.files import plain
 from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
 
@@ -81,8 +79,8 @@ def ranking():
         (regime3.draw, walks()),
         (fig6_right.draw, groups()),
         (mse_cosine.draw, cosine_numbers()),
-        (si_vs_standard.draw, pair()),
-        (schedules.draw, ranking()),
+        (fig_conventional.draw_pair, pair()),
+        (fig_conventional.draw_schedules, ranking()),
     ],
     ids=["regime3", "fig6-right", "mse-cosine", "si-vs-standard", "schedules"],
 )
@@ -92,7 +90,7 @@ def test_drawn_again_from_its_json(draw, numbers, tmp_path):
 
 def test_schedules_are_coloured_by_the_regime_of_their_start():
     numbers = plain(ranking())
-    (ax,) = schedules.draw(numbers).axes
+    (ax,) = fig_conventional.draw_schedules(numbers).axes
     labels = ax.get_legend_handles_labels()[1]
     assert labels == [f"start in regime {k}, {regime_names[k]}" for k in (1, 3, 2)]
 

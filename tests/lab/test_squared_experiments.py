@@ -7,8 +7,8 @@ import pytest
 from scaleinv.errors import UserError
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.schedule import parse_schedule
+from scaleinv.papers.kodryan2022 import equal_ess as groups
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
-from scaleinv.papers.kodryan2022 import runs_groups as groups
 from scaleinv.papers.nakhodnov2022 import runs as cosine
 from scaleinv.papers.nakhodnov2022 import runs as squared
 

@@ -1,6 +1,6 @@
 """A claim of a paper as data, and the sheet of comparisons that its check fills.
 
-The claims of a paper are listed in ``papers/PAPER/catalogue.py``. A check is a function ``check(sheet, context)``: it
+The claims of a paper are listed in ``papers/PAPER/catalogue.ini``. A check is a function ``check(sheet, context)``: it
 makes comparisons (measured, expected, tolerance) that were decided beforehand, states what data they need, and leaves
 notes. See docs/howto/extend.md.
 """
@@ -23,7 +23,9 @@ Verdict = Literal["holds", "fails", "undecided"]
 
 @dataclass(frozen=True)
 class Result:
-    """Measured and expected values by name, the tolerance of each in words, evidence (a line each), the verdict."""
+    """The verdict of a check, with measured and expected values by name, the tolerance of each in words, and evidence
+    (a line each).
+    """
 
     verdict: Verdict
     measured: dict[str, Any]
@@ -33,7 +35,7 @@ class Result:
 
 
 class Sheet:
-    """Comparisons of one check, and what they need.
+    """The comparisons that one check makes, and the data they need.
 
     - A *comparison* (:meth:`close`, :meth:`at_most`, :meth:`at_least`, :meth:`true`, :meth:`answer`, :meth:`every`) is
       a statement of the paper. It holds or fails with a margin of two standard errors of what was measured, and is
@@ -68,8 +70,8 @@ class Sheet:
         se: float = 0.0,
         given: bool = True,
     ) -> Verdict:
-        """``|measured - expected| <= rel |expected| + abs``. With a standard error: undecided where 2 s.e. reach over
-        the edge.
+        """Compare ``|measured - expected| <= rel |expected| + abs``. With a standard error: undecided where 2 s.e.
+        reach over the edge.
         """
         allowed = rel * math.fabs(expected) + abs
         off = math.fabs(measured - expected)
@@ -81,7 +83,7 @@ class Sheet:
     def at_most(
         self, name: str, measured: float, bound: float, *, se: float = 0.0, log_se: float = 0.0, given: bool = True
     ) -> Verdict:
-        """``measured <= bound``. ``log_se``: the standard error of log(measured), for what scatters by factors."""
+        """Compare ``measured <= bound``. ``log_se``: standard error of log(measured), for what scatters by factors."""
         low, high = _reach(measured, se, log_se)
         verdict = _judge(high <= bound, low <= bound, not any(map(math.isnan, (low, high, bound))))
         return self._add(name, measured, f"<= {bound:.6g}", _scatter(se, log_se), verdict, given)
@@ -89,24 +91,26 @@ class Sheet:
     def at_least(
         self, name: str, measured: float, bound: float, *, se: float = 0.0, log_se: float = 0.0, given: bool = True
     ) -> Verdict:
-        """``measured >= bound``. ``log_se``: the standard error of log(measured), for what scatters by factors."""
+        """Compare ``measured >= bound``. ``log_se``: standard error of log(measured), for what scatters by factors."""
         low, high = _reach(measured, se, log_se)
         verdict = _judge(low >= bound, high >= bound, not any(map(math.isnan, (low, high, bound))))
         return self._add(name, measured, f">= {bound:.6g}", _scatter(se, log_se), verdict, given)
 
     def true(self, name: str, measured: Any, expected: Any, *, given: bool = True) -> Verdict:
-        """Equality of counts, words or booleans that do not scatter; None is "not measured"."""
+        """Compare counts, words or booleans that do not scatter for equality; None is "not measured"."""
         verdict = _judge(bool(measured == expected), False, measured is not None)
         return self._add(name, measured, expected, "none", verdict, given)
 
     def answer(self, name: str, found: str, expected: str, *, open: tuple[str, ...] = ("undecided",)) -> Verdict:
-        """A verdict of the analysis in a word. ``open``: words that say it needs more data, which is undecided here."""
+        """Compare the one-word verdict of an analysis. ``open``: words that ask for more data, which are undecided
+        here.
+        """
         if found in open:
             self._why[name] = "which decides nothing"
         return self._add(name, found, expected, "none", _judge(found == expected, False, found not in open))
 
     def every(self, name: str, outcomes: Sequence[bool | None], *, given: bool = True) -> Verdict:
-        """Something is seen in every draw (seed); None: that draw does not decide.
+        """Compare whether something is seen in every draw (seed); None: that draw does not decide.
 
         Holds if it is in all of them. Fails if it is in none of at least two: what one draw lacks another may show.
         """
@@ -114,13 +118,12 @@ class Sheet:
         all_of_them = bool(outcomes) and hits == len(outcomes)
         none_of_them = misses == len(outcomes) and misses >= FEWEST_DRAWS
         verdict = _judge(all_of_them, False, all_of_them or none_of_them)
-        return self._add(
-            name, f"{hits} of {len(outcomes)}", f"{len(outcomes)} of {len(outcomes)}", "none", verdict, given
-        )
+        of = f"of {len(outcomes)}"
+        return self._add(name, f"{hits} {of}", f"{len(outcomes)} {of}", "none", verdict, given)
 
     def needs(self, name: str, measured: float, *, at_least: float | None = None, at_most: float | None = None) -> bool:
-        """A prerequisite: so much data, at least or at most. Says whether it is met, for ``given`` of what rests on it;
-        missed (or NaN) it is undecided.
+        """Demand a prerequisite: at least or at most so much data. Returns whether it is met, for ``given`` of what
+        rests on it; missed (or NaN) it is undecided.
         """
         if at_least is not None and at_most is None:
             met, bound = bool(measured >= at_least), f">= {at_least:.6g}"
@@ -132,8 +135,8 @@ class Sheet:
         return met
 
     def draws(self, names: Sequence[str]) -> None:
-        """The comparisons of these names are of one thing, in one draw (seed) each. Those that fail are undecided
-        unless all do, and there are at least two: a miss that other draws do not share is one draw.
+        """Declare that the comparisons of these names test one thing, each in one draw (seed). Those that fail become
+        undecided unless all fail, and there are at least two: a miss that other draws do not share is one draw.
         """
         failed = [name for name in names if self.verdicts[name] == "fails"]
         if len(failed) < max(FEWEST_DRAWS, len(names)):
@@ -142,12 +145,12 @@ class Sheet:
                 self._why[name] = f"in {len(failed)} of {len(names)} draws"
 
     def undecided(self, why: str) -> None:
-        """The evidence does not decide, for a reason told."""
+        """Record that the evidence does not decide, and why."""
         self.verdicts[why] = "undecided"
         self.notes.append(why)
 
     def note(self, text: str) -> None:
-        """A sentence of evidence that decides nothing."""
+        """Add a sentence of evidence that decides nothing."""
         self.notes.append(text)
 
     def _add(
@@ -166,7 +169,7 @@ class Sheet:
         return verdict
 
     def result(self) -> Result:
-        """The verdict over all comparisons; those that do not hold are named in the evidence."""
+        """Return the verdict over all comparisons; those that do not hold are named in the evidence."""
         found = set(self.verdicts.values())
         verdict: Verdict = "holds"
         if "fails" in found:
@@ -193,12 +196,14 @@ FEWEST_DRAWS = 2
 
 
 def _judge(surely: bool, perhaps: bool, known: bool) -> Verdict:
-    """Within the bound by 2 s.e., or within 2 s.e. of it; undecided where a number or its error is not known."""
+    """Judge a bound: "holds" if it is met by 2 s.e., "undecided" within 2 s.e. of it or if a number or its error is not
+    known.
+    """
     return "undecided" if not known else "holds" if surely else "undecided" if perhaps else "fails"
 
 
 def _reach(measured: float, se: float, log_se: float) -> tuple[float, float]:
-    """What is measured less and plus 2 s.e., of itself or of its logarithm; NaN where an error is not known."""
+    """Return what is measured less and plus 2 s.e., of itself or of its logarithm; NaN where an error is not known."""
     if not (se >= 0 and log_se >= 0):
         return math.nan, math.nan
     factor = math.exp(min(2 * log_se, 700.0))
@@ -237,11 +242,11 @@ class Claim:
     was: str = ""
 
     def is_quick(self, scale: Scale) -> bool:
-        """Is this scale of the claim part of the quick set?"""
+        """Say whether this scale of the claim is part of the quick set."""
         return scale in ("toy", "digits") or scale in self.quick
 
     def run(self, context: Context) -> Result:
-        """Check it at the scale of the context."""
+        """Check the claim at the scale of the context."""
         module, _, name = self.check.partition(":")
         sheet = Sheet()
         getattr(importlib.import_module(module), name)(sheet, context)

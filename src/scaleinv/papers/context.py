@@ -13,7 +13,7 @@ from scaleinv.studies.obtain import Request, obtain_many
 
 @dataclass(frozen=True)
 class Context:
-    """The scale, and the folder in which runs are kept and found again, which claims and figures share."""
+    """What checks and figures work with: the scale, and the folder in which runs are kept and found again."""
 
     scale: str = "toy"
     root: Path = Path("runs/reproduce")
@@ -21,9 +21,9 @@ class Context:
     watch: Watcher | None = None  # told what the runs report
 
     def folders(self, requests: Sequence[Request]) -> list[Path]:
-        """The folders of the runs asked for, in their order; those that are not in ``root`` yet are trained."""
+        """Return the folders of the requested runs, in their order; train those that are not in ``root`` yet."""
         return obtain_many(self.root, requests, workers=self.workers, watch=self.watch)
 
     def runs(self, requests: Sequence[Request]) -> list[Run]:
-        """The runs asked for, read, in their order."""
+        """Read the requested runs, in their order; train those that are not in ``root`` yet."""
         return [load_run(folder) for folder in self.folders(requests)]

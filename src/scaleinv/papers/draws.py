@@ -16,11 +16,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate
-
-Floats = npt.NDArray[np.float64]
+from scaleinv.analysis.statistics import Estimate, Floats
 
 
 def scatter(values: Sequence[float], least: float = 0.0) -> float:

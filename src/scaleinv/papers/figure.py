@@ -1,8 +1,8 @@
 """A figure of a paper as data: its numbers and its drawing are functions of their own.
 
-The figures of a paper are listed in ``papers/PAPER/catalogue.py``. ``numbers(context)`` trains or finds the runs at the
-scale of the context and returns everything that is drawn; ``draw(numbers)`` makes the figure from that alone. What
-``draw`` gets is what the JSON beside the figure holds (:func:`plain`), so a figure can be drawn again from its JSON::
+The figures of a paper are listed in ``papers/PAPER/catalogue.ini``. ``numbers(context)`` trains or finds the runs at
+the scale of the context and returns everything that is drawn; ``draw(numbers)`` makes the figure from that alone. What
+``draw`` gets is what the JSON beside the figure holds, so a figure can be drawn again from its JSON::
 
     draw(json.loads(Path("figures/fig5-digits.json").read_text()))
 """
@@ -10,8 +10,6 @@ scale of the context and returns everything that is drawn; ``draw(numbers)`` mak
 from __future__ import annotations
 
 import importlib
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +20,15 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 from scaleinv.papers.scales import SCALES, Scale
+from scaleinv.plots.style import save, write_whole
+from scaleinv.runfolder.files import json_text, plain
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
 
     from scaleinv.papers.context import Context  # which needs torch; a list of figures does not
+else:
+    Figure = Any  # what every draw returns; matplotlib is an extra
 
 
 #: what is drawn, in plain JSON types
@@ -35,7 +37,7 @@ Numbers = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Files written, the JSON of the numbers last."""
+    """The files written for a figure, the JSON of its numbers last."""
 
     paths: tuple[Path, ...]
     numbers: dict[str, Any]
@@ -65,23 +67,23 @@ class FigureEntry:
             raise UserError(f"figure {self.id!r} has the scale {unknown or 'none'}; there are: {', '.join(SCALES)}")
 
     def stem(self, scale: str) -> str:
-        """``forces``, ``fig3-digits``: the name of its files."""
+        """Return the name of the figure's files: ``forces``, ``fig3-digits``."""
         return self.id if len(self.scales) == 1 else f"{self.id}-{scale}"
 
     def choose(self, scale: str | None) -> Scale:
-        """``scale``, or the cheapest; UserError names those there are."""
+        """Return ``scale``, or the cheapest scale for None; UserError names those there are."""
         for known in self.scales:
             if scale in (None, known):
                 return known
         raise UserError(f"figure {self.id!r} has no scale {scale!r}; it has: {', '.join(self.scales)}")
 
     def compute(self, context: Context) -> dict[str, Any]:
-        """What is drawn, in plain JSON types."""
+        """Compute what is drawn, in plain JSON types."""
         numbers: dict[str, Any] = plain(_function(self.numbers)(context))
         return numbers
 
     def drawing(self, numbers: Numbers) -> Figure:
-        """The figure from its numbers alone."""
+        """Draw the figure from its numbers alone."""
         fig: Figure = _function(self.draw)(numbers)
         return fig
 
@@ -98,37 +100,14 @@ def _function(target: str) -> Any:
 
 def write_figure(fig: Figure, numbers: dict[str, Any], out: Path, stem: str, formats: Sequence[str]) -> Drawn:
     """Save a figure and the numbers beside it."""
-    from scaleinv.plots.style import save, write_whole  # matplotlib; the catalogues do without
-
     paths = save(fig, out, stem, tuple(formats))
     record = out / f"{stem}.json"
-    write_whole(record, (json.dumps(plain(numbers), indent=1, allow_nan=False) + "\n").encode())
+    write_whole(record, (json_text(numbers, indent=1) + "\n").encode())
     return Drawn((*paths, record), numbers)
 
 
-def plain(value: Any) -> Any:
-    """For JSON: arrays to lists, NaN and infinities to null.
-
-    >>> plain({"x": np.array([1.0, np.nan])})
-    {'x': [1.0, None]}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, Path):
-        return str(value)
-    return value
-
-
 def array(values: Sequence[Any]) -> npt.NDArray[np.float64]:
-    """The inverse of :func:`plain` for a column: null becomes NaN.
+    """Turn a column of the JSON into numbers: null becomes NaN.
 
     >>> array([1, None])
     array([ 1., nan])

@@ -52,5 +52,5 @@ FINDINGS: dict[tuple[str, str], Finding] = {
 
 
 def finding(id: str, scale: str) -> Finding | None:
-    """What is known of a claim that fails at a scale; ``None``: it should not."""
+    """Return what is known of a claim that fails at a scale; ``None``: it should not fail."""
     return FINDINGS.get((id, scale))

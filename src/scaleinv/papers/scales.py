@@ -38,7 +38,7 @@ _BASE: dict[str, Settings] = {
 
 
 def settings(scale: str, **changes: Any) -> Settings:
-    """The settings of a scale with ``changes``.
+    """Return the settings of a scale with ``changes``.
 
     >>> settings("mnist", epochs=20).subset
     5000
@@ -47,7 +47,7 @@ def settings(scale: str, **changes: Any) -> Settings:
 
 
 def pick(table: Mapping[str, T], scale: str, what: str) -> T:
-    """The entry of a scale; UserError where ``what`` the table is about is not defined at it.
+    """Return the entry of a scale; UserError where ``what`` the table is about is not defined at it.
 
     >>> pick({"digits": 0.1}, "digits", "runs with label noise")
     0.1
@@ -58,7 +58,7 @@ def pick(table: Mapping[str, T], scale: str, what: str) -> T:
 
 
 def data_of(scale: str) -> str | None:
-    """The data set that only the user can give, if the scale needs one.
+    """Return the data set that only the user can give, if the scale needs one.
 
     >>> data_of("paper"), data_of("digits")
     ('cifar10', None)

@@ -1,7 +1,10 @@
 """All claims and figures: those of this package, and those that installed packages add.
 
-A package adds its own by an entry point of the group ``scaleinv.papers`` that names a module with ``CLAIMS`` and
-``FIGURES`` (either may be missing)::
+Those of this package are listed in ``papers/PAPER/catalogue.ini``: a section for each, ``claim ID`` or ``figure ID``,
+whose keys are the fields of :class:`Claim` and :class:`FigureEntry`. ``${name}`` stands for a text of ``[DEFAULT]``;
+``scales`` are names with their costs; ``module:function`` is one of the paper's folder. A package adds its own by an
+entry point of the group ``scaleinv.papers`` that names a module with ``CLAIMS`` and ``FIGURES`` (either may be
+missing)::
 
     [project.entry-points."scaleinv.papers"]
     mypaper = "mypackage.catalogue"
@@ -9,9 +12,12 @@ A package adds its own by an entry point of the group ``scaleinv.papers`` that n
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
+from configparser import ConfigParser, ExtendedInterpolation
+from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from scaleinv.errors import UserError
@@ -26,11 +32,10 @@ QUICK_BUDGET = 1500.0
 
 
 def catalogues() -> list[tuple[str, Any]]:
-    """(where it comes from, module or object with CLAIMS and FIGURES), this package's first."""
+    """List (where it comes from, module or object with CLAIMS and FIGURES), this package's first."""
     found: list[tuple[str, Any]] = []
     for paper in _OWN:
-        name = f"scaleinv.papers.{paper}.catalogue"
-        found.append((name, importlib.import_module(name)))
+        found.append((f"scaleinv.papers.{paper}.catalogue", _read(paper)))
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             found.append((entry.value, entry.load()))
@@ -42,13 +47,31 @@ def catalogues() -> list[tuple[str, Any]]:
     return found
 
 
+@cache
+def _read(paper: str) -> SimpleNamespace:
+    """Read CLAIMS and FIGURES of a paper of this package from its ``catalogue.ini``."""
+    parser = ConfigParser(interpolation=ExtendedInterpolation(), delimiters=("=",), comment_prefixes=("#",))
+    parser.read_string((Path(__file__).parent / paper / "catalogue.ini").read_text(encoding="utf-8"))
+    found: dict[str, list[Any]] = {"claim": [], "figure": []}
+    for section in parser.sections():
+        kind, _, id = section.partition(" ")
+        of = Claim if kind == "claim" else FigureEntry
+        own = [key for key in parser[section] if key == "paper" or key not in parser.defaults()]
+        entry: dict[str, Any] = {key: " ".join(parser[section][key].split()) for key in own}
+        costs = [one.split() for one in entry["scales"].split(",")]
+        entry["scales"] = {scale: int(cost) if cost.isdigit() else float(cost) for scale, cost in costs}
+        entry |= {k: f"scaleinv.papers.{paper}.{entry[k]}" for k in ("check", "numbers", "draw") if k in entry}
+        found[kind].append(of(id=id, **entry))
+    return SimpleNamespace(CLAIMS=found["claim"], FIGURES=found["figure"])
+
+
 def claims() -> dict[str, Claim]:
-    """All claims by id, in the order of their ids."""
+    """Return all claims by id, in the order of their ids."""
     return _collected("CLAIMS", Claim)
 
 
 def figures() -> dict[str, FigureEntry]:
-    """All figures by id, in the order of their ids."""
+    """Return all figures by id, in the order of their ids."""
     return _collected("FIGURES", FigureEntry)
 
 
@@ -66,7 +89,7 @@ def _collected(name: str, kind: Any) -> dict[str, Any]:
 
 
 def find_figure(id: str) -> FigureEntry:
-    """The figure of that id; UserError names those there are."""
+    """Return the figure of that id; UserError names those there are."""
     known = figures()
     if id not in known:
         raise UserError(f"unknown figure {id!r}; choose one of: {', '.join(known)}")
@@ -74,7 +97,7 @@ def find_figure(id: str) -> FigureEntry:
 
 
 def present_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Every id given to the present one of that claim; they differ for an id of an earlier version."""
+    """Map every id given to the present id of that claim; they differ for an id of an earlier version."""
     known = claims()
     former = {claim.was: id for id, claim in known.items() if claim.was}
     found = {}
@@ -86,7 +109,7 @@ def present_ids(ids: Iterable[str]) -> dict[str, str]:
 
 
 def select(scale: str, only: Sequence[str] = ()) -> list[tuple[Claim, Scale]]:
-    """The claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones
+    """Choose the claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones
     first.
     """
     if scale not in (*SCALES, "quick", "all"):

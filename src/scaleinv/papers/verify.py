@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import shutil
 import sys
@@ -31,6 +30,7 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
+from scaleinv.runfolder.files import plain
 
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "plots")
@@ -54,24 +54,16 @@ class Outcome:
     broke: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; NaN and infinities become null."""
-        values = asdict(self)
-        for side in ("measured", "expected"):
-            values[side] = {name: _finite(value) for name, value in values[side].items()}
+        """Return plain values for JSON; NaN and infinities become null."""
+        values: dict[str, Any] = plain(asdict(self))
         return values
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def source_hash() -> str:
-    """Hash of the sources that can change a number, of Python's minor version and of numpy's, torch's and numba's
-    versions.
-    """
+    """Hash the sources that can change a number, Python's minor version and numpy's, torch's and numba's versions."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(__version__.encode())
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted([*root.rglob("*.py"), *root.rglob("catalogue.ini")]):
         inside = path.relative_to(root)
         if inside.parts[0] not in _NO_MATTER and inside.name != "findings.py":  # what is said of a failure afterwards
             digest.update(str(inside).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -132,7 +124,7 @@ def run(
 
 
 def _check(runs: Path, pair: tuple[Claim, Scale], report: Report) -> Outcome:
-    """In a process of the crew."""
+    """Run one check in a process of the crew."""
     claim, scale = pair
     start = time.perf_counter()
     try:
@@ -155,7 +147,7 @@ def _place(cache: Path, id: str, scale: str, key: str) -> Path:
 
 
 def _load(path: Path) -> Outcome | None:
-    """A kept result; anything unreadable counts as absent."""
+    """Read a kept result; anything unreadable counts as absent."""
     try:
         return Outcome(**{**json.loads(path.read_text(encoding="utf-8")), "cached": True})
     except (OSError, ValueError, TypeError):

@@ -13,14 +13,14 @@ from scaleinv.report.page import render
 
 
 def number(value: Any) -> str:
-    """A value for people: six significant digits."""
+    """Write a value for people: six significant digits."""
     if value is None:
         return "not a number"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def verify_page(outcomes: Sequence[Outcome], known: Mapping[str, Claim]) -> str:
-    """All outcomes: a summary table, then each claim with everything that was compared."""
+    """Render all outcomes: a summary table, then each claim with everything that was compared."""
     counts = {name: sum(o.verdict == name for o in outcomes) for name in ("holds", "fails", "undecided", "broke")}
     summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name != "broke")
     checked = [

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from scaleinv.cli.toy import ToyCommand
 from scaleinv.cli.toy_table import summarise, table
-from scaleinv.papers.figure import plain, write_figure
-from scaleinv.papers.kodryan2022 import fig6_left
-from scaleinv.papers.kodryan2022 import fig_bifurcation as bifurcation
+from scaleinv.papers.figure import write_figure
+from scaleinv.papers.kodryan2022 import fig_toy
 from scaleinv.plots.style import FORMATS, write_whole
+from scaleinv.runfolder.files import plain
 from scaleinv.theory.simulators import toy
 
 
@@ -30,10 +30,10 @@ def run(command: ToyCommand) -> int:
     )
     paths: list[Path] = []
     if command.out is not None:
-        three = plain(fig6_left.curves(alphas))
-        paths += write_figure(fig6_left.draw(three), three, command.out, "fig6-left", FORMATS).paths
-        points = plain(bifurcation.points(alphas, elrs, command.steps, command.seeds))
-        paths += write_figure(bifurcation.draw(points), points, command.out, "bifurcation", FORMATS).paths
+        three = plain(fig_toy.curves(alphas))
+        paths += write_figure(fig_toy.draw_regimes(three), three, command.out, "fig6-left", FORMATS).paths
+        points = plain(fig_toy.points(alphas, elrs, command.steps, command.seeds))
+        paths += write_figure(fig_toy.draw_bifurcation(points), points, command.out, "bifurcation", FORMATS).paths
         paths.append(command.out / "toy.json")
         write_whole(paths[-1], (json.dumps(answer, indent=1) + "\n").encode())
     if command.json:

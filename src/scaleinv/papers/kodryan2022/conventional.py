@@ -9,7 +9,7 @@ from scaleinv.analysis.schedules import compare_schedules, errors_by_seed
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import runs_conventional as conventional
-from scaleinv.runfolder.read import load_run
+from scaleinv.studies.obtain import Request
 
 #: points of test error that count as "almost no" cost
 ALMOST = 1.0
@@ -25,15 +25,14 @@ def frozen_head(sheet: Sheet, context: Context) -> None:
     judge_pair(sheet, errors(context, conventional.pair(context.scale, PAIR_SEEDS)))
 
 
-def errors(context: Context, requests: Mapping[str, Sequence[object]]) -> dict[str, dict[int, float]]:
-    """Final test errors by name and seed; trains what is missing."""
-    runs = {name: [load_run(f) for f in context.folders(list(of))] for name, of in requests.items()}  # type: ignore[arg-type]
-    return errors_by_seed(runs)
+def errors(context: Context, requests: Mapping[str, Sequence[Request]]) -> dict[str, dict[int, float]]:
+    """Return the final test errors by name and seed; train what is missing."""
+    return errors_by_seed({name: context.runs(of) for name, of in requests.items()})
 
 
 def judge_pair(sheet: Sheet, table: Mapping[str, Mapping[int, float]]) -> None:
-    """At most :data:`ALMOST` points more, with the t interval over seeds (half of it stands for 2 s.e.), each network
-    at the rate that is best for it.
+    """Demand at most :data:`ALMOST` points more test error, with the t interval over seeds (half of it stands for 2
+    s.e.), each network at the rate that is best for it.
     """
     found = compare_schedules(table)
     pair = found.pair(*best_rates(table))
@@ -47,7 +46,7 @@ def judge_pair(sheet: Sheet, table: Mapping[str, Mapping[int, float]]) -> None:
 
 
 def best_rates(table: Mapping[str, Mapping[int, float]]) -> tuple[str, str]:
-    """The names of the scale-invariant and of the standard training with the lowest mean error."""
+    """Return the names of the scale-invariant and of the standard training with the lowest mean error."""
 
     def best(variant: str) -> str:
         names = [name for name in table if name.startswith(variant)]
@@ -62,16 +61,15 @@ def schedules(sheet: Sheet, context: Context) -> None:
     table = errors(context, requests)
     regimes = {}
     for name, of in requests.items():
-        kind, _, start = name.partition(" from ")
-        if kind == "constant":
-            regimes[float(start)] = classify(load_run(context.folders(of[:1])[0])).regime
+        if name.startswith("constant"):
+            regimes[start(name)] = classify(context.runs(of[:1])[0]).regime
     judge_schedules(sheet, table, regimes)
 
 
 def judge_schedules(
     sheet: Sheet, table: Mapping[str, Mapping[int, float]], regimes: Mapping[float, int | None]
 ) -> None:
-    """``table``: errors by schedule and seed; ``regimes``: of the constant ELRs.
+    """Judge the schedules. ``table``: errors by schedule and seed; ``regimes``: of the constant ELRs.
 
     Holds: the best schedule is of the kind claimed, and every constant one is beaten by one of that kind. Fails: one of
     another kind beats all of them. Else undecided.
@@ -104,10 +102,10 @@ def judge_schedules(
 
 
 def start(name: str) -> float:
-    """The ELR in ``cosine from 0.004``."""
+    """Read the ELR from a name such as ``cosine from 0.004``."""
     return float(name.rpartition(" ")[2])
 
 
 def min_two(regimes: Mapping[float, int | None]) -> float:
-    """The smallest ELR of regime 2; infinity where there is none."""
+    """Return the smallest ELR of regime 2; infinity where there is none."""
     return min((elr for elr, regime in regimes.items() if regime == 2), default=float("inf"))

@@ -29,7 +29,6 @@ from scaleinv.papers.kodryan2022.evidence import (
 from scaleinv.papers.kodryan2022.runs import Net
 from scaleinv.runfolder.read import load_run
 
-PAPER = "Kodryan et al. 2022"
 #: factor between ELRs from which on their minima must not be connected
 APART = 4.0
 #: a loss that rises by this factor has left its minimum
@@ -37,7 +36,7 @@ LEFT = 5.0
 
 
 def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
-    """The converging runs of a seed by ELR."""
+    """Return the converging runs of a seed by ELR."""
     return dict(zip(net.convergence, context.folders(regimes.minima(net, seed))))
 
 
@@ -46,10 +45,10 @@ def spectrum(sheet: Sheet, context: Context) -> None:
     net = regimes.find(context.scale)
     rows, errors = [], []
     for seed in net.seeds:
-        runs = {elr: load_run(folder) for elr, folder in _folders(context, net, seed).items()}
-        found = compare_at_loss([trajectory(run) for run in runs.values()], LEVELS[context.scale])
+        runs = context.runs(regimes.minima(net, seed))
+        found = compare_at_loss([trajectory(run) for run in runs], LEVELS[context.scale])
         rows.append(found.mean)
-        errors.append([float(run.series("test", "total", "error_recomputed_bn")[1][-1]) for run in runs.values()])
+        errors.append([float(run.series("test", "total", "error_recomputed_bn")[1][-1]) for run in runs])
         sheet.note(f"seed {seed}: eg/loss " + ", ".join(f"{math.exp(m.value):.3g}" for m in found.mean))
         sheet.note(f"seed {seed}: compared at losses " + ", ".join(f"{loss:g}" for loss in found.used))
     spectrum_of_minima(sheet, "mean over seeds", net.convergence, rows)
@@ -71,7 +70,7 @@ def retraining(sheet: Sheet, context: Context) -> None:
             start: float, elr: float, epoch: int | None, folders: dict[float, Path] = folders, seed: int = seed
         ) -> Trajectory:
             request = regimes.retrained(net, folders[start], [elr], seed=seed + 100, epoch=epoch)
-            return trajectory(load_run(context.folders(request)[0]))
+            return trajectory(context.runs(request)[0])
 
         ways = regimes.retrainings(context.scale)
         for start, elr, epoch in ways["lower"]:
@@ -129,8 +128,7 @@ def _middle(folder: Path) -> int:
 
 def time_to_convergence(sheet: Sheet, context: Context) -> None:
     """Check ``time-to-convergence``."""
-    folders = context.folders(regimes.passages(context.scale))
-    passages = [first_passage(load_run(folder)) for folder in folders]
+    passages = [first_passage(run) for run in context.runs(regimes.passages(context.scale))]
     found = growth(passages)
     if not found.by_seed:
         sheet.undecided(found.reason)

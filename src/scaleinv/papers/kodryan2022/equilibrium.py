@@ -30,19 +30,18 @@ from scaleinv.papers.kodryan2022.evidence import (
 from scaleinv.papers.kodryan2022.runs import Net
 from scaleinv.runfolder.read import load_run
 
-PAPER = "Kodryan et al. 2022"
 SEEDS = (0, 1, 2, 3)
 #: levels of regime 2 wander by 10 % from window to window: with three seeds the error is as large as what may pass
 LEVEL_SEEDS = (0, 1, 2, 3, 4)
 
 
 def _seeds(context: Context, wanted: Sequence[int]) -> Sequence[int]:
-    """``wanted`` on digits, else the network's own: there a run takes minutes."""
+    """Return ``wanted`` on digits, else the network's own seeds: there a run takes minutes."""
     return wanted if context.scale == "digits" else regimes.find(context.scale).seeds
 
 
 def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
-    """The lowest and the highest run in regime 2 of a seed by ELR."""
+    """Return the lowest and the highest run in regime 2 of a seed by ELR."""
     ends = (net.equilibrium[0], net.equilibrium[-1])
     return dict(zip(ends, context.folders(regimes.sweep(net, [seed], ends))))
 
@@ -61,13 +60,12 @@ def level(sheet: Sheet, context: Context) -> None:
         return Estimate(value, math.hypot(a.level.error / a.level.value, b.level.error / b.level.value))
 
     for seed in _seeds(context, LEVEL_SEEDS):
-        wanted = regimes.sweep(net, [seed], (below, middle, above))
-        folders = dict(zip((below, middle, above), context.folders(wanted)))
-        fresh = {elr: loss_level(load_run(folders[elr])) for elr in (below, middle, above)}
+        runs = dict(zip((below, middle, above), context.runs(regimes.sweep(net, [seed], (below, middle, above)))))
+        fresh = {elr: loss_level(run) for elr, run in runs.items()}
         starts.append(log_ratio(fresh[above], fresh[below]))
         for words, start in (("below", below), ("above", above)):
-            request = regimes.relaxed(net, folders[start], middle, seed=seed + 100)
-            run = load_run(context.folders([request])[0])
+            request = regimes.relaxed(net, runs[start].folder, middle, seed=seed + 100)
+            (run,) = context.runs([request])
             found = loss_level(run)
             early[words].append(log_ratio(loss_level(run, 6, run.last_epoch // 4), fresh[middle]))
             ratios[words].append(log_ratio(found, fresh[middle]))
@@ -96,9 +94,7 @@ def leaving_regime_2(sheet: Sheet, context: Context) -> None:
 
 
 def connected_after_regime_2(sheet: Sheet, context: Context) -> None:
-    """As from-regime-2-to-1; barrier of the train error on the straight paths between the ends. Digits have a fifth
-    of their labels redrawn, and two seeds: plain ones are classified even on top of the barriers that the loss has.
-    """
+    """Check ``connected-after-regime-2``."""
     net = regimes.for_paths(context.scale)
     landings: dict[str, list[Landing]] = {"low": [], "high": []}
     for words, _, seed, ended in _landed(context, net, net.seeds):
@@ -114,7 +110,7 @@ def connected_after_regime_2(sheet: Sheet, context: Context) -> None:
 
 
 def _landed(context: Context, net: Net, seeds: Sequence[int]) -> Iterator[tuple[str, float, int, dict[float, Path]]]:
-    """(low or high, ELR of the start, seed, runs by new ELR) of both starts and every seed."""
+    """Yield (low or high, ELR of the start, seed, runs by new ELR) of both starts and every seed."""
     new = regimes.new_elrs(net)
     for seed in seeds:
         folders = _folders(context, net, seed)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.analysis.transition import gradient_peak, transition_peak
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.papers.kodryan2022 import traces as sphere
 from scaleinv.plots.style import INK, new_figure, power_of_ten, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _NAMES = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """One run for each ELR of the scale's sweep, the first seed."""
+    """Read one run for each ELR of the scale's sweep, the first seed."""
     net = regimes.find(context.scale)
     runs = context.runs(regimes.sweep(net, seeds=net.seeds[:1]))
     shown = [sphere.read_curve(run) for run in runs]
@@ -43,7 +40,7 @@ def numbers(context: Context) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Loss, test error and effective gradient by epoch, and the diagram."""
+    """Draw loss, test error and effective gradient by epoch, and the diagram."""
     shown, peak = sphere.coloured(numbers["runs"]), numbers["gradient_peak"]
     fig, axes = new_figure(9.6, 7.0, ncols=2, nrows=2)
     (loss, error), (gradient, diagram) = axes

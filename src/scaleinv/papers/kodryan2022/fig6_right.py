@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.analysis.ess import equalisation, from_steps
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
-from scaleinv.papers.kodryan2022 import runs_groups as groups
+from scaleinv.papers.figure import Figure, Numbers
+from scaleinv.papers.kodryan2022 import equal_ess
 from scaleinv.plots.style import INK, elr_colour, log_axis, new_figure, power_of_ten, style
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 #: a dot is a mean over this share of the run
 DOTS = 30
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """A run in regime 1 and one in regime 2."""
-    wanted = groups.runs(context.scale, "convnet", groups.elrs(context.scale, "convnet"))
+    """Read a run in regime 1 and one in regime 2."""
+    wanted = equal_ess.runs(context.scale, "convnet", equal_ess.elrs(context.scale, "convnet"))
     return {"regimes": [1, 2], "runs": [read(folder) for folder in context.folders(wanted)]}
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Means of the logarithms of ELR and of log(1 + ESS^2) of every group over parts of a run, and of all together;
+    """Average the logarithms of ELR and of log(1 + ESS^2) of every group over parts of a run, and of all together;
     ``start``: ELR and effective gradient of every group at the first step.
     """
     groups = from_steps(load_steps(folder))
@@ -52,7 +49,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """One panel a regime: dots by group, the hyperbola of the common effective step size dashed."""
+    """Draw a panel for each regime: dots by group, the hyperbola of the common effective step size dashed."""
     runs = numbers["runs"]
     fig, axes = new_figure(4.7 * len(runs), 4.0, ncols=len(runs))
     handles: dict[str, Any] = {}
@@ -72,8 +69,7 @@ def draw(numbers: Numbers) -> Figure:
         spread = f"squared step sizes within a factor {run['ratio']:.4g}"
         ax.text(0.98, 0.97, f"{label}\n{spread}", transform=ax.transAxes, ha="right", va="top")
         log_axis(ax, "xy")
-        ax.set_xlabel("ELR of the group")
-        ax.set_ylabel("effective gradient norm of the group")
+        ax.set(xlabel="ELR of the group", ylabel="effective gradient norm of the group")
         ax.set_title(f"Regime {regime}, ELR {power_of_ten(run['elr'])}")
     handles["start"] = axes[0].plot([], [], "*", color="none", ms=9, mec=INK, mew=0.8)[0]
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)

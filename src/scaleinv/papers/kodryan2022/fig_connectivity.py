@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,17 +11,14 @@ from scaleinv.lab.weights import read_weights
 from scaleinv.landscape.paths import linear_path
 from scaleinv.landscape.runs import surface_of
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_of_ten, style
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 def numbers(context: Context) -> dict[str, Any]:
-    """Straight paths between the minima of all pairs of ELRs; ``from_lowest``: train losses along those from the
-    lowest.
+    """Measure straight paths between the minima of all pairs of ELRs; ``from_lowest``: train losses along those from
+    the lowest.
     """
     net = regimes.for_paths(context.scale)
     elrs = net.convergence
@@ -44,7 +41,7 @@ def numbers(context: Context) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Left: train loss along straight paths from the lowest ELR's minimum. Right: barriers of all pairs."""
+    """Draw train loss along straight paths from the lowest ELR's minimum (left), and barriers of all pairs (right)."""
     elrs, barriers = numbers["elrs"], array(numbers["train_error_barrier_points"])
     labels = [power_of_ten(elr) for elr in elrs]
     fig, (along, matrix) = new_figure(9.2, 4.1, ncols=2)
@@ -53,8 +50,7 @@ def draw(numbers: Numbers) -> Figure:
         name = f"to ELR {label} ({angle:.2f} rad)"
         along.plot(path["fraction"], array(path["train_loss"]), color=colour, marker=".", ms=4, label=name)
     log_axis(along, "y")
-    along.set_xlabel(f"part of the path from the minimum of ELR {labels[0]}")
-    along.set_ylabel("train loss")
+    along.set(xlabel=f"part of the path from the minimum of ELR {labels[0]}", ylabel="train loss")
     along.set_title("Train loss along straight paths")
     along.legend(loc="lower left")
     matrix.imshow(barriers, cmap="Blues", vmin=0, vmax=max(1.0, 1.6 * barriers.max()))
@@ -63,7 +59,5 @@ def draw(numbers: Numbers) -> Figure:
     matrix.set_xticks(range(len(elrs)), labels)
     matrix.set_yticks(range(len(elrs)), labels)
     matrix.grid(False)
-    matrix.set_xlabel("ELR")
-    matrix.set_ylabel("ELR")
-    matrix.set_title("Barrier of train error, points")
+    matrix.set(xlabel="ELR", ylabel="ELR", title="Barrier of train error, points")
     return fig

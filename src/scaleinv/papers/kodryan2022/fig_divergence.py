@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
-from scaleinv.papers.kodryan2022.divergence import ELR, compare_heads
+from scaleinv.papers.figure import Figure, Numbers, array
+from scaleinv.papers.kodryan2022.regimes import WALK_ELR, compare_heads
 from scaleinv.plots.style import INK, log_axis, new_figure, regime_colours, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 STEPS = 240
 #: networks, each with a head of its own: the order of the losses is one of means
@@ -26,12 +23,12 @@ KINDS = {"walk": "random walk", "sgd": "SGD", "ascent": "gradient ascent"}
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """Loss in units of that of random directions, and the cosine of neighbours, by step; means over networks."""
-    found, levels, _ = compare_heads(context.scale, ELR, SEEDS, STEPS)
+    """Compute loss in units of that of random directions and the cosine of neighbours, by step; means over networks."""
+    found, levels, _ = compare_heads(context.scale, WALK_ELR, SEEDS, STEPS)
     walks = {kind: [w for c in found for w in c.walks if w.kind == kind] for kind in KINDS}
     late = {kind: np.array([c.loss[kind].mean() for c in found]) / levels for kind in KINDS}
     return {
-        "elr": ELR,
+        "elr": WALK_ELR,
         "random_directions": levels,
         "walks": {
             kind: {
@@ -49,7 +46,7 @@ def numbers(context: Context) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Two panels."""
+    """Draw losses and cosines by step."""
     colours = {"walk": regime_colours[1], "sgd": INK, "ascent": regime_colours[3]}
     fig, (left, right) = new_figure(8.8, 3.7, ncols=2)
     for kind, label in KINDS.items():
@@ -61,12 +58,9 @@ def draw(numbers: Numbers) -> Figure:
         cosine = np.abs(array(numbers["walks"][kind]["cosine"]))
         right.plot(np.maximum(cosine, 1e-7), ".", ms=3, color=colours[kind])
     left.axhline(1.0, color=INK, ls="--", lw=1, label="random directions: 1")
-    left.set_xlabel("step")
-    left.set_ylabel("train loss / that of random directions")
+    left.set(xlabel="step", ylabel="train loss / that of random directions")
     left.set_title(f"Loss in regime 3, ELR {numbers['elr']:g}")
     log_axis(right, "y")
-    right.set_xlabel("step")
-    right.set_ylabel("|cosine| of consecutive weights")
-    right.set_title("Consecutive weights are uncorrelated")
+    right.set(xlabel="step", ylabel="|cosine| of consecutive weights", title="Consecutive weights are uncorrelated")
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig

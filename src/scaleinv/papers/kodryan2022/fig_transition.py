@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.analysis.double_descent import run_double_descent
 from scaleinv.analysis.transition import first_passage, fit_divergence
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
 from scaleinv.papers.kodryan2022 import runs as regimes
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, regime_colours, style
 from scaleinv.runfolder.read import Run
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 def numbers(context: Context) -> dict[str, Any]:
-    """First passages below a loss of 1e-2, every seed; the errors of one ELR with true labels and 20 % redrawn."""
+    """Read first passages below a loss of 1e-2, every seed; the errors of one ELR with true labels and 20 % redrawn."""
     passages = [first_passage(run) for run in context.runs(regimes.passages(context.scale))]
     fit = fit_divergence(passages)
     noisy = regimes.label_noise(context.scale)
@@ -46,7 +43,7 @@ def _errors(run: Run) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Left: time to convergence by ELR. Right: test and train error by epoch."""
+    """Draw time to convergence by ELR (left), test and train error by epoch (right)."""
     fig, (time, error) = new_figure(9.2, 4.0, ncols=2)
     reached = [p for p in numbers["passages"] if p["epochs"] is not None]
     failed = [p for p in numbers["passages"] if p["epochs"] is None]
@@ -59,9 +56,7 @@ def draw(numbers: Numbers) -> Figure:
         label = f"fitted critical ELR {power_of_ten(numbers['critical'])}"
         time.axvline(numbers["critical"], color=INK, ls="--", lw=0.9, label=label)
     log_axis(time, "xy")
-    time.set_xlabel("ELR")
-    time.set_ylabel("epochs to a train loss below 0.01")
-    time.set_title("Time to convergence")
+    time.set(xlabel="ELR", ylabel="epochs to a train loss below 0.01", title="Time to convergence")
     time.legend(loc="upper left")
     for run, colour in zip(numbers["double_descent"], (regime_colours[1], regime_colours[3])):
         name = f"{run['label_noise']:.0%} of labels redrawn" if run["label_noise"] else "true labels"
@@ -69,11 +64,9 @@ def draw(numbers: Numbers) -> Figure:
         test, train = 100 * array(run["test_error"]), 100 * array(run["train_error"])
         error.plot(run["epoch"][1:], test[1:], color=colour, lw=1.3, label=f"test, {name}: {said}")
         error.plot(run["train_epoch"], train, color=colour, lw=1.0, ls=":", label=f"train, {name}")
-    error.set_xlabel("epoch")
-    error.set_ylabel("error, %")
+    error.set(xlabel="epoch", ylabel="error, %")
     error.set_xscale("log")
     log_axis(error, "x")
-    error.set_ylim(0, None)
-    error.set_title(f"Error by epoch at ELR {power_of_ten(numbers['double_descent'][0]['elr'])}")
+    error.set(ylim=(0, None), title=f"Error by epoch at ELR {power_of_ten(numbers['double_descent'][0]['elr'])}")
     error.legend(loc="upper right")
     return fig

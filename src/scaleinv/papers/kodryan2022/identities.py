@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
@@ -26,10 +27,11 @@ def identities(sheet: Sheet, context: Context) -> None:
 
 
 class _Net:
-    """Linear -> batch norm -> ReLU, three times, a frozen head; gradients of a batch in the weights' precision."""
+    """A network of linear -> batch norm -> ReLU, three times, and a frozen head; gradients of a batch in the weights'
+    precision.
+    """
 
     def __init__(self, dtype: Any) -> None:
-        self.torch = torch
         generator = torch.Generator().manual_seed(1)
         sizes = (12, 24, 24, 16)
 
@@ -41,22 +43,20 @@ class _Net:
         self.x, self.y = draw(256, sizes[0]), torch.randint(4, (256,), generator=generator)
 
     def gradients(self, step: int) -> list[np.ndarray]:
-        """Gradients on one mini-batch of 64, as float64 arrays."""
-        functional = self.torch.nn.functional
+        """Return the gradients on one mini-batch of 64, as float64 arrays."""
         batch = slice(64 * (step % 4), 64 * (step % 4) + 64)
         h = self.x[batch]
         for w in self.weights:
             h = functional.relu(functional.batch_norm(h @ w.T, None, None, training=True, eps=1e-30))
         loss = functional.cross_entropy(h @ self.head.T, self.y[batch])
-        return [g.double().numpy() for g in self.torch.autograd.grad(loss, self.weights)]
+        return [g.double().numpy() for g in torch.autograd.grad(loss, self.weights)]
 
     def arrays(self) -> list[np.ndarray]:
-        """The weights as float64 arrays (copies)."""
+        """Return copies of the weights as float64 arrays."""
         return [w.detach().double().numpy().copy() for w in self.weights]
 
     def move(self, keep: float, lr: float, gradients: list[np.ndarray], scale: float = 1.0) -> None:
-        """``w <- (keep w - lr g) scale`` in the weights' own precision."""
-        torch = self.torch
+        """Step ``w <- (keep w - lr g) scale`` in the weights' own precision."""
         with torch.no_grad():
             for w, g in zip(self.weights, gradients):
                 w.copy_((keep * w - lr * torch.from_numpy(g).to(w.dtype)) * scale)
@@ -67,7 +67,9 @@ def _norms(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _whole_space(dtype: Any) -> dict[str, float]:
-    """Norm (eq. 4) and angle of a step of all groups together; orthogonality (2a), homogeneity (2b) of the gradient."""
+    """Measure norm (eq. 4) and angle of a step of all groups together; orthogonality (2a), homogeneity (2b) of the
+    gradient.
+    """
     net, lr, wd = _Net(dtype), 0.5, 0.02
     worst = dict.fromkeys(("<grad, x> (2a)", "grad at 2x (2b)", "rho^2 (4)", "1 - cos"), 0.0)
     for step in range(60):
@@ -92,13 +94,13 @@ def _whole_space(dtype: Any) -> dict[str, float]:
 
 
 def _angle(x: list[np.ndarray], y: list[np.ndarray]) -> float:
-    """Between two points given in parts, accurate where it is small."""
+    """Return the angle between two points given in parts, accurate where it is small."""
     a, b = (np.concatenate([part.ravel().astype(np.float64) for part in point]) for point in (x, y))
     return float(2 * np.arcsin(min(1.0, np.linalg.norm(a / np.linalg.norm(a) - b / np.linalg.norm(b)) / 2)))
 
 
 def _sphere(dtype: Any) -> dict[str, float]:
-    """Cosine and eqs. 7-9 of projected steps on the sphere of all groups together, at a small and a large ELR."""
+    """Check cosine and eqs. 7-9 of projected steps on the sphere of all groups together, at a small and a large ELR."""
     worst = dict.fromkeys(("sum rule (7)", "convex combination (8)", "feedback (9)", "cosine on the sphere"), 0.0)
     for elr in (0.01, 0.3):
         net = _Net(dtype)

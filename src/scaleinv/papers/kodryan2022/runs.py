@@ -39,7 +39,7 @@ class Net:
 
 
 def _powers(low: float, count: int) -> tuple[float, ...]:
-    """``count`` ELRs from ``low`` on, by factors of 2."""
+    """Return ``count`` ELRs from ``low`` on, by factors of 2."""
     return tuple(float(f"{low * 2**k:.6g}") for k in range(count))
 
 
@@ -114,7 +114,7 @@ _NETS: dict[tuple[str, str], Net] = {
 
 
 def find(scale: str, model: str = "convnet") -> Net:
-    """The network of a scale."""
+    """Return the network of a scale."""
     if (scale, model) not in _NETS:
         there = ", ".join(f"{m} at {s}" for s, m in _NETS)
         raise UserError(f"no regimes of {model!r} are defined at scale {scale!r}; there are: {there}")
@@ -122,14 +122,14 @@ def find(scale: str, model: str = "convnet") -> Net:
 
 
 def for_paths(scale: str) -> Net:
-    """The network between whose minima train errors are compared: that of the scale, of digits with a fifth of the
-    labels redrawn.
+    """Return the network between whose minima train errors are compared: that of the scale; on digits one with a fifth
+    of the labels redrawn.
     """
     return find("digits-redrawn" if scale == "digits" else scale)
 
 
 def sweep(net: Net, seeds: Sequence[int] | None = None, elrs: Sequence[float] | None = None) -> list[Request]:
-    """Every ELR of the sweep, or of ``elrs``, and every seed; ELR by ELR within a seed."""
+    """Request every ELR of the sweep, or of ``elrs``, and every seed; ELR by ELR within a seed."""
     level = replace(net.settings, eval_every=net.level_eval_every or net.settings.eval_every)
     return [
         Request(settings=level if elr > net.convergence[-1] else net.settings, elr=elr, seed=seed)
@@ -139,7 +139,7 @@ def sweep(net: Net, seeds: Sequence[int] | None = None, elrs: Sequence[float] | 
 
 
 def minima(net: Net, seed: int, elrs: Sequence[float] | None = None) -> list[Request]:
-    """Runs inside regime 1 from scratch, ``convergence`` or ``elrs``, long enough to converge.
+    """Request runs inside regime 1 from scratch, ``convergence`` or ``elrs``, long enough to converge.
 
     Those of the sweep itself where its own are long enough.
     """
@@ -154,7 +154,7 @@ def minima(net: Net, seed: int, elrs: Sequence[float] | None = None) -> list[Req
 def retrained(
     net: Net, run: Path, elrs: Sequence[float], *, seed: int, epoch: int | None = None, epochs: int | None = None
 ) -> list[Request]:
-    """From the weights of ``run`` (after ``epoch``, default its last) on with each of ``elrs``.
+    """Request runs that go on from the weights of ``run`` (after ``epoch``, default its last) with each of ``elrs``.
 
     ``seed`` decides the batches; that of the run itself would repeat its first ones. ``epochs``: of the new runs,
     default those of ``minima``.
@@ -164,8 +164,8 @@ def retrained(
 
 
 def relaxed(net: Net, run: Path, elr: float, *, seed: int) -> Request:
-    """From the end of ``run`` on with another ELR of regime 2, twice as long as the sweep's runs: when the ELR falls
-    the loss undershoots its new level, and comes back over some 40 epochs of digits.
+    """Request a run that goes on from the end of ``run`` with another ELR of regime 2, twice as long as the sweep's
+    runs: when the ELR falls the loss undershoots its new level, and comes back over some 40 epochs of digits.
     """
     epochs = 2 * (net.settings.epochs or 0)
     longer = replace(net.settings, epochs=epochs, evaluation="online", eval_every=epochs, keep_every=None)
@@ -179,7 +179,7 @@ _HIGHER: tuple[Retraining, ...] = ((2.5e-4, 2e-3, None), (5e-4, 4e-3, None))
 
 
 def retrainings(scale: str) -> dict[str, tuple[Retraining, ...]]:
-    """Re-training within regime 1, to a ``lower`` ELR and to a ``higher`` one; on digits two of each.
+    """Return re-trainings within regime 1, to a ``lower`` ELR and to a ``higher`` one; on digits two of each.
 
     The lower ELR sets in early: at the end of a run, little of the trajectory is left that it could keep.
     """
@@ -193,7 +193,7 @@ def retrainings(scale: str) -> dict[str, tuple[Retraining, ...]]:
 
 
 def new_elrs(net: Net) -> tuple[float, ...]:
-    """Three ELRs inside regime 1, for runs that leave regime 2."""
+    """Return three ELRs inside regime 1, for runs that leave regime 2."""
     return net.convergence[-4:-1] if len(net.convergence) > 3 else net.convergence
 
 
@@ -202,8 +202,8 @@ _LRS = tuple(float(f"{1e-3 * 4**k:.6g}") for k in range(10))
 
 
 def whole_space(net: Net, kind: str) -> list[Request]:
-    """The same network without a sphere, by rising lr: ``weight-decay`` (scale-invariant, nothing else changed) or
-    ``conventional`` (affine norms and the head trained, momentum, weight decay, augmentation).
+    """Request the same network without a sphere, by rising lr: ``weight-decay`` (scale-invariant, nothing else changed)
+    or ``conventional`` (affine norms and the head trained, momentum, weight decay, augmentation).
 
     Not augmented are digits: crops of 8x8 pixels padded by 4 lose half of the image, and nothing converges.
     """
@@ -219,15 +219,15 @@ def whole_space(net: Net, kind: str) -> list[Request]:
 
 
 def squared_loss() -> tuple[Settings, tuple[float, ...]]:
-    """Squared loss on digits and its ELRs; head norm 1.5, layer norm (over batches of 16-32 images batch norm adds
-    noise that keeps the squared loss from falling; see ``nakhodnov2022/runs.py``).
+    """Return settings of the squared loss on digits and its ELRs; head norm 1.5, layer norm (over batches of 16-32
+    images batch norm adds noise that keeps the squared loss from falling; see ``nakhodnov2022/runs.py``).
     """
     mse = replace(_MLP, normalization="layer", loss="mse", head_norm=1.5, epochs=200, eval_every=200)
     return mse, (0.12, 0.24, 0.34, 0.48, 0.68, 0.96, 1.4, 2.8)
 
 
 def resnet() -> tuple[Settings, tuple[float, ...]]:
-    """A narrow ResNet-18 on digits and its ELRs."""
+    """Return settings of a narrow ResNet-18 on digits and its ELRs."""
     small = settings("digits", model="resnet18", width=4, subset=128, epochs=160, evaluation="online", eval_every=160)
     return small, (2e-3, 4e-3, 8e-3, 1.2e-2, 4.8e-2)
 
@@ -241,7 +241,7 @@ _PASSAGE = {
 
 
 def passages(scale: str) -> list[Request]:
-    """Runs whose time to convergence is measured; on digits those of the MLP, five seeds."""
+    """Request the runs whose time to convergence is measured; on digits those of the MLP, five seeds."""
     model, elrs = pick(_PASSAGE, scale, "passages to convergence")
     net = find(scale, model)
     return [request for seed in (range(5) if scale == "digits" else net.seeds) for request in minima(net, seed, elrs)]
@@ -252,7 +252,7 @@ _NOISY = {"digits": (5e-4, 1), "cifar-small": (2e-4, 2), "paper": (5e-4, 1)}
 
 
 def label_noise(scale: str) -> list[Request]:
-    """One ELR of regime 1, the true labels and then a fifth of them redrawn; tested all along."""
+    """Request one ELR of regime 1 with the true labels and with a fifth of them redrawn; tested all along."""
     elr, eval_every = pick(_NOISY, scale, "runs with label noise")
     base = replace(find(scale).settings, evaluation="online", eval_every=eval_every, recompute_bn=True, keep_every=None)
     base = replace(base, epochs=2 * (base.epochs or 0))  # noise is learnt late

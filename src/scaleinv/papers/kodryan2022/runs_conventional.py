@@ -25,9 +25,9 @@ _PAIR = {
 
 
 def pair(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
-    """The same conventional training (momentum, weight decay, cosine) of the fully scale-invariant network, its head
-    frozen, and of the standard one, each at both rates of :data:`RATES`: what acts on scale-invariant weights is the
-    ELR, so the same rate is not the same training.
+    """Request the same conventional training (momentum, weight decay, cosine) of the fully scale-invariant network, its
+    head frozen, and of the standard one, each at both rates of :data:`RATES`: what acts on scale-invariant weights is
+    the ELR, so the same rate is not the same training.
     """
     base = settings(scale, model="convnet", **pick(_PAIR, scale, "pairs of networks"))
     base = replace(base, momentum=0.9, weight_decay=5e-4, schedule="cosine")
@@ -58,7 +58,8 @@ _SCHEDULED = {
 
 
 def schedules(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
-    """Constant, cosine, step and two-stage schedules of the ELR from each start, by name; every one has as many steps.
+    """Request constant, cosine, step and two-stage schedules of the ELR from each start, by name; every one has as many
+    steps.
 
     The step schedule divides by 10 at 1/2 and at 3/4, the two-stage one goes to the low end at 1/2. From regime 3 the
     cosine alone.

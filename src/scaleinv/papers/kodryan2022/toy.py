@@ -10,8 +10,6 @@ from scaleinv.theory import kodryan2022 as theory
 from scaleinv.theory import lyu2022
 from scaleinv.theory.simulators import toy
 
-PAPER = "Kodryan et al. 2022"
-
 
 def one_group(sheet: Sheet, context: Context) -> None:
     """Check ``toy-one-group``."""
@@ -47,7 +45,7 @@ def one_group(sheet: Sheet, context: Context) -> None:
 
 
 def _share_step(p: float, a: float) -> float:
-    """One step of a group in p = (y^2 - x^2)/(x^2 + y^2), from explicit x and y."""
+    """Step a group in p = (y^2 - x^2)/(x^2 + y^2), from explicit x and y."""
     x, y = np.sqrt((1 - p) / 2), np.sqrt((1 + p) / 2)
     xn, yn = x - a * 2 * x * y * y, y + a * 2 * y * x * x
     return float((yn * yn - xn * xn) / (xn * xn + yn * yn))
@@ -142,14 +140,14 @@ def neutral_centre(sheet: Sheet, context: Context) -> None:
 
 
 def _group_step(state: np.ndarray, k: float) -> np.ndarray:
-    """(p, a) of one group after a step, the total ESS being held at its equilibrium (the group is light)."""
+    """Return (p, a) of one group after a step, the total ESS being held at its equilibrium (the group is light)."""
     p, a = float(state[0]), float(state[1])
     ess_sq = a * a * (1 - p * p)
     return np.array([_share_step(p, a), a * k * k / (1 + ess_sq)])
 
 
 def _rotation_basis(jacobian: np.ndarray) -> np.ndarray:
-    """Real basis in which the matrix is a rotation."""
+    """Return a real basis in which the matrix is a rotation."""
     values, vectors = np.linalg.eig(jacobian)
     vector = vectors[:, int(np.argmax(values.imag))]
     return np.stack([vector.real, vector.imag], axis=1)

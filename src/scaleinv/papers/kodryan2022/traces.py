@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.regimes import boundaries, classify, window
+from scaleinv.analysis.statistics import Floats
 from scaleinv.papers.figure import array
 from scaleinv.plots.style import (
     INK,
@@ -28,14 +28,13 @@ from scaleinv.plots.style import (
 )
 from scaleinv.runfolder.read import Run
 
-Floats = npt.NDArray[np.float64]
 Curve = Mapping[str, Any]
 #: axis labels of the curves
 LABELS = {"loss": "train loss", "test_error_percent": "test error, %", "eg": "mean effective gradient norm"}
 
 
 def read_curve(run: Run) -> dict[str, Any]:
-    """What is drawn of a run, and the means of its last half."""
+    """Read what is drawn of a run, and the means of its last half."""
     verdict, late = classify(run), window(run)
     (epochs, loss), (_, eg) = (run.series(run.exact_split, "total", quantity) for quantity in ("loss", "eg"))
     test_epochs, error = run.test_error()
@@ -70,30 +69,30 @@ def _mean(values: Floats) -> float:
 
 
 def starts(runs: Sequence[Run]) -> list[tuple[float, float]]:
-    """Train loss and effective gradient at epoch 0, by the exact pass: one point for each seed, whatever the ELR. Runs
-    without that pass have none.
+    """Return train loss and effective gradient at epoch 0, by the exact pass: one point for each seed, whatever the
+    ELR. Runs without that pass have none.
     """
     return list({run.seed: at for run in runs if (at := run.at_epoch(0)) is not None}.values())
 
 
 def edges(shown: Sequence[Curve]) -> dict[str, Any]:
-    """The boundaries between regimes that the runs show."""
+    """Return the boundaries between regimes that the runs show."""
     return boundaries([(curve["elr"], curve["seed"] or 0, curve["regime"]) for curve in shown])
 
 
 def coloured(shown: Sequence[Curve]) -> list[dict[str, Any]]:
-    """The curves with a ``colour`` each, by ELR."""
+    """Return the curves with a ``colour`` each, by ELR."""
     colours = elr_colours([curve["elr"] for curve in shown])
     return [{**curve, "colour": colour} for curve, colour in zip(shown, colours)]
 
 
 def series(curve: Curve, quantity: str) -> tuple[Floats, Floats]:
-    """``(epochs, values)`` of loss, eg or test_error_percent (BN statistics recomputed where they always are)."""
+    """Read ``(epochs, values)`` of loss, eg or test_error_percent (BN statistics recomputed where they always are)."""
     return array(curve["test_epoch" if quantity == "test_error_percent" else "epoch"]), array(curve[quantity])
 
 
 def against_loss(curve: Curve, quantity: str, since: float = -1.0) -> tuple[Floats, Floats]:
-    """(train loss, quantity) at the epochs after ``since`` where both were measured."""
+    """Return (train loss, quantity) at the epochs after ``since`` where both were measured."""
     (x_epochs, x), (y_epochs, y) = series(curve, "loss"), series(curve, quantity)
     epochs, left, right = np.intersect1d(x_epochs, y_epochs, return_indices=True)
     keep = epochs > since
@@ -101,29 +100,27 @@ def against_loss(curve: Curve, quantity: str, since: float = -1.0) -> tuple[Floa
 
 
 def draw_curves(axes: Any, shown: Sequence[Curve], quantity: str, *, log: bool) -> None:
-    """A quantity by epoch."""
+    """Draw a quantity by epoch."""
     for curve in shown:
         regime = curve["regime"]
         name = f"ELR {power_of_ten(curve['elr'])}: " + (f"regime {regime}" if regime else "undecided")
         axes.plot(*series(curve, quantity), color=curve["colour"], lw=1.2, label=name)
     if log:
         log_axis(axes, "y")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(LABELS[quantity])
+    axes.set(xlabel="epoch", ylabel=LABELS[quantity])
 
 
 def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".") -> None:
-    """A run in the diagram: one dot an evaluation, joined by a faint line."""
+    """Draw a run in the diagram: one dot an evaluation, joined by a faint line."""
     x, y = against_loss(curve, quantity)
     axes.plot(x, y, color=curve["colour"], lw=0.7, alpha=0.35)
     axes.plot(x, y, marker, color=curve["colour"], ms=4, mew=0.0 if marker == "." else 0.9, alpha=0.85)
 
 
 def finish_diagram(axes: Any, quantity: str = "eg") -> None:
-    """Axes and labels of the diagram; call it last."""
+    """Scale and label the axes of the diagram; call it last."""
     log_axis(axes, "xy" if quantity == "eg" else "x")
-    axes.set_xlabel(LABELS["loss"])
-    axes.set_ylabel(LABELS[quantity])
+    axes.set(xlabel=LABELS["loss"], ylabel=LABELS[quantity])
 
 
 def zoom(axes: Sequence[Any], shown: Sequence[Curve], highest: float = 0.1) -> None:
@@ -137,14 +134,14 @@ def zoom(axes: Sequence[Any], shown: Sequence[Curve], highest: float = 0.1) -> N
 
 
 def mark_end(axes: Any, curve: Curve) -> None:
-    """A large mark at the mean of a run's last half, by regime."""
+    """Draw a large mark at the mean of a run's last half, by regime."""
     look = {"color": regime_colours[curve["regime"]], "ms": 8, "mec": INK, "mew": 0.8, "zorder": 5}
     at = array([curve["late"]["loss"], curve["late"]["eg"]])
     axes.plot(*at, regime_markers[curve["regime"]], **look)
 
 
 def regime_legend(axes: Any, shown: Sequence[Curve], start: bool, loc: str) -> None:
-    """What the marks of :func:`mark_end` mean, and the star at the ``start``."""
+    """Explain the marks of :func:`mark_end` and the star at the ``start``."""
     for regime in sorted({curve["regime"] for curve in shown}, key=lambda r: 9 if r is None else r):
         label = f"{regime}: {regime_names[regime]}" if regime else regime_names[regime]
         look = {"color": regime_colours[regime], "ms": 7, "mec": INK, "mew": 0.8}
@@ -155,7 +152,7 @@ def regime_legend(axes: Any, shown: Sequence[Curve], start: bool, loc: str) -> N
 
 
 def elr_legend(fig: Any, shown: Sequence[Curve], words: str = "ELR", extra: Any = None) -> None:
-    """One entry for each ELR below the figure, after those of the axes ``extra``."""
+    """Add one entry for each ELR below the figure, after those of the axes ``extra``."""
     from matplotlib.lines import Line2D
 
     handles = [] if extra is None else list(extra.get_legend_handles_labels()[0])
@@ -167,7 +164,7 @@ def elr_legend(fig: Any, shown: Sequence[Curve], words: str = "ELR", extra: Any 
 
 
 def draw_edges(axes: Any, shown: Sequence[Curve]) -> None:
-    """Dashed lines in the diagram: half-way (in the logarithm) between the late losses of neighbouring regimes."""
+    """Draw dashed lines in the diagram, half-way (in the logarithm) between the late losses of neighbouring regimes."""
     late = {
         regime: [c["late"]["loss"] for c in shown if c["regime"] == regime and c["late"]["loss"] is not None]
         for regime in (1, 2, 3)

@@ -7,37 +7,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods import Periods, bounds_of, envelope, time_to_jump
 from scaleinv.analysis.periods.bounds import earlier
-from scaleinv.analysis.statistics import mean
+from scaleinv.analysis.statistics import Floats, mean
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
-from scaleinv.papers.lobacheva2021 import runs as runs
-from scaleinv.papers.lobacheva2021.evidence import periods_of, product, rates
+from scaleinv.papers.lobacheva2021 import runs
+from scaleinv.papers.lobacheva2021.evidence import named_periods, periods_of, rates
 from scaleinv.theory import lobacheva2021
-
-PAPER = "Lobacheva et al. 2021"
 
 
 def norm_interval_net(sheet: Sheet, context: Context) -> None:
     """Check ``norm-interval``."""
-    requests = [*runs.rates(context.scale), *runs.resting(context.scale)]
-    for request, run in zip(requests, periods_of(context, requests)):
-        network = request.settings.model
-        norm_interval(sheet, f"{network}, lr wd {product(request):.3g}, seed {request.seed}", run)
+    for name, request, run in named_periods(context, [*runs.rates(context.scale), *runs.resting(context.scale)]):
+        norm_interval(sheet, f"{request.settings.model}, {name}", run)
 
 
 def equilibrium_net(sheet: Sheet, context: Context) -> None:
     """Check ``norm-at-equilibrium``."""
-    requests = [*runs.resting(context.scale), *runs.large(context.scale)]
-    for request, run in zip(requests, periods_of(context, requests)):
-        balance(sheet, f"{request.settings.model}, lr wd {product(request):.3g}, seed {request.seed}", run)
+    for name, request, run in named_periods(context, [*runs.resting(context.scale), *runs.large(context.scale)]):
+        balance(sheet, f"{request.settings.model}, {name}", run)
     (young,) = periods_of(context, [runs.small(context.scale)])
     off = abs(float(level_ratio(young, 0).mean()) - 1)
     sheet.at_least("departure of the mean in a run that is too young", off, 0.05, se=level_error(young, 0))
-    for request, run in zip(runs.kept(context.scale), periods_of(context, runs.kept(context.scale))):
+    for _, request, run in named_periods(context, runs.kept(context.scale)):
         ratio = level_ratio(run, int(np.searchsorted(run.log.step, run.settled_from)))
         name = f"rho^4 off its level by a factor with periods, seed {request.seed}"
         sheet.at_least(name, spread(ratio), NEAR_LEVEL, log_se=spread_error(ratio))
@@ -46,19 +40,14 @@ def equilibrium_net(sheet: Sheet, context: Context) -> None:
 
 def envelope_net(sheet: Sheet, context: Context) -> None:
     """Check ``jump-envelope``."""
-    requests = runs.rates(context.scale)
-    for request, run in zip(requests, periods_of(context, requests)):
-        envelope_coverage(sheet, f"lr wd {product(request):.3g}, seed {request.seed}", run)
+    for name, _, run in named_periods(context, runs.rates(context.scale)):
+        envelope_coverage(sheet, name, run)
 
 
 def times_net(sheet: Sheet, context: Context) -> None:
     """Check ``jump-times``."""
-    requests = runs.rates(context.scale)
-    for request, run in zip(requests, periods_of(context, requests)):
-        jump_times(sheet, f"lr wd {product(request):.3g}, seed {request.seed}", run)
-
-
-Floats = npt.NDArray[np.float64]
+    for name, _, run in named_periods(context, runs.rates(context.scale)):
+        jump_times(sheet, name, run)
 
 
 #: of the theorem's level: an equilibrium keeps rho^4 within it at 98 % of the steps
@@ -66,8 +55,8 @@ NEAR_LEVEL = 2.0
 
 
 def norm_interval(sheet: Sheet, name: str, run: Periods) -> None:
-    """kappa l <= rho^2 <= kappa L in the second half of the settled part, l and L (percentiles 1 and 99) of its first
-    half; whether the theorem's condition holds is said.
+    """Judge kappa l <= rho^2 <= kappa L in the second half of the settled part, l and L (percentiles 1 and 99) of its
+    first half; a note says whether the theorem's condition holds.
     """
     log = run.log
     first = int(np.searchsorted(log.step, run.settled_from))
@@ -87,7 +76,7 @@ def norm_interval(sheet: Sheet, name: str, run: Periods) -> None:
 
 
 def level_ratio(run: Periods, first: int) -> Floats:
-    """rho^4 / (lr mean(eg^2) / (2 wd)) from row ``first`` on, shape (n,)."""
+    """Return rho^4 / (lr mean(eg^2) / (2 wd)) from row ``first`` on, shape (n,)."""
     log = run.log
     assert log.rho_sq is not None
     assert log.eg is not None
@@ -97,14 +86,16 @@ def level_ratio(run: Periods, first: int) -> Floats:
 
 
 def level_error(run: Periods, first: int) -> float:
-    """Standard error of the mean of :func:`level_ratio`: of what it wanders against eg^2, whose mean is its level."""
+    """Return the standard error of the mean of :func:`level_ratio`, from how it wanders against eg^2, whose mean is its
+    level.
+    """
     assert run.log.eg is not None
     eg_sq = run.log.eg[first:] ** 2
     return mean(level_ratio(run, first) - eg_sq / float(np.mean(eg_sq))).error
 
 
 def balance(sheet: Sheet, name: str, run: Periods) -> None:
-    """The mean of rho^4 is lr mean(eg^2) / (2 wd) to 5 %, and rho^4 stays within a factor 2 of it."""
+    """Judge that the mean of rho^4 is lr mean(eg^2) / (2 wd) to 5 %, and that rho^4 stays within a factor 2 of it."""
     first = int(np.searchsorted(run.log.step, run.settled_from))
     ratio = level_ratio(run, first)
     orders, drift = exact_balance(run, first)
@@ -117,8 +108,8 @@ def balance(sheet: Sheet, name: str, run: Periods) -> None:
 
 
 def exact_balance(run: Periods, first: int) -> tuple[float, float]:
-    """What the mean of rho^4 must be over its level, by the recursion: if stationary, and what the change between the
-    first and the last of n rows adds.
+    """Return what the mean of rho^4 must be over its level, by the recursion: if stationary, and what the change
+    between the first and the last of n rows adds.
 
     rho'^2 = c rho^2 + lr^2 eg^2 / rho^2, c = (1 - lr wd)^2, squared and averaged, is
     (1 - c^2) mean(rho^4) = 2 c lr^2 mean(eg^2) + lr^4 mean(eg^4 / rho^4) + (rho_first^4 - rho_last^4) / n.
@@ -136,14 +127,14 @@ def exact_balance(run: Periods, first: int) -> tuple[float, float]:
 
 
 def spread(ratio: Floats) -> float:
-    """The factor within which 98 % of the ratios lie around 1."""
+    """Return the factor within which 98 % of the ratios lie around 1."""
     low, high = np.percentile(ratio, (1, 99))
     return float(max(high, 1 / low))
 
 
 def spread_error(ratio: Floats) -> float:
-    """Standard error of the logarithm of :func:`spread`, from the scatter of the four quarters of the series; NaN for
-    fewer than two values a quarter.
+    """Return the standard error of the logarithm of :func:`spread`, from the scatter of the four quarters of the
+    series; NaN for fewer than two values a quarter.
     """
     if len(ratio) < 8:
         return math.nan
@@ -151,7 +142,9 @@ def spread_error(ratio: Floats) -> float:
 
 
 def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
-    """1 - cos in phase B within what l and L (percentiles 1 and 99) of the whole period before allow: 95 %."""
+    """Judge that 1 - cos in phase B stays within what l and L (percentiles 1 and 99) of the whole period before allow:
+    95 %.
+    """
     deeper: dict[bool, list[int]] = {True: [0, 0], False: [0, 0]}  # inside, steps
     above = inside_start = 0
     shares: list[tuple[float, int]] = []  # of every phase B: inside, steps
@@ -182,8 +175,8 @@ def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
 
 
 def clustered_error(shares: Sequence[tuple[float, float]]) -> float:
-    """Standard error of a share of steps, from (share, steps) of every phase B: the steps of one hang together, so that
-    phases are what was drawn. NaN for fewer than two.
+    """Return the standard error of a share of steps, from (share, steps) of every phase B: the steps of one hang
+    together, so that phases are what was drawn. NaN for fewer than two.
     """
     if len(shares) < 2:
         return math.nan
@@ -193,8 +186,8 @@ def clustered_error(shares: Sequence[tuple[float, float]]) -> float:
 
 
 def jump_times(sheet: Sheet, name: str, run: Periods) -> None:
-    """No jump before t_min (where it is above 0: none comes before that) and one by t_max in 95 % of the steps of phase
-    B, l and L of the period before.
+    """Judge that no jump comes before t_min (where it is above 0: none comes before that) and one by t_max in 95 % of
+    the steps of phase B, l and L of the period before.
     """
     known = [p for p in run.predictions if math.isfinite(p.holds_min)]
     if not known:
@@ -222,7 +215,7 @@ def jump_times(sheet: Sheet, name: str, run: Periods) -> None:
 
 
 def with_extremes(run: Periods) -> str:
-    """How t_min fares with the extremes of eg in place of the percentiles."""
+    """Say how t_min fares with the extremes of eg in place of the percentiles."""
     held = empty = count = 0
     for one in run.predictions:
         widest = replace(one.bounds, low=one.bounds.least, high=one.bounds.largest)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import bdtrc
 
-from scaleinv.analysis.periods import Destabilisation, Periods, find_periods
+from scaleinv.analysis.periods import Periods, find_periods
 from scaleinv.analysis.periods.interval import mean_interval
 from scaleinv.analysis.statistics import mean
 from scaleinv.landscape.agreement import Agreement
@@ -24,19 +23,24 @@ from scaleinv.papers.draws import grid_error, median
 from scaleinv.runfolder.steps import Steps
 from scaleinv.studies.obtain import Request
 
-Floats = npt.NDArray[np.float64]
 #: a mean interval times lr wd counts as constant within this factor (Lobacheva et al. 2021, Corollary 1)
 CONSTANT = 1.6
 FEWEST_EVENTS = 20
 
 
 def periods_of(context: Context, requests: Sequence[Request]) -> list[Periods]:
-    """The runs, trained or found, and what the analysis says of each."""
+    """Find or train the runs, and the periods of each."""
     return [find_periods(folder) for folder in context.folders(requests)]
 
 
+def named_periods(context: Context, requests: Sequence[Request]) -> list[tuple[str, Request, Periods]]:
+    """Find or train the runs: a name for each such as ``lr wd 0.001, seed 0``, its request and its periods."""
+    names = [f"lr wd {product(request):.3g}, seed {request.seed}" for request in requests]
+    return list(zip(names, requests, periods_of(context, requests)))
+
+
 def product(request: Request) -> float:
-    """lr wd of a run in the whole space."""
+    """Return lr wd of a run in the whole space."""
     assert request.lr is not None
     return request.lr * request.settings.weight_decay
 
@@ -57,18 +61,13 @@ class Pooled:
 
     @property
     def steps(self) -> float:
-        """The mean interval in steps."""
+        """Return the mean interval in steps."""
         return self.interval / self.product
 
 
-def settled(run: Periods) -> list[Destabilisation]:
-    """The destabilisations after the burn-in."""
-    return [event for event in run.destabilisations if event.settled]
-
-
 def pool(product: float, runs: Sequence[Periods]) -> Pooled:
-    """Intervals between neighbours of every run, put together."""
-    events = [settled(run) for run in runs]
+    """Pool the intervals between neighbours of every run."""
+    events = [[event for event in run.destabilisations if event.settled] for run in runs]
     gaps = np.concatenate([np.diff([event.time for event in one]) for one in events])
     found, estimate = mean_interval(gaps.tolist()), mean(gaps)
     rises = np.array([event.log_rise for one in events for event in one])
@@ -89,8 +88,8 @@ def pool(product: float, runs: Sequence[Periods]) -> Pooled:
 
 
 def constant_interval(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
-    """The interval times lr wd is one number over all lr wd, and the interval's exponent in lr wd is -1, both within a
-    factor 1.6 over the range.
+    """Judge that the interval times lr wd is one number over all lr wd, and that the interval's exponent in lr wd is
+    -1, both within a factor 1.6 over the range.
     """
     enough = True
     for one in pooled:
@@ -114,7 +113,7 @@ def constant_interval(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
 
 
 def equal_intervals(sheet: Sheet, one: Pooled, other: Pooled, names: tuple[str, str]) -> None:
-    """Two settings of one lr wd have one interval (a factor 1.6) and break down at one ELR (a factor 2)."""
+    """Judge that two settings of one lr wd have one interval (a factor 1.6) and break down at one ELR (a factor 2)."""
     enough = True
     for pooled, name in ((one, names[0]), (other, names[1])):
         enough &= sheet.needs(f"events, {name}", pooled.events, at_least=FEWEST_EVENTS)
@@ -127,7 +126,7 @@ def equal_intervals(sheet: Sheet, one: Pooled, other: Pooled, names: tuple[str, 
 
 
 def falling_steps(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
-    """Every larger lr wd has a shorter mean interval in steps."""
+    """Judge that every larger lr wd has a shorter mean interval in steps."""
     ordered = sorted(pooled, key=lambda one: one.product)
     for a, b in pairwise(ordered):
         error = math.hypot(a.error / a.interval, b.error / b.interval)
@@ -136,7 +135,7 @@ def falling_steps(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
 
 
 def sign_test(positive: int, count: int) -> float:
-    """Probability of at least ``positive`` heads in ``count`` throws of a fair coin.
+    """Return the probability of at least ``positive`` heads in ``count`` throws of a fair coin.
 
     >>> sign_test(5, 5)
     0.03125
@@ -145,8 +144,8 @@ def sign_test(positive: int, count: int) -> float:
 
 
 def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
-    """The loss is half-way up (log) before the norm is, more often than not: sign test at 1 %. Undecided where neither
-    leads significantly.
+    """Judge that the loss is half-way up (log) before the norm is, more often than not: sign test at 1 %. Undecided
+    where neither leads significantly.
     """
     found = np.array([e.lead for run in runs for e in run.destabilisations if e.complete and math.isfinite(e.lead)])
     decided = found[found != 0]
@@ -169,9 +168,9 @@ def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
 
 
 def boundary_elr(sheet: Sheet, pooled: Sequence[Pooled], low: float, high: float, inside: int = 0) -> None:
-    """The ELR at break-down is that of the boundary between regimes 1 and 2 on the sphere, within a factor 2. Its error
-    is that of the median and that of a boundary anywhere between two ELRs of the grid, or about the undecided ones
-    between them (``inside``: their number).
+    """Judge that the ELR at break-down is that of the boundary between regimes 1 and 2 on the sphere, within a factor
+    2. Its error is that of the median and that of a boundary anywhere between two ELRs of the grid, or about the
+    undecided ones between them (``inside``: their number).
     """
     middle = math.sqrt(low * high)
     sheet.note(f"boundary on the sphere between {low:g} and {high:g}")
@@ -183,28 +182,23 @@ def boundary_elr(sheet: Sheet, pooled: Sequence[Pooled], low: float, high: float
 
 
 def rates(run: Periods) -> tuple[float, float]:
-    """lr and wd of a run in which they are constant."""
+    """Return lr and wd of a run in which they are constant."""
     assert run.log.lr is not None
     assert run.log.wd is not None
     return float(run.log.lr[0]), float(run.log.wd[0])
 
 
-def first_of(runs: Sequence[Periods], count: int) -> list[list[Destabilisation]]:
-    """The first ``count`` destabilisations of every run that has so many."""
-    return [list(run.destabilisations[:count]) for run in runs if len(run.destabilisations) >= count]
-
-
 def trend(series: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Mean slope of the logarithms per item over the series, and its standard error between them."""
+    """Return the mean slope of the logarithms per item over the series, and its standard error between them."""
     slopes = [float(np.polyfit(np.arange(len(one)), np.log(one), 1)[0]) for one in series]
     return float(np.mean(slopes)), float(np.std(slopes, ddof=1) / math.sqrt(len(slopes)))
 
 
 def warm_up(sheet: Sheet, runs: Sequence[Periods], count: int = 4, fewest: int = 5) -> None:
-    """Over the first ``count`` break-downs the critical ELR rises and the lowest loss falls: mean slopes of their
-    logarithms over the seeds, against 0 at 2 s.e.
+    """Judge that over the first ``count`` break-downs the critical ELR rises and the lowest loss falls: mean slopes of
+    their logarithms over the seeds, against 0 at 2 s.e.
     """
-    first = first_of(runs, count)
+    first = [run.destabilisations[:count] for run in runs if len(run.destabilisations) >= count]
     if len(first) < fewest:
         sheet.undecided(f"only {len(first)} of {len(runs)} runs have {count} break-downs")
         return
@@ -219,8 +213,8 @@ def warm_up(sheet: Sheet, runs: Sequence[Periods], count: int = 4, fewest: int =
 
 
 def periodic(sheet: Sheet, *runs: Periods) -> None:
-    """The verdict is periodic, in every run (seed); what was seen is said. A run that is too short for its first
-    break-down decides nothing.
+    """Judge that the verdict is periodic in every run (seed), and note what was seen. A run that is too short for its
+    first break-down decides nothing.
 
     One run that is in equilibrium is one draw, and undecided: with weight normalization the same run was periodic on
     one CPU, with 57 % of the rises of the norm in break-downs, and in equilibrium on another. Two such runs fail.
@@ -240,8 +234,8 @@ def periodic(sheet: Sheet, *runs: Periods) -> None:
 
 
 def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -> list[int]:
-    """For the ``count`` longest phases B: the last epoch kept between 50 and 90 % of it. Later the break-down may have
-    begun: its first steps are small.
+    """Return, for the ``count`` longest phases B, the last epoch kept between 50 and 90 % of it. Later the break-down
+    may have begun: its first steps are small.
     """
     found = []
     for period in sorted(run.periods, key=lambda p: p.b[0] - p.b[1]):
@@ -253,8 +247,8 @@ def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -
 
 
 def breaks_after(before: Steps, at: int, after: Steps) -> bool:
-    """Does training break down once it goes on as ``after`` from step ``at`` of ``before``? By loss and effective
-    gradient, with the definition for runs of fixed norm, whatever the norm does.
+    """Say whether training breaks down once it goes on as ``after`` from step ``at`` of ``before``, by loss and
+    effective gradient, with the definition for runs of fixed norm, whatever the norm does.
     """
     loss = np.concatenate([before.loss[:at], after.loss])
     eg = np.concatenate([before.eg[:at], after.eg])
@@ -263,8 +257,8 @@ def breaks_after(before: Steps, at: int, after: Steps) -> bool:
 
 @dataclass(frozen=True)
 class Pair:
-    """From one checkpoint on the same batches: did the free run break down, did the one of fixed norm, and the mean
-    loss of the last fifth of each.
+    """What came of one checkpoint on the same batches: whether the free run and the one of fixed norm broke down, and
+    the mean loss of the last fifth of each.
     """
 
     free: bool
@@ -274,9 +268,9 @@ class Pair:
 
 
 def break_downs(sheet: Sheet, pairs: Sequence[Pair]) -> None:
-    """The free runs break down and the fixed ones do not: the sign test over the pairs that differ, at 5 %, undecided
-    where it finds nothing either way; and the shares of runs, at least three quarters and at most one, with their
-    binomial errors.
+    """Judge that the free runs break down and the fixed ones do not: the sign test over the pairs that differ, at 5 %,
+    undecided where it finds nothing either way; and the shares of runs, at least three quarters and at most one, with
+    their binomial errors.
     """
     only_free = sum(pair.free and not pair.fixed for pair in pairs)
     only_fixed = sum(pair.fixed and not pair.free for pair in pairs)
@@ -295,13 +289,13 @@ def break_downs(sheet: Sheet, pairs: Sequence[Pair]) -> None:
 
 
 def _log_error(values: Sequence[float], independent: int) -> float:
-    """Standard error of the logarithm of the median of log-normal values, so many of them independent."""
+    """Return the standard error of the logarithm of the median of log-normal values, so many of them independent."""
     return math.sqrt(math.pi / 2 / independent) * float(np.std(np.log(values), ddof=1)) if len(values) > 1 else math.nan
 
 
 def minima(run: Periods, loss: Mapping[int, float], epochs: Sequence[int], per_epoch: int) -> list[tuple[int, int]]:
-    """For every period with two kept epochs in phase B: the one of lowest loss, and another of the same phase B as far
-    from it as there is.
+    """Return, for every period with two kept epochs in phase B, the one of lowest loss, and another of the same phase B
+    as far from it as there is.
     """
     found = []
     for period in run.periods:
@@ -313,7 +307,7 @@ def minima(run: Periods, loss: Mapping[int, float], epochs: Sequence[int], per_e
 
 
 def different_minima(sheet: Sheet, name: str, between: Agreement, within: Sequence[Agreement]) -> None:
-    """Pairs of periods against pairs of epochs of one phase B: angle and equal predictions; then what pairs gain."""
+    """Compare pairs of periods with pairs of epochs of one phase B: angle and equal predictions; what pairs gain."""
     pairs = between.pairs
     angle, same = ([float(matrix[i, j]) for i, j in pairs] for matrix in (between.angle, between.equal))
     near_angle, near_same = (

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods import Period, Periods, find_periods
 from scaleinv.analysis.periods.bounds import bounds_of, cosine_distance, envelope
+from scaleinv.analysis.statistics import Floats
 from scaleinv.errors import UserError
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import Numbers, array
@@ -24,27 +24,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Floats = npt.NDArray[np.float64]
 #: points drawn of a curve
 _MOST = 4000
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """One period of the run of fig3 that shows it best."""
+    """Read one period of the run of fig3 that shows it best."""
     request = runs_figures.period(context.scale)
     (folder,) = context.folders([request])
     return {"scale": context.scale, **read_period(folder, request.lr or 0.0, request.settings.weight_decay)}
 
 
 def choose(found: Periods) -> Period | None:
-    """Of the periods with all phases the one between the largest break-downs: by the smaller one of its two."""
+    """Choose the period with all phases between the largest break-downs, by the smaller one of its two."""
     rises = {event.step: event.log_rise for event in found.destabilisations}
     whole = [p for p in found.periods if p.a[1] > p.a[0] and p.b[1] > p.b[0] and p.c[1] > p.c[0]]
     return max(whole, key=lambda p: min(rises[p.start], p.log_rise), default=None)
 
 
 def read_period(folder: Path, lr: float, wd: float) -> dict[str, Any]:
-    """A period of a run; UserError where it has no whole one. Curves are pairs of steps and values."""
+    """Read a period of a run; UserError where it has no whole one. Curves are pairs of steps and values."""
     found = find_periods(folder)
     log, period = found.log, choose(found)
     if period is None:
@@ -96,7 +95,9 @@ def read_period(folder: Path, lr: float, wd: float) -> dict[str, Any]:
 
 
 def _close_up(found: Periods, period: Period) -> dict[str, Any]:
-    """Phase C: loss, effective gradient and norm, each as a multiple of its value before; the loss rises first."""
+    """Return loss, effective gradient and norm of phase C, each as a multiple of its value before; the loss rises
+    first.
+    """
     log = found.log
     assert log.rho_sq is not None
     assert log.eg is not None
@@ -110,13 +111,13 @@ def _close_up(found: Periods, period: Period) -> dict[str, Any]:
 
 
 def _spiky(step: Any, values: Floats) -> dict[str, Any]:
-    """A noisy series: every step, and the rolling median."""
+    """Thin a noisy series: every step, and the rolling median."""
     middle = _rolling(values, max(5, len(step) // 150) | 1)
     return {"every": thin(step, values, _MOST), "median": thin(step, middle, _MOST)}
 
 
 def _rolling(x: Floats, width: int) -> Floats:
-    """Rolling median over an odd number of steps, of the logarithms."""
+    """Return the rolling median over an odd number of steps, of the logarithms."""
     padded = np.pad(np.log(np.maximum(x, 1e-300)), width // 2, mode="edge")
     middle = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
     return np.asarray(np.exp(middle))
@@ -124,7 +125,7 @@ def _rolling(x: Floats, width: int) -> Floats:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Four panels over the steps of one period."""
+    """Draw four panels over the steps of one period."""
     curves, period, blue = numbers["curves"], numbers["period"], elr_colour(0.0)
     fig, axes = new_figure(8.6, 6.2, ncols=2, nrows=2)
     loss, norm, close, turn = axes.flat
@@ -132,19 +133,16 @@ def draw(numbers: Numbers) -> Figure:
         ax.plot(*_pair(curves[name]["every"]), color=blue, lw=0.5, alpha=0.35)
         ax.plot(*_pair(curves[name]["median"]), color=blue, lw=1.3)
     log_axis(loss, "y")
-    loss.set_title("Train loss")
-    loss.set_ylabel("loss of the batch")
+    loss.set(title="Train loss", ylabel="loss of the batch")
     norm.plot(*_pair(curves["rho"]), color=blue, lw=1.3)
-    norm.set_title("Norm of the scale-invariant weights")
-    norm.set_ylabel("ρ")
+    norm.set(title="Norm of the scale-invariant weights", ylabel="ρ")
     for edge in (edge for band in numbers["envelope"] for edge in band["edges"]):
         turn.plot(*_pair(edge), color=INK, lw=1.1, ls="--")
     turn.plot([], [], color=INK, lw=1.1, ls="--", label="Proposition 1, l and L of the phase")
     turn.set_yscale("log")
     turn.set_ylim(turn.get_ylim()[0] / 10, None)  # room for the legend
     log_axis(turn, "y")
-    turn.set_title("Rotation of a step")
-    turn.set_ylabel("1 − cos(xₜ, xₜ₊₁)")
+    turn.set(title="Rotation of a step", ylabel="1 − cos(xₜ, xₜ₊₁)")
     turn.legend(loc="lower center")
     _draw_close_up(close, numbers)
     for ax in (loss, norm, turn):
@@ -168,15 +166,13 @@ def _draw_close_up(ax: Axes, numbers: Numbers) -> None:
     ax.set_yscale("log")
     ax.set_ylim(ax.get_ylim()[0] / 20, None)  # room for the legend
     log_axis(ax, "y")
-    ax.set_title("Phase C in close-up")
-    ax.set_ylabel("multiple of the value before")
-    ax.set_xlabel("step")
+    ax.set(title="Phase C in close-up", ylabel="multiple of the value before", xlabel="step")
     ax.legend(loc="lower right")
     _shade(ax, numbers, *numbers["zoom"])
 
 
 def _shade(ax: Axes, numbers: Numbers, low: int, high: int) -> None:
-    """The phases as bands with their letters at the top, over the steps from ``low`` to ``high``."""
+    """Shade the phases as bands with their letters at the top, over the steps from ``low`` to ``high``."""
     a, b, c = (numbers["phases"][phase] for phase in "ABC")
     for phase, span in (("C", (numbers["period"]["start"], a[0])), ("A", a), ("B", b), ("C", c), ("A", (c[1], high))):
         begin, end = max(span[0], low), min(span[1], high)

@@ -6,24 +6,24 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from scipy.stats import linregress
 
 from scaleinv.analysis.statistics import t_quantile
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers
+from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.lobacheva2021 import runs_figures
 from scaleinv.papers.lobacheva2021.traces import Trace, rate_colours, rate_text, read_traces
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 @dataclass(frozen=True)
 class Line:
-    """``log10 interval = slope log10(1/(lr wd)) + offset`` by least squares, with the 95 % interval of the slope."""
+    """A line ``log10 interval = slope log10(1/(lr wd)) + offset`` by least squares, with the 95 % interval of the
+    slope.
+    """
 
     slope: float
     low: float
@@ -32,7 +32,8 @@ class Line:
 
 
 def fit(units: Sequence[float], intervals: Sequence[float]) -> Line | None:
-    """Of runs with periods, each one point; Student's t over their scatter. None for fewer than 3, or one unit only.
+    """Fit a line to runs with periods, each one point, with Student's t over their scatter. None for fewer than 3, or
+    one unit only.
 
     >>> fit([100.0, 1000.0, 10000.0], [50.0, 500.0, 5000.0])
     Line(slope=1.0, low=1.0, high=1.0, offset=-0.30103)
@@ -40,22 +41,18 @@ def fit(units: Sequence[float], intervals: Sequence[float]) -> Line | None:
     x, y = np.log10(np.asarray(units, dtype=float)), np.log10(np.asarray(intervals, dtype=float))
     if len(x) < 3 or np.ptp(x) < 1e-9:
         return None
-    centred = x - x.mean()
-    slope = float(centred @ y / (centred @ centred))
-    offset = float(y.mean() - slope * x.mean())
-    rest = y - slope * x - offset
-    error = math.sqrt(float(rest @ rest) / (len(x) - 2) / float(centred @ centred))
-    half = t_quantile(0.95, len(x) - 2) * error
-    return Line(*(round(value, 6) for value in (slope, slope - half, slope + half, offset)))
+    found = linregress(x, y)
+    slope, half = found.slope, t_quantile(0.95, len(x) - 2) * found.stderr
+    return Line(*(round(float(value), 6) for value in (slope, slope - half, slope + half, found.intercept)))
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """One point a run, with the 95 % interval of its mean, and the line through those with periods."""
+    """Return one point a run, with the 95 % interval of its mean, and the line through those with periods."""
     return {"scale": context.scale, **collect(read_traces(context, runs_figures.frequency(context.scale)))}
 
 
 def collect(traces: Sequence[Trace]) -> dict[str, Any]:
-    """The points of any runs, and their line."""
+    """Collect the points of any runs, and fit their line."""
     points = [
         {
             "run": trace["run"],
@@ -81,7 +78,7 @@ def _periodic(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Colour and shape tell the learning rates apart."""
+    """Draw the points and the line; colour and shape tell the learning rates apart."""
     points, line = numbers["points"], numbers["fit"]
     fig, ax = new_figure(6.2, 4.6)
     colours = rate_colours(point["lr"] for point in points)
@@ -97,19 +94,10 @@ def draw(numbers: Numbers) -> Figure:
         places[same] += 1
         label = f"{rate_text(point['lr'])}, wd {power_of_ten(point['wd'])}"
         mean, low, high = point["interval"], point["low"], point["high"]
-        colour = colours[point["lr"]]
-        ax.errorbar(
-            x,
-            mean,
-            yerr=None if high is None else [[mean - low], [high - mean]],
-            fmt=markers.get(point["wd"], "o"),
-            color=colour,
-            ms=6,
-            lw=1.1,
-            capsize=2,
-            mfc="none" if point["wd"] != decays[0] else colour,
-            label=None if label in named else label,
-        )
+        bars, colour = None if high is None else [[mean - low], [high - mean]], colours[point["lr"]]
+        look = {"fmt": markers.get(point["wd"], "o"), "color": colour, "ms": 6, "lw": 1.1, "capsize": 2}
+        look["mfc"] = "none" if point["wd"] != decays[0] else colour
+        ax.errorbar(x, mean, yerr=bars, label=None if label in named else label, **look)
         named.add(label)
     if line is not None:
         ends = np.array([min(p["unit"] for p in known) / 1.3, max(p["unit"] for p in known) * 1.3])
@@ -119,8 +107,7 @@ def draw(numbers: Numbers) -> Figure:
         words = f"slope 1: interval = {middle:.2g}/(lr wd)"
         ax.plot(ends, middle * ends, color=INK, lw=1.0, ls=":", label=words)
     log_axis(ax, "xy")
-    ax.set_xlabel("1/(lr · wd), steps")
-    ax.set_ylabel("mean interval between break-downs, steps")
+    ax.set(xlabel="1/(lr · wd), steps", ylabel="mean interval between break-downs, steps")
     ax.set_title("Period against learning rate times weight decay")
     if not known:
         ax.text(0.5, 0.5, "no run has periods", ha="center", transform=ax.transAxes)

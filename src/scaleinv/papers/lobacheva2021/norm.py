@@ -11,8 +11,6 @@ from scaleinv.papers.context import Context
 from scaleinv.theory import lobacheva2021 as theory
 from scaleinv.theory.simulators import recursion, toy
 
-PAPER = "Lobacheva et al. 2021"
-
 
 def jumps(sheet: Sheet, context: Context) -> None:
     """Check ``jumps-of-the-recursion``."""

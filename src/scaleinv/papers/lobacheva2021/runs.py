@@ -39,13 +39,13 @@ TWICE_NORM = {"digits": 12.6, "mnist": 12.6, "cifar-tiny": 12.6, "cifar-small": 
 
 
 def base(scale: str) -> Settings:
-    """Data set, network and weight decay of the scale, without a length."""
+    """Return data set, network and weight decay of the scale, without a length."""
     changes = pick(_CHANGES, scale, "runs with periods")
     return settings(scale, model="convnet", evaluation="online", eval_every=1, **changes)
 
 
 @dataclass(frozen=True)
-class Plan:
+class PeriodPlan:
     """The backbone of a scale and what stands beside it; rates ascend by factors of 2."""
 
     rates: tuple[float, ...]  # of SGD
@@ -60,74 +60,53 @@ class Plan:
 
 KEPT, MIDDLE = 1, 2
 _PLANS = {
-    "digits": Plan(
-        rates=(0.075, 0.15, 0.3, 0.6),
-        steps=(26_000, 11_000, 5000, 4000),
-        keep_every=1,
-        large=(7.5, 2000),
-        small=(7.5e-3, 4000),
-        other=0.03,
-        spheres=(2e-3, 4e-3, 8e-3),
-        sphere_steps=4500,
+    "digits": PeriodPlan(
+        (0.075, 0.15, 0.3, 0.6), (26_000, 11_000, 5000, 4000), keep_every=1,
+        large=(7.5, 2000), small=(7.5e-3, 4000), other=0.03,
+        spheres=(2e-3, 4e-3, 8e-3), sphere_steps=4500,
     ),
-    "cifar-small": Plan(
-        rates=(0.005, 0.01, 0.02, 0.04),
-        steps=(160_000, 80_000, 40_000, 24_000),
-        keep_every=1,
-        large=(1.0, 8000),
-        small=(1e-3, 20_000),
-        other=0.002,
-        spheres=(2e-4, 4e-4, 8e-4, 1.6e-3),
-        sphere_steps=16_000,
+    "cifar-small": PeriodPlan(
+        (0.005, 0.01, 0.02, 0.04), (160_000, 80_000, 40_000, 24_000), keep_every=1,
+        large=(1.0, 8000), small=(1e-3, 20_000), other=0.002,
+        spheres=(2e-4, 4e-4, 8e-4, 1.6e-3), sphere_steps=16_000,
     ),
-    "mnist": Plan(
-        rates=(0.0125, 0.025, 0.05, 0.1),
-        steps=(80_000, 40_000, 20_000, 12_000),
-        keep_every=1,
-        large=(3.0, 4000),
-        small=(1e-3, 8000),
-        other=0.005,
-        spheres=(1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3),
-        sphere_steps=20_000,
+    "mnist": PeriodPlan(
+        (0.0125, 0.025, 0.05, 0.1), (80_000, 40_000, 20_000, 12_000), keep_every=1,
+        large=(3.0, 4000), small=(1e-3, 8000), other=0.005,
+        spheres=(1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3), sphere_steps=20_000,
     ),
-    "paper": Plan(
-        rates=(0.01, 0.02, 0.04, 0.08),
-        steps=(1_955_000, 978_000, 489_000, 391_000),
-        keep_every=5,
-        large=(1.0, 391_000),
-        small=(1e-3, 391_000),
-        other=3e-3,
-        spheres=(1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3),
-        sphere_steps=391_000,
+    "paper": PeriodPlan(
+        (0.01, 0.02, 0.04, 0.08), (1_955_000, 978_000, 489_000, 391_000), keep_every=5,
+        large=(1.0, 391_000), small=(1e-3, 391_000), other=3e-3,
+        spheres=(1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3), sphere_steps=391_000,
     ),
-}
+}  # fmt: skip
 
 
-def _plan(scale: str) -> Plan:
+def _plan(scale: str) -> PeriodPlan:
     return pick(_PLANS, scale, "runs with periods")
 
 
 def rate_request(scale: str, index: int, seed: int = 0) -> Request:
-    """The backbone's run of rate ``index`` (0 the smallest, 3 the largest lr)."""
+    """Request the backbone's run of rate ``index`` (0 the smallest, 3 the largest lr)."""
     plan = _plan(scale)
-    one = replace(base(scale), steps=plan.steps[index])
-    if index == KEPT:
-        one = replace(one, keep_every=plan.keep_every)
+    keep_every = plan.keep_every if index == KEPT else base(scale).keep_every
+    one = replace(base(scale), steps=plan.steps[index], keep_every=keep_every)
     return Request(settings=one, lr=plan.rates[index], seed=seed)
 
 
 def rates(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """The backbone: lr wd over a factor 8, one weight decay, every seed; lr by lr."""
+    """Request the backbone: lr wd over a factor 8, one weight decay, every seed; lr by lr."""
     return [rate_request(scale, i, seed) for i in range(len(_plan(scale).rates)) for seed in seeds]
 
 
 def kept(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """The backbone's run whose weights are kept after every few epochs."""
+    """Request the backbone's run whose weights are kept after every few epochs."""
     return [rate_request(scale, KEPT, seed) for seed in seeds]
 
 
 def same_product(scale: str, seeds: Sequence[int] = SEEDS) -> tuple[list[Request], list[Request]]:
-    """Two lr with the same lr wd: the backbone's, and one far smaller with more weight decay."""
+    """Request two lr with the same lr wd: the backbone's, and one far smaller with more weight decay."""
     plan = _plan(scale)
     there = [rate_request(scale, MIDDLE, seed) for seed in seeds]
     decay = float(f"{plan.rates[MIDDLE] * base(scale).weight_decay / plan.other:.12g}")
@@ -136,8 +115,8 @@ def same_product(scale: str, seeds: Sequence[int] = SEEDS) -> tuple[list[Request
 
 
 def warm_up(scale: str, seeds: int = 8) -> list[Request]:
-    """Runs whose first ELR lies far below the critical one: those of the small lr of ``same_product``, and more seeds
-    of half their length.
+    """Request runs whose first ELR lies far below the critical one: those of the small lr of ``same_product``, and more
+    seeds of half their length.
     """
     plan = _plan(scale)
     _, long = same_product(scale)
@@ -146,21 +125,19 @@ def warm_up(scale: str, seeds: int = 8) -> list[Request]:
 
 
 def large(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """A rate beyond the periods: equilibrium."""
-    plan = _plan(scale)
-    lr, steps = plan.large
+    """Request a rate beyond the periods: equilibrium."""
+    lr, steps = _plan(scale).large
     return [Request(settings=replace(base(scale), steps=steps), lr=lr, seed=seed) for seed in seeds]
 
 
 def small(scale: str) -> Request:
-    """A rate so small that the run ends before its first break-down."""
-    plan = _plan(scale)
-    lr, steps = plan.small
+    """Request a rate so small that the run ends before its first break-down."""
+    lr, steps = _plan(scale).small
     return Request(settings=replace(base(scale), steps=steps), lr=lr)
 
 
 def fixed_norm(scale: str) -> list[Request]:
-    """The backbone's second rate with the norm fixed: as initialised, and at twice that, in regime 1."""
+    """Request the backbone's second rate with the norm fixed: as initialised, and at twice that, in regime 1."""
     plan = _plan(scale)
     one = replace(base(scale), steps=plan.steps[KEPT] // 3, fix_norm=True)
     lr = plan.rates[KEPT]
@@ -168,35 +145,36 @@ def fixed_norm(scale: str) -> list[Request]:
 
 
 def kept_full_batch(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """Full-batch gradient descent with its periods, the weights kept after every fifth step."""
+    """Request full-batch gradient descent with its periods, the weights kept after every fifth step."""
     one = variations(scale)["full-batch gradient descent"]
     return [replace(one, settings=replace(one.settings, keep_every=5), seed=seed) for seed in seeds]
 
 
 def continued(request: Request, run: Path, epoch: int, *, steps: int, fix: bool, seed: int) -> Request:
-    """From weights that ``run``, the run of ``request``, kept: on with the norm free, or fixed where it is; ``seed``
-    decides the batches, the same for both.
+    """Request a run that goes on from weights that ``run``, the run of ``request``, kept, with the norm free or fixed
+    where it is; ``seed`` decides the batches, the same for both.
     """
     one = replace(request.settings, steps=steps, fix_norm=fix, keep_every=None)
     return Request(settings=one, lr=request.lr, seed=seed, start=run, start_epoch=epoch)
 
 
 def spheres(scale: str) -> list[Request]:
-    """The same network on the sphere, ELRs around the boundary between regimes 1 and 2."""
+    """Request the same network on the sphere, ELRs around the boundary between regimes 1 and 2."""
     plan = _plan(scale)
     one = replace(base(scale), steps=plan.sphere_steps, weight_decay=0.0, record_steps=True)
     return [Request(settings=one, elr=elr) for elr in plan.spheres]
 
 
 def resting(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
-    """An MLP in equilibrium: cheap, and its loss stays well above 0."""
+    """Request an MLP in equilibrium: cheap, and its loss stays well above 0."""
     width, steps = (64, 20_000) if scale == "digits" else (256, 40_000)
     one = replace(base(scale), model="mlp", width=width, weight_decay=1e-2, steps=steps)
     return [Request(settings=one, lr=0.1, seed=seed) for seed in seeds]
 
 
 def variations(scale: str) -> dict[str, Request]:
-    """One thing changed at a time, at the backbone's rate ``MIDDLE``: what the paper's ablations vary.
+    """Request runs with one thing changed at a time, at the backbone's rate ``MIDDLE``: what the paper's ablations
+    vary.
 
     Momentum m divides lr by 1 - m, so that lr / (1 - m) and with it decay per step stay the same.
     """
@@ -204,19 +182,19 @@ def variations(scale: str) -> dict[str, Request]:
     lr = plan.rates[MIDDLE]
     longer = replace(base(scale), steps=plan.steps[MIDDLE])
     one = replace(longer, steps=plan.steps[MIDDLE] * 3 // 5)
+    full = replace(one, model="mlp", width=64, subset=256, gradient="full", weight_decay=0.2, steps=1200)
     found = {
-        "momentum 0.9": Request(settings=replace(one, momentum=0.9), lr=float(f"{lr * 0.1:.12g}")),
+        "momentum 0.9": (replace(one, momentum=0.9), float(f"{lr * 0.1:.12g}")),
         # its loss and that of weight normalization stay higher: more time to tell an equilibrium
-        "augmentation": Request(settings=replace(longer, augment=True), lr=lr),
-        "trainable affine norms and head": Request(settings=replace(one, variant="standard"), lr=lr),
-        "layer normalization": Request(settings=replace(one, normalization="layer"), lr=lr),
-        "group normalization": Request(settings=replace(one, normalization="group"), lr=lr),
-        "weight normalization": Request(settings=replace(longer, normalization="weight"), lr=lr),
+        "augmentation": (replace(longer, augment=True), lr),
+        "trainable affine norms and head": (replace(one, variant="standard"), lr),
+        "layer normalization": (replace(one, normalization="layer"), lr),
+        "group normalization": (replace(one, normalization="group"), lr),
+        "weight normalization": (replace(longer, normalization="weight"), lr),
+        # Adam's steps do not shrink with the gradient: rates of their own
+        "Adam with L2": (replace(longer, optimizer="adam", weight_decay=2e-3), 2e-3),
+        # without noise the norm falls far below 1 before it breaks down, where eps would end the scale invariance
+        "full-batch gradient descent": (replace(full, norm_eps=1e-10), 0.1),
+        "AdamW": (replace(longer, optimizer="adamw", weight_decay=1.0), 1e-3),
     }
-    # Adam's steps do not shrink with the gradient: rates of their own
-    found["Adam with L2"] = Request(settings=replace(longer, optimizer="adam", weight_decay=2e-3), lr=2e-3)
-    # without noise the norm falls far below 1 before it breaks down, where eps would end the scale invariance
-    full = replace(one, model="mlp", width=64, subset=256, gradient="full", norm_eps=1e-10, weight_decay=0.2)
-    found["full-batch gradient descent"] = Request(settings=replace(full, steps=1200), lr=0.1)
-    found["AdamW"] = Request(settings=replace(longer, optimizer="adamw", weight_decay=1.0), lr=1e-3)
-    return found
+    return {name: Request(settings=changed, lr=rate) for name, (changed, rate) in found.items()}

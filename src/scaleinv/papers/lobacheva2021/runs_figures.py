@@ -50,19 +50,19 @@ def _shown(scale: str) -> tuple[Shown, Settings]:
 
 
 def rates(scale: str) -> list[Request]:
-    """One weight decay, all rates, ascending (fig3)."""
+    """Request one weight decay, all rates, ascending (fig3)."""
     shown, base = _shown(scale)
     return [Request(settings=base, lr=lr) for lr in shown.rates]
 
 
 def period(scale: str) -> Request:
-    """The run of ``rates`` of which one period is shown (fig4)."""
+    """Request the run of ``rates`` of which one period is shown (fig4)."""
     shown, base = _shown(scale)
     return Request(settings=base, lr=shown.period)
 
 
 def networks(scale: str) -> dict[str, list[Request]]:
-    """Some of ``rates``, and a ResNet-18, by the name of the network (fig1)."""
+    """Request some of ``rates``, and a ResNet-18, by the name of the network (fig1)."""
     convnet, resnet, changes = pick(_NETWORKS, scale, "pairs of networks")
     _, base = _shown(scale)
     changed = replace(base, model="resnet18", eval_every=10**6, **changes)
@@ -73,7 +73,7 @@ def networks(scale: str) -> dict[str, list[Request]]:
 
 
 def ablation(scale: str) -> dict[str, Request]:
-    """The norm free, fixed as initialised, and fixed at twice that, by these words."""
+    """Request runs with the norm free, fixed as initialised, and fixed at twice that, by these words."""
     shown, free = _shown(scale)
     fixed, norm = replace(free, fix_norm=True, keep_every=None), runs.TWICE_NORM[scale]
     ways = {"norm free": free, "fixed as initialised": fixed, f"fixed at {norm:g}": replace(fixed, norm=norm)}
@@ -81,7 +81,7 @@ def ablation(scale: str) -> dict[str, Request]:
 
 
 def frequency(scale: str) -> list[Request]:
-    """Several lr at one weight decay, and another lr at a weight decay that gives one of the products.
+    """Request several lr at one weight decay, and another lr at a weight decay that gives one of the products.
 
     Those of the claims; at ``cifar-small``, where these take days, two of ``rates`` and three like them.
     """

@@ -23,7 +23,7 @@ QUANTITIES = ("loss", "rho", "eg", "elr")
 
 
 def read_traces(context: Context, requests: Sequence[Request]) -> list[dict[str, Any]]:
-    """The runs in the order asked for, trained where they are not there yet."""
+    """Read the runs in the order asked for; train those that are missing."""
     folders = context.folders(requests)
     return [
         read_trace(folder, request.lr or 0.0, request.settings.weight_decay)
@@ -32,7 +32,7 @@ def read_traces(context: Context, requests: Sequence[Request]) -> list[dict[str,
 
 
 def read_trace(folder: Path, lr: float, wd: float) -> dict[str, Any]:
-    """What is drawn of a run, and the periods found in it; test errors with running BN statistics as in the paper."""
+    """Read what is drawn of a run, and its periods; test errors with running BN statistics as in the paper."""
     run, steps, found = load_run(folder), load_steps(folder), find_periods(folder)
     table = run.table("online", "total", "loss")
     curves = {name: run.series("online", "total", name)[1].tolist() for name in QUANTITIES}
@@ -61,7 +61,7 @@ def read_trace(folder: Path, lr: float, wd: float) -> dict[str, Any]:
 
 
 def said(found: Periods) -> str:
-    """What the analysis says of a run, in a few words."""
+    """Say in a few words what the analysis found in a run."""
     if found.diverged_at is not None:
         return f"diverged at step {found.diverged_at}"
     if found.verdict == "periodic":
@@ -72,22 +72,22 @@ def said(found: Periods) -> str:
 
 
 def break_downs(count: int) -> str:
-    """``no break-downs``, ``1 break-down``."""
+    """Write a count: ``no break-downs``, ``1 break-down``."""
     return f"{count or 'no'} break-down{'s' * (count != 1)}"
 
 
 def rate_text(lr: float) -> str:
-    """``LR 0.03``."""
+    """Write a rate: ``LR 0.03``."""
     return f"LR {power_of_ten(lr)}"
 
 
 def rate_colours(rates: Iterable[float]) -> dict[float, str]:
-    """A colour for each rate, even steps by its rank: rates are few and far apart."""
+    """Give each rate a colour, even steps by its rank: rates are few and far apart."""
     ranked = sorted(set(rates))
     return dict(zip(ranked, elr_colours(10.0**k for k in range(len(ranked)))))
 
 
 def draw_trace(axes: Any, trace: Trace, quantity: str, **look: Any) -> None:
-    """A quantity by epoch."""
+    """Draw a quantity by epoch."""
     epochs = "test_epoch" if quantity == "test_error_percent" else "epoch"
     axes.plot(trace[epochs], array(trace[quantity]), lw=1.1, **look)

@@ -4,44 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scaleinv.analysis.blocks import in_blocks
 from scaleinv.analysis.regimes import boundaries, classify
 from scaleinv.papers.context import Context
-from scaleinv.papers.figure import Numbers, array
+from scaleinv.papers.figure import Figure, Numbers, array
+from scaleinv.papers.kodryan2022.traces import mark_end, regime_legend
 from scaleinv.papers.nakhodnov2022 import runs as squared
-from scaleinv.plots.style import (
-    INK,
-    elr_colours,
-    log_axis,
-    new_figure,
-    power_of_ten,
-    regime_colours,
-    regime_markers,
-    regime_names,
-    style,
-)
+from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_of_ten, style
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 def numbers_left(context: Context) -> dict[str, Any]:
-    """The full set."""
+    """Read the runs on the full set."""
     return collect(context, squared.full(context.scale))
 
 
 def numbers_right(context: Context) -> dict[str, Any]:
-    """The first few objects alone."""
+    """Read the runs on the first few objects alone."""
     return collect(context, squared.small(context.scale))
 
 
 def collect(context: Context, requests: Sequence[Request]) -> dict[str, Any]:
-    """The runs by rising ELR: ``runs`` is what a reader wants of each, ``traces`` what is drawn."""
+    """Collect the runs by rising ELR: ``runs`` is what a reader wants of each, ``traces`` what is drawn."""
     traces = sorted((trace(folder) for folder in context.folders(requests)), key=lambda t: (t["elr"], t["seed"]))
     settings = requests[0].settings
     kept, drawn = ("elr", "seed", "regime", "reason", "late"), ("elr", "start", "steps", "loss", "eg", "cosine")
@@ -55,7 +43,7 @@ def collect(context: Context, requests: Sequence[Request]) -> dict[str, Any]:
 
 
 def trace(folder: Path) -> dict[str, Any]:
-    """What one run contributes: ELR, regime with its reason, block means of loss, eg, ESS and cosine.
+    """Read what one run contributes: ELR, regime with its reason, block means of loss, eg, ESS and cosine.
 
     ``start`` is (loss, eg) at the first weights: of the whole train set where an exact pass saw them, else of the first
     batch, which all rates of a seed share.
@@ -78,8 +66,8 @@ def trace(folder: Path) -> dict[str, Any]:
 
 @style()
 def draw(numbers: Numbers) -> Figure:
-    """Loss and the diagram, by ELR. A dot is a mean over a sixtieth of the run, a star its first, the large mark the
-    mean of its last half, shaped and coloured by regime.
+    """Draw loss and the diagram, by ELR. A dot is a mean over a sixtieth of the run, a star its first, the large mark
+    the mean of its last half, shaped and coloured by regime.
     """
     runs, traces = numbers["runs"], numbers["traces"]
     fig, (time, diagram) = new_figure(8.6, 3.9, ncols=2)
@@ -89,22 +77,13 @@ def draw(numbers: Numbers) -> Figure:
         diagram.plot(array(t["loss"]), array(t["eg"]), ".", color=colour, ms=3.5, alpha=0.75)
     for start in {run["seed"]: t["start"] for run, t in zip(runs, traces)}.values():
         diagram.plot(*array(start), "*", color=INK, ms=7, mew=0)
-    look = {"mec": INK, "mew": 0.8}
     for run in runs:
-        marker, colour = regime_markers[run["regime"]], regime_colours[run["regime"]]
-        diagram.plot(*array([run["late"]["loss"], run["late"]["eg"]]), marker, color=colour, ms=8, **look)
-    for regime in sorted({run["regime"] for run in runs}, key=lambda r: 9 if r is None else r):
-        label = f"{regime}: {regime_names[regime]}" if regime else regime_names[regime]
-        diagram.plot([], [], regime_markers[regime], color=regime_colours[regime], ms=7, label=label, **look)
-    diagram.plot([], [], "*", color=INK, ms=7, mew=0, label="start")
+        mark_end(diagram, run)
     log_axis(time, "y")
     log_axis(diagram, "xy")
-    time.set_xlabel("step")
-    time.set_ylabel("train loss")
+    time.set(xlabel="step", ylabel="train loss")
     time.set_title("Squared loss, " + (f"{numbers['objects']} objects" if "objects" in numbers else "full set"))
-    diagram.set_xlabel("train loss")
-    diagram.set_ylabel("mean effective gradient norm")
-    diagram.set_title("Effective gradient against loss")
-    diagram.legend(loc="best")
+    diagram.set(xlabel="train loss", ylabel="mean effective gradient norm", title="Effective gradient against loss")
+    regime_legend(diagram, runs, start=True, loc="best")
     fig.legend(*time.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig

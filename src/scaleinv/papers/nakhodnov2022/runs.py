@@ -35,7 +35,7 @@ PAPER_HEAD = 10.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class SquaredPlan:
     """The runs of a scale."""
 
     changes: dict[str, Any]  # of the scale's settings: network and data, no length
@@ -49,17 +49,17 @@ class Plan:
 _GROUP: dict[str, Any] = {"model": "convnet", "normalization": "group", "width": 8, "batch_size": 16}
 _PAPER_ELRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 _PLANS = {
-    "digits": Plan({**_GROUP, "label_noise": 0.3}, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0)),
-    "mnist": Plan(_GROUP, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0)),
-    "cifar-small": Plan(
+    "digits": SquaredPlan({**_GROUP, "label_noise": 0.3}, 30, 100, 390, (1e-2, 1e-1, 1.0), (1e-2, 1e-1, 3e-1, 1.0)),
+    "mnist": SquaredPlan(_GROUP, 1, 100, 600, (3e-3, 3e-2, 3e-1, 1.0), (3e-3, 1e-2, 1e-1, 3e-1, 1.0)),
+    "cifar-small": SquaredPlan(
         {"model": "mlp", "normalization": "group", "width": 128},
         40, 5000, 400, (1e-3, 1e-2, 1e-1, 1.0, 3.0), (1e-3, 3e-3, 1e-2, 1e-1, 1.0, 3.0),
     ),
-    "paper": Plan({"model": "convnet", "head_norm": PAPER_HEAD}, 1000, 5000, 1000, _PAPER_ELRS, _PAPER_ELRS),
+    "paper": SquaredPlan({"model": "convnet", "head_norm": PAPER_HEAD}, 1000, 5000, 1000, _PAPER_ELRS, _PAPER_ELRS),
 }  # fmt: skip
 
 
-def _plan(scale: str) -> tuple[Plan, Settings]:
+def _plan(scale: str) -> tuple[SquaredPlan, Settings]:
     plan = pick(_PLANS, scale, "runs with the squared loss")
     return plan, settings(scale, **{"loss": "mse", "head_norm": HEAD, "evaluation": "online", **plan.changes})
 
@@ -71,29 +71,25 @@ def _requests(base: Settings, epochs: int, elrs: Sequence[float], seeds: Sequenc
 
 
 def full(scale: str, seeds: Sequence[int] = (0,), elrs: Sequence[float] | None = None) -> list[Request]:
-    """The full set, all ELRs of the scale (or ``elrs``), every seed."""
+    """Request the full set, all ELRs of the scale (or ``elrs``), every seed."""
     plan, base = _plan(scale)
     whole = replace(base, subset=None)
     return _requests(whole, plan.epochs, plan.elrs if elrs is None else elrs, seeds)
 
 
 def small(scale: str, seeds: Sequence[int] = (0,), elrs: Sequence[float] | None = None) -> list[Request]:
-    """The first few objects alone."""
+    """Request the first few objects alone."""
     plan, base = _plan(scale)
     few = replace(base, subset=plan.objects)
     return _requests(few, plan.small_epochs, plan.small_elrs if elrs is None else elrs, seeds)
 
 
 def with_head(requests: Sequence[Request], norm: float) -> list[Request]:
-    """The same with another head norm; ELRs scaled by (old/new)^2, since the gradient grows about as norm^2."""
-    return [
-        replace(
-            r,
-            settings=replace(r.settings, head_norm=norm),
-            elr=float(f"{(r.elr or 0.0) * (r.settings.head_norm / norm) ** 2:.3g}"),
-        )
-        for r in requests
-    ]
+    """Request the same runs with another head norm; ELRs scaled by (old/new)^2, since the gradient grows about as
+    norm^2.
+    """
+    elrs = [float(f"{(r.elr or 0.0) * (r.settings.head_norm / norm) ** 2:.3g}") for r in requests]
+    return [replace(r, settings=replace(r.settings, head_norm=norm), elr=elr) for r, elr in zip(requests, elrs)]
 
 
 #: for the cosines between epochs
@@ -104,7 +100,7 @@ _COSINE_ELRS = {
 
 
 def runs(scale: str, seeds: Sequence[int] = (0,)) -> list[Request]:
-    """The ConvNet with batch norm, for the cosines between epochs; by ELR, then seed."""
+    """Request the ConvNet with batch norm, for the cosines between epochs; by ELR, then seed."""
     elrs = pick(_COSINE_ELRS, scale, "runs for cosines")
     head, epochs = (PAPER_HEAD, 1000) if scale == "paper" else (HEAD, 40)
     one = settings(scale, model="convnet", loss="mse", head_norm=head)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -14,10 +13,9 @@ from scaleinv.analysis.regimes import FEWEST_EPOCHS, THRESHOLD, classify
 from scaleinv.analysis.similarity import LEAST, CosineGap, cosine_gap, cosine_level
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
-from scaleinv.papers.kodryan2022.evidence import WITHIN
-from scaleinv.papers.nakhodnov2022 import runs as cosine
+from scaleinv.papers.kodryan2022.regime_evidence import WITHIN
 from scaleinv.papers.nakhodnov2022 import runs as squared
-from scaleinv.runfolder.read import Run, load_run
+from scaleinv.runfolder.read import Run
 from scaleinv.studies.obtain import Request
 
 #: standard deviation of the logarithm of the final loss of single runs, over seeds and CPUs; measured, see "How draws
@@ -27,7 +25,9 @@ LOWEST = "lowest final loss over 1 % of the constant answer's"
 
 
 def ends(runs: Sequence[Run]) -> tuple[list[tuple[float, int | None]], float]:
-    """(ELR, regime) of every run, and the lowest train loss of a last tenth, in units of the threshold of regime 1."""
+    """Return (ELR, regime) of every run, and the lowest train loss of a last tenth, in units of the threshold of regime
+    1.
+    """
     found, least = [], np.inf
     for run in runs:
         loss = run.series("online", "total", "loss")[1]
@@ -44,7 +44,7 @@ def judge(
     full_head: Sequence[Run] = (),
     small_head: Sequence[Run] = (),
 ) -> None:
-    """No convergence on the full set, three regimes on the small one.
+    """Judge that no run on the full set converges, and that the small one shows three regimes.
 
     ``full_head``, ``small_head``: of a small network with head norm 10, which leaves it no regime 1 on either set; none
     where 10 is the head norm of the other runs, as in the paper, whose small set shows three regimes with it.
@@ -70,9 +70,9 @@ def judge(
 
 
 def seen(sheet: Sheet, name: str, regimes: Sequence[tuple[float, int | None]], *wanted: int) -> None:
-    """Each of the wanted regimes is seen. One that is not may be that of a run which is undecided, may lie beyond the
-    ends of the sweep (regimes 1 and 3), or between two ELRs more than a factor 3 apart (regime 2): undecided. A sweep
-    without room for regime 2 fails.
+    """Demand that each of the wanted regimes is seen. One that is not may be that of a run which is undecided, may lie
+    beyond the ends of the sweep (regimes 1 and 3), or between two ELRs more than a factor 3 apart (regime 2):
+    undecided. A sweep without room for regime 2 fails.
     """
     found = {r for _, r in regimes}
     for regime in wanted:
@@ -85,15 +85,13 @@ def seen(sheet: Sheet, name: str, regimes: Sequence[tuple[float, int | None]], *
 
 
 def words(regimes: Sequence[tuple[float, int | None]]) -> str:
-    """``ELR 0.001 2, 0.1 undecided``."""
+    """Write the regimes: ``ELR 0.001 2, 0.1 undecided``."""
     return "regime by ELR " + ", ".join(f"{elr:g}: {regime or 'undecided'}" for elr, regime in regimes)
 
 
-def load(context: Context, requests: Sequence[object]) -> list[Run]:
-    """Train what is missing and read it; runs of few epochs, on large sets, in blocks of steps."""
-    folders: list[Path] = context.folders(requests)  # type: ignore[arg-type]
-    runs = [load_run(folder) for folder in folders]
-    return [in_blocks(run.folder) if run.last_epoch < FEWEST_EPOCHS else run for run in runs]
+def load(context: Context, requests: Sequence[Request]) -> list[Run]:
+    """Read the runs, train what is missing; runs of few epochs, on large sets, in blocks of steps."""
+    return [in_blocks(run.folder) if run.last_epoch < FEWEST_EPOCHS else run for run in context.runs(requests)]
 
 
 def squared_loss(sheet: Sheet, context: Context) -> None:
@@ -102,7 +100,7 @@ def squared_loss(sheet: Sheet, context: Context) -> None:
 
 
 def requested(scale: str) -> list[list[Request]]:
-    """The runs of ``squared-loss-regimes``: full set, small set, and both once more with the paper's head norm.
+    """Request the runs of ``squared-loss-regimes``: full set, small set, and both once more with the paper's head norm.
 
     Unless they have it already.
     """
@@ -114,11 +112,11 @@ def requested(scale: str) -> list[list[Request]]:
 
 def squared_cosines(sheet: Sheet, context: Context) -> None:
     """Check ``squared-cosines``."""
-    judge_cosines(sheet, load(context, cosine.runs(context.scale)))
+    judge_cosines(sheet, load(context, squared.runs(context.scale)))
 
 
 def judge_cosines(sheet: Sheet, runs: Sequence[Run]) -> None:
-    """A gap in the cosines, of runs none of which converges: else the claim is about nothing."""
+    """Judge a gap in the cosines, of runs none of which converges: else the claim is about nothing."""
     regimes, least = ends(runs)
     apart = sheet.needs(LOWEST, least, at_least=1.0)
     gap: CosineGap = cosine_gap([cosine_level(run) for run in runs])

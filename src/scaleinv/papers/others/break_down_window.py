@@ -40,7 +40,7 @@ NORMAL = 1.645
 
 @dataclass(frozen=True)
 class Judged:
-    """Windows against what came: ours, and mean -+ k sd of the earlier times. Widths in 1/(lr wd)."""
+    """How the windows fared: ours, and mean -+ k sd of the earlier times. Widths in 1/(lr wd)."""
 
     periods: int
     held: list[bool]
@@ -49,7 +49,7 @@ class Judged:
 
 
 def train(case: Case, every: int = 3) -> Monitor:
-    """A scale-invariant net with a frozen head of norm 10 on digits, plain SGD with weight decay, batch 64."""
+    """Train a scale-invariant net with a frozen head of norm 10 on digits, plain SGD with weight decay, batch 64."""
     kind, lr, wd, steps, seed = case
     split = digits.load()[0]
     x, y = torch.from_numpy(split.images).float() / 16, torch.from_numpy(split.labels)
@@ -89,7 +89,7 @@ def train(case: Case, every: int = 3) -> Monitor:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """What a monitor warns of is what is asked for here."""
+    """Silence the monitor's warnings: what they warn of is what is asked for here."""
     log = logging.getLogger("scaleinv")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -100,7 +100,7 @@ def unheard() -> Iterator[None]:
 
 
 def judge(periods: list[MonitoredPeriod]) -> Judged:
-    """The windows of a run, each made from the periods before it only."""
+    """Judge the windows of a run, each made from the periods before it only."""
     held, widths = [], []
     naive: dict[float, tuple[list[bool], list[float]]] = {1.0: ([], []), NORMAL: ([], [])}
     for i, period in enumerate(periods):

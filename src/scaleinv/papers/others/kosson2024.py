@@ -16,7 +16,7 @@ DIMENSION = 2000
 
 
 def _mean(values: Any) -> float:
-    """Root mean square over replicas."""
+    """Return the root mean square over replicas."""
     return float(np.sqrt(np.mean(np.square(values))))
 
 
@@ -36,17 +36,9 @@ def rotation(sheet: Sheet, context: Context) -> None:
         guess = equilibrium(law, lr, wd, **extra, **size)
         burn = int(5 * guess.time_scale)
         run = random_gradients.simulate(
-            law,
-            lr,
-            wd,
-            dimension=DIMENSION,
-            steps=burn + 8000,
-            burn_in=burn,
-            replicas=4,
-            rho0=1.3 * guess.norm,
-            seed=15,
-            **extra,
-        )
+            law, lr, wd, dimension=DIMENSION, steps=burn + 8000, burn_in=burn, replicas=4, rho0=1.3 * guess.norm,
+            seed=15, **extra,
+        )  # fmt: skip
         if "eg" in size:
             size = {"eg": _mean(run.eg)}
         sharp = equilibrium(law, lr, wd, **extra, **size)

@@ -16,7 +16,7 @@ from scaleinv.studies.obtain import Request
 
 
 def judge(sheet: Sheet, name: str, points: Sequence[EdgePoint]) -> None:
-    """ELR times sharpness: well below 2 at some time, and 2 on average over the last third of the kept points.
+    """Judge ELR times sharpness: well below 2 at some time, and 2 on average over the last third of the kept points.
 
     The smallest has no margin: below the edge full-batch descent is stable, and rounding does not grow.
     """
@@ -40,18 +40,9 @@ def judge(sheet: Sheet, name: str, points: Sequence[EdgePoint]) -> None:
 def full_batch_edge(sheet: Sheet, context: Context) -> None:
     """Check ``edge-with-weight-decay``."""
     settings = Settings(
-        model="mlp",
-        width=64,
-        subset=512,
-        loss="mse",
-        head_norm=1.5,
-        gradient="full",
-        evaluation="online",
-        weight_decay=1e-4,
-        steps=4500,
-        eval_every=4500,
-        keep_every=151,
-    )
+        model="mlp", width=64, subset=512, loss="mse", head_norm=1.5, gradient="full", weight_decay=1e-4,
+        evaluation="online", steps=4500, eval_every=4500, keep_every=151,
+    )  # fmt: skip
     seeds = (0, 1)
     for seed, folder in zip(seeds, context.folders([Request(settings=settings, lr=1.0, seed=seed) for seed in seeds])):
         judge(sheet, f"seed {seed}", edge_of_run(folder))

@@ -21,7 +21,6 @@ from scaleinv.monitor import Monitor
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 
-PAPER = "Kosson et al. 2024, Wan et al. 2020"
 GROUPS = {"0.weight": "first", "3.weight": "second"}
 STEPS, EVERY, SEEDS = 3000, 2, 2
 TOLERANCE = 0.2
@@ -29,7 +28,7 @@ TOLERANCE = 0.2
 
 @dataclass(frozen=True)
 class Turned:
-    """Of one matrix: measured by predicted, and the same with the weights that never get a gradient left out."""
+    """How one matrix turned, measured by predicted; the same with the weights that never get a gradient left out."""
 
     angle: float
     norm: float
@@ -51,7 +50,7 @@ def _optimizers() -> dict[str, Any]:
 
 
 def _images(standardised: bool) -> torch.Tensor:
-    """Of the train set, flat. Standardised: every pixel that is ever lit has mean 0 and variance 1."""
+    """Return flat images of the train set. Standardised: every pixel that is ever lit has mean 0 and variance 1."""
     x = torch.from_numpy(digits.load()[0].images.reshape(-1, 64)).float() / 16
     if not standardised:
         return x
@@ -151,13 +150,5 @@ def on_a_net(sheet: Sheet, context: Context) -> None:
 
 
 def on_raw_pixels(sheet: Sheet, context: Context) -> None:
-    """As rotation-on-a-net.
-
-    Weights that never get a gradient are left out of the second norm only, a rule fixed
-    beforehand; those that get one rarely are counted, and told apart in the notes.
-
-    It fails for AdamW and Lion on the first matrix: they give a weight with rare gradients steps as large as any
-    other's, but its gradients come from the same few images and point the same way each time, so it is no random walk:
-    the weight grows to three or four times the predicted. SGD gives it small steps.
-    """
+    """Check ``rotation-on-raw-pixels``."""
     _check(sheet, standardised=False)
