@@ -101,16 +101,19 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def read_json(path: Path, *, advice: str = "mend the file or start in another folder") -> Any:
+_MEND = "mend the file or start in another folder"
+
+
+def read_json(path: Path, *, advice: str = _MEND, nan: bool = False) -> Any:
     """Parse a JSON file; a damaged one is told in one line, which ends with ``advice``. ``NaN``, which Python would
-    accept, is damage.
+    accept, is damage unless ``nan``.
     """
 
     def refuse(word: str) -> Any:
         raise UserError(f"{path}: holds {word}, which is not a number; {advice}")
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=None if nan else refuse)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); {advice}") from error
     except OSError as error:

@@ -17,14 +17,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scaleinv.errors import UserError
+from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.layout import ALERTS, CONFIG, FINAL_PART, FORMATS_READ, LINES, PARTS, RESULT
-from scaleinv.runfolder.rows import COLUMNS, TEXTS, read_lines, read_part, to_table
+from scaleinv.runfolder.rows import COLUMNS, TEXTS, read_lines, read_part, read_parts, to_table
 from scaleinv.runfolder.stored import complete
 from scaleinv.theory.optimizers import law_of
-
-_TRIES = 5
 
 Key = tuple[str, str, str]
 Ints = npt.NDArray[np.int64]
@@ -243,7 +243,7 @@ def load_run(folder: str | Path) -> Run:
     if folder_kind(path) == "sweep":
         raise UserError(f"{path} is the folder of a sweep; its runs are in {path / 'runs'}")
     head = _read_head(path / CONFIG, "config")
-    result = _read_json(path / RESULT) if (path / RESULT).exists() else None
+    result = _read_object(path / RESULT) if (path / RESULT).exists() else None
     environment = head.get("environment") or {}
     if not isinstance(environment, dict):
         raise UserError(f"{path / 'config.json'}: 'environment' is {type(environment).__name__}, expected an object")
@@ -273,7 +273,7 @@ def load_sweep(folder: str | Path) -> SweepRun:
     if folder_kind(path) == "run":
         raise UserError(f"{path} is the folder of a single run, not of a sweep")
     head = _read_head(path / "sweep-config.json", "sweep")
-    summary = _read_json(path / "sweep.json") if (path / "sweep.json").exists() else None
+    summary = _read_object(path / "sweep.json") if (path / "sweep.json").exists() else None
     if summary is not None and not isinstance(summary.get("runs"), list):
         raise UserError(
             f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"
@@ -287,18 +287,8 @@ def _order(run: Run) -> tuple[float, int, str]:
     return (run.elr if math.isfinite(run.elr) else math.inf, -1 if run.seed is None else run.seed, run.name)
 
 
-def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
-    def refuse(token: str) -> float:
-        raise UserError(
-            f"{path} contains {token}, which no configuration has: restore the file or begin in a new folder"
-        )
-
-    try:
-        content = json.loads(path.read_text("utf-8"), parse_constant=refuse if finite else None)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged, not JSON ({error}): restore the file or begin in a new folder") from None
+def _read_object(path: Path, *, nan: bool = True) -> dict[str, Any]:
+    content = read_json(path, nan=nan)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object: not a file of scaleinv")
     return content
@@ -306,7 +296,7 @@ def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
 
 def _read_head(path: Path, key: str) -> dict[str, Any]:
     """A config file: ``{"format": 4, key: {...}, ...}``."""
-    content = _read_json(path, finite=True)
+    content = _read_object(path, nan=False)
     if "format" not in content or not isinstance(content.get(key), dict):
         raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")
     if content["format"] not in FORMATS_READ:
@@ -318,77 +308,38 @@ def _read_head(path: Path, key: str) -> dict[str, Any]:
 
 
 def _read_metrics(folder: Path) -> dict[Key, Series]:
-    """All parts in the order of their names, split into series; the order of rows is kept.
-
-    A run that ends joins its parts into one, so a reader may find both, or a part that is gone.
-    """
-    for attempt in range(_TRIES):
-        parts = sorted(folder.glob(PARTS))
-        if folder / FINAL_PART in parts:
-            parts = [folder / FINAL_PART]  # it holds all rows; other parts beside it are about to be removed
-        try:
-            tables = [_read_part(part) for part in parts]
-            break
-        except FileNotFoundError:  # the run has ended, and joined its parts, since they were listed
-            if attempt == _TRIES - 1:
-                raise UserError(f"{folder}: its files keep changing while they are read; try again") from None
-    if (folder.parent / LINES).exists():
-        lines = _read_lines(folder.parent / LINES)
-        tables.append(lines.cast(tables[0].schema) if tables else lines)
-    if not tables:
-        return {}
+    """All parts, split into series; the order of rows is kept."""
+    tables = read_parts(folder, PARTS, FINAL_PART, _read_rows)
+    lines = folder.parent / LINES
     try:
+        if lines.exists():  # of a Monitor that had no pyarrow
+            rows = to_table(read_lines(lines))
+            tables.append(rows.cast(tables[0].schema) if tables else rows)
+        if not tables:
+            return {}
         table = pa.concat_tables(tables, promote_options="none").combine_chunks()
-        steps = table["step"].to_numpy().astype(np.int64, casting="safe")
-        epochs = table["epoch"].to_numpy().astype(np.int64, casting="safe")
-        values = table["value"].to_numpy().astype(np.float64, casting="safe")
-        names, codes = _encode(table)
+        columns = [
+            table[name].to_numpy().astype(kind, casting="safe")
+            for name, kind in (("step", np.int64), ("epoch", np.int64), ("value", np.float64))
+        ]
+        keys = pc.binary_join_element_wise(
+            *(table[name].cast(pa.large_string()) for name in TEXTS), pa.scalar("\0", pa.large_string())
+        )
+        keys = keys.combine_chunks().dictionary_encode()  # numbered by first appearance
+        codes = keys.indices.to_numpy()
     except (pa.ArrowException, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder}: columns of the wrong type ({' '.join(str(error).split())}): not files of scaleinv"
         ) from None
-
     order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
-    series = {}
-    for i, name in enumerate(names):
-        rows = order[bounds[i] : bounds[i + 1]]
-        series[name] = Series(steps[rows], epochs[rows], values[rows])
-    return series
+    bounds = np.searchsorted(codes[order], np.arange(1, len(keys.dictionary)))
+    names = [tuple(key.split("\0")) for key in keys.dictionary.to_pylist()]
+    return {name: Series(*(c[rows] for c in columns)) for name, rows in zip(names, np.split(order, bounds))}
 
 
-def _read_part(part: Path) -> Any:
+def _read_rows(part: Path) -> Any:
     table = read_part(part)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
     return table.select(list(COLUMNS))
-
-
-def _read_lines(path: Path) -> Any:
-    """The rows of a Monitor that had no pyarrow, as a table."""
-    rows = read_lines(path)
-    try:
-        return to_table(rows)
-    except (pa.ArrowException, TypeError) as error:
-        raise UserError(f"{path}: {error}: not a file of scaleinv") from None
-
-
-def _encode(table: Any) -> tuple[list[Key], Ints]:
-    """Each row's (split, group, quantity) as a number, numbered by first appearance."""
-    combined = np.zeros(table.num_rows, np.int64)
-    labels: list[list[str]] = []
-    for name in TEXTS:
-        column = table[name].combine_chunks().dictionary_encode()
-        labels.append([str(label) for label in column.dictionary.to_pylist()])
-        combined = combined * max(1, len(labels[-1])) + column.indices.to_numpy().astype(np.int64)
-    present, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
-    by_appearance = np.argsort(first)
-    rank = np.empty_like(by_appearance)
-    rank[by_appearance] = np.arange(len(by_appearance))
-    names = []
-    for code in present[by_appearance].tolist():
-        rest, quantity = divmod(code, max(1, len(labels[2])))
-        split, group = divmod(rest, max(1, len(labels[1])))
-        names.append((labels[0][split], labels[1][group], labels[2][quantity]))
-    return names, rank[inverse.reshape(-1)].astype(np.int64)

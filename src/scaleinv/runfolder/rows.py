@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Row(NamedTuple):
 
 COLUMNS = Row._fields
 TEXTS = ("split", "group", "quantity")
+_TRIES = 5
 _TYPES = ("int64", "int64", "string", "string", "string", "float64")
 
 
@@ -65,6 +67,20 @@ def read_part(path: Path) -> Any:
         raise UserError(
             f"{path} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
         ) from None
+
+
+def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path], Any]) -> list[Any]:
+    """Read all parts of a ``pattern`` in the order of their names; the ``final`` one holds them all, once it is there.
+
+    A run that ends joins its parts into one, so a part may be gone since they were listed.
+    """
+    for _ in range(_TRIES):
+        parts = sorted(folder.glob(pattern))
+        if folder / final in parts:
+            parts = [folder / final]
+        with suppress(FileNotFoundError):
+            return [read(part) for part in parts]
+    raise UserError(f"{folder}: its files keep changing while they are read; try again")
 
 
 def to_line(row: tuple[Any, ...]) -> str:
