@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in the types of JSON: arrays become lists, paths texts, NaN and infinities None.
+    """``value`` in the types of JSON: arrays become lists, dataclasses objects, paths texts, NaN and infinities None.
 
     >>> plain({"x": (1.5, float("inf")), 2: Path("a/b")})
     {'x': [1.5, None], '2': 'a/b'}
@@ -96,6 +97,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if hasattr(value, "tolist"):  # an array or a number of numpy
         return plain(value.tolist())
     return str(value) if isinstance(value, Path) else value

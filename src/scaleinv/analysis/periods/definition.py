@@ -1,5 +1,5 @@
 """What counts as a destabilisation. Fixed before any result was seen; every threshold can be changed and its influence
-is part of the evidence (:mod:`scaleinv.analysis.periods.sensitivity`).
+is part of the evidence (:mod:`scaleinv.analysis.periods.events`).
 
 - **candidate**: a local minimum of the ``window``-step mean of rho^2 that is followed by a rise of at least ``rise``;
   two minima are two candidates only if rho^2 fell by the same factor in between.

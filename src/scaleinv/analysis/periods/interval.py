@@ -21,11 +21,11 @@ FEWEST = 3
 class MeanInterval:
     """Mean of ``count`` intervals, 95 % confidence interval, and coefficient of variation."""
 
-    mean: float
-    low: float
-    high: float
-    cv: float
-    count: int
+    mean: float = NAN
+    low: float = NAN
+    high: float = NAN
+    cv: float = NAN
+    count: int = 0
 
 
 def mean_interval(intervals: Sequence[float]) -> MeanInterval:
@@ -42,10 +42,10 @@ def mean_interval(intervals: Sequence[float]) -> MeanInterval:
     """
     x = np.asarray(intervals, dtype=np.float64)
     if not len(x):
-        return MeanInterval(NAN, NAN, NAN, NAN, 0)
+        return MeanInterval()
     mean = float(x.mean())
     if len(x) < FEWEST or not mean > 0:
-        return MeanInterval(mean, NAN, NAN, NAN, len(x))
+        return MeanInterval(mean, count=len(x))
     cv = float(x.std(ddof=1)) / mean
     if cv == 0:
         return MeanInterval(mean, mean, mean, 0.0, len(x))

@@ -91,7 +91,7 @@ def _turn(log: Log, first: Destabilisation, last: Destabilisation) -> StepRange:
     return peak, max(onset, peak)
 
 
-def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, series: Smooth, on: On) -> list[Span]:
+def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, on: On) -> list[Span]:
     """Phases that tile the log from its first to its last row; for shading a figure.
 
     Before the first destabilisation: A until the norm is largest, then B. With a fixed norm only C is known.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaleinv.analysis.periods.find import find_periods
 from scaleinv.analysis.periods.log import NotJudgedError
 from scaleinv.analysis.periods.result import Periods
+from scaleinv.runfolder.files import plain
 from scaleinv.runfolder.read import Run
 from scaleinv.runfolder.steps import has_steps
 from scaleinv.text import count
@@ -41,17 +41,13 @@ def summary(found: Periods | None) -> dict[str, Any] | None:
     if found is None:
         return None
 
-    def known(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    low, high = found.confidence
     return {
         "verdict": found.verdict,
         "answer": found.answer,
         "periods": len(found.periods),
-        "mean_interval": known(found.mean_interval),
-        "interval": [known(low), known(high)],
-        "mean_interval_lr_wd": known(found.interval_time.mean),
+        "mean_interval": plain(found.mean_interval),
+        "interval": plain(found.confidence),
+        "mean_interval_lr_wd": plain(found.interval_time.mean),
         "phase": found.phase,
         "diverged_at": found.diverged_at,
     }

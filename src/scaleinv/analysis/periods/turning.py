@@ -1,15 +1,15 @@
-"""Smoothing and turning points of a series; rows, not steps."""
+"""Smooth a series and find its turning points; rows, not steps."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import median_filter
 
 Floats = npt.NDArray[np.float64]
-_CHUNK = 65_536
 
 
 def centred_mean(x: Floats, width: int) -> Floats:
@@ -38,22 +38,17 @@ def running_median(x: Floats, width: int) -> Floats:
     half = width // 2
     if half < 1 or len(x) < 3:
         return np.array(x, dtype=np.float64)
-    padded = np.pad(x, half, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    parts = [np.median(windows[k : k + _CHUNK], axis=1) for k in range(0, len(x), _CHUNK)]
-    return np.concatenate(parts)
+    return np.asarray(median_filter(x, 2 * half + 1, mode="nearest"))
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """A turning point: at ``row`` the series is lowest (``low``) or highest before it turns by the threshold."""
 
     row: int
     low: bool
 
 
-@dataclass(frozen=True)
-class Turns:
+class Turns(NamedTuple):
     """Alternating turning points, and where the last leg stands."""
 
     turns: tuple[Turn, ...]

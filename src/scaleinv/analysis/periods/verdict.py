@@ -81,7 +81,9 @@ def judge(
     if log.no_decay:
         return _judge_without_decay(count)
     if log.time is None:
-        return _judge_without_clock(count, len(events))
+        if count:
+            return "undecided", f"{_number(count)} and {len(events) - count} rises without a spike"
+        return "undecided", "no destabilisation; without lr and wd nobody knows how long a period would be"
     if hidden := coarse(log):
         return "undecided", hidden
     length = float(log.time[-1] - log.time[0])
@@ -170,12 +172,6 @@ def _course(log: Log) -> str:
         if values is not None:
             said.append(f"{name} from {np.median(values[:part]):.3g} to {np.median(values[-part:]):.3g}")
     return f"{', '.join(said)} (medians of the first and last tenth)"
-
-
-def _judge_without_clock(count: int, candidates: int) -> tuple[PeriodVerdict, str]:
-    if count:
-        return "undecided", f"{_number(count)} and {candidates - count} rises without a spike"
-    return "undecided", "no destabilisation; without lr and wd nobody knows how long a period would be"
 
 
 def free_fall_at_end(log: Log, series: Smooth) -> float:
