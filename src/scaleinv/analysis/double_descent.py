@@ -1,4 +1,4 @@
-"""Epoch-wise double descent: a test error that falls, rises and falls again, more than chance makes it.
+"""Find epoch-wise double descent: a test error that falls, rises and falls again, more than chance makes it.
 
 The series is smoothed by a moving median, which passes over single evaluations that went wrong. The statistic is the
 height of its highest bump,
@@ -27,10 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
-from scaleinv.analysis.statistics import Interval
+from scaleinv.analysis.statistics import NOWHERE, Floats, Interval
 from scaleinv.runfolder.read import Run
-
-Floats = npt.NDArray[np.float64]
 
 EFFECT = 0.01  # of the error as a fraction: a point
 SIGNIFICANT = 0.01
@@ -82,17 +80,19 @@ def double_descent(
     epochs, errors = epochs[keep], np.asarray(errors, dtype=np.float64)[keep]
     n = len(errors)
     if n < FEWEST:
-        nan = math.nan
-        reason = f"{n} evaluations are too few; at least {FEWEST} are needed"
-        return DoubleDescent("undecided", reason, nan, nan, nan, Interval(nan, nan), nan, (0, 0, 0), 0, nan, nan, n)
+        nan, reason = math.nan, f"{n} evaluations are too few; at least {FEWEST} are needed"
+        return DoubleDescent("undecided", reason, nan, nan, nan, NOWHERE, nan, (0, 0, 0), 0, nan, nan, n)
     width = smoothing if smoothing is not None else max(5, n // 10)
     smooth = _smooth(errors, width)
     height, (a, b, c) = _bump(smooth)
-    without, with_bump = valley(errors), _with_bump(errors, width)
+    # the fit that falls, rises and falls, with the turns of the smoothed series
+    with_bump = np.concatenate([falling(errors[:a]), rising(errors[a:b]), falling(errors[b:])])
     rng = np.random.default_rng(seed)
     sigma, phi = _noise_law(errors)
-    null = np.array([_bump(_smooth(x, width))[0] for x in without + sigma * _correlated(phi, DRAWS, n, rng)])
-    again = np.array([_bump(_smooth(x, width))[0] for x in with_bump + sigma * _correlated(phi, DRAWS, n, rng)])
+    null, again = (
+        np.array([_bump(_smooth(x, width))[0] for x in fit + sigma * _correlated(phi, DRAWS, n, rng)])
+        for fit in (valley(errors), with_bump)
+    )
     p = float((1 + np.sum(null >= height)) / (1 + DRAWS))
     spread = np.quantile(again - np.median(again), [0.025, 0.975])
     interval = Interval(max(0.0, height + float(spread[0])), height + float(spread[1]))
@@ -167,12 +167,6 @@ def _bump(s: Floats) -> tuple[float, tuple[int, int, int]]:
     # the last of the lowest before, the first of the lowest after
     a = b - int(np.argmin(s[: b + 1][::-1]))
     return float(heights[b]), (a, b, b + int(np.argmin(s[b:])))
-
-
-def _with_bump(x: Floats, width: int) -> Floats:
-    """The fit that falls, rises and falls, with the turns of the smoothed series."""
-    _, (a, b, _) = _bump(_smooth(x, width))
-    return np.concatenate([falling(x[:a]), rising(x[a:b]), falling(x[b:])])
 
 
 def _noise_law(x: Floats) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-r"""Effective step sizes of the groups on the sphere: do they become equal, how fast, and do the relations hold?
+r"""Decide whether the effective step sizes of the groups on the sphere become equal, and check their relations.
 
 Relations of Kodryan et al. 2022 (eqs. 7-9), with ``ess_i = elr_i eg_i``: ``sum 1/elr_i = 1/elr``, ``ess^2 = sum w_i
 ess_i^2``, ``elr_i' = elr_i (1 + ess^2)/(1 + ess_i^2)``. The last one says over a window of T steps, exactly,
@@ -21,16 +21,13 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate, mean
+from scaleinv.analysis.statistics import UNKNOWN, Estimate, Floats, mean
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Run
 from scaleinv.runfolder.steps import Steps
 from scaleinv.theory import rates
 from scaleinv.theory.kodryan2022 import next_elrs, total_elr, total_ess
-
-Floats = npt.NDArray[np.float64]
 
 TOLERANCE = 1.05  # largest over smallest mean of log(1 + ess_i^2)
 FEWEST_TIMES = 3.0  # units of the clock a window must hold before "equal" is more than a coincidence
@@ -123,7 +120,7 @@ def _judge(
 ) -> Equalisation:
     """``error``: of the logarithm of the ratio of the extreme means."""
     values = np.array([m.value for m in means])
-    ratio = Estimate(math.nan, math.nan)
+    ratio = UNKNOWN
     verdict: Literal["equal", "unequal", "undecided"] = "undecided"
     if not (np.all(np.isfinite(values)) and np.all(values > 0) and math.isfinite(error)):
         reason = "a group did not move, or its step is not known"

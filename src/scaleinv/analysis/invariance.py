@@ -1,4 +1,4 @@
-r"""From where on a run is no longer that of a scale-invariant network: eps of the norm layers at small norms.
+r"""Find where eps of the norm layers, at small norms, ends the scale invariance of a run.
 
 The gradient of a scale-invariant loss has no part along the weights (Lobacheva et al. 2021, eq. 2a), so the norm of
 plain SGD moves by ``rho'^2 - rho^2 = lr^2 g^2 - 2 lr wd rho^2`` and nothing else; eps in a norm layer adds ``-2 lr
@@ -25,10 +25,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scaleinv.analysis.statistics import Floats
 from scaleinv.runfolder.read import Run
 from scaleinv.theory import rates
 
-Floats = npt.NDArray[np.float64]
 #: a tenth of the forces on the norm: below it the periods are what the theory says within its other errors
 MATTERS = 0.1
 #: cosine of gradient and weights above which it is no rounding: float32 leaves 1e-7 to 2e-4 in running medians
@@ -164,7 +164,4 @@ def _stretches(broken: npt.NDArray[np.bool_], steps: npt.NDArray[np.int64]) -> t
 
 
 def _inside(steps: npt.NDArray[np.int64], stretches: tuple[tuple[int, int], ...]) -> npt.NDArray[np.bool_]:
-    inside = np.zeros(len(steps), dtype=bool)
-    for first, last in stretches:
-        inside |= (steps > first) & (steps <= last)
-    return inside
+    return np.asarray(np.any([(steps > first) & (steps <= last) for first, last in stretches], axis=0))

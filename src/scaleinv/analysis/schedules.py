@@ -1,4 +1,4 @@
-"""Which of several schedules is best, judged by paired differences over seeds.
+"""Compare schedules by paired differences over seeds, and rank them.
 
 All schedules are run with the same seeds, so the difference of two is taken seed by seed, which removes what the seeds
 have in common. Its mean has a t interval; over all pairs the confidence is Holm's (1979): all statements hold together
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
@@ -64,8 +64,8 @@ class ScheduleComparison:
                 return found
             if (found.first, found.second) == (second, first):
                 d, i = found.difference, found.interval
-                turned = Estimate(-d.value, d.error), Interval(-i.high, -i.low)
-                return SchedulePair(first, second, *turned, found.p, found.p_signs, found.seeds, found.better)
+                turned, interval = Estimate(-d.value, d.error), Interval(-i.high, -i.low)
+                return replace(found, first=first, second=second, difference=turned, interval=interval)
         raise UserError(f"{first} and {second} are not both in the comparison")
 
 
@@ -88,18 +88,19 @@ def compare_schedules(errors: Mapping[str, Mapping[int, float]], confidence: flo
     table = {name: np.array([float(of[seed]) for seed in seeds]) for name, of in errors.items()}
     for name, values in table.items():
         if not np.all(np.isfinite(values)):
-            raise UserError(
-                f"schedule {name}: the error of seed {seeds[int(np.argmin(np.isfinite(values)))]} is unknown"
-            )
+            seed = seeds[int(np.argmin(np.isfinite(values)))]
+            raise UserError(f"schedule {name}: the error of seed {seed} is unknown")
     width = t_quantile(confidence, len(seeds) - 1)
-    found = [(a, b, sample_mean(table[a] - table[b]), table[a] - table[b]) for a, b in combinations(table, 2)]
-    chances = [_p(difference, len(seeds) - 1) for _, _, difference, _ in found]
-    significant = _holm(chances, 1 - confidence)
+    all_pairs = []
+    for a, b in combinations(table, 2):
+        x = table[a] - table[b]
+        d = sample_mean(x)
+        p = _p(d, len(seeds) - 1)
+        all_pairs.append(SchedulePair(a, b, d, d.interval(width), p, _p_signs(x), len(seeds), None))
+    shown = _holm([pair.p for pair in all_pairs], 1 - confidence)
     pairs = tuple(
-        SchedulePair(
-            a, b, d, d.interval(width), p, _p_signs(x), len(seeds), (a if d.value < 0 else b) if shown else None
-        )
-        for (a, b, d, x), p, shown in zip(found, chances, significant)
+        replace(pair, better=pair.first if pair.difference.value < 0 else pair.second) if different else pair
+        for pair, different in zip(all_pairs, shown)
     )
     means = {name: sample_mean(values) for name, values in table.items()}
     ranking = []

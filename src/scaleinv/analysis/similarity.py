@@ -1,4 +1,4 @@
-"""Cosines between the weights of successive epochs and to the start, and the gap in them that separates regime 1.
+"""Find the gap that separates regime 1 in the cosines between the weights of successive epochs.
 
 With the squared loss on a large set no ELR converges within a budget, and the loss shows no regime 1. The cosines do
 (Nakhodnov et al. 2022): there the weights freeze, ``1 - cos`` of successive epochs falls with time and grows slowly
@@ -20,11 +20,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate, Interval, drift, mean, sample_mean, t_quantile
+from scaleinv.analysis.statistics import NOWHERE, Estimate, Floats, Interval, drift, mean, sample_mean, t_quantile
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Run
-
-Floats = npt.NDArray[np.float64]
 
 LEAST = 2.0  # factor of 1 - cos beyond the slope
 FEWEST_BELOW = 3  # ELRs below the pair
@@ -109,19 +107,16 @@ def cosine_gap(levels: Sequence[CosineLevel]) -> CosineGap:
     trends = [_over_seeds([level.trend for level in group]) for group in groups]
     freezing = tuple(None if math.isnan(t.error) else t.value <= -max(FREEZING, 2 * t.error) for t in trends)
     tests = [k for k in range(FEWEST_BELOW - 1, len(elrs) - 1) if all(math.isfinite(m.value) for m in means[: k + 2])]
-    unknown = Interval(math.nan, math.nan)
     if not tests:
         reason = f"{len(elrs)} ELRs; {FEWEST_BELOW} and one above them are needed"
-        return CosineGap("undecided", reason, unknown, math.nan, unknown, math.nan, elrs, means, freezing)
+        return CosineGap("undecided", reason, NOWHERE, math.nan, NOWHERE, math.nan, elrs, means, freezing)
     width = t_quantile(1 - (1 - CONFIDENCE) / len(tests), MANY)
     found = [(k, *_beyond(np.log(elrs), means, k)) for k in tests]
     least = math.log(LEAST)
     shown = [f for f in found if f[1].value - width * f[1].error >= least]
     k, jump, slope = shown[0] if shown else max(found, key=lambda f: f[1].value)
-    verdict: Literal["gap", "none", "undecided"] = "undecided"
-    if shown:
-        verdict = "gap"
-    elif all(f[1].value + width * f[1].error < least for f in found):
+    verdict: Literal["gap", "none", "undecided"] = "gap" if shown else "undecided"
+    if all(f[1].value + width * f[1].error < least for f in found):
         verdict = "none"
     between = jump.interval(width)
     factor, interval = math.exp(jump.value), Interval(math.exp(between.low), math.exp(between.high))

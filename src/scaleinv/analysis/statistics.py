@@ -1,4 +1,4 @@
-"""Means with honest errors, trends and drifts of a short, correlated series."""
+"""Estimate means, with honest errors, trends and drifts of a short, correlated series."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ class Estimate:
     value: float
     error: float
 
+    @property
+    def known_error(self) -> float:
+        """The standard error; 0 where it is not known."""
+        return 0.0 if math.isnan(self.error) else self.error
+
     def interval(self, factor: float = 2.0) -> Interval:
         """``value +- factor error``.
 
@@ -37,6 +42,10 @@ class Interval:
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
+
+
+UNKNOWN = Estimate(math.nan, math.nan)
+NOWHERE = Interval(math.nan, math.nan)
 
 
 def autocorrelation_time(x: Floats) -> float:
@@ -67,12 +76,9 @@ def autocorrelation_time(x: Floats) -> float:
 
 def mean(x: Floats) -> Estimate:
     """Sample mean with a standard error that respects autocorrelation: ``sd sqrt(tau / n)``."""
-    n = len(x)
-    if n == 0:
-        return Estimate(math.nan, math.nan)
-    if n == 1:
-        return Estimate(float(x[0]), math.nan)
-    return Estimate(float(x.mean()), float(x.std(ddof=1) * math.sqrt(autocorrelation_time(x) / n)))
+    if len(x) < 2:
+        return Estimate(float(x[0]) if len(x) else math.nan, math.nan)
+    return Estimate(float(x.mean()), float(x.std(ddof=1) * math.sqrt(autocorrelation_time(x) / len(x))))
 
 
 def drift(x: Floats) -> Estimate:
@@ -85,7 +91,7 @@ def drift(x: Floats) -> Estimate:
     """
     k = len(x) // 3
     if k < 2 or not np.all(np.isfinite(x)):
-        return Estimate(math.nan, math.nan)
+        return UNKNOWN
     first, last = x[:k], x[-k:]
     # the correlation time of the residuals of a line, else a trend would hide itself in its own error
     line = np.polynomial.Polynomial.fit(np.arange(len(x)), x, 1)
@@ -132,7 +138,6 @@ def t_quantile(confidence: float, freedom: int) -> float:
 
 def sample_mean(x: Floats) -> Estimate:
     """Mean of independent values (seeds) with its standard error; NaN error for fewer than two."""
-    n = len(x)
-    if n == 0:
-        return Estimate(math.nan, math.nan)
-    return Estimate(float(np.mean(x)), float(np.std(x, ddof=1) / math.sqrt(n)) if n > 1 else math.nan)
+    if len(x) < 2:
+        return Estimate(float(x[0]) if len(x) else math.nan, math.nan)
+    return Estimate(float(np.mean(x)), float(np.std(x, ddof=1) / math.sqrt(len(x))))

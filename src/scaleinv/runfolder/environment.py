@@ -1,4 +1,4 @@
-"""Where a run was made: versions, git revision, command, machine. Stored beside the config, not in its identity."""
+"""Say where a run was made: versions, git revision, command, machine; stored beside the config, not in its identity."""
 
 from __future__ import annotations
 
@@ -24,14 +24,9 @@ def cores() -> int:
 
 def git_revision(folder: Path) -> str | None:
     """The commit of the git work tree ``folder`` lies in, with ``+`` if it has changes; ``None`` outside of one."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
-        head = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        head = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() or None

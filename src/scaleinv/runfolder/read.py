@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -82,13 +83,9 @@ class Run:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
         found = []
         for line in lines:
-            try:
-                alert = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(alert, dict):
-                found.append(alert)
-        return found
+            with suppress(ValueError, RecursionError):
+                found.append(json.loads(line))
+        return [alert for alert in found if isinstance(alert, dict)]
 
     @property
     def seed(self) -> int | None:
@@ -121,11 +118,8 @@ class Run:
 
     @cached_property
     def elr(self) -> float:
-        """The run's effective learning rate: the config's ``elr``, else the first one measured; NaN where neither is
-        known.
-
-        A run with a learning rate in the config instead moves at the ELR lr / rho^2 (lr / rho where the optimizer is a
-        normalised one), which the metrics record.
+        """The run's effective learning rate: the config's ``elr``, else (a run with a learning rate) the first one
+        measured; NaN where neither is known.
         """
         stated = self.config.get("elr")
         if isinstance(stated, (int, float)) and not isinstance(stated, bool):

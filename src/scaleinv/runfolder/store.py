@@ -1,4 +1,4 @@
-"""A run folder while it is written: config, metrics in parts, checkpoints, result. See docs/architecture.md.
+"""Write a run folder: config, metrics in parts, checkpoints, result. See docs/architecture.md.
 
 Rows are held in memory until the next checkpoint, which writes them as one part and names all parts that belong to it.
 So whatever a killed run wrote after its last checkpoint is known and cut, and rows and weights never disagree.
@@ -17,15 +17,7 @@ import torch
 from scaleinv.errors import UserError
 from scaleinv.runfolder.checkpoint import Checkpoint, load_newest, save_checkpoint, write_weights
 from scaleinv.runfolder.files import Lock, disk_errors, write_json, written
-from scaleinv.runfolder.layout import (
-    FINAL_PART,
-    FINAL_STEPS,
-    PARTS,
-    RESULT,
-    STEPS,
-    kept_file,
-    part_name,
-)
+from scaleinv.runfolder.layout import FINAL_PART, FINAL_STEPS, PARTS, RESULT, STEPS, kept_file, part_name
 from scaleinv.runfolder.rows import Row, read_part, to_table, write_part
 from scaleinv.runfolder.write import read_result, write_head
 
@@ -150,8 +142,7 @@ class RunStore:
         self.write_result(result)
 
     def _joined(self, kind: str, waiting: Sequence[pa.Table]) -> pa.Table:
-        tables = [read_part(self._metrics / name) for name in self._parts if name.startswith(kind)]
-        tables = [*tables, *waiting]
+        tables = [*(read_part(self._metrics / name) for name in self._parts if name.startswith(kind)), *waiting]
         return pa.concat_tables(tables).combine_chunks() if tables else pa.table({})
 
     def write_result(self, result: Mapping[str, Any]) -> None:
