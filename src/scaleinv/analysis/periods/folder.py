@@ -1,4 +1,4 @@
-"""The columns of a run folder: from its per-step record, else from the rows the monitor wrote."""
+"""Take the columns of a run folder: from its per-step record, else from the rows the monitor wrote."""
 
 from __future__ import annotations
 

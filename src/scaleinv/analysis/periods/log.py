@@ -1,4 +1,4 @@
-"""A training log as the analysis wants it: checked, finite, with its clock.
+"""Check a training log: make it finite, and give it a clock.
 
 The clock is ``time = sum of lr wd`` over the steps done: weight decay alone shrinks rho^2 by exp(-2 time), whatever the
 schedule. One unit of it is 1/(lr wd) steps where the rate is constant. ``lr`` is everywhere the rate that acts: that of
@@ -193,9 +193,7 @@ def _column(name: str, value: Any) -> Floats:
 
 def _cut(step: Ints, arrays: dict[str, Floats], diverged: bool | None) -> Log:
     """Drop rows that are not finite; where none is finite to the end, the run has diverged there."""
-    good = np.isfinite(arrays["loss"])
-    if "rho" in arrays:
-        good &= np.isfinite(arrays["rho"])
+    good = np.isfinite(arrays["loss"]) & np.isfinite(arrays.get("rho", 0.0))
     last = int(np.nonzero(good)[0][-1]) + 1 if good.any() else 0
     diverged_at = int(step[last]) if last < len(step) else None
     zero_at = None
@@ -223,18 +221,16 @@ def _cut(step: Ints, arrays: dict[str, Floats], diverged: bool | None) -> Log:
             if wrong.any():
                 raise NotJudgedError(f"{name} is {arrays[name][wrong][0]:g} at step {step[wrong][0]}; {words}")
     for name in ("lr", "wd"):
-        if name in arrays and not np.all(np.isfinite(arrays[name])):
-            raise UserError(
-                f"{name} is not finite at step {step[~np.isfinite(arrays[name])][0]}; give every row a value"
-            )
-    eg = arrays.get("eg")
-    eg = _filled(eg) if eg is not None else None
+        unknown = step[~np.isfinite(arrays.get(name, step))]
+        if len(unknown):
+            raise UserError(f"{name} is not finite at step {unknown[0]}; give every row a value")
+    lr, wd, angle = (arrays.get(name) for name in ("lr", "wd", "angle"))
     rho_sq = arrays["rho"] ** 2 if "rho" in arrays else None
     time: Floats | None = None
     clock: ClockSource = "none"
     try:
         if not unjudged:
-            time, clock = _clock(step, rho_sq, arrays.get("lr"), arrays.get("wd"))
+            time, clock = _clock(step, rho_sq, lr, wd)
     except NotJudgedError as error:
         if not ended:
             raise
@@ -243,10 +239,10 @@ def _cut(step: Ints, arrays: dict[str, Floats], diverged: bool | None) -> Log:
         step=step,
         loss=arrays["loss"],
         rho_sq=rho_sq,
-        eg=eg,
-        lr=arrays.get("lr"),
-        wd=arrays.get("wd"),
-        angle=arrays.get("angle"),
+        eg=_filled(arrays["eg"]) if "eg" in arrays else None,
+        lr=lr,
+        wd=wd,
+        angle=angle,
         time=time,
         clock=clock,
         spacing=float(np.median(np.diff(step))) if len(step) > 1 else 1.0,

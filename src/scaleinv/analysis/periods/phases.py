@@ -1,4 +1,4 @@
-"""Periods and their phases (Lobacheva et al. 2021, Fig. 4).
+"""Divide a log into periods and their phases (Lobacheva et al. 2021, Fig. 4).
 
 A: the norm grows, the ELR falls, the loss comes down. B: decay wins, the norm shrinks and the ELR grows. C: the
 break-down: large steps leave the minimum, loss and effective gradient jump, and the norm after them. C begins before
@@ -70,13 +70,9 @@ def make_periods(log: Log, events: Sequence[Destabilisation]) -> list[Period]:
                 a=(min(first.loss_high, peak), peak),
                 b=(peak, onset),
                 c=(onset, max(last.loss_high, onset)),
-                lead=last.lead,
-                min_loss=last.min_loss,
-                elr=last.elr,
                 rho_sq=rho_sq,
-                log_rise=last.log_rise,
-                large=last.large,
                 settled=first.settled,
+                **{name: getattr(last, name) for name in ("lead", "min_loss", "elr", "log_rise", "large")},
             )
         )
     return periods
@@ -101,26 +97,22 @@ def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, on: On
         spans = [Span("C", e.onset, e.loss_high) for e in events if e.onset is not None and e.onset < e.loss_high]
         return [span for span in spans if span.start < end]
     assert log.rho_sq is not None
-    marks: list[tuple[int, Phase]] = [(first, "A")]
-    top = int(np.argmax(log.rho_sq[: events[0].row + 1])) if events else int(np.argmax(log.rho_sq))
-    marks.append((int(log.step[top]), "B"))
+    top = int(np.argmax(log.rho_sq[: events[0].row + 1] if events else log.rho_sq))
+    marks: list[tuple[int, Phase]] = [(first, "A"), (int(log.step[top]), "B")]
     for k, event in enumerate(events):
         onset = event.step if event.onset is None else event.onset
-        marks.append((onset, "C"))
-        marks.append((max(event.loss_high, onset), "A"))
+        marks += [(onset, "C"), (max(event.loss_high, onset), "A")]
         if k + 1 < len(events):
             marks.append((_turn(log, event, events[k + 1])[0], "B"))
         elif event.complete or turns.rising is False:
-            rest = log.rho_sq[event.row :]
-            marks.append((int(log.step[event.row + int(np.argmax(rest))]), "B"))
+            marks.append((int(log.step[event.row + int(np.argmax(log.rho_sq[event.row :]))]), "B"))
     spans = []
     at: int = first
-    for k, (begin, phase) in enumerate(marks):
+    for (begin, phase), (stop, _) in pairwise([*marks, (end, "")]):
         begin = max(begin, at)
-        stop = min(max(marks[k + 1][0], begin) if k + 1 < len(marks) else end, end)
-        if stop > begin:
-            spans.append(Span(phase, begin, stop))
-        at = max(at, stop)
+        at = max(at, min(max(stop, begin), end))
+        if at > begin:
+            spans.append(Span(phase, begin, at))
     return spans
 
 

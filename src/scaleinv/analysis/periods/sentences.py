@@ -10,11 +10,11 @@ import numpy as np
 
 from scaleinv.analysis.periods.books import UNEXPLAINED, Books, unexplained
 from scaleinv.analysis.periods.bounds import BREAK, NormBand, Since, envelopes, predict
-from scaleinv.analysis.periods.events import Destabilisation, Sensitivity
+from scaleinv.analysis.periods.events import Sensitivity
 from scaleinv.analysis.periods.interval import Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.result import Periods
-from scaleinv.analysis.periods.verdict import coarse, rests
+from scaleinv.analysis.periods.verdict import carried, coarse, rests
 from scaleinv.text import count
 
 
@@ -145,20 +145,21 @@ def event_sentences(found: Periods) -> list[str]:
     what = "norm" if on == "norm" else "loss"
     if not candidates:
         return [f"There are no rises of the {what} at all."]
-    said = [f"{count(len(candidates), 'rise')} of the {what}: {len(spikes)} with a spike, {rest} without."]
+    kinds = f": {len(spikes)} with a spike, {rest} without."
     if definition.plain:
-        said = [f"{count(len(candidates), 'rise')} of the {what}, each of them counted, with a spike or without."]
+        kinds = ", each of them counted, with a spike or without."
+    said = [f"{count(len(candidates), 'rise')} of the {what}{kinds}"]
     if not spikes:
         return said
-    facts = []
-    for name, values in (
-        ("the effective gradient rises", [e.eg_factor for e in spikes]),
-        ("the loss rises", [e.loss_factor for e in spikes]),
-        ("rho^2 rises", [math.exp(e.log_rise) for e in spikes]),
-    ):
-        known = [v for v in values if math.isfinite(v)]
-        if known:
-            facts.append(f"{name} {number(float(np.median(known)))}-fold{_range(known)}")
+    facts = [
+        f"{name} rises {number(float(np.median(known)))}-fold{_range(known)}"
+        for name, values in (
+            ("the effective gradient", [e.eg_factor for e in spikes]),
+            ("the loss", [e.loss_factor for e in spikes]),
+            ("rho^2", [math.exp(e.log_rise) for e in spikes]),
+        )
+        if (known := [v for v in values if math.isfinite(v)])
+    ]
     of_many = " (median, 10 to 90 %)" if len(spikes) > 1 else ""
     said.append(f"At {'a' if of_many else 'the'} destabilisation {', '.join(facts)}{of_many}.")
     if on == "norm":
@@ -166,7 +167,7 @@ def event_sentences(found: Periods) -> list[str]:
         are = "is" if large == 1 else "are"
         said.append(
             f"{large} {are} large (rho^2 rises {definition.large:g}-fold or more), {len(spikes) - large} small; large "
-            f"ones carry {_share_of_large(spikes):.0%} of the log rises."
+            f"ones carry {carried(spikes, 'large'):.0%} of the log rises."
         )
         leads = [e.lead for e in spikes if math.isfinite(e.lead)]
         mid = float(np.median(leads)) if leads else 0.0
@@ -192,11 +193,6 @@ def _range(values: Sequence[float]) -> str:
         return ""
     low, high = np.quantile(values, (0.1, 0.9))
     return f" ({number(low)} to {number(high)})"
-
-
-def _share_of_large(spikes: Sequence[Destabilisation]) -> float:
-    total = sum(e.log_rise for e in spikes)
-    return sum(e.log_rise for e in spikes if e.large) / total if total > 0 else math.nan
 
 
 def interval_sentences(found: Periods) -> list[str]:

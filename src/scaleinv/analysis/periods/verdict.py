@@ -1,4 +1,4 @@
-"""Periodic, equilibrium, not yet, or undecided; the rules, in their order.
+"""Judge a log: periodic, equilibrium, not yet, or undecided; the rules, in their order.
 
 - **periodic**: at least 3 destabilisations, and they carry at least half of all log rises of rho^2 (the rest are rises
   without a spike).
@@ -44,11 +44,12 @@ SIGNIFICANT = 3.0
 _BLOCKS = 60
 
 
-def carried(events: Sequence[Destabilisation]) -> float:
-    """Share of the log rises of all candidates that those with a spike carry; NaN without a candidate."""
-    rises = [e.log_rise for e in events]
-    total = sum(rises)
-    return sum(e.log_rise for e in events if e.spike) / total if events and total > 0 else math.nan
+def carried(events: Sequence[Destabilisation], kind: str = "spike") -> float:
+    """Share of the log rises of all candidates that those with a spike (or those that are ``large``) carry; NaN
+    without a candidate.
+    """
+    total = sum(e.log_rise for e in events)
+    return sum(e.log_rise for e in events if getattr(e, kind)) / total if events and total > 0 else math.nan
 
 
 def rests(log: Log, on: On) -> bool:
