@@ -20,7 +20,7 @@ BLOCKS = 60
 
 
 def in_blocks(folder: str | Path, count: int = BLOCKS) -> Run:
-    """The run with ``count`` blocks of equal length as its epochs, in the split ``online``; the reference rows stay.
+    """Cut a run into ``count`` blocks of equal length as its epochs (split ``online``); the reference rows stay.
 
     Steps that fill no block are left out at the end.
     """

@@ -147,7 +147,7 @@ def valley(y: Floats) -> Floats:
 
 
 def _smooth(x: Floats, width: int) -> Floats:
-    """Moving median over ``width`` neighbours, fewer at the ends."""
+    """Take the moving median over ``width`` neighbours, fewer at the ends."""
     n, before, after = len(x), (width - 1) // 2, width // 2
     first, last = (before, n - after) if width <= n else (n, n)  # where the window is whole
     smooth = np.empty(n)
@@ -159,7 +159,7 @@ def _smooth(x: Floats, width: int) -> Floats:
 
 
 def _bump(s: Floats) -> tuple[float, tuple[int, int, int]]:
-    """The height of the highest bump and the places of the valley before it, its peak, the valley after it."""
+    """Find the highest bump: its height, and the places of the valley before it, its peak, the valley after it."""
     before = np.minimum.accumulate(s)
     after = np.minimum.accumulate(s[::-1])[::-1]
     heights = s - np.maximum(before, after)
@@ -170,7 +170,7 @@ def _bump(s: Floats) -> tuple[float, tuple[int, int, int]]:
 
 
 def _noise_law(x: Floats) -> tuple[float, float]:
-    """Standard deviation and correlation of neighbours of AR(1) noise on a slow curve, from mean squared differences.
+    """Estimate standard deviation and correlation of neighbours of AR(1) noise on a slow curve.
 
     The mean square of values ``k`` apart is ``2 sigma^2 (1 - phi^k)`` from the noise and ``c k^2`` from the slope of
     the curve; the three are fitted to the logarithms, near lags weighing more. The largest tenth of the squares is left
@@ -193,7 +193,7 @@ def _noise_law(x: Floats) -> tuple[float, float]:
 
 
 def _correlated(phi: float, draws: int, n: int, rng: np.random.Generator) -> Floats:
-    """Stationary AR(1) series of unit variance, shape (draws, n)."""
+    """Draw stationary AR(1) series of unit variance, shape (draws, n)."""
     x: Floats = rng.standard_normal((draws, n))
     x[:, 1:] *= math.sqrt(1 - phi**2)
     for k in range(1, n):

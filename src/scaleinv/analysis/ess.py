@@ -45,7 +45,7 @@ class GroupEss:
 
 
 def from_steps(steps: Steps) -> GroupEss:
-    """From the per-step record of a run (:mod:`scaleinv.runfolder.steps`).
+    """Compute ELR and ESS of every group from the per-step record of a run.
 
     Errors: UserError for a record without groups, or of an optimizer with another law than SGD's.
     """
@@ -88,7 +88,7 @@ class Equalisation:
 def equalisation(
     groups: GroupEss, first: int = 0, last: int | None = None, *, tolerance: float = TOLERANCE
 ) -> Equalisation:
-    """Whether the groups' ESS are equal over the steps ``first..last-1``.
+    """Decide whether the groups' ESS are equal over the steps ``first..last-1``.
 
     "equal": the ratio of the extreme means with two standard errors stays within the tolerance, over a window of at
     least :data:`FEWEST_TIMES` units of the clock. "unequal": it is beyond by two standard errors; or at all,
@@ -118,7 +118,7 @@ def _judge(
     window: tuple[int, int],
     tolerance: float,
 ) -> Equalisation:
-    """``error``: of the logarithm of the ratio of the extreme means."""
+    """Compare the extreme means; ``error``: of the logarithm of their ratio."""
     values = np.array([m.value for m in means])
     ratio = UNKNOWN
     verdict: Literal["equal", "unequal", "undecided"] = "undecided"
@@ -151,8 +151,7 @@ class Profile:
 
 
 def profile(groups: GroupEss, *, units: float = FEWEST_TIMES, tolerance: float = TOLERANCE) -> Profile:
-    """Follow the ratio along the run: convergence to the common value. The first window has ``units`` of the clock,
-    each next one twice as many.
+    """Follow the ratio along the run, in windows each with twice the clock of the one before, from ``units`` on.
 
     In a window of u units the ratio differs from 1 by about the fluctuations of ``log elr_i`` over u, so windows have
     to grow to see it fall. A window has at least two steps; a rest shorter than a window joins the last one.
@@ -178,8 +177,7 @@ def profile(groups: GroupEss, *, units: float = FEWEST_TIMES, tolerance: float =
 
 
 def epoch_equalisation(run: Run, first: int, last: int, *, tolerance: float = TOLERANCE) -> Equalisation:
-    """The same from the rows of a run without a per-step record, over the epochs ``first+1..last``; both must have been
-    evaluated exactly, since the ELRs at the two ends are what is used.
+    """Decide the same by the rows of a run without a per-step record, over the evaluated epochs ``first+1..last``.
 
     The total is ``-2 log(mean cosine)``, which agrees with the mean of ``log(1 + ess^2)`` to the fourth order of ESS;
     the groups follow from eq. 9, exactly. They have no errors: the relation has none.
@@ -217,7 +215,7 @@ class RelationResiduals:
 
 
 def residuals(groups: GroupEss) -> RelationResiduals:
-    """How well the relations hold at every step.
+    """Measure how well the relations hold at every step.
 
     The sum rule compares with the ELR of the first step where the record has no ELR of the total measured otherwise: on
     the sphere it is constant.

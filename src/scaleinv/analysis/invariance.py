@@ -105,7 +105,7 @@ class Invariance:
 
 
 def invariance(run: Run) -> Invariance:
-    """From the rows of a run in the whole space; empty where the cosine was not measured."""
+    """Judge a run in the whole space by its rows; empty where the cosine was not measured."""
     # a monitor's rows call the radial part of the step so, not the gradient's
     name = "" if run.config.get("source") == "monitor" else "radial"
     epochs, cosine = run.series("online", "total", name)
@@ -139,7 +139,7 @@ def invariance(run: Run) -> Invariance:
 
 
 def _smooth(x: Floats) -> Floats:
-    """Running median over the last epochs; one without a gradient (NaN: it is exactly 0) takes the value before."""
+    """Take the running median over the last epochs; NaN (a gradient of exactly 0) takes the value before."""
     known = np.isfinite(x)
     if not known.any():
         return x
@@ -148,7 +148,7 @@ def _smooth(x: Floats) -> Floats:
 
 
 def _silenced(begin: int | None, pull: Floats, rho: Floats) -> int | None:
-    """The epoch from ``begin`` on at which the pull is largest, if it has died since while the norm fell."""
+    """Find the epoch of the largest pull from ``begin`` on, if it has died since while the norm fell."""
     if begin is None:
         return None
     top = begin + int(np.argmax(pull[begin:]))
@@ -157,7 +157,7 @@ def _silenced(begin: int | None, pull: Floats, rho: Floats) -> int | None:
 
 
 def _stretches(broken: npt.NDArray[np.bool_], steps: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Runs of broken epochs, from the end of the epoch before to the end of the last."""
+    """Find the runs of broken epochs, from the end of the epoch before to the end of the last."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], broken, [False]]).astype(np.int8)))
     ends = np.concatenate([[0], steps])
     return tuple((int(ends[first]), int(ends[after])) for first, after in zip(edges[::2], edges[1::2]))

@@ -81,7 +81,7 @@ class LateEpochs:
 
 
 def window(run: Run) -> LateEpochs:
-    """The last half of the epochs of a run, from its online metrics."""
+    """Take the last half of the epochs of a run, from its online metrics."""
     epochs, loss = run.series("online", "total", "loss")
     keep = epochs > (epochs[-1] // 2 if len(epochs) else 0)
 
@@ -95,7 +95,7 @@ def window(run: Run) -> LateEpochs:
 
 
 def classify(run: Run) -> Verdict:
-    """The regime of a run on the sphere, from its folder, by the ``chance_error`` and ``constant_loss`` of its config.
+    """Decide the regime of a run on the sphere, by the ``chance_error`` and ``constant_loss`` of its config.
 
     Works for runs in the whole space as well, where it describes the window only.
     """
@@ -184,7 +184,7 @@ def _told(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def _thirds(values: Floats) -> tuple[Floats, Floats, Floats]:
-    """The first, the middle and the last third, as :func:`drift` takes them; the middle one may be longer."""
+    """Cut into thirds as :func:`drift` takes them; the middle one may be longer."""
     k = max(1, len(values) // 3)
     return values[:k], values[k:-k], values[-k:]
 
@@ -195,13 +195,13 @@ def _falls(change: Estimate, rank: float) -> bool:
 
 
 def _late_share(values: Floats) -> float:
-    """How much of the change from the first to the last third comes after the middle one; NaN where there is none."""
+    """Compute the share of the change from first to last third that comes after the middle one; NaN without one."""
     first, middle, last = (float(part.mean()) for part in _thirds(values))
     return (last - middle) / (last - first) if last != first else math.nan
 
 
 def _level(run: Run, split: str) -> Estimate:
-    """Mean loss of a split's random directions; draws of one evaluation share the norms: evaluations are the sample."""
+    """Average the loss of random directions; draws of one evaluation share the norms: evaluations are the sample."""
     series = [s.values for (kind, _, quantity), s in run.metrics.items() if (kind, quantity) == (split, "loss")]
     if not series:
         return UNKNOWN
@@ -210,7 +210,7 @@ def _level(run: Run, split: str) -> Estimate:
 
 
 def _guesses(level: Estimate, error: Estimate, chance: float | None, constant: float | None) -> str:
-    """In words why a run may be no better than a constant answer; empty where it is better, or nothing tells."""
+    """Say why a run may be no better than a constant answer; empty where it is better, or nothing tells."""
     if chance is not None and not math.isnan(error.value):
         # of few images in two classes the error of guessing scatters by more than 5 %
         scatter = min(SIGNIFICANT * error.known_error, CHANCE_ACCURACY * (1 - chance))
@@ -223,7 +223,7 @@ def _guesses(level: Estimate, error: Estimate, chance: float | None, constant: f
 
 
 def _missing(run: Run) -> str:
-    """Which of the two numbers a verdict rests on a run does not have, and how to give it."""
+    """Say which of the two numbers that a verdict rests on a run does not have, and how to give it."""
     names = {
         "chance_error": "the error of the best constant answer, 1 - 1/C for C equally frequent classes",
         "constant_loss": "its loss, log C for cross-entropy",
@@ -238,7 +238,7 @@ def _missing(run: Run) -> str:
 def _at_chance(
     at_chance: str, level: Estimate, cosine: Estimate, random: Estimate, present: Estimate, limit: Estimate
 ) -> tuple[int | None, str]:
-    """Regime 3 or its onset, for a run that is no better than a constant answer; ``at_chance`` says so in words."""
+    """Tell regime 3 from its onset, for a run no better than a constant answer; ``at_chance`` says so in words."""
     if math.isnan(cosine.value):
         return None, f"{at_chance}, but the cosine of consecutive iterates was not measured"
     if not abs(cosine.value) < CORRELATED:
@@ -269,7 +269,7 @@ def _at_chance(
 
 
 def _errors(level: Estimate, reference: Estimate) -> float:
-    """The standard error of the difference; an unknown one counts as none."""
+    """Compute the standard error of the difference; an unknown one counts as none."""
     return math.hypot(level.known_error, reference.known_error)
 
 
@@ -287,7 +287,7 @@ Boundary = dict[str, Any]
 
 
 def boundaries(points: Sequence[tuple[float, int, int | None]]) -> dict[str, Boundary]:
-    """Boundaries between the regimes as intervals of the rate, from (rate, seed, regime).
+    """Find the boundaries between the regimes as intervals of the rate, from (rate, seed, regime).
 
     For one seed the interval 1/2 runs from the largest rate up to which every decided run is in regime 1 to the
     smallest rate from which on none is; 2/3 alike with regime 3. ``decided`` only if both sides were seen. Several
@@ -304,7 +304,7 @@ def boundaries(points: Sequence[tuple[float, int, int | None]]) -> dict[str, Bou
 
 
 def _boundary(runs: Sequence[tuple[float, int]], below: int) -> Boundary:
-    """Between the regimes ``below`` and ``below + 1`` of one seed."""
+    """Find the boundary between the regimes ``below`` and ``below + 1`` of one seed."""
     low = high = None
     for rate, regime in runs:
         if regime > below:

@@ -58,7 +58,7 @@ class ScheduleComparison:
     confidence: float
 
     def pair(self, first: str, second: str) -> SchedulePair:
-        """The pair, turned so that ``first`` comes first."""
+        """Find a pair, turned so that ``first`` comes first."""
         for found in self.pairs:
             if (found.first, found.second) == (first, second):
                 return found
@@ -115,9 +115,7 @@ def compare_schedules(errors: Mapping[str, Mapping[int, float]], confidence: flo
 
 
 def final_error(run: Run, *, quantity: str = "error_recomputed_bn", split: str = "test", evaluations: int = 1) -> float:
-    """A run's test error: mean of its last ``evaluations``; NaN where it was not measured. A run that diverged has
-    nothing right: 1.
-    """
+    """Average the last ``evaluations`` of a run's test error; NaN: not measured. 1 for a run that diverged."""
     if run.status == "diverged":
         return 1.0
     values = run.series(split, "total", quantity)[1]
@@ -128,7 +126,7 @@ def final_error(run: Run, *, quantity: str = "error_recomputed_bn", split: str =
 def errors_by_seed(
     runs: Mapping[str, Sequence[Run]], *, quantity: str = "error_recomputed_bn"
 ) -> dict[str, dict[int, float]]:
-    """The table :func:`compare_schedules` takes, from the runs of every schedule."""
+    """Make the table :func:`compare_schedules` takes, from the runs of every schedule."""
     table: dict[str, dict[int, float]] = {}
     for name, of in runs.items():
         table[name] = {}
@@ -140,16 +138,14 @@ def errors_by_seed(
 
 
 def _p(difference: Estimate, freedom: int) -> float:
-    """Two-sided p of a mean of zero; 1 where nothing differs, 0 where all differ by the same."""
+    """Compute the two-sided p of a mean of zero; 1 where nothing differs, 0 where all differ by the same."""
     if difference.error > 0:
         return float(2 * stdtr(freedom, -abs(difference.value) / difference.error))
     return 1.0 if difference.value == 0 else 0.0
 
 
 def _p_signs(x: np.ndarray) -> float:
-    """Share of the 2^n choices of signs whose mean is at least as far from zero; at most 12 differences are tried in
-    full, of more 4096 choices are drawn.
-    """
+    """Compute the share of the 2^n choices of signs with a mean as far from zero; of more than 4096, 4096 are drawn."""
     if len(x) <= 12:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(x))))
     else:
@@ -160,7 +156,7 @@ def _p_signs(x: np.ndarray) -> float:
 
 
 def _holm(values: Sequence[float], level: float) -> list[bool]:
-    """Which hypotheses fall by Holm's step-down rule."""
+    """Tell which hypotheses fall by Holm's step-down rule."""
     order = np.argsort(values, kind="stable")
     fall = [False] * len(values)
     for rank, i in enumerate(order):

@@ -41,7 +41,7 @@ class Cosines:
 
 
 def cosines(run: Run, group: str = "total") -> Cosines:
-    """The cosines of a run (of one group, or of the whole vector)."""
+    """Read the cosines of a run (of one group, or of the whole vector)."""
     epochs, previous = run.series("weights", group, "cos_previous_epoch")
     start_epochs, start = run.series("weights", group, "cos_start")
     if not len(epochs):
@@ -64,7 +64,7 @@ class CosineLevel:
 
 
 def cosine_level(run: Run, first: int | None = None, last: int | None = None) -> CosineLevel:
-    """The level over the epochs ``first..last`` (default: the last half)."""
+    """Measure the level over the epochs ``first..last`` (default: the last half)."""
     found = cosines(run)
     last = int(found.epochs[-1]) if last is None else last
     first = last // 2 + 1 if first is None else first
@@ -90,7 +90,7 @@ class CosineGap:
 
 
 def cosine_gap(levels: Sequence[CosineLevel]) -> CosineGap:
-    """The gap over ELRs: the first pair that shows one, else the pair with the largest jump.
+    """Find the gap over ELRs: the first pair that shows one, else the pair with the largest jump.
 
     >>> def level(elr, distance):
     ...     return CosineLevel(elr, 0, Estimate(np.log(distance), 0.02), Estimate(0.0, 0.1), 0.5)
@@ -127,7 +127,7 @@ def cosine_gap(levels: Sequence[CosineLevel]) -> CosineGap:
 
 
 def _over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """One seed: itself. Several: their mean, with the larger of the scatter over seeds and the errors within runs."""
+    """Average over seeds, with the larger of the scatter over seeds and the errors within runs; one seed: itself."""
     if len(estimates) == 1:
         return estimates[0]
     between = sample_mean(np.array([e.value for e in estimates]))
@@ -136,7 +136,7 @@ def _over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _beyond(x: Floats, means: Sequence[Estimate], k: int) -> tuple[Estimate, float]:
-    """Growth from point k to k + 1 beyond that of the steepest pair among 0..k, and the slope of that pair."""
+    """Compute the growth from point k to k + 1 beyond that of the steepest pair among 0..k, and the slope of that."""
     growth = [Estimate(b.value - a.value, math.hypot(a.error, b.error)) for a, b in pairwise(means)]
     steps = np.diff(x)
     steepest = max(range(k), key=lambda j: growth[j].value / steps[j])
@@ -146,7 +146,7 @@ def _beyond(x: Floats, means: Sequence[Estimate], k: int) -> tuple[Estimate, flo
 
 
 def _mean_of_trend(x: Floats) -> Estimate:
-    """Mean of a series that drifts: the error is that of the scatter around its line."""
+    """Average a series that drifts: the error is that of the scatter around its line."""
     if len(x) < 4:
         return mean(x)
     time = np.arange(len(x)) - (len(x) - 1) / 2

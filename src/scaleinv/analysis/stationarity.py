@@ -91,7 +91,7 @@ def loss_level(
     split: str = "online",
     quantity: str = "loss",
 ) -> Stationarity:
-    """The level of a run's train loss over the epochs ``first..last`` (default: its last half).
+    """Judge the level of a run's train loss over the epochs ``first..last`` (default: its last half).
 
     Another positive quantity of the group total, for example ``eg``, by ``quantity``.
     """
@@ -103,8 +103,8 @@ def loss_level(
 
 
 def burn_in(x: Floats) -> int:
-    """How many values to leave out at the start: the cut that minimises the error of the mean of the rest (White's
-    marginal standard error rule, MSER, 1997); at most half of them.
+    """Count the values to leave out at the start, at most half, so that the error of the mean of the rest is least
+    (White's marginal standard error rule, MSER, 1997).
 
     Guards against the trace of an approach only: a series that never settles has a cut too, so ask
     :func:`stationarity` about what is left.
@@ -132,8 +132,8 @@ class LevelComparison:
 
 
 def compare_levels(levels: Sequence[Estimate], tolerance: float = TOLERANCE) -> LevelComparison:
-    """Whether positive levels agree: "same" where the largest ratio with two of its standard errors stays within ``1 +
-    tolerance``, "different" where it is beyond with two of them.
+    """Decide whether positive levels agree: "same" where the largest ratio is at most ``1 + tolerance`` with two of its
+    standard errors, "different" where it is beyond with two of them.
 
     For more than two levels the error of the extreme pair is that of the pair alone: the largest of many ratios is
     biased upwards, so "different" is then stated too easily; compare pairs where it matters.

@@ -54,16 +54,17 @@ class Trajectory:
     test_error: Floats
 
     def since(self, epoch: int) -> Trajectory:
-        """Its points from an epoch on, for a re-training whose beginning is passed over."""
+        """Keep the points from an epoch on, for a re-training whose beginning is passed over."""
         keep = self.epochs >= epoch
         columns = {name: getattr(self, name)[keep] for name in ("epochs", "loss", "eg", "test_error")}
         return replace(self, **columns)
 
 
 def trajectory(run: Run, split: Literal["train", "online"] | None = None) -> Trajectory:
-    """The trajectory of a run: exact metrics at evaluation epochs (``train``), or means over every epoch (``online``,
-    noisier and lagging where the loss falls fast); by default the exact ones where the run has any. The test error is
-    that of :meth:`Run.test_error`. Points whose loss or gradient is not finite and positive are left out.
+    """Read the trajectory of a run; points whose loss or gradient is not finite and positive are left out.
+
+    ``split``: exact metrics at evaluation epochs (``train``), or means over every epoch (``online``, noisier, lagging
+    where the loss falls fast); default: the exact ones where there are any. Test error: :meth:`Run.test_error`.
     """
     split = split or run.exact_split
     epochs, loss = run.series(split, "total", "loss")
@@ -88,7 +89,7 @@ class AtLoss:
 
 
 def at_loss(path: Trajectory, levels: Sequence[float]) -> tuple[AtLoss, ...]:
-    """``eg / loss`` at each level of the train loss.
+    """Find ``eg / loss`` at each level of the train loss.
 
     From a line through ``log eg`` against ``log(loss / level)`` over the points within a factor :data:`SPAN` of the
     level, on both sides of it; with fewer than four such points the crossings of the level are interpolated in the
@@ -120,7 +121,7 @@ def _at(x: Floats, y: Floats, level: float) -> AtLoss:
 
 
 def mean_ratio(path: Trajectory, losses: tuple[float, float] = (0.0, math.inf)) -> Estimate:
-    """Mean of ``log(eg / loss)`` over the points within a range of losses, with an error that respects autocorrelation.
+    """Average ``log(eg / loss)`` over the points within a range of losses, with an error that respects autocorrelation.
 
     For a run that hardly moves any more, such as a re-training with a lower ELR, whose losses do not reach over a
     range; of ``path.since(epoch)`` for its end.
@@ -195,7 +196,7 @@ def compare(
     tolerance: float | None = None,
     losses: tuple[float, float] = (0.0, math.inf),
 ) -> TrajectoryComparison:
-    """Whether two trajectories are the same curve; see the module's docstring for the rule.
+    """Decide whether two trajectories are the same curve; see the module's docstring for the rule.
 
     ``losses``: only this range, where both are there; of a long trajectory the end may be what matters.
 
@@ -261,13 +262,13 @@ def _curve(path: Trajectory, quantity: Quantity) -> tuple[Floats, Floats]:
 
 
 def _solve(design: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Least squares and the inverse of the normal matrix."""
+    """Solve least squares; also gives the inverse of the normal matrix."""
     inverse = np.linalg.pinv(design.T @ design)
     return inverse @ (design.T @ y), inverse
 
 
 def _fit(curves: Sequence[tuple[Floats, Floats]], low: float, high: float) -> tuple[Floats, Floats, Floats] | None:
-    """Knots, the differences of the two broken lines there and their covariance; None where the points are too uneven.
+    """Fit two broken lines: knots, their differences there, the covariance; None where the points are too uneven.
 
     Knots stand where the points are: at quantiles of both curves together, as many (up to :data:`MOST_KNOTS`) as leave
     every knot a whole point of each curve and each curve twice as many points as knots.
@@ -296,5 +297,5 @@ def _fit(curves: Sequence[tuple[Floats, Floats]], low: float, high: float) -> tu
 
 
 def _hats(x: Floats, knots: Floats) -> Floats:
-    """The basis of broken lines: shape (points, knots), rows sum to 1."""
+    """Make the basis of broken lines: shape (points, knots), rows sum to 1."""
     return np.stack([np.interp(x, knots, row) for row in np.eye(len(knots))], axis=1)

@@ -37,7 +37,7 @@ class Passage:
 
 
 def first_passage(run: Run, threshold: float = THRESHOLD, split: Literal["online", "train"] = "online") -> Passage:
-    """The first passage of a run. A loss that is later above the threshold again does not undo it."""
+    """Find the first passage of a run; a loss that is later above the threshold again does not undo it."""
     epochs, loss = run.series(split, "total", "loss")
     below = np.nonzero(loss < threshold)[0]
     if not len(below):
@@ -63,8 +63,7 @@ class Growth:
 
 
 def growth(passages: Sequence[Passage], *, share: float = SHARE, needed: float = GROWTH) -> Growth:
-    """``time(e) / time((1 - share) e)`` at the largest converging ELR ``e`` of every seed, interpolated in the
-    logarithms.
+    """Compare the time at the largest converging ELR ``e`` of every seed with that at ``(1 - share) e``, interpolated.
 
     A seed counts only if a larger ELR did not get there (else the boundary was not reached) and one at or below ``(1 -
     share) e`` did. With several seeds the geometric mean decides with two standard errors, with one its value alone.
@@ -153,7 +152,7 @@ def fit_divergence(passages: Sequence[Passage], *, lowest: float = 0.25) -> Crit
 
 
 def _cost(critical: float, exponent: Floats, e: Floats, y: Floats, e_bound: Floats, bound: Floats) -> Floats:
-    """Sum of squares at the best prefactor, for every exponent; a bound that is kept costs nothing."""
+    """Sum the squares at the best prefactor, for every exponent; a bound that is kept costs nothing."""
     shape = -exponent[:, None] * np.log(critical - e)
     rest = y - shape  # what log A should be
     log_a = rest.mean(axis=1)
@@ -186,7 +185,7 @@ class Peak:
 
 
 def gradient_peak(run: Run, *, below: float = math.inf, split: Literal["online", "train"] = "online") -> Peak:
-    """The peak of the effective gradient along a run, over points whose train loss is ``below`` a value.
+    """Find the peak of the effective gradient along a run, over points whose train loss is ``below`` a value.
 
     At the start the gradient of a confidently wrong network is larger than ever after; ``below`` = the loss of the best
     constant answer passes over that.
@@ -220,7 +219,7 @@ class TransitionPeak:
 
 
 def transition_peak(peaks: Sequence[Peak], *, below: float = math.inf) -> TransitionPeak:
-    """The peak over ELRs of the final effective gradient (the paper: at the 1/2 transition); one seed at a time.
+    """Find the peak over ELRs of the final effective gradient (the paper: at the 1/2 transition); one seed at a time.
 
     ``below``: runs that end above that loss (regime 3, whose gradients are larger by orders) are left out.
     """

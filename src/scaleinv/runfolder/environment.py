@@ -16,14 +16,14 @@ from scaleinv._version import __version__
 
 
 def cores() -> int:
-    """Cores this process may use: fewer than the machine's within a container or under taskset."""
+    """Count the cores this process may use: fewer than the machine's within a container or under taskset."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def git_revision(folder: Path) -> str | None:
-    """The commit of the git work tree ``folder`` lies in, with ``+`` if it has changes; ``None`` outside of one."""
+    """Find the commit of the git work tree ``folder`` lies in, with ``+`` if it has changes; None outside of one."""
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
         head = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
@@ -33,7 +33,7 @@ def git_revision(folder: Path) -> str | None:
 
 
 def environment(threads: int, device: str = "cpu") -> dict[str, Any]:
-    """What to write into config.json."""
+    """Gather what config.json says of the environment."""
     return {
         "scaleinv": __version__,
         "git": git_revision(Path(__file__).parent),

@@ -28,7 +28,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file's bytes, hexadecimal."""
+    """Compute the checksum of a file's bytes, hexadecimal."""
     with path.open("rb") as handle:
         digest = hashlib.sha256()
         for block in iter(lambda: handle.read(1 << 20), b""):
@@ -47,7 +47,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def written(path: Path, *, flush: bool = True) -> Iterator[Path]:
-    """A temporary path to write to: afterwards the file is at ``path`` whole, or, after an error, not at all.
+    """Give a temporary path to write to: afterwards the file is at ``path`` whole, or, after an error, not at all.
 
     ``flush``: have it on the disk before it gets its name, so that a power cut leaves no empty file there.
     """
@@ -75,7 +75,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """``value`` as JSON; NaN and infinities become null, since JSON has no word for them.
+    """Write ``value`` as JSON; NaN and infinities become null, since JSON has no word for them.
 
     >>> json_text({"loss": float("nan")})
     '{"loss": null}'
@@ -84,7 +84,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in the types of JSON: arrays become lists, dataclasses objects, paths texts, NaN and infinities None.
+    """Put ``value`` into JSON types: arrays become lists, dataclasses objects, paths texts, NaN and infinities None.
 
     >>> plain({"x": (1.5, float("inf")), 2: Path("a/b")})
     {'x': [1.5, None], '2': 'a/b'}

@@ -62,7 +62,7 @@ class Origin:
 
 
 def origin_of(lineage: Any) -> Origin | None:
-    """The origin a ``lineage`` object of config.json tells; None where it names no weights."""
+    """Read the origin that a ``lineage`` object of config.json tells; None where it names no weights."""
     if not isinstance(lineage, Mapping) or not isinstance(lineage.get("weights"), str):
         return None
     axis = "lr" if lineage.get("elr") is None and lineage.get("lr") is not None else "elr"
@@ -79,7 +79,7 @@ def origin_of(lineage: Any) -> Origin | None:
 
 
 def short_names(origins: Iterable[Origin], form: Form = _three_digits) -> dict[str, str]:
-    """A short name for each checksum of weights, with the run's identity and the epoch only where they are needed.
+    """Name each checksum of weights, with the run's identity and the epoch only where they are needed.
 
     >>> one = origin_of({"weights": "9704c2", "run": "f81c40ab", "elr": 0.016, "seed": 0, "epoch": 30})
     >>> two = origin_of({"weights": "11d07e", "run": "03bd12cc", "elr": 0.016, "seed": 0, "epoch": 30})
@@ -95,9 +95,7 @@ def short_names(origins: Iterable[Origin], form: Form = _three_digits) -> dict[s
 
 
 def named(landscape: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """What ``landscape.json`` holds, with the ``start`` of every entry as its name; eight characters of the checksum
-    where there is none.
-    """
+    """Name the ``start`` of every entry of ``landscape.json``; eight characters of the checksum if it has no name."""
 
     def entry(one: Any) -> Any:
         start = one.get("start") if isinstance(one, Mapping) else None
@@ -109,7 +107,7 @@ def named(landscape: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 
 
 def parent_run(origin: Origin, beside: Path) -> Run | None:
-    """The run of an origin; None where its folder is gone, damaged or by now another run's.
+    """Find the run of an origin; None where its folder is gone, damaged or by now another run's.
 
     A relative folder is looked up from here and from every folder above ``beside``: a sweep is often read from
     elsewhere than it was run.

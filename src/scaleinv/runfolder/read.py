@@ -132,11 +132,11 @@ class Run:
         return math.nan
 
     def table(self, split: str, group: str, quantity: str) -> Series:
-        """The series with its steps; empty where it was never measured."""
+        """Find the series with its steps; empty where it was never measured."""
         return self.metrics.get((split, group, quantity), _EMPTY)
 
     def series(self, split: str, group: str, quantity: str) -> tuple[Ints, Floats]:
-        """``(epochs, values)``, each of shape (n,); empty where it was never measured.
+        """Find ``(epochs, values)``, each of shape (n,); empty where it was never measured.
 
         >>> run = load_run("runs/demo/runs/0123abcd")
         >>> epochs, loss = run.series("online", "total", "loss")
@@ -147,8 +147,9 @@ class Run:
         return found.epochs, found.values
 
     def at_epoch(self, epoch: int) -> tuple[float, float] | None:
-        """Train loss and effective gradient by the exact pass at ``epoch``; None where it was not made there, or either
-        has no place on log axes. Epoch 0 is the start of training: one point for all rates of a seed.
+        """Find train loss and effective gradient by the exact pass at ``epoch``; None unless both are positive.
+
+        Epoch 0 is the start of training: one point for all rates of a seed.
         """
         pair = []
         for quantity in ("loss", "eg"):
@@ -157,7 +158,7 @@ class Run:
         return (pair[0], pair[1]) if len(pair) == 2 else None
 
     def test_error(self) -> tuple[Ints, Floats]:
-        """``(epochs, fractions)`` by recomputed BN statistics where every evaluation has them, else by running ones."""
+        """Find ``(epochs, fractions)`` by recomputed BN statistics where all have them, else by running ones."""
         recomputed, running = (self.series("test", "total", name) for name in ("error_recomputed_bn", "error"))
         return running if len(recomputed[0]) < len(running[0]) else recomputed
 
@@ -172,18 +173,16 @@ class Run:
         return "train" if self.has("train", "total", "loss") else "online"
 
     def groups(self) -> list[str]:
-        """The scale-invariant groups in the order they were first written, without ``total`` and the reference
-        directions.
-        """
+        """List the scale-invariant groups as first written, without ``total`` and the reference directions."""
         names = (group for split, group, _ in self.metrics if split in ("online", "train") and group != "total")
         return list(dict.fromkeys(names))
 
     def quantities(self, split: str, group: str = "total") -> list[str]:
-        """What was recorded for a group in a split, in the order it was first written."""
+        """List what was recorded for a group in a split, in the order it was first written."""
         return [quantity for s, g, quantity in self.metrics if (s, g) == (split, group)]
 
     def reference(self, quantity: str = "loss") -> Floats:
-        """The quantity at random directions of the same network with the same head, shape (directions,)."""
+        """Collect the quantity at random directions of the same network with the same head, shape (directions,)."""
         found = [s.values for (split, _, q), s in self.metrics.items() if (split, q) == ("reference", quantity)]
         return np.concatenate(found) if found else np.zeros(0, np.float64)
 
@@ -210,12 +209,12 @@ class SweepRun:
     runs: list[Run]
 
     def find(self, name: str) -> Run | None:
-        """The run of that name; None where its folder is not there."""
+        """Find the run of that name; None where its folder is not there."""
         return next((run for run in self.runs if run.name == name), None)
 
 
 def folder_kind(folder: str | Path) -> Literal["run", "sweep"]:
-    """Whether a folder is a run or a sweep; a UserError where it is neither."""
+    """Tell whether a folder is a run or a sweep; a UserError where it is neither."""
     path = Path(folder)
     if not path.exists():
         raise UserError(f"{path}: no such folder; name the folder of a run or a sweep")
@@ -253,7 +252,7 @@ def load_run(folder: str | Path) -> Run:
 
 
 def stored_config(folder: str | Path) -> dict[str, Any]:
-    """The config of a run folder alone, without its metrics. Errors as of :func:`load_run`."""
+    """Read the config of a run folder alone, without its metrics. Errors as of :func:`load_run`."""
     config: dict[str, Any] = _read_head(Path(folder) / CONFIG, "config")["config"]
     return config
 
@@ -289,7 +288,7 @@ def _read_object(path: Path, *, nan: bool = True) -> dict[str, Any]:
 
 
 def _read_head(path: Path, key: str) -> dict[str, Any]:
-    """A config file: ``{"format": 4, key: {...}, ...}``."""
+    """Read a config file: ``{"format": 4, key: {...}, ...}``."""
     content = _read_object(path, nan=False)
     if "format" not in content or not isinstance(content.get(key), dict):
         raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")
@@ -302,7 +301,7 @@ def _read_head(path: Path, key: str) -> dict[str, Any]:
 
 
 def _read_metrics(folder: Path) -> dict[Key, Series]:
-    """All parts, split into series; the order of rows is kept."""
+    """Read all parts and split them into series; the order of rows is kept."""
     tables = read_parts(folder, PARTS, FINAL_PART, _read_rows)
     lines = folder.parent / LINES
     try:

@@ -34,7 +34,7 @@ _TYPES = ("int64", "int64", "string", "string", "string", "float64")
 
 
 def to_table(rows: Sequence[tuple[Any, ...]]) -> Any:
-    """Rows as a pyarrow table."""
+    """Make a pyarrow table of rows."""
     import pyarrow as pa
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in zip(COLUMNS, _TYPES)])
@@ -43,7 +43,7 @@ def to_table(rows: Sequence[tuple[Any, ...]]) -> Any:
 
 
 def write_part(path: Path, table: Any, *, flush: bool = True) -> str:
-    """Write a table as a Parquet part, whole or not at all; its sha256."""
+    """Write a table as a Parquet part, whole or not at all; returns its sha256."""
     import pyarrow.parquet as pq
 
     with written(path, flush=flush) as part:
@@ -52,7 +52,7 @@ def write_part(path: Path, table: Any, *, flush: bool = True) -> str:
 
 
 def read_part(path: Path) -> Any:
-    """A Parquet part as a pyarrow table.
+    """Read a Parquet part as a pyarrow table.
 
     Errors: FileNotFoundError where it is gone, UserError where it is damaged.
     """
@@ -84,7 +84,7 @@ def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path], An
 
 
 def to_line(row: tuple[Any, ...]) -> str:
-    """A row as a line of JSON; NaN and infinities become texts that ``float()`` reads.
+    """Write a row as a line of JSON; NaN and infinities become texts that ``float()`` reads.
 
     >>> to_line(Row(0, 0, "online", "total", "loss", math.inf))
     '{"step": 0, "epoch": 0, "split": "online", "group": "total", "quantity": "loss", "value": "inf"}'
@@ -94,7 +94,7 @@ def to_line(row: tuple[Any, ...]) -> str:
 
 
 def read_lines(path: Path, *, whole: bool = False) -> list[Row]:
-    """The rows of a file of lines; the last line may not be whole yet, unless ``whole``."""
+    """Read the rows of a file of lines; the last line may not be whole yet, unless ``whole``."""
     rows = []
     try:
         lines = path.read_text("utf-8").splitlines()

@@ -81,7 +81,7 @@ def has_steps(folder: str | Path) -> bool:
 
 
 def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
-    """The per-step record of a run folder, ended or in progress; every ``every``-th step of it.
+    """Read the per-step record of a run folder, ended or in progress; every ``every``-th step of it.
 
     Its law is that of the optimizer in the folder's config.json.
 

@@ -64,7 +64,7 @@ class RunStore:
         self._lock.release()
 
     def result(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """The content of result.json, if the run has ended; a damaged one is no result and told."""
+        """Read result.json, if the run has ended; a damaged one is no result and told."""
         path = self.folder / RESULT
         if not path.exists():
             return None, []
@@ -74,7 +74,7 @@ class RunStore:
             return None, [f"{error}; it is written anew from the last checkpoint"]
 
     def resume(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest whole checkpoint and what there is to say; metrics that came after it are cut."""
+        """Load the newest whole checkpoint, and say what there is to say; metrics that came after it are cut."""
         checkpoint, complaints = load_newest(self._checkpoints, self._metrics)
         self._parts = dict(checkpoint.parts) if checkpoint else {}
         if complaints:
@@ -123,9 +123,7 @@ class RunStore:
     def finish(
         self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], result: Mapping[str, Any]
     ) -> None:
-        """Join all parts of a kind into one, save the last checkpoint (the only one that stays) and, last of all,
-        result.json.
-        """
+        """Join all parts of a kind, save the last checkpoint (the only one that stays) and, at last, result.json."""
         if FINAL_PART not in self._parts:  # else it was killed within this function, after the checkpoint
             rows = self._joined("part", [to_table(self._rows)])
             steps = self._joined("steps", self._steps)

@@ -15,7 +15,7 @@ _RESULT = {"status": str, "message": str, "steps": int, "epochs": float, "steps_
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """result.json of a run that has ended; a :class:`UserError` if it is damaged."""
+    """Read result.json of a run that has ended; a :class:`UserError` if it is damaged."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not the result of a run")

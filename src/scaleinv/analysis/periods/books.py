@@ -41,7 +41,7 @@ class Books:
 
 
 def keep_books(log: Log, events: Sequence[Destabilisation], first_row: int) -> Books:
-    """``events``: the destabilisations; ``first_row``: where the settled part begins."""
+    """Keep the books of ``events``, the destabilisations; ``first_row``: where the settled part begins."""
     rises = np.array([e.log_rise for e in events if e.row >= first_row and math.isfinite(e.log_rise)])
     half = float(rises.mean()) / 2 if len(rises) else NAN
     if log.time is None or log.rho_sq is None or first_row >= len(log) - 1:
@@ -65,9 +65,7 @@ def keep_books(log: Log, events: Sequence[Destabilisation], first_row: int) -> B
 
 
 def pushes(log: Log) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-    """What gradients give to log rho^2 in every step but the last, ``log(1 + z^2)``; None where a step or a column is
-    missing.
-    """
+    """Compute what gradients give to log rho^2 in a step, ``log(1 + z^2)``; None where steps or columns lack."""
     if log.rho_sq is None or log.eg is None or log.lr is None or log.wd is None or np.any(np.diff(log.step) != 1):
         return None
     # for a rate of 0 the formulas of the theory have no say: nothing moves

@@ -60,7 +60,7 @@ class NormBand:
 
 
 def bounds_of(log: Log, first: int, last: int) -> Bounds:
-    """l and L of rows [first, last); needs the effective gradient."""
+    """Find l and L of rows [first, last); needs the effective gradient."""
     assert log.eg is not None
     window = log.eg[first:last]
     window = window[window > 0]
@@ -103,7 +103,7 @@ def norm_band(log: Log, first_row: int) -> NormBand | None:
 
 
 def cosine_distance(log: Log) -> Floats | None:
-    """1 - cos of consecutive weights in every row: measured where the angle is logged, else what SGD's step gives."""
+    """Compute 1 - cos of consecutive weights in every row: by the angle where it is logged, else by SGD's step."""
     if log.angle is not None:
         return np.asarray(2 * np.sin(log.angle / 2) ** 2)
     if log.rho_sq is None or log.eg is None or log.lr is None or log.wd is None:
@@ -140,8 +140,9 @@ def envelope(log: Log, first: int, last: int, bounds: Bounds, *, extremes: bool 
 
 
 def earlier(log: Log, periods: Sequence[Period], k: int, since: Since, *, phase_b: bool = False) -> Bounds | None:
-    """l and L known when period ``k`` begins: of the period before (``phase_b``: of its phase B alone), or of all
-    training since the first destabilisation; None for fewer than two rows.
+    """Find the l and L known when period ``k`` begins; None for fewer than two rows.
+
+    Of the period before (``phase_b``: of its phase B alone), or of all training since the first destabilisation.
     """
     before = periods[k - 1]
     first, last = before.b if phase_b else (before.start, before.end)
@@ -155,8 +156,7 @@ def earlier(log: Log, periods: Sequence[Period], k: int, since: Since, *, phase_
 
 
 def envelopes(log: Log, periods: Sequence[Period], since: Since = "before") -> list[Envelope]:
-    """Phase B of every period but the first, in the envelope of the l and L of phase B of the period before (or of
-    all periods before).
+    """Compare phase B of every period but the first with l and L of phase B of the period before (or all).
 
     Phase B on phase B: the break-down itself (large eg) is what the envelope is to warn of, not what it is made of.
     """
@@ -209,7 +209,7 @@ def _share(late: Floats) -> float:
 
 
 def time_to_jump(log: Log, first: int, last: int, bounds: Bounds, delta: float) -> tuple[Floats, Floats, Floats]:
-    """``t_min``, ``t_max`` from every step in [first, last), and the observed time to the first ``1 - cos > delta``.
+    """Compute ``t_min``, ``t_max`` from every step in [first, last), and the time to the first ``1 - cos > delta``.
 
     NaN outside the conditions of the formulas, and where no jump was seen.
     """
@@ -232,7 +232,7 @@ def time_to_jump(log: Log, first: int, last: int, bounds: Bounds, delta: float) 
 
 
 def predict(log: Log, periods: Sequence[Period], since: Since = "before") -> list[Prediction]:
-    """Every period but the first, with the l and L of the whole period before it, or of all periods before it."""
+    """Predict the jump of every period but the first, with l and L of the period before it, or of all before."""
     rated = log.rated
     if rated is None:
         return []

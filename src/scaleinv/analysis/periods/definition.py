@@ -64,7 +64,7 @@ class Definition:
                 raise UserError(f"definition: {name} is {value:g}; it has to be {words} {least}")
 
     def sentence(self, on: str, *, clock: bool = True) -> str:
-        """In words, for ``on`` = norm or loss; without a ``clock`` there is no burn-in."""
+        """Say it in words, for ``on`` = norm or loss; without a ``clock`` there is no burn-in."""
         burn_in = f"; the first {self.burn_in:g}/(lr wd) steps are burn-in" if clock else ""
         if self.plain:
             what, rise = f"{self.window}-step mean of rho^2", f"{self.rise:.3g}, with a spike or without{burn_in}"

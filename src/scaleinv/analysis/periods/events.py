@@ -76,7 +76,7 @@ class Smooth:
 
 
 def smooth(log: Log, definition: Definition) -> Smooth:
-    """All that detection looks at."""
+    """Smooth the series that detection looks at."""
     width = rows(definition.window, log.spacing)
     median = rows(definition.window + 1, log.spacing)
     return Smooth(
@@ -89,14 +89,14 @@ def smooth(log: Log, definition: Definition) -> Smooth:
 
 
 def chosen(log: Log, definition: Definition) -> On:
-    """Whether norm or loss is looked at."""
+    """Choose whether norm or loss is looked at."""
     if definition.on != "auto":
         return definition.on
     return "loss" if log.rho_sq is None or log.fixed_norm else "norm"
 
 
 def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tuple[list[Destabilisation], Turns]:
-    """All candidates in order, and the turning points they come from."""
+    """Find all candidates in order, and the turning points they come from."""
     if on == "norm":
         assert series.log_rho_sq is not None
         turns = turning_points(series.log_rho_sq, math.log1p(definition.rise))
@@ -120,7 +120,7 @@ def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tup
 def _place_in_norm(
     log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int
 ) -> tuple[int, int, int]:
-    """The turning points of the norm itself, up to half a window off those of the smoothed norm."""
+    """Find the turning points of the norm itself, up to half a window off those of the smoothed norm."""
     assert log.rho_sq is not None
     width = rows(definition.window, log.spacing)
     row = max(before, low - width) + int(np.argmin(log.rho_sq[max(before, low - width) : min(after, low + width) + 1]))
@@ -132,7 +132,7 @@ def _place_in_norm(
 def _place_in_loss(
     log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int
 ) -> tuple[int, int, int]:
-    """The row at which the loss passes half-way (log) from its low to its high, between the turning points."""
+    """Find the row between the turning points at which the loss passes half-way (log) from its low to its high."""
     top = low + int(np.argmax(series.log_loss[low : after + 1]))
     base = float(np.median(series.log_loss[half(before, low) : low + 1]))
     return before, _last_below(series.log_loss, (base + float(series.log_loss[top])) / 2, low, top), after
@@ -202,7 +202,7 @@ def _is_spike(definition: Definition, eg_factor: float, loss_factor: float, exce
 
 
 def _last_below(x: Floats, level: float, first: int, last: int) -> int:
-    """The row after the last one in [first, last] at which ``x`` is not above ``level``."""
+    """Find the row after the last one in [first, last] at which ``x`` is not above ``level``."""
     below = np.nonzero(x[first : last + 1] <= level)[0]
     return min(first + int(below[-1]) + 1, last) if len(below) else first
 
@@ -220,7 +220,7 @@ class Sensitivity:
 
 
 def vary(log: Log, definition: Definition, on: On) -> list[Sensitivity]:
-    """A row per variation; the first of each threshold's rows with the value itself is the result's own."""
+    """Find the events with one threshold varied at a time; the row with a threshold's own value is the result's own."""
     found = []
     for name, value in _values(definition, on):
         changes: dict[str, Any] = {name: value}

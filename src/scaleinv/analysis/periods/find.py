@@ -41,7 +41,7 @@ def find_periods(
     momentum: float = 0.0,
     definition: Definition = Definition(),  # noqa: B008 - frozen
 ) -> Periods:
-    """The periods of a run in the whole space with weight decay (Lobacheva et al. 2021), with the evidence.
+    """Find the periods of a run in the whole space with weight decay (Lobacheva et al. 2021), with the evidence.
 
     Either the folder of a run with a per-step record (or one that the monitor wrote), or columns: ``loss``; ``rho`` the
     norm of the scale-invariant weights; ``eg`` the effective gradient norm, rho x gradient norm; ``lr`` and ``wd``,
@@ -146,7 +146,7 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
 
 
 def _check_decay(found: Periods) -> None:
-    """A norm that falls before break-downs is decay's work: wd = 0 is then a mistake of whoever gave it."""
+    """Refuse wd = 0 beside a norm that falls before break-downs: only decay makes it fall."""
     if found.on != "norm" or not found.log.no_decay or found.log.rho_sq is None:
         return
     log, rho_sq = found.log, found.log.rho_sq
@@ -164,7 +164,7 @@ def _check_decay(found: Periods) -> None:
 
 
 def _intervals(spikes: list[Destabilisation]) -> tuple[MeanInterval, MeanInterval, bool]:
-    """In steps and in units of time; from the settled events if there are three, else from all."""
+    """Average the intervals in steps and in units of time; of the settled events if there are three, else of all."""
     settled = [event for event in spikes if event.settled]
     enough = len(settled) >= _FEWEST_SETTLED or len(settled) == len(spikes)
     used = settled if enough else spikes

@@ -29,7 +29,7 @@ class MeanInterval:
 
 
 def mean_interval(intervals: Sequence[float]) -> MeanInterval:
-    """Mean and its 95 % interval for positive, skewed, few numbers.
+    """Average positive, skewed, few numbers, with a 95 % interval.
 
     Intervals are irregular (CV 0.5 to 0.9), so the mean of n of them is treated as a gamma variable of shape k = n /
     (CV^2 tau), tau their autocorrelation time: its quantiles by Wilson and Hilferty's cube, with Student's t in place
@@ -67,8 +67,9 @@ class Next:
 
 
 def next_break_down(intervals: Sequence[float], elapsed: float) -> Next | None:
-    """From the intervals that were longer than the time elapsed since the last event; where fewer than 5 were, as if
-    there were no memory (exponential with the mean interval). None without an interval.
+    """Forecast from the intervals that were longer than the time elapsed since the last event.
+
+    Where fewer than 5 were, as if there were no memory (exponential with the mean interval). None without an interval.
 
     >>> next_break_down([100, 200, 300, 400, 500, 600], 150).earliest
     90.0

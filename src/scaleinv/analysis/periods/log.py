@@ -131,7 +131,7 @@ class Log:
         return Rated(self.rho_sq, self.eg, lr, wd) if lr > 0 and wd > 0 else None
 
     def rows(self, first: int, last: int) -> slice:
-        """The rows of the steps [first, last)."""
+        """Find the rows of the steps [first, last)."""
         return slice(int(np.searchsorted(self.step, first)), int(np.searchsorted(self.step, last)))
 
 
@@ -254,7 +254,7 @@ def _cut(step: Ints, arrays: dict[str, Floats], diverged: bool | None) -> Log:
 
 
 def _filled(x: Floats) -> Floats | None:
-    """Values not measured take the last one measured; None where none was."""
+    """Give values not measured the last one measured; None where none was."""
     known = np.isfinite(x)
     if not known.any():
         return None

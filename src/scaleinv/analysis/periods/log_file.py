@@ -31,7 +31,7 @@ NEEDED = ("step", "loss", "rho")
 
 
 def read_csv(path: Path) -> dict[str, Any]:
-    """Columns as keyword arguments of :func:`~scaleinv.analysis.periods.find_periods`.
+    """Read the columns as keyword arguments of :func:`~scaleinv.analysis.periods.find_periods`.
 
     Separated by commas, semicolons or tabs, with a line of names. ``nan`` and ``inf`` are numbers; an empty cell reads
     as nan. ``rho_sq`` may stand for rho, and ``g`` (the gradient norm) for eg.

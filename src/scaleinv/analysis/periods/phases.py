@@ -53,7 +53,7 @@ class Period:
 
 
 def make_periods(log: Log, events: Sequence[Destabilisation]) -> list[Period]:
-    """The periods between consecutive destabilisations."""
+    """Make the periods between consecutive destabilisations."""
     periods = []
     for first, last in pairwise(events):
         inside = slice(first.row, last.row + 1)
@@ -79,7 +79,7 @@ def make_periods(log: Log, events: Sequence[Destabilisation]) -> list[Period]:
 
 
 def _turn(log: Log, first: Destabilisation, last: Destabilisation) -> StepRange:
-    """Where A turns into B (largest norm in between, candidates without a spike included) and B into C."""
+    """Find where A turns into B (largest norm in between, candidates without a spike included) and B into C."""
     peak = first.peak
     if log.rho_sq is not None and not log.fixed_norm:
         peak = int(log.step[first.row + int(np.argmax(log.rho_sq[first.row : last.row + 1]))])
@@ -88,7 +88,7 @@ def _turn(log: Log, first: Destabilisation, last: Destabilisation) -> StepRange:
 
 
 def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, on: On) -> list[Span]:
-    """Phases that tile the log from its first to its last row; for shading a figure.
+    """Tile the log with phases, for shading a figure.
 
     Before the first destabilisation: A until the norm is largest, then B. With a fixed norm only C is known.
     """
@@ -117,7 +117,7 @@ def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, on: On
 
 
 def present_phase(log: Log, spans: Sequence[Span], events: Sequence[Destabilisation], series: Smooth, on: On) -> Phase:
-    """The phase at the end of the log. C also where the loss has left its level and the norm has not turned yet."""
+    """Find the phase at the end of the log; C also where the loss has left its level and the norm has yet to turn."""
     if on == "loss" or not spans:
         return ""
     last = spans[-1]

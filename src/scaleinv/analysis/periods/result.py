@@ -77,7 +77,7 @@ class Periods:
         return tuple(envelopes(self.log, self.periods))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types without the series; None where a number is not known."""
+        """Give plain JSON types without the series; None where a number is not known."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "log"}
         for name in ("destabilisations", "mean_interval", "confidence"):
             found[name] = getattr(self, name)

@@ -19,7 +19,7 @@ from scaleinv.text import count
 
 
 def number(value: float) -> str:
-    """Three digits, without an exponent where it can be helped.
+    """Write three digits, without an exponent where it can be helped.
 
     >>> number(12345.6), number(0.01234), number(3.2e-7)
     ('12346', '0.0123', '3.2e-07')
@@ -28,7 +28,7 @@ def number(value: float) -> str:
 
 
 def expected(following: Next) -> str:
-    """``within 300-900 steps``; ``in about 286 steps`` where both ends are the same.
+    """Say ``within 300-900 steps``, or ``in about 286 steps`` where both ends are the same.
 
     >>> expected(Next(285.6, 286.2, "")), expected(Next(300, 900, ""))
     ('in about 286 steps', 'within 300-900 steps')
@@ -38,9 +38,7 @@ def expected(following: Next) -> str:
 
 
 def answer(found: Periods) -> str:
-    """``14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down expected within 300-900 steps; phase
-    B``.
-    """
+    """Say ``14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down ...; phase B``."""
     parts = []
     interval, time = found.interval, found.interval_time
     if found.verdict == "periodic":
@@ -62,7 +60,7 @@ def answer(found: Periods) -> str:
 
 
 def evidence(found: Periods, plain_sgd: bool) -> list[str]:
-    """All sentences; ``plain_sgd``: the step is SGD without momentum, of which the bounds speak."""
+    """Say all there is; ``plain_sgd``: the step is SGD without momentum, of which the bounds speak."""
     log = found.log
     return [
         *log_sentences(found),
@@ -79,7 +77,7 @@ def evidence(found: Periods, plain_sgd: bool) -> list[str]:
 
 
 def log_sentences(found: Periods) -> list[str]:
-    """What was looked for, and what could not be."""
+    """Say what was looked for, and what could not be."""
     log, on = found.log, found.on
     said = [f"Definition: {found.definition.sentence(on, clock=log.time is not None)}."]
     if log.pace != 1:
@@ -125,7 +123,7 @@ def log_sentences(found: Periods) -> list[str]:
 
 
 def end_sentences(log: Log) -> list[str]:
-    """How a run ended that no longer moves."""
+    """Say how a run ended that no longer moves."""
     said = []
     if log.diverged_at is not None:
         said.append(f"From step {log.diverged_at} on loss or norm are not finite: the run diverged there.")
@@ -138,7 +136,7 @@ def end_sentences(log: Log) -> list[str]:
 
 
 def event_sentences(found: Periods) -> list[str]:
-    """What makes the destabilisations ones."""
+    """Say what makes the destabilisations ones."""
     candidates, spikes, on = found.candidates, found.destabilisations, found.on
     definition, spacing = found.definition, found.log.spacing
     rest = len(candidates) - len(spikes)
@@ -188,7 +186,7 @@ def event_sentences(found: Periods) -> list[str]:
 
 
 def _range(values: Sequence[float]) -> str:
-    """10 to 90 %, in brackets; empty for a single value, which has no range."""
+    """Give 10 to 90 %, in brackets; nothing for a single value, which has no range."""
     if len(values) < 2:
         return ""
     low, high = np.quantile(values, (0.1, 0.9))
@@ -196,7 +194,7 @@ def _range(values: Sequence[float]) -> str:
 
 
 def interval_sentences(found: Periods) -> list[str]:
-    """The mean interval with its method."""
+    """Give the mean interval with its method."""
     interval, time = found.interval, found.interval_time
     if not interval.count:
         return []
@@ -216,7 +214,7 @@ def interval_sentences(found: Periods) -> list[str]:
 
 
 def books_sentences(books: Books, departure: tuple[float, int | None] | None) -> list[str]:
-    """The identity of the log rises, and whether the columns belong together."""
+    """State the identity of the log rises, and whether the columns belong together."""
     said = []
     if books.rise_sum > 0:
         said.append(
@@ -242,7 +240,7 @@ def books_sentences(books: Books, departure: tuple[float, int | None] | None) ->
 
 
 def theorem_sentences(e: NormBand | None) -> list[str]:
-    """Theorem 1 and the balance beside the run."""
+    """Compare Theorem 1 and the balance with the run."""
     if e is None:
         return []
     holds = "holds" if e.condition else "fails"
@@ -256,7 +254,7 @@ def theorem_sentences(e: NormBand | None) -> list[str]:
 
 
 def proposition_sentences(found: Periods) -> list[str]:
-    """Propositions 1 and 2 beside phase B of the periods, with l and L of earlier training."""
+    """Compare Propositions 1 and 2 with phase B of the periods, with l and L of earlier training."""
     said = []
     sources: tuple[Since, ...] = ("before", "start")
     within = {since: envelopes(found.log, found.periods, since) for since in sources}
@@ -282,13 +280,13 @@ def proposition_sentences(found: Periods) -> list[str]:
 
 
 def _pooled(name: str, of: Sequence[Any]) -> float:
-    """Mean of a share over steps; NaN where nothing is known."""
+    """Average a share over steps; NaN where nothing is known."""
     known = [(share, len(one.step)) for one in of if math.isfinite(share := getattr(one, name))]
     return float(np.average([s for s, _ in known], weights=[n for _, n in known])) if known else math.nan
 
 
 def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
-    """The range of the mean interval over all variations."""
+    """Give the range of the mean interval over all variations."""
     known = [row for row in rows if math.isfinite(row.mean_interval)]
     if len(known) < 2:
         return []
@@ -300,7 +298,7 @@ def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
 
 
 def plain_sentence(found: Periods) -> list[str]:
-    """What the definition without spikes would give, where it is not the one in use."""
+    """Say what the definition without spikes would give, where it is not the one in use."""
     settled = [event for event in found.candidates if event.settled]
     if found.definition.plain or found.on != "norm" or len(settled) < 2:
         return []
@@ -313,7 +311,7 @@ def plain_sentence(found: Periods) -> list[str]:
 
 
 def warm_up_sentence(found: Periods) -> list[str]:
-    """How ELR and loss at the first destabilisations compare with the later ones (the paper's warm-up stage)."""
+    """List ELR and loss at the first large destabilisations (the paper's warm-up stage)."""
     known = [e for e in found.destabilisations if e.large and math.isfinite(e.elr)]
     if len(known) < 3 or not found.periods:
         return []

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def centred_mean(x: Floats, width: int) -> Floats:
-    """Mean over ``width`` rows around each row; the window is cut at the ends.
+    """Average over ``width`` rows around each row; the window is cut at the ends.
 
     >>> centred_mean(np.array([0.0, 3.0, 6.0]), 3).tolist()
     [1.5, 3.0, 4.5]
@@ -31,7 +31,7 @@ def centred_mean(x: Floats, width: int) -> Floats:
 
 
 def running_median(x: Floats, width: int) -> Floats:
-    """Median over ``width`` rows (made odd) around each row; the end values are repeated beyond the ends.
+    """Take the median over ``width`` rows (made odd) around each row; the end values are repeated beyond the ends.
 
     Unlike a mean it leaves a step of a series where it is.
     """
@@ -57,8 +57,7 @@ class Turns(NamedTuple):
 
 
 def turning_points(y: Floats, threshold: float) -> Turns:
-    """Turning points of ``y``: a minimum counts once ``y`` has risen by ``threshold`` above it, a maximum once it has
-    fallen by that.
+    """Find where ``y`` turns: a minimum counts once ``y`` has risen by ``threshold``, a maximum once it fell by it.
 
     >>> found = turning_points(np.array([2.0, 0.0, 0.4, 0.1, 3.0, 2.8, 1.0]), 1.0)
     >>> [(turn.row, turn.low) for turn in found.turns], found.rising
@@ -95,7 +94,7 @@ def turning_points(y: Floats, threshold: float) -> Turns:
 
 
 def _extremes(y: Floats) -> npt.NDArray[np.int64]:
-    """Rows of local extremes with both ends: all that turning points depend on."""
+    """Find the rows of local extremes, with both ends: all that turning points depend on."""
     if len(y) < 3:
         return np.arange(len(y))
     moves = np.nonzero(np.diff(y))[0]
@@ -107,15 +106,15 @@ def _extremes(y: Floats) -> npt.NDArray[np.int64]:
 
 
 def half(first: int, last: int) -> int:
-    """The row half-way: the second half of a stretch begins there."""
+    """Find the row half-way: the second half of a stretch begins there."""
     return first + (last - first) // 2
 
 
 def finite_log(x: Floats, floor: float) -> Floats:
-    """``log x`` with everything below ``floor`` (a loss of exactly 0) at the floor; NaN stays NaN."""
+    """Take ``log x`` with everything below ``floor`` (a loss of exactly 0) at the floor; NaN stays NaN."""
     return np.asarray(np.log(np.maximum(x, floor)))
 
 
 def rows(steps: float, spacing: float) -> int:
-    """How many rows a window of ``steps`` steps has where rows are ``spacing`` steps apart; at least 1."""
+    """Count the rows of a window of ``steps`` steps where rows are ``spacing`` steps apart; at least 1."""
     return max(1, math.floor(steps / spacing + 0.5))

@@ -45,22 +45,18 @@ _BLOCKS = 60
 
 
 def carried(events: Sequence[Destabilisation], kind: str = "spike") -> float:
-    """Share of the log rises of all candidates that those with a spike (or those that are ``large``) carry; NaN
-    without a candidate.
-    """
+    """Compute the share of all log rises that those with a spike (or ``large`` ones) carry; NaN without a candidate."""
     total = sum(e.log_rise for e in events)
     return sum(e.log_rise for e in events if getattr(e, kind)) / total if events and total > 0 else math.nan
 
 
 def rests(log: Log, on: On) -> bool:
-    """Whether the verdict "equilibrium" speaks of a norm at which gradients and decay balance; False: it says no more
-    than that there are no periods.
-    """
+    """Whether an "equilibrium" is one of gradients and decay; False: it says no more than that there are no periods."""
     return on == "norm" and not log.no_decay
 
 
 def coarse(log: Log) -> str:
-    """``rows are 200 steps = 1/(lr wd) apart`` and what to do, where break-downs hide between rows; else empty."""
+    """Say ``rows are 200 steps = 1/(lr wd) apart`` and what to do, where break-downs hide between rows."""
     if log.spacing <= 1 or not log.gap > COARSE:
         return ""
     finer = max(1, math.floor(FINE / log.gap * log.spacing * (1 + 1e-9)))
@@ -71,7 +67,7 @@ def coarse(log: Log) -> str:
 def judge(
     log: Log, definition: Definition, events: Sequence[Destabilisation], series: Smooth, on: On, first_row: int
 ) -> tuple[PeriodVerdict, str]:
-    """The verdict and its reason; ``events``: all candidates; ``first_row``: where the settled part begins."""
+    """Decide, with the reason; ``events``: all candidates; ``first_row``: where the settled part begins."""
     spikes = [e for e in events if e.spike]
     count = len(spikes)
     if on == "loss":
@@ -119,7 +115,7 @@ def judge(
 
 
 def _too_short(log: Log, seen: float, definition: Definition) -> str:
-    """The log ends before 3/(lr wd) steps have passed after the burn-in; ``seen``: how much of them."""
+    """Say how many steps are missing; ``seen``: units of time after the burn-in."""
     burn_in, needed = definition.burn_in, definition.burn_in + LONG
     start = f"{burn_in:g}/(lr wd) = {burn_in * log.unit_by_hand:.0f} steps"
     # burn-in and log end at a row: up to two gaps between rows are lost
@@ -166,7 +162,7 @@ def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[PeriodVer
 
 
 def _course(log: Log) -> str:
-    """Where loss and effective gradient were and are: whether training converges or rests is not judged by them."""
+    """Say where loss and effective gradient were and are: whether training converges or rests is not judged by them."""
     part = max(1, len(log) // 10)
     said = []
     for name, values in (("the loss went", log.loss), ("the effective gradient", log.eg)):
@@ -176,7 +172,7 @@ def _course(log: Log) -> str:
 
 
 def free_fall_at_end(log: Log, series: Smooth) -> float:
-    """Fall of log rho^2 over the last unit of time, as a share of what decay alone takes."""
+    """Compute the fall of log rho^2 over the last unit of time, as a share of what decay alone takes."""
     assert log.time is not None
     assert series.log_rho_sq is not None
     row = int(np.searchsorted(log.time, max(float(log.time[-1]) - 1.0, float(log.time[0]))))
@@ -190,7 +186,7 @@ def free_fall_at_end(log: Log, series: Smooth) -> float:
 
 
 def _drift(series: Smooth, first_row: int) -> float | None:
-    """The drift of log rho^2 where there is one, from means over 60 blocks."""
+    """Find the drift of log rho^2, from means over 60 blocks; None where there is none."""
     assert series.log_rho_sq is not None
     rest = series.log_rho_sq[first_row:]
     blocks = np.array([float(block.mean()) for block in np.array_split(rest, min(_BLOCKS, len(rest)))])
