@@ -30,13 +30,7 @@ def in_blocks(folder: str | Path, count: int = BLOCKS) -> Run:
         raise UserError(f"{folder}: {len(steps)} steps do not make {count} blocks")
     ends = size * np.arange(1, count + 1)
     epochs = np.arange(1, count + 1)
-    columns = {
-        "loss": steps.loss,
-        "eg": steps.eg,
-        "ess": steps.ess,
-        "cosine": np.cos(steps.angle),
-        "rho": steps.rho,
-    }
+    columns = {"loss": steps.loss, "eg": steps.eg, "ess": steps.ess, "cosine": np.cos(steps.angle), "rho": steps.rho}
     means = {name: values[: size * count].reshape(count, size).mean(axis=1) for name, values in columns.items()}
     error = run.table("online", "total", "error")
     if len(error.values):

@@ -24,11 +24,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from scaleinv.analysis.statistics import NOWHERE, Floats, Interval
-from scaleinv.runfolder.read import Run
+from scaleinv.runfolder.read import Ints, Run
 
 EFFECT = 0.01  # of the error as a fraction: a point
 SIGNIFICANT = 0.01
@@ -60,7 +59,7 @@ class DoubleDescent:
 
 
 def double_descent(
-    epochs: npt.NDArray[np.int64],
+    epochs: Ints,
     errors: Floats,
     *,
     effect: float = EFFECT,

@@ -169,11 +169,10 @@ def profile(groups: GroupEss, *, units: float = FEWEST_TIMES, tolerance: float =
     edges[-1] = len(clock)
     windows = tuple(equalisation(groups, a, b, tolerance=tolerance) for a, b in pairwise(edges))
     ends = tuple(float(clock[b - 1]) for b in edges[1:])
-    late = [not w.ratio.value <= tolerance for w in windows]
-    settled = len(late) - late[::-1].index(True) if True in late else 0
+    settled = max((k for k, w in enumerate(windows, 1) if not w.ratio.value <= tolerance), default=0)
     if settled == len(windows):
         return Profile(windows, ends, None, math.nan)
-    return Profile(windows, ends, settled, 0.0 if settled == 0 else ends[settled - 1])
+    return Profile(windows, ends, settled, (0.0, *ends)[settled])
 
 
 def epoch_equalisation(run: Run, first: int, last: int, *, tolerance: float = TOLERANCE) -> Equalisation:
@@ -190,13 +189,10 @@ def epoch_equalisation(run: Run, first: int, last: int, *, tolerance: float = TO
     at = {int(epoch): int(step) for epoch, step in zip(steps.epochs, steps.steps)}
     if not (names and np.any(keep) and first in at and last in at):
         raise UserError(f"{run.folder}: epochs {first} and {last} have no exact metrics of the groups")
-    ends = []
-    for epoch in (first, last):
-        rows = [run.series("train", name, "elr") for name in names]
-        ends.append(np.array([float(values[epochs == epoch][0]) for epochs, values in rows]))
+    rows = [run.series("train", name, "elr") for name in names]
+    ends = [np.array([float(elrs[epochs == epoch][0]) for epochs, elrs in rows]) for epoch in (first, last)]
     length = at[last] - at[first]
-    per_epoch = -2 * np.log(cosine[keep])
-    total = mean(per_epoch)
+    total = mean(-2 * np.log(cosine[keep]))
     change = (np.log(ends[1]) - np.log(ends[0])) / length
     means = tuple(Estimate(float(total.value - c), math.nan) for c in change)
     elrs = tuple(float(v) for v in np.sqrt(ends[0] * ends[1]))

@@ -124,18 +124,13 @@ def invariance(run: Run) -> Invariance:
     broken = (_smooth(share) > MATTERS) | (_smooth(cosine) > ROUNDING)
     first = next((int(i) for i in np.flatnonzero(broken) if np.mean(broken[i:]) > 0.5), None)
     dead = _silenced(first, _smooth(pull), rho)
-    return Invariance(
-        epochs=epochs,
-        steps=steps,
-        cosine=cosine,
-        share=share,
-        stretches=_stretches(broken, steps),
-        broken_from=None if first is None else int(steps[first]),
-        rho=float("nan") if first is None else float(rho[first]),
-        widest=float(rho[broken].max()) if broken.any() else float("nan"),
-        silenced_from=None if dead is None else int(steps[dead]),
-        silenced_rho=float("nan") if dead is None else float(rho[dead]),
-    )
+
+    def place(epoch: int | None) -> tuple[int | None, float]:
+        return (None, float("nan")) if epoch is None else (int(steps[epoch]), float(rho[epoch]))
+
+    widest = float(rho[broken].max()) if broken.any() else float("nan")
+    found = (_stretches(broken, steps), *place(first), widest, *place(dead))
+    return Invariance(epochs, steps, cosine, share, *found)
 
 
 def _smooth(x: Floats) -> Floats:

@@ -319,11 +319,10 @@ def _boundary(runs: Sequence[tuple[float, int]], below: int) -> Boundary:
 
 
 def _union(intervals: Sequence[Boundary]) -> Boundary:
-    lows = [b["low"] for b in intervals if b["low"] is not None]
-    highs = [b["high"] for b in intervals if b["high"] is not None]
+    lows, highs = ([b[end] for b in intervals if b[end] is not None] for end in ("low", "high"))
     return {
-        "low": min(lows) if lows else None,
-        "high": max(highs) if highs else None,
+        "low": min(lows, default=None),
+        "high": max(highs, default=None),
         "decided": bool(intervals) and all(b["decided"] for b in intervals),
     }
 

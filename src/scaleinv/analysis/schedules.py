@@ -158,9 +158,5 @@ def _p_signs(x: np.ndarray) -> float:
 def _holm(values: Sequence[float], level: float) -> list[bool]:
     """Tell which hypotheses fall by Holm's step-down rule."""
     order = np.argsort(values, kind="stable")
-    fall = [False] * len(values)
-    for rank, i in enumerate(order):
-        if values[i] > level / (len(values) - rank):
-            break
-        fall[int(i)] = True
-    return fall
+    passed = np.take(values, order) <= level / np.arange(len(values), 0, -1)
+    return [bool(np.all(passed[: rank + 1])) for rank in np.argsort(order)]

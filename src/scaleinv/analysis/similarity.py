@@ -18,11 +18,10 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.statistics import NOWHERE, Estimate, Floats, Interval, drift, mean, sample_mean, t_quantile
 from scaleinv.errors import UserError
-from scaleinv.runfolder.read import Run
+from scaleinv.runfolder.read import Ints, Run
 
 LEAST = 2.0  # factor of 1 - cos beyond the slope
 FEWEST_BELOW = 3  # ELRs below the pair
@@ -35,7 +34,7 @@ CONFIDENCE = 0.95
 class Cosines:
     """Cosines at the end of every epoch, shapes (n,)."""
 
-    epochs: npt.NDArray[np.int64]
+    epochs: Ints
     previous: Floats  # to the weights one epoch before
     start: Floats  # to the weights of the start
 

@@ -24,11 +24,10 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.statistics import NOWHERE, UNKNOWN, Estimate, Floats, Interval, autocorrelation_time, mean
 from scaleinv.errors import UserError
-from scaleinv.runfolder.read import Run
+from scaleinv.runfolder.read import Ints, Run
 
 Quantity = Literal["eg", "test_error"]
 
@@ -48,7 +47,7 @@ class Trajectory:
     run: str
     elr: float
     split: str
-    epochs: npt.NDArray[np.int64]
+    epochs: Ints
     loss: Floats
     eg: Floats
     test_error: Floats

@@ -174,8 +174,7 @@ class Run:
 
     def groups(self) -> list[str]:
         """List the scale-invariant groups as first written, without ``total`` and the reference directions."""
-        names = (group for split, group, _ in self.metrics if split in ("online", "train") and group != "total")
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(g for split, g, _ in self.metrics if split in ("online", "train") and g != "total"))
 
     def quantities(self, split: str, group: str = "total") -> list[str]:
         """List what was recorded for a group in a split, in the order it was first written."""
@@ -272,12 +271,9 @@ def load_sweep(folder: str | Path) -> SweepRun:
             f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"
         )
     runs = [load_run(entry.parent) for entry in sorted((path / "runs").glob("*/config.json"))]
-    runs.sort(key=_order)
+    # by rising ELR, then seed; the order of names where both are equal
+    runs.sort(key=lambda run: (run.elr if math.isfinite(run.elr) else math.inf, -1 if run.seed is None else run.seed))
     return SweepRun(folder=path, config=head["sweep"], summary=summary, runs=runs)
-
-
-def _order(run: Run) -> tuple[float, int, str]:
-    return (run.elr if math.isfinite(run.elr) else math.inf, -1 if run.seed is None else run.seed, run.name)
 
 
 def _read_object(path: Path, *, nan: bool = True) -> dict[str, Any]:

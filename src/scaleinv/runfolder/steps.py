@@ -10,16 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import FINAL_STEPS, STEPS
-from scaleinv.runfolder.read import stored_config
+from scaleinv.runfolder.read import Floats, stored_config
 from scaleinv.runfolder.rows import read_part, read_parts
 from scaleinv.theory import rates
 from scaleinv.theory.optimizers import law_of
 
-Floats = npt.NDArray[np.float64]
 _TOTAL = ("loss", "lr", "total:angle")
 _GROUP = ("rho_sq", "g", "angle")
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period
+from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.theory import kosson2024, lobacheva2021
 
-Floats = npt.NDArray[np.float64]
 NAN = math.nan
 PERCENTILES = (1.0, 99.0)
 #: a turn of so many times the equilibrium rotation sqrt(2 lr wd) is a break-down's
@@ -116,7 +115,7 @@ def cosine_distance(log: Log) -> Floats | None:
 class Envelope:
     """1 - cos in a stretch between what l and L allow it to be (Proposition 1, Fig. 4); arrays of shape (n,)."""
 
-    step: npt.NDArray[np.int64]
+    step: Ints
     distance: Floats
     low: Floats
     high: Floats
@@ -177,7 +176,7 @@ class Prediction:
     """
 
     bounds: Bounds  # of the period before, or of all periods before
-    step: npt.NDArray[np.int64]
+    step: Ints
     delta: float  # of a break-down: 1 - cos of BREAK times the equilibrium rotation
     t_min: Floats  # no such jump before
     observed: Floats

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods.definition import BREAK_DOWN, LEAST_LOSS_RISE, Definition
 from scaleinv.analysis.periods.log import LEAST_LOSS, Log
@@ -21,8 +20,8 @@ from scaleinv.analysis.periods.turning import (
     running_median,
     turning_points,
 )
+from scaleinv.runfolder.read import Floats
 
-Floats = npt.NDArray[np.float64]
 On = Literal["norm", "loss"]
 NAN = math.nan
 #: what each threshold is set to in turn, as factors of its value

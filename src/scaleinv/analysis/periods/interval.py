@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.statistics import autocorrelation_time, t_quantile
 from scaleinv.text import count
@@ -77,7 +76,7 @@ def next_break_down(intervals: Sequence[float], elapsed: float) -> Next | None:
     x = np.asarray(intervals, dtype=np.float64)
     if not len(x):
         return None
-    left: npt.NDArray[np.float64] = x[x > elapsed] - elapsed
+    left = x[x > elapsed] - elapsed
     if len(left) >= 5:
         earliest, latest = (float(q) for q in np.quantile(left, (0.1, 0.9)))
         return Next(

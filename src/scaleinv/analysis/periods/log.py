@@ -12,15 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods.definition import FIXED
 from scaleinv.errors import UserError
+from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import count
 from scaleinv.theory import rates
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 ClockSource = Literal["given", "estimated", "none"]
 #: fewer rows say nothing
 FEWEST_ROWS = 20

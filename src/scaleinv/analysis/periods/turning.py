@@ -6,10 +6,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import median_filter
 
-Floats = npt.NDArray[np.float64]
+from scaleinv.analysis.statistics import Floats
+from scaleinv.runfolder.read import Ints
 
 
 def centred_mean(x: Floats, width: int) -> Floats:
@@ -93,7 +93,7 @@ def turning_points(y: Floats, threshold: float) -> Turns:
     return Turns(tuple(turns), rising, last)
 
 
-def _extremes(y: Floats) -> npt.NDArray[np.int64]:
+def _extremes(y: Floats) -> Ints:
     """Find the rows of local extremes, with both ends: all that turning points depend on."""
     if len(y) < 3:
         return np.arange(len(y))

@@ -96,9 +96,9 @@ def judge(
         if length < SHORT:
             return "not yet", f"no destabilisation, and {length:.2g}/(lr wd) steps are shorter than a period may be"
     if count and share > HARDLY:
-        if count < FEWEST:
-            return "undecided", f"{_number(count)}; {FEWEST} are needed to speak of periods"
-        return "undecided", f"{_number(count)}, but they carry only {share:.0%} of the rises of the norm"
+        few = f"; {FEWEST} are needed to speak of periods"
+        little = f", but they carry only {share:.0%} of the rises of the norm"
+        return "undecided", f"{_number(count)}{few if count < FEWEST else little}"
     seen = float(log.time[-1] - log.time[min(first_row, len(log) - 1)])
     if seen < LONG:
         return "undecided", _too_short(log, seen, definition)
