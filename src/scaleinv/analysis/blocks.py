@@ -1,4 +1,4 @@
-"""A run with few epochs, seen through blocks of steps in place of epochs.
+"""Look at a run with few epochs through blocks of steps in place of epochs.
 
 On a large set a run may have two epochs and many thousand steps, and every rule here counts in epochs. A run with a
 per-step record can be cut into blocks instead: each block becomes an "epoch" whose loss, effective gradient, ESS and

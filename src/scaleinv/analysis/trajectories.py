@@ -152,13 +152,11 @@ def spectrum(paths: Sequence[Trajectory], levels: Sequence[float]) -> MinimaSpec
     paths = sorted(paths, key=lambda path: path.elr)
     table = tuple(at_loss(path, levels) for path in paths)
     reached = [k for k in range(len(levels)) if all(math.isfinite(row[k].ratio) for row in table)]
-    means = []
-    for row in table:
-        logs = [math.log(row[k].ratio) for k in reached]
-        errors = [row[k].error for k in reached]
+    means = [UNKNOWN] * len(table)
+    for i, row in enumerate(table if reached else ()):
         # neighbouring levels share points, so the mean is no better known than the levels are on average
-        error = float(np.mean(errors)) if errors else math.nan
-        means.append(Estimate(float(np.mean(logs)) if logs else math.nan, error))
+        error = float(np.mean([row[k].error for k in reached]))
+        means[i] = Estimate(float(np.mean([math.log(row[k].ratio) for k in reached])), error)
     values = [m.value for m in means]
     low, high = int(np.argmin(values)), int(np.argmax(values))
     ratio = math.exp(values[high] - values[low])

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, checksums, locks, and disk errors in one line."""
+"""Keep files either whole or absent: atomic writes, checksums, locks, and disk errors in one line."""
 
 from __future__ import annotations
 

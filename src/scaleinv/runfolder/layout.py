@@ -1,4 +1,4 @@
-"""What lies where in a run folder, and which versions of it are read. docs/architecture.md describes the same in words.
+"""Say what lies where in a run folder, and which versions of it are read; docs/architecture.md does so in words.
 
 ::
 

@@ -1,4 +1,4 @@
-"""The tidy rows in which every measurement is stored, and the Parquet parts that hold them. See docs/architecture.md.
+"""Store every measurement as a tidy row, and the rows in Parquet parts. See docs/architecture.md.
 
 pyarrow is imported where a part is written or read: a Monitor writes rows without it as lines of JSON.
 """

@@ -1,4 +1,4 @@
-"""What a stored config says, and what follows from it."""
+"""Complete a stored config by what follows from it."""
 
 from __future__ import annotations
 

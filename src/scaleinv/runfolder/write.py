@@ -1,4 +1,4 @@
-"""The two files that frame a run: config.json, written first, and result.json, written last."""
+"""Write and read the two files that frame a run: config.json, written first, and result.json, written last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Periods of training in the whole space with weight decay (Lobacheva et al. 2021): where they are, and why.
+"""Find the periods of training in the whole space with weight decay (Lobacheva et al. 2021), and why they are there.
 
 >>> found = find_periods("runs/one")
 >>> found.verdict

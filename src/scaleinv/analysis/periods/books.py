@@ -1,4 +1,4 @@
-"""The books of the norm: what decay takes from log rho^2, gradients give back.
+"""Keep the books of the norm: what decay takes from log rho^2, gradients give back.
 
 Every step of SGD changes log rho^2 by exactly ``2 log(1 - lr wd) + log(1 + z^2)``, z the tangent of the step's angle.
 In a stationary run the gifts therefore sum to 2 lr wd x steps, and if the gradients do nothing in phase B, so do the

@@ -73,18 +73,12 @@ class Definition:
                 rise = f"a factor of {self.loss_spike:g}, with a spike or without"
             return f"a destabilisation is any minimum of the {what} followed by a rise of at least {rise}"
         near = f", within {BREAK_DOWN:g}/(lr wd) steps," if clock else ""
-        gradient = (
-            f"at which{near} the effective gradient rises at least {self.spike:g}-fold over its median in the fall "
-            f"before and the loss {LEAST_LOSS_RISE:g}-fold"
-        )
+        what = f"a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least {self.rise:.3g}"
         if on == "loss":
-            return (
-                f"a destabilisation is a rise of the {self.loss_window}-step mean of the loss by a factor of at least "
-                f"{self.loss_spike:g}, {gradient}, and the gradient {self.excess:g}-fold over its maximum "
-                f"there (where it is not logged: the loss alone, {self.loss_spike:g}-fold)"
-            )
+            burn_in = ""
+            what = f"a rise of the {self.loss_window}-step mean of the loss by a factor of at least {self.loss_spike:g}"
         return (
-            f"a destabilisation is a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least "
-            f"{self.rise:.3g}, {gradient}, and the gradient {self.excess:g}-fold over its maximum there "
-            f"(where it is not logged: the loss alone, {self.loss_spike:g}-fold){burn_in}"
+            f"a destabilisation is {what}, at which{near} the effective gradient rises at least {self.spike:g}-fold "
+            f"over its median in the fall before and the loss {LEAST_LOSS_RISE:g}-fold, and the gradient "
+            f"{self.excess:g}-fold over its maximum there (where it is not logged: the loss alone, {self.loss_spike:g}-fold){burn_in}"
         )

@@ -11,15 +11,7 @@ import numpy as np
 
 from scaleinv.analysis.periods.definition import BREAK_DOWN, LEAST_LOSS_RISE, Definition
 from scaleinv.analysis.periods.log import LEAST_LOSS, Log
-from scaleinv.analysis.periods.turning import (
-    Turns,
-    centred_mean,
-    finite_log,
-    half,
-    rows,
-    running_median,
-    turning_points,
-)
+from scaleinv.analysis.periods.turning import Turns, centred_mean, finite_log, rows, running_median, turning_points
 from scaleinv.runfolder.read import Floats
 
 On = Literal["norm", "loss"]
@@ -133,14 +125,14 @@ def _place_in_loss(
 ) -> tuple[int, int, int]:
     """Find the row between the turning points at which the loss passes half-way (log) from its low to its high."""
     top = low + int(np.argmax(series.log_loss[low : after + 1]))
-    base = float(np.median(series.log_loss[half(before, low) : low + 1]))
+    base = float(np.median(series.log_loss[(before + low) // 2 : low + 1]))
     return before, _last_below(series.log_loss, (base + float(series.log_loss[top])) / 2, low, top), after
 
 
 def _event(
     log: Log, definition: Definition, series: Smooth, before: int, row: int, after: int, previous: int, complete: bool
 ) -> Destabilisation:
-    base = half(before, row)
+    base = (before + row) // 2
     width = rows(definition.window, log.spacing)
     # the break-down: a tenth of 1/(lr wd) steps on, at least two windows, not after the peak
     last = after

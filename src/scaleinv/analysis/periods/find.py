@@ -60,9 +60,10 @@ def find_periods(
     >>> found.verdict, round(found.mean_interval), round(600 / found.unit, 2)
     ('periodic', 600, 0.6)
     """
-    plain_sgd, said, silenced = True, "", ""
+    given = {"loss": loss, "rho": rho, "eg": eg, "lr": lr, "wd": wd, "step": step, "angle": angle}
+    said = silenced = ""
     if folder is not None:
-        if momentum or any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
+        if momentum or any(x is not None for x in given.values()):
             raise UserError("give the folder of a run, or columns, not both")
         columns, plain_sgd = run_columns(Path(folder))
         run = load_run(folder)
@@ -76,7 +77,7 @@ def find_periods(
         if not 0 <= momentum < 1:
             raise UserError(f"momentum {momentum:g} is not in [0, 1); give that of SGD, or leave it out")
         plain_sgd = not momentum
-        log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle, pace=sgd_pace(momentum))
+        log = make_log(**given, pace=sgd_pace(momentum))
     found = analyse(log, definition, plain_sgd=plain_sgd, silenced=silenced)
     if folder is None:
         _check_decay(found)

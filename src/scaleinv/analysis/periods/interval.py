@@ -1,4 +1,4 @@
-"""The mean interval between destabilisations, its confidence interval, and when the next one is to be expected."""
+"""Estimate the mean interval between destabilisations, and when the next one is to be expected."""
 
 from __future__ import annotations
 

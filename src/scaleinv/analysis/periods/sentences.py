@@ -162,21 +162,17 @@ def event_sentences(found: Periods) -> list[str]:
     said.append(f"At {'a' if of_many else 'the'} destabilisation {', '.join(facts)}{of_many}.")
     if on == "norm":
         large = sum(e.large for e in spikes)
-        are = "is" if large == 1 else "are"
         said.append(
-            f"{large} {are} large (rho^2 rises {definition.large:g}-fold or more), {len(spikes) - large} small; large "
-            f"ones carry {carried(spikes, 'large'):.0%} of the log rises."
+            f"{large} {'is' if large == 1 else 'are'} large (rho^2 rises {definition.large:g}-fold or more), "
+            f"{len(spikes) - large} small; large ones carry {carried(spikes, 'large'):.0%} of the log rises."
         )
         leads = [e.lead for e in spikes if math.isfinite(e.lead)]
         mid = float(np.median(leads)) if leads else 0.0
         # between rows further apart than that nothing is known of what came first
         if leads and (spacing <= 1 or abs(mid) >= spacing):
             first = sum(lead > 0 for lead in leads)
-            steps = "step" if mid == 1 else "steps"
-            said.append(
-                f"The loss rises before the norm in {first} of {len(leads)}: it is half-way up (log) "
-                f"{number(mid)} {steps} before rho^2 is{_range(leads)}."
-            )
+            before = f"{number(mid)} {'step' if mid == 1 else 'steps'} before rho^2 is{_range(leads)}"
+            said.append(f"The loss rises before the norm in {first} of {len(leads)}: it is half-way up (log) {before}.")
         falls = [e.free_fall for e in spikes if math.isfinite(e.free_fall)]
         if falls:
             them, of_many = ("them", " (median)") if len(falls) > 1 else ("it", "")
@@ -198,9 +194,8 @@ def interval_sentences(found: Periods) -> list[str]:
     interval, time = found.interval, found.interval_time
     if not interval.count:
         return []
-    text = f"Mean of {count(interval.count, 'interval')}: {number(interval.mean)} steps"
-    if interval.count == 1:
-        text = f"One interval: {number(interval.mean)} steps"
+    what = "One interval" if interval.count == 1 else f"Mean of {count(interval.count, 'interval')}"
+    text = f"{what}: {number(interval.mean)} steps"
     if math.isfinite(interval.low):
         text += f", 95 % {number(interval.low)} to {number(interval.high)} (gamma mean), CV {interval.cv:.2f}"
     if math.isfinite(time.mean):
@@ -243,8 +238,9 @@ def theorem_sentences(e: NormBand | None) -> list[str]:
     """Compare Theorem 1 and the balance with the run."""
     if e is None:
         return []
-    holds = "holds" if e.condition else "fails"
-    meaning = "" if e.condition else ", so the interval is an observation, not the theorem's"
+    holds, meaning = "holds", ""
+    if not e.condition:
+        holds, meaning = "fails", ", so the interval is an observation, not the theorem's"
     return [
         f"Theorem 1: its condition 2 lr wd L <= l {holds} (l = {e.bounds.low:.3g}, L = {e.bounds.high:.3g}: "
         f"percentiles 1 and 99){meaning}; rho^2 lies in [kappa l, kappa L] = [{e.low:.3g}, {e.high:.3g}] in "
@@ -315,6 +311,5 @@ def warm_up_sentence(found: Periods) -> list[str]:
     known = [e for e in found.destabilisations if e.large and math.isfinite(e.elr)]
     if len(known) < 3 or not found.periods:
         return []
-    first = " ".join(f"{e.elr:.2g}" for e in known[:5])
-    lows = " ".join(f"{e.min_loss:.2g}" for e in known[:5])
+    first, lows = (" ".join(f"{getattr(e, name):.2g}" for e in known[:5]) for name in ("elr", "min_loss"))
     return [f"ELR at the first large destabilisations: {first}; lowest loss before each: {lows}."]

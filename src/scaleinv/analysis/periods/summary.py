@@ -1,4 +1,4 @@
-"""The periods of a run folder in a few numbers, for tables of many runs."""
+"""Summarise the periods of a run folder in a few numbers, for tables of many runs."""
 
 from __future__ import annotations
 

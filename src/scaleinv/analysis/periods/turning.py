@@ -105,11 +105,6 @@ def _extremes(y: Floats) -> Ints:
     return np.unique(np.concatenate([[0], turned, [len(y) - 1]]))
 
 
-def half(first: int, last: int) -> int:
-    """Find the row half-way: the second half of a stretch begins there."""
-    return first + (last - first) // 2
-
-
 def finite_log(x: Floats, floor: float) -> Floats:
     """Take ``log x`` with everything below ``floor`` (a loss of exactly 0) at the floor; NaN stays NaN."""
     return np.asarray(np.log(np.maximum(x, floor)))
