@@ -204,7 +204,7 @@ def law_of(config: Mapping[str, Any]) -> str:
 def clocks_of(config: Mapping[str, Any]) -> set[float | None]:
     """Find the clocks of a run: one for every param group that differs; None where there is none.
 
-    - ``config``: as stored. The ``clock`` of a stored param group decides; where it has none, the optimizer's name does.
+    - ``config``: as stored. A stored param group's ``clock`` decides; where it has none, the optimizer's name does.
 
     >>> clocks_of({"optimizer": "sgd", "momentum": 0.75})
     {4.0}

@@ -80,5 +80,6 @@ class Definition:
         return (
             f"a destabilisation is {what}, at which{near} the effective gradient rises at least {self.spike:g}-fold "
             f"over its median in the fall before and the loss {LEAST_LOSS_RISE:g}-fold, and the gradient "
-            f"{self.excess:g}-fold over its maximum there (where it is not logged: the loss alone, {self.loss_spike:g}-fold){burn_in}"
+            f"{self.excess:g}-fold over its maximum there (where it is not logged: the loss alone, "
+            f"{self.loss_spike:g}-fold){burn_in}"
         )
