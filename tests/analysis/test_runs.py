@@ -167,13 +167,13 @@ def damage(folder: Path, kind: str) -> None:
         ("truncated part", "part-000000.parquet"),
         ("other columns", "no column step"),
         ("wrong type", "wrong type"),
-        ("config not json", "config.json is damaged"),
-        ("config is binary", "config.json is damaged"),
+        ("config not json", "config.json is not readable JSON"),
+        ("config is binary", "config.json is not readable JSON"),
         ("config is a list", "config.json holds list"),
-        ("nan in config", "contains NaN"),
+        ("nan in config", "holds NaN"),
         ("foreign config", "not a folder of scaleinv"),
         ("newer format", "format 5"),
-        ("result not json", "result.json is damaged"),
+        ("result not json", "result.json is not readable JSON"),
         ("environment", "'environment'"),
     ],
 )
@@ -228,7 +228,7 @@ def test_a_damaged_sweep_is_told(tmp_path: Path) -> None:
     assert load_sweep(write_sweep(tmp_path / "a", '{"runs": []}')).summary == {"runs": []}
     with pytest.raises(UserError, match=r"no list 'runs'"):
         load_sweep(write_sweep(tmp_path / "b", "{}"))
-    with pytest.raises(UserError, match=r"sweep.json is damaged"):
+    with pytest.raises(UserError, match=r"sweep.json is not readable JSON"):
         load_sweep(write_sweep(tmp_path / "c", "{"))
     damage(write_sweep(tmp_path / "d") / "runs" / "mm", "truncated part")
     with pytest.raises(UserError, match="mm"):

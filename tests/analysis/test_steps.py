@@ -77,7 +77,7 @@ def test_mistakes(series, folder, tmp_path):
         load_steps(empty)
     with pytest.raises(UserError, match="train with --lr"):
         find_periods(empty)
-    with pytest.raises(UserError, match="every 0"):
+    with pytest.raises(UserError, match="got 0"):
         load_steps(folder, every=0)
     broken = write_run(tmp_path / "broken", [record(series)])
     (broken / "metrics" / "steps-000000.parquet").write_bytes(b"PAR1 no")

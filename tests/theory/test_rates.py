@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
 from scaleinv.theory import rates
-from scaleinv.theory.optimizers import law_of
+from scaleinv.theory.optimizers import clocks_of, law_of
 
 POSITIVE = st.floats(1e-6, 1e6)
 
@@ -77,3 +77,13 @@ def test_mistakes():
 )
 def test_the_law_of_a_stored_config(config, law):
     assert law_of(config) == law
+
+
+def test_the_stored_clock_of_a_param_group_decides() -> None:
+    """A run folder says how its own optimizer's decay acts, though this program does not know the optimizer."""
+    groups = [{"weight_decay": 0.1, "clock": 2.5}, {"weight_decay": 0.0, "clock": None}]
+    assert clocks_of({"optimizers": [{"class": "Mine", "law": "sgd", "groups": groups}]}) == {2.5, None}
+    assert clocks_of({"optimizers": [{"class": "AdamW", "law": "normalised", "groups": groups[:1]}]}) == {2.5}
+    assert clocks_of({"optimizers": [{"class": "AdamW", "law": "normalised", "groups": groups[1:]}]}) == {None}
+    older = {"class": "SGD", "law": "sgd", "groups": [{"momentum": 0.75}, {"momentum": 0.75, "clock": 1.0}]}
+    assert clocks_of({"optimizers": [older]}) == {4.0, 1.0}

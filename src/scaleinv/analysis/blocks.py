@@ -1,4 +1,4 @@
-"""A run with few epochs, seen through blocks of steps in place of epochs.
+"""Look at a run with few epochs through blocks of steps in place of epochs.
 
 On a large set a run may have two epochs and many thousand steps, and every rule here counts in epochs. A run with a
 per-step record can be cut into blocks instead: each block becomes an "epoch" whose loss, effective gradient, ESS and
@@ -20,7 +20,7 @@ BLOCKS = 60
 
 
 def in_blocks(folder: str | Path, count: int = BLOCKS) -> Run:
-    """The run with ``count`` blocks of equal length as its epochs, in the split ``online``; the reference rows stay.
+    """Cut a run into ``count`` blocks of equal length as its epochs (split ``online``); the reference rows stay.
 
     Steps that fill no block are left out at the end.
     """
@@ -30,13 +30,7 @@ def in_blocks(folder: str | Path, count: int = BLOCKS) -> Run:
         raise UserError(f"{folder}: {len(steps)} steps do not make {count} blocks")
     ends = size * np.arange(1, count + 1)
     epochs = np.arange(1, count + 1)
-    columns = {
-        "loss": steps.loss,
-        "eg": steps.eg,
-        "ess": steps.ess,
-        "cosine": np.cos(steps.angle),
-        "rho": steps.rho,
-    }
+    columns = {"loss": steps.loss, "eg": steps.eg, "ess": steps.ess, "cosine": np.cos(steps.angle), "rho": steps.rho}
     means = {name: values[: size * count].reshape(count, size).mean(axis=1) for name, values in columns.items()}
     error = run.table("online", "total", "error")
     if len(error.values):

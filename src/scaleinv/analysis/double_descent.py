@@ -1,4 +1,4 @@
-"""Epoch-wise double descent: a test error that falls, rises and falls again, more than chance makes it.
+"""Find epoch-wise double descent: a test error that falls, rises and falls again, more than chance makes it.
 
 The series is smoothed by a moving median, which passes over single evaluations that went wrong. The statistic is the
 height of its highest bump,
@@ -24,13 +24,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
-from scaleinv.analysis.statistics import Interval
-from scaleinv.runfolder.read import Run
-
-Floats = npt.NDArray[np.float64]
+from scaleinv.analysis.statistics import NOWHERE, Floats, Interval
+from scaleinv.runfolder.read import Ints, Run
 
 EFFECT = 0.01  # of the error as a fraction: a point
 SIGNIFICANT = 0.01
@@ -62,7 +59,7 @@ class DoubleDescent:
 
 
 def double_descent(
-    epochs: npt.NDArray[np.int64],
+    epochs: Ints,
     errors: Floats,
     *,
     effect: float = EFFECT,
@@ -82,17 +79,19 @@ def double_descent(
     epochs, errors = epochs[keep], np.asarray(errors, dtype=np.float64)[keep]
     n = len(errors)
     if n < FEWEST:
-        nan = math.nan
-        reason = f"{n} evaluations are too few; at least {FEWEST} are needed"
-        return DoubleDescent("undecided", reason, nan, nan, nan, Interval(nan, nan), nan, (0, 0, 0), 0, nan, nan, n)
+        nan, reason = math.nan, f"{n} evaluations are too few; at least {FEWEST} are needed"
+        return DoubleDescent("undecided", reason, nan, nan, nan, NOWHERE, nan, (0, 0, 0), 0, nan, nan, n)
     width = smoothing if smoothing is not None else max(5, n // 10)
     smooth = _smooth(errors, width)
     height, (a, b, c) = _bump(smooth)
-    without, with_bump = valley(errors), _with_bump(errors, width)
+    # the fit that falls, rises and falls, with the turns of the smoothed series
+    with_bump = np.concatenate([falling(errors[:a]), rising(errors[a:b]), falling(errors[b:])])
     rng = np.random.default_rng(seed)
     sigma, phi = _noise_law(errors)
-    null = np.array([_bump(_smooth(x, width))[0] for x in without + sigma * _correlated(phi, DRAWS, n, rng)])
-    again = np.array([_bump(_smooth(x, width))[0] for x in with_bump + sigma * _correlated(phi, DRAWS, n, rng)])
+    null, again = (
+        np.array([_bump(_smooth(x, width))[0] for x in fit + sigma * _correlated(phi, DRAWS, n, rng)])
+        for fit in (valley(errors), with_bump)
+    )
     p = float((1 + np.sum(null >= height)) / (1 + DRAWS))
     spread = np.quantile(again - np.median(again), [0.025, 0.975])
     interval = Interval(max(0.0, height + float(spread[0])), height + float(spread[1]))
@@ -147,7 +146,7 @@ def valley(y: Floats) -> Floats:
 
 
 def _smooth(x: Floats, width: int) -> Floats:
-    """Moving median over ``width`` neighbours, fewer at the ends."""
+    """Take the moving median over ``width`` neighbours, fewer at the ends."""
     n, before, after = len(x), (width - 1) // 2, width // 2
     first, last = (before, n - after) if width <= n else (n, n)  # where the window is whole
     smooth = np.empty(n)
@@ -159,7 +158,7 @@ def _smooth(x: Floats, width: int) -> Floats:
 
 
 def _bump(s: Floats) -> tuple[float, tuple[int, int, int]]:
-    """The height of the highest bump and the places of the valley before it, its peak, the valley after it."""
+    """Find the highest bump: its height, and the places of the valley before it, its peak, the valley after it."""
     before = np.minimum.accumulate(s)
     after = np.minimum.accumulate(s[::-1])[::-1]
     heights = s - np.maximum(before, after)
@@ -169,14 +168,8 @@ def _bump(s: Floats) -> tuple[float, tuple[int, int, int]]:
     return float(heights[b]), (a, b, b + int(np.argmin(s[b:])))
 
 
-def _with_bump(x: Floats, width: int) -> Floats:
-    """The fit that falls, rises and falls, with the turns of the smoothed series."""
-    _, (a, b, _) = _bump(_smooth(x, width))
-    return np.concatenate([falling(x[:a]), rising(x[a:b]), falling(x[b:])])
-
-
 def _noise_law(x: Floats) -> tuple[float, float]:
-    """Standard deviation and correlation of neighbours of AR(1) noise on a slow curve, from mean squared differences.
+    """Estimate standard deviation and correlation of neighbours of AR(1) noise on a slow curve.
 
     The mean square of values ``k`` apart is ``2 sigma^2 (1 - phi^k)`` from the noise and ``c k^2`` from the slope of
     the curve; the three are fitted to the logarithms, near lags weighing more. The largest tenth of the squares is left
@@ -199,7 +192,7 @@ def _noise_law(x: Floats) -> tuple[float, float]:
 
 
 def _correlated(phi: float, draws: int, n: int, rng: np.random.Generator) -> Floats:
-    """Stationary AR(1) series of unit variance, shape (draws, n)."""
+    """Draw stationary AR(1) series of unit variance, shape (draws, n)."""
     x: Floats = rng.standard_normal((draws, n))
     x[:, 1:] *= math.sqrt(1 - phi**2)
     for k in range(1, n):

@@ -1,4 +1,4 @@
-r"""Effective step sizes of the groups on the sphere: do they become equal, how fast, and do the relations hold?
+r"""Decide whether the effective step sizes of the groups on the sphere become equal, and check their relations.
 
 Relations of Kodryan et al. 2022 (eqs. 7-9), with ``ess_i = elr_i eg_i``: ``sum 1/elr_i = 1/elr``, ``ess^2 = sum w_i
 ess_i^2``, ``elr_i' = elr_i (1 + ess^2)/(1 + ess_i^2)``. The last one says over a window of T steps, exactly,
@@ -21,16 +21,13 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate, mean
+from scaleinv.analysis.statistics import UNKNOWN, Estimate, Floats, mean
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Run
 from scaleinv.runfolder.steps import Steps
 from scaleinv.theory import rates
 from scaleinv.theory.kodryan2022 import next_elrs, total_elr, total_ess
-
-Floats = npt.NDArray[np.float64]
 
 TOLERANCE = 1.05  # largest over smallest mean of log(1 + ess_i^2)
 FEWEST_TIMES = 3.0  # units of the clock a window must hold before "equal" is more than a coincidence
@@ -48,7 +45,7 @@ class GroupEss:
 
 
 def from_steps(steps: Steps) -> GroupEss:
-    """From the per-step record of a run (:mod:`scaleinv.runfolder.steps`).
+    """Compute ELR and ESS of every group from the per-step record of a run.
 
     Errors: UserError for a record without groups, or of an optimizer with another law than SGD's.
     """
@@ -91,7 +88,7 @@ class Equalisation:
 def equalisation(
     groups: GroupEss, first: int = 0, last: int | None = None, *, tolerance: float = TOLERANCE
 ) -> Equalisation:
-    """Whether the groups' ESS are equal over the steps ``first..last-1``.
+    """Decide whether the groups' ESS are equal over the steps ``first..last-1``.
 
     "equal": the ratio of the extreme means with two standard errors stays within the tolerance, over a window of at
     least :data:`FEWEST_TIMES` units of the clock. "unequal": it is beyond by two standard errors; or at all,
@@ -121,9 +118,9 @@ def _judge(
     window: tuple[int, int],
     tolerance: float,
 ) -> Equalisation:
-    """``error``: of the logarithm of the ratio of the extreme means."""
+    """Compare the extreme means; ``error``: of the logarithm of their ratio."""
     values = np.array([m.value for m in means])
-    ratio = Estimate(math.nan, math.nan)
+    ratio = UNKNOWN
     verdict: Literal["equal", "unequal", "undecided"] = "undecided"
     if not (np.all(np.isfinite(values)) and np.all(values > 0) and math.isfinite(error)):
         reason = "a group did not move, or its step is not known"
@@ -154,8 +151,7 @@ class Profile:
 
 
 def profile(groups: GroupEss, *, units: float = FEWEST_TIMES, tolerance: float = TOLERANCE) -> Profile:
-    """Follow the ratio along the run: convergence to the common value. The first window has ``units`` of the clock,
-    each next one twice as many.
+    """Follow the ratio along the run, in windows each with twice the clock of the one before, from ``units`` on.
 
     In a window of u units the ratio differs from 1 by about the fluctuations of ``log elr_i`` over u, so windows have
     to grow to see it fall. A window has at least two steps; a rest shorter than a window joins the last one.
@@ -173,16 +169,14 @@ def profile(groups: GroupEss, *, units: float = FEWEST_TIMES, tolerance: float =
     edges[-1] = len(clock)
     windows = tuple(equalisation(groups, a, b, tolerance=tolerance) for a, b in pairwise(edges))
     ends = tuple(float(clock[b - 1]) for b in edges[1:])
-    late = [not w.ratio.value <= tolerance for w in windows]
-    settled = len(late) - late[::-1].index(True) if True in late else 0
+    settled = max((k for k, w in enumerate(windows, 1) if not w.ratio.value <= tolerance), default=0)
     if settled == len(windows):
         return Profile(windows, ends, None, math.nan)
-    return Profile(windows, ends, settled, 0.0 if settled == 0 else ends[settled - 1])
+    return Profile(windows, ends, settled, (0.0, *ends)[settled])
 
 
 def epoch_equalisation(run: Run, first: int, last: int, *, tolerance: float = TOLERANCE) -> Equalisation:
-    """The same from the rows of a run without a per-step record, over the epochs ``first+1..last``; both must have been
-    evaluated exactly, since the ELRs at the two ends are what is used.
+    """Decide the same by the rows of a run without a per-step record, over the evaluated epochs ``first+1..last``.
 
     The total is ``-2 log(mean cosine)``, which agrees with the mean of ``log(1 + ess^2)`` to the fourth order of ESS;
     the groups follow from eq. 9, exactly. They have no errors: the relation has none.
@@ -195,13 +189,10 @@ def epoch_equalisation(run: Run, first: int, last: int, *, tolerance: float = TO
     at = {int(epoch): int(step) for epoch, step in zip(steps.epochs, steps.steps)}
     if not (names and np.any(keep) and first in at and last in at):
         raise UserError(f"{run.folder}: epochs {first} and {last} have no exact metrics of the groups")
-    ends = []
-    for epoch in (first, last):
-        rows = [run.series("train", name, "elr") for name in names]
-        ends.append(np.array([float(values[epochs == epoch][0]) for epochs, values in rows]))
+    rows = [run.series("train", name, "elr") for name in names]
+    ends = [np.array([float(elrs[epochs == epoch][0]) for epochs, elrs in rows]) for epoch in (first, last)]
     length = at[last] - at[first]
-    per_epoch = -2 * np.log(cosine[keep])
-    total = mean(per_epoch)
+    total = mean(-2 * np.log(cosine[keep]))
     change = (np.log(ends[1]) - np.log(ends[0])) / length
     means = tuple(Estimate(float(total.value - c), math.nan) for c in change)
     elrs = tuple(float(v) for v in np.sqrt(ends[0] * ends[1]))
@@ -220,7 +211,7 @@ class RelationResiduals:
 
 
 def residuals(groups: GroupEss) -> RelationResiduals:
-    """How well the relations hold at every step.
+    """Measure how well the relations hold at every step.
 
     The sum rule compares with the ELR of the first step where the record has no ELR of the total measured otherwise: on
     the sphere it is constant.

@@ -1,4 +1,4 @@
-r"""From where on a run is no longer that of a scale-invariant network: eps of the norm layers at small norms.
+r"""Find where eps of the norm layers, at small norms, ends the scale invariance of a run.
 
 The gradient of a scale-invariant loss has no part along the weights (Lobacheva et al. 2021, eq. 2a), so the norm of
 plain SGD moves by ``rho'^2 - rho^2 = lr^2 g^2 - 2 lr wd rho^2`` and nothing else; eps in a norm layer adds ``-2 lr
@@ -25,10 +25,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from scaleinv.analysis.statistics import Floats
 from scaleinv.runfolder.read import Run
 from scaleinv.theory import rates
 
-Floats = npt.NDArray[np.float64]
 #: a tenth of the forces on the norm: below it the periods are what the theory says within its other errors
 MATTERS = 0.1
 #: cosine of gradient and weights above which it is no rounding: float32 leaves 1e-7 to 2e-4 in running medians
@@ -105,7 +105,7 @@ class Invariance:
 
 
 def invariance(run: Run) -> Invariance:
-    """From the rows of a run in the whole space; empty where the cosine was not measured."""
+    """Judge a run in the whole space by its rows; empty where the cosine was not measured."""
     # a monitor's rows call the radial part of the step so, not the gradient's
     name = "" if run.config.get("source") == "monitor" else "radial"
     epochs, cosine = run.series("online", "total", name)
@@ -124,22 +124,17 @@ def invariance(run: Run) -> Invariance:
     broken = (_smooth(share) > MATTERS) | (_smooth(cosine) > ROUNDING)
     first = next((int(i) for i in np.flatnonzero(broken) if np.mean(broken[i:]) > 0.5), None)
     dead = _silenced(first, _smooth(pull), rho)
-    return Invariance(
-        epochs=epochs,
-        steps=steps,
-        cosine=cosine,
-        share=share,
-        stretches=_stretches(broken, steps),
-        broken_from=None if first is None else int(steps[first]),
-        rho=float("nan") if first is None else float(rho[first]),
-        widest=float(rho[broken].max()) if broken.any() else float("nan"),
-        silenced_from=None if dead is None else int(steps[dead]),
-        silenced_rho=float("nan") if dead is None else float(rho[dead]),
-    )
+
+    def place(epoch: int | None) -> tuple[int | None, float]:
+        return (None, float("nan")) if epoch is None else (int(steps[epoch]), float(rho[epoch]))
+
+    widest = float(rho[broken].max()) if broken.any() else float("nan")
+    found = (_stretches(broken, steps), *place(first), widest, *place(dead))
+    return Invariance(epochs, steps, cosine, share, *found)
 
 
 def _smooth(x: Floats) -> Floats:
-    """Running median over the last epochs; one without a gradient (NaN: it is exactly 0) takes the value before."""
+    """Take the running median over the last epochs; NaN (a gradient of exactly 0) takes the value before."""
     known = np.isfinite(x)
     if not known.any():
         return x
@@ -148,7 +143,7 @@ def _smooth(x: Floats) -> Floats:
 
 
 def _silenced(begin: int | None, pull: Floats, rho: Floats) -> int | None:
-    """The epoch from ``begin`` on at which the pull is largest, if it has died since while the norm fell."""
+    """Find the epoch of the largest pull from ``begin`` on, if it has died since while the norm fell."""
     if begin is None:
         return None
     top = begin + int(np.argmax(pull[begin:]))
@@ -157,14 +152,11 @@ def _silenced(begin: int | None, pull: Floats, rho: Floats) -> int | None:
 
 
 def _stretches(broken: npt.NDArray[np.bool_], steps: npt.NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Runs of broken epochs, from the end of the epoch before to the end of the last."""
+    """Find the runs of broken epochs, from the end of the epoch before to the end of the last."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], broken, [False]]).astype(np.int8)))
     ends = np.concatenate([[0], steps])
     return tuple((int(ends[first]), int(ends[after])) for first, after in zip(edges[::2], edges[1::2]))
 
 
 def _inside(steps: npt.NDArray[np.int64], stretches: tuple[tuple[int, int], ...]) -> npt.NDArray[np.bool_]:
-    inside = np.zeros(len(steps), dtype=bool)
-    for first, last in stretches:
-        inside |= (steps > first) & (steps <= last)
-    return inside
+    return np.asarray(np.any([(steps > first) & (steps <= last) for first, last in stretches], axis=0))

@@ -1,4 +1,4 @@
-"""Which regime a run on the sphere is in, with the evidence; and the boundaries of a sweep.
+"""Decide which regime a run on the sphere is in, with the evidence; and the boundaries of a sweep.
 
 The decision uses the online loss, error, effective gradient and cosine of every epoch in the window, the last half of
 the run, never the last value alone: near the 1/2 boundary a run reaches the minimum and is thrown out again. Two
@@ -38,13 +38,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate, drift, mean, rank_correlation_with_time
+from scaleinv.analysis.statistics import UNKNOWN, Estimate, Floats, drift, mean, rank_correlation_with_time, sample_mean
 from scaleinv.runfolder.read import Run
 from scaleinv.theory.guessing import CHANCE_ACCURACY, guesses
-
-Floats = npt.NDArray[np.float64]
 
 THRESHOLD = 0.01  # of the loss of the best constant answer
 SHARE_CONVERGED, SHARE_STATIONARY = 0.1, 0.5  # of the window's epochs above the threshold
@@ -84,7 +81,7 @@ class LateEpochs:
 
 
 def window(run: Run) -> LateEpochs:
-    """The last half of the epochs of a run, from its online metrics."""
+    """Take the last half of the epochs of a run, from its online metrics."""
     epochs, loss = run.series("online", "total", "loss")
     keep = epochs > (epochs[-1] // 2 if len(epochs) else 0)
 
@@ -98,7 +95,7 @@ def window(run: Run) -> LateEpochs:
 
 
 def classify(run: Run) -> Verdict:
-    """The regime of a run on the sphere, from its folder, by the ``chance_error`` and ``constant_loss`` of its config.
+    """Decide the regime of a run on the sphere, by the ``chance_error`` and ``constant_loss`` of its config.
 
     Works for runs in the whole space as well, where it describes the window only.
     """
@@ -117,7 +114,7 @@ def classify(run: Run) -> Verdict:
 
     if run.status == "diverged" or not np.all(np.isfinite(w.loss)):
         message = (run.result or {}).get("message") or "the loss is not finite"
-        return verdict(None, f"the run left the numbers: {message}")
+        return verdict(None, f"the run produced NaN or infinity: {message}")
     if run.last_epoch < FEWEST_EPOCHS:
         return verdict(None, f"{run.last_epoch} epochs are too few to judge; at least {FEWEST_EPOCHS} are needed")
     log_loss = np.log(np.maximum(w.loss, 1e-300))
@@ -132,28 +129,22 @@ def classify(run: Run) -> Verdict:
     first, _, last = (float(part.mean()) for part in _thirds(w.loss))
     random, present, limit = (_level(run, f"reference{kind}") for kind in ("", "_present", "_limit"))
     evidence |= {
-        "loss": level.value,
-        "loss_se": level.error,
+        **_told("loss", level),
         "error": error.value,
         "cosine": cosine.value,
         "share_above_threshold": share,
         "share_above_threshold_by_third": thirds,
         "ends_above_threshold": ends_above,
-        "loss_drift": loss_drift.value,
-        "loss_drift_se": loss_drift.error,
+        **_told("loss_drift", loss_drift),
         "loss_rank": rank,
         "loss_late_share_of_drift": late[0],
         "loss_last_third_to_first": last / first if first > 0 else math.nan,
-        "eg_drift": eg_drift.value,
-        "eg_drift_se": eg_drift.error,
+        **_told("eg_drift", eg_drift),
         "eg_rank": eg_rank,
         "eg_late_share_of_drift": late[1],
-        "random_loss": random.value,
-        "random_loss_se": random.error,
-        "random_loss_present_norms": present.value,
-        "random_loss_present_norms_se": present.error,
-        "limit_loss": limit.value,
-        "limit_loss_se": limit.error,
+        **_told("random_loss", random),
+        **_told("random_loss_present_norms", present),
+        **_told("limit_loss", limit),
     }
     at_chance = _guesses(level, error, chance, constant)
     if at_chance:
@@ -163,50 +154,37 @@ def classify(run: Run) -> Verdict:
         return verdict(*_at_chance(at_chance, level, cosine, random, present, limit))
     if constant is None:
         return verdict(None, _missing(run))
+    epochs, moved = f"epochs {w.first}-{w.last}", f"x{math.exp(loss_drift.value):.2f}"
     if share <= SHARE_CONVERGED:
+        below = f"below {threshold:.2g} in {1 - share:.0%} of {epochs}"
         if ends_above:
-            return verdict(
-                None,
-                f"thrown out at the end: loss below {threshold:.2g} in {1 - share:.0%} of epochs {w.first}-{w.last} "
-                "but not in the last ones; the 1/2 band",
-            )
-        return verdict(
-            1,
-            f"loss {level.value:.2g} on average, below {threshold:.2g} in {1 - share:.0%} of epochs {w.first}-{w.last}",
-        )
+            return verdict(None, f"thrown out at the end: loss {below} but not in the last ones; the 1/2 band")
+        return verdict(1, f"loss {level.value:.2g} on average, {below}")
     falling = _falls(loss_drift, rank) and _falls(eg_drift, eg_rank)
     if falling and min(late) >= LATE_SHARE:
-        return verdict(
-            1,
-            f"loss still falls (x{math.exp(loss_drift.value):.2f} within epochs {w.first}-{w.last}) and the effective "
-            f"gradient with it (x{math.exp(eg_drift.value):.2f})",
-        )
+        with_it = f"and the effective gradient with it (x{math.exp(eg_drift.value):.2f})"
+        return verdict(1, f"loss still falls ({moved} within {epochs}) {with_it}")
     if min(thirds) < SHARE_STATIONARY:
         parts = ", ".join(f"{part:.0%}" for part in thirds)
-        return verdict(
-            None,
-            f"intermittent: the loss is above {threshold:.2g} in {parts} of the thirds of epochs {w.first}-{w.last}, "
-            "the 1/2 band",
-        )
+        where = f"above {threshold:.2g} in {parts} of the thirds of {epochs}"
+        return verdict(None, f"intermittent: the loss is {where}, the 1/2 band")
     near = 1 / MOST_STATIONARY <= last / first <= MOST_STATIONARY
     if not (
         abs(loss_drift.value) <= STATIONARY_DRIFT or (near and abs(loss_drift.value) <= SIGNIFICANT * loss_drift.error)
     ):
         how = "falls ever more slowly" if falling else "still moves"
-        return verdict(
-            None,
-            f"the level {how}: x{math.exp(loss_drift.value):.2f} within epochs {w.first}-{w.last}; train longer",
-        )
-    return verdict(
-        2,
-        f"stationary at loss {level.value:.3g} +- {level.error:.1g} (drift x{math.exp(loss_drift.value):.2f}), above "
-        f"{threshold:.2g} in {share:.0%} of epochs {w.first}-{w.last}, "
-        + ("error not measured" if math.isnan(error.value) else f"error {error.value:.0%}"),
-    )
+        return verdict(None, f"the level {how}: {moved} within {epochs}; train longer")
+    wrong = "error not measured" if math.isnan(error.value) else f"error {error.value:.0%}"
+    at = f"loss {level.value:.3g} +- {level.error:.1g} (drift {moved})"
+    return verdict(2, f"stationary at {at}, above {threshold:.2g} in {share:.0%} of {epochs}, {wrong}")
+
+
+def _told(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_se": estimate.error}
 
 
 def _thirds(values: Floats) -> tuple[Floats, Floats, Floats]:
-    """The first, the middle and the last third, as :func:`drift` takes them; the middle one may be longer."""
+    """Cut into thirds as :func:`drift` takes them; the middle one may be longer."""
     k = max(1, len(values) // 3)
     return values[:k], values[k:-k], values[-k:]
 
@@ -217,38 +195,35 @@ def _falls(change: Estimate, rank: float) -> bool:
 
 
 def _late_share(values: Floats) -> float:
-    """How much of the change from the first to the last third comes after the middle one; NaN where there is none."""
+    """Compute the share of the change from first to last third that comes after the middle one; NaN without one."""
     first, middle, last = (float(part.mean()) for part in _thirds(values))
     return (last - middle) / (last - first) if last != first else math.nan
 
 
 def _level(run: Run, split: str) -> Estimate:
-    """Mean loss of a split's random directions; draws of one evaluation share the norms: evaluations are the sample."""
+    """Average the loss of random directions; draws of one evaluation share the norms: evaluations are the sample."""
     series = [s.values for (kind, _, quantity), s in run.metrics.items() if (kind, quantity) == (split, "loss")]
     if not series:
-        return Estimate(math.nan, math.nan)
+        return UNKNOWN
     draws = np.stack(series)  # (directions, evaluations)
-    sample = draws[:, 0] if draws.shape[1] == 1 else draws.mean(axis=0)
-    return Estimate(
-        float(sample.mean()), float(sample.std(ddof=1) / math.sqrt(len(sample))) if len(sample) > 1 else math.nan
-    )
+    return sample_mean(draws[:, 0] if draws.shape[1] == 1 else draws.mean(axis=0))
 
 
 def _guesses(level: Estimate, error: Estimate, chance: float | None, constant: float | None) -> str:
-    """In words why a run may be no better than a constant answer; empty where it is better, or nothing tells."""
+    """Say why a run may be no better than a constant answer; empty where it is better, or nothing tells."""
     if chance is not None and not math.isnan(error.value):
         # of few images in two classes the error of guessing scatters by more than 5 %
-        scatter = min(SIGNIFICANT * _known(error), CHANCE_ACCURACY * (1 - chance))
+        scatter = min(SIGNIFICANT * error.known_error, CHANCE_ACCURACY * (1 - chance))
         guessing = error.value >= chance - scatter or guesses(error.value, chance)
         return f"error {error.value:.0%} is chance" if guessing else ""
-    if constant is None or level.value < constant - SIGNIFICANT * _known(level):
+    if constant is None or level.value < constant - SIGNIFICANT * level.known_error:
         return ""
     unknown = "chance_error is not given" if chance is None else "the error was not measured"
     return f"{unknown} and loss {level.value:.3g} is not below that of a constant answer ({constant:.3g})"
 
 
 def _missing(run: Run) -> str:
-    """Which of the two numbers a verdict rests on a run does not have, and how to give it."""
+    """Say which of the two numbers that a verdict rests on a run does not have, and how to give it."""
     names = {
         "chance_error": "the error of the best constant answer, 1 - 1/C for C equally frequent classes",
         "constant_loss": "its loss, log C for cross-entropy",
@@ -263,7 +238,7 @@ def _missing(run: Run) -> str:
 def _at_chance(
     at_chance: str, level: Estimate, cosine: Estimate, random: Estimate, present: Estimate, limit: Estimate
 ) -> tuple[int | None, str]:
-    """Regime 3 or its onset, for a run that is no better than a constant answer; ``at_chance`` says so in words."""
+    """Tell regime 3 from its onset, for a run no better than a constant answer; ``at_chance`` says so in words."""
     if math.isnan(cosine.value):
         return None, f"{at_chance}, but the cosine of consecutive iterates was not measured"
     if not abs(cosine.value) < CORRELATED:
@@ -273,8 +248,7 @@ def _at_chance(
         )
     if math.isnan(random.value):
         return None, f"{at_chance}, but the level of random directions was not measured"
-    stated = f"{at_chance}, consecutive iterates are uncorrelated (cos {cosine.value:.2f}), "
-    stated += f"loss {level.value:.3g}"
+    stated = f"{at_chance}, consecutive iterates are uncorrelated (cos {cosine.value:.2f}), loss {level.value:.3g}"
     directions = f"random directions ({random.value:.3g} +- {random.error:.1g})"
     if _vague(level, random):
         return None, f"{stated} +- {level.error:.1g}, but this and {directions} are too uncertain to compare"
@@ -295,13 +269,8 @@ def _at_chance(
 
 
 def _errors(level: Estimate, reference: Estimate) -> float:
-    """The standard error of the difference; an unknown one counts as none."""
-    return math.hypot(_known(level), _known(reference))
-
-
-def _known(estimate: Estimate) -> float:
-    """The standard error of an estimate; an unknown one counts as none."""
-    return 0.0 if math.isnan(estimate.error) else estimate.error
+    """Compute the standard error of the difference; an unknown one counts as none."""
+    return math.hypot(level.known_error, reference.known_error)
 
 
 def _vague(level: Estimate, reference: Estimate) -> bool:
@@ -318,7 +287,7 @@ Boundary = dict[str, Any]
 
 
 def boundaries(points: Sequence[tuple[float, int, int | None]]) -> dict[str, Boundary]:
-    """Boundaries between the regimes as intervals of the rate, from (rate, seed, regime).
+    """Find the boundaries between the regimes as intervals of the rate, from (rate, seed, regime).
 
     For one seed the interval 1/2 runs from the largest rate up to which every decided run is in regime 1 to the
     smallest rate from which on none is; 2/3 alike with regime 3. ``decided`` only if both sides were seen. Several
@@ -327,19 +296,15 @@ def boundaries(points: Sequence[tuple[float, int, int | None]]) -> dict[str, Bou
     >>> boundaries([(1e-3, 0, 1), (1e-2, 0, 2), (1e-1, 0, 3)])["1/2"]
     {'low': 0.001, 'high': 0.01, 'decided': True}
     """
-    seeds = sorted({seed for _, seed, _ in points})
-    return {
-        "1/2": _union([_boundary(_decided(points, seed), 1) for seed in seeds]),
-        "2/3": _union([_boundary(_decided(points, seed), 2) for seed in seeds]),
-    }
-
-
-def _decided(points: Sequence[tuple[float, int, int | None]], seed: int) -> list[tuple[float, int]]:
-    return sorted((rate, regime) for rate, s, regime in points if s == seed and regime is not None)
+    decided = [
+        sorted((rate, regime) for rate, s, regime in points if s == seed and regime is not None)
+        for seed in sorted({seed for _, seed, _ in points})
+    ]
+    return {f"{below}/{below + 1}": _union([_boundary(runs, below) for runs in decided]) for below in (1, 2)}
 
 
 def _boundary(runs: Sequence[tuple[float, int]], below: int) -> Boundary:
-    """Between the regimes ``below`` and ``below + 1`` of one seed."""
+    """Find the boundary between the regimes ``below`` and ``below + 1`` of one seed."""
     low = high = None
     for rate, regime in runs:
         if regime > below:
@@ -354,22 +319,19 @@ def _boundary(runs: Sequence[tuple[float, int]], below: int) -> Boundary:
 
 
 def _union(intervals: Sequence[Boundary]) -> Boundary:
-    lows = [b["low"] for b in intervals if b["low"] is not None]
-    highs = [b["high"] for b in intervals if b["high"] is not None]
+    lows, highs = ([b[end] for b in intervals if b[end] is not None] for end in ("low", "high"))
     return {
-        "low": min(lows) if lows else None,
-        "high": max(highs) if highs else None,
+        "low": min(lows, default=None),
+        "high": max(highs, default=None),
         "decided": bool(intervals) and all(b["decided"] for b in intervals),
     }
 
 
 def describe(bounds: Mapping[str, Boundary]) -> str:
-    """The map in one sentence."""
+    """Say the map in one sentence."""
     parts = []
-    for key, (left, right) in (("1/2", (1, 2)), ("2/3", (2, 3))):
-        b = bounds[key]
-        if b["decided"]:
-            parts.append(f"{NAMES[left]} -> {NAMES[right]} between {b['low']:.2g} and {b['high']:.2g}")
-        else:
-            parts.append(f"{NAMES[left]} -> {NAMES[right]} not decided on this grid")
+    for left in (1, 2):
+        b = bounds[f"{left}/{left + 1}"]
+        where = f"between {b['low']:.2g} and {b['high']:.2g}" if b["decided"] else "not decided on this grid"
+        parts.append(f"{NAMES[left]} -> {NAMES[left + 1]} {where}")
     return "; ".join(parts)

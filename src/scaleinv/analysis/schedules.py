@@ -1,4 +1,4 @@
-"""Which of several schedules is best, judged by paired differences over seeds.
+"""Compare schedules by paired differences over seeds, and rank them.
 
 All schedules are run with the same seeds, so the difference of two is taken seed by seed, which removes what the seeds
 have in common. Its mean has a t interval; over all pairs the confidence is Holm's (1979): all statements hold together
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
@@ -58,14 +58,14 @@ class ScheduleComparison:
     confidence: float
 
     def pair(self, first: str, second: str) -> SchedulePair:
-        """The pair, turned so that ``first`` comes first."""
+        """Find a pair, turned so that ``first`` comes first."""
         for found in self.pairs:
             if (found.first, found.second) == (first, second):
                 return found
             if (found.first, found.second) == (second, first):
                 d, i = found.difference, found.interval
-                turned = Estimate(-d.value, d.error), Interval(-i.high, -i.low)
-                return SchedulePair(first, second, *turned, found.p, found.p_signs, found.seeds, found.better)
+                turned, interval = Estimate(-d.value, d.error), Interval(-i.high, -i.low)
+                return replace(found, first=first, second=second, difference=turned, interval=interval)
         raise UserError(f"{first} and {second} are not both in the comparison")
 
 
@@ -88,18 +88,19 @@ def compare_schedules(errors: Mapping[str, Mapping[int, float]], confidence: flo
     table = {name: np.array([float(of[seed]) for seed in seeds]) for name, of in errors.items()}
     for name, values in table.items():
         if not np.all(np.isfinite(values)):
-            raise UserError(
-                f"schedule {name}: the error of seed {seeds[int(np.argmin(np.isfinite(values)))]} is unknown"
-            )
+            seed = seeds[int(np.argmin(np.isfinite(values)))]
+            raise UserError(f"schedule {name}: the error of seed {seed} is unknown")
     width = t_quantile(confidence, len(seeds) - 1)
-    found = [(a, b, sample_mean(table[a] - table[b]), table[a] - table[b]) for a, b in combinations(table, 2)]
-    chances = [_p(difference, len(seeds) - 1) for _, _, difference, _ in found]
-    significant = _holm(chances, 1 - confidence)
+    all_pairs = []
+    for a, b in combinations(table, 2):
+        x = table[a] - table[b]
+        d = sample_mean(x)
+        p = _p(d, len(seeds) - 1)
+        all_pairs.append(SchedulePair(a, b, d, d.interval(width), p, _p_signs(x), len(seeds), None))
+    shown = _holm([pair.p for pair in all_pairs], 1 - confidence)
     pairs = tuple(
-        SchedulePair(
-            a, b, d, d.interval(width), p, _p_signs(x), len(seeds), (a if d.value < 0 else b) if shown else None
-        )
-        for (a, b, d, x), p, shown in zip(found, chances, significant)
+        replace(pair, better=pair.first if pair.difference.value < 0 else pair.second) if different else pair
+        for pair, different in zip(all_pairs, shown)
     )
     means = {name: sample_mean(values) for name, values in table.items()}
     ranking = []
@@ -114,9 +115,7 @@ def compare_schedules(errors: Mapping[str, Mapping[int, float]], confidence: flo
 
 
 def final_error(run: Run, *, quantity: str = "error_recomputed_bn", split: str = "test", evaluations: int = 1) -> float:
-    """A run's test error: mean of its last ``evaluations``; NaN where it was not measured. A run that diverged has
-    nothing right: 1.
-    """
+    """Average the last ``evaluations`` of a run's test error; NaN: not measured. 1 for a run that diverged."""
     if run.status == "diverged":
         return 1.0
     values = run.series(split, "total", quantity)[1]
@@ -127,7 +126,7 @@ def final_error(run: Run, *, quantity: str = "error_recomputed_bn", split: str =
 def errors_by_seed(
     runs: Mapping[str, Sequence[Run]], *, quantity: str = "error_recomputed_bn"
 ) -> dict[str, dict[int, float]]:
-    """The table :func:`compare_schedules` takes, from the runs of every schedule."""
+    """Make the table :func:`compare_schedules` takes, from the runs of every schedule."""
     table: dict[str, dict[int, float]] = {}
     for name, of in runs.items():
         table[name] = {}
@@ -139,16 +138,14 @@ def errors_by_seed(
 
 
 def _p(difference: Estimate, freedom: int) -> float:
-    """Two-sided p of a mean of zero; 1 where nothing differs, 0 where all differ by the same."""
+    """Compute the two-sided p of a mean of zero; 1 where nothing differs, 0 where all differ by the same."""
     if difference.error > 0:
         return float(2 * stdtr(freedom, -abs(difference.value) / difference.error))
     return 1.0 if difference.value == 0 else 0.0
 
 
 def _p_signs(x: np.ndarray) -> float:
-    """Share of the 2^n choices of signs whose mean is at least as far from zero; at most 12 differences are tried in
-    full, of more 4096 choices are drawn.
-    """
+    """Compute the share of the 2^n choices of signs with a mean as far from zero; of more than 4096, 4096 are drawn."""
     if len(x) <= 12:
         signs = np.array(list(product((-1.0, 1.0), repeat=len(x))))
     else:
@@ -159,11 +156,7 @@ def _p_signs(x: np.ndarray) -> float:
 
 
 def _holm(values: Sequence[float], level: float) -> list[bool]:
-    """Which hypotheses fall by Holm's step-down rule."""
+    """Tell which hypotheses fall by Holm's step-down rule."""
     order = np.argsort(values, kind="stable")
-    fall = [False] * len(values)
-    for rank, i in enumerate(order):
-        if values[i] > level / (len(values) - rank):
-            break
-        fall[int(i)] = True
-    return fall
+    passed = np.take(values, order) <= level / np.arange(len(values), 0, -1)
+    return [bool(np.all(passed[: rank + 1])) for rank in np.argsort(order)]

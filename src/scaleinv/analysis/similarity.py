@@ -1,4 +1,4 @@
-"""Cosines between the weights of successive epochs and to the start, and the gap in them that separates regime 1.
+"""Find the gap that separates regime 1 in the cosines between the weights of successive epochs.
 
 With the squared loss on a large set no ELR converges within a budget, and the loss shows no regime 1. The cosines do
 (Nakhodnov et al. 2022): there the weights freeze, ``1 - cos`` of successive epochs falls with time and grows slowly
@@ -18,13 +18,10 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate, Interval, drift, mean, sample_mean, t_quantile
+from scaleinv.analysis.statistics import NOWHERE, Estimate, Floats, Interval, drift, mean, sample_mean, t_quantile
 from scaleinv.errors import UserError
-from scaleinv.runfolder.read import Run
-
-Floats = npt.NDArray[np.float64]
+from scaleinv.runfolder.read import Ints, Run
 
 LEAST = 2.0  # factor of 1 - cos beyond the slope
 FEWEST_BELOW = 3  # ELRs below the pair
@@ -37,13 +34,13 @@ CONFIDENCE = 0.95
 class Cosines:
     """Cosines at the end of every epoch, shapes (n,)."""
 
-    epochs: npt.NDArray[np.int64]
+    epochs: Ints
     previous: Floats  # to the weights one epoch before
     start: Floats  # to the weights of the start
 
 
 def cosines(run: Run, group: str = "total") -> Cosines:
-    """The cosines of a run (of one group, or of the whole vector)."""
+    """Read the cosines of a run (of one group, or of the whole vector)."""
     epochs, previous = run.series("weights", group, "cos_previous_epoch")
     start_epochs, start = run.series("weights", group, "cos_start")
     if not len(epochs):
@@ -66,7 +63,7 @@ class CosineLevel:
 
 
 def cosine_level(run: Run, first: int | None = None, last: int | None = None) -> CosineLevel:
-    """The level over the epochs ``first..last`` (default: the last half)."""
+    """Measure the level over the epochs ``first..last`` (default: the last half)."""
     found = cosines(run)
     last = int(found.epochs[-1]) if last is None else last
     first = last // 2 + 1 if first is None else first
@@ -92,7 +89,7 @@ class CosineGap:
 
 
 def cosine_gap(levels: Sequence[CosineLevel]) -> CosineGap:
-    """The gap over ELRs: the first pair that shows one, else the pair with the largest jump.
+    """Find the gap over ELRs: the first pair that shows one, else the pair with the largest jump.
 
     >>> def level(elr, distance):
     ...     return CosineLevel(elr, 0, Estimate(np.log(distance), 0.02), Estimate(0.0, 0.1), 0.5)
@@ -109,19 +106,16 @@ def cosine_gap(levels: Sequence[CosineLevel]) -> CosineGap:
     trends = [_over_seeds([level.trend for level in group]) for group in groups]
     freezing = tuple(None if math.isnan(t.error) else t.value <= -max(FREEZING, 2 * t.error) for t in trends)
     tests = [k for k in range(FEWEST_BELOW - 1, len(elrs) - 1) if all(math.isfinite(m.value) for m in means[: k + 2])]
-    unknown = Interval(math.nan, math.nan)
     if not tests:
         reason = f"{len(elrs)} ELRs; {FEWEST_BELOW} and one above them are needed"
-        return CosineGap("undecided", reason, unknown, math.nan, unknown, math.nan, elrs, means, freezing)
+        return CosineGap("undecided", reason, NOWHERE, math.nan, NOWHERE, math.nan, elrs, means, freezing)
     width = t_quantile(1 - (1 - CONFIDENCE) / len(tests), MANY)
     found = [(k, *_beyond(np.log(elrs), means, k)) for k in tests]
     least = math.log(LEAST)
     shown = [f for f in found if f[1].value - width * f[1].error >= least]
     k, jump, slope = shown[0] if shown else max(found, key=lambda f: f[1].value)
-    verdict: Literal["gap", "none", "undecided"] = "undecided"
-    if shown:
-        verdict = "gap"
-    elif all(f[1].value + width * f[1].error < least for f in found):
+    verdict: Literal["gap", "none", "undecided"] = "gap" if shown else "undecided"
+    if all(f[1].value + width * f[1].error < least for f in found):
         verdict = "none"
     between = jump.interval(width)
     factor, interval = math.exp(jump.value), Interval(math.exp(between.low), math.exp(between.high))
@@ -132,7 +126,7 @@ def cosine_gap(levels: Sequence[CosineLevel]) -> CosineGap:
 
 
 def _over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """One seed: itself. Several: their mean, with the larger of the scatter over seeds and the errors within runs."""
+    """Average over seeds, with the larger of the scatter over seeds and the errors within runs; one seed: itself."""
     if len(estimates) == 1:
         return estimates[0]
     between = sample_mean(np.array([e.value for e in estimates]))
@@ -141,7 +135,7 @@ def _over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _beyond(x: Floats, means: Sequence[Estimate], k: int) -> tuple[Estimate, float]:
-    """Growth from point k to k + 1 beyond that of the steepest pair among 0..k, and the slope of that pair."""
+    """Compute the growth from point k to k + 1 beyond that of the steepest pair among 0..k, and the slope of that."""
     growth = [Estimate(b.value - a.value, math.hypot(a.error, b.error)) for a, b in pairwise(means)]
     steps = np.diff(x)
     steepest = max(range(k), key=lambda j: growth[j].value / steps[j])
@@ -151,7 +145,7 @@ def _beyond(x: Floats, means: Sequence[Estimate], k: int) -> tuple[Estimate, flo
 
 
 def _mean_of_trend(x: Floats) -> Estimate:
-    """Mean of a series that drifts: the error is that of the scatter around its line."""
+    """Average a series that drifts: the error is that of the scatter around its line."""
     if len(x) < 4:
         return mean(x)
     time = np.arange(len(x)) - (len(x) - 1) / 2

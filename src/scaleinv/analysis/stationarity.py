@@ -1,4 +1,4 @@
-"""Is a series in equilibrium, at what level, and are two levels the same?
+"""Decide whether a series is in equilibrium, at what level, and whether levels are the same.
 
 The answer is a test of equivalence: "stationary" has to be shown, not merely not refuted. Let ``d`` be the drift (mean
 of the last third minus mean of the first) with a standard error that respects autocorrelation, and ``tol`` what may
@@ -17,16 +17,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate, autocorrelation_time, batch_means, drift, mean
+from scaleinv.analysis.statistics import UNKNOWN, Estimate, Floats, autocorrelation_time, batch_means, drift, mean
 from scaleinv.runfolder.read import Run
-
-Floats = npt.NDArray[np.float64]
 
 FEWEST = 12  # values
 FEWEST_EFFECTIVE = 5.0  # values over their correlation time: errors are right within 20 % from four on
@@ -61,9 +58,8 @@ def stationarity(x: Floats, *, tolerance: float = TOLERANCE, relative: bool = Tr
     finite = bool(np.all(np.isfinite(x)))
     usable = finite and (not relative or bool(np.all(x > 0)))
     y = np.log(x) if relative and usable else x
-    change = drift(y) if usable else Estimate(math.nan, math.nan)
+    change = drift(y) if usable else UNKNOWN
     tau = autocorrelation_time(x) if finite else math.nan
-    level = mean(x) if finite else Estimate(math.nan, math.nan)
 
     def judge() -> tuple[Literal["stationary", "drifting", "undecided"], str]:
         if not finite:
@@ -82,18 +78,8 @@ def stationarity(x: Floats, *, tolerance: float = TOLERANCE, relative: bool = Tr
             return "undecided", f"{len(x)} values of correlation time {tau:.3g} are too few to know their scatter"
         return "stationary", says
 
-    verdict, reason = judge()
-    return Stationarity(
-        verdict,
-        reason,
-        level,
-        batch_means(x).error if finite else math.nan,
-        change,
-        tolerance,
-        relative,
-        float(tau),
-        len(x),
-    )
+    level, batches = (mean(x), batch_means(x)) if finite else (UNKNOWN, UNKNOWN)
+    return Stationarity(*judge(), level, batches.error, change, tolerance, relative, float(tau), len(x))
 
 
 def loss_level(
@@ -105,7 +91,7 @@ def loss_level(
     split: str = "online",
     quantity: str = "loss",
 ) -> Stationarity:
-    """The level of a run's train loss over the epochs ``first..last`` (default: its last half).
+    """Judge the level of a run's train loss over the epochs ``first..last`` (default: its last half).
 
     Another positive quantity of the group total, for example ``eg``, by ``quantity``.
     """
@@ -113,13 +99,12 @@ def loss_level(
     last = last if last is not None else (int(epochs[-1]) if len(epochs) else 0)
     first = first if first is not None else last // 2 + 1
     keep = (epochs >= first) & (epochs <= last)
-    found = stationarity(values[keep], tolerance=tolerance)
-    return Stationarity(**{**found.__dict__, "window": (first, last)})
+    return replace(stationarity(values[keep], tolerance=tolerance), window=(first, last))
 
 
 def burn_in(x: Floats) -> int:
-    """How many values to leave out at the start: the cut that minimises the error of the mean of the rest (White's
-    marginal standard error rule, MSER, 1997); at most half of them.
+    """Count the values to leave out at the start, at most half, so that the error of the mean of the rest is least
+    (White's marginal standard error rule, MSER, 1997).
 
     Guards against the trace of an approach only: a series that never settles has a cut too, so ask
     :func:`stationarity` about what is left.
@@ -147,8 +132,8 @@ class LevelComparison:
 
 
 def compare_levels(levels: Sequence[Estimate], tolerance: float = TOLERANCE) -> LevelComparison:
-    """Whether positive levels agree: "same" where the largest ratio with two of its standard errors stays within ``1 +
-    tolerance``, "different" where it is beyond with two of them.
+    """Decide whether positive levels agree: "same" where the largest ratio is at most ``1 + tolerance`` with two of its
+    standard errors, "different" where it is beyond with two of them.
 
     For more than two levels the error of the extreme pair is that of the pair alone: the largest of many ratios is
     biased upwards, so "different" is then stated too easily; compare pairs where it matters.
@@ -157,18 +142,15 @@ def compare_levels(levels: Sequence[Estimate], tolerance: float = TOLERANCE) -> 
     'same'
     """
     values = np.array([level.value for level in levels])
-    nothing = Estimate(math.nan, math.nan)
     if len(levels) < 2 or not (np.all(np.isfinite(values)) and np.all(values > 0)):
-        return LevelComparison("undecided", "at least two positive levels are needed", nothing, (0, 0), tolerance)
+        return LevelComparison("undecided", "at least two positive levels are needed", UNKNOWN, (0, 0), tolerance)
     low, high = int(np.argmin(values)), int(np.argmax(values))
     relative = math.hypot(levels[low].error / values[low], levels[high].error / values[high])
     ratio = Estimate(float(values[high] / values[low]), float(values[high] / values[low]) * relative)
     says = f"{values[high]:.3g} against {values[low]:.3g}: a ratio of {ratio.value:.3g} (s.e. {ratio.error:.2g})"
-    verdict: Literal["same", "different", "undecided"]
-    if not math.isfinite(ratio.error):
-        verdict = "undecided"
-    elif ratio.value + 2 * ratio.error <= 1 + tolerance:
+    verdict: Literal["same", "different", "undecided"] = "undecided"
+    if ratio.value + 2 * ratio.error <= 1 + tolerance:
         verdict = "same"
-    else:
-        verdict = "different" if ratio.value - 2 * ratio.error > 1 + tolerance else "undecided"
+    elif ratio.value - 2 * ratio.error > 1 + tolerance:
+        verdict = "different"
     return LevelComparison(verdict, f"{says}; {1 + tolerance:g} may pass", ratio, (low, high), tolerance)

@@ -1,4 +1,4 @@
-"""Means with honest errors, trends and drifts of a short, correlated series."""
+"""Estimate means, with honest errors, trends and drifts of a short, correlated series."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ class Estimate:
     value: float
     error: float
 
+    @property
+    def known_error(self) -> float:
+        """The standard error; 0 where it is not known."""
+        return 0.0 if math.isnan(self.error) else self.error
+
     def interval(self, factor: float = 2.0) -> Interval:
-        """``value +- factor error``.
+        """Compute ``value +- factor error``.
 
         >>> Estimate(1.0, 0.25).interval()
         Interval(low=0.5, high=1.5)
@@ -39,8 +44,12 @@ class Interval:
         return self.low <= value <= self.high
 
 
+UNKNOWN = Estimate(math.nan, math.nan)
+NOWHERE = Interval(math.nan, math.nan)
+
+
 def autocorrelation_time(x: Floats) -> float:
-    r"""Integrated autocorrelation time ``1 + 2 sum_k r_k`` in samples, at least 1.
+    r"""Estimate the integrated autocorrelation time ``1 + 2 sum_k r_k`` in samples, at least 1.
 
     Summed over Geyer's initial positive sequence (pairs of lags while their sum is positive), which stays stable for
     short series, and corrected for the correlation that subtracting the sample mean takes away, ``1 + 2 w / n`` for a
@@ -66,17 +75,14 @@ def autocorrelation_time(x: Floats) -> float:
 
 
 def mean(x: Floats) -> Estimate:
-    """Sample mean with a standard error that respects autocorrelation: ``sd sqrt(tau / n)``."""
-    n = len(x)
-    if n == 0:
-        return Estimate(math.nan, math.nan)
-    if n == 1:
-        return Estimate(float(x[0]), math.nan)
-    return Estimate(float(x.mean()), float(x.std(ddof=1) * math.sqrt(autocorrelation_time(x) / n)))
+    """Average, with a standard error that respects autocorrelation: ``sd sqrt(tau / n)``."""
+    if len(x) < 2:
+        return Estimate(float(x[0]) if len(x) else math.nan, math.nan)
+    return Estimate(float(x.mean()), float(x.std(ddof=1) * math.sqrt(autocorrelation_time(x) / len(x))))
 
 
 def drift(x: Floats) -> Estimate:
-    """Mean of the last third minus mean of the first third, with the error of the difference.
+    """Subtract the mean of the first third from that of the last third, with the error of the difference.
 
     NaN for fewer than 6 values, or where one is not finite. A line through few correlation times follows the noise and
     leaves too little of it: measured on AR(1) series without a trend, errors are right within 20 % from five
@@ -85,7 +91,7 @@ def drift(x: Floats) -> Estimate:
     """
     k = len(x) // 3
     if k < 2 or not np.all(np.isfinite(x)):
-        return Estimate(math.nan, math.nan)
+        return UNKNOWN
     first, last = x[:k], x[-k:]
     # the correlation time of the residuals of a line, else a trend would hide itself in its own error
     line = np.polynomial.Polynomial.fit(np.arange(len(x)), x, 1)
@@ -96,7 +102,7 @@ def drift(x: Floats) -> Estimate:
 
 
 def rank_correlation_with_time(x: Floats) -> float:
-    """Spearman's correlation of a series with its index: -1 falls at every step, 0 no trend."""
+    """Compute Spearman's correlation of a series with its index: -1 falls at every step, 0 no trend."""
     n = len(x)
     if n < 3:
         return math.nan
@@ -108,7 +114,7 @@ def rank_correlation_with_time(x: Floats) -> float:
 
 
 def batch_means(x: Floats, batches: int | None = None) -> Estimate:
-    """Sample mean with the error of ``batches`` means of consecutive values (default: about sqrt n, at most 30).
+    """Average, with the error of ``batches`` means of consecutive values (default: about sqrt n, at most 30).
 
     Knows nothing of autocorrelations, hence a check on :func:`mean`. Values that fill no batch are left out at the
     start.
@@ -131,8 +137,7 @@ def t_quantile(confidence: float, freedom: int) -> float:
 
 
 def sample_mean(x: Floats) -> Estimate:
-    """Mean of independent values (seeds) with its standard error; NaN error for fewer than two."""
-    n = len(x)
-    if n == 0:
-        return Estimate(math.nan, math.nan)
-    return Estimate(float(np.mean(x)), float(np.std(x, ddof=1) / math.sqrt(n)) if n > 1 else math.nan)
+    """Average independent values (seeds), with the standard error; NaN error for fewer than two."""
+    if len(x) < 2:
+        return Estimate(float(x[0]) if len(x) else math.nan, math.nan)
+    return Estimate(float(np.mean(x)), float(np.std(x, ddof=1) / math.sqrt(len(x))))

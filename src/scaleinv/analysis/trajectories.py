@@ -1,4 +1,4 @@
-"""Trajectories in the diagram of effective gradient (or test error) against train loss, free of the speed of training.
+"""Compare trajectories in the diagram of effective gradient (or test error) against train loss, whatever their speed.
 
 Kodryan et al. 2022, figures 7 and 8: in regime 1 a larger ELR runs along a lower curve, re-training with a lower ELR
 stays on its curve, with a higher one moves to the curve of that ELR. Two questions are answered here, both at equal
@@ -19,18 +19,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate, Interval, autocorrelation_time, mean
+from scaleinv.analysis.statistics import NOWHERE, UNKNOWN, Estimate, Floats, Interval, autocorrelation_time, mean
 from scaleinv.errors import UserError
-from scaleinv.runfolder.read import Run
+from scaleinv.runfolder.read import Ints, Run
 
-Floats = npt.NDArray[np.float64]
 Quantity = Literal["eg", "test_error"]
 
 #: two curves closer than this are one: of the logarithm of eg, and of the test error as a fraction
@@ -49,30 +47,30 @@ class Trajectory:
     run: str
     elr: float
     split: str
-    epochs: npt.NDArray[np.int64]
+    epochs: Ints
     loss: Floats
     eg: Floats
     test_error: Floats
 
     def since(self, epoch: int) -> Trajectory:
-        """Its points from an epoch on, for a re-training whose beginning is passed over."""
+        """Keep the points from an epoch on, for a re-training whose beginning is passed over."""
         keep = self.epochs >= epoch
-        parts = (self.epochs[keep], self.loss[keep], self.eg[keep], self.test_error[keep])
-        return Trajectory(self.run, self.elr, self.split, *parts)
+        columns = {name: getattr(self, name)[keep] for name in ("epochs", "loss", "eg", "test_error")}
+        return replace(self, **columns)
 
 
 def trajectory(run: Run, split: Literal["train", "online"] | None = None) -> Trajectory:
-    """The trajectory of a run: exact metrics at evaluation epochs (``train``), or means over every epoch (``online``,
-    noisier and lagging where the loss falls fast); by default the exact ones where the run has any. The test error is
-    that of :meth:`Run.test_error`. Points whose loss or gradient is not finite and positive are left out.
+    """Read the trajectory of a run; points whose loss or gradient is not finite and positive are left out.
+
+    ``split``: exact metrics at evaluation epochs (``train``), or means over every epoch (``online``, noisier, lagging
+    where the loss falls fast); default: the exact ones where there are any. Test error: :meth:`Run.test_error`.
     """
     split = split or run.exact_split
     epochs, loss = run.series(split, "total", "loss")
-    eg_epochs, eg = run.series(split, "total", "eg")
-    by_epoch = dict(zip(eg_epochs.tolist(), eg.tolist()))
-    error = dict(zip(*(values.tolist() for values in run.test_error())))
-    eg = np.array([by_epoch.get(int(e), math.nan) for e in epochs])
-    test_error = np.array([error.get(int(e), math.nan) for e in epochs])
+    eg, test_error = (
+        np.array([by_epoch.get(int(e), math.nan) for e in epochs])
+        for by_epoch in (dict(zip(*series)) for series in (run.series(split, "total", "eg"), run.test_error()))
+    )
     keep = np.isfinite(loss) & (loss > 0) & np.isfinite(eg) & (eg > 0)
     return Trajectory(run.name, run.elr, split, epochs[keep], loss[keep], eg[keep], test_error[keep])
 
@@ -90,7 +88,7 @@ class AtLoss:
 
 
 def at_loss(path: Trajectory, levels: Sequence[float]) -> tuple[AtLoss, ...]:
-    """``eg / loss`` at each level of the train loss.
+    """Find ``eg / loss`` at each level of the train loss.
 
     From a line through ``log eg`` against ``log(loss / level)`` over the points within a factor :data:`SPAN` of the
     level, on both sides of it; with fewer than four such points the crossings of the level are interpolated in the
@@ -122,7 +120,7 @@ def _at(x: Floats, y: Floats, level: float) -> AtLoss:
 
 
 def mean_ratio(path: Trajectory, losses: tuple[float, float] = (0.0, math.inf)) -> Estimate:
-    """Mean of ``log(eg / loss)`` over the points within a range of losses, with an error that respects autocorrelation.
+    """Average ``log(eg / loss)`` over the points within a range of losses, with an error that respects autocorrelation.
 
     For a run that hardly moves any more, such as a re-training with a lower ELR, whose losses do not reach over a
     range; of ``path.since(epoch)`` for its end.
@@ -154,27 +152,18 @@ def spectrum(paths: Sequence[Trajectory], levels: Sequence[float]) -> MinimaSpec
     paths = sorted(paths, key=lambda path: path.elr)
     table = tuple(at_loss(path, levels) for path in paths)
     reached = [k for k in range(len(levels)) if all(math.isfinite(row[k].ratio) for row in table)]
-    means = []
-    for row in table:
-        logs = [math.log(row[k].ratio) for k in reached]
-        errors = [row[k].error for k in reached]
+    means = [UNKNOWN] * len(table)
+    for i, row in enumerate(table if reached else ()):
         # neighbouring levels share points, so the mean is no better known than the levels are on average
-        error = float(np.mean(errors)) if errors else math.nan
-        means.append(Estimate(float(np.mean(logs)) if logs else math.nan, error))
+        error = float(np.mean([row[k].error for k in reached]))
+        means[i] = Estimate(float(np.mean([math.log(row[k].ratio) for k in reached])), error)
     values = [m.value for m in means]
     low, high = int(np.argmin(values)), int(np.argmax(values))
     ratio = math.exp(values[high] - values[low])
     extremes = Estimate(ratio, ratio * math.hypot(means[low].error, means[high].error))
     inversions = sum(later >= earlier for earlier, later in pairwise(values)) if reached else 0
-    return MinimaSpectrum(
-        tuple(path.elr for path in paths),
-        tuple(float(level) for level in levels),
-        table,
-        tuple(means),
-        tuple(float(levels[k]) for k in reached),
-        inversions,
-        extremes,
-    )
+    elrs, used = tuple(path.elr for path in paths), tuple(float(levels[k]) for k in reached)
+    return MinimaSpectrum(elrs, tuple(map(float, levels)), table, tuple(means), used, inversions, extremes)
 
 
 @dataclass(frozen=True)
@@ -204,7 +193,7 @@ def compare(
     tolerance: float | None = None,
     losses: tuple[float, float] = (0.0, math.inf),
 ) -> TrajectoryComparison:
-    """Whether two trajectories are the same curve; see the module's docstring for the rule.
+    """Decide whether two trajectories are the same curve; see the module's docstring for the rule.
 
     ``losses``: only this range, where both are there; of a long trajectory the end may be what matters.
 
@@ -220,32 +209,30 @@ def compare(
     allowed = TOLERANCE[quantity] if tolerance is None else tolerance
     curves = [_curve(path, quantity) for path in (first, second)]
 
-    def nothing(reason: str, losses: Interval, points: tuple[int, int]) -> TrajectoryComparison:
-        none, unknown = Estimate(math.nan, math.nan), Interval(math.nan, math.nan)
-        return TrajectoryComparison(
-            "undecided", reason, quantity, allowed, none, math.nan, unknown, losses, (), (), points
-        )
+    common, points = NOWHERE, (len(curves[0][0]), len(curves[1][0]))
 
-    if not all(len(x) for x, _ in curves):
-        return nothing(
-            "a trajectory has no points", Interval(math.nan, math.nan), (len(curves[0][0]), len(curves[1][0]))
-        )
+    def nothing(reason: str) -> TrajectoryComparison:
+        none = (UNKNOWN, math.nan, NOWHERE, common, (), (), points)
+        return TrajectoryComparison("undecided", reason, quantity, allowed, *none)
+
+    if not all(points):
+        return nothing("a trajectory has no points")
     low, high = max(float(x.min()) for x, _ in curves), min(float(x.max()) for x, _ in curves)
     low, high = max(low, math.log(losses[0]) if losses[0] > 0 else low), min(high, math.log(losses[1]))
     common = Interval(math.exp(low), math.exp(high))
     inside = [((x >= low) & (x <= high)) for x, _ in curves]
     points = (int(inside[0].sum()), int(inside[1].sum()))
     if high - low < math.log(NARROWEST):
-        return nothing("their losses hardly overlap", common, points)
+        return nothing("their losses hardly overlap")
     if min(points) < FEWEST_POINTS:
-        return nothing(
-            f"{min(points)} points in the common range are too few; {FEWEST_POINTS} are needed", common, points
-        )
+        return nothing(f"{min(points)} points in the common range are too few; {FEWEST_POINTS} are needed")
     fits = _fit([(x[keep], y[keep]) for (x, y), keep in zip(curves, inside)], low, high)
     if fits is None:
-        return nothing("the points leave gaps in the common range", common, points)
+        return nothing("the points leave gaps in the common range")
     knots, difference, covariance = fits
-    weights = _trapezoid(knots)
+    steps = np.diff(knots)
+    weights = np.append(steps, 0.0) + np.append(0.0, steps)  # of the mean of a broken line over its range
+    weights /= weights.sum()
     offset = Estimate(float(weights @ difference), math.sqrt(float(weights @ covariance @ weights)))
     draws = np.random.default_rng(0).multivariate_normal(difference, covariance, DRAWS, method="eigh")
     noise = float(weights @ np.diag(covariance))
@@ -253,19 +240,16 @@ def compare(
     # a draw carries the noise of the estimate and its own
     squares = np.maximum(0.0, draws**2 @ weights - 2 * noise)
     interval = Interval(*(math.sqrt(float(q)) for q in np.quantile(squares, [0.025, 0.975])))
-    beyond = abs(offset.value) - 2 * offset.error > allowed
     shown = f"distance {distance:.3g} ({interval.low:.2g} to {interval.high:.2g}), offset {offset.value:+.3g} "
     shown += f"(s.e. {offset.error:.2g}) over losses {common.low:.2g} to {common.high:.2g}; {allowed:.3g} may pass"
     verdict: Literal["same", "different", "undecided"] = "undecided"
     if interval.high <= allowed and abs(offset.value) + 2 * offset.error <= allowed:
         verdict = "same"
-    elif beyond or interval.low > allowed:
+    elif abs(offset.value) - 2 * offset.error > allowed or interval.low > allowed:
         verdict = "different"
     gaps = tuple(Estimate(float(d), math.sqrt(float(v))) for d, v in zip(difference, np.diag(covariance)))
-    positions = tuple(float(k) for k in np.exp(knots))
-    return TrajectoryComparison(
-        verdict, shown, quantity, allowed, offset, distance, interval, common, positions, gaps, points
-    )
+    found = (offset, distance, interval, common, tuple(float(k) for k in np.exp(knots)), gaps, points)
+    return TrajectoryComparison(verdict, shown, quantity, allowed, *found)
 
 
 def _curve(path: Trajectory, quantity: Quantity) -> tuple[Floats, Floats]:
@@ -275,13 +259,13 @@ def _curve(path: Trajectory, quantity: Quantity) -> tuple[Floats, Floats]:
 
 
 def _solve(design: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Least squares and the inverse of the normal matrix."""
+    """Solve least squares; also gives the inverse of the normal matrix."""
     inverse = np.linalg.pinv(design.T @ design)
     return inverse @ (design.T @ y), inverse
 
 
 def _fit(curves: Sequence[tuple[Floats, Floats]], low: float, high: float) -> tuple[Floats, Floats, Floats] | None:
-    """Knots, the differences of the two broken lines there and their covariance; None where the points are too uneven.
+    """Fit two broken lines: knots, their differences there, the covariance; None where the points are too uneven.
 
     Knots stand where the points are: at quantiles of both curves together, as many (up to :data:`MOST_KNOTS`) as leave
     every knot a whole point of each curve and each curve twice as many points as knots.
@@ -310,13 +294,5 @@ def _fit(curves: Sequence[tuple[Floats, Floats]], low: float, high: float) -> tu
 
 
 def _hats(x: Floats, knots: Floats) -> Floats:
-    """The basis of broken lines: shape (points, knots), rows sum to 1."""
+    """Make the basis of broken lines: shape (points, knots), rows sum to 1."""
     return np.stack([np.interp(x, knots, row) for row in np.eye(len(knots))], axis=1)
-
-
-def _trapezoid(knots: Floats) -> Floats:
-    """Weights of the mean of a broken line over its range."""
-    steps = np.diff(knots)
-    weights: Floats = np.concatenate([steps, [0.0]]) + np.concatenate([[0.0], steps])
-    weights /= weights.sum()
-    return weights

@@ -1,4 +1,4 @@
-"""The passage between regimes 1 and 2: how the time to convergence diverges, and where the effective gradient peaks.
+"""Follow the passage between regimes 1 and 2: the time to convergence diverges, the effective gradient peaks.
 
 Time to convergence is the first passage of the epoch's mean train loss below a threshold (the released follow-up code's
 rule). It has no value for a run that does not get there; then its horizon is a lower bound.
@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from scaleinv.analysis.statistics import Estimate, Interval, mean, sample_mean, t_quantile
+from scaleinv.analysis.statistics import NOWHERE, UNKNOWN, Estimate, Floats, Interval, mean, sample_mean, t_quantile
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Run
-
-Floats = npt.NDArray[np.float64]
 
 THRESHOLD = 1e-2  # of the train loss
 SHARE = 0.4  # of the last ELR that converges: how far below it growth is measured
@@ -40,7 +37,7 @@ class Passage:
 
 
 def first_passage(run: Run, threshold: float = THRESHOLD, split: Literal["online", "train"] = "online") -> Passage:
-    """The first passage of a run. A loss that is later above the threshold again does not undo it."""
+    """Find the first passage of a run; a loss that is later above the threshold again does not undo it."""
     epochs, loss = run.series(split, "total", "loss")
     below = np.nonzero(loss < threshold)[0]
     if not len(below):
@@ -66,8 +63,7 @@ class Growth:
 
 
 def growth(passages: Sequence[Passage], *, share: float = SHARE, needed: float = GROWTH) -> Growth:
-    """``time(e) / time((1 - share) e)`` at the largest converging ELR ``e`` of every seed, interpolated in the
-    logarithms.
+    """Compare the time at the largest converging ELR ``e`` of every seed with that at ``(1 - share) e``, interpolated.
 
     A seed counts only if a larger ELR did not get there (else the boundary was not reached) and one at or below ``(1 -
     share) e`` did. With several seeds the geometric mean decides with two standard errors, with one its value alone.
@@ -87,14 +83,14 @@ def growth(passages: Sequence[Passage], *, share: float = SHARE, needed: float =
         found.append((seed, last.elr, math.exp(float(y[-1]) - earlier)))
     if not found:
         reason = "no seed has an ELR that does not converge above one that does, and another far enough below"
-        return Growth("undecided", reason, Estimate(math.nan, math.nan), (), share, needed)
+        return Growth("undecided", reason, UNKNOWN, (), share, needed)
     logs = sample_mean(np.log([ratio for _, _, ratio in found]))
     ratio = Estimate(math.exp(logs.value), math.exp(logs.value) * logs.error)
-    error = 0.0 if math.isnan(logs.error) else logs.error
+    within = logs.value - math.log(needed) + 2 * logs.known_error * np.array([-1, 1])
     verdict: Literal["grows", "does not grow", "undecided"] = "undecided"
-    if logs.value - 2 * error >= math.log(needed):
+    if within[0] >= 0:
         verdict = "grows"
-    elif logs.value + 2 * error < math.log(needed):
+    elif within[1] < 0:
         verdict = "does not grow"
     reason = f"x{ratio.value:.3g} over the last {share:.0%} below the last ELR that converges ({len(found)} seeds, "
     reason += f"s.e. {ratio.error:.2g}); x{needed:g} is needed"
@@ -125,14 +121,14 @@ def fit_divergence(passages: Sequence[Passage], *, lowest: float = 0.25) -> Crit
     share one critical ELR here, so its scatter over seeds widens the intervals.
     """
     reached = [p for p in passages if p.epoch is not None and p.time > 0]
-    nan = Interval(math.nan, math.nan)
     top = max((p.elr for p in reached), default=0.0)
     used = [p for p in reached if p.elr >= lowest * top]
     # beyond the last ELR that converges only: a run below that fails where another seed succeeds is scatter
     failed = [p for p in passages if p.epoch is None and p.elr > top]
     if len({p.elr for p in used}) < 4:
         reason = f"{len({p.elr for p in used})} ELRs that converge are too few for three parameters; 4 are needed"
-        return CriticalFit("undecided", reason, math.nan, nan, math.nan, nan, math.nan, len(used), len(failed))
+        none = (math.nan, NOWHERE, math.nan, NOWHERE, math.nan)
+        return CriticalFit("undecided", reason, *none, len(used), len(failed))
     e, y = np.array([p.elr for p in used]), np.log([p.time for p in used])
     elr_bound, bound = np.array([p.elr for p in failed]), np.log([max(p.horizon, 1) for p in failed])
     critical = top * (1 + np.geomspace(1e-3, FARTHEST - 1, 200))
@@ -144,24 +140,19 @@ def fit_divergence(passages: Sequence[Passage], *, lowest: float = 0.25) -> Crit
     allowed = float(cost[i, j]) + (t_quantile(CONFIDENCE, freedom) * scatter) ** 2
     inside = cost <= allowed
     ci, pi = np.nonzero(inside.any(1))[0], np.nonzero(inside.any(0))[0]
-    critical_interval = Interval(float(critical[ci[0]]) if ci[0] else top, float(critical[ci[-1]]))
-    exponent_interval = Interval(float(exponent[pi[0]]), float(exponent[pi[-1]]))
-    open_above = ci[-1] == len(critical) - 1
-    if open_above:
-        critical_interval = Interval(critical_interval.low, math.inf)
-    if pi[-1] == len(exponent) - 1:
-        exponent_interval = Interval(exponent_interval.low, math.inf)
-    verdict: Literal["diverges", "undecided"] = "diverges" if not open_above and pi[0] > 0 else "undecided"
-    reason = f"critical ELR {critical[i]:.4g} ({critical_interval.low:.3g} to {critical_interval.high:.3g}), exponent "
-    reason += (
-        f"{exponent[j]:.2f} ({exponent_interval.low:.2f} to {exponent_interval.high:.2f}), log scatter {scatter:.2g}"
-    )
-    found = (float(critical[i]), critical_interval, float(exponent[j]), exponent_interval)
+    # an interval that reaches the end of the candidates is open there
+    last = [math.inf if ks[-1] == len(x) - 1 else float(x[ks[-1]]) for ks, x in ((ci, critical), (pi, exponent))]
+    c = Interval(float(critical[ci[0]]) if ci[0] else top, last[0])
+    p = Interval(float(exponent[pi[0]]), last[1])
+    verdict: Literal["diverges", "undecided"] = "diverges" if math.isfinite(c.high) and pi[0] > 0 else "undecided"
+    reason = f"critical ELR {critical[i]:.4g} ({c.low:.3g} to {c.high:.3g}), "
+    reason += f"exponent {exponent[j]:.2f} ({p.low:.2f} to {p.high:.2f}), log scatter {scatter:.2g}"
+    found = (float(critical[i]), c, float(exponent[j]), p)
     return CriticalFit(verdict, reason, *found, scatter, len(used), len(failed))
 
 
 def _cost(critical: float, exponent: Floats, e: Floats, y: Floats, e_bound: Floats, bound: Floats) -> Floats:
-    """Sum of squares at the best prefactor, for every exponent; a bound that is kept costs nothing."""
+    """Sum the squares at the best prefactor, for every exponent; a bound that is kept costs nothing."""
     shape = -exponent[:, None] * np.log(critical - e)
     rest = y - shape  # what log A should be
     log_a = rest.mean(axis=1)
@@ -194,7 +185,7 @@ class Peak:
 
 
 def gradient_peak(run: Run, *, below: float = math.inf, split: Literal["online", "train"] = "online") -> Peak:
-    """The peak of the effective gradient along a run, over points whose train loss is ``below`` a value.
+    """Find the peak of the effective gradient along a run, over points whose train loss is ``below`` a value.
 
     At the start the gradient of a confidently wrong network is larger than ever after; ``below`` = the loss of the best
     constant answer passes over that.
@@ -228,7 +219,7 @@ class TransitionPeak:
 
 
 def transition_peak(peaks: Sequence[Peak], *, below: float = math.inf) -> TransitionPeak:
-    """The peak over ELRs of the final effective gradient (the paper: at the 1/2 transition); one seed at a time.
+    """Find the peak over ELRs of the final effective gradient (the paper: at the 1/2 transition); one seed at a time.
 
     ``below``: runs that end above that loss (regime 3, whose gradients are larger by orders) are left out.
     """
@@ -238,8 +229,7 @@ def transition_peak(peaks: Sequence[Peak], *, below: float = math.inf) -> Transi
     if not points:
         raise UserError(f"no run ends below the loss {below:g}")
     k = int(np.argmax([e.value for _, e in points]))
-    low, high = (points[i][0] if 0 <= i < len(points) else math.nan for i in (k - 1, k + 1))
-    sides = [points[i][1] for i in (k - 1, k + 1) if 0 <= i < len(points)]
-    top = points[k][1]
-    lower = [top.value - e.value > 2 * math.hypot(top.error, e.error) for e in sides]
-    return TransitionPeak(points[k][0], Interval(low, high), len(lower) == 2 and all(lower), tuple(points))
+    elr, top = points[k]
+    (low, left), (high, right) = (points[i] if 0 <= i < len(points) else (math.nan, UNKNOWN) for i in (k - 1, k + 1))
+    decided = all(top.value - e.value > 2 * math.hypot(top.error, e.error) for e in (left, right))
+    return TransitionPeak(elr, Interval(low, high), decided, tuple(points))

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder per step with weights, training state and a manifest of checksums, renamed into place as one.
+"""Write and load checkpoints: a folder per step with weights, training state, checksums, renamed into place as one.
 
 Weights are safetensors; the rest is a torch file read with ``weights_only=True``. On loading, every tensor is copied
 into the one that is there, so its memory format stays: a channels_last weight restored as contiguous would change the
@@ -80,12 +80,12 @@ def save_checkpoint(
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """A file of safetensors, which keeps values, not strides: they are stored contiguous."""
+    """Write a file of safetensors, which keeps values, not strides: they are stored contiguous."""
     save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, path)
 
 
 def set_aside(path: Path, why: str) -> Path:
-    """A free name for a checkpoint that does not count any more; what had the name before is removed."""
+    """Free a name for a checkpoint that does not count any more; what had the name before is removed."""
     aside = path.with_name(f"{why}-{path.name}")
     shutil.rmtree(aside, ignore_errors=True)
     return aside
@@ -96,12 +96,12 @@ def _name(step: int) -> str:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint folders, the newest first."""
+    """List the checkpoint folders, the newest first."""
     return sorted((p for p in folder.glob("step-*") if p.is_dir()), reverse=True)
 
 
 def load_newest(folder: Path, metrics: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, its parts in ``metrics`` too, and a sentence for every newer one.
+    """Load the newest checkpoint that is whole, its parts in ``metrics`` too; a sentence for every newer one.
 
     What is not whole is renamed to ``damaged-step-...``: it neither counts as one of those kept nor is it lost.
     """

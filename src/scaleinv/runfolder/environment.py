@@ -1,4 +1,4 @@
-"""Where a run was made: versions, git revision, command, machine. Stored beside the config, not in its identity."""
+"""Say where a run was made: versions, git revision, command, machine; stored beside the config, not in its identity."""
 
 from __future__ import annotations
 
@@ -16,29 +16,24 @@ from scaleinv._version import __version__
 
 
 def cores() -> int:
-    """Cores this process may use: fewer than the machine's within a container or under taskset."""
+    """Count the cores this process may use: fewer than the machine's within a container or under taskset."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def git_revision(folder: Path) -> str | None:
-    """The commit of the git work tree ``folder`` lies in, with ``+`` if it has changes; ``None`` outside of one."""
+    """Find the commit of the git work tree ``folder`` lies in, with ``+`` if it has changes; None outside of one."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
-        head = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        head = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() or None
 
 
 def environment(threads: int, device: str = "cpu") -> dict[str, Any]:
-    """What to write into config.json."""
+    """Gather what config.json says of the environment."""
     return {
         "scaleinv": __version__,
         "git": git_revision(Path(__file__).parent),

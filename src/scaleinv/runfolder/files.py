@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, checksums, locks, and disk errors in one line."""
+"""Keep files either whole or absent: atomic writes, checksums, locks, and disk errors in one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file's bytes, hexadecimal."""
+    """Compute the checksum of a file's bytes, hexadecimal."""
     with path.open("rb") as handle:
         digest = hashlib.sha256()
         for block in iter(lambda: handle.read(1 << 20), b""):
@@ -46,7 +47,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def written(path: Path, *, flush: bool = True) -> Iterator[Path]:
-    """A temporary path to write to: afterwards the file is at ``path`` whole, or, after an error, not at all.
+    """Give a temporary path to write to: afterwards the file is at ``path`` whole, or, after an error, not at all.
 
     ``flush``: have it on the disk before it gets its name, so that a power cut leaves no empty file there.
     """
@@ -74,7 +75,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """``value`` as JSON; NaN and infinities become null, since JSON has no word for them.
+    """Write ``value`` as JSON; NaN and infinities become null, since JSON has no word for them.
 
     >>> json_text({"loss": float("nan")})
     '{"loss": null}'
@@ -83,7 +84,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in the types of JSON: arrays become lists, paths texts, NaN and infinities None.
+    """Put ``value`` into JSON types: arrays become lists, dataclasses objects, paths texts, NaN and infinities None.
 
     >>> plain({"x": (1.5, float("inf")), 2: Path("a/b")})
     {'x': [1.5, None], '2': 'a/b'}
@@ -96,21 +97,26 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if hasattr(value, "tolist"):  # an array or a number of numpy
         return plain(value.tolist())
     return str(value) if isinstance(value, Path) else value
 
 
-def read_json(path: Path, *, advice: str = "mend the file or start in another folder") -> Any:
+_MEND = "mend the file or start in another folder"
+
+
+def read_json(path: Path, *, advice: str = _MEND, nan: bool = False) -> Any:
     """Parse a JSON file; a damaged one is told in one line, which ends with ``advice``. ``NaN``, which Python would
-    accept, is damage.
+    accept, is damage unless ``nan``.
     """
 
     def refuse(word: str) -> Any:
         raise UserError(f"{path}: holds {word}, which is not a number; {advice}")
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=None if nan else refuse)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not readable JSON ({error}); {advice}") from error
     except OSError as error:

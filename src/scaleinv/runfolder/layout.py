@@ -1,4 +1,4 @@
-"""What lies where in a run folder, and which versions of it are read. docs/architecture.md describes the same in words.
+"""Say what lies where in a run folder, and which versions of it are read; docs/architecture.md does so in words.
 
 ::
 
@@ -36,27 +36,27 @@ BEFORE_CONFIG = {LOCK, f".{CONFIG}.part", "error.txt"}
 
 
 def part_name(kind: str, number: int) -> str:
-    """``part-00003.parquet``; ``kind``: part or steps."""
+    """Name a part: ``part-00003.parquet``; ``kind``: part or steps."""
     return f"{kind}-{number:05d}.parquet"
 
 
 def next_part(metrics: Path) -> int:
-    """The number of the part that follows those in the folder."""
+    """Find the number of the part that follows those in the folder."""
     numbers = [part.stem[len("part-") :] for part in metrics.glob(PARTS)]
     return max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
 
 
 def kept_file(folder: Path, epoch: int) -> Path:
-    """Where a run keeps the weights it had after ``epoch``."""
+    """Name the file in which a run keeps the weights it had after ``epoch``."""
     return folder / "weights" / f"epoch-{epoch:06d}.safetensors"
 
 
 def kept_epochs(folder: str | Path) -> list[int]:
-    """Epochs whose weights are on disk, ascending, besides the last; empty unless the run had ``keep_every``."""
+    """List the epochs whose weights are on disk, ascending, without the last; empty without ``keep_every``."""
     files = (Path(folder) / "weights").glob("epoch-*.safetensors")
     return sorted(int(path.stem.removeprefix("epoch-")) for path in files)
 
 
 def last_epoch(folder: Path) -> int:
-    """Passes over the train set of a run that has ended, rounded up."""
+    """Count the passes over the train set of a run that has ended, rounded up."""
     return -int(-float(read_json(folder / RESULT)["epochs"]) // 1)

@@ -1,4 +1,4 @@
-"""Where a run went on from: the lineage in its config.json, in words that name a run and its folder.
+"""Say where a run went on from: the lineage in its config.json, in words that name a run and its folder.
 
 The checksum of the start weights tells starts apart, but matches no folder a reader could open.
 """
@@ -18,10 +18,7 @@ _ID = 6  # characters of a run's identity that tell it from others
 _PARTS = 4  # of a folder's path: runs/fan/runs/f81c40…
 
 Form = Callable[[float], str]
-
-
-def _three_digits(rate: float) -> str:
-    return f"{rate:.3g}"
+_three_digits: Form = "{:.3g}".format
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,7 @@ class Origin:
     def full(self, form: Form = _three_digits, *, whole: bool = False) -> str:
         """``ELR 0.016, seed 0, epoch 30 (s1/runs/f81c40…)``; ``whole``: the folder as it was typed."""
         parts = [f"{self.axis} {form(self.rate)}"] if math.isfinite(self.rate) else []
-        parts += [f"seed {self.seed}"] if self.seed is not None else []
-        parts += [f"epoch {self.epoch}"] if self.epoch is not None else []
+        parts += [f"{name} {value}" for name in ("seed", "epoch") if (value := getattr(self, name)) is not None]
         place = (self.folder if whole else self._place()) or f"run {self.run[:_ID]}"
         return f"{', '.join(parts)} ({place})" if parts else place
 
@@ -66,7 +62,7 @@ class Origin:
 
 
 def origin_of(lineage: Any) -> Origin | None:
-    """The origin a ``lineage`` object of config.json tells; None where it names no weights."""
+    """Read the origin that a ``lineage`` object of config.json tells; None where it names no weights."""
     if not isinstance(lineage, Mapping) or not isinstance(lineage.get("weights"), str):
         return None
     axis = "lr" if lineage.get("elr") is None and lineage.get("lr") is not None else "elr"
@@ -83,7 +79,7 @@ def origin_of(lineage: Any) -> Origin | None:
 
 
 def short_names(origins: Iterable[Origin], form: Form = _three_digits) -> dict[str, str]:
-    """A short name for each checksum of weights, with the run's identity and the epoch only where they are needed.
+    """Name each checksum of weights, with the run's identity and the epoch only where they are needed.
 
     >>> one = origin_of({"weights": "9704c2", "run": "f81c40ab", "elr": 0.016, "seed": 0, "epoch": 30})
     >>> two = origin_of({"weights": "11d07e", "run": "03bd12cc", "elr": 0.016, "seed": 0, "epoch": 30})
@@ -91,21 +87,15 @@ def short_names(origins: Iterable[Origin], form: Form = _three_digits) -> dict[s
     ({'9704c2': 'ELR 0.016 seed 0'}, 'ELR 0.016 seed 0 03bd12')
     """
     known = {origin.weights: origin for origin in origins}
-    for name in (
-        lambda origin: origin.short(form),
-        lambda origin: f"{origin.short(form)} {origin.run[:_ID]}",
-        lambda origin: f"{origin.short(form)} {origin.run[:_ID]}@{origin.epoch}",
-    ):
-        names = {weights: name(origin) for weights, origin in known.items()}
+    for name in ("{0}", "{0} {1}", "{0} {1}@{2}"):
+        names = {w: name.format(origin.short(form), origin.run[:_ID], origin.epoch) for w, origin in known.items()}
         if len(set(names.values())) == len(names):
             break
     return names
 
 
 def named(landscape: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """What ``landscape.json`` holds, with the ``start`` of every entry as its name; eight characters of the checksum
-    where there is none.
-    """
+    """Name the ``start`` of every entry of ``landscape.json``; eight characters of the checksum if it has no name."""
 
     def entry(one: Any) -> Any:
         start = one.get("start") if isinstance(one, Mapping) else None
@@ -117,7 +107,7 @@ def named(landscape: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 
 
 def parent_run(origin: Origin, beside: Path) -> Run | None:
-    """The run of an origin; None where its folder is gone, damaged or by now another run's.
+    """Find the run of an origin; None where its folder is gone, damaged or by now another run's.
 
     A relative folder is looked up from here and from every folder above ``beside``: a sweep is often read from
     elsewhere than it was run.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +18,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scaleinv.errors import UserError
+from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.layout import ALERTS, CONFIG, FINAL_PART, FORMATS_READ, LINES, PARTS, RESULT
-from scaleinv.runfolder.rows import COLUMNS, TEXTS, read_lines, read_part, to_table
+from scaleinv.runfolder.rows import COLUMNS, TEXTS, read_lines, read_part, read_parts, to_table
 from scaleinv.runfolder.stored import complete
 from scaleinv.theory.optimizers import law_of
-
-_TRIES = 5
 
 Key = tuple[str, str, str]
 Ints = npt.NDArray[np.int64]
@@ -82,13 +83,9 @@ class Run:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
         found = []
         for line in lines:
-            try:
-                alert = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(alert, dict):
-                found.append(alert)
-        return found
+            with suppress(ValueError, RecursionError):
+                found.append(json.loads(line))
+        return [alert for alert in found if isinstance(alert, dict)]
 
     @property
     def seed(self) -> int | None:
@@ -121,11 +118,8 @@ class Run:
 
     @cached_property
     def elr(self) -> float:
-        """The run's effective learning rate: the config's ``elr``, else the first one measured; NaN where neither is
-        known.
-
-        A run with a learning rate in the config instead moves at the ELR lr / rho^2 (lr / rho where the optimizer is a
-        normalised one), which the metrics record.
+        """The run's effective learning rate: the config's ``elr``, else (a run with a learning rate) the first one
+        measured; NaN where neither is known.
         """
         stated = self.config.get("elr")
         if isinstance(stated, (int, float)) and not isinstance(stated, bool):
@@ -138,11 +132,11 @@ class Run:
         return math.nan
 
     def table(self, split: str, group: str, quantity: str) -> Series:
-        """The series with its steps; empty where it was never measured."""
+        """Find the series with its steps; empty where it was never measured."""
         return self.metrics.get((split, group, quantity), _EMPTY)
 
     def series(self, split: str, group: str, quantity: str) -> tuple[Ints, Floats]:
-        """``(epochs, values)``, each of shape (n,); empty where it was never measured.
+        """Find ``(epochs, values)``, each of shape (n,); empty where it was never measured.
 
         >>> run = load_run("runs/demo/runs/0123abcd")
         >>> epochs, loss = run.series("online", "total", "loss")
@@ -153,8 +147,9 @@ class Run:
         return found.epochs, found.values
 
     def at_epoch(self, epoch: int) -> tuple[float, float] | None:
-        """Train loss and effective gradient by the exact pass at ``epoch``; None where it was not made there, or either
-        has no place on log axes. Epoch 0 is the start of training: one point for all rates of a seed.
+        """Find train loss and effective gradient by the exact pass at ``epoch``; None unless both are positive.
+
+        Epoch 0 is the start of training: one point for all rates of a seed.
         """
         pair = []
         for quantity in ("loss", "eg"):
@@ -163,7 +158,7 @@ class Run:
         return (pair[0], pair[1]) if len(pair) == 2 else None
 
     def test_error(self) -> tuple[Ints, Floats]:
-        """``(epochs, fractions)`` by recomputed BN statistics where every evaluation has them, else by running ones."""
+        """Find ``(epochs, fractions)`` by recomputed BN statistics where all have them, else by running ones."""
         recomputed, running = (self.series("test", "total", name) for name in ("error_recomputed_bn", "error"))
         return running if len(recomputed[0]) < len(running[0]) else recomputed
 
@@ -178,18 +173,15 @@ class Run:
         return "train" if self.has("train", "total", "loss") else "online"
 
     def groups(self) -> list[str]:
-        """The scale-invariant groups in the order they were first written, without ``total`` and the reference
-        directions.
-        """
-        names = (group for split, group, _ in self.metrics if split in ("online", "train") and group != "total")
-        return list(dict.fromkeys(names))
+        """List the scale-invariant groups as first written, without ``total`` and the reference directions."""
+        return list(dict.fromkeys(g for split, g, _ in self.metrics if split in ("online", "train") and g != "total"))
 
     def quantities(self, split: str, group: str = "total") -> list[str]:
-        """What was recorded for a group in a split, in the order it was first written."""
+        """List what was recorded for a group in a split, in the order it was first written."""
         return [quantity for s, g, quantity in self.metrics if (s, g) == (split, group)]
 
     def reference(self, quantity: str = "loss") -> Floats:
-        """The quantity at random directions of the same network with the same head, shape (directions,)."""
+        """Collect the quantity at random directions of the same network with the same head, shape (directions,)."""
         found = [s.values for (split, _, q), s in self.metrics.items() if (split, q) == ("reference", quantity)]
         return np.concatenate(found) if found else np.zeros(0, np.float64)
 
@@ -216,12 +208,12 @@ class SweepRun:
     runs: list[Run]
 
     def find(self, name: str) -> Run | None:
-        """The run of that name; None where its folder is not there."""
+        """Find the run of that name; None where its folder is not there."""
         return next((run for run in self.runs if run.name == name), None)
 
 
 def folder_kind(folder: str | Path) -> Literal["run", "sweep"]:
-    """Whether a folder is a run or a sweep; a UserError where it is neither."""
+    """Tell whether a folder is a run or a sweep; a UserError where it is neither."""
     path = Path(folder)
     if not path.exists():
         raise UserError(f"{path}: no such folder; name the folder of a run or a sweep")
@@ -243,7 +235,7 @@ def load_run(folder: str | Path) -> Run:
     if folder_kind(path) == "sweep":
         raise UserError(f"{path} is the folder of a sweep; its runs are in {path / 'runs'}")
     head = _read_head(path / CONFIG, "config")
-    result = _read_json(path / RESULT) if (path / RESULT).exists() else None
+    result = _read_object(path / RESULT) if (path / RESULT).exists() else None
     environment = head.get("environment") or {}
     if not isinstance(environment, dict):
         raise UserError(f"{path / 'config.json'}: 'environment' is {type(environment).__name__}, expected an object")
@@ -259,7 +251,7 @@ def load_run(folder: str | Path) -> Run:
 
 
 def stored_config(folder: str | Path) -> dict[str, Any]:
-    """The config of a run folder alone, without its metrics. Errors as of :func:`load_run`."""
+    """Read the config of a run folder alone, without its metrics. Errors as of :func:`load_run`."""
     config: dict[str, Any] = _read_head(Path(folder) / CONFIG, "config")["config"]
     return config
 
@@ -273,40 +265,27 @@ def load_sweep(folder: str | Path) -> SweepRun:
     if folder_kind(path) == "run":
         raise UserError(f"{path} is the folder of a single run, not of a sweep")
     head = _read_head(path / "sweep-config.json", "sweep")
-    summary = _read_json(path / "sweep.json") if (path / "sweep.json").exists() else None
+    summary = _read_object(path / "sweep.json") if (path / "sweep.json").exists() else None
     if summary is not None and not isinstance(summary.get("runs"), list):
         raise UserError(
             f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"
         )
     runs = [load_run(entry.parent) for entry in sorted((path / "runs").glob("*/config.json"))]
-    runs.sort(key=_order)
+    # by rising ELR, then seed; the order of names where both are equal
+    runs.sort(key=lambda run: (run.elr if math.isfinite(run.elr) else math.inf, -1 if run.seed is None else run.seed))
     return SweepRun(folder=path, config=head["sweep"], summary=summary, runs=runs)
 
 
-def _order(run: Run) -> tuple[float, int, str]:
-    return (run.elr if math.isfinite(run.elr) else math.inf, -1 if run.seed is None else run.seed, run.name)
-
-
-def _read_json(path: Path, *, finite: bool = False) -> dict[str, Any]:
-    def refuse(token: str) -> float:
-        raise UserError(
-            f"{path} contains {token}, which no configuration has: restore the file or begin in a new folder"
-        )
-
-    try:
-        content = json.loads(path.read_text("utf-8"), parse_constant=refuse if finite else None)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged, not JSON ({error}): restore the file or begin in a new folder") from None
+def _read_object(path: Path, *, nan: bool = True) -> dict[str, Any]:
+    content = read_json(path, nan=nan)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object: not a file of scaleinv")
     return content
 
 
 def _read_head(path: Path, key: str) -> dict[str, Any]:
-    """A config file: ``{"format": 4, key: {...}, ...}``."""
-    content = _read_json(path, finite=True)
+    """Read a config file: ``{"format": 4, key: {...}, ...}``."""
+    content = _read_object(path, nan=False)
     if "format" not in content or not isinstance(content.get(key), dict):
         raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")
     if content["format"] not in FORMATS_READ:
@@ -318,77 +297,38 @@ def _read_head(path: Path, key: str) -> dict[str, Any]:
 
 
 def _read_metrics(folder: Path) -> dict[Key, Series]:
-    """All parts in the order of their names, split into series; the order of rows is kept.
-
-    A run that ends joins its parts into one, so a reader may find both, or a part that is gone.
-    """
-    for attempt in range(_TRIES):
-        parts = sorted(folder.glob(PARTS))
-        if folder / FINAL_PART in parts:
-            parts = [folder / FINAL_PART]  # it holds all rows; other parts beside it are about to be removed
-        try:
-            tables = [_read_part(part) for part in parts]
-            break
-        except FileNotFoundError:  # the run has ended, and joined its parts, since they were listed
-            if attempt == _TRIES - 1:
-                raise UserError(f"{folder}: its files keep changing while they are read; try again") from None
-    if (folder.parent / LINES).exists():
-        lines = _read_lines(folder.parent / LINES)
-        tables.append(lines.cast(tables[0].schema) if tables else lines)
-    if not tables:
-        return {}
+    """Read all parts and split them into series; the order of rows is kept."""
+    tables = read_parts(folder, PARTS, FINAL_PART, _read_rows)
+    lines = folder.parent / LINES
     try:
+        if lines.exists():  # of a Monitor that had no pyarrow
+            rows = to_table(read_lines(lines))
+            tables.append(rows.cast(tables[0].schema) if tables else rows)
+        if not tables:
+            return {}
         table = pa.concat_tables(tables, promote_options="none").combine_chunks()
-        steps = table["step"].to_numpy().astype(np.int64, casting="safe")
-        epochs = table["epoch"].to_numpy().astype(np.int64, casting="safe")
-        values = table["value"].to_numpy().astype(np.float64, casting="safe")
-        names, codes = _encode(table)
+        columns = [
+            table[name].to_numpy().astype(kind, casting="safe")
+            for name, kind in (("step", np.int64), ("epoch", np.int64), ("value", np.float64))
+        ]
+        keys = pc.binary_join_element_wise(
+            *(table[name].cast(pa.large_string()) for name in TEXTS), pa.scalar("\0", pa.large_string())
+        )
+        keys = keys.combine_chunks().dictionary_encode()  # numbered by first appearance
+        codes = keys.indices.to_numpy()
     except (pa.ArrowException, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder}: columns of the wrong type ({' '.join(str(error).split())}): not files of scaleinv"
         ) from None
-
     order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(len(names) + 1))
-    series = {}
-    for i, name in enumerate(names):
-        rows = order[bounds[i] : bounds[i + 1]]
-        series[name] = Series(steps[rows], epochs[rows], values[rows])
-    return series
+    bounds = np.searchsorted(codes[order], np.arange(1, len(keys.dictionary)))
+    names = [tuple(key.split("\0")) for key in keys.dictionary.to_pylist()]
+    return {name: Series(*(c[rows] for c in columns)) for name, rows in zip(names, np.split(order, bounds))}
 
 
-def _read_part(part: Path) -> Any:
+def _read_rows(part: Path) -> Any:
     table = read_part(part)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")
     return table.select(list(COLUMNS))
-
-
-def _read_lines(path: Path) -> Any:
-    """The rows of a Monitor that had no pyarrow, as a table."""
-    rows = read_lines(path)
-    try:
-        return to_table(rows)
-    except (pa.ArrowException, TypeError) as error:
-        raise UserError(f"{path}: {error}: not a file of scaleinv") from None
-
-
-def _encode(table: Any) -> tuple[list[Key], Ints]:
-    """Each row's (split, group, quantity) as a number, numbered by first appearance."""
-    combined = np.zeros(table.num_rows, np.int64)
-    labels: list[list[str]] = []
-    for name in TEXTS:
-        column = table[name].combine_chunks().dictionary_encode()
-        labels.append([str(label) for label in column.dictionary.to_pylist()])
-        combined = combined * max(1, len(labels[-1])) + column.indices.to_numpy().astype(np.int64)
-    present, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
-    by_appearance = np.argsort(first)
-    rank = np.empty_like(by_appearance)
-    rank[by_appearance] = np.arange(len(by_appearance))
-    names = []
-    for code in present[by_appearance].tolist():
-        rest, quantity = divmod(code, max(1, len(labels[2])))
-        split, group = divmod(rest, max(1, len(labels[1])))
-        names.append((labels[0][split], labels[1][group], labels[2][quantity]))
-    return names, rank[inverse.reshape(-1)].astype(np.int64)

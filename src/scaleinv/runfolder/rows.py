@@ -1,4 +1,4 @@
-"""The tidy rows in which every measurement is stored, and the Parquet parts that hold them. See docs/architecture.md.
+"""Store every measurement as a tidy row, and the rows in Parquet parts. See docs/architecture.md.
 
 pyarrow is imported where a part is written or read: a Monitor writes rows without it as lines of JSON.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +29,12 @@ class Row(NamedTuple):
 
 COLUMNS = Row._fields
 TEXTS = ("split", "group", "quantity")
+_TRIES = 5
 _TYPES = ("int64", "int64", "string", "string", "string", "float64")
 
 
 def to_table(rows: Sequence[tuple[Any, ...]]) -> Any:
-    """Rows as a pyarrow table."""
+    """Make a pyarrow table of rows."""
     import pyarrow as pa
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in zip(COLUMNS, _TYPES)])
@@ -41,7 +43,7 @@ def to_table(rows: Sequence[tuple[Any, ...]]) -> Any:
 
 
 def write_part(path: Path, table: Any, *, flush: bool = True) -> str:
-    """Write a table as a Parquet part, whole or not at all; its sha256."""
+    """Write a table as a Parquet part, whole or not at all; returns its sha256."""
     import pyarrow.parquet as pq
 
     with written(path, flush=flush) as part:
@@ -50,7 +52,7 @@ def write_part(path: Path, table: Any, *, flush: bool = True) -> str:
 
 
 def read_part(path: Path) -> Any:
-    """A Parquet part as a pyarrow table.
+    """Read a Parquet part as a pyarrow table.
 
     Errors: FileNotFoundError where it is gone, UserError where it is damaged.
     """
@@ -67,8 +69,22 @@ def read_part(path: Path) -> Any:
         ) from None
 
 
+def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path], Any]) -> list[Any]:
+    """Read all parts of a ``pattern`` in the order of their names; the ``final`` one holds them all, once it is there.
+
+    A run that ends joins its parts into one, so a part may be gone since they were listed.
+    """
+    for _ in range(_TRIES):
+        parts = sorted(folder.glob(pattern))
+        if folder / final in parts:
+            parts = [folder / final]
+        with suppress(FileNotFoundError):
+            return [read(part) for part in parts]
+    raise UserError(f"{folder}: its files keep changing while they are read; try again")
+
+
 def to_line(row: tuple[Any, ...]) -> str:
-    """A row as a line of JSON; NaN and infinities become texts that ``float()`` reads.
+    """Write a row as a line of JSON; NaN and infinities become texts that ``float()`` reads.
 
     >>> to_line(Row(0, 0, "online", "total", "loss", math.inf))
     '{"step": 0, "epoch": 0, "split": "online", "group": "total", "quantity": "loss", "value": "inf"}'
@@ -78,7 +94,7 @@ def to_line(row: tuple[Any, ...]) -> str:
 
 
 def read_lines(path: Path, *, whole: bool = False) -> list[Row]:
-    """The rows of a file of lines; the last line may not be whole yet, unless ``whole``."""
+    """Read the rows of a file of lines; the last line may not be whole yet, unless ``whole``."""
     rows = []
     try:
         lines = path.read_text("utf-8").splitlines()

@@ -10,19 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import FINAL_STEPS, STEPS
-from scaleinv.runfolder.read import stored_config
-from scaleinv.runfolder.rows import read_part
+from scaleinv.runfolder.read import Floats, stored_config
+from scaleinv.runfolder.rows import read_part, read_parts
 from scaleinv.theory import rates
 from scaleinv.theory.optimizers import law_of
 
-Floats = npt.NDArray[np.float64]
 _TOTAL = ("loss", "lr", "total:angle")
 _GROUP = ("rho_sq", "g", "angle")
-_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -82,16 +79,20 @@ def has_steps(folder: str | Path) -> bool:
 
 
 def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
-    """The per-step record of a run folder, ended or in progress; every ``every``-th step of it.
+    """Read the per-step record of a run folder, ended or in progress; every ``every``-th step of it.
 
     Its law is that of the optimizer in the folder's config.json.
 
     Errors: UserError where there is none, or where a file is damaged or of another form.
     """
     if every < 1:
-        raise UserError(f"every {every}: every how many-th step to read is a positive number")
+        raise UserError(f"every must be at least 1, got {every}: it says which steps to read")
     metrics = Path(folder) / "metrics"
-    parts = _read(metrics)
+    parts = read_parts(metrics, STEPS, FINAL_STEPS, _columns)
+    if not parts:
+        raise UserError(
+            f"{metrics} holds no per-step record (steps-*.parquet): train with --lr, or with --record-steps True"
+        )
     names = list(parts[0])
     for part in parts[1:]:
         if list(part) != names:
@@ -119,24 +120,6 @@ def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
         groups=groups,
         law=law_of(stored_config(folder)),
     )
-
-
-def _read(metrics: Path) -> list[dict[str, Floats]]:
-    """All files in the order of their names; a run that ends joins its files while they are read."""
-    for attempt in range(_TRIES):
-        files = sorted(metrics.glob(STEPS))
-        if metrics / FINAL_STEPS in files:
-            files = [metrics / FINAL_STEPS]  # it holds all steps; files beside it are about to be removed
-        if not files:
-            raise UserError(
-                f"{metrics} holds no per-step record (steps-*.parquet): train with --lr, or with --record-steps True"
-            )
-        try:
-            return [_columns(file) for file in files]
-        except FileNotFoundError:
-            if attempt == _TRIES - 1:
-                raise UserError(f"{metrics}: its files keep changing while they are read; try again") from None
-    raise AssertionError
 
 
 def _columns(file: Path) -> dict[str, Floats]:

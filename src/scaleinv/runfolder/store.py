@@ -1,4 +1,4 @@
-"""A run folder while it is written: config, metrics in parts, checkpoints, result. See docs/architecture.md.
+"""Write a run folder: config, metrics in parts, checkpoints, result. See docs/architecture.md.
 
 Rows are held in memory until the next checkpoint, which writes them as one part and names all parts that belong to it.
 So whatever a killed run wrote after its last checkpoint is known and cut, and rows and weights never disagree.
@@ -17,15 +17,7 @@ import torch
 from scaleinv.errors import UserError
 from scaleinv.runfolder.checkpoint import Checkpoint, load_newest, save_checkpoint, write_weights
 from scaleinv.runfolder.files import Lock, disk_errors, write_json, written
-from scaleinv.runfolder.layout import (
-    FINAL_PART,
-    FINAL_STEPS,
-    PARTS,
-    RESULT,
-    STEPS,
-    kept_file,
-    part_name,
-)
+from scaleinv.runfolder.layout import FINAL_PART, FINAL_STEPS, PARTS, RESULT, STEPS, kept_file, part_name
 from scaleinv.runfolder.rows import Row, read_part, to_table, write_part
 from scaleinv.runfolder.write import read_result, write_head
 
@@ -72,7 +64,7 @@ class RunStore:
         self._lock.release()
 
     def result(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """The content of result.json, if the run has ended; a damaged one is no result and told."""
+        """Read result.json, if the run has ended; a damaged one is no result and told."""
         path = self.folder / RESULT
         if not path.exists():
             return None, []
@@ -82,7 +74,7 @@ class RunStore:
             return None, [f"{error}; it is written anew from the last checkpoint"]
 
     def resume(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest whole checkpoint and what there is to say; metrics that came after it are cut."""
+        """Load the newest whole checkpoint, and say what there is to say; metrics that came after it are cut."""
         checkpoint, complaints = load_newest(self._checkpoints, self._metrics)
         self._parts = dict(checkpoint.parts) if checkpoint else {}
         if complaints:
@@ -131,9 +123,7 @@ class RunStore:
     def finish(
         self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], result: Mapping[str, Any]
     ) -> None:
-        """Join all parts of a kind into one, save the last checkpoint (the only one that stays) and, last of all,
-        result.json.
-        """
+        """Join all parts of a kind, save the last checkpoint (the only one that stays) and, at last, result.json."""
         if FINAL_PART not in self._parts:  # else it was killed within this function, after the checkpoint
             rows = self._joined("part", [to_table(self._rows)])
             steps = self._joined("steps", self._steps)
@@ -150,8 +140,7 @@ class RunStore:
         self.write_result(result)
 
     def _joined(self, kind: str, waiting: Sequence[pa.Table]) -> pa.Table:
-        tables = [read_part(self._metrics / name) for name in self._parts if name.startswith(kind)]
-        tables = [*tables, *waiting]
+        tables = [*(read_part(self._metrics / name) for name in self._parts if name.startswith(kind)), *waiting]
         return pa.concat_tables(tables).combine_chunks() if tables else pa.table({})
 
     def write_result(self, result: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a stored config says, and what follows from it."""
+"""Complete a stored config by what follows from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OWN_CLASSES = {"digits": 10, "mnist": 10, "fashion-mnist": 10, "cifar10": 10, "
 
 
 def complete(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a config.json, with those of DERIVED that are not there and follow from the others.
+    """Complete the fields of a config.json by those of DERIVED that are not there and follow from the others.
 
     An older config has none of them. Its classes are known if its data set is one of the package's own; taken as
     equally frequent they decide, with the name of the loss, the rest. A field that is there is left as it is, null too.

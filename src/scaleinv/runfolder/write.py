@@ -1,4 +1,4 @@
-"""The two files that frame a run: config.json, written first, and result.json, written last."""
+"""Write and read the two files that frame a run: config.json, written first, and result.json, written last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RESULT = {"status": str, "message": str, "steps": int, "epochs": float, "steps_
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """result.json of a run that has ended; a :class:`UserError` if it is damaged."""
+    """Read result.json of a run that has ended; a :class:`UserError` if it is damaged."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not the result of a run")

@@ -204,12 +204,18 @@ def law_of(config: Mapping[str, Any]) -> str:
 def clocks_of(config: Mapping[str, Any]) -> set[float | None]:
     """Find the clocks of a run: one for every param group that differs; None where there is none.
 
-    - ``config``: as stored.
+    - ``config``: as stored. A stored param group's ``clock`` decides; where it has none, the optimizer's name does.
 
     >>> clocks_of({"optimizer": "sgd", "momentum": 0.75})
     {4.0}
+    >>> clocks_of({"optimizers": [{"class": "Mine", "law": "sgd", "groups": [{"clock": 2.5}]}]})
+    {2.5}
     """
     several = config.get("optimizers")
-    if isinstance(several, list):
-        return {traits_named(one).clock(group) for one in several for group in one.get("groups", [])}
-    return {traits_named(config).clock(config)}
+    if not isinstance(several, list):
+        return {traits_named(config).clock(config)}
+    return {
+        group["clock"] if "clock" in group else traits_named(one).clock(group)
+        for one in several
+        for group in one.get("groups", [])
+    }

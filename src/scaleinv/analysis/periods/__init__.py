@@ -1,4 +1,4 @@
-"""Periods of training in the whole space with weight decay (Lobacheva et al. 2021): where they are, and why.
+"""Find the periods of training in the whole space with weight decay (Lobacheva et al. 2021), and why they are there.
 
 >>> found = find_periods("runs/one")
 >>> found.verdict
@@ -8,12 +8,11 @@
 break-down expected within 300-900 steps; phase B.
 """
 
-from scaleinv.analysis.periods.bounds import Bounds, Envelope, bounds_of, envelope
+from scaleinv.analysis.periods.bounds import Bounds, Envelope, Prediction, bounds_of, envelope, time_to_jump
 from scaleinv.analysis.periods.definition import Definition
 from scaleinv.analysis.periods.events import Destabilisation
 from scaleinv.analysis.periods.find import find_periods
 from scaleinv.analysis.periods.phases import Period, Span
-from scaleinv.analysis.periods.prediction import Prediction, time_to_jump
 from scaleinv.analysis.periods.result import Periods
 
 __all__ = [

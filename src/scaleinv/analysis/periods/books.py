@@ -1,4 +1,4 @@
-"""The books of the norm: what decay takes from log rho^2, gradients give back.
+"""Keep the books of the norm: what decay takes from log rho^2, gradients give back.
 
 Every step of SGD changes log rho^2 by exactly ``2 log(1 - lr wd) + log(1 + z^2)``, z the tangent of the step's angle.
 In a stationary run the gifts therefore sum to 2 lr wd x steps, and if the gradients do nothing in phase B, so do the
@@ -27,12 +27,12 @@ UNEXPLAINED = 0.1
 class Books:
     """Of the settled part of a log, in units of log rho^2; NaN where it cannot be said."""
 
-    taken: float  # by decay: 2 x time
-    given: float  # by gradients: taken + change of log rho^2
-    given_measured: float  # sum of log(1 + z^2) from eg and rho: needs every step, SGD, lr and wd
-    in_events: float  # share of ``given`` that comes while the norm rises at destabilisations
-    rise_sum: float  # sum of the log rises of destabilisations / taken; 1 where the gradients rest in phase B
-    half_mean_rise: float  # half the mean log rise of a destabilisation, to compare with the mean interval x lr wd
+    taken: float = NAN  # by decay: 2 x time
+    given: float = NAN  # by gradients: taken + change of log rho^2
+    given_measured: float = NAN  # sum of log(1 + z^2) from eg and rho: needs every step, SGD, lr and wd
+    in_events: float = NAN  # share of ``given`` that comes while the norm rises at destabilisations
+    rise_sum: float = NAN  # sum of the log rises of destabilisations / taken; 1 where the gradients rest in phase B
+    half_mean_rise: float = NAN  # half the mean log rise of a destabilisation, to compare with mean interval x lr wd
 
     @property
     def error(self) -> float:
@@ -41,11 +41,11 @@ class Books:
 
 
 def keep_books(log: Log, events: Sequence[Destabilisation], first_row: int) -> Books:
-    """``events``: the destabilisations; ``first_row``: where the settled part begins."""
+    """Keep the books of ``events``, the destabilisations; ``first_row``: where the settled part begins."""
     rises = np.array([e.log_rise for e in events if e.row >= first_row and math.isfinite(e.log_rise)])
     half = float(rises.mean()) / 2 if len(rises) else NAN
     if log.time is None or log.rho_sq is None or first_row >= len(log) - 1:
-        return Books(NAN, NAN, NAN, NAN, NAN, half)
+        return Books(half_mean_rise=half)
     taken = 2 * float(log.time[-1] - log.time[first_row])
     given = taken + float(np.log(log.rho_sq[-1] / log.rho_sq[first_row]))
     in_events = sum(
@@ -53,14 +53,11 @@ def keep_books(log: Log, events: Sequence[Destabilisation], first_row: int) -> B
         for e in events
         if e.row >= first_row
     )
-    measured = NAN
     push = pushes(log)
-    if push is not None:
-        measured = float(push[first_row:].sum())
     return Books(
         taken=taken,
         given=given,
-        given_measured=measured,
+        given_measured=NAN if push is None else float(push[first_row:].sum()),
         in_events=in_events / given if given > 0 else NAN,
         rise_sum=float(rises.sum()) / taken if taken > 0 else NAN,
         half_mean_rise=half,
@@ -68,23 +65,13 @@ def keep_books(log: Log, events: Sequence[Destabilisation], first_row: int) -> B
 
 
 def pushes(log: Log) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-    """What gradients give to log rho^2 in every step but the last, ``log(1 + z^2)``; None where a step or a column is
-    missing.
-    """
+    """Compute what gradients give to log rho^2 in a step, ``log(1 + z^2)``; None where steps or columns lack."""
     if log.rho_sq is None or log.eg is None or log.lr is None or log.wd is None or np.any(np.diff(log.step) != 1):
         return None
-    following = _next(log)
-    return np.asarray(np.log(following) - 2 * np.log1p(-log.lr[:-1] * log.wd[:-1]) - np.log(log.rho_sq[:-1]))
-
-
-def _next(log: Log) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """rho^2 after the step, by SGD; for a rate of 0 the formulas of the theory have no say: nothing moves."""
-    assert log.rho_sq is not None
-    assert log.eg is not None
-    assert log.lr is not None
-    assert log.wd is not None
-    rate = np.maximum(log.lr[:-1], np.finfo(np.float64).tiny)
-    return np.asarray(lobacheva2021.next_rho_sq(log.rho_sq[:-1], log.eg[:-1], rate, log.wd[:-1]))
+    # for a rate of 0 the formulas of the theory have no say: nothing moves
+    rho_sq, rate, wd = log.rho_sq[:-1], np.maximum(log.lr[:-1], np.finfo(np.float64).tiny), log.wd[:-1]
+    following = np.asarray(lobacheva2021.next_rho_sq(rho_sq, log.eg[:-1], rate, wd))
+    return np.asarray(np.log(following) - 2 * np.log1p(-log.lr[:-1] * wd) - np.log(rho_sq))
 
 
 def unexplained(log: Log, width: int = 100) -> tuple[float, int | None] | None:
@@ -100,13 +87,11 @@ def unexplained(log: Log, width: int = 100) -> tuple[float, int | None] | None:
     taken = np.zeros(len(push)) if log.time is None else 2 * np.diff(log.time)
     rest = np.diff(np.log(log.rho_sq)) - (push - taken)
     count = len(rest) // width
-    rest = np.abs(rest[: count * width].reshape(count, width).sum(axis=1))
-    decay = taken[: count * width].reshape(count, width).sum(axis=1)
-    gifts = push[: count * width].reshape(count, width).sum(axis=1)
+    rest, decay, gifts = (x[: count * width].reshape(count, width).sum(axis=1) for x in (rest, taken, push))
     scale = np.maximum(decay, gifts)  # a break-down moves the norm by far more than decay
     if not np.all(scale > 0):
         return None
-    share = rest / scale
+    share = np.abs(rest) / scale
     wrong = share > UNEXPLAINED
     last_right = np.nonzero(~wrong)[0]
     begin = int(last_right[-1]) + 1 if len(last_right) else 0

@@ -1,5 +1,5 @@
-"""What counts as a destabilisation. Fixed before any result was seen; every threshold can be changed and its influence
-is part of the evidence (:mod:`scaleinv.analysis.periods.sensitivity`).
+"""Define what counts as a destabilisation. Fixed before any result was seen; every threshold can be changed, and its
+influence is part of the evidence (:func:`scaleinv.analysis.periods.events.vary`).
 
 - **candidate**: a local minimum of the ``window``-step mean of rho^2 that is followed by a rise of at least ``rise``;
   two minima are two candidates only if rho^2 fell by the same factor in between.
@@ -21,7 +21,7 @@ is part of the evidence (:mod:`scaleinv.analysis.periods.sensitivity`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from scaleinv.errors import UserError
@@ -54,45 +54,32 @@ class Definition:
     on: Literal["auto", "norm", "loss"] = "auto"  # auto: the norm, unless it is fixed or not logged
 
     def __post_init__(self) -> None:
-        lower = dict.fromkeys(("window", "loss_window", "spike", "excess", "loss_spike", "large"), 1)
-        lower |= {"rise": 0, "burn_in": 0}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "plain":
-                continue
-            if field.name == "on":
-                if value not in ("auto", "norm", "loss"):
-                    raise UserError(f"definition: on is {value!r}; choose auto, norm or loss")
-                continue
-            least = lower[field.name]
-            strict = field.name not in ("burn_in", "window", "loss_window")
+        if self.on not in ("auto", "norm", "loss"):
+            raise UserError(f"definition: on is {self.on!r}; choose auto, norm or loss")
+        for name in ("window", "rise", "burn_in", "spike", "excess", "loss_spike", "loss_window", "large"):
+            value, least = getattr(self, name), int(name not in ("rise", "burn_in"))
+            strict = name not in ("burn_in", "window", "loss_window")
             if not math.isfinite(value) or value < least or (strict and value == least):
                 words = "above" if strict else "at least"
-                raise UserError(f"definition: {field.name} is {value:g}; it has to be {words} {least}")
+                raise UserError(f"definition: {name} is {value:g}; it has to be {words} {least}")
 
     def sentence(self, on: str, *, clock: bool = True) -> str:
-        """In words, for ``on`` = norm or loss; without a ``clock`` there is no burn-in."""
+        """Say it in words, for ``on`` = norm or loss; without a ``clock`` there is no burn-in."""
         burn_in = f"; the first {self.burn_in:g}/(lr wd) steps are burn-in" if clock else ""
         if self.plain:
-            what, rise = ("loss", f"a factor of {self.loss_spike:g}") if on == "loss" else ("rho^2", f"{self.rise:.3g}")
-            window = self.loss_window if on == "loss" else self.window
-            return (
-                f"a destabilisation is any minimum of the {window}-step mean of {what} followed by a rise of at least "
-                f"{rise}, with a spike or without{'' if on == 'loss' else burn_in}"
-            )
+            what, rise = f"{self.window}-step mean of rho^2", f"{self.rise:.3g}, with a spike or without{burn_in}"
+            if on == "loss":
+                what = f"{self.loss_window}-step mean of loss"
+                rise = f"a factor of {self.loss_spike:g}, with a spike or without"
+            return f"a destabilisation is any minimum of the {what} followed by a rise of at least {rise}"
         near = f", within {BREAK_DOWN:g}/(lr wd) steps," if clock else ""
-        gradient = (
-            f"at which{near} the effective gradient rises at least {self.spike:g}-fold over its median in the fall "
-            f"before and the loss {LEAST_LOSS_RISE:g}-fold"
-        )
+        what = f"a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least {self.rise:.3g}"
         if on == "loss":
-            return (
-                f"a destabilisation is a rise of the {self.loss_window}-step mean of the loss by a factor of at least "
-                f"{self.loss_spike:g}, {gradient}, and the gradient {self.excess:g}-fold over its maximum "
-                f"there (where it is not logged: the loss alone, {self.loss_spike:g}-fold)"
-            )
+            burn_in = ""
+            what = f"a rise of the {self.loss_window}-step mean of the loss by a factor of at least {self.loss_spike:g}"
         return (
-            f"a destabilisation is a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least "
-            f"{self.rise:.3g}, {gradient}, and the gradient {self.excess:g}-fold over its maximum there "
-            f"(where it is not logged: the loss alone, {self.loss_spike:g}-fold){burn_in}"
+            f"a destabilisation is {what}, at which{near} the effective gradient rises at least {self.spike:g}-fold "
+            f"over its median in the fall before and the loss {LEAST_LOSS_RISE:g}-fold, and the gradient "
+            f"{self.excess:g}-fold over its maximum there (where it is not logged: the loss alone, "
+            f"{self.loss_spike:g}-fold){burn_in}"
         )

@@ -1,29 +1,32 @@
-"""Destabilisations of a log, each with what in norm, effective gradient and loss makes it one."""
+"""Find the destabilisations of a log, and how far they depend on the thresholds of the definition."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods.definition import BREAK_DOWN, LEAST_LOSS_RISE, Definition
 from scaleinv.analysis.periods.log import LEAST_LOSS, Log
-from scaleinv.analysis.periods.turning import (
-    Turns,
-    centred_mean,
-    finite_log,
-    half,
-    rows,
-    running_median,
-    turning_points,
-)
+from scaleinv.analysis.periods.turning import Turns, centred_mean, finite_log, rows, running_median, turning_points
+from scaleinv.runfolder.read import Floats
 
-Floats = npt.NDArray[np.float64]
 On = Literal["norm", "loss"]
 NAN = math.nan
+#: what each threshold is set to in turn, as factors of its value
+_VARIED: dict[On, dict[str, tuple[float, ...]]] = {
+    "norm": {
+        "rise": (0.5, 1, 2, 4, 10),
+        "window": (0.5, 2, 5),
+        "spike": (0.5, 2),
+        "excess": (0.75, 2),
+        "burn_in": (0.5, 2),
+    },
+    "loss": {"loss_spike": (0.3, 1, 3, 10), "loss_window": (0.5, 2), "excess": (0.75, 2)},
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Smooth:
 
 
 def smooth(log: Log, definition: Definition) -> Smooth:
-    """All that detection looks at."""
+    """Smooth the series that detection looks at."""
     width = rows(definition.window, log.spacing)
     median = rows(definition.window + 1, log.spacing)
     return Smooth(
@@ -77,14 +80,14 @@ def smooth(log: Log, definition: Definition) -> Smooth:
 
 
 def chosen(log: Log, definition: Definition) -> On:
-    """Whether norm or loss is looked at."""
+    """Choose whether norm or loss is looked at."""
     if definition.on != "auto":
         return definition.on
     return "loss" if log.rho_sq is None or log.fixed_norm else "norm"
 
 
 def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tuple[list[Destabilisation], Turns]:
-    """All candidates in order, and the turning points they come from."""
+    """Find all candidates in order, and the turning points they come from."""
     if on == "norm":
         assert series.log_rho_sq is not None
         turns = turning_points(series.log_rho_sq, math.log1p(definition.rise))
@@ -98,48 +101,45 @@ def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tup
         if not turn.low or (k == 0 and turn.row < least):  # a rise from the very start: nothing was low before
             continue
         complete = k + 1 < len(points)
-        after = points[k + 1].row if complete else turns.extreme
-        make = _norm_event if on == "norm" else _loss_event
-        event = make(log, definition, series, points[k - 1].row if k else 0, turn.row, after, previous, complete)
-        events.append(event)
-        previous = event.row
+        before, after = points[k - 1].row if k else 0, points[k + 1].row if complete else turns.extreme
+        place = (_place_in_norm if on == "norm" else _place_in_loss)(log, definition, series, before, turn.row, after)
+        events.append(_event(log, definition, series, *place, previous, complete))
+        previous = events[-1].row
     return events, turns
 
 
-def _norm_event(
-    log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int, previous: int, complete: bool
-) -> Destabilisation:
-    """The turning points of the smoothed norm are up to half a window off those of the norm itself."""
+def _place_in_norm(
+    log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int
+) -> tuple[int, int, int]:
+    """Find the turning points of the norm itself, up to half a window off those of the smoothed norm."""
     assert log.rho_sq is not None
     width = rows(definition.window, log.spacing)
     row = max(before, low - width) + int(np.argmin(log.rho_sq[max(before, low - width) : min(after, low + width) + 1]))
     top = max(row, after - width) + int(np.argmax(log.rho_sq[max(row, after - width) : after + width + 1]))
     start = max(0, before - width)
-    before = start + int(np.argmax(log.rho_sq[start : min(row, before + width) + 1]))
-    return _event(log, definition, series, (before, row, top, previous), complete)
+    return start + int(np.argmax(log.rho_sq[start : min(row, before + width) + 1])), row, top
 
 
-def _loss_event(
-    log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int, previous: int, complete: bool
-) -> Destabilisation:
+def _place_in_loss(
+    log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int
+) -> tuple[int, int, int]:
+    """Find the row between the turning points at which the loss passes half-way (log) from its low to its high."""
     top = low + int(np.argmax(series.log_loss[low : after + 1]))
-    base = half(before, low)
-    middle = (float(np.median(series.log_loss[base : low + 1])) + float(series.log_loss[top])) / 2
-    row = _last_below(series.log_loss, middle, low, top)
-    return _event(log, definition, series, (before, row, after, previous), complete)
+    base = float(np.median(series.log_loss[(before + low) // 2 : low + 1]))
+    return before, _last_below(series.log_loss, (base + float(series.log_loss[top])) / 2, low, top), after
 
 
 def _event(
-    log: Log,
-    definition: Definition,
-    series: Smooth,
-    place: tuple[int, int, int, int],
-    complete: bool,
+    log: Log, definition: Definition, series: Smooth, before: int, row: int, after: int, previous: int, complete: bool
 ) -> Destabilisation:
-    before, row, after, previous = place
-    base = half(before, row)
+    base = (before + row) // 2
     width = rows(definition.window, log.spacing)
-    first, last = max(base, row - 2 * width), _end_of_break_down(log, row, after, width)
+    # the break-down: a tenth of 1/(lr wd) steps on, at least two windows, not after the peak
+    last = after
+    if log.time is not None:
+        last = min(after, int(np.searchsorted(log.time, log.time[row] + BREAK_DOWN)))
+    last = min(max(last, row + 2 * width), max(after, row), len(log) - 1)
+    first = max(base, row - 2 * width)
     loss_high = first + int(np.argmax(series.log_loss[first : last + 1]))
     loss_low = float(np.median(series.log_loss[base : row + 1]))
     loss_factor = float(np.exp(series.log_loss[loss_high] - loss_low))
@@ -153,14 +153,16 @@ def _event(
         onset = _last_below(series.log_loss, (loss_low + float(series.log_loss[loss_high])) / 2, base, loss_high)
     norm_half, log_rise, free_fall = None, NAN, NAN
     if log.rho_sq is not None and not log.fixed_norm:
-        norm_half = _half_up(log.rho_sq, row, last)
+        stretch = np.log(log.rho_sq[row : last + 1])
+        norm_half = row + int(np.argmax(stretch >= (stretch[0] + stretch.max()) / 2))
         log_rise = float(np.log(log.rho_sq[after] / log.rho_sq[row])) if after > row else 0.0
         passed = 0.0 if log.time is None else float(log.time[row] - log.time[before])
         if passed > 0:
             free_fall = float(np.log(log.rho_sq[before] / log.rho_sq[row])) / (2 * passed)
+    time = NAN if log.time is None else float(log.time[row])
     return Destabilisation(
         step=int(log.step[row]),
-        time=NAN if log.time is None else float(log.time[row]),
+        time=time,
         fall_from=int(log.step[before]),
         onset=None if onset is None else int(log.step[onset]),
         loss_high=int(log.step[loss_high]),
@@ -176,16 +178,10 @@ def _event(
         elr=NAN if log.elr is None else float(log.elr[row]),
         min_loss=float(np.min(series.mean_loss[previous : row + 1])),
         spike=definition.plain or _is_spike(definition, eg_factor, loss_factor, excess),
-        settled=log.time is None or float(log.time[row]) - float(log.time[0]) >= definition.burn_in,
+        settled=log.time is None or time - float(log.time[0]) >= definition.burn_in,
         complete=complete,
         row=row,
     )
-
-
-def _half_up(rho_sq: Floats, row: int, last: int) -> int:
-    """The first row at which log rho^2 is half-way from its minimum at ``row`` to its highest value up to ``last``."""
-    stretch = np.log(rho_sq[row : last + 1])
-    return row + int(np.argmax(stretch >= (stretch[0] + stretch.max()) / 2))
 
 
 def _is_spike(definition: Definition, eg_factor: float, loss_factor: float, excess: float) -> bool:
@@ -196,17 +192,45 @@ def _is_spike(definition: Definition, eg_factor: float, loss_factor: float, exce
     return eg_factor >= definition.spike and loss_factor >= LEAST_LOSS_RISE
 
 
-def _end_of_break_down(log: Log, row: int, after: int, width: int) -> int:
-    """Last row that belongs to the break-down: a tenth of 1/(lr wd) steps on, at least two windows, not after the
-    peak.
-    """
-    last = after
-    if log.time is not None:
-        last = min(after, int(np.searchsorted(log.time, log.time[row] + BREAK_DOWN)))
-    return min(max(last, row + 2 * width), max(after, row), len(log) - 1)
-
-
 def _last_below(x: Floats, level: float, first: int, last: int) -> int:
-    """The row after the last one in [first, last] at which ``x`` is not above ``level``."""
+    """Find the row after the last one in [first, last] at which ``x`` is not above ``level``."""
     below = np.nonzero(x[first : last + 1] <= level)[0]
     return min(first + int(below[-1]) + 1, last) if len(below) else first
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One threshold at another value, and what is then found."""
+
+    threshold: str
+    value: float
+    events: int  # destabilisations after the burn-in
+    mean_interval: float  # steps; NaN for fewer than 2 events
+    mean_time: float  # in 1/(lr wd)
+    half_mean_rise: float  # half the mean log rise: what the books say mean_time is
+
+
+def vary(log: Log, definition: Definition, on: On) -> list[Sensitivity]:
+    """Find the events with one threshold varied at a time; the row with a threshold's own value is the result's own."""
+    found = []
+    for name, value in _values(definition, on):
+        changes: dict[str, Any] = {name: value}
+        other = replace(definition, **changes)
+        events = [e for e in find_events(log, other, smooth(log, other), on)[0] if e.spike and e.settled]
+        steps, times = (np.diff([getattr(e, field) for e in events]) for field in ("step", "time"))
+        rises = [e.log_rise for e in events if math.isfinite(e.log_rise)]
+        means = (float(np.mean(x)) if len(x) else NAN for x in (steps, times, rises))
+        found.append(Sensitivity(name, float(value), len(events), next(means), next(means), next(means) / 2))
+    return found
+
+
+def _values(definition: Definition, on: On) -> Iterator[tuple[str, float]]:
+    for name, factors in _VARIED[on].items():
+        own = getattr(definition, name)
+        for factor in factors:
+            value = own * factor
+            if isinstance(own, int):
+                value = max(1, round(value))
+            elif name in ("spike", "loss_spike"):
+                value = max(value, 1.5)
+            yield name, value

@@ -1,4 +1,4 @@
-"""``find_periods``: from a run folder or the columns of a log to its periods."""
+"""Find the periods of a run folder or of the columns of a log."""
 
 from __future__ import annotations
 
@@ -10,31 +10,17 @@ from typing import Any
 import numpy as np
 
 from scaleinv.analysis.invariance import invariance
-from scaleinv.analysis.periods.books import keep_books, unexplained
-from scaleinv.analysis.periods.bounds import NormBand, Since, envelopes, norm_band
+from scaleinv.analysis.periods.books import keep_books
+from scaleinv.analysis.periods.bounds import norm_band
 from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Destabilisation, chosen, find_events, smooth
+from scaleinv.analysis.periods.events import Destabilisation, chosen, find_events, smooth, vary
 from scaleinv.analysis.periods.folder import run_columns
 from scaleinv.analysis.periods.interval import MeanInterval, mean_interval, next_break_down
-from scaleinv.analysis.periods.log import Log, RunEnd, make_log
-from scaleinv.analysis.periods.phases import Period, make_periods, make_spans, present_phase
-from scaleinv.analysis.periods.prediction import predict
+from scaleinv.analysis.periods.log import Log, make_log
+from scaleinv.analysis.periods.phases import make_periods, make_spans, present_phase
 from scaleinv.analysis.periods.result import Periods
-from scaleinv.analysis.periods.sensitivity import vary
-from scaleinv.analysis.periods.sentences import (
-    answer,
-    books_sentences,
-    event_sentences,
-    interval_sentences,
-    log_sentences,
-    plain_sentence,
-    proposition_sentences,
-    sensitivity_sentence,
-    theorem_sentences,
-    warm_up_sentence,
-)
-from scaleinv.analysis.periods.unjudged import unjudged
-from scaleinv.analysis.periods.verdict import judge, rests
+from scaleinv.analysis.periods.sentences import answer, end_sentences, evidence
+from scaleinv.analysis.periods.verdict import judge
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import load_run
 from scaleinv.theory.rates import sgd_pace
@@ -55,7 +41,7 @@ def find_periods(
     momentum: float = 0.0,
     definition: Definition = Definition(),  # noqa: B008 - frozen
 ) -> Periods:
-    """The periods of a run in the whole space with weight decay (Lobacheva et al. 2021), with the evidence.
+    """Find the periods of a run in the whole space with weight decay (Lobacheva et al. 2021), with the evidence.
 
     Either the folder of a run with a per-step record (or one that the monitor wrote), or columns: ``loss``; ``rho`` the
     norm of the scale-invariant weights; ``eg`` the effective gradient norm, rho x gradient norm; ``lr`` and ``wd``,
@@ -74,23 +60,24 @@ def find_periods(
     >>> found.verdict, round(found.mean_interval), round(600 / found.unit, 2)
     ('periodic', 600, 0.6)
     """
-    plain_sgd, said, silenced = True, "", ""
+    given = {"loss": loss, "rho": rho, "eg": eg, "lr": lr, "wd": wd, "step": step, "angle": angle}
+    said = silenced = ""
     if folder is not None:
-        if momentum or any(x is not None for x in (loss, rho, eg, lr, wd, step, angle)):
+        if momentum or any(x is not None for x in given.values()):
             raise UserError("give the folder of a run, or columns, not both")
         columns, plain_sgd = run_columns(Path(folder))
         run = load_run(folder)
         if plain_sgd:
             eps = invariance(run)
             said, silenced = eps.sentence, eps.silenced
-        log = replace(make_log(**columns, origin=RunEnd(diverged=run.status == "diverged")), law=run.law)
+        log = replace(make_log(**columns, diverged=run.status == "diverged"), law=run.law)
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, or at least the column loss")
     else:
         if not 0 <= momentum < 1:
             raise UserError(f"momentum {momentum:g} is not in [0, 1); give that of SGD, or leave it out")
         plain_sgd = not momentum
-        log = make_log(loss=loss, rho=rho, eg=eg, lr=lr, wd=wd, step=step, angle=angle, pace=sgd_pace(momentum))
+        log = make_log(**given, pace=sgd_pace(momentum))
     found = analyse(log, definition, plain_sgd=plain_sgd, silenced=silenced)
     if folder is None:
         _check_decay(found)
@@ -102,46 +89,39 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
     ``silenced``: that eps has ended the gradient (:attr:`.invariance.Invariance.silenced`), and nothing is to come.
     """
     if log.unjudged:
-        return unjudged(log, definition)
+        found = Periods(
+            verdict="undecided",
+            reason=log.unjudged,
+            definition=definition,
+            on=chosen(log, definition) if len(log) else "norm",
+            settled_from=int(log.step[0]) if len(log) else 0,
+            diverged_at=log.diverged_at,
+            zero_at=log.zero_at,
+            evidence=tuple(end_sentences(log)),
+            log=log,
+        )
+        return replace(found, answer=answer(found))
     on = chosen(log, definition)
     if on == "norm" and log.rho_sq is None:
         raise UserError("the definition looks at the norm, but no norm is logged; use on='loss'")
     series = smooth(log, definition)
     candidates, turns = find_events(log, definition, series, on)
     spikes = [event for event in candidates if event.spike]
-    first_row = _settled_row(log, definition)
+    first_row = 0 if log.time is None else int(np.searchsorted(log.time, log.time[0] + definition.burn_in))
     verdict, reason = judge(log, definition, candidates, series, on, first_row)
     if silenced and verdict in ("not yet", "undecided"):
         verdict, reason = "undecided", silenced
     periods = make_periods(log, spikes)
     steps, times, settled = _intervals(spikes)
-    spans = make_spans(log, spikes, turns, series, on)
+    spans = make_spans(log, spikes, turns, on)
     # phases are those of a period; where none can come, or the norm rests, there is none
     ended = log.diverged_at is not None or log.zero_at is not None
-    phaseless = ended or bool(silenced) or (log.no_decay and not spikes)
-    phaseless |= verdict == "equilibrium"
-    phase = "" if phaseless else present_phase(log, spans, spikes, series, on)
-    elapsed = float(log.step[-1] - spikes[-1].step) if spikes else math.nan
-    following = next_break_down([p.length for p in periods if p.settled or not settled], elapsed) if periods else None
-    if log.zero_at is not None:
-        following = None
-    books = keep_books(log, spikes, first_row)
-    usable = plain_sgd and on == "norm"
-    departure = unexplained(log) if plain_sgd and not log.fixed_norm else None
-    bound = norm_band(log, first_row) if usable else None
-    sensitivity = vary(log, definition, on)
-    evidence = [
-        *log_sentences(log, definition, on, verdict),
-        *event_sentences(candidates, definition, on, log.spacing),
-        *interval_sentences(steps, times, settled, following),
-        *books_sentences(books, departure),
-        *(_beside_theory(log, periods, bound) if usable else []),
-        *([] if plain_sgd else ["The optimizer is not plain SGD: the bounds of the theory are left out."]),
-        *warm_up_sentence(periods, candidates),
-        *sensitivity_sentence(sensitivity),
-        *plain_sentence(candidates, definition, on),
-    ]
-    return Periods(
+    phaseless = ended or bool(silenced) or (log.no_decay and not spikes) or verdict == "equilibrium"
+    following = None
+    if periods and log.zero_at is None:
+        used = [p.length for p in periods if p.settled or not settled]
+        following = next_break_down(used, float(log.step[-1] - spikes[-1].step))
+    found = Periods(
         verdict=verdict,
         reason=reason,
         definition=definition,
@@ -153,24 +133,21 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
         interval_time=times,
         interval_settled=settled,
         spans=tuple(spans),
-        phase=phase,
+        phase="" if phaseless else present_phase(log, spans, spikes, series, on),
         next=following,
-        books=books,
-        equilibrium=bound,
-        sensitivity=tuple(sensitivity),
+        books=keep_books(log, spikes, first_row),
+        equilibrium=norm_band(log, first_row) if plain_sgd and on == "norm" else None,
+        sensitivity=tuple(vary(log, definition, on)),
         settled_from=int(log.step[min(first_row, len(log) - 1)]),
         diverged_at=log.diverged_at,
         zero_at=log.zero_at,
-        answer=answer(
-            verdict, reason, rests(log, on), len(periods), steps, times, following, phase, log.diverged_at, log.zero_at
-        ),
-        evidence=tuple(evidence),
         log=log,
     )
+    return replace(found, answer=answer(found), evidence=tuple(evidence(found, plain_sgd)))
 
 
 def _check_decay(found: Periods) -> None:
-    """A norm that falls before break-downs is decay's work: wd = 0 is then a mistake of whoever gave it."""
+    """Refuse wd = 0 beside a norm that falls before break-downs: only decay makes it fall."""
     if found.on != "norm" or not found.log.no_decay or found.log.rho_sq is None:
         return
     log, rho_sq = found.log, found.log.rho_sq
@@ -187,22 +164,8 @@ def _check_decay(found: Periods) -> None:
             )
 
 
-def _beside_theory(log: Log, periods: list[Period], bound: NormBand | None) -> list[str]:
-    sources: tuple[Since, ...] = ("before", "start")
-    return theorem_sentences(bound) + proposition_sentences(
-        {since: envelopes(log, periods, since) for since in sources},
-        {since: predict(log, periods, since) for since in sources},
-    )
-
-
-def _settled_row(log: Log, definition: Definition) -> int:
-    if log.time is None:
-        return 0
-    return int(np.searchsorted(log.time, log.time[0] + definition.burn_in))
-
-
 def _intervals(spikes: list[Destabilisation]) -> tuple[MeanInterval, MeanInterval, bool]:
-    """In steps and in units of time; from the settled events if there are three, else from all."""
+    """Average the intervals in steps and in units of time; of the settled events if there are three, else of all."""
     settled = [event for event in spikes if event.settled]
     enough = len(settled) >= _FEWEST_SETTLED or len(settled) == len(spikes)
     used = settled if enough else spikes

@@ -1,4 +1,4 @@
-"""The columns of a run folder: from its per-step record, else from the rows the monitor wrote."""
+"""Take the columns of a run folder: from its per-step record, else from the rows the monitor wrote."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scaleinv.theory.optimizers import clocks_of
 
 
 def run_columns(folder: Path, every: int = 1) -> tuple[dict[str, Any], bool]:
-    """Keyword arguments of :func:`scaleinv.analysis.periods.log.make_log`, and whether the optimizer is plain SGD.
+    """Read the keyword arguments of :func:`.log.make_log`, and whether the optimizer is plain SGD.
 
     Errors: UserError for a folder that is not a run's, or that has no step-scale record.
     """
@@ -35,9 +35,7 @@ def run_columns(folder: Path, every: int = 1) -> tuple[dict[str, Any], bool]:
 
 
 def _clocked(columns: dict[str, Any], paces: set[float | None]) -> dict[str, Any]:
-    """The columns with the pace of weight decay; without ``wd`` where there is no such number: the clock then is the
-    norm's own.
-    """
+    """Add the pace of weight decay; drop ``wd`` where there is none: the clock then is the norm's own."""
     if len(paces) == 1 and (known := next(iter(paces))) is not None:
         return {**columns, "pace": known}
     if not columns.get("wd"):  # nothing to clock: that stays known
@@ -46,7 +44,7 @@ def _clocked(columns: dict[str, Any], paces: set[float | None]) -> dict[str, Any
 
 
 def _monitored(run: Run) -> tuple[dict[str, Any], bool]:
-    """The monitor's rows of all scale-invariant weights together, where loss and norm were logged at the same step."""
+    """Take the monitor's rows of all scale-invariant weights together, where both loss and norm were logged."""
     tables = {name: run.table("online", "total", name) for name in ("loss", "rho", "eg", "lr", "angle")}
     if not len(tables["loss"].steps):
         raise UserError(f"{run.folder} has no loss: tell the monitor, monitor.loss(loss)")

@@ -1,4 +1,4 @@
-"""The mean interval between destabilisations, its confidence interval, and when the next one is to be expected."""
+"""Estimate the mean interval between destabilisations, and when the next one is to be expected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.statistics import autocorrelation_time, t_quantile
 from scaleinv.text import count
@@ -21,15 +20,15 @@ FEWEST = 3
 class MeanInterval:
     """Mean of ``count`` intervals, 95 % confidence interval, and coefficient of variation."""
 
-    mean: float
-    low: float
-    high: float
-    cv: float
-    count: int
+    mean: float = NAN
+    low: float = NAN
+    high: float = NAN
+    cv: float = NAN
+    count: int = 0
 
 
 def mean_interval(intervals: Sequence[float]) -> MeanInterval:
-    """Mean and its 95 % interval for positive, skewed, few numbers.
+    """Average positive, skewed, few numbers, with a 95 % interval.
 
     Intervals are irregular (CV 0.5 to 0.9), so the mean of n of them is treated as a gamma variable of shape k = n /
     (CV^2 tau), tau their autocorrelation time: its quantiles by Wilson and Hilferty's cube, with Student's t in place
@@ -42,10 +41,10 @@ def mean_interval(intervals: Sequence[float]) -> MeanInterval:
     """
     x = np.asarray(intervals, dtype=np.float64)
     if not len(x):
-        return MeanInterval(NAN, NAN, NAN, NAN, 0)
+        return MeanInterval()
     mean = float(x.mean())
     if len(x) < FEWEST or not mean > 0:
-        return MeanInterval(mean, NAN, NAN, NAN, len(x))
+        return MeanInterval(mean, count=len(x))
     cv = float(x.std(ddof=1)) / mean
     if cv == 0:
         return MeanInterval(mean, mean, mean, 0.0, len(x))
@@ -67,8 +66,9 @@ class Next:
 
 
 def next_break_down(intervals: Sequence[float], elapsed: float) -> Next | None:
-    """From the intervals that were longer than the time elapsed since the last event; where fewer than 5 were, as if
-    there were no memory (exponential with the mean interval). None without an interval.
+    """Forecast from the intervals that were longer than the time elapsed since the last event.
+
+    Where fewer than 5 were, as if there were no memory (exponential with the mean interval). None without an interval.
 
     >>> next_break_down([100, 200, 300, 400, 500, 600], 150).earliest
     90.0
@@ -76,7 +76,7 @@ def next_break_down(intervals: Sequence[float], elapsed: float) -> Next | None:
     x = np.asarray(intervals, dtype=np.float64)
     if not len(x):
         return None
-    left: npt.NDArray[np.float64] = x[x > elapsed] - elapsed
+    left = x[x > elapsed] - elapsed
     if len(left) >= 5:
         earliest, latest = (float(q) for q in np.quantile(left, (0.1, 0.9)))
         return Next(

@@ -1,4 +1,4 @@
-"""A training log as the analysis wants it: checked, finite, with its clock.
+"""Check a training log: make it finite, and give it a clock.
 
 The clock is ``time = sum of lr wd`` over the steps done: weight decay alone shrinks rho^2 by exp(-2 time), whatever the
 schedule. One unit of it is 1/(lr wd) steps where the rate is constant. ``lr`` is everywhere the rate that acts: that of
@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.analysis.periods.definition import FIXED
 from scaleinv.errors import UserError
+from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import count
 from scaleinv.theory import rates
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 ClockSource = Literal["given", "estimated", "none"]
 #: fewer rows say nothing
 FEWEST_ROWS = 20
@@ -38,6 +36,15 @@ _SIGNS = {
 
 class NotJudgedError(UserError):
     """Columns that are whole, but of which nothing can be said: too few rows, or values the analysis cannot use."""
+
+
+class Rated(NamedTuple):
+    """The norm and the effective gradient of a log whose rates are constant and positive."""
+
+    rho_sq: Floats
+    eg: Floats
+    lr: float
+    wd: float
 
 
 @dataclass(frozen=True)
@@ -113,12 +120,17 @@ class Log:
         """lr and wd do not change."""
         return len(self) > 0 and all(x is not None and bool(np.ptp(x) <= 1e-6 * np.max(x)) for x in (self.lr, self.wd))
 
+    @property
+    def rated(self) -> Rated | None:
+        """What the formulas of the theory need; None where a column is missing or the rates change or are 0."""
+        if self.rho_sq is None or self.eg is None or self.lr is None or self.wd is None or not self.constant:
+            return None
+        lr, wd = float(self.lr[0]), float(self.wd[0])
+        return Rated(self.rho_sq, self.eg, lr, wd) if lr > 0 and wd > 0 else None
 
-@dataclass(frozen=True)
-class RunEnd:
-    """A log is that of a run folder: how the run ended is a result then, however few rows there are before."""
-
-    diverged: bool  # the run's own result says so
+    def rows(self, first: int, last: int) -> slice:
+        """Find the rows of the steps [first, last)."""
+        return slice(int(np.searchsorted(self.step, first)), int(np.searchsorted(self.step, last)))
 
 
 def make_log(
@@ -131,10 +143,13 @@ def make_log(
     step: Any = None,
     angle: Any = None,
     pace: float = 1.0,
-    origin: RunEnd | None = None,
+    diverged: bool | None = None,
 ) -> Log:
-    """Check columns (lr and wd may be numbers; lr counts ``pace`` times) and cut the log where it leaves the numbers,
-    or (in a run folder, which ``origin`` tells) where the norm is 0 for good.
+    """Check columns (lr and wd may be numbers; lr counts ``pace`` times) and cut the log where it is no longer finite,
+    or (in a run folder) where the norm is 0 for good.
+
+    ``diverged``: None for a log of one's own; for a run folder, whether its result says that the run diverged. How a
+    run ended is a result then, however few rows there are before.
 
     Errors: UserError for columns of unequal length, steps that do not grow, norms that are not positive, negative
     rates; NotJudgedError for a norm of 0, lr wd of 1 and more, or fewer than 20 finite rows.
@@ -161,7 +176,7 @@ def make_log(
             f"step {steps[row + 1]:g} follows step {steps[row]:g} (row {row + 2}); steps have to grow: sort the log, "
             "and keep one row a step"
         )
-    return replace(_cut(steps.astype(np.int64), arrays, origin), pace=pace)
+    return replace(_cut(steps.astype(np.int64), arrays, diverged), pace=pace)
 
 
 def _column(name: str, value: Any) -> Floats:
@@ -174,15 +189,13 @@ def _column(name: str, value: Any) -> Floats:
     return column
 
 
-def _cut(step: Ints, arrays: dict[str, Floats], origin: RunEnd | None) -> Log:
+def _cut(step: Ints, arrays: dict[str, Floats], diverged: bool | None) -> Log:
     """Drop rows that are not finite; where none is finite to the end, the run has diverged there."""
-    good = np.isfinite(arrays["loss"])
-    if "rho" in arrays:
-        good &= np.isfinite(arrays["rho"])
+    good = np.isfinite(arrays["loss"]) & np.isfinite(arrays.get("rho", 0.0))
     last = int(np.nonzero(good)[0][-1]) + 1 if good.any() else 0
     diverged_at = int(step[last]) if last < len(step) else None
     zero_at = None
-    if origin is not None and last and "rho" in arrays and arrays["rho"][last - 1] == 0:
+    if diverged is not None and last and "rho" in arrays and arrays["rho"][last - 1] == 0:
         moving = np.nonzero(good & (arrays["rho"] != 0))[0]
         last = int(moving[-1]) + 1 if len(moving) else 0
         zero_at = int(step[last])
@@ -190,9 +203,9 @@ def _cut(step: Ints, arrays: dict[str, Floats], origin: RunEnd | None) -> Log:
     dropped = int((~good[:last]).sum())
     step = step[good]
     arrays = {name: column[good] for name, column in arrays.items()}
-    if origin is not None and origin.diverged and len(step) < FEWEST_ROWS and diverged_at is None:
+    if diverged and len(step) < FEWEST_ROWS and diverged_at is None:
         diverged_at = int(step[-1]) + 1 if len(step) else 0  # in its last step: no row is left that shows it
-    ended = origin is not None and (diverged_at is not None or zero_at is not None)
+    ended = diverged is not None and (diverged_at is not None or zero_at is not None)
     unjudged = ""
     if len(step) < FEWEST_ROWS:
         cause = "" if diverged_at is None else f" (not finite from step {diverged_at} on)"
@@ -206,18 +219,16 @@ def _cut(step: Ints, arrays: dict[str, Floats], origin: RunEnd | None) -> Log:
             if wrong.any():
                 raise NotJudgedError(f"{name} is {arrays[name][wrong][0]:g} at step {step[wrong][0]}; {words}")
     for name in ("lr", "wd"):
-        if name in arrays and not np.all(np.isfinite(arrays[name])):
-            raise UserError(
-                f"{name} is not finite at step {step[~np.isfinite(arrays[name])][0]}; give every row a value"
-            )
-    eg = arrays.get("eg")
-    eg = _filled(eg) if eg is not None else None
+        unknown = step[~np.isfinite(arrays.get(name, step))]
+        if len(unknown):
+            raise UserError(f"{name} is not finite at step {unknown[0]}; give every row a value")
+    lr, wd, angle = (arrays.get(name) for name in ("lr", "wd", "angle"))
     rho_sq = arrays["rho"] ** 2 if "rho" in arrays else None
     time: Floats | None = None
     clock: ClockSource = "none"
     try:
         if not unjudged:
-            time, clock = _clock(step, rho_sq, arrays.get("lr"), arrays.get("wd"))
+            time, clock = _clock(step, rho_sq, lr, wd)
     except NotJudgedError as error:
         if not ended:
             raise
@@ -226,10 +237,10 @@ def _cut(step: Ints, arrays: dict[str, Floats], origin: RunEnd | None) -> Log:
         step=step,
         loss=arrays["loss"],
         rho_sq=rho_sq,
-        eg=eg,
-        lr=arrays.get("lr"),
-        wd=arrays.get("wd"),
-        angle=arrays.get("angle"),
+        eg=_filled(arrays["eg"]) if "eg" in arrays else None,
+        lr=lr,
+        wd=wd,
+        angle=angle,
         time=time,
         clock=clock,
         spacing=float(np.median(np.diff(step))) if len(step) > 1 else 1.0,
@@ -241,7 +252,7 @@ def _cut(step: Ints, arrays: dict[str, Floats], origin: RunEnd | None) -> Log:
 
 
 def _filled(x: Floats) -> Floats | None:
-    """Values not measured take the last one measured; None where none was."""
+    """Give values not measured the last one measured; None where none was."""
     known = np.isfinite(x)
     if not known.any():
         return None

@@ -1,4 +1,7 @@
-"""Read a CSV log of one's own: columns step, loss, rho and, if there, eg, lr, wd, angle; the rest is left alone."""
+"""Read a CSV log of one's own: columns step, loss, rho and, if there, eg, lr, wd, angle; the rest is left alone.
+
+Not by pyarrow.csv, whose errors do not name the line of a file with empty lines or quoted line breaks.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ NEEDED = ("step", "loss", "rho")
 
 
 def read_csv(path: Path) -> dict[str, Any]:
-    """Columns as keyword arguments of :func:`~scaleinv.analysis.periods.find_periods`.
+    """Read the columns as keyword arguments of :func:`~scaleinv.analysis.periods.find_periods`.
 
     Separated by commas, semicolons or tabs, with a line of names. ``nan`` and ``inf`` are numbers; an empty cell reads
     as nan. ``rho_sq`` may stand for rho, and ``g`` (the gradient norm) for eg.
@@ -50,27 +53,24 @@ def read_csv(path: Path) -> dict[str, Any]:
     rows = csv.reader(lines, delimiter=separator)
     try:
         head = [name.strip() for name in next(rows)]
-        found = _places(path, head)
-        table = _numbers(path, head, found, rows)
+        table = _numbers(path, head, _places(path, head), rows)
     except csv.Error as error:
         raise UserError(f"{path}: line {rows.line_num} is not CSV ({error})") from None
-    if "rho_sq" in table:
-        with np.errstate(invalid="ignore"):
-            squared = table.pop("rho_sq")
-            table.setdefault("rho", np.sqrt(squared))
+    with np.errstate(invalid="ignore"):
+        if "rho_sq" in table:
+            table.setdefault("rho", np.sqrt(table.pop("rho_sq")))
     if "g" in table:
-        gradient = table.pop("g")
-        table.setdefault("eg", gradient * table["rho"])
+        table.setdefault("eg", table.pop("g") * table["rho"])
     return table
 
 
 def _places(path: Path, head: Sequence[str]) -> dict[str, int]:
     lower = [name.lower() for name in head]
-    found = {}
-    for column, names in COLUMNS.items():
-        at = [lower.index(name) for name in names if name in lower]
-        if at:
-            found[column] = at[0]
+    found = {
+        column: next(lower.index(name) for name in names if name in lower)
+        for column, names in COLUMNS.items()
+        if not set(names).isdisjoint(lower)
+    }
     missing = [name for name in NEEDED if name not in found and not (name == "rho" and "rho_sq" in found)]
     if missing:
         have = ", ".join(head[:8]) + (", ..." if len(head) > 8 else "")
@@ -86,30 +86,21 @@ def _numbers(path: Path, head: Sequence[str], found: dict[str, int], rows: Any) 
     for cells in rows:
         if not any(cell.strip() for cell in cells):
             continue
+        where = f"{path}: line {rows.line_num}"
         if len(cells) != len(head):
-            raise UserError(f"{path}: line {rows.line_num} has {len(cells)} cells, the line of names {len(head)}")
+            raise UserError(f"{where} has {len(cells)} cells, the line of names {len(head)}")
         for name, place in found.items():
-            table[name].append(_cell(path, rows.line_num, head[place], cells[place]))
-        steps = table["step"]
-        if not math.isfinite(steps[-1]):
-            raise UserError(f"{path}: line {rows.line_num} has no step number")
-        if len(steps) > 1 and steps[-1] <= steps[-2]:
+            text = cells[place].strip()
+            try:
+                table[name].append(float(text or "nan"))
+            except ValueError:
+                raise UserError(f"{where}, column {head[place]}: {text[:40]!r} is not a number") from None
+        before, step = table["step"][-2:-1], table["step"][-1]
+        if not math.isfinite(step):
+            raise UserError(f"{where} has no step number")
+        if before and step <= before[0]:
             raise UserError(
-                f"{path}: line {rows.line_num}: step {steps[-1]:g} comes after step {steps[-2]:g}; sort the log by "
-                "step, one row a step"
+                f"{where}: step {step:g} comes after step {before[0]:g}; sort the log by step, one row a step"
             )
-    return {name: np.array(values) for name, values in table.items() if name in NEEDED or _any_known(values)}
-
-
-def _any_known(values: Sequence[float]) -> bool:
-    return any(math.isfinite(value) for value in values)
-
-
-def _cell(path: Path, line: int, column: str, text: str) -> float:
-    text = text.strip()
-    if not text:
-        return math.nan
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"{path}: line {line}, column {column}: {text[:40]!r} is not a number") from None
+    columns = {name: np.array(values) for name, values in table.items()}
+    return {name: values for name, values in columns.items() if name in NEEDED or np.isfinite(values).any()}

@@ -1,4 +1,4 @@
-"""Periods and their phases (Lobacheva et al. 2021, Fig. 4).
+"""Divide a log into periods and their phases (Lobacheva et al. 2021, Fig. 4).
 
 A: the norm grows, the ELR falls, the loss comes down. B: decay wins, the norm shrinks and the ELR grows. C: the
 break-down: large steps leave the minimum, loss and effective gradient jump, and the norm after them. C begins before
@@ -53,7 +53,7 @@ class Period:
 
 
 def make_periods(log: Log, events: Sequence[Destabilisation]) -> list[Period]:
-    """The periods between consecutive destabilisations."""
+    """Make the periods between consecutive destabilisations."""
     periods = []
     for first, last in pairwise(events):
         inside = slice(first.row, last.row + 1)
@@ -70,20 +70,16 @@ def make_periods(log: Log, events: Sequence[Destabilisation]) -> list[Period]:
                 a=(min(first.loss_high, peak), peak),
                 b=(peak, onset),
                 c=(onset, max(last.loss_high, onset)),
-                lead=last.lead,
-                min_loss=last.min_loss,
-                elr=last.elr,
                 rho_sq=rho_sq,
-                log_rise=last.log_rise,
-                large=last.large,
                 settled=first.settled,
+                **{name: getattr(last, name) for name in ("lead", "min_loss", "elr", "log_rise", "large")},
             )
         )
     return periods
 
 
 def _turn(log: Log, first: Destabilisation, last: Destabilisation) -> StepRange:
-    """Where A turns into B (largest norm in between, candidates without a spike included) and B into C."""
+    """Find where A turns into B (largest norm in between, candidates without a spike included) and B into C."""
     peak = first.peak
     if log.rho_sq is not None and not log.fixed_norm:
         peak = int(log.step[first.row + int(np.argmax(log.rho_sq[first.row : last.row + 1]))])
@@ -91,8 +87,8 @@ def _turn(log: Log, first: Destabilisation, last: Destabilisation) -> StepRange:
     return peak, max(onset, peak)
 
 
-def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, series: Smooth, on: On) -> list[Span]:
-    """Phases that tile the log from its first to its last row; for shading a figure.
+def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, on: On) -> list[Span]:
+    """Tile the log with phases, for shading a figure.
 
     Before the first destabilisation: A until the norm is largest, then B. With a fixed norm only C is known.
     """
@@ -101,31 +97,27 @@ def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, series
         spans = [Span("C", e.onset, e.loss_high) for e in events if e.onset is not None and e.onset < e.loss_high]
         return [span for span in spans if span.start < end]
     assert log.rho_sq is not None
-    marks: list[tuple[int, Phase]] = [(first, "A")]
-    top = int(np.argmax(log.rho_sq[: events[0].row + 1])) if events else int(np.argmax(log.rho_sq))
-    marks.append((int(log.step[top]), "B"))
+    top = int(np.argmax(log.rho_sq[: events[0].row + 1] if events else log.rho_sq))
+    marks: list[tuple[int, Phase]] = [(first, "A"), (int(log.step[top]), "B")]
     for k, event in enumerate(events):
         onset = event.step if event.onset is None else event.onset
-        marks.append((onset, "C"))
-        marks.append((max(event.loss_high, onset), "A"))
+        marks += [(onset, "C"), (max(event.loss_high, onset), "A")]
         if k + 1 < len(events):
             marks.append((_turn(log, event, events[k + 1])[0], "B"))
         elif event.complete or turns.rising is False:
-            rest = log.rho_sq[event.row :]
-            marks.append((int(log.step[event.row + int(np.argmax(rest))]), "B"))
+            marks.append((int(log.step[event.row + int(np.argmax(log.rho_sq[event.row :]))]), "B"))
     spans = []
     at: int = first
-    for k, (begin, phase) in enumerate(marks):
+    for (begin, phase), (stop, _) in pairwise([*marks, (end, "")]):
         begin = max(begin, at)
-        stop = min(max(marks[k + 1][0], begin) if k + 1 < len(marks) else end, end)
-        if stop > begin:
-            spans.append(Span(phase, begin, stop))
-        at = max(at, stop)
+        at = max(at, min(max(stop, begin), end))
+        if at > begin:
+            spans.append(Span(phase, begin, at))
     return spans
 
 
 def present_phase(log: Log, spans: Sequence[Span], events: Sequence[Destabilisation], series: Smooth, on: On) -> Phase:
-    """The phase at the end of the log. C also where the loss has left its level and the norm has not turned yet."""
+    """Find the phase at the end of the log; C also where the loss has left its level and the norm has yet to turn."""
     if on == "loss" or not spans:
         return ""
     last = spans[-1]

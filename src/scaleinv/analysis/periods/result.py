@@ -1,4 +1,4 @@
-"""What :func:`scaleinv.analysis.periods.find_periods` returns."""
+"""Hold what :func:`scaleinv.analysis.periods.find_periods` finds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from scaleinv.analysis.periods.books import Books
-from scaleinv.analysis.periods.bounds import Envelope, NormBand, envelopes
+from scaleinv.analysis.periods.bounds import Envelope, NormBand, Prediction, envelopes, predict
 from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Destabilisation, On
+from scaleinv.analysis.periods.events import Destabilisation, On, Sensitivity
 from scaleinv.analysis.periods.interval import MeanInterval, Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period, Phase, Span
-from scaleinv.analysis.periods.prediction import Prediction, predict
-from scaleinv.analysis.periods.sensitivity import Sensitivity
 from scaleinv.analysis.periods.verdict import PeriodVerdict, rests
+from scaleinv.runfolder.files import plain
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Periods:
     """The periods of a run and what they rest on. Steps are the log's; ``unit`` converts: time = steps / unit."""
 
@@ -30,23 +27,23 @@ class Periods:
     reason: str
     definition: Definition
     on: On  # what destabilisations were looked for in: the norm, or the loss alone
-    unit: float  # steps of 1/(lr wd); NaN where lr wd is unknown
-    candidates: tuple[Destabilisation, ...]  # every minimum with a rise, also without a spike or in the burn-in
-    periods: tuple[Period, ...]  # between consecutive destabilisations, those of the burn-in included
-    interval: MeanInterval  # between settled destabilisations, in steps
-    interval_time: MeanInterval  # the same in 1/(lr wd)
-    interval_settled: bool  # False: fewer than 3 settled destabilisations, those of the burn-in are used too
-    spans: tuple[Span, ...]  # phases from the first to the last step
-    phase: Phase  # at the end of the log
-    next: Next | None  # when the next break-down is to be expected
-    books: Books
-    equilibrium: NormBand | None  # Theorem 1 beside the settled part
-    sensitivity: tuple[Sensitivity, ...]
+    unit: float = math.nan  # steps of 1/(lr wd); NaN where lr wd is unknown
+    candidates: tuple[Destabilisation, ...] = ()  # every minimum with a rise, also without a spike or in the burn-in
+    periods: tuple[Period, ...] = ()  # between consecutive destabilisations, those of the burn-in included
+    interval: MeanInterval = field(default_factory=MeanInterval)  # between settled destabilisations, in steps
+    interval_time: MeanInterval = field(default_factory=MeanInterval)  # the same in 1/(lr wd)
+    interval_settled: bool = True  # False: fewer than 3 settled destabilisations, those of the burn-in are used too
+    spans: tuple[Span, ...] = ()  # phases from the first to the last step
+    phase: Phase = ""  # at the end of the log
+    next: Next | None = None  # when the next break-down is to be expected
+    books: Books = field(default_factory=Books)
+    equilibrium: NormBand | None = None  # Theorem 1 beside the settled part
+    sensitivity: tuple[Sensitivity, ...] = ()
     settled_from: int  # step at which the burn-in ends
     diverged_at: int | None  # step from which on loss or norm is not finite
     zero_at: int | None  # step from which on the norm is 0
-    answer: str  # one sentence
-    evidence: tuple[str, ...]  # sentences
+    answer: str = ""  # one sentence
+    evidence: tuple[str, ...] = ()  # sentences
     log: Log = field(repr=False, compare=False)  # the series themselves, smoothed nowhere
 
     @property
@@ -80,22 +77,8 @@ class Periods:
         return tuple(envelopes(self.log, self.periods))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types without the series; None where a number is not known."""
-        names = (f.name for f in dataclasses.fields(self) if f.name != "log")
-        found = {name: _plain(getattr(self, name)) for name in names}
-        found["destabilisations"] = [_plain(event) for event in self.destabilisations]
-        found["mean_interval"] = _plain(self.mean_interval)
-        found["confidence"] = _plain(self.confidence)
-        return found
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value
+        """Give plain JSON types without the series; None where a number is not known."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "log"}
+        for name in ("destabilisations", "mean_interval", "confidence"):
+            found[name] = getattr(self, name)
+        return dict(plain(found))

@@ -1,28 +1,25 @@
-"""The answer and its evidence in words."""
+"""Say the answer and its evidence in words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from scaleinv.analysis.periods.books import UNEXPLAINED, Books
-from scaleinv.analysis.periods.bounds import Envelope, NormBand, Since
-from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Destabilisation, On
-from scaleinv.analysis.periods.interval import MeanInterval, Next
+from scaleinv.analysis.periods.books import UNEXPLAINED, Books, unexplained
+from scaleinv.analysis.periods.bounds import BREAK, NormBand, Since, envelopes, predict
+from scaleinv.analysis.periods.events import Sensitivity
+from scaleinv.analysis.periods.interval import Next
 from scaleinv.analysis.periods.log import Log
-from scaleinv.analysis.periods.phases import Period, Phase
-from scaleinv.analysis.periods.prediction import BREAK, Prediction
-from scaleinv.analysis.periods.sensitivity import Sensitivity
-from scaleinv.analysis.periods.verdict import PeriodVerdict, coarse
+from scaleinv.analysis.periods.result import Periods
+from scaleinv.analysis.periods.verdict import carried, coarse, rests
 from scaleinv.text import count
 
 
 def number(value: float) -> str:
-    """Three digits, without an exponent where it can be helped.
+    """Write three digits, without an exponent where it can be helped.
 
     >>> number(12345.6), number(0.01234), number(3.2e-7)
     ('12346', '0.0123', '3.2e-07')
@@ -31,7 +28,7 @@ def number(value: float) -> str:
 
 
 def expected(following: Next) -> str:
-    """``within 300-900 steps``; ``in about 286 steps`` where both ends are the same.
+    """Say ``within 300-900 steps``, or ``in about 286 steps`` where both ends are the same.
 
     >>> expected(Next(285.6, 286.2, "")), expected(Next(300, 900, ""))
     ('in about 286 steps', 'within 300-900 steps')
@@ -40,43 +37,49 @@ def expected(following: Next) -> str:
     return f"in about {count(latest, 'step')}" if earliest == latest else f"within {earliest}-{latest} steps"
 
 
-def answer(
-    verdict: PeriodVerdict,
-    reason: str,
-    rest: bool,
-    periods: int,
-    interval: MeanInterval,
-    time: MeanInterval,
-    following: Next | None,
-    phase: Phase,
-    diverged_at: int | None,
-    zero_at: int | None = None,
-) -> str:
-    """``14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down expected within 300-900 steps; phase
-    B``. ``rest``: an equilibrium is one of the norm (:func:`~scaleinv.analysis.periods.verdict.rests`).
-    """
+def answer(found: Periods) -> str:
+    """Say ``14 periods of 640 steps (95 % 550-760) = 0.20/(lr wd); next break-down ...; phase B``."""
     parts = []
-    if verdict == "periodic":
+    interval, time = found.interval, found.interval_time
+    if found.verdict == "periodic":
         few = f" (95 % {number(interval.low)}-{number(interval.high)})" if math.isfinite(interval.high) else ""
         clock = f" = {time.mean:.2g}/(lr wd)" if math.isfinite(time.mean) else ""
-        parts.append(f"{count(periods, 'period')} of {number(interval.mean)} steps{few}{clock}")
-        if following is not None and diverged_at is None:
-            parts.append(f"next break-down expected {expected(following)}")
+        parts.append(f"{count(len(found.periods), 'period')} of {number(interval.mean)} steps{few}{clock}")
+        if found.next is not None and found.diverged_at is None:
+            parts.append(f"next break-down expected {expected(found.next)}")
     else:
-        none = "equilibrium, no periods" if rest else "no periods"
-        parts.append(f"{none if verdict == 'equilibrium' else verdict}: {reason}")
-    if diverged_at is not None:
-        parts.append(f"diverged at step {diverged_at}")
-    if zero_at is not None:
-        parts.append(f"the weights are 0 from step {zero_at} on")
-    if phase:
-        parts.append(f"phase {phase}")
+        none = "equilibrium, no periods" if rests(found.log, found.on) else "no periods"
+        parts.append(f"{none if found.verdict == 'equilibrium' else found.verdict}: {found.reason}")
+    if found.diverged_at is not None:
+        parts.append(f"diverged at step {found.diverged_at}")
+    if found.zero_at is not None:
+        parts.append(f"the weights are 0 from step {found.zero_at} on")
+    if found.phase:
+        parts.append(f"phase {found.phase}")
     return "; ".join(parts)
 
 
-def log_sentences(log: Log, definition: Definition, on: On, verdict: PeriodVerdict) -> list[str]:
-    """What was looked for, and what could not be."""
-    said = [f"Definition: {definition.sentence(on, clock=log.time is not None)}."]
+def evidence(found: Periods, plain_sgd: bool) -> list[str]:
+    """Say all there is; ``plain_sgd``: the step is SGD without momentum, of which the bounds speak."""
+    log = found.log
+    return [
+        *log_sentences(found),
+        *event_sentences(found),
+        *interval_sentences(found),
+        *books_sentences(found.books, unexplained(log) if plain_sgd and not log.fixed_norm else None),
+        *theorem_sentences(found.equilibrium),
+        *(proposition_sentences(found) if plain_sgd and found.on == "norm" else []),
+        *([] if plain_sgd else ["The optimizer is not plain SGD: the bounds of the theory are left out."]),
+        *warm_up_sentence(found),
+        *sensitivity_sentence(found.sensitivity),
+        *plain_sentence(found),
+    ]
+
+
+def log_sentences(found: Periods) -> list[str]:
+    """Say what was looked for, and what could not be."""
+    log, on = found.log, found.on
+    said = [f"Definition: {found.definition.sentence(on, clock=log.time is not None)}."]
     if log.pace != 1:
         said.append(
             f"Momentum: a gradient acts {log.pace:.3g} times in all, so lr stands for {log.pace:.3g} times the "
@@ -98,7 +101,7 @@ def log_sentences(log: Log, definition: Definition, on: On, verdict: PeriodVerdi
         said.append("No norm is logged: phases A and B, ELR and bounds are not known.")
     elif log.fixed_norm and on == "loss":
         said.append("The norm is fixed (within 0.1 %): break-downs are looked for in the loss, and only C is a phase.")
-    if on == "loss" and verdict == "equilibrium" and (log.fixed_norm or not log.no_decay):
+    if on == "loss" and found.verdict == "equilibrium" and (log.fixed_norm or not log.no_decay):
         said.append(
             "Loss and effective gradient alone do not tell whether training converges, rests or guesses; that there "
             "are no break-downs is all that was judged."
@@ -112,7 +115,7 @@ def log_sentences(log: Log, definition: Definition, on: On, verdict: PeriodVerdi
         said.append(f"{count(log.dropped, 'row')} with a loss or norm that is not finite {verb} left out.")
     said += end_sentences(log)
     hidden = coarse(log)
-    if hidden and verdict == "periodic":
+    if hidden and found.verdict == "periodic":
         said.append(f"Caution: {hidden}. What looks like one period may be several.")
     elif log.spacing > 1:
         said.append(f"Rows are {log.spacing:g} steps apart: events are known to that.")
@@ -120,7 +123,7 @@ def log_sentences(log: Log, definition: Definition, on: On, verdict: PeriodVerdi
 
 
 def end_sentences(log: Log) -> list[str]:
-    """How a run ended that no longer moves."""
+    """Say how a run ended that no longer moves."""
     said = []
     if log.diverged_at is not None:
         said.append(f"From step {log.diverged_at} on loss or norm are not finite: the run diverged there.")
@@ -132,46 +135,44 @@ def end_sentences(log: Log) -> list[str]:
     return said
 
 
-def event_sentences(candidates: Sequence[Destabilisation], definition: Definition, on: On, spacing: float) -> list[str]:
-    """What makes the destabilisations ones; ``spacing``: steps between rows."""
-    spikes = [e for e in candidates if e.spike]
+def event_sentences(found: Periods) -> list[str]:
+    """Say what makes the destabilisations ones."""
+    candidates, spikes, on = found.candidates, found.destabilisations, found.on
+    definition, spacing = found.definition, found.log.spacing
     rest = len(candidates) - len(spikes)
     what = "norm" if on == "norm" else "loss"
     if not candidates:
         return [f"There are no rises of the {what} at all."]
-    said = [f"{count(len(candidates), 'rise')} of the {what}: {len(spikes)} with a spike, {rest} without."]
+    kinds = f": {len(spikes)} with a spike, {rest} without."
     if definition.plain:
-        said = [f"{count(len(candidates), 'rise')} of the {what}, each of them counted, with a spike or without."]
+        kinds = ", each of them counted, with a spike or without."
+    said = [f"{count(len(candidates), 'rise')} of the {what}{kinds}"]
     if not spikes:
         return said
-    facts = []
-    for name, values in (
-        ("the effective gradient rises", [e.eg_factor for e in spikes]),
-        ("the loss rises", [e.loss_factor for e in spikes]),
-        ("rho^2 rises", [math.exp(e.log_rise) for e in spikes]),
-    ):
-        known = [v for v in values if math.isfinite(v)]
-        if known:
-            facts.append(f"{name} {number(float(np.median(known)))}-fold{_range(known)}")
+    facts = [
+        f"{name} rises {number(float(np.median(known)))}-fold{_range(known)}"
+        for name, values in (
+            ("the effective gradient", [e.eg_factor for e in spikes]),
+            ("the loss", [e.loss_factor for e in spikes]),
+            ("rho^2", [math.exp(e.log_rise) for e in spikes]),
+        )
+        if (known := [v for v in values if math.isfinite(v)])
+    ]
     of_many = " (median, 10 to 90 %)" if len(spikes) > 1 else ""
     said.append(f"At {'a' if of_many else 'the'} destabilisation {', '.join(facts)}{of_many}.")
     if on == "norm":
         large = sum(e.large for e in spikes)
-        are = "is" if large == 1 else "are"
         said.append(
-            f"{large} {are} large (rho^2 rises {definition.large:g}-fold or more), {len(spikes) - large} small; large "
-            f"ones carry {_share_of_large(spikes):.0%} of the log rises."
+            f"{large} {'is' if large == 1 else 'are'} large (rho^2 rises {definition.large:g}-fold or more), "
+            f"{len(spikes) - large} small; large ones carry {carried(spikes, 'large'):.0%} of the log rises."
         )
         leads = [e.lead for e in spikes if math.isfinite(e.lead)]
         mid = float(np.median(leads)) if leads else 0.0
         # between rows further apart than that nothing is known of what came first
         if leads and (spacing <= 1 or abs(mid) >= spacing):
             first = sum(lead > 0 for lead in leads)
-            steps = "step" if mid == 1 else "steps"
-            said.append(
-                f"The loss rises before the norm in {first} of {len(leads)}: it is half-way up (log) "
-                f"{number(mid)} {steps} before rho^2 is{_range(leads)}."
-            )
+            before = f"{number(mid)} {'step' if mid == 1 else 'steps'} before rho^2 is{_range(leads)}"
+            said.append(f"The loss rises before the norm in {first} of {len(leads)}: it is half-way up (log) {before}.")
         falls = [e.free_fall for e in spikes if math.isfinite(e.free_fall)]
         if falls:
             them, of_many = ("them", " (median)") if len(falls) > 1 else ("it", "")
@@ -181,39 +182,34 @@ def event_sentences(candidates: Sequence[Destabilisation], definition: Definitio
 
 
 def _range(values: Sequence[float]) -> str:
-    """10 to 90 %, in brackets; empty for a single value, which has no range."""
+    """Give 10 to 90 %, in brackets; nothing for a single value, which has no range."""
     if len(values) < 2:
         return ""
     low, high = np.quantile(values, (0.1, 0.9))
     return f" ({number(low)} to {number(high)})"
 
 
-def _share_of_large(spikes: Sequence[Destabilisation]) -> float:
-    total = sum(e.log_rise for e in spikes)
-    return sum(e.log_rise for e in spikes if e.large) / total if total > 0 else math.nan
-
-
-def interval_sentences(interval: MeanInterval, time: MeanInterval, settled: bool, following: Next | None) -> list[str]:
-    """The mean interval with its method."""
+def interval_sentences(found: Periods) -> list[str]:
+    """Give the mean interval with its method."""
+    interval, time = found.interval, found.interval_time
     if not interval.count:
         return []
-    text = f"Mean of {count(interval.count, 'interval')}: {number(interval.mean)} steps"
-    if interval.count == 1:
-        text = f"One interval: {number(interval.mean)} steps"
+    what = "One interval" if interval.count == 1 else f"Mean of {count(interval.count, 'interval')}"
+    text = f"{what}: {number(interval.mean)} steps"
     if math.isfinite(interval.low):
         text += f", 95 % {number(interval.low)} to {number(interval.high)} (gamma mean), CV {interval.cv:.2f}"
     if math.isfinite(time.mean):
         text += f"; {time.mean:.3g}/(lr wd)"
-    if not settled:
+    if not found.interval_settled:
         text += "; fewer than 3 destabilisations came after the burn-in, so those within it are counted"
     said = [text + "."]
-    if following is not None:
-        said.append(f"Forecast of the next: {following.basis}.")
+    if found.next is not None:
+        said.append(f"Forecast of the next: {found.next.basis}.")
     return said
 
 
 def books_sentences(books: Books, departure: tuple[float, int | None] | None) -> list[str]:
-    """The identity of the log rises, and whether the columns belong together."""
+    """State the identity of the log rises, and whether the columns belong together."""
     said = []
     if books.rise_sum > 0:
         said.append(
@@ -239,11 +235,12 @@ def books_sentences(books: Books, departure: tuple[float, int | None] | None) ->
 
 
 def theorem_sentences(e: NormBand | None) -> list[str]:
-    """Theorem 1 and the balance beside the run."""
+    """Compare Theorem 1 and the balance with the run."""
     if e is None:
         return []
-    holds = "holds" if e.condition else "fails"
-    meaning = "" if e.condition else ", so the interval is an observation, not the theorem's"
+    holds, meaning = "holds", ""
+    if not e.condition:
+        holds, meaning = "fails", ", so the interval is an observation, not the theorem's"
     return [
         f"Theorem 1: its condition 2 lr wd L <= l {holds} (l = {e.bounds.low:.3g}, L = {e.bounds.high:.3g}: "
         f"percentiles 1 and 99){meaning}; rho^2 lies in [kappa l, kappa L] = [{e.low:.3g}, {e.high:.3g}] in "
@@ -252,20 +249,20 @@ def theorem_sentences(e: NormBand | None) -> list[str]:
     ]
 
 
-def proposition_sentences(
-    envelopes: Mapping[Since, Sequence[Envelope]], predictions: Mapping[Since, Sequence[Prediction]]
-) -> list[str]:
-    """Propositions 1 and 2 beside phase B of the periods, with l and L of earlier training."""
+def proposition_sentences(found: Periods) -> list[str]:
+    """Compare Propositions 1 and 2 with phase B of the periods, with l and L of earlier training."""
     said = []
-    inside = {since: _pooled([e.inside for e in found], found) for since, found in envelopes.items()}
+    sources: tuple[Since, ...] = ("before", "start")
+    within = {since: envelopes(found.log, found.periods, since) for since in sources}
+    predictions = {since: predict(found.log, found.periods, since) for since in sources}
+    inside = {since: _pooled("inside", those) for since, those in within.items()}
     if math.isfinite(inside["before"]):
         said.append(
             f"Proposition 1: in phase B {inside['before']:.1%} of the steps have 1 - cos within the envelope of the l "
             f"and L of phase B of the period before ({inside['start']:.1%} with those of all periods before)."
         )
     kept, silent = (
-        {since: _pooled([getattr(p, name) for p in found], found) for since, found in predictions.items()}
-        for name in ("holds_min", "empty")
+        {since: _pooled(name, those) for since, those in predictions.items()} for name in ("holds_min", "empty")
     )
     if math.isfinite(kept["before"]):
         said.append(
@@ -278,14 +275,14 @@ def proposition_sentences(
     return said
 
 
-def _pooled(shares: Sequence[float], of: Sequence[Any]) -> float:
-    """Mean over steps; NaN where nothing is known."""
-    known = [(share, len(one.step)) for share, one in zip(shares, of) if math.isfinite(share)]
+def _pooled(name: str, of: Sequence[Any]) -> float:
+    """Average a share over steps; NaN where nothing is known."""
+    known = [(share, len(one.step)) for one in of if math.isfinite(share := getattr(one, name))]
     return float(np.average([s for s, _ in known], weights=[n for _, n in known])) if known else math.nan
 
 
 def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
-    """The range of the mean interval over all variations."""
+    """Give the range of the mean interval over all variations."""
     known = [row for row in rows if math.isfinite(row.mean_interval)]
     if len(known) < 2:
         return []
@@ -296,24 +293,23 @@ def sensitivity_sentence(rows: Sequence[Sensitivity]) -> list[str]:
     ]
 
 
-def plain_sentence(candidates: Sequence[Destabilisation], definition: Definition, on: On) -> list[str]:
-    """What the definition without spikes would give, where it is not the one in use."""
-    settled = [event for event in candidates if event.settled]
-    if definition.plain or on != "norm" or len(settled) < 2:
+def plain_sentence(found: Periods) -> list[str]:
+    """Say what the definition without spikes would give, where it is not the one in use."""
+    settled = [event for event in found.candidates if event.settled]
+    if found.definition.plain or found.on != "norm" or len(settled) < 2:
         return []
     steps, time = ((getattr(settled[-1], f) - getattr(settled[0], f)) / (len(settled) - 1) for f in ("step", "time"))
     clock = f" = {time:.2g}/(lr wd)" if math.isfinite(time) else ""
     return [
-        f"The plain definition (any rise of rho^2 by {definition.rise:.3g}, with a spike or without) counts "
+        f"The plain definition (any rise of rho^2 by {found.definition.rise:.3g}, with a spike or without) counts "
         f"{len(settled)} events after the burn-in, at a mean interval of {number(steps)} steps{clock}."
     ]
 
 
-def warm_up_sentence(periods: Sequence[Period], events: Sequence[Destabilisation]) -> list[str]:
-    """How ELR and loss at the first destabilisations compare with the later ones (the paper's warm-up stage)."""
-    known = [e for e in events if e.spike and e.large and math.isfinite(e.elr)]
-    if len(known) < 3 or not periods:
+def warm_up_sentence(found: Periods) -> list[str]:
+    """List ELR and loss at the first large destabilisations (the paper's warm-up stage)."""
+    known = [e for e in found.destabilisations if e.large and math.isfinite(e.elr)]
+    if len(known) < 3 or not found.periods:
         return []
-    first = " ".join(f"{e.elr:.2g}" for e in known[:5])
-    lows = " ".join(f"{e.min_loss:.2g}" for e in known[:5])
+    first, lows = (" ".join(f"{getattr(e, name):.2g}" for e in known[:5]) for name in ("elr", "min_loss"))
     return [f"ELR at the first large destabilisations: {first}; lowest loss before each: {lows}."]

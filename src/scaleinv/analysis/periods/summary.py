@@ -1,14 +1,14 @@
-"""The periods of a run folder in a few numbers, for tables of many runs."""
+"""Summarise the periods of a run folder in a few numbers, for tables of many runs."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scaleinv.analysis.periods.find import find_periods
 from scaleinv.analysis.periods.log import NotJudgedError
 from scaleinv.analysis.periods.result import Periods
+from scaleinv.runfolder.files import plain
 from scaleinv.runfolder.read import Run
 from scaleinv.runfolder.steps import has_steps
 from scaleinv.text import count
@@ -18,8 +18,7 @@ _NONE = "no periods"
 
 
 def periods_of(run: Run) -> Periods | None:
-    """The periods of a run in the whole space with weight decay and a per-step record; None for any other run, and for
-    one that is too short to look at.
+    """Find the periods of a run with weight decay and a per-step record; None for any other run, or one too short.
 
     Errors: UserError for a record that is damaged.
     """
@@ -37,28 +36,24 @@ def _positive(value: Any) -> bool:
 
 
 def summary(found: Periods | None) -> dict[str, Any] | None:
-    """What sweep.json says of them: plain JSON types, None where a number is not known."""
+    """Make what sweep.json says of them: plain JSON types, None where a number is not known."""
     if found is None:
         return None
 
-    def known(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    low, high = found.confidence
     return {
         "verdict": found.verdict,
         "answer": found.answer,
         "periods": len(found.periods),
-        "mean_interval": known(found.mean_interval),
-        "interval": [known(low), known(high)],
-        "mean_interval_lr_wd": known(found.interval_time.mean),
+        "mean_interval": plain(found.mean_interval),
+        "interval": plain(found.confidence),
+        "mean_interval_lr_wd": plain(found.interval_time.mean),
         "phase": found.phase,
         "diverged_at": found.diverged_at,
     }
 
 
 def verdict_words(row: Mapping[str, Any]) -> str:
-    """The verdict of a summary; ``none`` where nothing was said of the norm (see :func:`.verdict.rests`).
+    """Name the verdict of a summary; ``none`` where nothing was said of the norm (see :func:`.verdict.rests`).
 
     >>> verdict_words({"verdict": "equilibrium", "answer": "no periods: the norm is fixed"})
     'none'
@@ -67,7 +62,7 @@ def verdict_words(row: Mapping[str, Any]) -> str:
 
 
 def in_words(rows: Iterable[Mapping[str, Any] | None]) -> str:
-    """Of the summaries of many runs; empty where there is none.
+    """Put the summaries of many runs into words; empty where there is none.
 
     >>> in_words([{"verdict": "periodic", "mean_interval_lr_wd": 0.55}, {"verdict": "equilibrium"}, None])
     '1 of 2 runs has periods, of 0.55/(lr wd); 1 equilibrium'

@@ -1,19 +1,19 @@
-"""Smoothing and turning points of a series; rows, not steps."""
+"""Smooth a series and find its turning points; rows, not steps."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from scipy.ndimage import median_filter
 
-Floats = npt.NDArray[np.float64]
-_CHUNK = 65_536
+from scaleinv.analysis.statistics import Floats
+from scaleinv.runfolder.read import Ints
 
 
 def centred_mean(x: Floats, width: int) -> Floats:
-    """Mean over ``width`` rows around each row; the window is cut at the ends.
+    """Average over ``width`` rows around each row; the window is cut at the ends.
 
     >>> centred_mean(np.array([0.0, 3.0, 6.0]), 3).tolist()
     [1.5, 3.0, 4.5]
@@ -31,29 +31,24 @@ def centred_mean(x: Floats, width: int) -> Floats:
 
 
 def running_median(x: Floats, width: int) -> Floats:
-    """Median over ``width`` rows (made odd) around each row; the end values are repeated beyond the ends.
+    """Take the median over ``width`` rows (made odd) around each row; the end values are repeated beyond the ends.
 
     Unlike a mean it leaves a step of a series where it is.
     """
     half = width // 2
     if half < 1 or len(x) < 3:
         return np.array(x, dtype=np.float64)
-    padded = np.pad(x, half, mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    parts = [np.median(windows[k : k + _CHUNK], axis=1) for k in range(0, len(x), _CHUNK)]
-    return np.concatenate(parts)
+    return np.asarray(median_filter(x, 2 * half + 1, mode="nearest"))
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """A turning point: at ``row`` the series is lowest (``low``) or highest before it turns by the threshold."""
 
     row: int
     low: bool
 
 
-@dataclass(frozen=True)
-class Turns:
+class Turns(NamedTuple):
     """Alternating turning points, and where the last leg stands."""
 
     turns: tuple[Turn, ...]
@@ -62,8 +57,7 @@ class Turns:
 
 
 def turning_points(y: Floats, threshold: float) -> Turns:
-    """Turning points of ``y``: a minimum counts once ``y`` has risen by ``threshold`` above it, a maximum once it has
-    fallen by that.
+    """Find where ``y`` turns: a minimum counts once ``y`` has risen by ``threshold``, a maximum once it fell by it.
 
     >>> found = turning_points(np.array([2.0, 0.0, 0.4, 0.1, 3.0, 2.8, 1.0]), 1.0)
     >>> [(turn.row, turn.low) for turn in found.turns], found.rising
@@ -99,8 +93,8 @@ def turning_points(y: Floats, threshold: float) -> Turns:
     return Turns(tuple(turns), rising, last)
 
 
-def _extremes(y: Floats) -> npt.NDArray[np.int64]:
-    """Rows of local extremes with both ends: all that turning points depend on."""
+def _extremes(y: Floats) -> Ints:
+    """Find the rows of local extremes, with both ends: all that turning points depend on."""
     if len(y) < 3:
         return np.arange(len(y))
     moves = np.nonzero(np.diff(y))[0]
@@ -111,16 +105,11 @@ def _extremes(y: Floats) -> npt.NDArray[np.int64]:
     return np.unique(np.concatenate([[0], turned, [len(y) - 1]]))
 
 
-def half(first: int, last: int) -> int:
-    """The row half-way: the second half of a stretch begins there."""
-    return first + (last - first) // 2
-
-
 def finite_log(x: Floats, floor: float) -> Floats:
-    """``log x`` with everything below ``floor`` (a loss of exactly 0) at the floor; NaN stays NaN."""
+    """Take ``log x`` with everything below ``floor`` (a loss of exactly 0) at the floor; NaN stays NaN."""
     return np.asarray(np.log(np.maximum(x, floor)))
 
 
 def rows(steps: float, spacing: float) -> int:
-    """How many rows a window of ``steps`` steps has where rows are ``spacing`` steps apart; at least 1."""
+    """Count the rows of a window of ``steps`` steps where rows are ``spacing`` steps apart; at least 1."""
     return max(1, math.floor(steps / spacing + 0.5))

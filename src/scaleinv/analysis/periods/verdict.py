@@ -1,4 +1,4 @@
-"""Periodic, equilibrium, not yet, or undecided; the rules, in their order.
+"""Judge a log: periodic, equilibrium, not yet, or undecided; the rules, in their order.
 
 - **periodic**: at least 3 destabilisations, and they carry at least half of all log rises of rho^2 (the rest are rises
   without a spike).
@@ -44,22 +44,19 @@ SIGNIFICANT = 3.0
 _BLOCKS = 60
 
 
-def carried(events: Sequence[Destabilisation]) -> float:
-    """Share of the log rises of all candidates that those with a spike carry; NaN without a candidate."""
-    rises = [e.log_rise for e in events]
-    total = sum(rises)
-    return sum(e.log_rise for e in events if e.spike) / total if events and total > 0 else math.nan
+def carried(events: Sequence[Destabilisation], kind: str = "spike") -> float:
+    """Compute the share of all log rises that those with a spike (or ``large`` ones) carry; NaN without a candidate."""
+    total = sum(e.log_rise for e in events)
+    return sum(e.log_rise for e in events if getattr(e, kind)) / total if events and total > 0 else math.nan
 
 
 def rests(log: Log, on: On) -> bool:
-    """Whether the verdict "equilibrium" speaks of a norm at which gradients and decay balance; False: it says no more
-    than that there are no periods.
-    """
+    """Whether an "equilibrium" is one of gradients and decay; False: it says no more than that there are no periods."""
     return on == "norm" and not log.no_decay
 
 
 def coarse(log: Log) -> str:
-    """``rows are 200 steps = 1/(lr wd) apart`` and what to do, where break-downs hide between rows; else empty."""
+    """Say ``rows are 200 steps = 1/(lr wd) apart`` and what to do, where break-downs hide between rows."""
     if log.spacing <= 1 or not log.gap > COARSE:
         return ""
     finer = max(1, math.floor(FINE / log.gap * log.spacing * (1 + 1e-9)))
@@ -70,7 +67,7 @@ def coarse(log: Log) -> str:
 def judge(
     log: Log, definition: Definition, events: Sequence[Destabilisation], series: Smooth, on: On, first_row: int
 ) -> tuple[PeriodVerdict, str]:
-    """The verdict and its reason; ``events``: all candidates; ``first_row``: where the settled part begins."""
+    """Decide, with the reason; ``events``: all candidates; ``first_row``: where the settled part begins."""
     spikes = [e for e in events if e.spike]
     count = len(spikes)
     if on == "loss":
@@ -81,7 +78,9 @@ def judge(
     if log.no_decay:
         return _judge_without_decay(count)
     if log.time is None:
-        return _judge_without_clock(count, len(events))
+        if count:
+            return "undecided", f"{_number(count)} and {len(events) - count} rises without a spike"
+        return "undecided", "no destabilisation; without lr and wd nobody knows how long a period would be"
     if hidden := coarse(log):
         return "undecided", hidden
     length = float(log.time[-1] - log.time[0])
@@ -97,9 +96,9 @@ def judge(
         if length < SHORT:
             return "not yet", f"no destabilisation, and {length:.2g}/(lr wd) steps are shorter than a period may be"
     if count and share > HARDLY:
-        if count < FEWEST:
-            return "undecided", f"{_number(count)}; {FEWEST} are needed to speak of periods"
-        return "undecided", f"{_number(count)}, but they carry only {share:.0%} of the rises of the norm"
+        few = f"; {FEWEST} are needed to speak of periods"
+        little = f", but they carry only {share:.0%} of the rises of the norm"
+        return "undecided", f"{_number(count)}{few if count < FEWEST else little}"
     seen = float(log.time[-1] - log.time[min(first_row, len(log) - 1)])
     if seen < LONG:
         return "undecided", _too_short(log, seen, definition)
@@ -116,7 +115,7 @@ def judge(
 
 
 def _too_short(log: Log, seen: float, definition: Definition) -> str:
-    """The log ends before 3/(lr wd) steps have passed after the burn-in; ``seen``: how much of them."""
+    """Say how many steps are missing; ``seen``: units of time after the burn-in."""
     burn_in, needed = definition.burn_in, definition.burn_in + LONG
     start = f"{burn_in:g}/(lr wd) = {burn_in * log.unit_by_hand:.0f} steps"
     # burn-in and log end at a row: up to two gaps between rows are lost
@@ -163,7 +162,7 @@ def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[PeriodVer
 
 
 def _course(log: Log) -> str:
-    """Where loss and effective gradient were and are: whether training converges or rests is not judged by them."""
+    """Say where loss and effective gradient were and are: whether training converges or rests is not judged by them."""
     part = max(1, len(log) // 10)
     said = []
     for name, values in (("the loss went", log.loss), ("the effective gradient", log.eg)):
@@ -172,14 +171,8 @@ def _course(log: Log) -> str:
     return f"{', '.join(said)} (medians of the first and last tenth)"
 
 
-def _judge_without_clock(count: int, candidates: int) -> tuple[PeriodVerdict, str]:
-    if count:
-        return "undecided", f"{_number(count)} and {candidates - count} rises without a spike"
-    return "undecided", "no destabilisation; without lr and wd nobody knows how long a period would be"
-
-
 def free_fall_at_end(log: Log, series: Smooth) -> float:
-    """Fall of log rho^2 over the last unit of time, as a share of what decay alone takes."""
+    """Compute the fall of log rho^2 over the last unit of time, as a share of what decay alone takes."""
     assert log.time is not None
     assert series.log_rho_sq is not None
     row = int(np.searchsorted(log.time, max(float(log.time[-1]) - 1.0, float(log.time[0]))))
@@ -193,7 +186,7 @@ def free_fall_at_end(log: Log, series: Smooth) -> float:
 
 
 def _drift(series: Smooth, first_row: int) -> float | None:
-    """The drift of log rho^2 where there is one, from means over 60 blocks."""
+    """Find the drift of log rho^2, from means over 60 blocks; None where there is none."""
     assert series.log_rho_sq is not None
     rest = series.log_rho_sq[first_row:]
     blocks = np.array([float(block.mean()) for block in np.array_split(rest, min(_BLOCKS, len(rest)))])
