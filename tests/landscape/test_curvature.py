@@ -241,9 +241,7 @@ def test_gradients_equal_the_labs_and_slow_ones(model: str) -> None:
     found = gradients(s, here)
     assert fingerprint(s.model) == before
     with s.at(here):
-        rows = exact_metrics(
-            s.model, s.groups, s.train, s.test, batch_size=BATCH, loss=s.loss, learning_rates=[1.0] * 9, step=0, epoch=0
-        )
+        rows = exact_metrics(s, [1.0] * 9, step=0, epoch=0)
         single = []
         for cut in (slice(0, 16), slice(16, 32), slice(32, 49)):
             g = torch.autograd.grad(s.loss(s.model(s.train[0][cut]), s.train[1][cut]), s.tensors)

@@ -17,6 +17,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.batchnorm import entering_sizes, rescale_statistics
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
+from scaleinv.lab.evaluate import Evaluated
 from scaleinv.lab.losses import Loss, get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.lab.random import generator
@@ -49,6 +50,11 @@ class Setup:
     base_rates: list[float] = field(default_factory=list)  # of the optimizer's groups, before the schedule
     radius: float = math.nan  # norm of all scale-invariant weights at the start
     started: bool = False  # whether the weights are those of config.start
+
+    def evaluated(self) -> Evaluated:
+        """Return what the exact metrics look at; one batch where the gradient is ``full``."""
+        size = None if self.config.gradient == "full" else self.config.batch_size
+        return Evaluated(self.model, self.groups, self.loss, self.train, self.test, size)
 
     def set_rates(self, step: int) -> None:
         """Put the rates of ``step`` into the optimizer; nothing where they never change."""

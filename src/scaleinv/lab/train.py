@@ -126,11 +126,6 @@ class _Run:
         order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
         return [order] if config.gradient == "accumulate" else [[batch] for batch in order]
 
-    @property
-    def batch_size(self) -> int:
-        """Images whose statistics BN takes together in a step."""
-        return self.count if self.config.gradient == "full" else self.config.batch_size
-
     # -- persistence -------------------------------------------------------------------------------------------------
 
     def restore(self) -> None:
@@ -187,58 +182,25 @@ class _Run:
         if every is not None and (epoch % every == 0 or epoch == self.epochs):
             self.store.keep_weights(epoch, self.setup.model.state_dict())
 
-    def measure_reference(self, epoch: int) -> None:
-        self._measure_level(reference_rows, self.step, epoch)
-
-    def measure_limit(self, epoch: int) -> None:
-        self._measure_level(limit_rows, 0, epoch)
-
-    def _measure_level(self, measure: Callable[..., list[Row]], drawn_at: int, epoch: int) -> None:
-        """A level of divergence, from the random directions that are drawn at a step."""
-        setup = self.setup
-        rows = measure(
-            setup.model,
-            setup.groups,
-            setup.train,
-            batch_size=self.batch_size,
-            loss=setup.loss,
-            generator=reference_generator(self.config, drawn_at),
-            step=self.step,
-            epoch=epoch,
-        )
-        self.store.append(rows)
-
     def evaluate(self, epoch: int) -> list[Row]:
         setup, config = self.setup, self.config
         setup.set_rates(min(self.step, config.steps - 1))
         recompute_bn = config.recompute_bn or epoch == self.epochs
+        at: dict[str, Any] = {"step": self.step, "epoch": epoch, "recompute_bn": recompute_bn}
         if config.evaluation == "exact":
-            rows = exact_metrics(
-                setup.model,
-                setup.groups,
-                setup.train,
-                setup.test,
-                batch_size=self.batch_size,
-                loss=setup.loss,
-                learning_rates=setup.learning_rates(),
-                step=self.step,
-                epoch=epoch,
-                law=setup.law,
-                recompute_bn=recompute_bn,
-            )
+            rows = exact_metrics(setup.evaluated(), setup.learning_rates(), law=setup.law, **at)
         else:
-            rows = test_rows(
-                setup.model,
-                setup.train[0],
-                setup.test,
-                batch_size=self.batch_size,
-                loss=setup.loss,
-                recompute_bn=recompute_bn,
-                step=self.step,
-                epoch=epoch,
-            )
+            rows = test_rows(setup.evaluated(), **at)
         self.store.append(rows)
         return rows
+
+    def measure_reference(self, epoch: int) -> None:
+        draw = reference_generator(self.config, self.step)
+        self.store.append(reference_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
+
+    def measure_limit(self, epoch: int) -> None:
+        draw = reference_generator(self.config, 0)
+        self.store.append(limit_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
 
     def end_epoch(self, epoch: int, *, evaluate: bool = True) -> None:
         rows = self.recorder.flush(self.step, epoch)

@@ -8,27 +8,25 @@ whole set one batch: the loss of full-batch gradient descent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scaleinv import geometry
 from scaleinv.errors import UserError
 from scaleinv.lab.batchnorm import fresh_bn_statistics
 from scaleinv.lab.build import Setup
-from scaleinv.lab.data import eval_batches
-from scaleinv.lab.evaluate import test_metrics
-from scaleinv.lab.losses import Loss
+from scaleinv.lab.evaluate import Evaluated, test_metrics
 
 #: the state of a network by name, parameters and buffers, as ``state_dict()`` gives it
 Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Surface:
+class Surface(Evaluated):
     """A network, its scale-invariant tensors by group, its loss and its data. No function of this room changes it.
 
     >>> from scaleinv.lab.data import load_dataset
@@ -47,22 +45,10 @@ class Surface:
     True
     """
 
-    model: nn.Module
-    groups: Mapping[str, Sequence[Tensor]]
-    loss: Loss  # mean over a batch of a function of (logits of one image, its label)
-    train: tuple[Tensor, Tensor]  # images, labels
-    test: tuple[Tensor, Tensor]
-    batch_size: int | None = None
-
     @classmethod
     def of_setup(cls, setup: Setup, batch_size: int | None) -> Surface:
         """The surface a run of the lab moves on; ``batch_size`` is that of its config."""
         return cls(setup.model, setup.groups, setup.loss, setup.train, setup.test, batch_size)
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """The scale-invariant tensors: the point x."""
-        return [t for ts in self.groups.values() for t in ts]
 
     @property
     def names(self) -> list[str]:
@@ -98,24 +84,6 @@ class Surface:
         if own != {name: t.shape for name, t in weights.items()}:
             odd = sorted(set(own) ^ set(weights)) or [n for n in own if own[n] != weights[n].shape]
             raise UserError(f"these are the weights of another network ({odd[0]} differs); give runs of one network")
-
-    def batches(self, images: int | None = None) -> list[slice]:
-        """The fixed batches, as slices of the train set; ``images``: of its first so many images only."""
-        n = len(self.train[1])
-        if images is not None:
-            if images < 2:
-                raise UserError(f"{images} image(s) are too few: batch normalization needs two")
-            n = min(n, images)
-        return [
-            slice(int(b[0]), int(b[-1]) + 1) for b in eval_batches(n, n if self.batch_size is None else self.batch_size)
-        ]
-
-    def parts(self, images: int | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Images, labels and share n_b/N of every batch."""
-        cuts = self.batches(images)
-        n = cuts[-1].stop
-        for cut in cuts:
-            yield self.train[0][cut], self.train[1][cut], (cut.stop - cut.start) / n
 
     @contextmanager
     def at(self, weights: Weights | None = None) -> Iterator[None]:

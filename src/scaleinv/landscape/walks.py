@@ -146,14 +146,7 @@ class RandomDirections:
 def random_directions(surface: Surface, weights: Weights | None = None, *, seed: int = 0) -> RandomDirections:
     """The lab's reference for regime 3 (:func:`scaleinv.lab.levels.reference_rows`), from a stream of ``seed``."""
     with surface.at(weights):
-        rows = reference_rows(
-            surface.model,
-            surface.groups,
-            surface.train,
-            batch_size=len(surface.train[1]) if surface.batch_size is None else surface.batch_size,
-            loss=surface.loss,
-            generator=stream(seed, _REFERENCE),
-        )
+        rows = reference_rows(surface, stream(seed, _REFERENCE))
     losses, errors = (tuple(r.value for r in rows if r.quantity == q) for q in ("loss", "error"))
     return RandomDirections(losses, errors)
 
