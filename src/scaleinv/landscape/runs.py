@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.errors import UserError
 from scaleinv.lab.build import Setup
 from scaleinv.lab.data import eval_batches
@@ -16,6 +17,7 @@ from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.weights import fresh, kept_epochs, read_weights, rebuild
 from scaleinv.landscape.edge import EdgePoint, edge_of_stability
 from scaleinv.landscape.surface import Surface, Weights
+from scaleinv.runfolder.read import load_run
 
 
 def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
@@ -43,6 +45,28 @@ def points_of(folder: str | Path, epochs: Sequence[int] | None = None) -> Iterat
         raise UserError(f"{folder} has kept no weights but its last; train it with keep_every")
     for epoch in chosen:
         yield epoch, read_weights(folder, epoch)
+
+
+def lowest_epochs(folder: str | Path, epochs: Sequence[int]) -> list[int]:
+    """Find, for every period that has any of the ``epochs`` whole within it, the one of lowest mean train loss;
+    ascending: there the run's minima can be looked at.
+
+    Empty for a run without periods (:func:`~scaleinv.analysis.periods.summary.periods_of`) or that has not ended. An
+    epoch that a break-down falls into counts for no period: its mean loss says nothing of its last weights.
+    """
+    run = load_run(folder)
+    found = periods_of(run)
+    if found is None or run.result is None:
+        return []
+    table = run.table("online", "total", "loss")
+    loss = dict(zip(table.epochs.tolist(), table.values.tolist()))
+    length = int(run.result["steps_per_epoch"])
+    lowest = []
+    for period in found.periods:
+        inside = [e for e in epochs if e in loss and period.start <= (e - 1) * length and e * length <= period.end]
+        if inside:
+            lowest.append(min(inside, key=lambda e: loss[e]))
+    return lowest
 
 
 def edge_of_run(

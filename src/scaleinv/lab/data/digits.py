@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab import random as _random
-from scaleinv.lab.data.raw import RawSplit
+from scaleinv.lab.data.formats import RawSplit
 
 TEST_SIZE = 360
 SPLIT_SEED = 0

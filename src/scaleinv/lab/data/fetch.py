@@ -1,8 +1,11 @@
-"""Download a data set from its publisher (or a mirror of theirs), verified before it is put in place."""
+"""Download a data set from its publisher (or a mirror of theirs), verified before it is put in place.
+
+Why not pooch: it has no limit on the size of what a server sends, no lock between processes that download at once, and
+leaves what a killed download has written; it resumes as little as this does.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -13,6 +16,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from scaleinv.errors import UserError
 from scaleinv.lab.data.catalog import CATALOG, Form
@@ -28,7 +33,7 @@ Progress = Callable[[str, int, int], None]  #: (file, bytes so far, bytes in all
 def fetch(
     name: str, data_dir: str | Path | None = None, *, mirror: str | None = None, progress: Progress | None = None
 ) -> Path:
-    """Download ``name`` into the data folder, which is made if need be; return the folder that holds the data set now.
+    """Download ``name`` into the data folder, which is made if need be; return the folder that holds the data set.
 
     What is there and intact is not downloaded again. Each file is checked against its published MD5 before it is
     renamed into place, so an interrupted or damaged download changes nothing. ``mirror`` replaces the publisher's
@@ -107,20 +112,19 @@ def _data_folder(data_dir: str | Path | None) -> Iterator[Path]:
 def _workshop(work: Path) -> Iterator[Path]:
     """An empty folder for one process at a time; what a killed download left in it is removed."""
     work.mkdir(exist_ok=True)
-    descriptor = os.open(work, os.O_RDONLY)
+    lock = FileLock(work / ".lock", timeout=0)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process downloads into {work.parent}: wait until it is done") from error
-        try:
-            for left in work.iterdir():
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"another process downloads into {work.parent}: wait until it is done") from error
+    try:
+        for left in work.iterdir():
+            if left.name != ".lock":
                 left.unlink()
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        yield work
     finally:
-        os.close(descriptor)
+        shutil.rmtree(work, ignore_errors=True)
+        lock.release()
 
 
 def _idx_files(form: Form, base: str, work: Path, target: Path, report: Progress) -> None:

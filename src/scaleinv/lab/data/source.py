@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.errors import UserError
-from scaleinv.lab.data import cifar, idx
 from scaleinv.lab.data.catalog import CATALOG, Form, PublishedFile
-from scaleinv.lab.data.raw import RawSplit
+from scaleinv.lab.data.formats import Part, RawSplit, parse_binary, parse_idx, parse_pickle
 
 ENVIRONMENT = "SCALEINV_DATA"  #: the variable that names the data folder
-
-_Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -73,19 +69,19 @@ class Source:
             raise UserError(f"{self.path} holds {count} train images of {self.name}, not the {limit} asked for")
         return RawSplit(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
 
-    def _parts(self, files: list[PublishedFile], verify: bool) -> Iterator[_Part]:
+    def _parts(self, files: list[PublishedFile], verify: bool) -> Iterator[Part]:
         contents = self.contents(files, verify)
         if self.form.kind == "idx":
             (images_where, images), (labels_where, labels) = contents
-            pixels = idx.parse(images, images_where, 3)
-            marks = idx.parse(labels, labels_where, 1).astype(np.int64)
+            pixels = parse_idx(images, images_where, 3)
+            marks = parse_idx(labels, labels_where, 1).astype(np.int64)
             if len(pixels) != len(marks):
                 raise UserError(
                     f"{images_where} has {len(pixels)} images, {labels_where} {len(marks)} labels: replace one"
                 )
             yield pixels[:, None], marks
             return
-        parse = cifar.parse_pickle if self.form.kind == "pickle" else cifar.parse_binary
+        parse = parse_pickle if self.form.kind == "pickle" else parse_binary
         for where, data in contents:
             yield parse(data, where, 100 if self.name == "cifar100" else 10)
 
@@ -169,13 +165,6 @@ def find(name: str, data_dir: str | Path | None = None) -> Source:
         raise UserError(f"{name} needs a data folder: set {ENVIRONMENT} to it or give --data-dir; {_get(name)}")
     expected = " or ".join(f"{form.folders[0]}/" for form in CATALOG[name])
     raise UserError(f"{name} is not in {folder}: expected {expected} there; {_get(name)}")
-
-
-def load(
-    name: str, train_limit: int | None, with_test: bool, data_dir: str | Path | None, verify: bool
-) -> tuple[RawSplit, RawSplit | None]:
-    """Find and read ``name``."""
-    return find(name, data_dir).read(train_limit, with_test, verify)
 
 
 def md5_of(path: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.lab.build import lay_out
-from scaleinv.lab.data import Dataset, SharedDataset, open_shared, share
+from scaleinv.lab.data import Dataset, SharedDataset, share
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.lab.train import run
@@ -57,7 +57,7 @@ class _JobFailed(RuntimeError):
     """Tells in the parent why a job has no result."""
 
 
-_opened = functools.lru_cache(maxsize=1)(open_shared)
+_opened = functools.lru_cache(maxsize=1)(SharedDataset.open)
 
 
 def _train(handle: SharedDataset, job: Job, report: Report) -> dict[str, Any]:
