@@ -135,7 +135,7 @@ def convexity(
     if len(iterates) < 2:
         raise UserError("convexity needs at least two iterates; keep the weights of more epochs")
     if points < 3:
-        raise UserError(f"{points} points leave nothing inside a segment; use at least 3")
+        raise UserError(f"points must be at least 3, one inside a segment, got {points}")
     rho = surface.radius(iterates[0]) if radius is None else radius
     whole = average(surface, iterates, radius=rho)
     chosen = tuple(itertools.combinations(range(len(iterates)), 2)) if pairs is None else tuple(pairs)

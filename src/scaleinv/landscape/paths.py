@@ -26,7 +26,7 @@ class Barrier:
 
 
 def barrier(along: Floats) -> Barrier:
-    """Of values at equal distances along a path.
+    """Find the barrier of values at equal distances along a path.
 
     >>> barrier(np.array([0.0, 0.75, 1.0]))
     Barrier(height=0.25, at=0.5, ends=(0.0, 1.0))
@@ -61,7 +61,7 @@ class Path:
 
 
 def angle(surface: Surface, a: Weights, b: Weights) -> float:
-    """Between the scale-invariant weights of two points, radians, in float64."""
+    """Measure the angle between the scale-invariant weights of two points, radians, in float64."""
     return float(geometry.angle(surface.point(a), surface.point(b)))
 
 
@@ -98,16 +98,13 @@ def linear_path(
     points where the path meets the origin (opposite ends) everything is NaN.
     """
     if points < 2:
-        raise UserError(f"{points} point(s) make no path; use at least 2")
+        raise UserError(f"points must be at least 2, the ends of the path, got {points}")
     rho = surface.radius(a) if radius is None else radius
     fractions = np.linspace(0.0, 1.0, points)
-    measured, chord = [], []
+    measured, chord, nowhere = [], [], Values(*[float("nan")] * 4)
     for fraction in fractions:
         state, norm = blend(surface, a, b, float(fraction), rho)
         chord.append(norm / rho)
-        measured.append(values(surface, state, recompute_bn=recompute_bn) if norm > 0 else _NOWHERE)
+        measured.append(values(surface, state, recompute_bn=recompute_bn) if norm > 0 else nowhere)
     table = {q: np.array([getattr(v, q) for v in measured]) for q in QUANTITIES}
     return Path(fractions=fractions, chord=np.array(chord), angle=angle(surface, a, b), rho=rho, **table)
-
-
-_NOWHERE = Values(*[float("nan")] * 4)

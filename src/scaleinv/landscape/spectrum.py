@@ -124,7 +124,7 @@ def trace(
     comes from what is left, so a few large eigenvalues cost nothing.
     """
     if probes < 1:
-        raise UserError(f"{probes} probes give no trace; use at least 2 for a standard error")
+        raise UserError(f"probes must be at least 1, and 2 for a standard error, got {probes}")
     vectors = torch.zeros((0, operator.size), dtype=torch.float64) if known is None else known.vectors
     exact = 0.0 if known is None else math.fsum(w for w in known.values if not math.isnan(w))
     samples = []

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scaleinv import geometry
 from scaleinv.errors import UserError
-from scaleinv.lab.batchnorm import fresh_bn_statistics
+from scaleinv.lab.batchnorm import fresh_bn_statistics, mode
 from scaleinv.lab.build import Setup
 from scaleinv.lab.evaluate import Evaluated, test_metrics
 
@@ -94,26 +94,23 @@ class Surface(Evaluated):
         model = self.model
         held = [*model.parameters(), *model.buffers()]
         kept = [t.detach().clone(memory_format=torch.preserve_format) for t in held]
-        modes = [(m, m.training) for m in model.modules()]
         wanted = {id(t) for t in self.tensors}
         asked = [(p, p.requires_grad) for p in model.parameters()]
         if weights is not None:
             self.check(weights)
         try:
             with torch.no_grad():
-                for name, own in model.state_dict().items() if weights is not None else ():
-                    assert weights is not None
-                    own.copy_(weights[name])
-            model.train()
+                own = model.state_dict()
+                for name, value in (weights or {}).items():
+                    own[name].copy_(value)
             for p, _ in asked:
                 p.requires_grad_(id(p) in wanted)
-            yield
+            with mode(model, True):
+                yield
         finally:
             with torch.no_grad():
                 for t, value in zip(held, kept):
                     t.copy_(value)
-            for module, mode in modes:
-                module.training = mode
             for p, flag in asked:
                 p.requires_grad_(flag)
 

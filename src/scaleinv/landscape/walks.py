@@ -68,7 +68,7 @@ def walk(
     seed: int = 0,
     epoch: int = 0,
 ) -> Walk:
-    """Make so many steps from ``weights`` (``None``: the network's own), which set the radius.
+    """Make ``steps`` steps from ``weights`` (``None``: the network's own), which set the radius.
 
     ``seed`` draws the batch order, as the lab's training does from its ``epoch`` on, and the directions of the walk; so
     ``sgd`` repeats a run of the lab. A gradient that is not finite ends the walk.
@@ -78,7 +78,7 @@ def walk(
     if not (math.isfinite(elr) and elr > 0):
         raise UserError(f"elr {elr} is not a positive number")
     if steps < 1:
-        raise UserError(f"{steps} steps are no walk; make at least 1")
+        raise UserError(f"steps must be at least 1, got {steps}")
     directions = stream(seed, _DIRECTIONS)
     columns = {name: np.full(steps, np.nan) for name in ("loss", "error", "eg", "angle")}
     images, labels = surface.train
@@ -86,9 +86,7 @@ def walk(
         x = surface.tensors
         rho = geometry.norm([t.detach() for t in x])
         lr = elr * float(rho) ** 2
-        order = iter(_orders(surface, seed, epoch, steps))
-        for t in range(steps):
-            batch = next(order)
+        for t, batch in enumerate(_orders(surface, seed, epoch, steps)[:steps]):
             with torch.enable_grad():
                 logits = surface.model(images[batch])
                 loss = surface.loss(logits, labels[batch])
@@ -202,17 +200,7 @@ def compare(
             for kind in kinds
         }
 
-    references = [random_directions(surface, weights, seed=seed) for seed in seeds]
-    return WalkComparison(
-        elr=elr,
-        seeds=tuple(seeds),
-        steps=steps,
-        window=kept,
-        loss=table("loss"),
-        error=table("error"),
-        cosine=table("cosine"),
-        random=RandomDirections(
-            tuple(v for r in references for v in r.losses), tuple(v for r in references for v in r.errors)
-        ),
-        walks=tuple(walks),
-    )
+    found = [random_directions(surface, weights, seed=seed) for seed in seeds]
+    random = RandomDirections(*(tuple(v for r in found for v in getattr(r, name)) for name in ("losses", "errors")))
+    tables = {quantity: table(quantity) for quantity in ("loss", "error", "cosine")}
+    return WalkComparison(elr, tuple(seeds), steps, kept, random=random, walks=tuple(walks), **tables)

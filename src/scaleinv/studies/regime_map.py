@@ -15,23 +15,28 @@ from scaleinv.runfolder.read import Run, load_run
 
 
 def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
-    """One entry of sweep.json: the numbers of :func:`measured`, and the periods of a run in the whole space (None:
+    """Make one entry of sweep.json: the numbers of :func:`measured`, and the periods of a run in the whole space (None:
     there is nothing to look for).
     """
-    elr = run.elr
-    return {
-        "run": run.name,
-        "elr": elr if math.isfinite(elr) else None,
-        "lr": run.config.get("lr"),
-        "weight_decay": run.config.get("weight_decay"),
-        "start": run.config.get("start"),
-        "seed": run.seed,
-        "regime": verdict.regime,
-        "evidence": verdict.evidence,
-        **measured(run),
-        "periods": summary(periods_of(run)),
-        "status": run.status,
-    }
+    elr = run.elr if math.isfinite(run.elr) else None
+    config = {**run.config, "elr": elr, "seed": run.seed}
+    numbers = measured(run) | {"periods": summary(periods_of(run))}
+    return _row(run.name, config, verdict.regime, verdict.evidence, numbers, run.status)
+
+
+def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, Any]:
+    """Make the entry of a run that has no result."""
+    return _row(name, config, None, {"reason": f"the run failed: {message}"}, dict.fromkeys(_MEASURED), "failed")
+
+
+def _row(
+    name: str, config: Mapping[str, Any], regime: int | None, evidence: Any, numbers: Mapping[str, Any], status: str
+) -> dict[str, Any]:
+    told = {field: config.get(field) for field in ("elr", "lr", "weight_decay", "start", "seed")}
+    return {"run": name, **told, "regime": regime, "evidence": evidence, **numbers, "status": status}
+
+
+_MEASURED = ("train_loss", "test_error", "test_error_recomputed_bn", "effective_gradient", "ess", "cosine", "periods")
 
 
 def measured(run: Run) -> dict[str, float | None]:
@@ -55,24 +60,6 @@ def measured(run: Run) -> dict[str, float | None]:
         "effective_gradient": average(w.eg),
         "ess": average(w.ess),
         "cosine": average(w.cosine),
-    }
-
-
-def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, Any]:
-    """The entry of a run that has no result."""
-    empty = ("train_loss", "test_error", "test_error_recomputed_bn", "effective_gradient", "ess", "cosine")
-    return {
-        "run": name,
-        "elr": config.get("elr"),
-        "lr": config.get("lr"),
-        "weight_decay": config.get("weight_decay"),
-        "start": config.get("start"),
-        "seed": config.get("seed"),
-        "regime": None,
-        "evidence": {"reason": f"the run failed: {message}"},
-        **dict.fromkeys(empty),
-        "periods": None,
-        "status": "failed",
     }
 
 

@@ -13,8 +13,8 @@ import torch
 from scaleinv.errors import UserError
 from scaleinv.lab.data import catalog, load_dataset
 from scaleinv.lab.data.dataset import SPECS, normalise
+from scaleinv.lab.data.fetch import statuses
 from scaleinv.lab.data.formats import parse_idx
-from scaleinv.lab.data.status import statuses
 
 Write = Callable[[Path, int], tuple[np.ndarray, np.ndarray]]
 
