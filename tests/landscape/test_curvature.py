@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,25 @@ from torch.nn import functional
 from scaleinv.errors import UserError
 from scaleinv.lab.evaluate import exact_metrics
 from scaleinv.landscape import operators
-from scaleinv.landscape.gradients import gradients
-from scaleinv.landscape.sharpness import homogeneity_defect, sharpness
-from scaleinv.landscape.spectrum import Matrix, top_eigenpairs, trace
+from scaleinv.landscape.sharpness import gradients, homogeneity_defect, sharpness
+from scaleinv.landscape.spectrum import top_eigenpairs, trace
 from scaleinv.landscape.surface import Surface
 
 pytestmark = pytest.mark.numerics
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A symmetric map from a function, on the whole space."""
+
+    size: int
+    product: Callable[[Tensor], Tensor]
+
+    def project(self, v: Tensor) -> Tensor:
+        return v
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return self.product(v)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -93,13 +93,13 @@ def obtain_many(
     }
     if workers == 1:
         for job, key in missing.values():
-            watch_it = functools.partial(watch, job)
+            tell = functools.partial(watch, job)
             run(
                 job.config,
                 _dataset(key),
                 job.folder,
                 start=job.start,
-                watch=watch_it,
+                watch=tell,
                 origin=job.origin,
                 lock_wait=_WAIT,
             )

@@ -1,4 +1,4 @@
-"""What a long command shows while it works: live bars on a terminal, plain lines in a log, nothing when quiet."""
+"""Show how far a long command is: live bars on a terminal, plain lines in a log, nothing when quiet."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def load_dataset(
 
 
 def noisy(labels: npt.NDArray[np.int64], classes: int, fraction: float, seed: int) -> npt.NDArray[np.int64]:
-    """A copy of ``labels``, round(fraction * n) of them (chosen without replacement) redrawn uniformly."""
+    """Copy ``labels``, round(fraction * n) of them (chosen without replacement) redrawn uniformly."""
     out: npt.NDArray[np.int64] = labels.copy()
     count = round(fraction * len(labels))
     if count:
@@ -157,7 +157,7 @@ def noisy(labels: npt.NDArray[np.int64], classes: int, fraction: float, seed: in
 
 
 def normalise(images: npt.NDArray[np.uint8], spec: Spec) -> Tensor:
-    """(images / levels - mean) / std per channel, float32, the only copy made."""
+    """Return (images / levels - mean) / std per channel, float32, the only copy made."""
     shape = (1, len(spec.mean), 1, 1)
     out = torch.from_numpy(images.astype(np.float32))
     return out.div_(spec.levels).sub_(torch.tensor(spec.mean).view(shape)).div_(torch.tensor(spec.std).view(shape))

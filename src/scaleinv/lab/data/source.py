@@ -9,6 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class Source:
         return sum(path.stat().st_size for path in self.paths())
 
     def damage(self) -> str:
-        """The first file that is not as published, as one line; empty if all are."""
+        """Name the first file that is not as published, in one line; empty if all are."""
         try:
             for _ in self.contents(list(self.form.files), verify=True):
                 pass
@@ -94,15 +95,13 @@ class Source:
             path = _on_disk(self.path, file, self.form)
             if path is None:
                 raise UserError(f"{self.path / file.name} is gone; {_get(self.name)}")
-            data = _read(path)
-            stored = data
-            if path.suffix == ".gz":
-                try:
-                    data = gzip.decompress(stored)
-                except (OSError, EOFError, zlib.error) as error:
-                    raise UserError(
-                        f"{path} cannot be decompressed ({error}); delete it, then {_get(self.name)}"
-                    ) from error
+            stored = _read(path)
+            try:
+                data = gzip.decompress(stored) if path.suffix == ".gz" else stored
+            except (OSError, EOFError, zlib.error) as error:
+                raise UserError(
+                    f"{path} cannot be decompressed ({error}); delete it, then {_get(self.name)}"
+                ) from error
             # a file compressed again by someone has another .gz sum and the same content
             if verify and not (file.gz_md5 and _md5(stored) == file.gz_md5) and _md5(data) != file.md5:
                 raise _damaged(path, file.md5, _md5(data), self.name)
@@ -111,8 +110,16 @@ class Source:
     def _members(self, files: list[PublishedFile], verify: bool) -> Iterator[tuple[str, bytes]]:
         archive = self.form.archive
         assert archive is not None
-        if verify and (found := md5_of(self.path)) != archive.md5:
-            raise _damaged(self.path, archive.md5, found, self.name)
+        if verify:
+            digest = _digest()
+            try:
+                with self.path.open("rb") as packed:
+                    for piece in iter(lambda: packed.read(1 << 20), b""):
+                        digest.update(piece)
+            except OSError as error:
+                raise UserError(f"cannot read {self.path}: {error.strerror}") from error
+            if digest.hexdigest() != archive.md5:
+                raise _damaged(self.path, archive.md5, digest.hexdigest(), self.name)
         wanted = {f"{self.form.folders[0]}/{file.name}": file for file in files}
         held: dict[str, bytes] = {}
         order = list(wanted)
@@ -131,7 +138,7 @@ class Source:
 
 
 def resolve(data_dir: str | Path | None) -> Path | None:
-    """The data folder: ``data_dir``, else the environment's, else None. Raises `UserError` if it is no folder."""
+    """Find the data folder: ``data_dir``, else the environment's, else None. Raises `UserError` if it is no folder."""
     named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
     if named is None:
         return None
@@ -144,7 +151,7 @@ def resolve(data_dir: str | Path | None) -> Path | None:
 
 
 def find(name: str, data_dir: str | Path | None = None) -> Source:
-    """The first complete form of ``name`` on disk. Raises `UserError`: what is missing, where, and what to do."""
+    """Find the first complete form of ``name`` on disk. Raises `UserError`: what is missing, where, and what to do."""
     folder = resolve(data_dir)
     partial = ""
     for form in CATALOG[name]:
@@ -167,20 +174,12 @@ def find(name: str, data_dir: str | Path | None = None) -> Source:
     raise UserError(f"{name} is not in {folder}: expected {expected} there; {_get(name)}")
 
 
-def md5_of(path: Path) -> str:
-    """The MD5 of a file, read in pieces."""
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with path.open("rb") as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
+#: MD5 where it guards against damage alone
+_digest = partial(hashlib.md5, usedforsecurity=False)
 
 
 def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return _digest(data).hexdigest()
 
 
 def _read(path: Path) -> bytes:

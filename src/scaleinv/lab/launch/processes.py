@@ -19,8 +19,7 @@ from scaleinv.lab.train import run
 
 
 class Processes:
-    """Trains jobs on ``dataset``, ``workers`` at a time; ``shared``: a folder for the copy of the data, removed at the
-    end.
+    """Trains jobs on ``dataset``, ``workers`` at a time; ``shared``: a folder for the copy of the data, removed later.
 
     With one worker everything happens in a child process too, so that numbers cannot depend on ``workers``. A job whose
     worker dies is tried once more.
