@@ -217,8 +217,6 @@ class StepRecorder:
         blocks, self._blocks = self._blocks, []
         return blocks
 
-    # -- a run that is killed within an epoch --------------------------------------------------------------------------
-
     def _held(self) -> dict[str, Any]:
         names = ("numbers", "losses", "sizes", "rates", "radial")
         return {name: getattr(self, f"_{name}") for name in names}
@@ -306,7 +304,7 @@ def _right_answers(steps: Sequence[Answers]) -> tuple[Tensor, Array]:
 
 
 def _plain_angle(squares: Mapping[str, Array], dot: Array, lr: Array, decay: float) -> Array:
-    """The angle of steps x' ~ (1 - lr wd) x - lr g, from g^2, g.x and x^2: what is across x against what is along it.
+    """Find the angle of steps x' ~ (1 - lr wd) x - lr g, from g^2, g.x and x^2: what is across x against along it.
 
     No norm is subtracted from another: the angle is as exact as the products, however small it is beside lr wd.
     """
@@ -319,8 +317,8 @@ def _plain_angle(squares: Mapping[str, Array], dot: Array, lr: Array, decay: flo
 def derive(
     squares: Mapping[str, Array], rates: Array, law: str = "sgd", angle: Array | None = None
 ) -> dict[str, Array]:
-    """Per step: rho (before the step), g, eg, elr, ess, angle, cosine, from squared norms of one group; the angle as
-    given, or by the law of cosines from the length d of the step.
+    """Derive rho (before the step), g, eg, elr, ess, angle and cosine per step from squared norms of one group; the
+    angle as given, or by the law of cosines from the length d of the step.
     """
     rho = np.sqrt(squares["before"])
     after = np.sqrt(squares["after"])

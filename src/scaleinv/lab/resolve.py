@@ -1,4 +1,4 @@
-"""From what a user says to what a run is: fill every default and check the whole."""
+"""Make the config of a run from what a user says: fill every default and check the whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SMALL_WIDTH = {"mlp": 64, "convnet": 8, "resnet18": 8}
 
 
 def load_data(settings: CommonSettings) -> Dataset:
-    """The data set the settings name."""
+    """Load the data set the settings name."""
     return load_dataset(
         settings.data, data_dir=settings.data_dir, subset=settings.subset, label_noise=settings.label_noise
     )
@@ -31,7 +31,7 @@ def resolve(
     threads: int,
     start: str | None = None,
 ) -> RunConfig:
-    """The config of a run; equal configs mean equal numbers. ``start``: see ``RunConfig``.
+    """Make the config of a run; equal configs mean equal numbers. ``start``: see ``RunConfig``.
 
     The default ``other_lr`` is 0 for ``si`` (the last layer is frozen); for ``standard`` it is 0.1 on the sphere and
     follows ``lr`` (``None``) in the whole space.

@@ -62,8 +62,6 @@ class EpochSimilarity:
         ends = [0, *accumulate(len(tensors) for tensors in self._groups.values())]
         return [_cosine(u, v)] + [_cosine(u[a:b], v[a:b]) for a, b in pairwise(ends)]
 
-    # -- a run that is killed within an epoch --------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, list[Tensor]]:
         """What cannot be had from the network: the weights of the previous epoch, unless they are the present ones."""
         state = {}

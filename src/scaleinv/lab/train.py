@@ -115,8 +115,6 @@ class _Run:
         order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
         return [order] if config.gradient == "accumulate" else [[batch] for batch in order]
 
-    # -- persistence -------------------------------------------------------------------------------------------------
-
     def restore(self) -> None:
         checkpoint, complaints = self.store.resume()
         for sentence in complaints:
@@ -160,8 +158,6 @@ class _Run:
             ended = time.monotonic()
             self.next_save = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
 
-    # -- measuring ---------------------------------------------------------------------------------------------------
-
     def keep(self, epoch: int) -> None:
         every = self.config.keep_every
         if every is not None and (epoch % every == 0 or epoch == self.epochs):
@@ -203,8 +199,6 @@ class _Run:
                     self.store.append(limit_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
         self.watch(RunEvent("epoch", self.step, self.config.steps, epoch, shown))
-
-    # -- the loop ----------------------------------------------------------------------------------------------------
 
     @np.errstate(over="ignore", invalid="ignore")  # a diverged run: inf and NaN are its result
     def train(self) -> None:

@@ -1,4 +1,4 @@
-"""Are several minima different functions? Angles, equal predictions, and what averaging two of them gains.
+"""Tell whether several minima are different functions: angles, equal predictions, the gain of averaging two of them.
 
 Lobacheva et al. 2021 compare the minima of different periods, Kodryan et al. 2022 those of different ELRs; the
 measures are our choice.
@@ -27,7 +27,7 @@ AVERAGES = ("softmax", "output")
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of n points on N test images; matrices are (n, n) and symmetric."""
+    """How n points agree on N test images; matrices are (n, n) and symmetric."""
 
     error: Floats = field(repr=False)  # (n,) test error of each alone
     angle: Floats = field(repr=False)  # radians, between scale-invariant weights; 0 on the diagonal
@@ -47,7 +47,7 @@ class Agreement:
 def agreement(
     surface: Surface, points: Sequence[Weights], *, average: str = "softmax", recompute_bn: bool = True
 ) -> Agreement:
-    """Compare them on the test set; BN statistics are recomputed at every point unless told otherwise.
+    """Compare the points on the test set; BN statistics are recomputed at every point unless told otherwise.
 
     ``average``: what an ensemble takes the mean of, ``softmax`` or (squared loss) the plain ``output``. Cost: a forward
     pass over train and test set a point.
@@ -83,7 +83,7 @@ def agreement(
 
 
 def predictions(surface: Surface, weights: Weights, *, recompute_bn: bool = True) -> Tensor:
-    """Logits of all test images in eval mode, (N, C) float64; BN statistics recomputed over the train set first."""
+    """Return the logits of all test images in eval mode, (N, C) float64, by BN statistics recomputed first."""
     images = surface.test[0]
     with surface.at(weights), torch.no_grad():
         if not recompute_bn:

@@ -1,4 +1,4 @@
-"""Means of iterates on the sphere: stochastic weight averaging, and whether a region of the loss is convex."""
+"""Average iterates on the sphere (stochastic weight averaging), and test whether a region of the loss is convex."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Average:
 def mean_point(
     surface: Surface, points: Sequence[Weights], radius: float | None = None
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """The mean of the states, scale-invariant weights brought to one norm before and after; and its norm before.
+    """Take the mean of the states, scale-invariant weights brought to one norm before and after; and its norm before.
 
     ``radius``: default that of the first point. Counters are those of the first point.
     """
@@ -155,6 +155,6 @@ def convexity(
 
 
 def train_loss(surface: Surface, weights: Weights) -> float:
-    """The train loss alone, train mode."""
+    """Measure the train loss alone, train mode."""
     with surface.at(weights), torch.no_grad():
         return sum(share * float(surface.loss(surface.model(x), y)) for x, y, share in surface.parts())

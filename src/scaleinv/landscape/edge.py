@@ -1,4 +1,4 @@
-"""The edge of stability along a run: the ELR times the spherical sharpness, against 2 (Lyu, Li, Arora 2022)."""
+"""Follow the edge of stability along a run: the ELR times the spherical sharpness, against 2 (Lyu, Li, Arora 2022)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def edge_of_stability(
     images: int | None = None,
     generator: torch.Generator | None = None,
 ) -> list[EdgePoint]:
-    """``elr * lambda_1`` at every (step, weights) of a run, each search started from the eigenvector before.
+    """Measure ``elr * lambda_1`` at every (step, weights) of a run, each search started from the eigenvector before.
 
     ``rate``: the learning rate lr that acts (on the sphere: elr * rho^2, and no weight decay), or a function of step
     and weights that gives it. The surface must be the one the run descends: ``batch_size=None`` for full-batch gradient

@@ -1,4 +1,4 @@
-"""The loss along the straight path between two points, pressed back to the sphere: are they in one valley?"""
+"""Measure the loss along the straight path between two points, pressed back to the sphere: are they in one valley?"""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def barrier(along: Floats) -> Barrier:
 
 @dataclass(frozen=True)
 class Path:
-    """What was measured at equal distances from point a (fraction 0) to point b (fraction 1)."""
+    """Losses and errors at equal distances from point a (fraction 0) to point b (fraction 1)."""
 
     fractions: Floats = field(repr=False)  # (n,)
     train_loss: Floats = field(repr=False)  # (n,) train mode
@@ -54,7 +54,7 @@ class Path:
     rho: float
 
     def barrier(self, quantity: str = "train_loss") -> Barrier:
-        """Of ``train_loss``, ``train_error``, ``test_loss`` or ``test_error``."""
+        """Find the barrier of ``train_loss``, ``train_error``, ``test_loss`` or ``test_error``."""
         if quantity not in QUANTITIES:
             raise UserError(f"a path has no {quantity!r}; choose one of: {', '.join(QUANTITIES)}")
         return barrier(getattr(self, quantity))
@@ -68,7 +68,7 @@ def angle(surface: Surface, a: Weights, b: Weights) -> float:
 def blend(
     surface: Surface, a: Weights, b: Weights, fraction: float, radius: float
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """The point at ``fraction`` of the straight path, pressed to the sphere of ``radius``; and its norm before.
+    """Return the point at ``fraction`` of the straight path, pressed to the sphere of ``radius``; and its norm before.
 
     The scale-invariant weights of both ends are brought to ``radius`` first. Everything else of the state (head, norms,
     running statistics) is interpolated as it is; counters are those of ``a``.

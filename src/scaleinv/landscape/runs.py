@@ -1,4 +1,4 @@
-"""From a run folder to its surface and the points the run visited."""
+"""Read the surface of a run, and the points the run visited, from its folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scaleinv.runfolder.read import load_run
 
 
 def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
-    """The surface a run moved on, its network at the run's last weights.
+    """Rebuild the surface a run moved on, its network at the run's last weights.
 
     The batches are those of the run's exact metrics: one where its gradient was ``full``. Augmentation is no part of
     it: the images are the plain ones.
@@ -30,7 +30,7 @@ def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
 
 
 def fresh_surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
-    """The same surface, its network as the run's seed draws it; also where the run went on from other weights."""
+    """Rebuild the same surface, its network as the run's seed draws it, even where the run went on from weights."""
     return _surface(fresh(folder, data_dir=data_dir))
 
 
@@ -39,7 +39,7 @@ def _surface(setup: Setup) -> Surface:
 
 
 def points_of(folder: str | Path, epochs: Sequence[int] | None = None) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """(epoch, weights) of a run, read one at a time; ``epochs`` (default): all it has kept, with ``keep_every``."""
+    """Yield (epoch, weights) of a run one by one; ``epochs`` (default): all it has kept, with ``keep_every``."""
     chosen = kept_epochs(folder) if epochs is None else list(epochs)
     if not chosen:
         raise UserError(f"{folder} has kept no weights but its last; train it with keep_every")
@@ -77,7 +77,7 @@ def edge_of_run(
     data_dir: Path | None = None,
     generator: torch.Generator | None = None,
 ) -> list[EdgePoint]:
-    """:func:`~scaleinv.landscape.edge.edge_of_stability` at the kept ``epochs`` of a run, its own rate and decay.
+    """Measure :func:`~scaleinv.landscape.edge.edge_of_stability` at kept ``epochs`` of a run, its own rate and decay.
 
     ``step`` of a point counts optimizer steps. With momentum b the edge lies at 2 (1 + b) in place of 2.
     """

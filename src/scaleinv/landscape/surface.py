@@ -87,7 +87,7 @@ class Surface(Evaluated):
 
     @contextmanager
     def at(self, weights: Weights | None = None) -> Iterator[None]:
-        """Within: the network has these weights (``None``: its own), is in train mode and only x requires gradients.
+        """Give the network these weights within (``None``: its own), in train mode; only x requires gradients.
 
         Afterwards everything is as it was, bit for bit: weights, buffers, modes, ``requires_grad``.
         """
@@ -126,7 +126,7 @@ class Values:
 
 
 def values(surface: Surface, weights: Weights | None = None, *, recompute_bn: bool = True) -> Values:
-    """Losses and errors at ``weights``; one forward pass over the train set and one over the test set.
+    """Measure losses and errors at ``weights``; one forward pass over the train set and one over the test set.
 
     The same train pass recomputes the BN statistics (their average over the batches) that the test pass uses, unless
     ``recompute_bn=False`` asks for the running statistics among the weights, as the papers'

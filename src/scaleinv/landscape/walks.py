@@ -1,4 +1,4 @@
-"""Regime 3 and what it is compared with: SGD, a random walk and gradient ascent on one sphere, with one ELR.
+"""Compare SGD with a random walk and gradient ascent on one sphere, with one ELR: what regime 3 is like.
 
 Kodryan et al. 2022 find that at large ELR the iterates of SGD are as uncorrelated as those of a random walk, whose loss
 bounds SGD's from below while gradient ascent bounds it from above. Their code for it is not released; these steps
@@ -142,7 +142,7 @@ class RandomDirections:
 
 
 def random_directions(surface: Surface, weights: Weights | None = None, *, seed: int = 0) -> RandomDirections:
-    """The lab's reference for regime 3 (:func:`scaleinv.lab.levels.reference_rows`), from a stream of ``seed``."""
+    """Measure the lab's reference for regime 3 (:func:`scaleinv.lab.levels.reference_rows`), drawn from ``seed``."""
     with surface.at(weights):
         rows = reference_rows(surface, stream(seed, _REFERENCE))
     losses, errors = (tuple(r.value for r in rows if r.quantity == q) for q in ("loss", "error"))

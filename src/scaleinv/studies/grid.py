@@ -1,4 +1,4 @@
-"""Grids of positive numbers as text: ``a:b:n`` or a comma list. Needs no torch."""
+"""Read grids of positive numbers: ``a:b:n`` or a comma list. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST = 10_000  #: values of a range
 
 
 def parse_grid(text: str, name: str = "elr", *, zero: bool = False) -> list[float]:
-    """A comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
+    """Read a comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
 
     Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers
     (``zero``: 0 in the list is fine), for empty entries but one after a last comma, for n < 2 and for a = b.

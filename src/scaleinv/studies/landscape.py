@@ -1,4 +1,4 @@
-"""The landscape of finished runs, measured once and kept beside them, for the report and for later.
+"""Measure the landscape of finished runs once and keep it beside them, for the report and for later.
 
 What is measured stands in ``FOLDER/landscape.json``: curvature at the last weights of every run, paths between the last
 weights of runs at neighbouring rates, walks on the sphere of one run from a fresh initialisation, and, where runs have
@@ -78,7 +78,7 @@ class Ended:
 
 
 def ended_runs(folder: Path) -> list[Ended]:
-    """The runs of a sweep, or the run itself, that have ended with finite weights; by rate, a copied one once."""
+    """Find the runs of a sweep, or the run itself, that have ended with finite weights; by rate, a copied one once."""
     if (folder / "sweep-config.json").exists():
         places = sorted(path.parent for path in (folder / "runs").glob("*/result.json"))
     elif read_config(folder) is not None:
@@ -97,7 +97,7 @@ def ended_runs(folder: Path) -> list[Ended]:
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """What has been measured; empty parts where nothing was. A damaged file is a :class:`UserError`."""
+    """Read what has been measured; empty parts where nothing was. A damaged file is a :class:`UserError`."""
     path = folder / LANDSCAPE
     if not path.exists():
         return {"format": _FORMAT, **{part: [] for part in LANDSCAPE_PARTS}}
@@ -112,7 +112,7 @@ def read_study(folder: Path) -> dict[str, Any]:
 
 
 def damaged(folder: Path, why: object) -> UserError:
-    """What to say of a ``landscape.json`` that does not hold what it should."""
+    """Make the error for a ``landscape.json`` that does not hold what it should."""
     return UserError(f"{folder / LANDSCAPE} is damaged ({why}); {_ADVICE}")
 
 
@@ -150,9 +150,8 @@ def study(
     if parts is not None and "paths" in parts and not _pairs(runs):
         if runs[0].folder == folder:
             raise UserError(f"paths need two runs; {folder} is one")
-        raise UserError(
-            f"paths need two runs that differ in the rate alone; {folder} has none that ended with finite weights"
-        )
+        missing = "has none that ended with finite weights"
+        raise UserError(f"paths need two runs that differ in the rate alone; {folder} {missing}")
     asked = ("sharpness", "paths") if parts is None else parts
     pieces, missing = list(_pieces(runs, asked, settings)), []
     for part in (part for part in _OF_KEPT if part in asked):
@@ -308,7 +307,7 @@ def _walks(run: Ended, elr: float, settings: Study, data_dir: Path | None) -> di
 
 
 def spread(items: Sequence[int], most: int) -> list[int]:
-    """At most ``most`` of them, evenly spread, the first and the last included.
+    """Choose at most ``most`` of the items, evenly spread, the first and the last included.
 
     >>> spread([5, 6, 7, 8, 9], 3), spread([5, 6], 3)
     ([5, 7, 9], [5, 6])
@@ -319,13 +318,13 @@ def spread(items: Sequence[int], most: int) -> list[int]:
 
 
 def late_epochs(folder: Path, most: int) -> list[int]:
-    """The kept epochs of the last half of a run that has ended, at most ``most`` of them, evenly spread."""
+    """Choose the kept epochs of the last half of a run that has ended, at most ``most`` of them, evenly spread."""
     half = float(read_result(folder / "result.json")["epochs"]) / 2
     return spread([epoch for epoch in kept_epochs(folder) if epoch >= half], most)
 
 
 def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
-    """:func:`~scaleinv.landscape.averages.convexity` of the iterates kept at ``epochs``, of train and test loss.
+    """Measure the :func:`~scaleinv.landscape.averages.convexity` of iterates kept at ``epochs``, train and test loss.
 
     ``excess``: loss at their mean less their mean loss. ``share_above``: of the segments between all pairs, those whose
     loss rises above both ends. BN statistics are recomputed at every point of which the test loss is taken.
@@ -333,14 +332,12 @@ def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = Non
     surface = surface_of(folder, data_dir=data_dir)
     found = convexity(surface, [weights for _, weights in points_of(folder, epochs)], test=True)
     at, members = found.average.values, found.average.members
+    mean = {name: float(np.mean([getattr(m, name) for m in members])) for name in ("train_error", "test_error")}
     return {
         "angle": float(found.angles.mean()),
         "segments": len(found.pairs),
         "mean_error": {"train": at.train_error, "test": at.test_error},
-        "error": {
-            "train": float(np.mean([m.train_error for m in members])),
-            "test": float(np.mean([m.test_error for m in members])),
-        },
+        "error": {"train": mean["train_error"], "test": mean["test_error"]},
         "mean_loss": {"train": at.train_loss, "test": at.test_loss},
         "excess": {"train": found.average.excess, "test": found.average.test_excess},
         "share_above": {"train": found.share_above, "test": found.test_share_above},
@@ -348,7 +345,7 @@ def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = Non
 
 
 def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
-    """:func:`~scaleinv.landscape.agreement.agreement` of the weights kept at ``epochs``, a minimum of a period each.
+    """Measure the :func:`~scaleinv.landscape.agreement.agreement` of weights kept at ``epochs``, a period's minimum each.
 
     Matrices are (n, n). Pairs average the softmax, with the squared loss the outputs themselves.
     """

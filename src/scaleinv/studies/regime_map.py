@@ -1,4 +1,4 @@
-"""The regime map of a sweep: every run classified, the boundaries, in one JSON object (sweep.json)."""
+"""Make the regime map of a sweep, every run classified and the boundaries, as one JSON object (sweep.json)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MEASURED = ("train_loss", "test_error", "test_error_recomputed_bn", "effective_
 
 
 def measured(run: Run) -> dict[str, float | None]:
-    """What every table says of a run under these names: means over the window (last half of the epochs) of train loss,
+    """Measure what tables say of a run under these names: means over the window (last half of the epochs) of train loss,
     effective gradient, ESS and cosine, and the test errors of the last evaluation; None where it is not a number.
     """
     w = window(run)
@@ -64,12 +64,12 @@ def measured(run: Run) -> dict[str, float | None]:
 
 
 def series_of(row: Mapping[str, Any]) -> tuple[float, str]:
-    """The weight decay and the start of a run: only runs that share them lie on one axis."""
+    """Return the weight decay and the start of a run: only runs that share them lie on one axis."""
     return float(row.get("weight_decay") or 0.0), str(row.get("start") or "")
 
 
 def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of sweep.json from the rows of its runs; ``horizon``: their length, part of the statement.
+    """Make the content of sweep.json from the rows of its runs; ``horizon``: their length, part of the statement.
 
     ``maps`` holds the boundaries for each weight decay and start; ``boundaries`` are those of the only one, and None
     where there are several.
@@ -89,7 +89,7 @@ def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[st
 
 
 def count_regimes(summary: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The rates of each regime, ascending, by name; a rate whose seeds disagree stands under each name."""
+    """List the rates of each regime, ascending, by name; a rate whose seeds disagree stands under each name."""
     found: dict[str, set[float]] = {name: set() for name in NAMES.values()}
     for row in summary["runs"]:
         rate = row[summary["axis"]]

@@ -191,7 +191,7 @@ class Status:
 
 
 def statuses(data_dir: str | Path | None = None) -> list[Status]:
-    """The status of every data set; checksums are computed. Raises `UserError` if the data folder does not exist."""
+    """Find the status of every data set by its checksums. Raises `UserError` if the data folder does not exist."""
     resolve(data_dir)
     return [_digits() if name == "digits" else _status(name, data_dir) for name in DATASETS]
 

@@ -88,7 +88,7 @@ def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
     except OSError as error:
         raise UserError(
             f"cannot share {dataset.name} in {root}: {error.strerror or error}; "
-            f"it needs {-(-_bytes(dataset) // 2**20)} MB of disk there"
+            f"it needs {-(-sum(getattr(dataset, field).nbytes for field in _TENSORS) // 2**20)} MB of disk there"
         ) from error
     return handle
 
@@ -116,8 +116,3 @@ def _write(handle: SharedDataset, dataset: Dataset) -> None:
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-
-
-def _bytes(dataset: Dataset) -> int:
-    tensors: list[Tensor] = [getattr(dataset, field) for field in _TENSORS]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
