@@ -150,8 +150,8 @@ def study(
     if parts is not None and "paths" in parts and not _pairs(runs):
         if runs[0].folder == folder:
             raise UserError(f"paths need two runs; {folder} is one")
-        missing = "has none that ended with finite weights"
-        raise UserError(f"paths need two runs that differ in the rate alone; {folder} {missing}")
+        why = "has none that ended with finite weights"
+        raise UserError(f"paths need two runs that differ in the rate alone; {folder} {why}")
     asked = ("sharpness", "paths") if parts is None else parts
     pieces, missing = list(_pieces(runs, asked, settings)), []
     for part in (part for part in _OF_KEPT if part in asked):
@@ -345,7 +345,7 @@ def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = Non
 
 
 def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
-    """Measure the :func:`~scaleinv.landscape.agreement.agreement` of weights kept at ``epochs``, a period's minimum each.
+    """Measure the :func:`~scaleinv.landscape.agreement.agreement` of weights kept at ``epochs``, minima of periods.
 
     Matrices are (n, n). Pairs average the softmax, with the squared loss the outputs themselves.
     """

@@ -40,8 +40,8 @@ _MEASURED = ("train_loss", "test_error", "test_error_recomputed_bn", "effective_
 
 
 def measured(run: Run) -> dict[str, float | None]:
-    """Measure what tables say of a run under these names: means over the window (last half of the epochs) of train loss,
-    effective gradient, ESS and cosine, and the test errors of the last evaluation; None where it is not a number.
+    """Measure what tables say of a run under these names: means over the window (last half of the epochs) of the
+    train loss, effective gradient, ESS and cosine, and the test errors of the last evaluation; None for no number.
     """
     w = window(run)
 
