@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +40,8 @@ class Agreement:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """i < j."""
-        n = len(self.error)
-        return [(i, j) for i in range(n) for j in range(i + 1, n)]
+        """All pairs i < j."""
+        return list(combinations(range(len(self.error)), 2))
 
 
 def agreement(
@@ -64,21 +64,21 @@ def agreement(
     votes = [o.argmax(1) for o in outputs]
     wrong = [(v != labels).double() for v in votes]
     n, count = len(points), len(labels)
-    angles, gain, gain_error = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+    angles, gain, gain_error = np.zeros((3, n, n))
     equal = np.ones((n, n))
     error = np.array([float(w.mean()) for w in wrong])
     ensemble = np.diag(error)
-    for i in range(n):
-        for j in range(i + 1, n):
-            together = ((scores[i] + scores[j]).argmax(1) != labels).double()
-            difference = (wrong[i] + wrong[j]) / 2 - together
-            spread = float(difference.std()) / math.sqrt(count) if count > 1 else math.nan
-            found = (angle(surface, points[i], points[j]), float((votes[i] == votes[j]).double().mean()))
-            for matrix, number in zip(
-                (angles, equal, ensemble, gain, gain_error),
-                (*found, float(together.mean()), float(difference.mean()), spread),
-            ):
-                matrix[i, j] = matrix[j, i] = number
+    for i, j in combinations(range(n), 2):
+        together = ((scores[i] + scores[j]).argmax(1) != labels).double()
+        difference = (wrong[i] + wrong[j]) / 2 - together
+        for matrix, number in (
+            (angles, angle(surface, points[i], points[j])),
+            (equal, (votes[i] == votes[j]).double().mean()),
+            (ensemble, together.mean()),
+            (gain, difference.mean()),
+            (gain_error, difference.std() / math.sqrt(count) if count > 1 else math.nan),
+        ):
+            matrix[i, j] = matrix[j, i] = float(number)
     return Agreement(error, angles, equal, ensemble, gain, gain_error, count)
 
 

@@ -94,15 +94,7 @@ def obtain_many(
     if workers == 1:
         for job, key in missing.values():
             tell = functools.partial(watch, job)
-            run(
-                job.config,
-                _dataset(key),
-                job.folder,
-                start=job.start,
-                watch=tell,
-                origin=job.origin,
-                lock_wait=_WAIT,
-            )
+            run(job.config, _dataset(key), job.folder, start=job.start, watch=tell, origin=job.origin, lock_wait=_WAIT)
         return [job.folder for job in jobs]
     root.mkdir(parents=True, exist_ok=True)
     for number, key in enumerate(dict.fromkeys(key for _, key in missing.values())):

@@ -33,15 +33,10 @@ class Source:
     def is_archive(self) -> bool:
         return self.form.archive is not None and self.path.name == self.form.archive.name
 
-    def paths(self) -> list[Path]:
-        """The files on disk, in the order of the form (one, for an archive)."""
-        if self.is_archive:
-            return [self.path]
-        return [found for file in self.form.files if (found := _on_disk(self.path, file, self.form)) is not None]
-
     def size(self) -> int:
-        """Bytes on disk."""
-        return sum(path.stat().st_size for path in self.paths())
+        """Count the bytes on disk."""
+        paths = [self.path] if self.is_archive else [_on_disk(self.path, file, self.form) for file in self.form.files]
+        return sum(path.stat().st_size for path in paths if path is not None)
 
     def damage(self) -> str:
         """Name the first file that is not as published, in one line; empty if all are."""
