@@ -207,14 +207,13 @@ def _status(name: str, data_dir: str | Path | None) -> Status:
 
 def _digits() -> Status:
     try:
-        train, test = digits.load()
+        splits = digits.load()
     except UserError as error:
         return Status("digits", "missing", detail=str(error))
     import sklearn
 
-    size = train.images.nbytes + test.images.nbytes
-    same = digits.checksum(train, test) == digits.CHECKSUM
-    detail = "" if same else f"the digits of scikit-learn {sklearn.__version__} are not those scaleinv was tested with"
-    return Status(
-        "digits", "intact" if same else "damaged", f"scikit-learn {sklearn.__version__}", "embedded", size, detail
-    )
+    where, size = f"scikit-learn {sklearn.__version__}", sum(split.images.nbytes for split in splits)
+    if digits.checksum(*splits) == digits.CHECKSUM:
+        return Status("digits", "intact", where, "embedded", size)
+    detail = f"the digits of {where} are not those scaleinv was tested with"
+    return Status("digits", "damaged", where, "embedded", size, detail)
