@@ -83,8 +83,9 @@ def _fetch(name: str, folder: Path, mirror: str | None, progress: Progress | Non
                 _unpack(Source(name, form, archive), target)
             else:
                 _idx_files(form, base, work, target, report)
-    except OSError as error:
-        raise UserError(f"cannot write {name} into {folder}: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {name} into {folder}: {why}") from error
     return target
 
 

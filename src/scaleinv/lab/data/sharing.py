@@ -85,9 +85,9 @@ def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
             if not _holds(handle, dataset):
                 shutil.rmtree(target, ignore_errors=True)
                 _write(handle, dataset)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         raise UserError(
-            f"cannot share {dataset.name} in {root}: {error.strerror or error}; "
+            f"cannot share {dataset.name} in {root}: {getattr(error, 'strerror', None) or error}; "
             f"it needs {-(-sum(getattr(dataset, field).nbytes for field in _TENSORS) // 2**20)} MB of disk there"
         ) from error
     return handle
