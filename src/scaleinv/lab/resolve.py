@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from scaleinv.lab.config import DEFAULT_EPOCHS, CommonSettings, RunConfig, RunFields, Settings, check, check_settings
-from scaleinv.lab.data import Dataset, batches, load_dataset
+from scaleinv.lab.data import Dataset, eval_batches, load_dataset
 from scaleinv.lab.models import DEFAULT_WIDTH
 from scaleinv.theory.guessing import chance_error, constant_loss
 
@@ -40,9 +40,7 @@ def resolve(
     said = {one.name: getattr(settings, one.name) for one in dataclasses.fields(RunFields)}
     shares, small = dataset.shares(), dataset.name == "digits"
     batch_size = settings.batch_size or (_SMALL_BATCH if small else _BATCH)
-    per_epoch = 1
-    if settings.gradient == "batch":
-        per_epoch = len(batches(len(dataset.train_labels), batch_size, seed=0, epoch=0))
+    per_epoch = 1 if settings.gradient != "batch" else len(eval_batches(len(dataset.train_labels), batch_size))
     other_lr = settings.other_lr
     if other_lr is None:
         other_lr = 0.0 if settings.variant == "si" else (0.1 if lr is None else None)

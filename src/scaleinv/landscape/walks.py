@@ -12,7 +12,7 @@ with lr = elr rho^2, so that each of them turns the weights by atan(elr eg).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,7 +86,7 @@ def walk(
         x = surface.tensors
         rho = geometry.norm([t.detach() for t in x])
         lr = elr * float(rho) ** 2
-        for t, batch in enumerate(_orders(surface, seed, epoch, steps)[:steps]):
+        for t, batch in zip(range(steps), _orders(surface, seed, epoch)):
             with torch.enable_grad():
                 logits = surface.model(images[batch])
                 loss = surface.loss(logits, labels[batch])
@@ -112,15 +112,11 @@ def walk(
     return Walk(kind=kind, elr=elr, seed=seed, rho=float(rho), weights=end, **columns)
 
 
-def _orders(surface: Surface, seed: int, epoch: int, steps: int) -> list[Tensor]:
-    n = len(surface.train[1])
-    if surface.batch_size is None:
-        return [torch.arange(n)] * steps
-    found: list[Tensor] = []
-    while len(found) < steps:
-        found += batches(n, surface.batch_size, seed=seed, epoch=epoch)
+def _orders(surface: Surface, seed: int, epoch: int) -> Iterator[Tensor]:
+    n, size = len(surface.train[1]), surface.batch_size
+    while True:
+        yield from [torch.arange(n)] if size is None else batches(n, size, seed=seed, epoch=epoch)
         epoch += 1
-    return found
 
 
 @dataclass(frozen=True)
