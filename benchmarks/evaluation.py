@@ -75,18 +75,7 @@ def pieces(train: int, test: int, width: int, rounds: int) -> None:
             torch.autograd.grad(bare.loss(bare.model(x[part]), y[part]), tensors)
 
     def evaluate(recompute_bn: bool) -> None:
-        exact_metrics(
-            ours.model,
-            ours.groups,
-            ours.train,
-            ours.test,
-            batch_size=BATCH,
-            loss=ours.loss,
-            learning_rates=ours.learning_rates(),
-            step=0,
-            epoch=0,
-            recompute_bn=recompute_bn,
-        )
+        exact_metrics(ours.evaluated(), ours.learning_rates(), step=0, epoch=0, recompute_bn=recompute_bn)
 
     parts: dict[str, Callable[[], object]] = {
         "epoch": epoch,

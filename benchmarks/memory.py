@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from scaleinv.lab.data import SharedDataset, load_dataset, open_shared, share
+from scaleinv.lab.data import SharedDataset, load_dataset, share
 
 
 def account(folder: str) -> dict[str, int]:
@@ -31,7 +31,7 @@ def account(folder: str) -> dict[str, int]:
 
 
 def read_all(handle: SharedDataset, pipe: Connection) -> None:
-    data = open_shared(handle)
+    data = handle.open()
     total = float(data.train_images.sum() + data.test_images.sum())
     pipe.send(("read", total))
     pipe.recv()  # until the other has read as well

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from scaleinv.lab import batchnorm, evaluate, levels
 from scaleinv.lab import build as lab_groups
 from scaleinv.lab.config import Settings
 from scaleinv.lab.data import load_dataset
+from scaleinv.lab.evaluate import Evaluated
 from scaleinv.lab.losses import get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.runfolder.read import load_run
@@ -93,15 +95,18 @@ def groups_of(net: Any) -> dict[str, tuple[Tensor, ...]]:
     return lab_groups.group_tensors(net, names)
 
 
+def seen(net: Any, digits: tuple[Tensor, ...], loss: str = "ce") -> Evaluated:
+    x, y, tx, ty = digits
+    return Evaluated(net, groups_of(net), get_loss(loss), (x, y), (tx, ty), BATCH)
+
+
 @pytest.mark.parametrize("loss", ["ce", "mse"])
 def test_exact_metrics_equal_slow_ones(digits: tuple[Tensor, ...], loss: str) -> None:
     x, y, tx, ty = digits
     net = network()
     groups = groups_of(net)
     before = fingerprint(net)
-    rows = evaluate.exact_metrics(
-        net, groups, (x, y), (tx, ty), batch_size=BATCH, loss=get_loss(loss), learning_rates=RATES, step=40, epoch=8
-    )
+    rows = evaluate.exact_metrics(seen(net, digits, loss), RATES, step=40, epoch=8)
     assert fingerprint(net) == before  # weights, buffers, modes, gradients
     assert {(r.step, r.epoch) for r in rows} == {(40, 8)}
     found = table(rows)
@@ -109,9 +114,9 @@ def test_exact_metrics_equal_slow_ones(digits: tuple[Tensor, ...], loss: str) ->
     tensors = [ts[0] for ts in groups.values()]
     total, wrong, norms, batches = 0.0, 0, [], []
     for part in SLICES:
-        seen: list[tuple[Tensor, Tensor]] = []
-        logits = slow_logits(net, x[part], seen=seen)
-        batches.append(seen)
+        of_batch: list[tuple[Tensor, Tensor]] = []
+        logits = slow_logits(net, x[part], seen=of_batch)
+        batches.append(of_batch)
         value = slow_loss(loss, logits, y[part])
         gradients = torch.autograd.grad(value, tensors)
         norms.append([float(np.linalg.norm(g.numpy())) for g in gradients])
@@ -152,44 +157,41 @@ def test_exact_metrics_equal_slow_ones(digits: tuple[Tensor, ...], loss: str) ->
 
 
 def test_the_online_mode_measures_the_test_set_the_same(digits: tuple[Tensor, ...]) -> None:
-    x, y, tx, ty = digits
     net = network()
     before = fingerprint(net)
-    options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
-    exact = table(evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options))
-    online = table(evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options))
+    at = {"step": 1, "epoch": 1}
+    exact = table(evaluate.exact_metrics(seen(net, digits), RATES, **at))
+    online = table(evaluate.test_rows(seen(net, digits), recompute_bn=True, **at))
     assert fingerprint(net) == before
     assert set(online) == {("test", "total", q) for q in ("loss", "error", "loss_recomputed_bn", "error_recomputed_bn")}
     for key, value in online.items():
         assert value == pytest.approx(exact[key], rel=1e-12)
-    plain = table(evaluate.test_rows(net, x, (tx, ty), recompute_bn=False, **options))
+    plain = table(evaluate.test_rows(seen(net, digits), recompute_bn=False, **at))
     assert set(plain) == {("test", "total", "loss"), ("test", "total", "error")}
 
 
-def test_networks_without_running_statistics_have_nothing_to_recompute(digits: tuple[Tensor, ...]) -> None:
-    x, y, tx, ty = digits
+def test_networks_without_running_of_batchhave_nothing_to_recompute(digits: tuple[Tensor, ...]) -> None:
     g = torch.Generator().manual_seed(0)
     net = build_model("convnet", classes=10, width=4, norm="group", in_shape=(1, 8, 8), generator=g).double()
     assert not batchnorm.has_bn_statistics(net)
-    options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
+    at = {"step": 1, "epoch": 1}
     for rows in (
-        evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options),
-        evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options),
+        evaluate.exact_metrics(seen(net, digits), RATES, **at),
+        evaluate.test_rows(seen(net, digits), recompute_bn=True, **at),
     ):
         assert not [r for r in rows if r.quantity.endswith("recomputed_bn")]
 
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_the_mode_of_every_module_survives(digits: tuple[Tensor, ...], mode: bool) -> None:
-    x, y, tx, ty = digits
     net = network()
     net.train(mode)
     net.norms[1].train(not mode)  # a layer someone has frozen
     before = fingerprint(net)
-    options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce"), "step": 1, "epoch": 1}
-    evaluate.exact_metrics(net, groups_of(net), (x, y), (tx, ty), learning_rates=RATES, **options)
-    evaluate.test_rows(net, x, (tx, ty), recompute_bn=True, **options)
-    levels.reference_rows(net, groups_of(net), (x, y), generator=torch.Generator().manual_seed(0), **options)
+    at = {"step": 1, "epoch": 1}
+    evaluate.exact_metrics(seen(net, digits), RATES, **at)
+    evaluate.test_rows(seen(net, digits), recompute_bn=True, **at)
+    levels.reference_rows(seen(net, digits), torch.Generator().manual_seed(0), **at)
     assert fingerprint(net) == before
 
 
@@ -201,14 +203,10 @@ def test_without_test_images_the_test_metrics_are_nan(digits: tuple[Tensor, ...]
 
 
 def test_a_network_that_left_the_numbers_is_a_result(digits: tuple[Tensor, ...]) -> None:
-    x, y, tx, ty = digits
     net = network()
     with torch.no_grad():
         net.convs[2].weight[0] = math.nan
-    rows = evaluate.exact_metrics(
-        net, groups_of(net), (x, y), (tx, ty), batch_size=BATCH, loss=get_loss("ce"), learning_rates=RATES, step=0,
-        epoch=0,
-    )  # fmt: skip
+    rows = evaluate.exact_metrics(seen(net, digits), RATES, step=0, epoch=0)
     assert math.isnan(table(rows)["train", "total", "loss"])
 
 
@@ -216,16 +214,7 @@ def test_a_network_that_left_the_numbers_is_a_result(digits: tuple[Tensor, ...])
 
 
 def reference(net: Any, digits: tuple[Tensor, ...], seed: int, step: int = 0) -> list[Row]:
-    return levels.reference_rows(
-        net,
-        groups_of(net),
-        digits[:2],
-        batch_size=BATCH,
-        loss=get_loss("ce"),
-        generator=torch.Generator().manual_seed(seed),
-        step=step,
-        epoch=step,
-    )
+    return levels.reference_rows(seen(net, digits), torch.Generator().manual_seed(seed), step=step, epoch=step)
 
 
 def test_random_directions_equal_slow_ones(digits: tuple[Tensor, ...]) -> None:
@@ -262,11 +251,11 @@ def test_random_directions_at_the_present_norms_keep_the_norm_of_every_row(
     with torch.no_grad():
         net.convs[1].weight[2] *= 1e-6  # a row that eps silences
     rows_before = [c.weight.detach().flatten(1).norm(dim=1) for c in net.convs]
-    seen: list[list[Tensor]] = []
+    visited: list[list[Tensor]] = []
     forward: Callable[[Tensor], Tensor] = net.forward
 
     def watch(x: Tensor) -> Tensor:
-        seen.append([c.weight.detach().clone() for c in net.convs])
+        visited.append([c.weight.detach().clone() for c in net.convs])
         return forward(x)
 
     monkeypatch.setattr(net, "forward", watch)
@@ -274,11 +263,11 @@ def test_random_directions_at_the_present_norms_keep_the_norm_of_every_row(
     rows = reference(net, digits, seed=3, step=5)
     assert fingerprint(net) == before
     assert {(r.split, r.step, r.epoch) for r in rows} == {("reference_present", 5, 5)}
-    assert len(seen) == len(SLICES) * levels.REFERENCE_DIRECTIONS
-    for weights in seen:
+    assert len(visited) == len(SLICES) * levels.REFERENCE_DIRECTIONS
+    for weights in visited:
         for w, expected in zip(weights, rows_before):
             np.testing.assert_allclose(w.flatten(1).norm(dim=1), expected, rtol=1e-12)
-    assert not torch.equal(seen[0][0], seen[-1][0])
+    assert not torch.equal(visited[0][0], visited[-1][0])
 
 
 def test_the_limit_of_an_infinite_elr_is_where_the_sphere_leads(digits: tuple[Tensor, ...]) -> None:
@@ -286,9 +275,8 @@ def test_the_limit_of_an_infinite_elr_is_where_the_sphere_leads(digits: tuple[Te
     x, y = digits[:2]
     net = network()
     before = fingerprint(net)
-    options: dict[str, Any] = {"batch_size": BATCH, "loss": get_loss("ce")}
     draw = torch.Generator().manual_seed
-    rows = levels.limit_rows(net, groups_of(net), (x, y), generator=draw(4), **options)
+    rows = levels.limit_rows(seen(net, digits), draw(4))
     assert fingerprint(net) == before
     found = table(rows)
     assert {(r.split, r.step, r.epoch) for r in rows} == {("reference_limit", 0, 0)}
@@ -328,14 +316,7 @@ def test_the_weights_come_back_even_if_the_loss_fails(digits: tuple[Tensor, ...]
         raise RuntimeError("no loss today")
 
     with pytest.raises(RuntimeError, match="no loss today"):
-        levels.reference_rows(
-            net,
-            groups_of(net),
-            digits[:2],
-            batch_size=BATCH,
-            loss=broken,
-            generator=torch.Generator().manual_seed(0),
-        )
+        levels.reference_rows(replace(seen(net, digits), loss=broken), torch.Generator().manual_seed(0))
     assert fingerprint(net) == before
 
 
@@ -343,7 +324,7 @@ def test_at_most_so_many_images_judge_a_direction(digits: tuple[Tensor, ...], mo
     net = network()
     monkeypatch.setattr(levels, "REFERENCE_IMAGES", 70)
     some = reference(net, digits, seed=4)
-    cut = tuple(t[:70] for t in digits[:2])
+    cut = (*(t[:70] for t in digits[:2]), *digits[2:])
     assert some == reference(net, cut, seed=4)
     assert table(some)["reference", "direction-0", "error"] * 70 == pytest.approx(
         round(table(some)["reference", "direction-0", "error"] * 70)

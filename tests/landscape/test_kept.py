@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from scaleinv.cli import run as command
-from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.weights import kept_epochs, read_weights
-from scaleinv.landscape import minima as lowest_module
+from scaleinv.landscape import runs as lowest_module
 from scaleinv.landscape.agreement import agreement
 from scaleinv.landscape.averages import convexity
 from scaleinv.landscape.runs import surface_of
@@ -40,8 +39,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def measured(run: Path) -> dict[str, Any]:
-    parts = ("averages", "minima")
-    return study(run, parts, settings=Study(iterates=3), lowest=lambda folder, epochs: [1, 3, 5])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "lowest_epochs", lambda folder, epochs: [1, 3, 5])
+        return study(run, ("averages", "minima"), settings=Study(iterates=3))
 
 
 def test_averages_are_those_of_the_function(run: Path, measured: dict[str, Any]) -> None:
@@ -73,7 +73,8 @@ def test_what_is_there_is_kept(run: Path, measured: dict[str, Any], monkeypatch:
     for name in ("averages_of", "minima_of"):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("measured again"))
     parts = ("averages", "minima")
-    assert study(run, parts, settings=Study(iterates=3), lowest=lambda *_: [1, 3, 5]) == measured
+    monkeypatch.setattr(module, "lowest_epochs", lambda *_: [1, 3, 5])
+    assert study(run, parts, settings=Study(iterates=3)) == measured
 
 
 def test_in_the_terminal_and_on_the_page(
@@ -109,11 +110,6 @@ def test_runs_that_kept_nothing(bare: Path, tmp_path: Path, part: str, capsys: p
     out, err = capsys.readouterr()
     assert json.loads(out)["sharpness"]
     assert "--keep-every" in err
-
-
-def test_minima_need_to_be_found(run: Path) -> None:
-    with pytest.raises(UserError, match="lowest_epochs"):
-        study(run, ("minima",))
 
 
 def test_lowest_epochs(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

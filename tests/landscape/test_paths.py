@@ -89,7 +89,7 @@ def test_path_to_itself_is_flat() -> None:
 
 def test_refusals() -> None:
     s = surface("mlp", images=16)
-    with pytest.raises(UserError, match="no path"):
+    with pytest.raises(UserError, match="at least 2"):
         linear_path(s, s.weights(), s.weights(), points=1)
     with pytest.raises(UserError, match="choose one of"):
         linear_path(toy([0.0, 1.0]), toy_state(0.1), toy_state(0.2), points=2).barrier("loss")

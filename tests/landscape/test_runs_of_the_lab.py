@@ -12,9 +12,9 @@ import torch
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.weights import kept_epochs, read_weights
-from scaleinv.landscape.gradients import gradients
 from scaleinv.landscape.paths import linear_path
 from scaleinv.landscape.runs import edge_of_run, points_of, surface_of
+from scaleinv.landscape.sharpness import gradients
 from scaleinv.landscape.surface import values
 from scaleinv.landscape.walks import walk
 from scaleinv.runfolder.read import load_run

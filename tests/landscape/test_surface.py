@@ -113,7 +113,7 @@ def test_batches() -> None:
     assert surface(images=49).batches() == SLICES
     assert surface(images=49).batches(20) == [slice(0, 16), slice(16, 20)]
     assert surface(images=49, batch_size=None).batches() == [slice(0, 49)]
-    with pytest.raises(UserError, match="too few"):
+    with pytest.raises(UserError, match="at least 2"):
         surface().batches(1)
 
 

@@ -1,4 +1,4 @@
-"""Running BN statistics of a network whose weights are rescaled: eval mode stays the function train mode stays."""
+"""Recompute BatchNorm's running statistics, or rescale them together with the weights, so that eval mode fits them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Sizes = Mapping[_BatchNorm, Tensor]
 
 @torch.no_grad()
 def entering_sizes(model: nn.Module, images: Tensor) -> Sizes:
-    """What enters the BN layers in train mode, on the first ``IMAGES`` images; leaves the network as it was."""
+    """Measure what enters the BN layers in train mode, on the first ``IMAGES`` images; leave the network as it was."""
     found: dict[_BatchNorm, Tensor] = {}
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -54,7 +54,7 @@ def rescale_statistics(model: nn.Module, images: Tensor, before: Sizes) -> None:
 
 @contextmanager
 def mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """Within: train or eval mode; afterwards every module is in the mode it was in."""
+    """Put the network into train or eval mode within; afterwards every module is in the mode it was in."""
     flags = [(m, m.training) for m in model.modules()]
     model.train(training)
     try:
@@ -66,7 +66,7 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 @contextmanager
 def fresh_bn_statistics(model: nn.Module) -> Iterator[None]:
-    """Within: BN layers average the statistics of the batches they see; afterwards everything is as before."""
+    """Have BN layers average the statistics of the batches they see within; afterwards everything is as before."""
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     saved = [([b.clone() for b in m.buffers()], m.momentum) for m in layers]
     try:
@@ -82,5 +82,5 @@ def fresh_bn_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def has_bn_statistics(model: nn.Module) -> bool:
-    """Whether eval mode differs from train mode by running statistics."""
+    """Tell whether eval mode differs from train mode by running statistics."""
     return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in model.modules())

@@ -1,4 +1,4 @@
-"""From a config to what trains: the network, its groups, the optimizer, the data as the network wants them."""
+"""Build what trains from a config: the network, its groups, the optimizer, the data as the network wants them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.batchnorm import entering_sizes, rescale_statistics
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
+from scaleinv.lab.evaluate import Evaluated
 from scaleinv.lab.losses import Loss, get_loss
 from scaleinv.lab.models import build_model
 from scaleinv.lab.random import generator
@@ -50,6 +51,11 @@ class Setup:
     radius: float = math.nan  # norm of all scale-invariant weights at the start
     started: bool = False  # whether the weights are those of config.start
 
+    def evaluated(self) -> Evaluated:
+        """Return what the exact metrics look at; one batch where the gradient is ``full``."""
+        size = None if self.config.gradient == "full" else self.config.batch_size
+        return Evaluated(self.model, self.groups, self.loss, self.train, self.test, size)
+
     def set_rates(self, step: int) -> None:
         """Put the rates of ``step`` into the optimizer; nothing where they never change."""
         config = self.config
@@ -66,7 +72,7 @@ class Setup:
         torch._foreach_mul_(tensors, radius / geometry.norm(tensors))
 
     def learning_rates(self) -> list[float]:
-        """The rates that act at the next step: of all scale-invariant weights together, then of every group.
+        """Return the rates that act at the next step: of all scale-invariant weights together, then of every group.
 
         ELR = rate / rho^2. The first is NaN where the groups lie on spheres of their own and have rates of their own.
         """
@@ -81,14 +87,12 @@ class Setup:
 
 
 def lay_out(dataset: Dataset, model: str) -> Dataset:
-    """The data set in the memory format the network is fastest with; no copy where it has it already."""
+    """Bring the data set into the memory format the network is fastest with; no copy where it has it already."""
     if model == "mlp":
         return dataset
-    return dataclasses.replace(
-        dataset,
-        train_images=dataset.train_images.contiguous(memory_format=torch.channels_last),
-        test_images=dataset.test_images.contiguous(memory_format=torch.channels_last),
-    )
+    names = ("train_images", "test_images")
+    images = {name: getattr(dataset, name).contiguous(memory_format=torch.channels_last) for name in names}
+    return dataclasses.replace(dataset, **images)
 
 
 def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> Setup:
@@ -129,7 +133,7 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
         radius = float(norm) if config.radius is None else config.radius
         if config.radius is not None:
             torch._foreach_mul_(tensors, radius / norm)
-    wrapped = {id(t) for tensors in groups.values() for t in tensors}
+    wrapped = {id(t) for t in tensors}
     others = [p for p in model.parameters() if id(p) not in wrapped]
     rate = config.lr if config.lr is not None else 0.0
     other_rate = rate if config.other_lr is None else config.other_lr
@@ -139,7 +143,12 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
     plans: list[dict[str, object]] = [{"params": tensors, "lr": rate, "weight_decay": config.weight_decay}]
     if others:
         plans.append({"params": others, "lr": other_rate, "weight_decay": config.weight_decay})
-    optimizer = _optimizer(config, plans, rate)
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "sgd":
+        optimizer = torch.optim.SGD(plans, lr=rate, momentum=config.momentum, foreach=True)
+    else:
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(plans, lr=rate, foreach=True)
     law = traits_of(optimizer).law
     assert law is not None
     sphere = None
@@ -163,15 +172,8 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
     )
 
 
-def _optimizer(config: RunConfig, plans: list[dict[str, object]], rate: float) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(plans, lr=rate, momentum=config.momentum, foreach=True)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(plans, lr=rate, foreach=True)
-
-
 def reference_generator(config: RunConfig, step: int) -> torch.Generator:
-    """For the random directions that set the level of regime 3 at a step: shared by all runs of a seed."""
+    """Make the generator of the random directions that set the level of regime 3 at a step, one for all of a seed."""
     return generator(config.seed, _REFERENCE, step)
 
 
@@ -182,15 +184,14 @@ _TWIN_WIDTH, _TWIN_SIDE, _TWIN_BATCH = 4, 16, 12
 def group_names(
     model: str, variant: str, norm: str, in_shape: tuple[int, int, int], classes: int
 ) -> tuple[tuple[str, ...], ...]:
-    """The tensors of every scale-invariant group of weight matrices, in the order of use; each tensor in one group.
+    """Name the tensors of every scale-invariant group of weight matrices, in the order of use; each in one group.
 
     Groups of norm gains and biases alone are left out: rho of the papers counts weight matrices.
 
     >>> group_names("mlp", "si", "batch", (1, 8, 8), 10)
     (('layers.0.weight',), ('layers.1.weight',), ('layers.2.weight',))
     """
-    channels, height, width = in_shape
-    twin_shape = in_shape if model == "mlp" else (channels, min(height, _TWIN_SIDE), min(width, _TWIN_SIDE))
+    twin_shape = in_shape if model == "mlp" else (in_shape[0], *(min(side, _TWIN_SIDE) for side in in_shape[1:]))
     generator = torch.Generator().manual_seed(0)
     twin = build_model(
         model, variant=variant, in_shape=twin_shape, classes=classes, width=_TWIN_WIDTH, norm=norm, generator=generator
@@ -202,7 +203,7 @@ def group_names(
 
 
 def group_tensors(network: nn.Module, names: tuple[tuple[str, ...], ...]) -> dict[str, tuple[Tensor, ...]]:
-    """The groups as tensors of ``network``; a group is named after its tensors, joined by ``+``."""
+    """Return the groups as tensors of ``network``; a group is named after its tensors, joined by ``+``."""
     if not names:
         raise UserError("the network has no scale-invariant weights, so there is no sphere to train on")
     parameters = dict(network.named_parameters())

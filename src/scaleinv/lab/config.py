@@ -177,17 +177,15 @@ class RunConfig(RunFields):
     def from_dict(cls, fields: dict[str, Any], where: str = "config.json") -> RunConfig:
         """The inverse of :meth:`to_dict`; refuses unknown, missing, mistyped and non-finite values."""
         hints, fields = _hints(cls), complete(fields)
-        for name in fields:
-            if name not in hints:
-                raise UserError(f"{where}: unknown field {name!r}; was it written by another version of scaleinv?")
+        if unknown := [name for name in fields if name not in hints]:
+            raise UserError(f"{where}: unknown field {unknown[0]!r}; was it written by another version of scaleinv?")
         for name, hint in hints.items():
-            if name == "classes" and name not in fields:
-                raise UserError(
-                    f"{where}: field 'classes' is missing, and {fields.get('data')!r} is no data set of scaleinv: "
-                    'add the number of classes to "config", as "classes": N'
-                )
             if name not in fields:
-                raise UserError(f"{where}: field {name!r} is missing; was it written by another version of scaleinv?")
+                why = "; was it written by another version of scaleinv?"
+                if name == "classes":
+                    why = f", and {fields.get('data')!r} is no data set of scaleinv: "
+                    why += 'add the number of classes to "config", as "classes": N'
+                raise UserError(f"{where}: field {name!r} is missing{why}")
             hint.check_type(where, name, fields[name])
         return cls(**fields)
 
@@ -222,7 +220,7 @@ _KNOWN: dict[type, dict[str, _Hint]] = {}
 
 
 def _hints(kind: type[RunFields]) -> dict[str, _Hint]:
-    """The fields of a dataclass by name."""
+    """The fields of a class of settings by name."""
     if kind not in _KNOWN:
         types = get_type_hints(kind, include_extras=True)
         _KNOWN[kind] = {one.name: _taken_apart(types[one.name]) for one in dataclasses.fields(kind)}
@@ -255,9 +253,10 @@ def check(config: RunConfig) -> None:
         raise UserError("give one of --elr (train on the sphere) and --lr (train in the whole space)")
     for name, hint in _hints(RunConfig).items():
         hint.check(name, getattr(config, name))
-    for name, value in (("elr", config.elr), ("lr", config.lr)):
-        if value is not None and value > LARGEST_RATE:
-            raise UserError(f"{name} {value:g} is beyond float32 weights; choose at most {LARGEST_RATE:g}")
+    rate = config.elr or config.lr or 0.0
+    if rate > LARGEST_RATE:
+        name = "elr" if config.elr is not None else "lr"
+        raise UserError(f"{name} {rate:g} is beyond float32 weights; choose at most {LARGEST_RATE:g}")
     if config.other_lr is None and config.lr is None:
         raise UserError("other-lr is missing: on the sphere there is no --lr to stand for it")
     if config.elr is not None and config.weight_decay:

@@ -12,13 +12,8 @@ from scaleinv.errors import UserError
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the batch of ``-log softmax(logits)[label]``; logits (N, C), labels (N,) int64; nats."""
-    return functional.cross_entropy(logits, labels)
-
-
 def squared(logits: Tensor, labels: Tensor) -> Tensor:
-    """Squared error on one-hot targets, mean over the batch AND over the C classes.
+    """Compute the squared error on one-hot targets, mean over the batch AND over the C classes.
 
     ``(sum_c o_c^2 - 2 o_y + 1) / C`` (Nakhodnov et al. 2022, as released). With the sum over classes, or half of it, in
     place of the mean, the thresholds in the ELR move by the factor 1/C or 2/C.
@@ -27,11 +22,12 @@ def squared(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.mse_loss(logits, target)
 
 
-LOSSES: dict[str, Loss] = {"ce": cross_entropy, "mse": squared}
+#: logits (N, C), labels (N,) int64; ce: mean over the batch of ``-log softmax(logits)[label]``, in nats
+LOSSES: dict[str, Loss] = {"ce": functional.cross_entropy, "mse": squared}
 
 
 def get_loss(name: str) -> Loss:
-    """The loss by its name in a config."""
+    """Return the loss by its name in a config."""
     if name not in LOSSES:
         raise UserError(f"unknown loss {name!r}; choose ce (cross-entropy) or mse (squared loss, mean over classes)")
     return LOSSES[name]

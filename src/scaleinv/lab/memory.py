@@ -1,4 +1,4 @@
-"""Memory that training has freed stays with the process.
+"""Keep memory that training has freed with the process.
 
 Every step allocates and frees the same activations. By default the C library gives large pieces back to the system at
 once, and gets them anew page by page: a quarter to a half of the processor's time for images of CIFAR-10's size
@@ -18,7 +18,7 @@ _TOP, _PIECE = 2**30, 2**25  # bytes; 2^25 is the most that may be asked for
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """For this process from now on, where the C library is glibc; elsewhere nothing happens. No number depends on it.
+    """Keep it from now on, where the C library is glibc; elsewhere nothing happens. No number depends on it.
 
     >>> keep_freed_memory()
     """

@@ -1,4 +1,4 @@
-"""Random words that are a function of (purpose, seed, index) alone: no state to carry, none to restore on resume.
+"""Draw random words that depend on (purpose, seed, index) alone: no state to carry, none to restore on resume.
 
 Philox 4x64 is a counter-based generator: a 128-bit key and a 256-bit counter name one block of its stream. The key is
 (seed, index), the top word of the counter is the purpose, so two different triples never share a stream; collisions
@@ -20,7 +20,7 @@ _WORD = 1 << 64
 
 
 def words(purpose: int, seed: int, index: int, count: int) -> npt.NDArray[np.uint64]:
-    """``count`` random 64-bit words for (purpose, seed, index); each of the three is in [0, 2^64)."""
+    """Draw ``count`` random 64-bit words for (purpose, seed, index); each of the three is in [0, 2^64)."""
     for name, value in (("seed", seed), ("index", index)):
         if not 0 <= value < _WORD:
             raise UserError(f"{name} {value} is outside [0, 2^64); choose a non-negative integer")
@@ -31,17 +31,17 @@ def words(purpose: int, seed: int, index: int, count: int) -> npt.NDArray[np.uin
 
 
 def permutation(purpose: int, seed: int, index: int, n: int) -> npt.NDArray[np.int64]:
-    """A uniform permutation of range(n): the order of n random words (ties, 2^-64 a pair, by position)."""
+    """Draw a uniform permutation of range(n): the order of n random words (ties, 2^-64 a pair, by position)."""
     return np.argsort(words(purpose, seed, index, n), kind="stable").astype(np.int64, copy=False)
 
 
 def below(bound: int, random: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """Integers in [0, bound), bound < 2^16, from the upper 32 bits of each word; relative bias below 2^-16."""
+    """Turn words into integers in [0, bound), bound < 2^16, by their upper 32 bits; relative bias below 2^-16."""
     scaled: npt.NDArray[np.uint64] = (random >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)
     return scaled.astype(np.int64)
 
 
 def generator(seed: int, *purpose: int) -> torch.Generator:
-    """A generator whose stream depends on (seed, purpose) alone; no two share one."""
+    """Make a generator whose stream depends on (seed, purpose) alone; no two share one."""
     state = np.random.SeedSequence(seed, spawn_key=purpose).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -1,4 +1,4 @@
-r"""What happened at every training step, recorded without disturbing it.
+r"""Record what happens at every training step without disturbing it.
 
 Per step three numbers a tensor are kept: the gradient norm ``g``, the norm ``n`` (both before the step) and the length
 ``d`` of the step. Everything else follows per epoch, vectorised: for a group with norms ``n`` before and ``n'`` after,
@@ -21,6 +21,7 @@ Once in ``RADIAL_EVERY`` steps the cosine between gradient and weights is taken 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -169,8 +170,8 @@ class StepRecorder:
         n = self._filled
         if n == 0:
             return []
-        numbers = self._numbers[:n].cpu().numpy()
-        losses, sizes, rates = self._losses[:n].cpu().numpy(), self._sizes[:n], self._rates[:n]
+        numbers, losses = self._numbers[:n].cpu().numpy(), self._losses[:n].cpu().numpy()
+        sizes, rates = self._sizes[:n], self._rates[:n]
         squares = np.stack([numbers[:, 0], numbers[:, 1], self._after(), numbers[:, 2]]) ** 2
         rows: list[Row] = []
 
@@ -198,9 +199,9 @@ class StepRecorder:
                     add(name, quantity, mean[i])
         if self.keep_steps:
             block = {"loss": losses[:, 0], "lr": rates[:, 0], "total:angle": derived["angle"][:, 0]}
+            per_group = {"rho_sq": part["before"], "g": derived["g"], "angle": derived["angle"]}
             for i, name in enumerate(self.names, start=1):
-                block |= {f"{name}:rho_sq": part["before"][:, i], f"{name}:g": derived["g"][:, i]}
-                block[f"{name}:angle"] = derived["angle"][:, i]
+                block |= {f"{name}:{quantity}": values[:, i] for quantity, values in per_group.items()}
             with np.errstate(over="ignore"):
                 self._blocks.append({column: values.astype(np.float32) for column, values in block.items()})
         self._filled = self._packed = 0
@@ -216,28 +217,22 @@ class StepRecorder:
         blocks, self._blocks = self._blocks, []
         return blocks
 
-    # -- a run that is killed within an epoch --------------------------------------------------------------------------
+    def _held(self) -> dict[str, Any]:
+        names = ("numbers", "losses", "sizes", "rates", "radial")
+        return {name: getattr(self, f"_{name}") for name in names}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The steps recorded since the last flush."""
         self._pack()
         n = self._filled
-        return {
-            "numbers": self._numbers[:n].cpu().clone(),
-            "losses": self._losses[:n].cpu().clone(),
-            "sizes": torch.from_numpy(self._sizes[:n].copy()),
-            "rates": torch.from_numpy(self._rates[:n].copy()),
-            "radial": self._radial[: -(-n // RADIAL_EVERY)].cpu().clone(),
-        }
+        counts = {name: -(-n // RADIAL_EVERY) if name == "radial" else n for name in self._held()}
+        return {name: torch.as_tensor(held[: counts[name]]).cpu().clone() for name, held in self._held().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of :meth:`state_dict`."""
-        n = self._filled = self._packed = len(state["numbers"])
-        self._numbers[:n] = state["numbers"]
-        self._losses[:n] = state["losses"]
-        self._sizes[:n] = state["sizes"].numpy()
-        self._rates[:n] = state["rates"].numpy()
-        self._radial[: len(state["radial"])] = state["radial"]
+        self._filled = self._packed = len(state["numbers"])
+        for name, held in self._held().items():
+            held[: len(state[name])] = state[name]
 
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
@@ -294,26 +289,22 @@ class _Numbers:
 
 
 def _right_answers(steps: Sequence[Answers]) -> tuple[Tensor, Array]:
-    """How many answers of every step are right, and of how many; steps of one size at once, since many small
-    operations cost more.
-    """
+    """Count the right answers of every step, and all; steps of one size at once: many small operations cost more."""
     found, sizes = torch.zeros(len(steps), dtype=torch.float64), np.zeros(len(steps))
-    by_shape: dict[torch.Size, tuple[list[int], list[Tensor], list[Tensor]]] = {}
+    by_shape = defaultdict[torch.Size, list[tuple[int, Tensor, Tensor]]](list)
     for number, answers in enumerate(steps):
-        for given, wanted in answers:
-            numbers, logits, labels = by_shape.setdefault(given.shape, ([], [], []))
-            numbers.append(number)
-            logits.append(given)
-            labels.append(wanted)
-    for shape, (numbers, logits, labels) in by_shape.items():
-        right = (torch.stack(logits).argmax(2) == torch.stack(labels)).sum(1)
+        for logits, labels in answers:
+            by_shape[logits.shape].append((number, logits, labels))
+    for shape, batches in by_shape.items():
+        numbers, given, wanted = zip(*batches)
+        right = (torch.stack(given).argmax(2) == torch.stack(wanted)).sum(1)
         found.index_add_(0, torch.tensor(numbers), right.to("cpu", torch.float64))
-        np.add.at(sizes, numbers, shape[0])
+        np.add.at(sizes, list(numbers), shape[0])
     return found, sizes
 
 
 def _plain_angle(squares: Mapping[str, Array], dot: Array, lr: Array, decay: float) -> Array:
-    """The angle of steps x' ~ (1 - lr wd) x - lr g, from g^2, g.x and x^2: what is across x against what is along it.
+    """Find the angle of steps x' ~ (1 - lr wd) x - lr g, from g^2, g.x and x^2: what is across x against along it.
 
     No norm is subtracted from another: the angle is as exact as the products, however small it is beside lr wd.
     """
@@ -326,8 +317,8 @@ def _plain_angle(squares: Mapping[str, Array], dot: Array, lr: Array, decay: flo
 def derive(
     squares: Mapping[str, Array], rates: Array, law: str = "sgd", angle: Array | None = None
 ) -> dict[str, Array]:
-    """Per step: rho (before the step), g, eg, elr, ess, angle, cosine, from squared norms of one group; the angle as
-    given, or by the law of cosines from the length d of the step.
+    """Derive rho (before the step), g, eg, elr, ess, angle and cosine per step from squared norms of one group; the
+    angle as given, or by the law of cosines from the length d of the step.
     """
     rho = np.sqrt(squares["before"])
     after = np.sqrt(squares["after"])

@@ -1,11 +1,11 @@
-"""From what a user says to what a run is: fill every default and check the whole."""
+"""Make the config of a run from what a user says: fill every default and check the whole."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from scaleinv.lab.config import DEFAULT_EPOCHS, CommonSettings, RunConfig, RunFields, Settings, check, check_settings
-from scaleinv.lab.data import Dataset, batches, load_dataset
+from scaleinv.lab.data import Dataset, eval_batches, load_dataset
 from scaleinv.lab.models import DEFAULT_WIDTH
 from scaleinv.theory.guessing import chance_error, constant_loss
 
@@ -15,7 +15,7 @@ _SMALL_WIDTH = {"mlp": 64, "convnet": 8, "resnet18": 8}
 
 
 def load_data(settings: CommonSettings) -> Dataset:
-    """The data set the settings name."""
+    """Load the data set the settings name."""
     return load_dataset(
         settings.data, data_dir=settings.data_dir, subset=settings.subset, label_noise=settings.label_noise
     )
@@ -31,7 +31,7 @@ def resolve(
     threads: int,
     start: str | None = None,
 ) -> RunConfig:
-    """The config of a run; equal configs mean equal numbers. ``start``: see ``RunConfig``.
+    """Make the config of a run; equal configs mean equal numbers. ``start``: see ``RunConfig``.
 
     The default ``other_lr`` is 0 for ``si`` (the last layer is frozen); for ``standard`` it is 0.1 on the sphere and
     follows ``lr`` (``None``) in the whole space.
@@ -40,9 +40,7 @@ def resolve(
     said = {one.name: getattr(settings, one.name) for one in dataclasses.fields(RunFields)}
     shares, small = dataset.shares(), dataset.name == "digits"
     batch_size = settings.batch_size or (_SMALL_BATCH if small else _BATCH)
-    per_epoch = 1
-    if settings.gradient == "batch":
-        per_epoch = len(batches(len(dataset.train_labels), batch_size, seed=0, epoch=0))
+    per_epoch = 1 if settings.gradient != "batch" else len(eval_batches(len(dataset.train_labels), batch_size))
     other_lr = settings.other_lr
     if other_lr is None:
         other_lr = 0.0 if settings.variant == "si" else (0.1 if lr is None else None)

@@ -9,11 +9,16 @@ from scaleinv.errors import UserError
 
 #: the share of the base rate after the part x, in [0, 1), of the horizon
 Shape = Callable[[float], float]
+_SHAPES: dict[str, Shape] = {
+    "constant": lambda x: 1.0,
+    "linear": lambda x: 1.0 - x,
+    "cosine": lambda x: (1.0 + math.cos(math.pi * x)) / 2,
+}
 _FORMS = "constant, cosine, linear, step:FACTOR@PART,PART or stages:PART=FACTOR,PART=FACTOR"
 
 
 def evaluation_epochs(epochs: int, every: int | None) -> list[int]:
-    """Epochs after which the exact metrics are taken: always 0 and the last.
+    """List the epochs after which the exact metrics are taken: always 0 and the last.
 
     ``every`` n: each n-th. ``None``: log-spaced, 0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, ... (powers of sqrt 2, rounded).
 
@@ -22,18 +27,13 @@ def evaluation_epochs(epochs: int, every: int | None) -> list[int]:
     >>> evaluation_epochs(5, 2)
     [0, 2, 4, 5]
     """
-    if every is not None:
-        chosen = set(range(0, epochs + 1, every))
-    else:
-        chosen, k = {0}, 0
-        while (epoch := round(2 ** (k / 2))) <= epochs:
-            chosen.add(epoch)
-            k += 1
-    return sorted(chosen | {0, epochs})
+    spaced = (round(2 ** (k / 2)) for k in range(2 * epochs.bit_length() + 1))
+    chosen = spaced if every is None else range(0, epochs + 1, every)
+    return sorted({0, epochs} | {epoch for epoch in chosen if epoch <= epochs})
 
 
 def parse_schedule(text: str) -> Shape:
-    """The share of the base rate as a function of the part of the horizon that is done.
+    """Read a schedule: the share of the base rate as a function of the part of the horizon that is done.
 
     - ``constant``: 1; ``linear``: 1 - x; ``cosine``: (1 + cos(pi x)) / 2;
     - ``step:F@a,b,...``: F to the power of how many of the parts a, b, ... are behind;
@@ -48,13 +48,8 @@ def parse_schedule(text: str) -> Shape:
     [1.0, 2.0, 0.0]
     """
     kind, _, rest = text.partition(":")
-    if not rest and text in ("constant", "linear", "cosine"):
-        shapes: dict[str, Shape] = {
-            "constant": lambda x: 1.0,
-            "linear": lambda x: 1.0 - x,
-            "cosine": lambda x: (1.0 + math.cos(math.pi * x)) / 2,
-        }
-        return shapes[text]
+    if text in _SHAPES:
+        return _SHAPES[text]
     if kind == "step" and "@" in rest:
         factor_text, _, parts_text = rest.partition("@")
         factor, parts = _number(text, factor_text), _parts(text, parts_text.split(","))
@@ -85,7 +80,7 @@ def _parts(text: str, pieces: list[str]) -> list[float]:
 
 
 def rate_share(shape: Shape, step: int, steps: int, warmup: int) -> float:
-    """The share of the base rate that acts at ``step`` (0-based) of ``steps``; within the warm-up times
+    """Return the share of the base rate that acts at ``step`` (0-based) of ``steps``; within the warm-up times
     (step + 1) / warmup.
 
     >>> [rate_share(parse_schedule("constant"), t, 10, 4) for t in (0, 1, 3, 4)]

@@ -1,4 +1,4 @@
-"""How far the weights are, in direction, from those one epoch ago and from the start.
+"""Record how far the weights are, in direction, from those one epoch ago and from the start.
 
 Two cosines of the scale-invariant weights at the end of every epoch, of the whole vector and of every group
 (Nakhodnov et al. 2022 tell regimes apart by the cosines of iterates even where nothing converges). In float64 by
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -59,12 +59,8 @@ class EpochSimilarity:
     def _cosines(self, now: Sequence[Tensor], others: Sequence[Tensor]) -> list[float]:
         """Of the whole vector, then of every group; NaN where a vector has no direction."""
         u, v = ([t.double() for t in tensors] for tensors in (now, others))
-        ends = [0]
-        for tensors in self._groups.values():
-            ends.append(ends[-1] + len(tensors))
+        ends = [0, *accumulate(len(tensors) for tensors in self._groups.values())]
         return [_cosine(u, v)] + [_cosine(u[a:b], v[a:b]) for a, b in pairwise(ends)]
-
-    # -- a run that is killed within an epoch --------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """What cannot be had from the network: the weights of the previous epoch, unless they are the present ones."""

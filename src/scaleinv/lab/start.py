@@ -1,4 +1,4 @@
-"""Where a run starts that goes on from another one: ``RUN[@EPOCH]`` to a file of weights and where it came from."""
+"""Find where a run starts that goes on from another one: ``RUN[@EPOCH]`` to a file of weights and its lineage."""
 
 from __future__ import annotations
 
@@ -36,25 +36,20 @@ class Start:
         names = (*_NETWORK, "head_norm") if config.variant == "si" else _NETWORK  # a frozen head comes with the weights
         differ = [name for name in names if getattr(self.config, name) != getattr(config, name)]
         if differ:
-            theirs = " ".join(f"--{name.replace('_', '-')} {getattr(self.config, name)}" for name in differ)
-            ours = ", ".join(f"{name.replace('_', '-')} {getattr(config, name)}" for name in differ)
+            flags = [name.replace("_", "-") for name in differ]
+            theirs = " ".join(f"--{flag} {getattr(self.config, name)}" for flag, name in zip(flags, differ))
+            ours = ", ".join(f"{flag} {getattr(config, name)}" for flag, name in zip(flags, differ))
             raise UserError(f"{self.folder} is of another network than this run ({ours}); give {theirs} as well")
 
     def lineage(self) -> dict[str, Any]:
         """What config.json says about it."""
-        rate = {"elr": self.config.elr} if self.config.elr is not None else {"lr": self.config.lr}
-        return {
-            "run": self.identity,
-            "folder": str(self.folder),
-            "epoch": self.epoch,
-            "weights": self.checksum,
-            "seed": self.config.seed,
-            **rate,
-        }
+        rate = "elr" if self.config.elr is not None else "lr"
+        where = {"run": self.identity, "folder": str(self.folder), "epoch": self.epoch, "weights": self.checksum}
+        return {**where, "seed": self.config.seed, rate: getattr(self.config, rate)}
 
 
 def find_start(text: str | Path) -> Start:
-    """``RUN`` (its last weights) or ``RUN@EPOCH`` (weights it kept); a :class:`UserError` says what there is."""
+    """Find ``RUN`` (its last weights) or ``RUN@EPOCH`` (weights it kept); a :class:`UserError` says what there is."""
     name, at, epoch_text = str(text).partition("@")
     if at and not epoch_text:
         raise UserError(f"--from {text}: no epoch after the @; write {name}@EPOCH, or {name} for its last weights")
@@ -79,11 +74,17 @@ def find_start(text: str | Path) -> Start:
             raise UserError(f"{folder} has not kept the weights of epoch {epoch} (kept: {listed})")
     if not (folder / "result.json").exists():
         raise UserError(f"{folder} has not ended, so it has no last weights; finish it or name a kept epoch: RUN@EPOCH")
-    return _last(folder, config)
+    if _diverged(folder):
+        raise UserError(f"{folder} diverged, its last weights are not finite; start from an epoch it kept: RUN@EPOCH")
+    checkpoints = list_checkpoints(folder / "checkpoints")
+    if not checkpoints:
+        raise UserError(f"{folder} has no weights: its checkpoints are gone")
+    file = checkpoints[0] / "weights.safetensors"
+    return Start(file, sha256(file), folder, identity, last_epoch(folder), config)
 
 
 def find_starts(text: str) -> tuple[Start, ...]:
-    """The starts a sweep may have: those of ``RUN[@EPOCH]``, or the last weights of every run of ``SWEEP``."""
+    """Find the starts a sweep may have: those of ``RUN[@EPOCH]``, or the last weights of every run of ``SWEEP``."""
     folder = Path(text)
     if not (folder / "sweep-config.json").exists():
         return (find_start(text),)
@@ -99,18 +100,8 @@ def _diverged(folder: Path) -> bool:
     return bool(read_json(folder / "result.json").get("status") == "diverged")
 
 
-def _last(folder: Path, config: RunConfig) -> Start:
-    if _diverged(folder):
-        raise UserError(f"{folder} diverged, its last weights are not finite; start from an epoch it kept: RUN@EPOCH")
-    checkpoints = list_checkpoints(folder / "checkpoints")
-    if not checkpoints:
-        raise UserError(f"{folder} has no weights: its checkpoints are gone")
-    file = checkpoints[0] / "weights.safetensors"
-    return Start(file, sha256(file), folder, config.identity(), last_epoch(folder), config)
-
-
 def read_start(file: Path, checksum: str | None) -> dict[str, Tensor]:
-    """The weights in ``file``; a :class:`UserError` where they are not those of ``checksum``."""
+    """Read the weights in ``file``; a :class:`UserError` where they are not those of ``checksum``."""
     try:
         if checksum is not None and sha256(file) != checksum:
             raise UserError(f"the weights in {file} are not those this run started from; choose another --out")

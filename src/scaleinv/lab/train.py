@@ -1,4 +1,4 @@
-"""One training run: from wherever it stopped to its horizon, bit for bit as if it had never stopped."""
+"""Train one run from wherever it stopped to its horizon, bit for bit as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -51,16 +51,12 @@ class RunEvent:
     message: str = ""
 
 
-def _silent(_: RunEvent) -> None:
-    return None
-
-
 #: images and labels
 Batch = tuple[Tensor, Tensor]
 
 
 def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], radius: float | None = None) -> None:
-    """One step on the mean gradient of ``parts`` (one batch, or the batches whose gradients accumulate), recorded.
+    """Make one step on the mean gradient of ``parts`` (one batch, or the batches whose gradients accumulate), recorded.
 
     ``radius``: put the scale-invariant weights back to that norm. Raises :class:`StateError` where the sphere has no
     next step.
@@ -85,17 +81,12 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
 
 
 def recorder_of(setup: Setup, capacity: int) -> StepRecorder:
-    """The recorder that suits the optimizer of ``setup``; ``capacity``: steps of the longest epoch."""
+    """Make the recorder that suits the optimizer of ``setup``; ``capacity``: steps of the longest epoch."""
     config = setup.config
     one_factor = config.elr is None or config.granularity == "total"  # what brings the weights back to the sphere
     plain = config.optimizer == "sgd" and not config.momentum and one_factor
-    return StepRecorder(
-        setup.groups,
-        capacity,
-        law=setup.law,
-        keep_steps=config.record_steps,
-        plain_decay=config.weight_decay if plain else None,
-    )
+    decay = config.weight_decay if plain else None
+    return StepRecorder(setup.groups, capacity, law=setup.law, keep_steps=config.record_steps, plain_decay=decay)
 
 
 class _Run:
@@ -113,9 +104,7 @@ class _Run:
         self.similarity = EpochSimilarity(setup.groups, keep_start=config.start is not None)
         self.epochs = math.ceil(config.steps / self.per_epoch)
         self.evaluated = set(evaluation_epochs(self.epochs, config.eval_every))
-        self.step = 0
-        self.message = ""
-        self.status = ""
+        self.step, self.status, self.message = 0, "", ""
         self.next_save = time.monotonic() + CHECKPOINT_SECONDS
 
     def steps_of(self, epoch: int) -> list[list[Tensor]]:
@@ -126,13 +115,6 @@ class _Run:
         order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
         return [order] if config.gradient == "accumulate" else [[batch] for batch in order]
 
-    @property
-    def batch_size(self) -> int:
-        """Images whose statistics BN takes together in a step."""
-        return self.count if self.config.gradient == "full" else self.config.batch_size
-
-    # -- persistence -------------------------------------------------------------------------------------------------
-
     def restore(self) -> None:
         checkpoint, complaints = self.store.resume()
         for sentence in complaints:
@@ -140,7 +122,9 @@ class _Run:
         if checkpoint is None:
             if self.config.start is not None and not self.setup.started:
                 raise UserError(f"{self.store.folder} goes on from another run, whose weights are needed: give --from")
-            self.begin()
+            self.measure_reference(0)
+            self.evaluate(0)
+            self.keep(0)
             return
         try:
             load_weights(self.setup.model, checkpoint.weights)
@@ -154,8 +138,7 @@ class _Run:
                 f"{checkpoint.folder} does not fit this run ({error}); remove {self.store.folder} to start again"
             ) from error
         self.step = checkpoint.step
-        self.status = str(checkpoint.state.get("status", ""))
-        self.message = str(checkpoint.state.get("message", ""))
+        self.status, self.message = (str(checkpoint.state.get(name, "")) for name in ("status", "message"))
         self.watch(RunEvent("resumed", self.step, self.config.steps, self.step // self.per_epoch))
 
     def state(self) -> dict[str, Any]:
@@ -175,70 +158,26 @@ class _Run:
             ended = time.monotonic()
             self.next_save = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
 
-    # -- measuring ---------------------------------------------------------------------------------------------------
-
-    def begin(self) -> None:
-        self.measure_reference(0)
-        self.evaluate(0)
-        self.keep(0)
-
     def keep(self, epoch: int) -> None:
         every = self.config.keep_every
         if every is not None and (epoch % every == 0 or epoch == self.epochs):
             self.store.keep_weights(epoch, self.setup.model.state_dict())
 
-    def measure_reference(self, epoch: int) -> None:
-        self._measure_level(reference_rows, self.step, epoch)
-
-    def measure_limit(self, epoch: int) -> None:
-        self._measure_level(limit_rows, 0, epoch)
-
-    def _measure_level(self, measure: Callable[..., list[Row]], drawn_at: int, epoch: int) -> None:
-        """A level of divergence, from the random directions that are drawn at a step."""
-        setup = self.setup
-        rows = measure(
-            setup.model,
-            setup.groups,
-            setup.train,
-            batch_size=self.batch_size,
-            loss=setup.loss,
-            generator=reference_generator(self.config, drawn_at),
-            step=self.step,
-            epoch=epoch,
-        )
-        self.store.append(rows)
-
     def evaluate(self, epoch: int) -> list[Row]:
         setup, config = self.setup, self.config
         setup.set_rates(min(self.step, config.steps - 1))
         recompute_bn = config.recompute_bn or epoch == self.epochs
+        at: dict[str, Any] = {"step": self.step, "epoch": epoch, "recompute_bn": recompute_bn}
         if config.evaluation == "exact":
-            rows = exact_metrics(
-                setup.model,
-                setup.groups,
-                setup.train,
-                setup.test,
-                batch_size=self.batch_size,
-                loss=setup.loss,
-                learning_rates=setup.learning_rates(),
-                step=self.step,
-                epoch=epoch,
-                law=setup.law,
-                recompute_bn=recompute_bn,
-            )
+            rows = exact_metrics(setup.evaluated(), setup.learning_rates(), law=setup.law, **at)
         else:
-            rows = test_rows(
-                setup.model,
-                setup.train[0],
-                setup.test,
-                batch_size=self.batch_size,
-                loss=setup.loss,
-                recompute_bn=recompute_bn,
-                step=self.step,
-                epoch=epoch,
-            )
+            rows = test_rows(setup.evaluated(), **at)
         self.store.append(rows)
         return rows
+
+    def measure_reference(self, epoch: int) -> None:
+        draw = reference_generator(self.config, self.step)
+        self.store.append(reference_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
 
     def end_epoch(self, epoch: int, *, evaluate: bool = True) -> None:
         rows = self.recorder.flush(self.step, epoch)
@@ -256,11 +195,10 @@ class _Run:
             if 2 * epoch > self.epochs and not better:
                 self.measure_reference(epoch)
                 if epoch == self.epochs:
-                    self.measure_limit(epoch)
+                    draw = reference_generator(self.config, 0)
+                    self.store.append(limit_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
         self.watch(RunEvent("epoch", self.step, self.config.steps, epoch, shown))
-
-    # -- the loop ----------------------------------------------------------------------------------------------------
 
     @np.errstate(over="ignore", invalid="ignore")  # a diverged run: inf and NaN are its result
     def train(self) -> None:
@@ -288,7 +226,7 @@ class _Run:
                     break
                 if self.step % self.per_epoch:
                     self.save_if_due()
-            if not self.weights_finite():
+            if not all(bool(torch.isfinite(t).all()) for ts in setup.groups.values() for t in ts):
                 bad = self.recorder.first_nonfinite(self.step)
                 self.diverged(f"step {bad} leaves weights that are not finite", epoch + 1)
                 return
@@ -297,33 +235,19 @@ class _Run:
                 self.save_if_due()
         self.status = self.status or "finished"
 
-    def weights_finite(self) -> bool:
-        return all(bool(torch.isfinite(t).all()) for ts in self.setup.groups.values() for t in ts)
-
     def diverged(self, message: str, epoch: int) -> None:
         """NaN and inf are a result: keep what was measured, name the step, stop."""
         self.status, self.message = "diverged", message
         self.end_epoch(epoch, evaluate=False)
 
 
-def open_store(
-    folder: Path,
-    config: RunConfig,
-    origin: Mapping[str, Any],
-    *,
-    lineage: Mapping[str, Any] | None = None,
-    wait: float = 0.0,
-) -> RunStore:
-    """The folder of a run, open for writing; a :class:`UserError` where it holds anything else."""
-    return RunStore(
-        folder,
-        config.to_dict(),
-        config.identity(),
-        origin,
-        present=lambda: present_config(folder, config) is not None,
-        lineage=lineage,
-        wait=wait,
-    )
+def open_store(folder: Path, config: RunConfig, origin: Mapping[str, Any], **options: Any) -> RunStore:
+    """Open the folder of a run for writing; a :class:`UserError` where it holds anything else."""
+
+    def present() -> bool:
+        return present_config(folder, config) is not None
+
+    return RunStore(folder, config.to_dict(), config.identity(), origin, present=present, **options)
 
 
 def run(
@@ -332,7 +256,7 @@ def run(
     folder: Path,
     *,
     start: Start | None = None,
-    watch: Callable[[RunEvent], None] = _silent,
+    watch: Callable[[RunEvent], None] = lambda event: None,
     origin: Mapping[str, Any] | None = None,
     lock_wait: float = 0.0,
 ) -> dict[str, Any]:
@@ -381,7 +305,7 @@ def run(
 
 
 def record_verdict(folder: Path, regime: int | None, evidence: Mapping[str, Any]) -> None:
-    """Put what the analysis found into result.json (a later analysis may find otherwise: the metrics stay)."""
+    """Write what the analysis found into result.json (a later analysis may find otherwise: the metrics stay)."""
     path = folder / "result.json"
     result = read_result(path)
     if (result.get("regime"), result.get("evidence")) != (regime, dict(evidence)):

@@ -1,4 +1,4 @@
-"""Weights a run left on the disk, and the network they belong to."""
+"""Read the weights a run left on the disk, and rebuild the network they belong to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["fresh", "kept_epochs", "read_weights", "rebuild"]
 
 
 def read_weights(folder: str | Path, epoch: int | None = None) -> dict[str, Tensor]:
-    """The state dict of the network after ``epoch`` (``None``: the last one).
+    """Read the state dict of the network after ``epoch`` (``None``: the last one).
 
     Raises :class:`UserError` where the run has not ended, or has not kept that epoch (``keep_every``).
     """
@@ -29,7 +29,7 @@ def read_weights(folder: str | Path, epoch: int | None = None) -> dict[str, Tens
 
 
 def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | None = None) -> Setup:
-    """The network of a run with the weights it had after ``epoch``, its groups, loss and data.
+    """Rebuild the network of a run with the weights it had after ``epoch``, its groups, loss and data.
 
     >>> setup = rebuild("runs/demo/runs/0123abcd")
     >>> setup.model.training
@@ -45,7 +45,7 @@ def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | No
 
 
 def fresh(folder: str | Path, *, data_dir: Path | None = None) -> Setup:
-    """The network of a run as its seed draws it, before any step; also where the run itself went on from weights."""
+    """Rebuild the network of a run as its seed draws it, before any step, even where the run went on from weights."""
     config, dataset = _config_and_data(folder, data_dir)
     return build(replace(config, start=None), dataset)
 

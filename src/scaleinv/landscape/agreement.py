@@ -1,4 +1,4 @@
-"""Are several minima different functions? Angles, equal predictions, and what averaging two of them gains.
+"""Tell whether several minima are different functions: angles, equal predictions, the gain of averaging two of them.
 
 Lobacheva et al. 2021 compare the minima of different periods, Kodryan et al. 2022 those of different ELRs; the
 measures are our choice.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ AVERAGES = ("softmax", "output")
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of n points on N test images; matrices are (n, n) and symmetric."""
+    """How n points agree on N test images; matrices are (n, n) and symmetric."""
 
     error: Floats = field(repr=False)  # (n,) test error of each alone
     angle: Floats = field(repr=False)  # radians, between scale-invariant weights; 0 on the diagonal
@@ -39,15 +40,14 @@ class Agreement:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """i < j."""
-        n = len(self.error)
-        return [(i, j) for i in range(n) for j in range(i + 1, n)]
+        """All pairs i < j."""
+        return list(combinations(range(len(self.error)), 2))
 
 
 def agreement(
     surface: Surface, points: Sequence[Weights], *, average: str = "softmax", recompute_bn: bool = True
 ) -> Agreement:
-    """Compare them on the test set; BN statistics are recomputed at every point unless told otherwise.
+    """Compare the points on the test set; BN statistics are recomputed at every point unless told otherwise.
 
     ``average``: what an ensemble takes the mean of, ``softmax`` or (squared loss) the plain ``output``. Cost: a forward
     pass over train and test set a point.
@@ -64,26 +64,26 @@ def agreement(
     votes = [o.argmax(1) for o in outputs]
     wrong = [(v != labels).double() for v in votes]
     n, count = len(points), len(labels)
-    angles, gain, gain_error = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
+    angles, gain, gain_error = np.zeros((3, n, n))
     equal = np.ones((n, n))
     error = np.array([float(w.mean()) for w in wrong])
     ensemble = np.diag(error)
-    for i in range(n):
-        for j in range(i + 1, n):
-            together = ((scores[i] + scores[j]).argmax(1) != labels).double()
-            difference = (wrong[i] + wrong[j]) / 2 - together
-            spread = float(difference.std()) / math.sqrt(count) if count > 1 else math.nan
-            found = (angle(surface, points[i], points[j]), float((votes[i] == votes[j]).double().mean()))
-            for matrix, number in zip(
-                (angles, equal, ensemble, gain, gain_error),
-                (*found, float(together.mean()), float(difference.mean()), spread),
-            ):
-                matrix[i, j] = matrix[j, i] = number
+    for i, j in combinations(range(n), 2):
+        together = ((scores[i] + scores[j]).argmax(1) != labels).double()
+        difference = (wrong[i] + wrong[j]) / 2 - together
+        for matrix, number in (
+            (angles, angle(surface, points[i], points[j])),
+            (equal, (votes[i] == votes[j]).double().mean()),
+            (ensemble, together.mean()),
+            (gain, difference.mean()),
+            (gain_error, difference.std() / math.sqrt(count) if count > 1 else math.nan),
+        ):
+            matrix[i, j] = matrix[j, i] = float(number)
     return Agreement(error, angles, equal, ensemble, gain, gain_error, count)
 
 
 def predictions(surface: Surface, weights: Weights, *, recompute_bn: bool = True) -> Tensor:
-    """Logits of all test images in eval mode, (N, C) float64; BN statistics recomputed over the train set first."""
+    """Return the logits of all test images in eval mode, (N, C) float64, by BN statistics recomputed first."""
     images = surface.test[0]
     with surface.at(weights), torch.no_grad():
         if not recompute_bn:

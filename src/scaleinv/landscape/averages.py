@@ -1,4 +1,4 @@
-"""Means of iterates on the sphere: stochastic weight averaging, and whether a region of the loss is convex."""
+"""Average iterates on the sphere (stochastic weight averaging), and test whether a region of the loss is convex."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Average:
 def mean_point(
     surface: Surface, points: Sequence[Weights], radius: float | None = None
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """The mean of the states, scale-invariant weights brought to one norm before and after; and its norm before.
+    """Take the mean of the states, scale-invariant weights brought to one norm before and after; and its norm before.
 
     ``radius``: default that of the first point. Counters are those of the first point.
     """
@@ -135,7 +135,7 @@ def convexity(
     if len(iterates) < 2:
         raise UserError("convexity needs at least two iterates; keep the weights of more epochs")
     if points < 3:
-        raise UserError(f"{points} points leave nothing inside a segment; use at least 3")
+        raise UserError(f"points must be at least 3, one inside a segment, got {points}")
     rho = surface.radius(iterates[0]) if radius is None else radius
     whole = average(surface, iterates, radius=rho)
     chosen = tuple(itertools.combinations(range(len(iterates)), 2)) if pairs is None else tuple(pairs)
@@ -155,6 +155,6 @@ def convexity(
 
 
 def train_loss(surface: Surface, weights: Weights) -> float:
-    """The train loss alone, train mode."""
+    """Measure the train loss alone, train mode."""
     with surface.at(weights), torch.no_grad():
         return sum(share * float(surface.loss(surface.model(x), y)) for x, y, share in surface.parts())

@@ -1,4 +1,4 @@
-"""The edge of stability along a run: the ELR times the spherical sharpness, against 2 (Lyu, Li, Arora 2022)."""
+"""Follow the edge of stability along a run: the ELR times the spherical sharpness, against 2 (Lyu, Li, Arora 2022)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def edge_of_stability(
     images: int | None = None,
     generator: torch.Generator | None = None,
 ) -> list[EdgePoint]:
-    """``elr * lambda_1`` at every (step, weights) of a run, each search started from the eigenvector before.
+    """Measure ``elr * lambda_1`` at every (step, weights) of a run, each search started from the eigenvector before.
 
     ``rate``: the learning rate lr that acts (on the sphere: elr * rho^2, and no weight decay), or a function of step
     and weights that gives it. The surface must be the one the run descends: ``batch_size=None`` for full-batch gradient
@@ -55,7 +55,7 @@ def edge_of_stability(
     for step, weights in points:
         lr = rate(step, weights) if callable(rate) else rate
         with surface.at(weights):
-            loss = 0.0
+            loss, top, residual, products = 0.0, math.nan, math.nan, 0
             with torch.no_grad():
                 for x, y, share in surface.parts(images):
                     loss += share * float(surface.loss(surface.model(x), y))
@@ -66,8 +66,6 @@ def edge_of_stability(
                 pairs = top_eigenpairs(operator, 1, generator=generator, krylov=10, start=start)
                 start = pairs.vectors[0] if len(pairs.vectors) else None
                 top, residual, products = pairs.values[0], pairs.residuals[0], operator.products
-            else:
-                top, residual, products = math.nan, math.nan, 0
         elr = math.nan if not rho > 0 else float(phi(rho**2, lr, weight_decay)) if lr else 0.0
         found.append(EdgePoint(step, loss, rho, elr, top, residual, products))
     return found

@@ -1,4 +1,4 @@
-"""The loss along the straight path between two points, pressed back to the sphere: are they in one valley?"""
+"""Measure the loss along the straight path between two points, pressed back to the sphere: are they in one valley?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Barrier:
 
 
 def barrier(along: Floats) -> Barrier:
-    """Of values at equal distances along a path.
+    """Find the barrier of values at equal distances along a path.
 
     >>> barrier(np.array([0.0, 0.75, 1.0]))
     Barrier(height=0.25, at=0.5, ends=(0.0, 1.0))
@@ -42,7 +42,7 @@ def barrier(along: Floats) -> Barrier:
 
 @dataclass(frozen=True)
 class Path:
-    """What was measured at equal distances from point a (fraction 0) to point b (fraction 1)."""
+    """Losses and errors at equal distances from point a (fraction 0) to point b (fraction 1)."""
 
     fractions: Floats = field(repr=False)  # (n,)
     train_loss: Floats = field(repr=False)  # (n,) train mode
@@ -54,21 +54,21 @@ class Path:
     rho: float
 
     def barrier(self, quantity: str = "train_loss") -> Barrier:
-        """Of ``train_loss``, ``train_error``, ``test_loss`` or ``test_error``."""
+        """Find the barrier of ``train_loss``, ``train_error``, ``test_loss`` or ``test_error``."""
         if quantity not in QUANTITIES:
             raise UserError(f"a path has no {quantity!r}; choose one of: {', '.join(QUANTITIES)}")
         return barrier(getattr(self, quantity))
 
 
 def angle(surface: Surface, a: Weights, b: Weights) -> float:
-    """Between the scale-invariant weights of two points, radians, in float64."""
+    """Measure the angle between the scale-invariant weights of two points, radians, in float64."""
     return float(geometry.angle(surface.point(a), surface.point(b)))
 
 
 def blend(
     surface: Surface, a: Weights, b: Weights, fraction: float, radius: float
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """The point at ``fraction`` of the straight path, pressed to the sphere of ``radius``; and its norm before.
+    """Return the point at ``fraction`` of the straight path, pressed to the sphere of ``radius``; and its norm before.
 
     The scale-invariant weights of both ends are brought to ``radius`` first. Everything else of the state (head, norms,
     running statistics) is interpolated as it is; counters are those of ``a``.
@@ -98,16 +98,13 @@ def linear_path(
     points where the path meets the origin (opposite ends) everything is NaN.
     """
     if points < 2:
-        raise UserError(f"{points} point(s) make no path; use at least 2")
+        raise UserError(f"points must be at least 2, the ends of the path, got {points}")
     rho = surface.radius(a) if radius is None else radius
     fractions = np.linspace(0.0, 1.0, points)
-    measured, chord = [], []
+    measured, chord, nowhere = [], [], Values(*[float("nan")] * 4)
     for fraction in fractions:
         state, norm = blend(surface, a, b, float(fraction), rho)
         chord.append(norm / rho)
-        measured.append(values(surface, state, recompute_bn=recompute_bn) if norm > 0 else _NOWHERE)
+        measured.append(values(surface, state, recompute_bn=recompute_bn) if norm > 0 else nowhere)
     table = {q: np.array([getattr(v, q) for v in measured]) for q in QUANTITIES}
     return Path(fractions=fractions, chord=np.array(chord), angle=angle(surface, a, b), rho=rho, **table)
-
-
-_NOWHERE = Values(*[float("nan")] * 4)

@@ -1,4 +1,4 @@
-"""From a run folder to its surface and the points the run visited."""
+"""Read the surface of a run, and the points the run visited, from its folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.errors import UserError
 from scaleinv.lab.build import Setup
 from scaleinv.lab.data import eval_batches
@@ -16,10 +17,11 @@ from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.weights import fresh, kept_epochs, read_weights, rebuild
 from scaleinv.landscape.edge import EdgePoint, edge_of_stability
 from scaleinv.landscape.surface import Surface, Weights
+from scaleinv.runfolder.read import load_run
 
 
 def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
-    """The surface a run moved on, its network at the run's last weights.
+    """Rebuild the surface a run moved on, its network at the run's last weights.
 
     The batches are those of the run's exact metrics: one where its gradient was ``full``. Augmentation is no part of
     it: the images are the plain ones.
@@ -28,7 +30,7 @@ def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
 
 
 def fresh_surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
-    """The same surface, its network as the run's seed draws it; also where the run went on from other weights."""
+    """Rebuild the same surface, its network as the run's seed draws it, even where the run went on from weights."""
     return _surface(fresh(folder, data_dir=data_dir))
 
 
@@ -37,12 +39,34 @@ def _surface(setup: Setup) -> Surface:
 
 
 def points_of(folder: str | Path, epochs: Sequence[int] | None = None) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """(epoch, weights) of a run, read one at a time; ``epochs`` (default): all it has kept, with ``keep_every``."""
+    """Yield (epoch, weights) of a run one by one; ``epochs`` (default): all it has kept, with ``keep_every``."""
     chosen = kept_epochs(folder) if epochs is None else list(epochs)
     if not chosen:
         raise UserError(f"{folder} has kept no weights but its last; train it with keep_every")
     for epoch in chosen:
         yield epoch, read_weights(folder, epoch)
+
+
+def lowest_epochs(folder: str | Path, epochs: Sequence[int]) -> list[int]:
+    """Find, for every period that has any of the ``epochs`` whole within it, the one of lowest mean train loss;
+    ascending: there the run's minima can be looked at.
+
+    Empty for a run without periods (:func:`~scaleinv.analysis.periods.summary.periods_of`) or that has not ended. An
+    epoch that a break-down falls into counts for no period: its mean loss says nothing of its last weights.
+    """
+    run = load_run(folder)
+    found = periods_of(run)
+    if found is None or run.result is None:
+        return []
+    table = run.table("online", "total", "loss")
+    loss = dict(zip(table.epochs.tolist(), table.values.tolist()))
+    length = int(run.result["steps_per_epoch"])
+    lowest = []
+    for period in found.periods:
+        inside = [e for e in epochs if e in loss and period.start <= (e - 1) * length and e * length <= period.end]
+        if inside:
+            lowest.append(min(inside, key=lambda e: loss[e]))
+    return lowest
 
 
 def edge_of_run(
@@ -53,7 +77,7 @@ def edge_of_run(
     data_dir: Path | None = None,
     generator: torch.Generator | None = None,
 ) -> list[EdgePoint]:
-    """:func:`~scaleinv.landscape.edge.edge_of_stability` at the kept ``epochs`` of a run, its own rate and decay.
+    """Measure :func:`~scaleinv.landscape.edge.edge_of_stability` at kept ``epochs`` of a run, its own rate and decay.
 
     ``step`` of a point counts optimizer steps. With momentum b the edge lies at 2 (1 + b) in place of 2.
     """

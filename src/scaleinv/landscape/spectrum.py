@@ -7,7 +7,6 @@ takes any function as a matrix. Every result carries its own check: one product 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,7 +58,7 @@ def top_eigenpairs(
     krylov: int | None = None,
     start: Tensor | None = None,
 ) -> Eigenpairs:
-    """Lanczos from a random vector of ``generator``, or from ``start`` (a neighbour's eigenvector saves products).
+    """Run Lanczos from a random vector of ``generator``, or from ``start`` (a neighbour's eigenvector saves products).
 
     ``krylov``: vectors kept at once (default max(2 k + 1, 20), as ARPACK's users do); products come in portions of it.
     The start is projected, so directions the operator projects out never enter.
@@ -116,7 +115,7 @@ class TraceEstimate:
 def trace(
     operator: SymmetricMap, probes: int, *, generator: torch.Generator, known: Eigenpairs | None = None
 ) -> TraceEstimate:
-    r"""Hutchinson's estimate, with the ``known`` eigenvectors taken out and added exactly.
+    r"""Estimate the trace as Hutchinson does, with the ``known`` eigenvectors taken out and added exactly.
 
     ``tr A = sum_i lambda_i + tr Q A Q`` with Q the projection off the eigenvectors; ``E z^T Q A Q z = tr Q A Q`` for z
     of random signs (Hutchinson 1989; Meyer et al. 2021, "Hutch++", take out a random subspace instead). It is unbiased
@@ -124,7 +123,7 @@ def trace(
     comes from what is left, so a few large eigenvalues cost nothing.
     """
     if probes < 1:
-        raise UserError(f"{probes} probes give no trace; use at least 2 for a standard error")
+        raise UserError(f"probes must be at least 1, and 2 for a standard error, got {probes}")
     vectors = torch.zeros((0, operator.size), dtype=torch.float64) if known is None else known.vectors
     exact = 0.0 if known is None else math.fsum(w for w in known.values if not math.isnan(w))
     samples = []
@@ -137,23 +136,3 @@ def trace(
     spread = math.fsum((s - mean) ** 2 for s in samples)
     error = math.sqrt(spread / (probes - 1) / probes) if probes > 1 else math.nan
     return TraceEstimate(exact + mean, error, probes)
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A symmetric map from a function, on the whole space: for tests and toy problems.
-
-    >>> diagonal = torch.arange(1.0, 31.0, dtype=torch.float64)
-    >>> found = top_eigenpairs(Matrix(30, lambda v: diagonal * v), 2, generator=torch.Generator().manual_seed(0))
-    >>> [round(w, 4) for w in found.values], found.converged
-    ([30.0, 29.0], True)
-    """
-
-    size: int
-    product: Callable[[Tensor], Tensor]
-
-    def project(self, v: Tensor) -> Tensor:
-        return v
-
-    def __call__(self, v: Tensor) -> Tensor:
-        return self.product(v)

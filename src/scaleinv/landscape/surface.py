@@ -8,27 +8,25 @@ whole set one batch: the loss of full-batch gradient descent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scaleinv import geometry
 from scaleinv.errors import UserError
-from scaleinv.lab.batchnorm import fresh_bn_statistics
+from scaleinv.lab.batchnorm import fresh_bn_statistics, mode
 from scaleinv.lab.build import Setup
-from scaleinv.lab.data import eval_batches
-from scaleinv.lab.evaluate import test_metrics
-from scaleinv.lab.losses import Loss
+from scaleinv.lab.evaluate import Evaluated, test_metrics
 
 #: the state of a network by name, parameters and buffers, as ``state_dict()`` gives it
 Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Surface:
+class Surface(Evaluated):
     """A network, its scale-invariant tensors by group, its loss and its data. No function of this room changes it.
 
     >>> from scaleinv.lab.data import load_dataset
@@ -47,22 +45,10 @@ class Surface:
     True
     """
 
-    model: nn.Module
-    groups: Mapping[str, Sequence[Tensor]]
-    loss: Loss  # mean over a batch of a function of (logits of one image, its label)
-    train: tuple[Tensor, Tensor]  # images, labels
-    test: tuple[Tensor, Tensor]
-    batch_size: int | None = None
-
     @classmethod
     def of_setup(cls, setup: Setup, batch_size: int | None) -> Surface:
         """The surface a run of the lab moves on; ``batch_size`` is that of its config."""
         return cls(setup.model, setup.groups, setup.loss, setup.train, setup.test, batch_size)
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        """The scale-invariant tensors: the point x."""
-        return [t for ts in self.groups.values() for t in ts]
 
     @property
     def names(self) -> list[str]:
@@ -99,53 +85,32 @@ class Surface:
             odd = sorted(set(own) ^ set(weights)) or [n for n in own if own[n] != weights[n].shape]
             raise UserError(f"these are the weights of another network ({odd[0]} differs); give runs of one network")
 
-    def batches(self, images: int | None = None) -> list[slice]:
-        """The fixed batches, as slices of the train set; ``images``: of its first so many images only."""
-        n = len(self.train[1])
-        if images is not None:
-            if images < 2:
-                raise UserError(f"{images} image(s) are too few: batch normalization needs two")
-            n = min(n, images)
-        return [
-            slice(int(b[0]), int(b[-1]) + 1) for b in eval_batches(n, n if self.batch_size is None else self.batch_size)
-        ]
-
-    def parts(self, images: int | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
-        """Images, labels and share n_b/N of every batch."""
-        cuts = self.batches(images)
-        n = cuts[-1].stop
-        for cut in cuts:
-            yield self.train[0][cut], self.train[1][cut], (cut.stop - cut.start) / n
-
     @contextmanager
     def at(self, weights: Weights | None = None) -> Iterator[None]:
-        """Within: the network has these weights (``None``: its own), is in train mode and only x requires gradients.
+        """Give the network these weights within (``None``: its own), in train mode; only x requires gradients.
 
         Afterwards everything is as it was, bit for bit: weights, buffers, modes, ``requires_grad``.
         """
         model = self.model
         held = [*model.parameters(), *model.buffers()]
         kept = [t.detach().clone(memory_format=torch.preserve_format) for t in held]
-        modes = [(m, m.training) for m in model.modules()]
         wanted = {id(t) for t in self.tensors}
         asked = [(p, p.requires_grad) for p in model.parameters()]
         if weights is not None:
             self.check(weights)
         try:
             with torch.no_grad():
-                for name, own in model.state_dict().items() if weights is not None else ():
-                    assert weights is not None
-                    own.copy_(weights[name])
-            model.train()
+                own = model.state_dict()
+                for name, value in (weights or {}).items():
+                    own[name].copy_(value)
             for p, _ in asked:
                 p.requires_grad_(id(p) in wanted)
-            yield
+            with mode(model, True):
+                yield
         finally:
             with torch.no_grad():
                 for t, value in zip(held, kept):
                     t.copy_(value)
-            for module, mode in modes:
-                module.training = mode
             for p, flag in asked:
                 p.requires_grad_(flag)
 
@@ -161,7 +126,7 @@ class Values:
 
 
 def values(surface: Surface, weights: Weights | None = None, *, recompute_bn: bool = True) -> Values:
-    """Losses and errors at ``weights``; one forward pass over the train set and one over the test set.
+    """Measure losses and errors at ``weights``; one forward pass over the train set and one over the test set.
 
     The same train pass recomputes the BN statistics (their average over the batches) that the test pass uses, unless
     ``recompute_bn=False`` asks for the running statistics among the weights, as the papers'

@@ -1,4 +1,4 @@
-"""Regime 3 and what it is compared with: SGD, a random walk and gradient ascent on one sphere, with one ELR.
+"""Compare SGD with a random walk and gradient ascent on one sphere, with one ELR: what regime 3 is like.
 
 Kodryan et al. 2022 find that at large ELR the iterates of SGD are as uncorrelated as those of a random walk, whose loss
 bounds SGD's from below while gradient ascent bounds it from above. Their code for it is not released; these steps
@@ -12,7 +12,7 @@ with lr = elr rho^2, so that each of them turns the weights by atan(elr eg).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,7 +68,7 @@ def walk(
     seed: int = 0,
     epoch: int = 0,
 ) -> Walk:
-    """Make so many steps from ``weights`` (``None``: the network's own), which set the radius.
+    """Make ``steps`` steps from ``weights`` (``None``: the network's own), which set the radius.
 
     ``seed`` draws the batch order, as the lab's training does from its ``epoch`` on, and the directions of the walk; so
     ``sgd`` repeats a run of the lab. A gradient that is not finite ends the walk.
@@ -78,7 +78,7 @@ def walk(
     if not (math.isfinite(elr) and elr > 0):
         raise UserError(f"elr {elr} is not a positive number")
     if steps < 1:
-        raise UserError(f"{steps} steps are no walk; make at least 1")
+        raise UserError(f"steps must be at least 1, got {steps}")
     directions = stream(seed, _DIRECTIONS)
     columns = {name: np.full(steps, np.nan) for name in ("loss", "error", "eg", "angle")}
     images, labels = surface.train
@@ -86,9 +86,7 @@ def walk(
         x = surface.tensors
         rho = geometry.norm([t.detach() for t in x])
         lr = elr * float(rho) ** 2
-        order = iter(_orders(surface, seed, epoch, steps))
-        for t in range(steps):
-            batch = next(order)
+        for t, batch in zip(range(steps), _orders(surface, seed, epoch)):
             with torch.enable_grad():
                 logits = surface.model(images[batch])
                 loss = surface.loss(logits, labels[batch])
@@ -114,15 +112,11 @@ def walk(
     return Walk(kind=kind, elr=elr, seed=seed, rho=float(rho), weights=end, **columns)
 
 
-def _orders(surface: Surface, seed: int, epoch: int, steps: int) -> list[Tensor]:
-    n = len(surface.train[1])
-    if surface.batch_size is None:
-        return [torch.arange(n)] * steps
-    found: list[Tensor] = []
-    while len(found) < steps:
-        found += batches(n, surface.batch_size, seed=seed, epoch=epoch)
+def _orders(surface: Surface, seed: int, epoch: int) -> Iterator[Tensor]:
+    n, size = len(surface.train[1]), surface.batch_size
+    while True:
+        yield from [torch.arange(n)] if size is None else batches(n, size, seed=seed, epoch=epoch)
         epoch += 1
-    return found
 
 
 @dataclass(frozen=True)
@@ -144,16 +138,9 @@ class RandomDirections:
 
 
 def random_directions(surface: Surface, weights: Weights | None = None, *, seed: int = 0) -> RandomDirections:
-    """The lab's reference for regime 3 (:func:`scaleinv.lab.levels.reference_rows`), from a stream of ``seed``."""
+    """Measure the lab's reference for regime 3 (:func:`scaleinv.lab.levels.reference_rows`), drawn from ``seed``."""
     with surface.at(weights):
-        rows = reference_rows(
-            surface.model,
-            surface.groups,
-            surface.train,
-            batch_size=len(surface.train[1]) if surface.batch_size is None else surface.batch_size,
-            loss=surface.loss,
-            generator=stream(seed, _REFERENCE),
-        )
+        rows = reference_rows(surface, stream(seed, _REFERENCE))
     losses, errors = (tuple(r.value for r in rows if r.quantity == q) for q in ("loss", "error"))
     return RandomDirections(losses, errors)
 
@@ -209,17 +196,7 @@ def compare(
             for kind in kinds
         }
 
-    references = [random_directions(surface, weights, seed=seed) for seed in seeds]
-    return WalkComparison(
-        elr=elr,
-        seeds=tuple(seeds),
-        steps=steps,
-        window=kept,
-        loss=table("loss"),
-        error=table("error"),
-        cosine=table("cosine"),
-        random=RandomDirections(
-            tuple(v for r in references for v in r.losses), tuple(v for r in references for v in r.errors)
-        ),
-        walks=tuple(walks),
-    )
+    found = [random_directions(surface, weights, seed=seed) for seed in seeds]
+    random = RandomDirections(*(tuple(v for r in found for v in getattr(r, name)) for name in ("losses", "errors")))
+    tables = {quantity: table(quantity) for quantity in ("loss", "error", "cosine")}
+    return WalkComparison(elr, tuple(seeds), steps, kept, random=random, walks=tuple(walks), **tables)

@@ -1,4 +1,4 @@
-"""Grids of positive numbers as text: ``a:b:n`` or a comma list. Needs no torch."""
+"""Read grids of positive numbers: ``a:b:n`` or a comma list. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST = 10_000  #: values of a range
 
 
 def parse_grid(text: str, name: str = "elr", *, zero: bool = False) -> list[float]:
-    """A comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
+    """Read a comma list of numbers and ranges; ``a:b:n`` is n values from a to b, log-spaced, ends exact.
 
     Values keep their order, repeats are dropped. Raises :class:`UserError` for anything but finite positive numbers
     (``zero``: 0 in the list is fine), for empty entries but one after a last comma, for n < 2 and for a = b.
@@ -27,8 +27,7 @@ def parse_grid(text: str, name: str = "elr", *, zero: bool = False) -> list[floa
         pieces.pop()
     if not all(pieces):
         raise UserError(f"{name} {text!r} has an empty entry; write a number between the commas, or one comma less")
-    values = [value for piece in pieces for value in ([0.0] if zero and _is_zero(piece) else _piece(piece, name, zero))]
-    return list(dict.fromkeys(values))
+    return list(dict.fromkeys(value for piece in pieces for value in _piece(piece, name, zero)))
 
 
 def _is_zero(piece: str) -> bool:
@@ -41,7 +40,11 @@ def _is_zero(piece: str) -> bool:
 def _piece(text: str, name: str, zero: bool) -> list[float]:
     ends = [end.strip() for end in text.split(":")]
     if len(ends) == 1:
-        return [_number(text, text, name, "0 or a positive number" if zero else "a positive finite number")]
+        return (
+            [0.0]
+            if zero and _is_zero(text)
+            else [_number(text, text, name, "0 or a positive number" if zero else "a positive finite number")]
+        )
     if len(ends) != 3:
         raise UserError(f"{name} {text!r} is not understood; write a:b:n (n log-spaced values) or a comma list")
     for end, does in ((ends[0], "begin"), (ends[1], "end")):

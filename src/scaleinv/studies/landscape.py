@@ -1,4 +1,4 @@
-"""The landscape of finished runs, measured once and kept beside them, for the report and for later.
+"""Measure the landscape of finished runs once and keep it beside them, for the report and for later.
 
 What is measured stands in ``FOLDER/landscape.json``: curvature at the last weights of every run, paths between the last
 weights of runs at neighbouring rates, walks on the sphere of one run from a fresh initialisation, and, where runs have
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig, read_config
@@ -27,8 +26,8 @@ from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.weights import kept_epochs, read_weights
 from scaleinv.landscape.agreement import agreement
 from scaleinv.landscape.averages import convexity
-from scaleinv.landscape.paths import linear_path
-from scaleinv.landscape.runs import fresh_surface_of, points_of, surface_of
+from scaleinv.landscape.paths import QUANTITIES, linear_path
+from scaleinv.landscape.runs import fresh_surface_of, lowest_epochs, points_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.walks import KINDS, compare
 from scaleinv.runfolder.files import read_json, write_json
@@ -39,7 +38,6 @@ from scaleinv.theory import rates
 _OF_KEPT = ("averages", "minima")  # of weights kept within runs; files of an earlier version have neither
 _FORMAT = 1
 _ADVICE = "remove it and measure again"
-_QUANTITIES = ("train_loss", "train_error", "test_loss", "test_error")
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Ended:
 
 
 def ended_runs(folder: Path) -> list[Ended]:
-    """The runs of a sweep, or the run itself, that have ended with finite weights; by rate, a copied one once."""
+    """Find the runs of a sweep, or the run itself, that have ended with finite weights; by rate, a copied one once."""
     if (folder / "sweep-config.json").exists():
         places = sorted(path.parent for path in (folder / "runs").glob("*/result.json"))
     elif read_config(folder) is not None:
@@ -99,7 +97,7 @@ def ended_runs(folder: Path) -> list[Ended]:
 
 
 def read_study(folder: Path) -> dict[str, Any]:
-    """What has been measured; empty parts where nothing was. A damaged file is a :class:`UserError`."""
+    """Read what has been measured; empty parts where nothing was. A damaged file is a :class:`UserError`."""
     path = folder / LANDSCAPE
     if not path.exists():
         return {"format": _FORMAT, **{part: [] for part in LANDSCAPE_PARTS}}
@@ -114,7 +112,7 @@ def read_study(folder: Path) -> dict[str, Any]:
 
 
 def damaged(folder: Path, why: object) -> UserError:
-    """What to say of a ``landscape.json`` that does not hold what it should."""
+    """Make the error for a ``landscape.json`` that does not hold what it should."""
     return UserError(f"{folder / LANDSCAPE} is damaged ({why}); {_ADVICE}")
 
 
@@ -131,16 +129,14 @@ def study(
     *,
     settings: Study | None = None,
     data_dir: Path | None = None,
-    lowest: Lowest | None = None,
     watch: Callable[[str, int, int], None] = lambda what, done, total: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measure ``parts`` of the runs in ``folder`` and keep them in ``landscape.json``; everything that stands there.
+    """Measure ``parts`` of the runs in ``folder``, keep them in ``landscape.json`` and return all that stands there.
 
     ``parts`` None: sharpness, and paths where there are any. ``watch`` is told what has been measured or was kept, how
-    many pieces are done and how many there are. Each piece is on the disk before the next one begins. ``lowest`` finds
-    the minima of periods among the kept epochs of a run; it is :func:`scaleinv.landscape.minima.lowest_epochs`,
-    which this room cannot see. ``say`` is told why a part has nothing to measure, beside others that have.
+    many pieces are done and how many there are. Each piece is on the disk before the next one begins. ``say`` is told
+    why a part has nothing to measure, beside others that have.
 
     Raises :class:`UserError` for unknown parts, folders without finished runs, paths where no two runs can be joined,
     and where no part has anything to measure.
@@ -154,13 +150,12 @@ def study(
     if parts is not None and "paths" in parts and not _pairs(runs):
         if runs[0].folder == folder:
             raise UserError(f"paths need two runs; {folder} is one")
-        raise UserError(
-            f"paths need two runs that differ in the rate alone; {folder} has none that ended with finite weights"
-        )
+        why = "has none that ended with finite weights"
+        raise UserError(f"paths need two runs that differ in the rate alone; {folder} {why}")
     asked = ("sharpness", "paths") if parts is None else parts
     pieces, missing = list(_pieces(runs, asked, settings)), []
     for part in (part for part in _OF_KEPT if part in asked):
-        found_pieces, why = _averages(runs, settings) if part == "averages" else _minima(runs, settings, lowest)
+        found_pieces, why = (_averages if part == "averages" else _minima)(runs, settings)
         pieces += found_pieces
         missing += [why] if why else []
     if missing and not pieces:
@@ -185,16 +180,13 @@ def study(
             what += ": kept"
         else:
             found = {"key": key, **marks[key["runs"][0]], **measure(data_dir)}
-            same_runs = [kept for kept in content[part] if kept["key"]["runs"] == key["runs"]]
-            content[part] = [kept for kept in content[part] if kept not in same_runs] + [found]
+            content[part] = [kept for kept in content[part] if kept["key"]["runs"] != key["runs"]] + [found]
             write_json(folder / LANDSCAPE, content)
         watch(what, number, len(pieces))
     return read_study(folder)  # as a reader finds it: NaN is null
 
 
 Piece = tuple[str, dict[str, Any], Callable[[Path | None], dict[str, Any]]]
-#: from a run's folder and the epochs it has kept to those of lowest loss in each period
-Lowest = Callable[[Path, Sequence[int]], list[int]]
 
 
 def _key(members: list[Ended], **numbers: Any) -> dict[str, Any]:
@@ -213,11 +205,8 @@ def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Itera
                 raise UserError(f"{run.folder}: {run.config.data} is not a data set that scaleinv can load again")
             size = run.config.subset or SPECS[run.config.data].train_size
             images = size if settings.images is None else min(settings.images, size)
-            yield (
-                "sharpness",
-                _key([run], images=images, probes=settings.probes),
-                partial(_sharpness, run, settings.probes, images),
-            )
+            key = _key([run], images=images, probes=settings.probes)
+            yield "sharpness", key, partial(_sharpness, run, settings.probes, images)
     if "paths" in parts:
         for a, b in _pairs(runs):
             yield "paths", _key([a, b], points=settings.points), partial(_path, a, b, settings)
@@ -238,20 +227,14 @@ def _averages(runs: list[Ended], settings: Study) -> tuple[list[Piece], str]:
     why = "averages need two epochs or more kept in the last half of a run"
     if len(usable) < len(runs):
         why += f", {_none_of(runs, len(runs) - len(usable))} them: train with --keep-every N, such as 1"
-    return [
-        (
-            "averages",
-            _key([run], epochs=epochs[run]),
-            partial(averages_of, run.folder, epochs[run]),
-        )
-        for run in usable
-    ], "" if len(usable) == len(runs) else why
+    pieces: list[Piece] = [
+        ("averages", _key([run], epochs=epochs[run]), partial(averages_of, run.folder, epochs[run])) for run in usable
+    ]
+    return pieces, "" if len(usable) == len(runs) else why
 
 
-def _minima(runs: list[Ended], settings: Study, lowest: Lowest | None) -> tuple[list[Piece], str]:
+def _minima(runs: list[Ended], settings: Study) -> tuple[list[Piece], str]:
     """The pieces, and why there are none; runs on the sphere have no periods and are passed over."""
-    if lowest is None:
-        raise UserError("minima need lowest=: pass scaleinv.landscape.minima.lowest_epochs")
     space = [run for run in runs if run.config.lr is not None and run.config.weight_decay > 0]
     if not space:
         return [], "minima of periods need runs in the whole space with weight decay; train with --lr, --weight-decay"
@@ -260,7 +243,7 @@ def _minima(runs: list[Ended], settings: Study, lowest: Lowest | None) -> tuple[
         return [], "minima need weights kept within a run: train with --keep-every N, such as 1"
     pieces: list[Piece] = []
     for run in kept:
-        epochs = spread(lowest(run.folder, kept_epochs(run.folder)), settings.minima)
+        epochs = spread(lowest_epochs(run.folder, kept_epochs(run.folder)), settings.minima)
         if len(epochs) > 1:
             pieces.append(("minima", _key([run], epochs=epochs), partial(minima_of, run.folder, epochs)))
     left = len(space) - len(pieces)
@@ -273,14 +256,7 @@ def _none_of(runs: list[Ended], lack: int) -> str:
 
 
 def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None) -> dict[str, Any]:
-    surface = surface_of(run.folder, data_dir=data_dir)
-    found = sharpness(
-        surface,
-        top=1,
-        probes=probes,
-        images=images,
-        generator=torch.Generator().manual_seed(0),
-    )
+    found = sharpness(surface_of(run.folder, data_dir=data_dir), top=1, probes=probes, images=images)
     slopes, hessian = found.gradients, found.hessian
     config = run.config
     # the rate that acts on the unit sphere at these weights, as it was at the last step; Adam's has another law
@@ -310,9 +286,9 @@ def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None) -> dict[st
     )
     return {
         "angle": path.angle,
-        "fractions": path.fractions.tolist(),
-        **{quantity: np.asarray(getattr(path, quantity)).tolist() for quantity in _QUANTITIES},
-        "barriers": {quantity: asdict(path.barrier(quantity)) for quantity in _QUANTITIES},
+        "fractions": path.fractions,
+        **{quantity: getattr(path, quantity) for quantity in QUANTITIES},
+        "barriers": {quantity: asdict(path.barrier(quantity)) for quantity in QUANTITIES},
     }
 
 
@@ -320,22 +296,18 @@ def _walks(run: Ended, elr: float, settings: Study, data_dir: Path | None) -> di
     # regime 3 is a statement about any start; trained weights take long to be forgotten at an ELR that is not its own
     surface = fresh_surface_of(run.folder, data_dir=data_dir)
     found = compare(surface, elr, settings.walk_steps, seeds=range(settings.walk_seeds))
-    steps: dict[str, dict[str, list[float]]] = {}
-    for kind in KINDS:  # one walk of each kind step by step, the first seed's
-        first = next(walk for walk in found.walks if walk.kind == kind)
-        steps[kind] = {"loss": first.loss.tolist(), "cosine": first.cosine.tolist()}
+    # one walk of each kind step by step, the first seed's
+    first = {kind: next(walk for walk in found.walks if walk.kind == kind) for kind in KINDS}
     return {
         "window": found.window,
-        "loss": {kind: values.tolist() for kind, values in found.loss.items()},
-        "error": {kind: values.tolist() for kind, values in found.error.items()},
-        "cosine": {kind: values.tolist() for kind, values in found.cosine.items()},
+        **{name: getattr(found, name) for name in ("loss", "error", "cosine")},
         "random": {"loss": found.random.loss, "loss_error": found.random.loss_error},
-        "steps": steps,
+        "steps": {kind: {"loss": one.loss, "cosine": one.cosine} for kind, one in first.items()},
     }
 
 
 def spread(items: Sequence[int], most: int) -> list[int]:
-    """At most ``most`` of them, evenly spread, the first and the last included.
+    """Choose at most ``most`` of the items, evenly spread, the first and the last included.
 
     >>> spread([5, 6, 7, 8, 9], 3), spread([5, 6], 3)
     ([5, 7, 9], [5, 6])
@@ -346,13 +318,13 @@ def spread(items: Sequence[int], most: int) -> list[int]:
 
 
 def late_epochs(folder: Path, most: int) -> list[int]:
-    """The kept epochs of the last half of a run that has ended, at most ``most`` of them, evenly spread."""
+    """Choose the kept epochs of the last half of a run that has ended, at most ``most`` of them, evenly spread."""
     half = float(read_result(folder / "result.json")["epochs"]) / 2
     return spread([epoch for epoch in kept_epochs(folder) if epoch >= half], most)
 
 
 def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
-    """:func:`~scaleinv.landscape.averages.convexity` of the iterates kept at ``epochs``, of train and test loss.
+    """Measure the :func:`~scaleinv.landscape.averages.convexity` of iterates kept at ``epochs``, train and test loss.
 
     ``excess``: loss at their mean less their mean loss. ``share_above``: of the segments between all pairs, those whose
     loss rises above both ends. BN statistics are recomputed at every point of which the test loss is taken.
@@ -360,14 +332,12 @@ def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = Non
     surface = surface_of(folder, data_dir=data_dir)
     found = convexity(surface, [weights for _, weights in points_of(folder, epochs)], test=True)
     at, members = found.average.values, found.average.members
+    mean = {name: float(np.mean([getattr(m, name) for m in members])) for name in ("train_error", "test_error")}
     return {
         "angle": float(found.angles.mean()),
         "segments": len(found.pairs),
         "mean_error": {"train": at.train_error, "test": at.test_error},
-        "error": {
-            "train": float(np.mean([m.train_error for m in members])),
-            "test": float(np.mean([m.test_error for m in members])),
-        },
+        "error": {"train": mean["train_error"], "test": mean["test_error"]},
         "mean_loss": {"train": at.train_loss, "test": at.test_loss},
         "excess": {"train": found.average.excess, "test": found.average.test_excess},
         "share_above": {"train": found.share_above, "test": found.test_share_above},
@@ -375,7 +345,7 @@ def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = Non
 
 
 def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
-    """:func:`~scaleinv.landscape.agreement.agreement` of the weights kept at ``epochs``, a minimum of a period each.
+    """Measure the :func:`~scaleinv.landscape.agreement.agreement` of weights kept at ``epochs``, minima of periods.
 
     Matrices are (n, n). Pairs average the softmax, with the squared loss the outputs themselves.
     """
@@ -386,7 +356,4 @@ def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None)
         average="output" if config is not None and config.loss == "mse" else "softmax",
     )
     names = ("error", "angle", "equal", "ensemble", "gain", "gain_error")
-    return {
-        "images": found.images,
-        **{name: np.asarray(getattr(found, name)).tolist() for name in names},
-    }
+    return {"images": found.images, **{name: getattr(found, name) for name in names}}

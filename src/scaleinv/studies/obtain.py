@@ -14,7 +14,7 @@ from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Job, Watcher, unwatched
 from scaleinv.lab.launch.processes import Processes
 from scaleinv.lab.resolve import load_data, resolve
-from scaleinv.lab.start import Start, find_start
+from scaleinv.lab.start import find_start
 from scaleinv.lab.train import run
 from scaleinv.runfolder.environment import environment
 
@@ -34,20 +34,17 @@ class Request:
     start_epoch: int | None = None
 
 
-@functools.lru_cache(maxsize=4)
-def _dataset(name: str, data_dir: Path | None, subset: int | None, label_noise: float) -> Dataset:
-    return load_data(Settings(data=name, data_dir=data_dir, subset=subset, label_noise=label_noise))
+_dataset = functools.lru_cache(maxsize=4)(load_data)
 
 
-def _key(settings: Settings) -> tuple[str, Path | None, int | None, float]:
-    return settings.data, settings.data_dir, settings.subset, settings.label_noise
+def _of_data(settings: Settings) -> Settings:
+    """What decides the data set, so that runs share it."""
+    return Settings(**{name: getattr(settings, name) for name in ("data", "data_dir", "subset", "label_noise")})
 
 
 def _job(root: Path, request: Request, dataset: Dataset) -> Job:
-    start: Start | None = None
-    if request.start is not None:
-        name = str(request.start) if request.start_epoch is None else f"{request.start}@{request.start_epoch}"
-        start = find_start(name)
+    epoch = "" if request.start_epoch is None else f"@{request.start_epoch}"
+    start = None if request.start is None else find_start(f"{request.start}{epoch}")
     config = resolve(
         request.settings,
         dataset,
@@ -72,7 +69,7 @@ def obtain(
     start: Path | None = None,
     start_epoch: int | None = None,
 ) -> Path:
-    """The folder of the run, below ``root``; trained here, on one thread, if it has not ended there.
+    """Return the folder of the run, below ``root``; train it here, on one thread, if it has not ended there.
 
     Another process that trains the same run is waited for.
     """
@@ -83,32 +80,25 @@ def obtain(
 def obtain_many(
     root: Path, requests: Sequence[Request], *, workers: int = 1, watch: Watcher | None = None
 ) -> list[Path]:
-    """The folders of the runs, in the order asked for; ``workers`` > 1 trains as many at a time in processes.
+    """Return the folders of the runs, in the order asked for; ``workers`` > 1 trains as many at a time in processes.
 
     Raises :class:`StateError` where a run ends by an error (a diverged run is a result).
     """
     watch = watch or unwatched
-    jobs = [_job(root, request, _dataset(*_key(request.settings))) for request in requests]
+    jobs = [_job(root, request, _dataset(_of_data(request.settings))) for request in requests]
     missing = {
-        job.folder: (job, _key(request.settings))
+        job.folder: (job, _of_data(request.settings))
         for job, request in zip(jobs, requests)
         if not (job.folder / "result.json").exists()
     }
     if workers == 1:
         for job, key in missing.values():
-            run(
-                job.config,
-                _dataset(*key),
-                job.folder,
-                start=job.start,
-                watch=functools.partial(watch, job),
-                origin=job.origin,
-                lock_wait=_WAIT,
-            )
+            tell = functools.partial(watch, job)
+            run(job.config, _dataset(key), job.folder, start=job.start, watch=tell, origin=job.origin, lock_wait=_WAIT)
         return [job.folder for job in jobs]
     root.mkdir(parents=True, exist_ok=True)
     for number, key in enumerate(dict.fromkeys(key for _, key in missing.values())):
-        launcher = Processes(_dataset(*key), root / f".shared-{os.getpid()}-{number}", workers)
+        launcher = Processes(_dataset(key), root / f".shared-{os.getpid()}-{number}", workers)
         try:
             for job, result, error in launcher.run([job for job, its in missing.values() if its == key], watch):
                 if result is None:

@@ -1,4 +1,4 @@
-"""What a long command shows while it works: live bars on a terminal, plain lines in a log, nothing when quiet."""
+"""Show how far a long command is: live bars on a terminal, plain lines in a log, nothing when quiet."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ _Shown = TypeVar("_Shown", bound="_Bars")
 class _Bars:
     """Bars of rich, shown within a ``with``. Everything goes to stderr; stdout is for answers."""
 
-    def __init__(self, *columns: ProgressColumn, quiet: bool) -> None:
+    def __init__(self, title: str, *columns: ProgressColumn, quiet: bool) -> None:
         self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
-        self.progress = Progress(*columns, console=self.console, transient=True)
+        first = (TextColumn(title), BarColumn(bar_width=24), MofNCompleteColumn())
+        self.progress = Progress(*first, *columns, console=self.console, transient=True)
 
     def __enter__(self: _Shown) -> _Shown:
         if self.live:
@@ -74,17 +75,9 @@ class ProgressView(_Bars):
     """Watch one run (``total=1``) or a sweep."""
 
     def __init__(self, *, total: int, quiet: bool = False, starts: Mapping[str, str] | None = None) -> None:
-        super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            quiet=quiet,
-        )
-        self.total, self.ended = total, 0
-        self.starts = starts
+        note = TextColumn("{task.fields[note]}", style="dim")
+        super().__init__("{task.description}", note, TimeElapsedColumn(), TimeRemainingColumn(), quiet=quiet)
+        self.total, self.ended, self.starts = total, 0, starts
         self.bars: dict[RunConfig, TaskID] = {}
         self.spoken: dict[RunConfig, float] = {}
         self.overall = self.progress.add_task("all runs", total=total, note="") if total > 1 else None
@@ -132,14 +125,7 @@ class Counted(_Bars):
     """
 
     def __init__(self, what: str, total: int = 0, *, quiet: bool = False) -> None:
-        super().__init__(
-            TextColumn(what),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-            quiet=quiet,
-        )
+        super().__init__(what, TimeElapsedColumn(), TextColumn("{task.fields[note]}", style="dim"), quiet=quiet)
         self.total, self.count = total, 0
         self.task = self.progress.add_task("", total=total or None, note="")
 

@@ -1,4 +1,4 @@
-"""The regime map of a sweep: every run classified, the boundaries, in one JSON object (sweep.json)."""
+"""Make the regime map of a sweep, every run classified and the boundaries, as one JSON object (sweep.json)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,33 @@ from scaleinv.runfolder.read import Run, load_run
 
 
 def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
-    """One entry of sweep.json: the numbers of :func:`measured`, and the periods of a run in the whole space (None:
+    """Make one entry of sweep.json: the numbers of :func:`measured`, and the periods of a run in the whole space (None:
     there is nothing to look for).
     """
-    elr = run.elr
-    return {
-        "run": run.name,
-        "elr": elr if math.isfinite(elr) else None,
-        "lr": run.config.get("lr"),
-        "weight_decay": run.config.get("weight_decay"),
-        "start": run.config.get("start"),
-        "seed": run.seed,
-        "regime": verdict.regime,
-        "evidence": verdict.evidence,
-        **measured(run),
-        "periods": summary(periods_of(run)),
-        "status": run.status,
-    }
+    elr = run.elr if math.isfinite(run.elr) else None
+    config = {**run.config, "elr": elr, "seed": run.seed}
+    numbers = measured(run) | {"periods": summary(periods_of(run))}
+    return _row(run.name, config, verdict.regime, verdict.evidence, numbers, run.status)
+
+
+def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, Any]:
+    """Make the entry of a run that has no result."""
+    return _row(name, config, None, {"reason": f"the run failed: {message}"}, dict.fromkeys(_MEASURED), "failed")
+
+
+def _row(
+    name: str, config: Mapping[str, Any], regime: int | None, evidence: Any, numbers: Mapping[str, Any], status: str
+) -> dict[str, Any]:
+    told = {field: config.get(field) for field in ("elr", "lr", "weight_decay", "start", "seed")}
+    return {"run": name, **told, "regime": regime, "evidence": evidence, **numbers, "status": status}
+
+
+_MEASURED = ("train_loss", "test_error", "test_error_recomputed_bn", "effective_gradient", "ess", "cosine", "periods")
 
 
 def measured(run: Run) -> dict[str, float | None]:
-    """What every table says of a run under these names: means over the window (last half of the epochs) of train loss,
-    effective gradient, ESS and cosine, and the test errors of the last evaluation; None where it is not a number.
+    """Measure what tables say of a run under these names: means over the window (last half of the epochs) of the
+    train loss, effective gradient, ESS and cosine, and the test errors of the last evaluation; None for no number.
     """
     w = window(run)
 
@@ -58,31 +63,13 @@ def measured(run: Run) -> dict[str, float | None]:
     }
 
 
-def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, Any]:
-    """The entry of a run that has no result."""
-    empty = ("train_loss", "test_error", "test_error_recomputed_bn", "effective_gradient", "ess", "cosine")
-    return {
-        "run": name,
-        "elr": config.get("elr"),
-        "lr": config.get("lr"),
-        "weight_decay": config.get("weight_decay"),
-        "start": config.get("start"),
-        "seed": config.get("seed"),
-        "regime": None,
-        "evidence": {"reason": f"the run failed: {message}"},
-        **dict.fromkeys(empty),
-        "periods": None,
-        "status": "failed",
-    }
-
-
 def series_of(row: Mapping[str, Any]) -> tuple[float, str]:
-    """The weight decay and the start of a run: only runs that share them lie on one axis."""
+    """Return the weight decay and the start of a run: only runs that share them lie on one axis."""
     return float(row.get("weight_decay") or 0.0), str(row.get("start") or "")
 
 
 def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of sweep.json from the rows of its runs; ``horizon``: their length, part of the statement.
+    """Make the content of sweep.json from the rows of its runs; ``horizon``: their length, part of the statement.
 
     ``maps`` holds the boundaries for each weight decay and start; ``boundaries`` are those of the only one, and None
     where there are several.
@@ -102,7 +89,7 @@ def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[st
 
 
 def count_regimes(summary: Mapping[str, Any]) -> dict[str, list[float]]:
-    """The rates of each regime, ascending, by name; a rate whose seeds disagree stands under each name."""
+    """List the rates of each regime, ascending, by name; a rate whose seeds disagree stands under each name."""
     found: dict[str, set[float]] = {name: set() for name in NAMES.values()}
     for row in summary["runs"]:
         rate = row[summary["axis"]]

@@ -1,11 +1,9 @@
-"""A sweep: runs that differ in the rate, the weight decay, the start and the seed, nothing else; its folder, and how
-it goes on.
-"""
+"""Train a sweep, runs that differ in the rate, the weight decay, the start and the seed alone, and keep its folder."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,25 +38,18 @@ class SweepConfig:
 
     def runs(self) -> list[RunConfig]:
         """One config a run, seeds outermost, then starts, then weight decays."""
-        starts: tuple[Start | None, ...] = self.starts or (None,)
         decays = self.weight_decays or (self.base.weight_decay,)
+        pairs: list[tuple[str | None, int]] = [(start.checksum, start.config.seed) for start in self.starts]
         if self.seeds:
+            starts = [start for start, _ in pairs] or [self.base.start]
             pairs = [(start, seed) for seed in self.seeds for start in starts]
-        else:
-            pairs = [(start, start.config.seed) for start in self.starts]
+        rates: list[dict[str, Any]] = [{self.axis: value} for value in self.values]
         return [
-            self.run(value, seed, decay, start) for start, seed in pairs for decay in decays for value in self.values
+            dataclasses.replace(self.base, seed=seed, weight_decay=decay, start=start, **rate)
+            for start, seed in pairs
+            for decay in decays
+            for rate in rates
         ]
-
-    def run(self, value: float, seed: int, weight_decay: float | None = None, start: Start | None = None) -> RunConfig:
-        """The config of one run."""
-        base = dataclasses.replace(
-            self.base,
-            seed=seed,
-            weight_decay=self.base.weight_decay if weight_decay is None else weight_decay,
-            start=self.base.start if start is None else start.checksum,
-        )
-        return dataclasses.replace(base, elr=value) if self.axis == "elr" else dataclasses.replace(base, lr=value)
 
     def start_of(self, config: RunConfig) -> Start | None:
         """Where a run of the sweep starts."""
@@ -112,23 +103,21 @@ def run_sweep(
         origin = environment(sweep.base.threads)
         jobs = [Job(config, run_folder(out, config), origin, sweep.start_of(config)) for config in sweep.runs()]
         ended: dict[Path, Finished] = {}
-
-        def tell(finished: Finished) -> None:
-            ended[finished.job.folder] = finished
-            on_finished(finished)
-
         waiting = []
-        for job in jobs:
-            try:
-                result = read_result(job.folder / "result.json")
-            except UserError:  # not there, or damaged: the run's worker will tell
-                waiting.append(job)
-            else:
-                tell(Finished(job, result))
         launcher: Launcher = Processes(dataset, out / ".shared", workers)
+
+        def finish() -> Iterator[Finished]:
+            for job in jobs:
+                try:
+                    yield Finished(job, read_result(job.folder / "result.json"))
+                except UserError:  # not there, or damaged: the run's worker will tell
+                    waiting.append(job)
+            yield from launcher.run(waiting, watch)
+
         try:
-            for finished in launcher.run(waiting, watch):
-                tell(finished)
+            for finished in finish():
+                ended[finished.job.folder] = finished
+                on_finished(finished)
         finally:
             launcher.cancel()
         return [ended[job.folder] for job in jobs]

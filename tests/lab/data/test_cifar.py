@@ -18,8 +18,8 @@ import torch
 from scaleinv.errors import UserError
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.data.catalog import CATALOG
-from scaleinv.lab.data.cifar import parse_binary, parse_pickle
 from scaleinv.lab.data.dataset import SPECS, normalise
+from scaleinv.lab.data.formats import parse_binary, parse_pickle
 from scaleinv.lab.data.source import find
 
 Make = Callable[..., Any]
@@ -129,7 +129,7 @@ def test_a_malicious_pickle_is_refused_and_does_nothing(protocol: int, tmp_path:
     ("module", "name"),
     [("__builtin__", "eval"), ("builtins", "exec"), ("os", "system"), ("numpy", "load"), ("numpy", "fromfile"),
      ("numpy.core.multiarray", "fromfile"), ("numpy.core.multiarray", "scalar"), ("numpy", "ndarray.__class__"),
-     ("copy_reg", "_reconstructor"), ("_codecs", "encode"), ("scaleinv.lab.data.cifar", "io")],
+     ("copy_reg", "_reconstructor"), ("_codecs", "encode"), ("scaleinv.lab.data.formats", "io")],
 )  # fmt: skip
 def test_any_other_name_is_refused(module: str, name: str) -> None:
     with pytest.raises(UserError, match="which no CIFAR file needs"):

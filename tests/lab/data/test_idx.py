@@ -13,8 +13,8 @@ import torch
 from scaleinv.errors import UserError
 from scaleinv.lab.data import catalog, load_dataset
 from scaleinv.lab.data.dataset import SPECS, normalise
-from scaleinv.lab.data.idx import parse
-from scaleinv.lab.data.status import statuses
+from scaleinv.lab.data.fetch import statuses
+from scaleinv.lab.data.formats import parse_idx
 
 Write = Callable[[Path, int], tuple[np.ndarray, np.ndarray]]
 
@@ -91,7 +91,7 @@ def test_damaged_files_are_told_by_name(write_idx: Write, tmp_path: Path) -> Non
 
 def test_shape_that_overflows() -> None:
     with pytest.raises(UserError, match="cut short or too long"):
-        parse(bytes([0, 0, 8, 3]) + b"\xff" * 12 + bytes(10), "f", 3)
+        parse_idx(bytes([0, 0, 8, 3]) + b"\xff" * 12 + bytes(10), "f", 3)
 
 
 def test_real_mnist(real_data: Path, tmp_path: Path) -> None:

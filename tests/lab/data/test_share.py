@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.lab.data import Dataset, load_dataset, open_shared, remove_shared, share
-from scaleinv.lab.data.sharing import SharedDataset
+from scaleinv.lab.data import Dataset, SharedDataset, load_dataset, share
 
 FIELDS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -32,7 +31,7 @@ def equal(a: Dataset, b: Dataset) -> bool:
 
 def test_what_is_opened_is_what_was_shared(digits: Dataset, tmp_path: Path) -> None:
     handle = share(digits, tmp_path)
-    opened = open_shared(pickle.loads(pickle.dumps(handle)))
+    opened = pickle.loads(pickle.dumps(handle)).open()
     assert len(pickle.dumps(handle)) < 1000
     assert equal(digits, opened)
     for field in ("name", "classes", "fingerprint", "pad_value", "in_shape"):
@@ -59,7 +58,7 @@ def test_channels_last_stays_channels_last(digits: Dataset, tmp_path: Path) -> N
 
 def _visit(handle: SharedDataset, ready: Any, leave: Any, answers: Any) -> None:
     torch.set_num_threads(1)
-    data = open_shared(handle)
+    data = handle.open()
     total = data.train_images.double().sum().item()  # touches every page
     ready.wait()
     path = os.path.join(handle.directory, "train_images.npy")
@@ -116,15 +115,15 @@ def test_processes_that_share_at_once(digits: Dataset, tmp_path: Path) -> None:
     for process in processes:
         process.join(timeout=60)
     assert handles[0] == handles[1] == handles[2]
-    assert equal(open_shared(handles[0]), digits)
+    assert equal(handles[0].open(), digits)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", Path(handles[0].directory).name]
 
 
 def test_writing_to_an_opened_tensor_stays_private(digits: Dataset, tmp_path: Path) -> None:
     handle = share(digits, tmp_path)
-    first = open_shared(handle)
+    first = handle.open()
     first.train_images.zero_()
-    assert equal(open_shared(handle), digits)
+    assert equal(handle.open(), digits)
 
 
 def test_a_second_share_writes_nothing(digits: Dataset, tmp_path: Path) -> None:
@@ -147,7 +146,7 @@ def test_damaged_files_are_written_again(digits: Dataset, tmp_path: Path, harm: 
         path.unlink()
     if harm != "zeros":
         with pytest.raises(UserError, match=r"train_images\.npy cannot be opened"):
-            open_shared(handle)
+            handle.open()
     assert equal(share(digits, tmp_path).open(), digits)
 
 
@@ -171,13 +170,13 @@ def test_disk_full(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_remove(digits: Dataset, tmp_path: Path) -> None:
     handle = share(digits, tmp_path)
-    held = open_shared(handle)
-    remove_shared(handle)
-    remove_shared(handle)
+    held = handle.open()
+    handle.remove()
+    handle.remove()
     assert not Path(handle.directory).exists()
     assert equal(held, digits)  # a mapping outlives its file
     with pytest.raises(UserError, match="share the data set again"):
-        open_shared(handle)
+        handle.open()
 
 
 def test_a_folder_that_is_a_file(digits: Dataset, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from scaleinv.errors import UserError
 from scaleinv.lab.build import group_names
 from scaleinv.lab.models import DEFAULT_WIDTH, MODELS, NORMS, VARIANTS, build_model
-from scaleinv.lab.models.layers import conv1x1, conv3x3, kaiming_uniform, linear, norm
+from scaleinv.lab.models.layers import Layers, kaiming_uniform
 from scaleinv.symmetry import find_symmetries
 
 
@@ -125,7 +125,9 @@ def test_the_initialisation_is_torchs_default(fan_in: int) -> None:
 
 def test_layers_have_the_fan_in_of_their_kernel() -> None:
     g = generator(0)
-    for layer, fan_in in ((conv3x3(5, 4000, g), 45), (conv1x1(5, 9000, g), 5), (linear(7, 9000, g, bias=True), 7)):
+    make = Layers(g, g)
+    layers = ((make.conv(5, 4000), 45), (make.conv(5, 9000, 1), 5), (make.linear(7, 9000), 7))
+    for layer, fan_in in (*layers, (make.head(7, 9000, bias=True), 7)):
         for p in layer.parameters():
             assert float(p.detach().abs().max()) <= fan_in**-0.5
             assert float(p.detach().abs().max()) > 0.99 * fan_in**-0.5
@@ -471,4 +473,4 @@ def test_bad_input_is_one_line(name: str, options: dict[str, Any], match: str) -
 
 def test_unknown_norm_kinds_do_not_reach_a_model() -> None:
     with pytest.raises(UserError, match="unknown normalization"):
-        norm("instance", 4, affine=False, eps=1e-5, images=True)
+        Layers(generator(), generator(), "instance").norm(4)

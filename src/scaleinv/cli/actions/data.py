@@ -7,9 +7,8 @@ import sys
 from dataclasses import asdict
 
 from scaleinv.cli.data import DataCommand
-from scaleinv.lab.data.fetch import fetch
+from scaleinv.lab.data.fetch import fetch, statuses
 from scaleinv.lab.data.source import ENVIRONMENT, resolve
-from scaleinv.lab.data.status import statuses
 
 
 def run(command: DataCommand) -> int:

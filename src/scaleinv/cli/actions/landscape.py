@@ -6,7 +6,6 @@ import sys
 
 from scaleinv.cli.landscape import LandscapeCommand
 from scaleinv.cli.landscape_page import print_landscape
-from scaleinv.landscape.minima import lowest_epochs
 from scaleinv.runfolder.files import json_text
 from scaleinv.studies.landscape import Study, damaged, study
 from scaleinv.studies.progress import Counted
@@ -28,7 +27,6 @@ def run(command: LandscapeCommand) -> int:
             parts,
             settings=settings,
             data_dir=command.data_dir,
-            lowest=lowest_epochs,
             watch=watch,
             say=lacking.append,
         )

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from scaleinv.lab.data.augmentation import augment
 from scaleinv.lab.data.dataset import DATASETS, Dataset, load_dataset
-from scaleinv.lab.data.order import batches, eval_batches
-from scaleinv.lab.data.sharing import SharedDataset, open_shared, remove_shared, share
+from scaleinv.lab.data.draws import augment, batches, eval_batches
+from scaleinv.lab.data.sharing import SharedDataset, share
 
-__all__ = [
-    "DATASETS",
-    "Dataset",
-    "SharedDataset",
-    "augment",
-    "batches",
-    "eval_batches",
-    "load_dataset",
-    "open_shared",
-    "remove_shared",
-    "share",
-]
+__all__ = ["DATASETS", "Dataset", "SharedDataset", "augment", "batches", "eval_batches", "load_dataset", "share"]

@@ -37,21 +37,16 @@ class Form(NamedTuple):
     url: str = ""  # the folder on the network from which to download; "" = this form is not downloaded
 
 
-def _idx(train_images: str, train_labels: str, test_images: str, test_labels: str) -> tuple[PublishedFile, ...]:
-    """Each argument: the MD5 of the plain file and of its .gz, separated by a blank."""
-    return (
-        PublishedFile("train-images-idx3-ubyte", "train", *train_images.split()),
-        PublishedFile("train-labels-idx1-ubyte", "train", *train_labels.split()),
-        PublishedFile("t10k-images-idx3-ubyte", "test", *test_images.split()),
-        PublishedFile("t10k-labels-idx1-ubyte", "test", *test_labels.split()),
+def _files(names: str, *sums: str) -> tuple[PublishedFile, ...]:
+    """``sums``: the MD5 of the plain files and, if published, of their .gz, in the order of the names."""
+    return tuple(
+        PublishedFile(name, "test" if name.startswith(("t10k", "test")) else "train", *md5)
+        for name, *md5 in zip(names.split(), *(text.split() for text in sums))
     )
 
 
-def _batches(suffix: str, *md5: str) -> tuple[PublishedFile, ...]:
-    train = [PublishedFile(f"data_batch_{i + 1}{suffix}", "train", m) for i, m in enumerate(md5[:-1])]
-    return (*train, PublishedFile(f"test_batch{suffix}", "test", md5[-1]))
-
-
+_IDX = "train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte"
+_CIFAR10 = "data_batch_1 data_batch_2 data_batch_3 data_batch_4 data_batch_5 test_batch"
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
 
 #: data set -> its forms; the first complete one on disk is used
@@ -60,11 +55,12 @@ CATALOG: dict[str, tuple[Form, ...]] = {
         Form(
             "idx",
             ("MNIST/raw", "mnist", "MNIST", ""),
-            _idx(
-                "6bbc9ace898e44ae57da46a324031adb f68b3c2dcbeaaa9fbdd348bbdeb94873",
-                "a25bea736e30d166cdddb491f175f624 d53e105ee54ea40749a09fcbcd1e9432",
-                "2646ac647ad5339dbf082846283269ea 9fb629c4189551a2d022fa330f9573f3",
-                "27ae3e4e09519cfbb04c329615203637 ec29112dd5afa0611ce80d1b7f02629c",
+            _files(
+                _IDX,
+                "6bbc9ace898e44ae57da46a324031adb a25bea736e30d166cdddb491f175f624 "
+                "2646ac647ad5339dbf082846283269ea 27ae3e4e09519cfbb04c329615203637",
+                "f68b3c2dcbeaaa9fbdd348bbdeb94873 d53e105ee54ea40749a09fcbcd1e9432 "
+                "9fb629c4189551a2d022fa330f9573f3 ec29112dd5afa0611ce80d1b7f02629c",
             ),
             gz_sizes=(9912422, 28881, 1648877, 4542),
             url="https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -74,11 +70,12 @@ CATALOG: dict[str, tuple[Form, ...]] = {
         Form(
             "idx",
             ("FashionMNIST/raw", "fashion-mnist", "FashionMNIST", ""),
-            _idx(
-                "f4a8712d7a061bf5bd6d2ca38dc4d50a 8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                "9018921c3c673c538a1fc5bad174d6f9 25c81989df183df01b3e8a0aad5dffbe",
-                "8181f5470baa50b63fa0f6fddb340f0a bef4ecab320f06d8554ea6380940ec79",
-                "15d484375f8d13e6eb1aabb0c3f46965 bb300cfdad3c16e7a12a480ee83cd310",
+            _files(
+                _IDX,
+                "f4a8712d7a061bf5bd6d2ca38dc4d50a 9018921c3c673c538a1fc5bad174d6f9 "
+                "8181f5470baa50b63fa0f6fddb340f0a 15d484375f8d13e6eb1aabb0c3f46965",
+                "8d4fb7e6c68d591d4c3dfef9ec88bf0d 25c81989df183df01b3e8a0aad5dffbe "
+                "bef4ecab320f06d8554ea6380940ec79 bb300cfdad3c16e7a12a480ee83cd310",
             ),
             system_folders=("/usr/share/datasets/fashion-mnist",),  # Debian and Ubuntu: dataset-fashion-mnist
             gz_sizes=(26421880, 29515, 4422102, 5148),
@@ -89,14 +86,10 @@ CATALOG: dict[str, tuple[Form, ...]] = {
         Form(
             "pickle",
             ("cifar-10-batches-py", "cifar10/cifar-10-batches-py", ""),
-            _batches(
-                "",
-                "c99cafc152244af753f735de768cd75f",
-                "d4bba439e000b95fd0a9bffe97cbabec",
-                "54ebc095f3ab1f0389bbae665268c751",
-                "634d18415352ddfa80567beed471001a",
-                "482c414d41f54cd18b22e5b47cb7c3cb",
-                "40351d587109b95175f43aff81a1287e",
+            _files(
+                _CIFAR10,
+                "c99cafc152244af753f735de768cd75f d4bba439e000b95fd0a9bffe97cbabec 54ebc095f3ab1f0389bbae665268c751 "
+                "634d18415352ddfa80567beed471001a 482c414d41f54cd18b22e5b47cb7c3cb 40351d587109b95175f43aff81a1287e",
             ),
             Archive("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", 170498071),
             url=_TORONTO,
@@ -104,14 +97,10 @@ CATALOG: dict[str, tuple[Form, ...]] = {
         Form(
             "binary",
             ("cifar-10-batches-bin", "cifar10/cifar-10-batches-bin", ""),
-            _batches(
-                ".bin",
-                "5dd7e06a14cb22eb9f671a540d1b7c25",
-                "5ea93a67294ea407fff1d09f752e9692",
-                "942cd6a4bcdd0dd3c604fbe906cb4421",
-                "ae636b3ba5c66a11e91e8cb52e771fcb",
-                "53f37980c15c3d472c316c40844f3f0d",
-                "803d5f7f4d78ea53de84dbe85f74fb6d",
+            _files(
+                " ".join(f"{name}.bin" for name in _CIFAR10.split()),
+                "5dd7e06a14cb22eb9f671a540d1b7c25 5ea93a67294ea407fff1d09f752e9692 942cd6a4bcdd0dd3c604fbe906cb4421 "
+                "ae636b3ba5c66a11e91e8cb52e771fcb 53f37980c15c3d472c316c40844f3f0d 803d5f7f4d78ea53de84dbe85f74fb6d",
             ),
             Archive("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170052171),
         ),
@@ -120,20 +109,14 @@ CATALOG: dict[str, tuple[Form, ...]] = {
         Form(
             "pickle",
             ("cifar-100-python", "cifar100/cifar-100-python", ""),
-            (
-                PublishedFile("train", "train", "16019d7e3df5f24257cddd939b257f8d"),
-                PublishedFile("test", "test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
-            ),
+            _files("train test", "16019d7e3df5f24257cddd939b257f8d f0ef6b0ae62326f3e7ffdfab6717acfc"),
             Archive("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", 169001437),
             url=_TORONTO,
         ),
         Form(
             "binary",
             ("cifar-100-binary", "cifar100/cifar-100-binary", ""),
-            (
-                PublishedFile("train.bin", "train", "6172c7755cfe09b2fe270c85cebc1b15"),
-                PublishedFile("test.bin", "test", "4499cfba6c016c1be1438163640a0898"),
-            ),
+            _files("train.bin test.bin", "6172c7755cfe09b2fe270c85cebc1b15 4499cfba6c016c1be1438163640a0898"),
             Archive("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168513733),
         ),
     ),

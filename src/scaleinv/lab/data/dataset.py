@@ -15,8 +15,9 @@ from torch import Tensor
 
 from scaleinv.errors import UserError
 from scaleinv.lab import random as _random
-from scaleinv.lab.data import digits, source
-from scaleinv.lab.data.raw import RawSplit
+from scaleinv.lab.data import digits
+from scaleinv.lab.data.formats import RawSplit
+from scaleinv.lab.data.source import find
 from scaleinv.theory.guessing import chance_error, guesses
 
 #: standard errors by which the largest class must exceed 1/C before the classes count as unequal
@@ -124,8 +125,9 @@ def load_dataset(
         raise UserError(f"subset {subset} of {name} is impossible: choose 2 to {spec.train_size} train images")
     if not 0.0 <= label_noise <= 1.0:  # NaN fails too
         raise UserError(f"label noise {label_noise} is no fraction of the labels: choose a value from 0 to 1")
-    train, test = digits.load() if name == "digits" else source.load(name, subset, with_test, data_dir, verify)
-    train = train.first(subset)
+    train, test = digits.load() if name == "digits" else find(name, data_dir).read(subset, with_test, verify)
+    if subset is not None:
+        train = RawSplit(train.images[:subset], train.labels[:subset])
     if test is None or not with_test:
         test = RawSplit(np.empty((0, *train.images.shape[1:]), np.uint8), np.empty(0, np.int64))
     for split in (train, test):
@@ -145,7 +147,7 @@ def load_dataset(
 
 
 def noisy(labels: npt.NDArray[np.int64], classes: int, fraction: float, seed: int) -> npt.NDArray[np.int64]:
-    """A copy of ``labels``, round(fraction * n) of them (chosen without replacement) redrawn uniformly."""
+    """Copy ``labels``, round(fraction * n) of them (chosen without replacement) redrawn uniformly."""
     out: npt.NDArray[np.int64] = labels.copy()
     count = round(fraction * len(labels))
     if count:
@@ -155,7 +157,7 @@ def noisy(labels: npt.NDArray[np.int64], classes: int, fraction: float, seed: in
 
 
 def normalise(images: npt.NDArray[np.uint8], spec: Spec) -> Tensor:
-    """(images / levels - mean) / std per channel, float32, the only copy made."""
+    """Return (images / levels - mean) / std per channel, float32, the only copy made."""
     shape = (1, len(spec.mean), 1, 1)
     out = torch.from_numpy(images.astype(np.float32))
     return out.div_(spec.levels).sub_(torch.tensor(spec.mean).view(shape)).div_(torch.tensor(spec.std).view(shape))

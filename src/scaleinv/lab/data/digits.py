@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab import random as _random
-from scaleinv.lab.data.raw import RawSplit
+from scaleinv.lab.data.formats import RawSplit
 
 TEST_SIZE = 360
 SPLIT_SEED = 0
@@ -21,7 +21,7 @@ CHECKSUM = "e0a031d56d9f5542c7a17076305598edad1b2a83fa14e2579fd2b1764ff55b2b"  #
 def stratified_split(
     labels: npt.NDArray[np.int64], test_size: int = TEST_SIZE
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices (train, test), each in rising order, with the classes in equal proportion up to rounding.
+    """Choose indices (train, test), each in rising order, with the classes in equal proportion up to rounding.
 
     Class c with n_c of N images gets floor(n_c * test_size / N) test images; what rounding leaves goes to the largest
     remainders, ties to the smaller label. Within a class the test images are those with the smallest words of one
@@ -40,7 +40,7 @@ def stratified_split(
 
 
 def load() -> tuple[RawSplit, RawSplit]:
-    """Train (1437 images) and test (360) in the order of the source; pixels 0..16, shape (N, 1, 8, 8)."""
+    """Read the train (1437) and test images (360) in the order of the source; pixels 0..16, shape (N, 1, 8, 8)."""
     # the file alone: importing scikit-learn takes a second
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
@@ -59,7 +59,7 @@ def load() -> tuple[RawSplit, RawSplit]:
 
 
 def checksum(train: RawSplit, test: RawSplit) -> str:
-    """The sha256 of train images, train labels, test images, test labels."""
+    """Return the sha256 of train images, train labels, test images, test labels."""
     digest = hashlib.sha256()
     for split in (train, test):
         digest.update(split.images.tobytes())

@@ -1,8 +1,11 @@
-"""Download a data set from its publisher (or a mirror of theirs), verified before it is put in place."""
+"""What data sets are there, and how to get the others: verified downloads from the publisher or a mirror of theirs.
+
+Why not pooch: it has no limit on the size of what a server sends, no lock between processes that download at once, and
+leaves what a killed download has written; it resumes as little as this does.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -12,9 +15,14 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
 
 from scaleinv.errors import UserError
+from scaleinv.lab.data import digits
 from scaleinv.lab.data.catalog import CATALOG, Form
 from scaleinv.lab.data.dataset import DATASETS
 from scaleinv.lab.data.source import ENVIRONMENT, Source, find, resolve
@@ -28,7 +36,7 @@ Progress = Callable[[str, int, int], None]  #: (file, bytes so far, bytes in all
 def fetch(
     name: str, data_dir: str | Path | None = None, *, mirror: str | None = None, progress: Progress | None = None
 ) -> Path:
-    """Download ``name`` into the data folder, which is made if need be; return the folder that holds the data set now.
+    """Download ``name`` into the data folder, which is made if need be; return the folder that holds the data set.
 
     What is there and intact is not downloaded again. Each file is checked against its published MD5 before it is
     renamed into place, so an interrupted or damaged download changes nothing. ``mirror`` replaces the publisher's
@@ -75,8 +83,9 @@ def _fetch(name: str, folder: Path, mirror: str | None, progress: Progress | Non
                 _unpack(Source(name, form, archive), target)
             else:
                 _idx_files(form, base, work, target, report)
-    except OSError as error:
-        raise UserError(f"cannot write {name} into {folder}: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot write {name} into {folder}: {why}") from error
     return target
 
 
@@ -107,20 +116,19 @@ def _data_folder(data_dir: str | Path | None) -> Iterator[Path]:
 def _workshop(work: Path) -> Iterator[Path]:
     """An empty folder for one process at a time; what a killed download left in it is removed."""
     work.mkdir(exist_ok=True)
-    descriptor = os.open(work, os.O_RDONLY)
+    lock = FileLock(work / ".lock", timeout=0)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process downloads into {work.parent}: wait until it is done") from error
-        try:
-            for left in work.iterdir():
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"another process downloads into {work.parent}: wait until it is done") from error
+    try:
+        for left in work.iterdir():
+            if left.name != ".lock":
                 left.unlink()
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        yield work
     finally:
-        os.close(descriptor)
+        shutil.rmtree(work, ignore_errors=True)
+        lock.release()
 
 
 def _idx_files(form: Form, base: str, work: Path, target: Path, report: Progress) -> None:
@@ -169,3 +177,44 @@ def _download(base: str, path: Path, md5: str, size: int, report: Progress) -> N
             f"{url} is not the published file: expected {size} bytes with MD5 {md5}, got {got} with MD5 "
             f"{digest.hexdigest()}; nothing was kept, try again or name a --mirror"
         )
+
+
+@dataclass(frozen=True)
+class Status:
+    """One row of `scaleinv data`."""
+
+    name: str
+    state: Literal["intact", "damaged", "missing"]
+    where: str = ""  # folder, archive or package
+    form: str = ""  # embedded, idx, pickle or binary
+    bytes: int = 0  # on disk
+    detail: str = ""  # what is wrong and what to do, one line
+
+
+def statuses(data_dir: str | Path | None = None) -> list[Status]:
+    """Find the status of every data set by its checksums. Raises `UserError` if the data folder does not exist."""
+    resolve(data_dir)
+    return [_digits() if name == "digits" else _status(name, data_dir) for name in DATASETS]
+
+
+def _status(name: str, data_dir: str | Path | None) -> Status:
+    try:
+        source = find(name, data_dir)
+    except UserError as error:
+        return Status(name, "missing", detail=str(error))
+    damage = source.damage()
+    return Status(name, "damaged" if damage else "intact", str(source.path), source.form.kind, source.size(), damage)
+
+
+def _digits() -> Status:
+    try:
+        splits = digits.load()
+    except UserError as error:
+        return Status("digits", "missing", detail=str(error))
+    import sklearn
+
+    where, size = f"scikit-learn {sklearn.__version__}", sum(split.images.nbytes for split in splits)
+    if digits.checksum(*splits) == digits.CHECKSUM:
+        return Status("digits", "intact", where, "embedded", size)
+    detail = f"the digits of {where} are not those scaleinv was tested with"
+    return Status("digits", "damaged", where, "embedded", size, detail)

@@ -6,16 +6,13 @@ to its tensors changes neither the files nor what others see.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from scaleinv.errors import UserError
@@ -26,7 +23,7 @@ _TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 
 @dataclass(frozen=True)
 class SharedDataset:
-    """Where a shared data set lies: small and picklable, to be handed to worker processes."""
+    """Says where a shared data set lies: small and picklable, to be handed to worker processes."""
 
     directory: str  # absolute; holds one .npy file per tensor
     name: str
@@ -36,16 +33,36 @@ class SharedDataset:
     channels_last: bool  # images lie as (N, H, W, C)
 
     def open(self) -> Dataset:
-        """The data set, its tensors mapped from the files (`open_shared`)."""
-        return open_shared(self)
+        """Map the data set from its files. Raises `UserError` if they are gone or cut short."""
+        tensors = {}
+        for field in _TENSORS:
+            path = Path(self.directory) / f"{field}.npy"
+            try:
+                # "c" maps privately: pages are shared until written, and torch does not warn of an unwritable array
+                tensors[field] = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+            except (OSError, ValueError, EOFError) as error:
+                raise UserError(f"shared data {path} cannot be opened ({error}); share the data set again") from error
+            if self.channels_last and field.endswith("images"):
+                tensors[field] = tensors[field].permute(0, 3, 1, 2)
+        return Dataset(
+            name=self.name, classes=self.classes, fingerprint=self.fingerprint, pad_value=self.pad_value, **tensors
+        )
 
     def remove(self) -> None:
-        """Delete the files (`remove_shared`)."""
-        remove_shared(self)
+        """Delete the files. Processes that have them open keep their mapping; a second call does nothing."""
+        folder = Path(self.directory)
+        if not folder.is_dir():
+            return
+        with FileLock(folder.parent / ".lock"):
+            # renamed first: a process that opens it now finds all of it or nothing
+            gone = folder.with_name(f"{folder.name}.part")
+            if folder.is_dir():
+                folder.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
 
 
 def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
-    """Write ``dataset`` below ``directory`` once, for `open_shared` in any process of this machine.
+    """Write ``dataset`` below ``directory`` once, for `SharedDataset.open` in any process of this machine.
 
     The files lie in a folder named after the fingerprint. It is built under another name and renamed, so it is there
     whole or not at all; if it is there already and equal to ``dataset``, it is used. Of several processes that share
@@ -62,68 +79,24 @@ def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
     )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root):
+        with FileLock(root / ".lock"):  # released by the system if we die
             for left in root.glob("*.part"):  # whoever wrote it has died: we hold the lock
                 shutil.rmtree(left, ignore_errors=True)
             if not _holds(handle, dataset):
                 shutil.rmtree(target, ignore_errors=True)
                 _write(handle, dataset)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         raise UserError(
-            f"cannot share {dataset.name} in {root}: {error.strerror or error}; "
-            f"it needs {-(-_bytes(dataset) // 2**20)} MB of disk there"
+            f"cannot share {dataset.name} in {root}: {getattr(error, 'strerror', None) or error}; "
+            f"it needs {-(-sum(getattr(dataset, field).nbytes for field in _TENSORS) // 2**20)} MB of disk there"
         ) from error
     return handle
-
-
-def open_shared(handle: SharedDataset) -> Dataset:
-    """Map a shared data set. Raises `UserError` if its files are gone or cut short."""
-    tensors = {}
-    for field in _TENSORS:
-        path = Path(handle.directory) / f"{field}.npy"
-        try:
-            # "c" maps privately: pages are shared until written, and torch does not warn of an unwritable array
-            tensors[field] = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"shared data {path} cannot be opened ({error}); share the data set again") from error
-        if handle.channels_last and field.endswith("images"):
-            tensors[field] = tensors[field].permute(0, 3, 1, 2)
-    return Dataset(
-        name=handle.name,
-        classes=handle.classes,
-        fingerprint=handle.fingerprint,
-        pad_value=handle.pad_value,
-        **tensors,
-    )
-
-
-def remove_shared(handle: SharedDataset) -> None:
-    """Delete a shared data set. Processes that have it open keep their mapping; a second call does nothing."""
-    folder = Path(handle.directory)
-    if not folder.is_dir():
-        return
-    with _locked(folder.parent):
-        # renamed first: a process that opens it now finds all of it or nothing
-        gone = folder.with_name(f"{folder.name}.part")
-        if folder.is_dir():
-            folder.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # released by the system if we die
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _holds(handle: SharedDataset, dataset: Dataset) -> bool:
     """Whether the files are there and equal to ``dataset`` (files that outlived a power cut may be cut or empty)."""
     try:
-        held = open_shared(handle)
+        held = handle.open()
     except UserError:
         return False
     return all(torch.equal(getattr(held, field), getattr(dataset, field)) for field in _TENSORS)
@@ -143,8 +116,3 @@ def _write(handle: SharedDataset, dataset: Dataset) -> None:
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-
-
-def _bytes(dataset: Dataset) -> int:
-    tensors: list[Tensor] = [getattr(dataset, field) for field in _TENSORS]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -9,19 +9,16 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from scaleinv.errors import UserError
-from scaleinv.lab.data import cifar, idx
 from scaleinv.lab.data.catalog import CATALOG, Form, PublishedFile
-from scaleinv.lab.data.raw import RawSplit
+from scaleinv.lab.data.formats import Part, RawSplit, parse_binary, parse_idx, parse_pickle
 
 ENVIRONMENT = "SCALEINV_DATA"  #: the variable that names the data folder
-
-_Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -36,18 +33,13 @@ class Source:
     def is_archive(self) -> bool:
         return self.form.archive is not None and self.path.name == self.form.archive.name
 
-    def paths(self) -> list[Path]:
-        """The files on disk, in the order of the form (one, for an archive)."""
-        if self.is_archive:
-            return [self.path]
-        return [found for file in self.form.files if (found := _on_disk(self.path, file, self.form)) is not None]
-
     def size(self) -> int:
-        """Bytes on disk."""
-        return sum(path.stat().st_size for path in self.paths())
+        """Count the bytes on disk."""
+        paths = [self.path] if self.is_archive else [_on_disk(self.path, file, self.form) for file in self.form.files]
+        return sum(path.stat().st_size for path in paths if path is not None)
 
     def damage(self) -> str:
-        """The first file that is not as published, as one line; empty if all are."""
+        """Name the first file that is not as published, in one line; empty if all are."""
         try:
             for _ in self.contents(list(self.form.files), verify=True):
                 pass
@@ -73,19 +65,19 @@ class Source:
             raise UserError(f"{self.path} holds {count} train images of {self.name}, not the {limit} asked for")
         return RawSplit(np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
 
-    def _parts(self, files: list[PublishedFile], verify: bool) -> Iterator[_Part]:
+    def _parts(self, files: list[PublishedFile], verify: bool) -> Iterator[Part]:
         contents = self.contents(files, verify)
         if self.form.kind == "idx":
             (images_where, images), (labels_where, labels) = contents
-            pixels = idx.parse(images, images_where, 3)
-            marks = idx.parse(labels, labels_where, 1).astype(np.int64)
+            pixels = parse_idx(images, images_where, 3)
+            marks = parse_idx(labels, labels_where, 1).astype(np.int64)
             if len(pixels) != len(marks):
                 raise UserError(
                     f"{images_where} has {len(pixels)} images, {labels_where} {len(marks)} labels: replace one"
                 )
             yield pixels[:, None], marks
             return
-        parse = cifar.parse_pickle if self.form.kind == "pickle" else cifar.parse_binary
+        parse = parse_pickle if self.form.kind == "pickle" else parse_binary
         for where, data in contents:
             yield parse(data, where, 100 if self.name == "cifar100" else 10)
 
@@ -98,15 +90,13 @@ class Source:
             path = _on_disk(self.path, file, self.form)
             if path is None:
                 raise UserError(f"{self.path / file.name} is gone; {_get(self.name)}")
-            data = _read(path)
-            stored = data
-            if path.suffix == ".gz":
-                try:
-                    data = gzip.decompress(stored)
-                except (OSError, EOFError, zlib.error) as error:
-                    raise UserError(
-                        f"{path} cannot be decompressed ({error}); delete it, then {_get(self.name)}"
-                    ) from error
+            stored = _read(path)
+            try:
+                data = gzip.decompress(stored) if path.suffix == ".gz" else stored
+            except (OSError, EOFError, zlib.error) as error:
+                raise UserError(
+                    f"{path} cannot be decompressed ({error}); delete it, then {_get(self.name)}"
+                ) from error
             # a file compressed again by someone has another .gz sum and the same content
             if verify and not (file.gz_md5 and _md5(stored) == file.gz_md5) and _md5(data) != file.md5:
                 raise _damaged(path, file.md5, _md5(data), self.name)
@@ -115,8 +105,16 @@ class Source:
     def _members(self, files: list[PublishedFile], verify: bool) -> Iterator[tuple[str, bytes]]:
         archive = self.form.archive
         assert archive is not None
-        if verify and (found := md5_of(self.path)) != archive.md5:
-            raise _damaged(self.path, archive.md5, found, self.name)
+        if verify:
+            digest = _digest()
+            try:
+                with self.path.open("rb") as packed:
+                    for piece in iter(lambda: packed.read(1 << 20), b""):
+                        digest.update(piece)
+            except OSError as error:
+                raise UserError(f"cannot read {self.path}: {error.strerror}") from error
+            if digest.hexdigest() != archive.md5:
+                raise _damaged(self.path, archive.md5, digest.hexdigest(), self.name)
         wanted = {f"{self.form.folders[0]}/{file.name}": file for file in files}
         held: dict[str, bytes] = {}
         order = list(wanted)
@@ -135,7 +133,7 @@ class Source:
 
 
 def resolve(data_dir: str | Path | None) -> Path | None:
-    """The data folder: ``data_dir``, else the environment's, else None. Raises `UserError` if it is no folder."""
+    """Find the data folder: ``data_dir``, else the environment's, else None. Raises `UserError` if it is no folder."""
     named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
     if named is None:
         return None
@@ -148,7 +146,7 @@ def resolve(data_dir: str | Path | None) -> Path | None:
 
 
 def find(name: str, data_dir: str | Path | None = None) -> Source:
-    """The first complete form of ``name`` on disk. Raises `UserError`: what is missing, where, and what to do."""
+    """Find the first complete form of ``name`` on disk. Raises `UserError`: what is missing, where, and what to do."""
     folder = resolve(data_dir)
     partial = ""
     for form in CATALOG[name]:
@@ -171,27 +169,12 @@ def find(name: str, data_dir: str | Path | None = None) -> Source:
     raise UserError(f"{name} is not in {folder}: expected {expected} there; {_get(name)}")
 
 
-def load(
-    name: str, train_limit: int | None, with_test: bool, data_dir: str | Path | None, verify: bool
-) -> tuple[RawSplit, RawSplit | None]:
-    """Find and read ``name``."""
-    return find(name, data_dir).read(train_limit, with_test, verify)
-
-
-def md5_of(path: Path) -> str:
-    """The MD5 of a file, read in pieces."""
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with path.open("rb") as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
+#: MD5 where it guards against damage alone
+_digest = partial(hashlib.md5, usedforsecurity=False)
 
 
 def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return _digest(data).hexdigest()
 
 
 def _read(path: Path) -> bytes:

@@ -12,15 +12,14 @@ from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.lab.build import lay_out
-from scaleinv.lab.data import Dataset, SharedDataset, open_shared, share
+from scaleinv.lab.data import Dataset, SharedDataset, share
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.lab.train import run
 
 
 class Processes:
-    """Trains jobs on ``dataset``, ``workers`` at a time; ``shared``: a folder for the copy of the data, removed at the
-    end.
+    """Trains jobs on ``dataset``, ``workers`` at a time; ``shared``: a folder for the copy of the data, removed later.
 
     With one worker everything happens in a child process too, so that numbers cannot depend on ``workers``. A job whose
     worker dies is tried once more.
@@ -57,7 +56,7 @@ class _JobFailed(RuntimeError):
     """Tells in the parent why a job has no result."""
 
 
-_opened = functools.lru_cache(maxsize=1)(open_shared)
+_opened = functools.lru_cache(maxsize=1)(SharedDataset.open)
 
 
 def _train(handle: SharedDataset, job: Job, report: Report) -> dict[str, Any]:

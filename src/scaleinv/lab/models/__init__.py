@@ -9,18 +9,16 @@ import torch
 from torch import nn
 
 from scaleinv.errors import UserError
-from scaleinv.lab.models.convnet import ConvNet
-from scaleinv.lab.models.layers import NORMS
-from scaleinv.lab.models.mlp import MLP
-from scaleinv.lab.models.resnet import ResNet18
+from scaleinv.lab.models.layers import NORMS, Layers
+from scaleinv.lab.models.networks import MLP, ConvNet, ResNet18
 
 __all__ = ["DEFAULT_WIDTH", "MLP", "MODELS", "NORMS", "VARIANTS", "ConvNet", "ResNet18", "build_model"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "convnet": ConvNet, "resnet18": ResNet18}
 DEFAULT_WIDTH = {"mlp": 64, "convnet": 32, "resnet18": 32}
 VARIANTS = ("si", "standard")
-#: smallest image side that survives the pools and strides of a model
-_SMALLEST_SIDE = {"mlp": 1, "convnet": 8, "resnet18": 8}
+#: smallest image side that survives the pools and strides of a convolutional model
+_SMALLEST_SIDE = 8
 
 
 def build_model(
@@ -46,30 +44,23 @@ def build_model(
     >>> sum(p.numel() for p in net.parameters() if p.requires_grad)
     387936
     """
-    if name not in MODELS:
-        raise UserError(f"unknown model {name!r}; choose one of: {', '.join(MODELS)}")
-    if variant not in VARIANTS:
-        raise UserError(f"unknown variant {variant!r}; choose one of: {', '.join(VARIANTS)}")
-    if norm not in NORMS:
-        raise UserError(f"unknown normalization {norm!r}; choose one of: {', '.join(NORMS)}")
+    for what, chosen, known in (
+        ("model", name, tuple(MODELS)),
+        ("variant", variant, VARIANTS),
+        ("normalization", norm, NORMS),
+    ):
+        if chosen not in known:
+            raise UserError(f"unknown {what} {chosen!r}; choose one of: {', '.join(known)}")
     if not (math.isfinite(norm_eps) and norm_eps > 0):
         raise UserError(f"norm eps {norm_eps} is not a positive number; torch and the papers use 1e-5")
     if width is not None and width < 1:
         raise UserError(f"width {width} is not a positive number of channels; give --width 1 or more")
     if not (math.isfinite(head_norm) and head_norm > 0):
         raise UserError(f"head norm {head_norm} is not a positive number; the papers use 10")
-    side = min(in_shape[1:], default=1)
-    if name != "mlp" and (len(in_shape) != 3 or side < _SMALLEST_SIDE[name]):
+    if name != "mlp" and (len(in_shape) != 3 or min(in_shape[1:]) < _SMALLEST_SIDE):
         raise UserError(f"{name} needs images of at least 8x8 pixels, not {'x'.join(map(str, in_shape))}; use mlp")
     inputs = math.prod(in_shape) if name == "mlp" else in_shape[0]
-    return MODELS[name](
-        inputs,
-        classes,
-        DEFAULT_WIDTH[name] if width is None else width,
-        affine=variant == "standard",
-        norm_kind=norm,
-        norm_eps=norm_eps,
-        head_norm=head_norm if variant == "si" else None,
-        generator=generator,
-        head_generator=generator if head_generator is None else head_generator,
-    )
+    affine = variant == "standard"
+    head_generator = generator if head_generator is None else head_generator
+    make = Layers(generator, head_generator, norm, norm_eps, affine, None if affine else head_norm)
+    return MODELS[name](inputs, classes, DEFAULT_WIDTH[name] if width is None else width, make)

@@ -1,8 +1,9 @@
-"""Layers shared by the models, initialised from an explicit generator."""
+"""The layers of a network, all of one kind of normalization, initialised from explicit generators."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,44 +26,80 @@ def kaiming_uniform(weight: Tensor, fan_in: int, generator: torch.Generator) -> 
         weight.uniform_(-bound, bound, generator=generator)
 
 
-def conv3x3(
-    inputs: int, outputs: int, generator: torch.Generator, stride: int = 1, *, norm_kind: str = "batch"
-) -> nn.Conv2d:
-    """A 3x3 convolution, padding 1, no bias."""
-    return _conv(inputs, outputs, 3, stride, generator, norm_kind)
+@dataclass(frozen=True)
+class Layers:
+    """Makes the layers of one network."""
 
+    generator: torch.Generator
+    head_generator: torch.Generator
+    norm_kind: str = "batch"  # of NORMS
+    norm_eps: float = 1e-5
+    affine: bool = False  # whether norms have a trained gain and bias
+    head_norm: float | None = None  # of the last layer's weight, which is then frozen; None: it is trained
 
-def conv1x1(
-    inputs: int, outputs: int, generator: torch.Generator, stride: int = 1, *, norm_kind: str = "batch"
-) -> nn.Conv2d:
-    """A 1x1 convolution, no bias."""
-    return _conv(inputs, outputs, 1, stride, generator, norm_kind)
+    def conv(self, inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
+        """Make a convolution of odd kernel size, padded so that it keeps the side at stride 1, no bias."""
+        conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            WeightNormConv2d if self.norm_kind == "weight" else nn.Conv2d,
+            inputs,
+            outputs,
+            kernel_size=size,
+            stride=stride,
+            padding=size // 2,
+            bias=False,
+            device="cpu",
+        )
+        kaiming_uniform(conv.weight, inputs * size * size, self.generator)
+        return conv
 
+    def linear(self, inputs: int, outputs: int) -> nn.Linear:
+        """Make a linear layer without bias."""
+        kind = WeightNormLinear if self.norm_kind == "weight" else nn.Linear
+        layer: nn.Linear = nn.utils.skip_init(kind, inputs, outputs, bias=False, device="cpu")  # type: ignore[no-untyped-call]
+        kaiming_uniform(layer.weight, inputs, self.generator)
+        return layer
 
-def _conv(inputs: int, outputs: int, size: int, stride: int, generator: torch.Generator, norm_kind: str) -> nn.Conv2d:
-    conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        WeightNormConv2d if norm_kind == "weight" else nn.Conv2d,
-        inputs,
-        outputs,
-        kernel_size=size,
-        stride=stride,
-        padding=size // 2,
-        bias=False,
-        device="cpu",
-    )
-    kaiming_uniform(conv.weight, inputs * size * size, generator)
-    return conv
+    def norm(self, channels: int, *, images: bool = True) -> nn.Module:
+        """Make a normalization layer over ``channels``; ``images`` tells (N, C, H, W) from (N, C).
 
+        ``group``: 8 groups, or the largest smaller power of two that divides the channels. Over (N, C) every group, and
+        ``layer``, must have at least ``FEWEST_FEATURES`` numbers: one alone is normalised to 0 and two to +1 and -1,
+        whatever the input.
+        """
+        kind, eps, affine = self.norm_kind, self.norm_eps, self.affine
+        if kind == "weight":  # the weights are normalised, not what they give
+            return Affine(channels, images) if affine else nn.Identity()
+        if kind == "batch":
+            return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, eps=eps, affine=affine)
+        if kind in ("layer", "group") and not images and channels < FEWEST_FEATURES:
+            raise UserError(
+                f"width {channels} is too small for normalization {kind!r}: it would normalise {channels} number(s) at "
+                f"a time and forget the input; use a width of {FEWEST_FEATURES} or more, or normalization 'batch'"
+            )
+        if kind == "layer":
+            if images:
+                return nn.GroupNorm(1, channels, eps=eps, affine=affine)
+            return nn.LayerNorm(channels, eps=eps, elementwise_affine=affine)
+        if kind == "group":
+            groups = math.gcd(channels, 8)
+            while not images and groups > 1 and channels // groups < FEWEST_FEATURES:
+                groups //= 2
+            return nn.GroupNorm(groups, channels, eps=eps, affine=affine)
+        raise UserError(f"unknown normalization {kind!r}; choose one of: {', '.join(NORMS)}")
 
-def linear(inputs: int, outputs: int, generator: torch.Generator, *, bias: bool, norm_kind: str = "batch") -> nn.Linear:
-    """A linear layer in PyTorch's default initialisation."""
-    layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        WeightNormLinear if norm_kind == "weight" else nn.Linear, inputs, outputs, bias=bias, device="cpu"
-    )
-    kaiming_uniform(layer.weight, inputs, generator)
-    if bias:
-        kaiming_uniform(layer.bias, inputs, generator)
-    return layer
+    def head(self, inputs: int, classes: int, *, bias: bool) -> nn.Linear:
+        """Make the last layer; with ``head_norm`` its weight is rescaled once to that Frobenius norm and frozen.
+
+        The bias, if any, keeps its initial value (Lobacheva et al. 2021, released code: frozen as well, not rescaled).
+        """
+        layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, classes, bias=bias, device="cpu")  # type: ignore[no-untyped-call]
+        for p in layer.parameters():
+            kaiming_uniform(p, inputs, self.head_generator)
+        if self.head_norm is not None:
+            with torch.no_grad():
+                layer.weight.mul_(self.head_norm / torch.linalg.vector_norm(layer.weight))
+            layer.requires_grad_(False)
+        return layer
 
 
 class WeightNormConv2d(nn.Conv2d):
@@ -99,45 +136,3 @@ class Affine(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         output: Tensor = input * self.weight.view(self.shape) + self.bias.view(self.shape)
         return output
-
-
-def norm(kind: str, channels: int, *, affine: bool, eps: float, images: bool) -> nn.Module:
-    """A normalization layer over ``channels``; ``images`` tells (N, C, H, W) from (N, C).
-
-    ``group``: 8 groups, or the largest smaller power of two that divides the channels. Over (N, C) every group, and
-    ``layer``, must have at least ``FEWEST_FEATURES`` numbers: one alone is normalised to 0 and two to +1 and -1,
-    whatever the input.
-    """
-    if kind == "weight":  # the weights are normalised, not what they give
-        return Affine(channels, images) if affine else nn.Identity()
-    if kind == "batch":
-        return (nn.BatchNorm2d if images else nn.BatchNorm1d)(channels, eps=eps, affine=affine)
-    if kind in ("layer", "group") and not images and channels < FEWEST_FEATURES:
-        raise UserError(
-            f"width {channels} is too small for normalization {kind!r}: it would normalise {channels} number(s) at a "
-            f"time and forget the input; use a width of {FEWEST_FEATURES} or more, or normalization 'batch'"
-        )
-    if kind == "layer":
-        if images:
-            return nn.GroupNorm(1, channels, eps=eps, affine=affine)
-        return nn.LayerNorm(channels, eps=eps, elementwise_affine=affine)
-    if kind == "group":
-        groups = math.gcd(channels, 8)
-        while not images and groups > 1 and channels // groups < FEWEST_FEATURES:
-            groups //= 2
-        return nn.GroupNorm(groups, channels, eps=eps, affine=affine)
-    raise UserError(f"unknown normalization {kind!r}; choose one of: {', '.join(NORMS)}")
-
-
-def head(inputs: int, classes: int, generator: torch.Generator, *, bias: bool, frozen_norm: float | None) -> nn.Linear:
-    """The last layer; with ``frozen_norm`` its weight is rescaled once to that Frobenius norm and takes no gradient.
-
-    The bias, if any, keeps its initial value (Lobacheva et al. 2021, released code: frozen as well, not
-    rescaled).
-    """
-    layer = linear(inputs, classes, generator, bias=bias)
-    if frozen_norm is not None:
-        with torch.no_grad():
-            layer.weight.mul_(frozen_norm / torch.linalg.vector_norm(layer.weight))
-        layer.requires_grad_(False)
-    return layer

@@ -1,15 +1,18 @@
-"""The two published forms of CIFAR-10 and CIFAR-100: Python 2 pickles and fixed-length binary records.
+"""Read the forms in which data sets are published: idx files (MNIST), Python 2 pickles and binary records (CIFAR).
 
-Pickles can run any code when they are read. These files need a dict, lists, numbers, byte strings and one uint8 array,
-so that is all the reader below admits: the three NumPy names in them are replaced by small classes of its own, which
-build nothing but uint8 arrays (NumPy itself is never asked, so its renamed modules do not matter), and any other name
-is refused before anything is called.
+Pickles can run any code when they are read. CIFAR's need a dict, lists, numbers, byte strings and one uint8 array, so
+that is all the reader below admits: the three NumPy names in them are replaced by small classes of its own, which build
+nothing but uint8 arrays (NumPy itself is never asked, so its renamed modules do not matter), and any other name is
+refused before anything is called.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
+import struct
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +20,55 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 
-PIXELS = 3 * 32 * 32
+_PIXELS = 3 * 32 * 32
 _COARSE = 20  # super-classes of CIFAR-100
+
+#: images and labels of a file
+Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """A train or test set as published, before anything is normalised."""
+
+    images: npt.NDArray[np.uint8]  # (N, C, H, W), 0..levels
+    labels: npt.NDArray[np.int64]  # (N,), 0..classes-1
+
+    def __post_init__(self) -> None:
+        assert self.images.dtype == np.uint8
+        assert self.images.ndim == 4
+        assert self.labels.shape == self.images.shape[:1]
+
+
+def parse_idx(data: bytes, where: str, dimensions: int) -> npt.NDArray[np.uint8]:
+    """Return the array in the idx file ``data``, a read-only view of it. ``where`` names the file in errors.
+
+    Bytes 0 and 1 are zero, byte 2 is the type (8 = unsigned byte, the only one here), byte 3 the number of dimensions;
+    then come the sizes, big-endian, and the bytes.
+    """
+    header = 4 + 4 * dimensions
+    expected = bytes([0, 0, 8, dimensions])
+    if len(data) < header or data[:4] != expected:
+        raise UserError(
+            f"{where} is no idx file of {dimensions} dimension(s): it begins with {data[:4].hex() or 'nothing'}, "
+            f"expected {expected.hex()}; replace it by the published file"
+        )
+    shape = struct.unpack(f">{dimensions}I", data[4:header])
+    if len(data) - header != math.prod(shape):
+        raise UserError(
+            f"{where} is cut short or too long: expected {header + math.prod(shape)} bytes for the shape "
+            f"{' x '.join(map(str, shape))}, found {len(data)}; replace it by the published file"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
 class _Array:
     """Takes the state that a pickled uint8 array sets: (version, shape, dtype, fortran order, bytes)."""
 
     __slots__ = ("value",)
+
+    def __init__(self, *_: Any) -> None:
+        """In place of numpy.core.multiarray._reconstruct(ndarray, (0,), "b")."""
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
@@ -36,29 +80,14 @@ class _Array:
 class _Uint8:
     __slots__ = ()
 
+    def __init__(self, code: Any, *_: Any) -> None:
+        """In place of numpy.dtype("u1", 0, 1)."""
+        if code != b"u1":
+            raise ValueError(f"an array of type {code!r}")
+
     def __setstate__(self, state: Any) -> None:
         if state[1] != b"|":
             raise ValueError("not a uint8 array")
-
-
-class _MakeArray:
-    """In place of numpy.core.multiarray._reconstruct(ndarray, (0,), "b")."""
-
-    __slots__ = ()
-
-    def __call__(self, *_: Any) -> _Array:
-        return _Array()
-
-
-class _MakeDtype:
-    """In place of numpy.dtype("u1", 0, 1)."""
-
-    __slots__ = ()
-
-    def __call__(self, code: Any, *_: Any) -> _Uint8:
-        if code != b"u1":
-            raise ValueError(f"an array of type {code!r}")
-        return _Uint8()
 
 
 class _Unpickler(pickle.Unpickler):
@@ -69,9 +98,9 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         match module, name:
             case ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct"):
-                return _MakeArray()
+                return _Array
             case "numpy", "dtype":
-                return _MakeDtype()
+                return _Uint8
             case "numpy", "ndarray":
                 return None  # only ever an argument of _reconstruct, which ignores it
         raise UserError(
@@ -80,8 +109,8 @@ class _Unpickler(pickle.Unpickler):
         )
 
 
-def parse_pickle(data: bytes, where: str, classes: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Images (N, 3, 32, 32) and labels (the fine ones, for CIFAR-100) of a batch in the Python form."""
+def parse_pickle(data: bytes, where: str, classes: int) -> Part:
+    """Return images (N, 3, 32, 32) and labels (the fine ones, for CIFAR-100) of a batch in the Python form."""
     try:
         content = _Unpickler(data, where).load()
         images = content[b"data"].value
@@ -98,14 +127,14 @@ def parse_pickle(data: bytes, where: str, classes: int) -> tuple[npt.NDArray[np.
         ) from error
 
 
-def parse_binary(data: bytes, where: str, classes: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Images (N, 3, 32, 32) and labels of a batch in the binary form.
+def parse_binary(data: bytes, where: str, classes: int) -> Part:
+    """Return images (N, 3, 32, 32) and labels of a batch in the binary form.
 
     A record is the label (CIFAR-100: the coarse label, then the fine one, which is returned), then 3072 pixels: red,
     green, blue, each row by row.
     """
     marks = 2 if classes == 100 else 1
-    length = marks + PIXELS
+    length = marks + _PIXELS
     if not data or len(data) % length:
         raise UserError(
             f"{where} is cut short: expected a multiple of {length} bytes, found {len(data)}; "
