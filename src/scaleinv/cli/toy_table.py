@@ -95,9 +95,7 @@ def predicted_level(k: float) -> float:
 
 
 def _spread(values: Any) -> float:
-    """Largest over least group of the means over windows, mean over seeds; values (W, S, n). NaN where nothing
-    moves.
-    """
+    """Largest over least group of the means over windows, mean over seeds; values (W, S, n). NaN where nothing moves."""
     means = values.mean(axis=0)
     low, high = means.min(axis=-1), means.max(axis=-1)
     if np.any(low < 1e-12):

@@ -2,10 +2,8 @@
 
 The null space N (vectors of exponents, one per tensor) is a rational subspace. Its vectors of minimal support are the
 circuits of a matroid: no part of such a symmetry is a symmetry. There may be very many; this file picks a basis of N
-made
-of circuits, the least in the order of :func:`rank_key`, which is what reads best: few tensors, small exponents,
-neighbours
-in the forward pass, and among equals the tensors used last.
+made of circuits, the least in the order of :func:`rank_key`, which is what reads best: few tensors, small exponents,
+neighbours in the forward pass, and among equals the tensors used last.
 """
 
 from __future__ import annotations
@@ -25,8 +23,7 @@ class Irrational(ValueError):
 
 
 def snap(matrix: Array, tolerance: float) -> Array:
-    """Round every entry to the nearest fraction with a denominator of at most 12; raise Irrational if one is far
-    off."""
+    """Round every entry to the nearest fraction with a denominator of at most 12; raise Irrational if one is far off."""
     result = np.empty_like(matrix)
     for at, value in np.ndenumerate(matrix):
         near = Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR)
@@ -111,9 +108,8 @@ def components(rows: Array) -> list[tuple[list[int], list[int]]]:
 def canonical_basis(null: Array, position: list[int], tolerance: float = 1e-5) -> list[tuple[int, ...]]:
     """A basis of whole-number circuits of the space spanned by the rows of ``null`` (d, T).
 
-    position: when each tensor is last used in the forward pass.  tolerance: of the entries of its echelon form.
-    Returns d tuples of T exponents, least first.
-    Raises Irrational where the space is not spanned by small fractions.
+    position: when each tensor is last used in the forward pass.  tolerance: of the entries of its echelon form. Returns
+    d tuples of T exponents, least first. Raises Irrational where the space is not spanned by small fractions.
 
     >>> canonical_basis(np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]), [1, 2, 3])
     [(1, -1, 0), (0, 1, -1)]

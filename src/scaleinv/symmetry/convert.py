@@ -64,12 +64,11 @@ def make_scale_invariant(
     """A copy of ``model`` in which every trained tensor is scale-invariant, as the papers' ``si`` networks are.
 
     Norms lose their weight and bias; the last layer is frozen, its weight rescaled to Frobenius norm ``head_norm``
-    (None:
-    left as it is; its bias keeps its value); biases that are dead are removed. Names of the remaining weights do not
-    change. The doctor checks the result; what it says and what was changed is in the copy's attribute ``conversion``
-    (:class:`Conversion`): where some tensors keep a scale, it names them, says why, and which norms would have to be
-    put
-    in. ``insert_norms=True`` puts them in, as children ``inserted_norm`` of the modules whose outputs they normalise.
+    (None: left as it is; its bias keeps its value); biases that are dead are removed. Names of the remaining weights do
+    not change. The doctor checks the result; what it says and what was changed is in the copy's attribute
+    ``conversion`` (:class:`Conversion`): where some tensors keep a scale, it names them, says why, and which norms
+    would have to be put in. ``insert_norms=True`` puts them in, as children ``inserted_norm`` of the modules whose
+    outputs they normalise.
 
     Raises UserError for a head norm that is not a positive number and for models that cannot be probed.
 

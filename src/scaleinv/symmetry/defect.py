@@ -1,13 +1,10 @@
 """How far eps is from spoiling the symmetry: the defect of every scale-invariant group at the weights as they are.
 
-A norm divides by sqrt(var + eps), and var falls as rho^2, so with x = eps/var its output and the gradient behind it
-are off by
-the factor (1 + x)^(-1/2): 1 % at x = 0.020, 10 % at x = 0.235, and x ~ rho^-2. Later norms undo a part of the error
-of the
-outputs, but not that of the gradient, which is what moves the weights. So the error measured here is that of the
-effective
-gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a norm where eps is nothing; both from one random
-cotangent.
+A norm divides by sqrt(var + eps), and var falls as rho^2, so with x = eps/var its output and the gradient behind it are
+off by the factor (1 + x)^(-1/2): 1 % at x = 0.020, 10 % at x = 0.235, and x ~ rho^-2. Later norms undo a part of the
+error of the outputs, but not that of the gradient, which is what moves the weights. So the error measured here is that
+of the effective gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a norm where eps is nothing; both from one
+random cotangent.
 """
 
 from __future__ import annotations

@@ -39,10 +39,9 @@ def find_symmetries(
     inputs: a tensor, a tuple of positional arguments or a dict of named ones; random data of the right shape will do.
     seed: of the weights' perturbation and of the cotangents.  defect: measure what eps does to every group.
     precision: of the search. ``single`` searches in float32 and falls back to ``double`` unless its gaps are wide and
-    every
-    claim passes the test in float64: the rank seen in float32 says that there is nothing more, the test that there is
-    nothing less. ``auto`` does so for models of more than a million parameters.
-    Raises UserError for a model that cannot be probed: NaN weights, no floating output, wrong shapes, non-determinism.
+    every claim passes the test in float64: the rank seen in float32 says that there is nothing more, the test that
+    there is nothing less. ``auto`` does so for models of more than a million parameters. Raises UserError for a model
+    that cannot be probed: NaN weights, no floating output, wrong shapes, non-determinism.
 
     >>> import torch
     >>> from torch import nn

@@ -1,10 +1,8 @@
 """The derivative of a model's outputs with respect to the log-scales of its tensors, row by row, and its null space.
 
-With tensor i multiplied by exp(s_i) and J = d outputs / d s at s = 0, one backward pass with a random cotangent u
-gives a
-whole row u^T J, and as many rows as J has rank, and a few more, have the null space of J with probability one. Entry
-i of
-a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactly zero between gradient and weight is
+With tensor i multiplied by exp(s_i) and J = d outputs / d s at s = 0, one backward pass with a random cotangent u gives
+a whole row u^T J, and as many rows as J has rank, and a few more, have the null space of J with probability one. Entry
+i of a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactly zero between gradient and weight is
 scale-invariance (2a of Lobacheva et al. 2021).
 """
 
@@ -58,8 +56,7 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
     Each column is scaled to unit length first, which does not change which exponents are null but lets a tensor with a
     small influence be seen. The cut is the widest gap on a log scale below 1e-3 of the largest singular value, with
     everything below ``noise`` counted as equal; it is clear if the dropped are below ``floor`` and the smallest kept
-    one
-    is ``gap`` times larger, or, where none is dropped, above ten times ``floor``.
+    one is ``gap`` times larger, or, where none is dropped, above ten times ``floor``.
     """
     count = columns.shape[1]
     if count == 0:

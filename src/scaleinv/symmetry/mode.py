@@ -1,8 +1,7 @@
 """What a model computes when every parameter tensor carries a factor, seen call by call.
 
-One ``TorchFunctionMode`` does four things that need no knowledge of the layers: it puts the factors in, notes the
-order in
-which tensors are used, keeps the arithmetic in one precision, and takes the eps out of normalization functions.
+One ``TorchFunctionMode`` does four things that need no knowledge of the layers: it puts the factors in, notes the order
+in which tensors are used, keeps the arithmetic in one precision, and takes the eps out of normalization functions.
 """
 
 from __future__ import annotations

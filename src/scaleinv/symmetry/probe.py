@@ -1,5 +1,4 @@
-"""A private copy of the user's model that can be run again and again: same randomness, same buffers, chosen
-precision."""
+"""A private copy of the user's model that can be run again and again: same randomness, same buffers, chosen precision."""
 
 from __future__ import annotations
 
@@ -64,8 +63,7 @@ def output_tensors(value: Any) -> list[Tensor]:
 
 
 def deep_copy(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a model that holds results of earlier computations (the weight of an old-style weight
-    norm)."""
+    """A deep copy, also of a model that holds results of earlier computations (the weight of an old-style weight norm)."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():

@@ -22,8 +22,7 @@ NOTES = {
 
 
 def table_rows(found: Symmetries, lr: float | None) -> list[Row]:
-    """One row per finding; the norm, the ELR lr/rho^2 (SGD) and the norm at which eps makes 1 % error for the
-    groups."""
+    """One row per finding; the norm, the ELR lr/rho^2 (SGD) and the norm at which eps makes 1 % error for the groups."""
     rows: list[Row] = []
     for kind, groups in (("single", [(n,) for n in found.single]), ("joint", list(found.joint))):
         for tensors in groups:

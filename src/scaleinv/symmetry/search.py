@@ -136,8 +136,7 @@ def usable_outputs(probe: Probe, precision: Precision) -> Tensor:
     """1.0 for the outputs that can be trusted (M,); moves to a larger eps where few are left.
 
     A constant channel in front of a norm gives 0/sqrt(eps) in exact arithmetic and rounding/sqrt(eps) on a computer:
-    what
-    changes with eps between 1e-30 and 1e-20 comes from there.
+    what changes with eps between 1e-30 and 1e-20 comes from there.
     """
     good = torch.zeros(0)
     for pair in (precision.eps, precision.moderate):

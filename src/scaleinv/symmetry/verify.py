@@ -72,8 +72,7 @@ def put_to_test(
     *,
     explain: bool = True,
 ) -> Tested:
-    """Put everything to the test at the probe's present weights; ``explain`` finds out which claims fail, if some
-    do."""
+    """Put everything to the test at the probe's present weights; ``explain`` finds out which claims fail, if some do."""
     tested = Tested(mask=mask)
     tested.residuals = verify(probe, claims, mask, generator, explain=explain)
     tested.dead_change = verify_moves(probe, dict.fromkeys(dead), mask, generator)
@@ -129,9 +128,8 @@ def verify(
 ) -> dict[str, Residuals]:
     """Residuals of every claim at the probe's present weights, by factors 0.5 and 2.
 
-    Small models: one claim at a time. Larger ones: all claims at once, each with 0.5 or 2 at random and then the
-    other way
-    round; the residual of the combination stands for each, and where it is not rounding every claim is tried alone.
+    Small models: one claim at a time. Larger ones: all claims at once, each with 0.5 or 2 at random and then the other
+    way round; the residual of the combination stands for each, and where it is not rounding every claim is tried alone.
     """
     if not claims:
         return {}
@@ -194,8 +192,7 @@ def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, 
 
 
 def eps_law(probe: Probe, claim: RescalingClaim, mask: Tensor) -> list[float]:
-    """Relative change of the outputs between c and 2c for c = 1, 1e2, 1e4: falls as c^-2 if only an eps is in the
-    way."""
+    """Relative change of the outputs between c and 2c for c = 1, 1e2, 1e4: falls as c^-2 if only an eps is in the way."""
     usable = mask > 0
     changes = []
     for c in (1.0, 1e2, 1e4):

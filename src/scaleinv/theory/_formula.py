@@ -5,9 +5,8 @@ is of the kind of the arguments (a float for numbers, a float64 tensor on the sa
 tensor). NaN in, NaN out.
 
 A value that no reading of the formula allows (a negative learning rate) raises :class:`~scaleinv.errors.UserError`. A
-formula that holds under conditions only names them: outside, numbers raise :class:`OutsideConditions`; arrays have
-NaN at those places,
-and ``formula.reasons(...)`` says in words why, place by place. There is never a silent number.
+formula that holds under conditions only names them: outside, numbers raise :class:`OutsideConditions`; arrays have NaN
+at those places, and ``formula.reasons(...)`` says in words why, place by place. There is never a silent number.
 """
 
 from __future__ import annotations
@@ -51,9 +50,7 @@ _DOMAINS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 
 
 class Condition(Generic[P]):
-    """A named condition: callable on the quantities it needs, gives booleans; its text is its docstring's first
-    line.
-    """
+    """A named condition: callable on the quantities it needs, gives booleans; its text is its docstring's first line."""
 
     def __init__(self, function: Callable[P, Any]) -> None:
         functools.update_wrapper(self, function)

@@ -28,8 +28,7 @@ class Level(NamedTuple):
 CONSTANT_LOSS: dict[str, Level] = {
     "ce": Level(math.log, lambda shares: -math.fsum(p * math.log(p) for p in shares if p > 0)),
     "mse": Level(
-        lambda classes: (classes - 1) / classes**2,
-        lambda shares: (1 - math.fsum(p * p for p in shares)) / len(shares),
+        lambda classes: (classes - 1) / classes**2, lambda shares: (1 - math.fsum(p * p for p in shares)) / len(shares)
     ),
 }
 

@@ -33,12 +33,11 @@ def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
     - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf.
     - ``law``: ``sgd`` or ``normalised``.
 
-    Raises :class:`~scaleinv.UserError` for another law.
+    Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna 2026,
+    homogeneity classes (normalised).
 
     >>> elr(0.1, 2.0), elr(0.1, 2.0, "normalised")
     (0.025, 0.05)
-
-    Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna 2026, homogeneity classes (normalised).
     """
     return _divide(lr, rho**2 if _known(law) == "sgd" else rho)
 
@@ -85,12 +84,11 @@ def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
     not the length of the tangential part over rho, since it is the same before and after the weights are returned to
     their sphere, and whatever the radial part of an update is.
 
-    Raises :class:`~scaleinv.UserError` for another law, and for the law ``normalised`` without an angle.
+    Raises :class:`~scaleinv.UserError` for another law, and for the law ``normalised`` without an angle. Source:
+    Kodryan et al. 2022, eqs. 7-9 (sgd); Lobacheva et al. 2021, Proposition 1 follows from the tangent.
 
     >>> ess(0.025, 4.0), round(float(ess(0.05, 4.0, "normalised", angle=0.1)), 6)
     (0.1, 0.100335)
-
-    Source: Kodryan et al. 2022, eqs. 7-9 (sgd); Lobacheva et al. 2021, Proposition 1 follows from the tangent.
     """
     if _known(law) == "sgd":
         return elr * eg
@@ -108,10 +106,10 @@ def sgd_pace(momentum: Any = 0.0, dampening: Any = 0.0) -> Any:
     - ``momentum``: in [0, 1).
     - ``dampening``: of the momentum buffer, as torch has it; does nothing without momentum.
 
+    Source: torch's SGD, summed over all later steps; Wan et al. 2020 for momentum.
+
     >>> sgd_pace(0.75), sgd_pace(0.75, dampening=0.75), sgd_pace(0.0, dampening=0.5)
     (4.0, 1.0, 1.0)
-
-    Source: torch's SGD, summed over all later steps; Wan et al. 2020 for momentum.
     """
     return (1 - dampening * (momentum != 0)) / (1 - momentum)
 

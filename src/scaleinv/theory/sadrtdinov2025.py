@@ -25,12 +25,10 @@ def temperature_fixed_elr(elr: Number, noise: Number) -> Number:
     - ``elr``: effective learning rate per step, > 0.
     - ``noise``: standard deviation of a tangent coordinate of the effective gradient, >= 0.
 
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed ELR.
 
     >>> temperature_fixed_elr(0.5, 2.0)
     1.0
-
-    Source: 2511.07308, fixed ELR.
     """
     return elr * noise**2 / 2
 
@@ -45,12 +43,10 @@ def temperature_fixed_lr(lr: Number, wd: Number, noise: Number, dimension: Numbe
     - ``noise``: as for :func:`temperature_fixed_elr`.
     - ``dimension``: count of the weights, >= 2.
 
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed learning rate.
 
     >>> temperature_fixed_lr(0.5, 0.25, 2.0, 2.0)
     0.5
-
-    Source: 2511.07308, fixed learning rate.
     """
     return np.sqrt(lr * wd * noise**2 / (2 * (dimension - 1)))
 
@@ -65,12 +61,10 @@ def radius(temperature: Number, wd: Number, dimension: Number) -> Number:
     - ``wd``: coupled weight decay, > 0.
     - ``dimension``: count of the weights, >= 2.
 
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, stationary radius.
 
     >>> radius(0.5, 0.25, 3.0)
     2.0
-
-    Source: 2511.07308, stationary radius.
     """
     return np.sqrt(temperature * (dimension - 1) / wd)
 
@@ -85,12 +79,10 @@ def radius_fixed_elr(elr: Number, wd: Number, noise: Number, dimension: Number, 
     - ``wd``, ``dimension``: as for :func:`radius`.
     - ``gradient_sq``: |g|^2, mean squared effective gradient without noise, >= 0. With 0 it is :func:`radius`.
 
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, corrected radius.
 
     >>> radius_fixed_elr(0.5, 0.25, 2.0, 2.0)
     2.0
-
-    Source: 2511.07308, corrected radius.
     """
     return np.sqrt(elr * ((dimension - 1) * noise**2 + gradient_sq) / (2 * wd))
 
@@ -103,12 +95,10 @@ def radius_fixed_lr(lr: Number, wd: Number, noise: Number, dimension: Number, gr
 
     - ``lr``: learning rate, > 0, lr wd < 1. The others as for :func:`radius_fixed_elr`.
 
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, corrected radius.
 
     >>> radius_fixed_lr(2.0, 0.25, 2.0, 2.0)
     2.0
-
-    Source: 2511.07308, corrected radius.
     """
     return (lr * ((dimension - 1) * noise**2 + gradient_sq) / (2 * wd)) ** 0.25
 
@@ -123,12 +113,10 @@ def pressure(temperature: Number, rho: Number, dimension: Number) -> Number:
     - ``rho``: radius r of the sphere, > 0.
     - ``dimension``: count of the weights, >= 2.
 
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed sphere.
 
     >>> pressure(0.5, 2.0, 3.0)
     0.25
-
-    Source: 2511.07308, fixed sphere.
     """
     return temperature * (dimension - 1) / rho**2
 
@@ -142,12 +130,10 @@ def mean_excess_loss(temperature: Number, dimension: Number) -> Number:
     - ``temperature``: T, >= 0.
     - ``dimension``: count of the weights, >= 2.
 
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, mean excess loss.
 
     >>> mean_excess_loss(0.5, 3.0)
     0.5
-
-    Source: 2511.07308, mean excess loss.
     """
     return (dimension - 1) * temperature / 2
 
@@ -166,11 +152,10 @@ def one_sample_converges(elr: Number) -> Number:
 
     - ``elr``: effective learning rate per step, > 0.
 
-    Raises :class:`~scaleinv.UserError` outside this range, :class:`~scaleinv.OutsideConditions` at elr = 1.
+    Raises :class:`~scaleinv.UserError` outside this range, :class:`~scaleinv.OutsideConditions` at elr = 1. Source:
+    2505.23489, 3-D toy, over-parameterised; Kodryan et al. 2022, Proposition 3 with alpha = 1.
 
     >>> one_sample_converges(0.5), one_sample_converges(1.5)
     (1.0, 0.0)
-
-    Source: 2505.23489, 3-D toy, over-parameterised; Kodryan et al. 2022, Proposition 3 with alpha = 1.
     """
     return np.where(elr < 1, 1.0, 0.0)

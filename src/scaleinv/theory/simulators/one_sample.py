@@ -1,5 +1,4 @@
-r"""The 3-D toy with one sample a step: ``loss_a(x) = (a.x)^2 / |x|^2`` on the unit sphere (arXiv 2505.23489,
-3-D toy).
+r"""The 3-D toy with one sample a step: ``loss_a(x) = (a.x)^2 / |x|^2`` on the unit sphere (arXiv 2505.23489, 3-D toy).
 
 Over-parameterised: two vectors, a common null direction exists; converges iff ELR < 1. Under-parameterised: three
 vectors, none does; the mean loss never falls below 1/26.

@@ -8,8 +8,7 @@ taken once, outside.
 
 Arrays: ``x, y`` (groups, replicas), the state; on the sphere they are stored unnormalised with the factor ``scale``
 (replicas) still to be applied, which saves a pass. ``noise`` (steps, groups, replicas), or with no steps at all.
-``totals`` (7, replicas) and ``groups``
-(4, groups, replicas) are sums over the chunk, see the names below.
+``totals`` (7, replicas) and ``groups`` (4, groups, replicas) are sums over the chunk, see the names below.
 """
 
 from __future__ import annotations
