@@ -49,29 +49,24 @@ _DOMAINS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-class Condition(Generic[P]):
-    """A named condition: callable on the quantities it needs, gives booleans; its text is its docstring's first line."""
+class Condition:
+    """A condition under which a formula holds: callable on the quantities it needs, gives booleans."""
 
-    def __init__(self, function: Callable[P, Any]) -> None:
-        functools.update_wrapper(self, function)
-        self.function = function
-        self.name = function.__name__
-        self.text = (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
+    def __init__(self, name: str, text: str, function: Callable[..., Any]) -> None:
+        self.name, self.text, self.function = name, text, function
         self.parameters = tuple(inspect.signature(function).parameters)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        bound = inspect.signature(self.function).bind(*args, **kwargs)
-        values = {name: _numeric(value) for name, value in bound.arguments.items()}
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(self.function).bind(*args, **kwargs).arguments
+        values = {name: _numeric(value) for name, value in bound.items()}
         _check_domains(self.name, values)
-        return _restore(self.function(**values), list(bound.arguments.values()), kind=bool)  # type: ignore[call-arg]
+        return _restore(self.function(**values), list(bound.values()), kind=bool)
 
 
 class Formula(Generic[P]):
     """A function of the papers; see the module's docstring for what it does outside its conditions."""
 
-    def __init__(
-        self, function: Callable[P, Any], requires: tuple[Condition[Any], ...], positive: tuple[str, ...]
-    ) -> None:
+    def __init__(self, function: Callable[P, Any], requires: tuple[Condition, ...], positive: tuple[str, ...]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.requires = requires
@@ -116,23 +111,18 @@ class Formula(Generic[P]):
         _check_domains(self.function.__name__, values, self.positive)
         return list(bound.arguments.values()), values
 
-    def _fails(self, condition: Condition[Any], values: dict[str, Any]) -> Any:
+    def _fails(self, condition: Condition, values: dict[str, Any]) -> Any:
         needed = {name: values[name] for name in condition.parameters}
         unknown = functools.reduce(np.logical_or, [np.isnan(value) for value in needed.values()])
         return np.logical_and(np.logical_not(condition.function(**needed)), np.logical_not(unknown))
 
-    def _reason(self, condition: Condition[Any], values: dict[str, Any]) -> str:
+    def _reason(self, condition: Condition, values: dict[str, Any]) -> str:
         where = ", ".join(f"{name}={float(values[name]):.6g}" for name in condition.parameters)
         name = self.function.__name__
         return f"{name} is outside its conditions: {condition.name} ({condition.text}) fails at {where}"
 
 
-def condition(function: Callable[P, Any]) -> Condition[P]:
-    """Make a named condition of a function that returns booleans."""
-    return Condition(function)
-
-
-def formula(*requires: Condition[Any], positive: tuple[str, ...] = ()) -> Callable[[Callable[P, Any]], Formula[P]]:
+def formula(*requires: Condition, positive: tuple[str, ...] = ()) -> Callable[[Callable[P, Any]], Formula[P]]:
     """Make a formula; ``positive`` names quantities that may be zero elsewhere but not here."""
 
     def wrap(function: Callable[P, Any]) -> Formula[P]:

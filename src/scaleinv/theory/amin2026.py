@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.theory._formula import Number, condition, formula
+from scaleinv.theory._formula import Condition, Number, formula
 
 
 @formula()
@@ -95,10 +95,7 @@ def lr_for_constant_factor(lr: Number, wd: Number, factor: Number) -> Number:
     return grown / (1 + wd * grown)
 
 
-@condition
-def is_a_cosine(q: Number) -> Number:
-    """|q| <= 1 (to rounding)."""
-    return np.abs(q) <= 1 + 1e-12
+is_a_cosine = Condition("is_a_cosine", "|q| <= 1 (to rounding)", lambda q: np.abs(q) <= 1 + 1e-12)
 
 
 @formula(is_a_cosine)
@@ -122,10 +119,7 @@ def tilt_step(q: Number, phi: Number, keep: Number) -> Number:
     return (q + phi * left) / np.sqrt(n_sq), phi / (keep * keep * n_sq)
 
 
-@condition
-def decays(keep: Number) -> Number:
-    """a = 1 - lr wd < 1."""
-    return keep < 1
+decays = Condition("decays", "a = 1 - lr wd < 1", lambda keep: keep < 1)
 
 
 @formula(decays)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from scaleinv.errors import UserError
-from scaleinv.theory._formula import Number, condition, formula
+from scaleinv.theory._formula import Condition, Number, formula
 
 #: above this k the toy's groups no longer share one ESS; observed, see docs/concepts/theory.md
 EQUALITY_ENDS = 1.9
@@ -90,22 +90,13 @@ def cosine(ess: Number) -> Number:
     return 1 / np.sqrt(1 + ess**2)
 
 
-@condition
-def converges(elr: Number, alpha: Number) -> Number:
-    """elr < 1/alpha."""
-    return elr * alpha < 1
-
-
-@condition
-def does_not_converge(elr: Number, alpha: Number) -> Number:
-    """elr > 1/alpha."""
-    return elr * alpha > 1
-
-
-@condition
-def is_not_critical(elr: Number, alpha: Number) -> Number:
-    """elr is not 1/alpha, where convergence is slower than linear."""
-    return elr * alpha != 1
+converges = Condition("converges", "elr < 1/alpha", lambda elr, alpha: elr * alpha < 1)
+does_not_converge = Condition("does_not_converge", "elr > 1/alpha", lambda elr, alpha: elr * alpha > 1)
+is_not_critical = Condition(
+    "is_not_critical",
+    "elr is not 1/alpha, where convergence is slower than linear",
+    lambda elr, alpha: elr * alpha != 1,
+)
 
 
 @formula()
@@ -174,10 +165,7 @@ def orbit_multiplier(elr: Number, alpha: Number) -> Number:
     return -1 + 2 / (elr * alpha) ** 2
 
 
-@condition
-def does_not_converge_together(k: Number) -> Number:
-    """k = elr sum(alpha) > 1."""
-    return k > 1
+does_not_converge_together = Condition("does_not_converge_together", "k = elr sum(alpha) > 1", lambda k: k > 1)
 
 
 @formula()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.theory._formula import Number, condition, formula
+from scaleinv.theory._formula import Condition, Number, formula
 
 
 @formula()
@@ -171,28 +171,20 @@ def kappa(lr: Number, wd: Number) -> Number:
     return np.sqrt(lr / (2 * wd))
 
 
-@condition
-def starts_above_low_end(rho0_sq: Number, low: Number, lr: Number, wd: Number) -> Number:
-    """rho0^2 > kappa l."""
-    return rho0_sq > kappa.function(lr, wd) * low
-
-
-@condition
-def starts_above_high_end(rho0_sq: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """rho0^2 > kappa L."""
-    return rho0_sq > kappa.function(lr, wd) * high
-
-
-@condition
-def jump_can_be_reached(delta: Number, low: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """delta < lr wd L^2/l^2."""
-    return delta < lr * wd * (high / low) ** 2
-
-
-@condition
-def jump_must_be_reached(delta: Number, low: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """delta < lr wd l^2/L^2."""
-    return delta < lr * wd * (low / high) ** 2
+starts_above_low_end = Condition(
+    "starts_above_low_end", "rho0^2 > kappa l", lambda rho0_sq, low, lr, wd: rho0_sq > kappa.function(lr, wd) * low
+)
+starts_above_high_end = Condition(
+    "starts_above_high_end", "rho0^2 > kappa L", lambda rho0_sq, high, lr, wd: rho0_sq > kappa.function(lr, wd) * high
+)
+jump_can_be_reached = Condition(
+    "jump_can_be_reached", "delta < lr wd L^2/l^2", lambda delta, low, high, lr, wd: delta < lr * wd * (high / low) ** 2
+)
+jump_must_be_reached = Condition(
+    "jump_must_be_reached",
+    "delta < lr wd l^2/L^2",
+    lambda delta, low, high, lr, wd: delta < lr * wd * (low / high) ** 2,
+)
 
 
 def _crossing(rho0_sq: Number, target_sq: Number, rest_sq: Number, lr: Number, wd: Number) -> Number:
@@ -256,26 +248,15 @@ def t_slowest(rho0_sq: Number, low: Number, high: Number, lr: Number, wd: Number
     return _crossing(rho0_sq, lr * low / np.sqrt(2 * delta), kappa.function(lr, wd) * high, lr, wd)
 
 
-@condition
-def decay_is_slow(low: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """2 lr wd L <= l."""
-    return 2 * lr * wd * high <= low
-
-
-@condition
-def decay_is_slow_for_any_sequence(low: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """(2 lr wd - lr^2 wd^2) (L + l) <= l.
-
-    The exact condition under which no sequence of eg in [l, L] leaves ``[c kappa l, c kappa L]``, c = (1 - lr
-    wd/2)^-1/2, once inside: the worst step starts at the lower end with eg = L.
-    """
-    return lr * wd * (2 - lr * wd) * (high + low) <= low
-
-
-@condition
-def decay_keeps_half(lr: Number, wd: Number) -> Number:
-    """(1 - lr wd)^2 >= 1/2."""
-    return (1 - lr * wd) ** 2 >= 0.5
+decay_is_slow = Condition("decay_is_slow", "2 lr wd L <= l", lambda low, high, lr, wd: 2 * lr * wd * high <= low)
+# The exact condition under which no sequence of eg in [l, L] leaves ``[c kappa l, c kappa L]``, c = (1 - lr
+# wd/2)^-1/2, once inside: the worst step starts at the lower end with eg = L.
+decay_is_slow_for_any_sequence = Condition(
+    "decay_is_slow_for_any_sequence",
+    "(2 lr wd - lr^2 wd^2) (L + l) <= l",
+    lambda low, high, lr, wd: lr * wd * (2 - lr * wd) * (high + low) <= low,
+)
+decay_keeps_half = Condition("decay_keeps_half", "(1 - lr wd)^2 >= 1/2", lambda lr, wd: (1 - lr * wd) ** 2 >= 0.5)
 
 
 @formula(decay_is_slow, positive=("wd",))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.theory._formula import Number, condition, formula
+from scaleinv.theory._formula import Condition, Number, formula
 
 #: the least mean loss of the 3-D one-sample toy with three vectors (under-parameterised): 1/26
 UNDERPARAMETERISED_MINIMUM = 1.0 / 26.0
@@ -138,10 +138,9 @@ def mean_excess_loss(temperature: Number, dimension: Number) -> Number:
     return (dimension - 1) * temperature / 2
 
 
-@condition
-def is_overparameterised(elr: Number) -> Number:
-    """the one-sample toy with two vectors: elr is not 1."""
-    return elr != 1
+is_overparameterised = Condition(
+    "is_overparameterised", "the one-sample toy with two vectors: elr is not 1", lambda elr: elr != 1
+)
 
 
 @formula(is_overparameterised)
