@@ -18,85 +18,38 @@ from torch.overrides import TorchFunctionMode
 
 _LOW = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _CASTS = ("float", "half", "bfloat16", "double")
-_DROPOUT = (
-    "dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "alpha_dropout_",
-    "feature_dropout", "feature_dropout_", "feature_alpha_dropout", "feature_alpha_dropout_",
-)  # fmt: skip
+_DROPOUT = frozenset(
+    f"{kind}{place}"
+    for kind in "dropout alpha_dropout feature_dropout feature_alpha_dropout".split()
+    for place in ("", "_")
+) | {"dropout1d", "dropout2d", "dropout3d"}
 #: builtin normalization calls and the place of eps among their positional arguments
 _EPS_AT = {"batch_norm": 7, "instance_norm": 7, "layer_norm": 4, "group_norm": 4, "rms_norm": 3}
 #: calls that may hold an eps written by hand, and the largest number taken for one
 _ADDS = frozenset(["add", "add_", "__add__", "__radd__", "__iadd__", "clamp", "clamp_", "clamp_min", "clamp_min_"])
 LARGEST_EPS = 1e-3
-#: what only asks a tensor about itself
+#: what only asks a tensor about itself: methods, attributes
 _QUESTIONS = frozenset(
-    [
-        "size",
-        "dim",
-        "ndimension",
-        "numel",
-        "nelement",
-        "stride",
-        "is_floating_point",
-        "is_complex",
-        "is_contiguous",
-        "element_size",
-        "data_ptr",
-        "get_device",
-        "storage_offset",
-        "__hash__",
-        "__len__",
-        "is_same_size",
-        "untyped_storage",
-        "has_names",
-        "requires_grad_",
-    ]
+    (
+        "size dim ndimension numel nelement stride is_floating_point is_complex is_contiguous element_size data_ptr "
+        "get_device storage_offset __hash__ __len__ is_same_size untyped_storage has_names requires_grad_"
+    ).split()
 )
 _ASKED = frozenset(
-    [
-        "shape",
-        "dtype",
-        "device",
-        "ndim",
-        "requires_grad",
-        "is_leaf",
-        "grad",
-        "layout",
-        "is_cuda",
-        "is_sparse",
-        "is_quantized",
-        "is_meta",
-        "is_mkldnn",
-        "names",
-        "is_nested",
-        "is_cpu",
-        "is_mps",
-        "is_xla",
-        "grad_fn",
-        "itemsize",
-        "nbytes",
-        "_backward_hooks",
-        "is_mtia",
-        "is_xpu",
-        "is_vulkan",
-        "is_maia",
-    ]
+    (
+        "shape dtype device ndim requires_grad is_leaf grad layout is_cuda is_sparse is_quantized is_meta is_mkldnn names "
+        "is_nested is_cpu is_mps is_xla grad_fn itemsize nbytes _backward_hooks is_mtia is_xpu is_vulkan is_maia"
+    ).split()
 )
 #: maps linear in one tensor: where it stands, and where the bias that is added afterwards stands (None = there is none)
 _LINEAR: dict[Any, tuple[int, int | None, str, str]] = {
     functional.linear: (1, 2, "weight", "bias"),
     functional.embedding: (1, None, "weight", ""),
     torch.addmm: (2, 0, "mat2", "input"),
-    **dict.fromkeys(
-        (
-            torch.conv1d, torch.conv2d, torch.conv3d,
-            torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
-        ),
-        (1, 2, "weight", "bias"),
-    ),
-    **dict.fromkeys(
-        (torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), (1, None, "", "")
-    ),
-}  # fmt: skip
+    **{getattr(torch, f"conv{kind}{d}d"): (1, 2, "weight", "bias") for kind in ("", "_transpose") for d in (1, 2, 3)},
+    **{f: (1, None, "", "") for f in (torch.matmul, torch.mm, torch.bmm)},
+    **{f: (1, None, "", "") for f in (Tensor.matmul, Tensor.mm, Tensor.__matmul__)},
+}
 
 
 @cache
@@ -121,14 +74,9 @@ class Factors(TorchFunctionMode):
     """
 
     def __init__(
-        self,
-        parameters: Iterable[Tensor],
-        *,
-        factors: list[Tensor] | None = None,
-        dtype: torch.dtype | None = None,
-        eps: float | None = None,
-        literals: bool = False,
-    ) -> None:
+        self, parameters: Iterable[Tensor], factors: list[Tensor] | None, dtype: torch.dtype | None, eps: float | None,
+        literals: bool,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.place = {id(p): i for i, p in enumerate(parameters)}
         self.factors = factors
@@ -168,10 +116,8 @@ class Factors(TorchFunctionMode):
             self.order[i] = self.calls
         if self.factors is None:
             return func(*args, **kwargs)
-        spared = self._linear(func, args, kwargs, used)
-        if spared is not None:
-            return spared
-        return func(*self._multiplied(args), **{k: self._multiplied(v) for k, v in kwargs.items()})
+        spared = self._linear(func, args, kwargs, used, self.factors)
+        return spared if spared is not None else func(*self._multiplied(args), **{k: self._multiplied(v) for k, v in kwargs.items()})
 
     def _without_eps(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]

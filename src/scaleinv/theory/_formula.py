@@ -15,7 +15,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any, Generic, NoReturn, ParamSpec, TypeAlias
+from typing import Any, Generic, ParamSpec, TypeAlias
 
 import numpy as np
 
@@ -31,21 +31,19 @@ class OutsideConditions(UserError):
     """The formula does not hold at these values; the message names the condition."""
 
 
+_POSITIVE: tuple[str, Callable[[Any], Any]] = ("positive", lambda v: v > 0)
 # What every quantity may be, wherever it occurs. NaN passes: an unmeasured value is not a mistake.
 _DOMAINS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    **dict.fromkeys(
-        ("lr", "elr", "elrs", "rho", "rho_sq", "rho0_sq", "alpha", "alphas", "low", "high", "k", "phi", "tolerance")
-        + ("factor", "update"),
-        ("positive", lambda v: v > 0),
-    ),
-    **dict.fromkeys(
-        ("wd", "eg", "ess", "esses", "steps", "sharpness", "noise", "temperature", "gradient_sq"),
-        ("zero or positive", lambda v: v >= 0),
-    ),
-    **dict.fromkeys(("momentum", "beta1", "beta2"), ("in [0, 1)", lambda v: (v >= 0) & (v < 1))),
-    "delta": ("in (0, 1)", lambda v: (v > 0) & (v < 1)),
-    "keep": ("in (0, 1]", lambda v: (v > 0) & (v <= 1)),
-    "dimension": ("at least 2", lambda v: v >= 2),
+    name: (words, allowed)
+    for names, words, allowed in (
+        ("lr elr elrs rho rho_sq rho0_sq alpha alphas low high k phi tolerance factor update", *_POSITIVE),
+        ("wd eg ess esses steps sharpness noise temperature gradient_sq", "zero or positive", lambda v: v >= 0),
+        ("momentum beta1 beta2", "in [0, 1)", lambda v: (v >= 0) & (v < 1)),
+        ("delta", "in (0, 1)", lambda v: (v > 0) & (v < 1)),
+        ("keep", "in (0, 1]", lambda v: (v > 0) & (v <= 1)),
+        ("dimension", "at least 2", lambda v: v >= 2),
+    )
+    for name in names.split()
 }
 
 
@@ -64,7 +62,7 @@ class Condition:
 
 
 class Formula(Generic[P]):
-    """A function of the papers; see the module's docstring for what it does outside its conditions."""
+    """A function of the papers; the module's docstring says what it does outside its conditions."""
 
     def __init__(self, function: Callable[P, Any], requires: tuple[Condition, ...], positive: tuple[str, ...]) -> None:
         functools.update_wrapper(self, function)
@@ -79,29 +77,25 @@ class Formula(Generic[P]):
             result = self.function(**values)  # type: ignore[call-arg]
             for condition in self.requires:
                 fails = self._fails(condition, values)
-                if not np.any(fails):
-                    continue
-                if all(np.ndim(value) == 0 for value in values.values()):
-                    raise OutsideConditions(self._reason(condition, values))
-                if isinstance(result, tuple):
-                    result = tuple(np.where(fails, np.nan, part) for part in result)
-                else:
-                    result = np.where(fails, np.nan, result)
+                if np.any(fails):
+                    if all(np.ndim(value) == 0 for value in values.values()):
+                        raise OutsideConditions(self._reason(condition, values))
+                    parts = [np.where(fails, np.nan, v) for v in (result if isinstance(result, tuple) else (result,))]
+                    result = tuple(parts) if isinstance(result, tuple) else parts[0]
         return _restore(result, given)
 
     def reasons(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Why there is no number, in words: a string, or an array of strings in the shape of the answer; empty where
-        it holds.
-        """
+        """Say why there is no number: a string, or an array of them in the answer's shape; empty where it holds."""
         _, values = self._bind(args, kwargs)
         shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
         words = np.full(shape, "", dtype=object)
         with np.errstate(all="ignore"):
             for condition in reversed(self.requires):
                 fails = np.broadcast_to(self._fails(condition, values), shape)
-                for place in zip(*np.nonzero(fails)) if shape else ([()] if fails else []):
-                    here = {name: np.broadcast_to(value, shape)[place] for name, value in values.items()}
-                    words[place] = self._reason(condition, here)
+                for place in np.ndindex(shape):
+                    if fails[place]:
+                        here = {name: np.broadcast_to(value, shape)[place] for name, value in values.items()}
+                        words[place] = self._reason(condition, here)
         return words if shape else str(words[()])
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -123,12 +117,8 @@ class Formula(Generic[P]):
 
 
 def formula(*requires: Condition, positive: tuple[str, ...] = ()) -> Callable[[Callable[P, Any]], Formula[P]]:
-    """Make a formula; ``positive`` names quantities that may be zero elsewhere but not here."""
-
-    def wrap(function: Callable[P, Any]) -> Formula[P]:
-        return Formula(function, requires, positive)
-
-    return wrap
+    """Make a formula of a function; ``positive`` names quantities that may be zero elsewhere but not here."""
+    return lambda function: Formula(function, requires, positive)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -152,24 +142,15 @@ def _restore(result: Any, given: list[Any], kind: type = float) -> Any:
     return kind(result) if np.ndim(result) == 0 else result
 
 
+@np.errstate(all="ignore")
 def _check_domains(where: str, values: dict[str, Any], positive: tuple[str, ...] = ()) -> None:
-    with np.errstate(all="ignore"):
-        for name, value in values.items():
-            if name not in _DOMAINS:
-                continue
-            words, allowed = _DOMAINS[name]
-            if name in positive:
-                words, allowed = "positive", lambda v: v > 0
-            wrong = ~(allowed(value) | np.isnan(value))
-            if np.any(wrong):
-                _refuse(where, name, value[wrong] if np.ndim(value) else value, words)
-        if "lr" in values and "wd" in values:
-            product = values["lr"] * values["wd"]
-            if np.any(product >= 1):
-                _refuse(where, "lr * wd", product[product >= 1] if np.ndim(product) else product, "below 1")
-        if "low" in values and "high" in values and np.any(values["low"] > values["high"]):
-            raise UserError(f"{where}: low is above high; low <= eg <= high bound the effective gradient norm")
-
-
-def _refuse(where: str, name: str, value: Any, words: str) -> NoReturn:
-    raise UserError(f"{where}: {name} is {float(np.ravel(value)[0]):g}; it has to be {words}")
+    ranges = {name: _POSITIVE if name in positive else _DOMAINS[name] for name in values if name in _DOMAINS}
+    checked = [(name, values[name], *ranges[name]) for name in ranges]
+    if "lr" in values and "wd" in values:
+        checked.append(("lr * wd", values["lr"] * values["wd"], "below 1", lambda v: v < 1))
+    for name, value, words, allowed in checked:
+        wrong = np.ravel(value)[~np.ravel(allowed(value) | np.isnan(value))]
+        if wrong.size:
+            raise UserError(f"{where}: {name} is {float(wrong[0]):g}; it has to be {words}")
+    if "low" in values and "high" in values and np.any(values["low"] > values["high"]):
+        raise UserError(f"{where}: low is above high; low <= eg <= high bound the effective gradient norm")

@@ -165,10 +165,10 @@ def _engine(name: str) -> Any:
 def _record(
     a: Array, rate: Array, every: int, totals: Array, groups: Array, ends: Array, sizes: Array, lr: Array, s: int
 ) -> ToyRecord:
-    def total(values: Array) -> Array:
+    def of(values: Array) -> Array:
         return values.reshape(len(values), -1, s)
 
-    def group(values: Array) -> Array:
+    def of_groups(values: Array) -> Array:
         return np.moveaxis(values.reshape(len(values), a.size, -1, s), 1, -1)
 
     def log_mean(mantissa: Array, count: Array) -> Array:
@@ -178,19 +178,9 @@ def _record(
     mean = t[step.LOSS] / every
     with np.errstate(invalid="ignore"):
         spread = np.sqrt(np.maximum(t[step.LOSS_SQ] / every - mean**2, 0.0))
-    return ToyRecord(
-        alphas=a,
-        rates=rate,
-        every=every,
-        loss=total(mean),
-        loss_sd=total(spread),
-        loss_at_end=total(ends),
-        cosine=total(t[step.COSINE] / every),
-        ess=total(t[step.ESS] / every),
-        log_ess=total(log_mean(t[step.MANTISSA], t[step.COUNT])),
-        rho_sq=total(t[step.RHO_SQ] / every),
-        group_ess=group(g[step.G_ESS] / every),
-        group_log_ess=group(log_mean(g[step.G_MANTISSA], g[step.G_COUNT])),
-        group_rho_sq=group(g[step.G_SHARE] / every),
-        group_elr_at_end=group(lr / sizes),
-    )
+    sums = (t[step.COSINE] / every, t[step.ESS] / every, log_mean(t[step.MANTISSA], t[step.COUNT]))
+    logs = log_mean(g[step.G_MANTISSA], g[step.G_COUNT])
+    of_group = (g[step.G_ESS] / every, logs, g[step.G_SHARE] / every, lr / sizes)
+    all_together = (mean, spread, ends, *sums, t[step.RHO_SQ] / every)
+    # in the order of ToyRecord's fields
+    return ToyRecord(a, rate, every, *map(of, all_together), *map(of_groups, of_group))
