@@ -1,4 +1,4 @@
-"""Which weights of a model have no scale: groups, rescaling pairs, dead weights, eps defect; conversion."""
+"""Find the weights of a model that have no scale: groups, rescaling pairs, dead weights, eps; convert models."""
 
 from __future__ import annotations
 

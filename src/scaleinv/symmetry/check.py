@@ -1,4 +1,4 @@
-"""``assert_scale_invariant``: the doctor as one line of a user's test suite."""
+"""Check in one line of a test suite which weights of a model are scale-invariant."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ def assert_scale_invariant(
     if names is None:
         kept = [n for n in found.shapes if n not in free and n not in found.dead and n not in found.frozen]
         if kept:
-            raise AssertionError(
-                f"these trained tensors have a scale of their own: {', '.join(kept)}; {found.headline()}"
-            )
+            said = f"these trained tensors have a scale of their own: {', '.join(kept)}"
+            raise AssertionError(f"{said}; {found.headline()}")
         return found
     for wanted in [names] if isinstance(names, str) else names:
         tensors = (wanted,) if isinstance(wanted, str) else tuple(wanted)
@@ -49,18 +48,16 @@ def assert_scale_invariant(
             continue
         left = set(tensors)
         for group in [(n,) for n in (*found.single, *found.dead)] + list(found.joint):
-            if set(group) <= left:
-                left -= set(group)
+            if left.issuperset(group):
+                left.difference_update(group)
         if left:
-            raise AssertionError(
-                f"{', '.join(sorted(left))}: not scale-invariant as part of this set; {found.headline()}"
-            )
+            said = ", ".join(sorted(left))
+            raise AssertionError(f"{said}: not scale-invariant as part of this set; {found.headline()}")
     return found
 
 
 def _kind(found: Symmetries, name: str) -> str:
     if name in found.dead:
         return "dead"
-    if any(name in pair for pair in found.rescaling):
-        return "part of a rescaling symmetry"
-    return "of a scale of its own"
+    pairs = any(name in pair for pair in found.rescaling)
+    return "part of a rescaling symmetry" if pairs else "of a scale of its own"

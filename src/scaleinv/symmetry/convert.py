@@ -39,15 +39,9 @@ class Conversion:
         return not self.kept and self.found is not None and self.found.verdict == "clear"
 
     def __str__(self) -> str:
-        lines = [
-            "every trained tensor is scale-invariant"
-            if self.complete
-            else "not every trained tensor is scale-invariant"
-        ]
-        if self.affine_removed:
-            lines.append(
-                f"weight and bias removed from {len(self.affine_removed)} norms: {', '.join(self.affine_removed)}"
-            )
+        lines = [f"{'' if self.complete else 'not '}every trained tensor is scale-invariant"]
+        if norms := self.affine_removed:
+            lines.append(f"weight and bias removed from {len(norms)} norms: {', '.join(norms)}")
         if self.biases_removed:
             lines.append(f"dead biases removed: {', '.join(self.biases_removed)}")
         if self.head is not None:
@@ -61,7 +55,7 @@ class Conversion:
 def make_scale_invariant(
     model: nn.Module, inputs: Any, head_norm: float | None = 10.0, *, insert_norms: bool = False
 ) -> nn.Module:
-    """A copy of ``model`` in which every trained tensor is scale-invariant, as the papers' ``si`` networks are.
+    """Copy ``model`` so that every trained tensor is scale-invariant, as the papers' ``si`` networks are.
 
     Norms lose their weight and bias; the last layer is frozen, its weight rescaled to Frobenius norm ``head_norm``
     (None: left as it is; its bias keeps its value); biases that are dead are removed. Names of the remaining weights do
@@ -93,24 +87,16 @@ def make_scale_invariant(
     if removed:
         found = find_symmetries(result, inputs, defect=False)
     kept = _kept(result, found)
-    inserted: list[tuple[str, str]] = []
-    needed: list[tuple[str, str]] = []
-    if kept:
-        # what is put in on trial shows which norms are needed; on a copy unless they are wanted
-        trial = result if insert_norms else deep_copy(result)
-        steps = _insert(trial, inputs, kept)
-        if insert_norms:
-            inserted = steps
-            if steps:
-                found = find_symmetries(result, inputs, defect=False)
-                removed += _remove_dead(result, found)
-                found = find_symmetries(result, inputs, defect=False)
-                kept = _kept(result, found)
-        else:
-            needed = steps
+    # what is put in on trial shows which norms are needed; on a copy unless they are wanted
+    steps = _insert(result if insert_norms else deep_copy(result), inputs, kept) if kept else []
+    if insert_norms and steps:
+        removed += _remove_dead(result, find_symmetries(result, inputs, defect=False))
+        found = find_symmetries(result, inputs, defect=False)
+        kept = _kept(result, found)
+    inserted, needed = (tuple(steps), ()) if insert_norms else ((), tuple(steps))
     value = None if head is None else float(torch.linalg.vector_norm(result.get_parameter(head).detach()))
     result.conversion = Conversion(  # type: ignore[assignment]
-        tuple(affine), tuple(removed), head, value, tuple(inserted), tuple(needed), kept, found
+        tuple(affine), tuple(removed), head, value, inserted, needed, kept, found
     )
     return result
 
@@ -248,7 +234,7 @@ def _insert(model: nn.Module, inputs: Any, kept: dict[str, str]) -> list[tuple[s
             if norm is None or hasattr(target, _INSERTED) or any(not p.requires_grad for p in target.parameters()):
                 continue
             p = next(model.parameters())
-            target.add_module(_INSERTED, norm.to(device=p.device, dtype=p.dtype))
+            target.add_module(_INSERTED, norm.to(p))
             handle = target.register_forward_hook(_normalised)
             try:
                 after = _kept(model, find_symmetries(model, inputs, defect=False))
@@ -271,7 +257,5 @@ def _insert(model: nn.Module, inputs: Any, kept: dict[str, str]) -> list[tuple[s
 
 
 def _channels(norm: nn.Module) -> str:
-    for key in ("num_features", "num_channels"):
-        if hasattr(norm, key):
-            return str(getattr(norm, key))
-    return str(*getattr(norm, "normalized_shape", ("",)))
+    (shape,) = getattr(norm, "normalized_shape", ("",))
+    return str(getattr(norm, "num_features", getattr(norm, "num_channels", shape)))

@@ -22,29 +22,24 @@ _KEYS: dict[str, Callable[[Any], Any]] = {
 
 
 def read_expected(path: str | Path) -> dict[str, Any]:
-    """The groups in a file written by ``scaleinv doctor --json``; UserError if it is not such a file."""
+    """Read the groups from a file written by ``scaleinv doctor --json``; UserError if it is not such a file."""
+    save = f"save one with: scaleinv doctor ... --json > {path}"
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; save one with: scaleinv doctor ... --json > {path}"
-        ) from error
+        raise UserError(f"cannot read {path}: {error.strerror}; {save}") from error
     except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{path} is not JSON: {error}; {save}") from error
     if not isinstance(content, dict) or not set(content) & set(_KEYS):
-        raise UserError(f"{path} holds no groups; save one with: scaleinv doctor ... --json > {path}")
+        raise UserError(f"{path} holds no groups; {save}")
     return content
 
 
 def differences(found: Symmetries, expected: Mapping[str, Any]) -> list[str]:
-    """One line per group that is in only one of the two; keys that ``expected`` lacks are not compared."""
+    """List the groups that only one of the two has, one line each; keys that ``expected`` lacks are not compared."""
     actual = found.to_dict()
-    lines = []
-    if found.verdict != "clear":
-        lines.append(found.headline())
-    for key, form in _KEYS.items():
-        if key not in expected:
-            continue
+    lines = [found.headline()] if found.verdict != "clear" else []
+    for key, form in ((key, form) for key, form in _KEYS.items() if key in expected):
         try:
             wanted = {form(item) for item in expected[key]}
         except (TypeError, KeyError, AttributeError) as error:

@@ -21,7 +21,7 @@ SPARE_ROWS = 6
 
 @dataclass
 class JacobianRows:
-    """Rows of J collected at one or several places; all float64 on the CPU.
+    """Rows of J, collected at one or several places; all float64 on the CPU.
 
     values (K, T): u^T J.  size (T,): rms over cotangents of |g_i| |w_i|, the scale of column i (0 for dead tensors).
     """
@@ -33,7 +33,7 @@ class JacobianRows:
         self.values = rows if not self.values.numel() else torch.cat([self.values, rows])
 
     def cosine(self) -> Tensor:
-        """Largest |<g_i, w_i>| / (|g_i| |w_i|) over the rows (T,); 0 for dead tensors."""
+        """Compute the largest |<g_i, w_i>| / (|g_i| |w_i|) over the rows (T,); 0 for dead tensors."""
         safe = torch.where(self.size > 0, self.size, torch.ones_like(self.size))
         return (self.values.abs().amax(0) / safe) * (self.size > 0)
 
@@ -51,7 +51,7 @@ class Spectrum:
 
 
 def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap: float = 1e3) -> Spectrum:
-    """Null space of a matrix (K, n) whose columns may have very different sizes.
+    """Compute the null space of a matrix (K, n) whose columns may have very different sizes.
 
     Each column is scaled to unit length first, which does not change which exponents are null but lets a tensor with a
     small influence be seen. The cut is the widest gap on a log scale below 1e-3 of the largest singular value, with
@@ -85,19 +85,19 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
 
 
 def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """A Gaussian vector on the usable outputs (M,)."""
+    """Draw a Gaussian vector on the usable outputs (M,)."""
     draw = torch.randn(mask.shape, generator=generator, dtype=torch.float64)
     return draw.to(mask.device) * mask
 
 
 def full_row(probe: Probe, outputs: Tensor, u: Tensor, which: list[int], *, keep: bool = True) -> list[Tensor | None]:
-    """Gradients of <u, outputs> with respect to the chosen tensors; None where the outputs do not depend on one."""
+    """Compute the gradients of <u, outputs> for the chosen tensors; None where the outputs do not depend on one."""
     chosen = [probe.tensors[i] for i in which]
     return list(torch.autograd.grad(outputs, chosen, u.to(outputs.dtype), retain_graph=keep, allow_unused=True))
 
 
 def factor_rows(outputs: Tensor, factors: Tensor, cotangents: list[Tensor]) -> Tensor:
-    """u^T J for each cotangent (K, T), by a backward pass through the activations only."""
+    """Compute u^T J for each cotangent (K, T), by a backward pass through the activations only."""
     rows = []
     for u in cotangents:
         (row,) = torch.autograd.grad(outputs, factors, u.to(outputs.dtype), retain_graph=True)

@@ -1,4 +1,4 @@
-"""The first run of a user's model: what can go wrong is said in one line that names the module."""
+"""Run a user's model for the first time: what goes wrong is said in one line that names the module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scaleinv.symmetry.probe import Probe, output_tensors
 
 
 def trial(probe: Probe) -> Tensor:
-    """Outputs (M,) of the model as given; UserError if it fails, has no finite output, or differs from run to run."""
+    """Compute the model's outputs (M,); UserError if it fails, has no finite output, or differs from run to run."""
     stack: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
     records: list[tuple[str, float, float]] = []
     hooks = []
@@ -57,13 +57,12 @@ def trial(probe: Probe) -> Tensor:
 
 
 def _print(value: Any) -> float:
-    """A number that changes when any tensor in ``value`` does."""
+    """Compute a number that changes when any tensor in ``value`` does."""
     total = 0.0
     for k, t in enumerate(output_tensors(list(value) if isinstance(value, tuple) else value)):
         flat = torch.nan_to_num(t.detach().reshape(-1).double())
-        total += float((flat * torch.linspace(1, 2, len(flat), dtype=torch.float64, device=flat.device)).sum()) * (
-            k + 1
-        )
+        weights = torch.linspace(1, 2, len(flat), dtype=torch.float64, device=flat.device)
+        total += (k + 1) * float((flat * weights).sum())
     return total
 
 
@@ -88,11 +87,7 @@ def _failure(stack: list[tuple[str, nn.Module, tuple[Any, ...]]], error: Excepti
     shapes = ", ".join(_shape(a) for a in args) or "no positional argument"
     own = ", ".join(f"{n} {tuple(p.shape)}" for n, p in module.named_parameters(recurse=False))
     where = f"layer {name!r} ({type(module).__name__})" if name else f"{type(module).__name__}.forward"
-    return (
-        f"{where} fails on input {shapes}"
-        + (f" with its own {own}" if own else "")
-        + f": {type(error).__name__}: {reason}"
-    )
+    return f"{where} fails on input {shapes}{f' with its own {own}' if own else ''}: {type(error).__name__}: {reason}"
 
 
 def _shape(value: Any) -> str:
