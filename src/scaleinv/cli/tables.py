@@ -1,4 +1,4 @@
-"""How answers look on a terminal: plain columns that fit in 80 characters and are never cut."""
+"""Print answers on a terminal: plain columns that fit in 80 characters and are never cut."""
 
 from __future__ import annotations
 
@@ -60,11 +60,14 @@ def outcome_line(row: Mapping[str, Any]) -> str:
     return reason if row["status"] == "failed" else f"{regime_name(row['regime'])} - {reason}"
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Open a terminal that neither colours numbers nor breaks lines."""
     return Console(highlight=False, soft_wrap=True)
 
 
-def columns(rows: Sequence[Sequence[str]], left: Sequence[int], styles: Mapping[tuple[int, int], str]) -> str:
+def columns(
+    rows: Sequence[Sequence[str]], left: Sequence[int] = (), styles: Mapping[tuple[int, int], str] | None = None
+) -> str:
     """Rows of one table as lines, the first row as the head; ``left``: columns set flush left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
@@ -72,7 +75,7 @@ def columns(rows: Sequence[Sequence[str]], left: Sequence[int], styles: Mapping[
         cells = []
         for i, (cell, width) in enumerate(zip(row, widths)):
             text = escape(cell.ljust(width) if i in left else cell.rjust(width))
-            style = "bold" if k == 0 else styles.get((k, i))
+            style = "bold" if k == 0 else (styles or {}).get((k, i))
             cells.append(f"[{style}]{text}[/]" if style else text)
         lines.append(" " + "  ".join(cells).rstrip())
     return "\n".join(lines)
@@ -87,19 +90,19 @@ def print_map(
     the starts are.
     """
     rate = str(summary["axis"]).upper()
-    console = _console()
+    terminal = console()
     runs = summary["runs"]
     seeds = {row["seed"] for row in runs}
-    console.print(_runs_table(summary, origins))
+    terminal.print(_runs_table(summary, origins))
     if runs:
-        console.print(f" {_columns_words(runs)}")
-    console.print()
+        terminal.print(f" {_columns_words(runs)}")
+    terminal.print()
     horizon = summary["horizon"]["epochs"]
     if horizon is None:
-        console.print("[bold]Regime map[/]: no run has ended")
+        terminal.print("[bold]Regime map[/]: no run has ended")
     else:
         many = count(len(seeds), "seed")
-        console.print(
+        terminal.print(
             f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) "
             f"on {config['data']}, batch {config['batch_size']}, {epochs(horizon)}, {many}"
         )
@@ -107,31 +110,31 @@ def print_map(
     starts, decays = ({one[name] for one in maps} for name in ("start", "weight_decay"))
     told = {origin.weights: origin.full() for origin in origins}
     if len(starts) == 1 and told:
-        console.print(f"  from                 {escape(next(iter(told.values())))}")
+        terminal.print(f"  from                 {escape(next(iter(told.values())))}")
     listed = list(dict.fromkeys(map(series_of, runs)))
     for one in sorted(maps, key=lambda one: listed.index(series_of(one))):  # the order of the runs above
         if len(maps) > 1:
             words = [f"weight decay {number(one['weight_decay'])}"] if len(decays) > 1 else []
             words += [f"from {told.get(one['start'], (one['start'] or '-')[:8])}"] if len(starts) > 1 else []
-            console.print(f" {escape(', '.join(words))}")
+            terminal.print(f" {escape(', '.join(words))}")
         own = [row for row in runs if series_of(row) == series_of(one)]
         for name, rates in count_regimes({**summary, "runs": own}).items():
             if rates or name != "undecided":
                 at = ", ".join(map(number, rates)) or "none"
                 lines = textwrap.wrap(f"{rate} {at}", 56)  # 80 columns with the name before it
-                console.print(f"  {name:<21}" + ("\n" + " " * 23).join(lines))
+                terminal.print(f"  {name:<21}" + ("\n" + " " * 23).join(lines))
         for key, names in (("1/2", "convergence | equilibrium"), ("2/3", "equilibrium | divergence")):
-            console.print(f"  boundary {key:<12}{_boundary(one['boundaries'][key])} ({names})")
+            terminal.print(f"  boundary {key:<12}{_boundary(one['boundaries'][key])} ({names})")
     said = in_words(row["periods"] for row in runs)
     if said:
         lines = textwrap.wrap(said, 56)
-        console.print("  periods              " + ("\n" + " " * 23).join(lines))
+        terminal.print("  periods              " + ("\n" + " " * 23).join(lines))
     for row in runs:
         if row["status"] == "failed":
-            console.print(
+            terminal.print(
                 f"  failed               {rate} {number(row[summary['axis']])}: {escape(row['evidence']['reason'])}"
             )
-    console.print(f"  report               {escape(report)}")
+    terminal.print(f"  report               {escape(report)}")
 
 
 def _start_cells(origins: Sequence[Origin], runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -204,29 +207,29 @@ def _boundary(found: Mapping[str, Any]) -> str:
 
 def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     """The answer about one run, then its last metrics: of all together, by how they were measured, then by group."""
-    console = _console()
+    terminal = console()
     style = _STYLE[row["regime"]]
     if row["periods"] is not None:
-        console.print(f"[bold]Periods[/]: {escape(row['periods']['answer'])}")
-    console.print(f"[bold]{regime_name(row['regime'])}[/]: {escape(row['evidence']['reason'])}", style=style)
-    console.print(
+        terminal.print(f"[bold]Periods[/]: {escape(row['periods']['answer'])}")
+    terminal.print(f"[bold]{regime_name(row['regime'])}[/]: {escape(row['evidence']['reason'])}", style=style)
+    terminal.print(
         f"{result['status']} after {count(result['steps'], 'step')} ({epochs(result['epochs'])}) "
         f"in {result['timing']['seconds']:.1f} s" + (f": {escape(result['message'])}" if result["message"] else "")
     )
     origin = origin_of(run.lineage)
     if origin is not None:
-        console.print(f"went on from {escape(origin.full())}")
-    console.print()
-    console.print(columns(_totals(run), (0,), {}))
+        terminal.print(f"went on from {escape(origin.full())}")
+    terminal.print()
+    terminal.print(columns(_totals(run), (0,)))
     groups = _groups(run)
     if groups:
-        console.print()
-        console.print(columns(groups, (0,), {}))
-    console.print()
+        terminal.print()
+        terminal.print(columns(groups, (0,)))
+    terminal.print()
     folder = escape(str(run.folder))
-    console.print(f"folder {folder}; a page about it: scaleinv report {folder}")
+    terminal.print(f"folder {folder}; a page about it: scaleinv report {folder}")
     if row["periods"] is not None:
-        console.print(f"every period, with the evidence: scaleinv periods {folder}")
+        terminal.print(f"every period, with the evidence: scaleinv periods {folder}")
 
 
 def _last(run: Run, split: str, group: str) -> dict[str, float]:
