@@ -19,8 +19,7 @@ def phi(rho_sq: Number, lr: Number, wd: Number) -> Number:
 
     - ``rho_sq``: squared norm of the weights before the step, > 0.
     - ``lr``, ``wd``: learning rate > 0, coupled weight decay >= 0, lr wd < 1.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, definition of Phi.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, definition of Phi.
 
     >>> phi(4.0, 0.5, 0.0)
     0.125
@@ -35,9 +34,8 @@ def schedule_factor(lr: Number, wd: Number, next_lr: Number, next_wd: Number) ->
         B = (lr'/lr) / ((1 - lr wd)(1 - lr' wd'))
 
     - ``lr``, ``wd``, ``next_lr``, ``next_wd``: of this step and of the next, ranges as for :func:`phi`.
-
-    Raises :class:`~scaleinv.UserError` for lr and wd outside these ranges. Source: Amin, Chang, Khanna 2026, update of
-    Phi.
+    - Raises :class:`~scaleinv.UserError` for lr and wd outside these ranges. Source: Amin, Chang, Khanna 2026, update
+      of Phi.
 
     >>> schedule_factor(1.0, 0.5, 1.0, 0.5)
     4.0
@@ -54,8 +52,7 @@ def next_phi(phi: Number, eg: Number, factor: Number) -> Number:
     - ``phi``: as of :func:`phi`, > 0.
     - ``eg``: effective gradient norm ``||gbar||``, >= 0.
     - ``factor``: B of :func:`schedule_factor`, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, update of Phi.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, update of Phi.
 
     >>> next_phi(0.5, 2.0, 1.0)
     0.25
@@ -85,8 +82,8 @@ def lr_for_constant_factor(lr: Number, wd: Number, factor: Number) -> Number:
 
     - ``lr``, ``wd``: of this step, ranges as for :func:`phi`.
     - ``factor``: B, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, schedules of constant B.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, schedules of constant
+      B.
 
     >>> round(schedule_factor(0.3, 0.1, lr_for_constant_factor(0.3, 0.1, 1.02), 0.1), 12)
     1.02
@@ -107,9 +104,8 @@ def tilt_step(q: Number, phi: Number, keep: Number) -> Number:
     - ``q``: ``<beta, u>``, in [-1, 1].
     - ``phi``: as of :func:`phi`, > 0.
     - ``keep``: ``a = 1 - lr wd``, in (0, 1].
-
-    Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` for q. Source: Amin,
-    Chang, Khanna 2026, solvable model.
+    - Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` for q. Source:
+      Amin, Chang, Khanna 2026, solvable model.
 
     >>> tilt_step(0.0, 1.0, 1.0)
     (0.7071067811865475, 0.5)
@@ -129,9 +125,8 @@ def tilt_fixed_point(keep: Number) -> Number:
         q* = sqrt((1 + a)/2),  phi* = sqrt(2 (1 + a))/a
 
     - ``keep``: ``a = 1 - lr wd``, in (0, 1).
-
-    Raises :class:`~scaleinv.UserError` outside (0, 1], :class:`~scaleinv.OutsideConditions` at 1. Source: Amin, Chang,
-    Khanna 2026, solvable model.
+    - Raises :class:`~scaleinv.UserError` outside (0, 1], :class:`~scaleinv.OutsideConditions` at 1. Source: Amin,
+      Chang, Khanna 2026, solvable model.
 
     >>> [round(x, 4) for x in tilt_fixed_point(0.5)]
     [0.866, 3.4641]

@@ -30,8 +30,7 @@ def total_elr(elrs: Number) -> Number:
         elr = 1 / sum_i 1/elr_i
 
     - ``elrs``: elr_i of the groups, per step, shape (..., groups), > 0.
-
-    Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, eq. 7.
+    - Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, eq. 7.
 
     >>> float(total_elr(np.array([2.0, 2.0])))
     1.0
@@ -47,8 +46,7 @@ def total_ess(esses: Number, elrs: Number) -> Number:
 
     - ``esses``: ess_i of the groups, shape (..., groups), >= 0.
     - ``elrs``: elr_i of the groups, shape (..., groups), > 0.
-
-    Returns shape (...). Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kodryan et al. 2022, eq. 8.
+    - Returns shape (...). Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kodryan et al. 2022, eq. 8.
 
     >>> float(total_ess(np.array([3.0, 3.0]), np.array([1.0, 7.0])))
     3.0
@@ -80,9 +78,8 @@ def cosine(ess: Number) -> Number:
         1/sqrt(1 + ess^2)
 
     - ``ess``: effective step size, >= 0.
-
-    Raises :class:`~scaleinv.UserError` outside this range. Source: follows from eq. 6 of Kodryan et al. 2022, since the
-    gradient is tangent.
+    - Raises :class:`~scaleinv.UserError` outside this range. Source: follows from eq. 6 of Kodryan et al. 2022, since
+      the gradient is tangent.
 
     >>> cosine(0.0)
     1.0
@@ -106,8 +103,7 @@ def threshold(alpha: Number) -> Number:
         1/alpha
 
     - ``alpha``: coefficient of the group, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, Proposition 3.
+    - Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, Proposition 3.
 
     >>> threshold(4.0)
     0.25
@@ -123,9 +119,8 @@ def level(elr: Number, alpha: Number) -> Number:
 
     - ``elr``: effective learning rate per step, > 0.
     - ``alpha``: coefficient of the group, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` at elr = 1/alpha.
-    Source: Kodryan et al. 2022, Proposition 3.
+    - Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` at elr = 1/alpha.
+      Source: Kodryan et al. 2022, Proposition 3.
 
     >>> level(2.0, 1.0), level(0.5, 1.0)
     (0.25, 0.0)
@@ -175,8 +170,7 @@ def convergence_threshold(alphas: Number) -> Number:
         1 / sum_i alpha_i
 
     - ``alphas``: coefficients of the groups, shape (..., groups), > 0.
-
-    Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, eq. 11.
+    - Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, eq. 11.
 
     >>> float(convergence_threshold(np.array([1.0, 2.0, 5.0])))
     0.125
@@ -192,9 +186,8 @@ def equilibrium_elrs(elr: Number, alphas: Number) -> Number:
 
     - ``elr``: of all groups together, per step, > 0.
     - ``alphas``: coefficients of the groups, shape (..., groups), > 0.
-
-    Returns shape (..., groups). Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kodryan et al. 2022,
-    eq. 12.
+    - Returns shape (..., groups). Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kodryan et al.
+      2022, eq. 12.
 
     >>> equilibrium_elrs(0.5, np.array([1.0, 3.0])).tolist()
     [2.0, 0.6666666666666666]
@@ -289,9 +282,8 @@ def toy_regime(k: float) -> int | None:
         1 for k < 1,  2 for 1 < k <= EQUALITY_ENDS,  3 for k >= CHAOS_RULES
 
     - ``k``: ``elr sum(alpha)``, > 0. None at k = 1 and in the gradual passage between 2 and 3.
-
-    Raises :class:`~scaleinv.UserError` for k <= 0. Source: regime 1 by Kodryan et al. 2022, eq. 11; the other bounds
-    observed, see docs/concepts/theory.md.
+    - Raises :class:`~scaleinv.UserError` for k <= 0. Source: regime 1 by Kodryan et al. 2022, eq. 11; the other bounds
+      observed, see docs/concepts/theory.md.
 
     >>> [toy_regime(k) for k in (0.5, 1.5, 4.0, 20.0)]
     [1, 2, None, 3]

@@ -33,8 +33,7 @@ def sgd_angle(lr: Number, wd: Number) -> Number:
         sqrt(2 lr wd)
 
     - ``lr``, ``wd``: learning rate, coupled weight decay, both > 0, lr wd < 1.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kosson et al. 2024, table of equilibria.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kosson et al. 2024, table of equilibria.
 
     >>> round(sgd_angle(0.1, 0.005), 6)
     0.031623
@@ -51,8 +50,7 @@ def sgd_norm(eg: Number, lr: Number, wd: Number, momentum: Number = 0.0) -> Numb
     - ``eg``: effective gradient norm, root mean square, >= 0.
     - ``lr``, ``wd``: as for :func:`sgd_angle`.
     - ``momentum``: in [0, 1).
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kosson et al. 2024, table of equilibria.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kosson et al. 2024, table of equilibria.
 
     >>> sgd_norm(4.0, 0.5, 0.25)
     2.0
@@ -180,8 +178,7 @@ def averaged_update_norm(lr: Number, wd: Number, beta1: Number, update: Number) 
     - ``lr``, ``wd``: as for :func:`adamw_angle`.
     - ``beta1``: b, decay of the average, in [0, 1).
     - ``update``: U, norm of the averaged update in units of the learning rate, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: the "hyperball" analysis, arXiv 2606.16899.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: the "hyperball" analysis, arXiv 2606.16899.
 
     >>> round(averaged_update_norm(0.1, 0.5, 0.0, 2.0), 4)
     0.6405

@@ -21,8 +21,7 @@ def next_rho_sq(rho_sq: Number, eg: Number, lr: Number, wd: Number) -> Number:
     - ``rho_sq``: squared norm of the weights before the step, > 0.
     - ``eg``: effective gradient norm ``||x|| ||grad f(x)||`` before the step, >= 0.
     - ``lr``, ``wd``: learning rate > 0, coupled weight decay >= 0, lr wd < 1.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, eq. 4.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, eq. 4.
 
     >>> next_rho_sq(1.0, 2.0, 0.5, 0.0)
     2.0
@@ -105,9 +104,8 @@ def cosine_distance_envelope(rho_sq: Number, low: Number, high: Number, lr: Numb
     - ``rho_sq``: squared norm before the step, > 0.
     - ``low``, ``high``: bounds of the effective gradient norm, the paper's l and L, 0 < low <= high.
     - ``lr``, ``wd``: as for :func:`next_rho_sq`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, Proposition 1; the envelope
-    of Fig. 4.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, Proposition 1; the
+      envelope of Fig. 4.
 
     >>> cosine_distance_envelope(1.0, 1e-9, 3**0.5, 1.0, 0.0)
     (5e-19, 0.5)
@@ -131,9 +129,8 @@ def jump_rho_sq(delta: Number, eg: Number, lr: Number, wd: Number) -> Number:
     - ``eg``: effective gradient norm, >= 0; with its upper bound L a jump is possible below, with its lower bound l
       certain.
     - ``lr``, ``wd``: as for :func:`next_rho_sq`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: exact form of Lobacheva et al. 2021, Proposition 1
-    (Definition 1).
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: exact form of Lobacheva et al. 2021, Proposition
+      1 (Definition 1).
 
     >>> round(jump_rho_sq(0.5, 1.0, 1.0, 0.0), 6)
     0.57735
@@ -162,8 +159,7 @@ def kappa(lr: Number, wd: Number) -> Number:
         kappa = sqrt(lr / (2 wd))
 
     - ``lr``, ``wd``: learning rate, coupled weight decay, both > 0, lr wd < 1.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, Proposition 2.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, Proposition 2.
 
     >>> kappa(0.02, 0.01)
     1.0
@@ -308,8 +304,7 @@ def resting_rho_sq(eg: Number, lr: Number, wd: Number) -> Number:
 
     - ``eg``: effective gradient norm, >= 0.
     - ``lr``, ``wd``: as for :func:`kappa`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: the fixed point of Lobacheva et al. 2021, eq. 4.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: the fixed point of Lobacheva et al. 2021, eq. 4.
 
     >>> next_rho_sq(resting_rho_sq(3.0, 0.1, 0.2), 3.0, 0.1, 0.2) / resting_rho_sq(3.0, 0.1, 0.2)
     1.0

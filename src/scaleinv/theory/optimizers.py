@@ -136,8 +136,7 @@ def register_optimizer(name_or_class: str | type, traits: OptimizerTraits) -> No
 
     - ``name_or_class``: its class, or the name of its class.
     - ``traits``: what Sphere, Monitor, the lab and the analysis ask for.
-
-    Raises :class:`~scaleinv.UserError` for anything that is no name, no class or no traits.
+    - Raises :class:`~scaleinv.UserError` for anything that is no name, no class or no traits.
 
     >>> register_optimizer("SignMomentum", OptimizerTraits("normalised", "decoupled", decoupled_clock))
     >>> traits_of_names(["SignMomentum", "Optimizer"]).law

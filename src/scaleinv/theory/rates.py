@@ -32,9 +32,8 @@ def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
     - ``lr``: learning rate, >= 0.
     - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf.
     - ``law``: ``sgd`` or ``normalised``.
-
-    Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna 2026,
-    homogeneity classes (normalised).
+    - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna
+      2026, homogeneity classes (normalised).
 
     >>> elr(0.1, 2.0), elr(0.1, 2.0, "normalised")
     (0.025, 0.05)
@@ -105,8 +104,7 @@ def sgd_pace(momentum: Any = 0.0, dampening: Any = 0.0) -> Any:
 
     - ``momentum``: in [0, 1).
     - ``dampening``: of the momentum buffer, as torch has it; does nothing without momentum.
-
-    Source: torch's SGD, summed over all later steps; Wan et al. 2020 for momentum.
+    - Source: torch's SGD, summed over all later steps; Wan et al. 2020 for momentum.
 
     >>> sgd_pace(0.75), sgd_pace(0.75, dampening=0.75), sgd_pace(0.0, dampening=0.5)
     (4.0, 1.0, 1.0)

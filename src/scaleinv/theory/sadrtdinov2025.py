@@ -24,8 +24,7 @@ def temperature_fixed_elr(elr: Number, noise: Number) -> Number:
 
     - ``elr``: effective learning rate per step, > 0.
     - ``noise``: standard deviation of a tangent coordinate of the effective gradient, >= 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed ELR.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed ELR.
 
     >>> temperature_fixed_elr(0.5, 2.0)
     1.0
@@ -42,8 +41,7 @@ def temperature_fixed_lr(lr: Number, wd: Number, noise: Number, dimension: Numbe
     - ``lr``, ``wd``: learning rate > 0, coupled weight decay >= 0, lr wd < 1.
     - ``noise``: as for :func:`temperature_fixed_elr`.
     - ``dimension``: count of the weights, >= 2.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed learning rate.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed learning rate.
 
     >>> temperature_fixed_lr(0.5, 0.25, 2.0, 2.0)
     0.5
@@ -60,8 +58,7 @@ def radius(temperature: Number, wd: Number, dimension: Number) -> Number:
     - ``temperature``: T, >= 0.
     - ``wd``: coupled weight decay, > 0.
     - ``dimension``: count of the weights, >= 2.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, stationary radius.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, stationary radius.
 
     >>> radius(0.5, 0.25, 3.0)
     2.0
@@ -78,8 +75,7 @@ def radius_fixed_elr(elr: Number, wd: Number, noise: Number, dimension: Number, 
     - ``elr``, ``noise``: as for :func:`temperature_fixed_elr`.
     - ``wd``, ``dimension``: as for :func:`radius`.
     - ``gradient_sq``: |g|^2, mean squared effective gradient without noise, >= 0. With 0 it is :func:`radius`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, corrected radius.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, corrected radius.
 
     >>> radius_fixed_elr(0.5, 0.25, 2.0, 2.0)
     2.0
@@ -94,8 +90,7 @@ def radius_fixed_lr(lr: Number, wd: Number, noise: Number, dimension: Number, gr
         r^4 = lr (tr Sigma + |g|^2) / (2 wd),  tr Sigma = (dimension - 1) noise^2
 
     - ``lr``: learning rate, > 0, lr wd < 1. The others as for :func:`radius_fixed_elr`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, corrected radius.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, corrected radius.
 
     >>> radius_fixed_lr(2.0, 0.25, 2.0, 2.0)
     2.0
@@ -112,8 +107,7 @@ def pressure(temperature: Number, rho: Number, dimension: Number) -> Number:
     - ``temperature``: T, >= 0.
     - ``rho``: radius r of the sphere, > 0.
     - ``dimension``: count of the weights, >= 2.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed sphere.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed sphere.
 
     >>> pressure(0.5, 2.0, 3.0)
     0.25
@@ -129,8 +123,7 @@ def mean_excess_loss(temperature: Number, dimension: Number) -> Number:
 
     - ``temperature``: T, >= 0.
     - ``dimension``: count of the weights, >= 2.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, mean excess loss.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, mean excess loss.
 
     >>> mean_excess_loss(0.5, 3.0)
     0.5
@@ -150,9 +143,8 @@ def one_sample_converges(elr: Number) -> Number:
         elr < 1
 
     - ``elr``: effective learning rate per step, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside this range, :class:`~scaleinv.OutsideConditions` at elr = 1. Source:
-    2505.23489, 3-D toy, over-parameterised; Kodryan et al. 2022, Proposition 3 with alpha = 1.
+    - Raises :class:`~scaleinv.UserError` outside this range, :class:`~scaleinv.OutsideConditions` at elr = 1. Source:
+      2505.23489, 3-D toy, over-parameterised; Kodryan et al. 2022, Proposition 3 with alpha = 1.
 
     >>> one_sample_converges(0.5), one_sample_converges(1.5)
     (1.0, 0.0)

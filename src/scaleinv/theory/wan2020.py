@@ -20,8 +20,7 @@ def angle(lr: Number, wd: Number, momentum: Number) -> Number:
 
     - ``lr``, ``wd``: learning rate, coupled weight decay, both > 0, lr wd < 1.
     - ``momentum``: in [0, 1).
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Wan et al. 2020, angular update at equilibrium.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Wan et al. 2020, angular update at equilibrium.
 
     >>> round(angle(0.1, 0.005, 0.9), 6)
     0.022942
@@ -37,8 +36,7 @@ def rho_at_equilibrium(eg: Number, lr: Number, wd: Number, momentum: Number) -> 
 
     - ``eg``: effective gradient norm, root mean square, >= 0.
     - ``lr``, ``wd``, ``momentum``: as for :func:`angle`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges. Source: Wan et al. 2020, norm at equilibrium.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Wan et al. 2020, norm at equilibrium.
 
     >>> round(rho_at_equilibrium(1.0, 0.1, 0.1, 0.9), 4)
     1.4963
