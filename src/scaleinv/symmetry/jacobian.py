@@ -68,20 +68,14 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
     singular = torch.cat([singular, singular.new_zeros(count - len(singular))])
     relative = (singular / singular[0].clamp_min(1e-300)).clamp_min(noise)
     steps = torch.cat([relative, relative.new_tensor([noise])])
-    ratios = steps[:-1] / steps[1:]
-    allowed = steps[1:] <= 1e-3
-    ratios = torch.where(allowed, ratios, torch.zeros_like(ratios))
-    cut = int(torch.argmax(ratios)) + 1
-    if steps[-2] > 1e-3:
-        cut = count
-    kept = float(relative[cut - 1])
-    dropped = float(singular[cut] / singular[0]) if cut < count else float("nan")
+    ratios = torch.where(steps[1:] <= 1e-3, steps[:-1] / steps[1:], torch.zeros_like(relative))
+    cut = count if steps[-2] > 1e-3 else int(torch.argmax(ratios)) + 1
+    kept, dropped = float(relative[cut - 1]), float("nan")
+    clear = kept > 10 * floor  # nothing to compare with
     if cut < count:
+        dropped = float(singular[cut] / singular[0])
         clear = dropped < floor and kept / max(dropped, noise) >= gap
-    else:
-        clear = kept > 10 * floor  # nothing to compare with
-    null = right[cut:] / size
-    return Spectrum(singular, null, cut, clear, kept, dropped)
+    return Spectrum(singular, right[cut:] / size, cut, clear, kept, dropped)
 
 
 def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import html
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import Any
 
 from scaleinv.symmetry.result import Symmetries, group_name
 from scaleinv.theory import rates
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 Row = tuple[str, str, str, str, str, str]
 #: heads of the columns, and how they are set: text or wrapped text to the left, numbers to the right
@@ -56,7 +53,7 @@ def evidence_line(found: Symmetries) -> str:
     return "; ".join(parts)
 
 
-def terminal_table(found: Symmetries, lr: float | None = None) -> list[RenderableType]:
+def terminal_table(found: Symmetries, lr: float | None = None) -> list[Any]:
     """Lay out what the terminal shows, answer first; needs rich."""
     from rich.table import Table
     from rich.text import Text
@@ -67,7 +64,7 @@ def terminal_table(found: Symmetries, lr: float | None = None) -> list[Renderabl
             table.add_column(name, justify="left" if kind else "right", no_wrap=kind != "wrap", overflow="fold")
     for row in table_rows(found, lr):
         table.add_row(*(Text(cell) for i, cell in enumerate(row) if i != _ELR or lr is not None))
-    lines: list[RenderableType] = [Text(found.headline(), style="bold"), Text(""), table, Text("")]
+    lines: list[Any] = [Text(found.headline(), style="bold"), Text(""), table, Text("")]
     if found.single or found.joint:
         note = "weight decay on these only sets the ELR. "
         note += "'1 % eps' is the norm at which eps makes 1 % error in the effective gradient."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,23 +16,18 @@ def trial(probe: Probe) -> Tensor:
     """Compute the model's outputs (M,); UserError if it fails, has no finite output, or differs from run to run."""
     stack: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
     records: list[tuple[str, float, float]] = []
-    hooks = []
+    hooks: list[Any] = []
 
-    def enter(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            stack.append((name, module, args))
+    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        stack.append((name, module, args))
 
-        return hook
-
-    def leave(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-            stack.pop()
-            records.append((name, _print(args), _print(result)))
-
-        return hook
+    def leave(name: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        stack.pop()
+        records.append((name, _print(args), _print(result)))
 
     for name, module in probe.model.named_modules():
-        hooks += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
+        hooks.append(module.register_forward_pre_hook(partial(enter, name)))
+        hooks.append(module.register_forward_hook(partial(leave, name)))
     try:
         with torch.no_grad():
             first = probe.outputs()

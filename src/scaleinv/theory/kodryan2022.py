@@ -44,8 +44,7 @@ def total_ess(esses: Number, elrs: Number) -> Number:
 
         ess^2 = sum_i w_i ess_i^2,  w_i = (1/elr_i) / sum_j (1/elr_j)
 
-    - ``esses``: ess_i of the groups, shape (..., groups), >= 0.
-    - ``elrs``: elr_i of the groups, shape (..., groups), > 0.
+    - ``esses``, ``elrs``: ess_i >= 0 and elr_i > 0 of the groups, shape (..., groups).
     - Returns shape (...). Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kodryan et al. 2022, eq. 8.
 
     >>> float(total_ess(np.array([3.0, 3.0]), np.array([1.0, 7.0])))
@@ -117,8 +116,7 @@ def level(elr: Number, alpha: Number) -> Number:
 
         0 for elr < 1/alpha,  (alpha - 1/elr)/2 for elr > 1/alpha
 
-    - ``elr``: effective learning rate per step, > 0.
-    - ``alpha``: coefficient of the group, > 0.
+    - ``elr``, ``alpha``: effective learning rate per step and coefficient of the group, both > 0.
     - Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` at elr = 1/alpha.
       Source: Kodryan et al. 2022, Proposition 3.
 

@@ -76,12 +76,10 @@ def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
     - ``angle``: between the weights before and after the step, radians; for the law ``normalised``. From a right angle
       on the answer is inf, where it is NaN NaN.
 
-    A normalised update has no length that ``elr eg`` could give. (A Monitor that does not know an optimizer's law
-    measures the ELR that SGD would need for the step, and ``elr eg`` holds.) The two forms are one number for plain SGD
-    without weight decay, on a sphere and in the whole space, since the gradient is tangential:
-    ``cos(angle) = 1 / sqrt(1 + (elr eg)^2)``. With weight decay ``tan(angle) = elr eg / (1 - lr wd)``. The tangent, and
-    not the length of the tangential part over rho, since it is the same before and after the weights are returned to
-    their sphere, and whatever the radial part of an update is.
+    A normalised update has no length that ``elr eg`` could give. (Where a Monitor does not know the law, it measures
+    the ELR that SGD would need for the step, and ``elr eg`` holds.) For plain SGD without weight decay both forms are
+    one number, since the gradient is tangential; with it ``tan(angle) = elr eg / (1 - lr wd)``. The tangent is the same
+    before and after the weights return to their sphere, and whatever the radial part of an update is.
 
     Raises :class:`~scaleinv.UserError` for another law, and for the law ``normalised`` without an angle. Source:
     Kodryan et al. 2022, eqs. 7-9 (sgd); Lobacheva et al. 2021, Proposition 1 follows from the tangent.

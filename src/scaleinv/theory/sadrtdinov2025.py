@@ -104,9 +104,7 @@ def pressure(temperature: Number, rho: Number, dimension: Number) -> Number:
 
         p = T (dimension - 1) / r^2
 
-    - ``temperature``: T, >= 0.
-    - ``rho``: radius r of the sphere, > 0.
-    - ``dimension``: count of the weights, >= 2.
+    - ``rho``: radius r of the sphere, > 0. The others as for :func:`radius`.
     - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed sphere.
 
     >>> pressure(0.5, 2.0, 3.0)
@@ -121,9 +119,7 @@ def mean_excess_loss(temperature: Number, dimension: Number) -> Number:
 
         (dimension - 1) T / 2
 
-    - ``temperature``: T, >= 0.
-    - ``dimension``: count of the weights, >= 2.
-    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, mean excess loss.
+    Arguments, ranges and errors as for :func:`radius`. Source: 2511.07308, mean excess loss.
 
     >>> mean_excess_loss(0.5, 3.0)
     0.5

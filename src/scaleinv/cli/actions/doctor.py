@@ -1,4 +1,4 @@
-"""What ``scaleinv doctor`` does."""
+"""Run ``scaleinv doctor``."""
 
 from __future__ import annotations
 
