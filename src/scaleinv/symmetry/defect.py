@@ -82,12 +82,10 @@ def eps_defect(
         def errors(factor: float, indices: list[int] = indices, reference: Tensor = reference) -> float:
             return _error(_joined(_gradients(own, indices, factor, u), factor), reference)
 
-        measured = _measured(errors, start)
         result[name]["error"] = start if math.isfinite(start) else None
-        if measured is not None:
-            factor, error = measured
-            result[name]["norm_1_percent"] = rho * norm_of_error(factor, error, 0.01)
-            result[name]["norm_10_percent"] = rho * norm_of_error(factor, error, 0.10)
+        if measured := _measured(errors, start):
+            result[name]["norm_1_percent"] = rho * norm_of_error(*measured, 0.01)
+            result[name]["norm_10_percent"] = rho * norm_of_error(*measured, 0.10)
     return result
 
 

@@ -117,7 +117,7 @@ def _trusted(found: Found) -> bool:
     smallest = min((float(cosine[i]) for i in state.rest), default=1.0)
     weakest = min((float(size[i]) for i in range(len(size)) if i not in state.dead), default=0.0)
     apart = smallest >= 10 * max(largest, SINGLE.zero) and weakest >= 10 * SINGLE.dead * float(size.max())
-    return not found.reason and state.skipped == 0 and apart
+    return not found.reason and bool(state.mask.all()) and apart
 
 
 def _test(probe: Probe, found: Found, seed: int) -> Tested:
@@ -154,8 +154,8 @@ def _evidence(found: Found, tested: Tested, eps: float | None) -> dict[str, Any]
         "eps": eps,
         "perturbation": 0.2,
         "places": PLACES,
-        "outputs": state.outputs,
-        "skipped_outputs": state.skipped,
+        "outputs": len(state.mask),
+        "skipped_outputs": int((state.mask == 0).sum()),
         "rows": len(state.rows.values),
         "rank": spectrum.cut,
         "singular_values": [float(x) for x in spectrum.singular[max(0, spectrum.cut - 3) : spectrum.cut + 3]],

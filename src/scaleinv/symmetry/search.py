@@ -38,8 +38,6 @@ class State:
     dead: list[int] = field(default_factory=list)
     rest: list[int] = field(default_factory=list)
     fast: bool = True  # rows by activations agree with rows by whole gradients
-    skipped: int = 0
-    outputs: int = 0
     mask: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
@@ -145,7 +143,6 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
     count = len(probe.tensors)
     everything = list(range(count))
     mask = state.mask = usable_outputs(probe, precision)
-    state.outputs, state.skipped = len(mask), int(len(mask) - mask.sum())
     # whole gradients: the size of each column, and what the row test needs
     before = len(state.rows.values)
     cotangents = [cotangent(mask, generator) for _ in range(2)]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from scaleinv.cli.doctor import DoctorCommand, parse_inputs
 from scaleinv.errors import UserError
-from scaleinv.symmetry.expect import differences, read_expected
+from scaleinv.symmetry.check import differences, read_expected
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.inputs import load_model, random_inputs
 from scaleinv.symmetry.render import html_page, terminal_table
