@@ -31,9 +31,7 @@ def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (inputs,), {}
     if isinstance(inputs, (tuple, list)):
         return tuple(inputs), {}
-    raise UserError(
-        f"inputs is {type(inputs).__name__}; give a tensor, a tuple of arguments or a dict of named arguments"
-    )
+    raise UserError(f"inputs is {type(inputs).__name__}; give a tensor, a tuple or a dict of named arguments")
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -42,7 +40,7 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return change(value)
     if isinstance(value, Mapping):
         return {k: map_tensors(v, change) for k, v in value.items()}
-    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+    if type(value) in (tuple, list):
         return type(value)(map_tensors(v, change) for v in value)
     return value
 

@@ -1,4 +1,4 @@
-"""What a formula is here: a function of named quantities that knows its domain and its conditions.
+"""Make formulas: functions of named quantities that know their domain and their conditions.
 
 Arguments are numbers, numpy arrays or torch tensors and are broadcast; the computation is numpy float64; the answer
 is of the kind of the arguments (a float for numbers, a float64 tensor on the same device if any argument is a

@@ -1,5 +1,4 @@
-r"""Rotational equilibrium of SGD, SGDM, AdamW and Lion (Kosson, Messmer, Jaggi, ICML 2024, 2305.17212) under one
-interface.
+r"""Rotational equilibrium of SGD, SGDM, AdamW and Lion (Kosson, Messmer, Jaggi, ICML 2024, arXiv 2305.17212).
 
 At equilibrium weight decay shrinks a scale-invariant weight as much as its updates lengthen it; what is left is a
 rotation by a known angle per step. The formulas assume gradients without memory from step to step ("random walk"); a

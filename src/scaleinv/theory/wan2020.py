@@ -1,5 +1,4 @@
-r"""Spherical motion dynamics: SGD with momentum and coupled weight decay at equilibrium (Wan et al. 2020, arXiv
-2006.08419).
+r"""Spherical motion dynamics: SGD with momentum and coupled decay at equilibrium (Wan et al. 2020, arXiv 2006.08419).
 
 torch's SGD: ``m' = momentum m + grad + wd x``, ``x' = x - lr m'``.
 """

@@ -32,7 +32,7 @@ BIG, SMALL = 2.0**300, 2.0**-300
 def chunk_loops(
     x: A, y: A, scale: A, lr: A, alpha: A, keep: float, sphere: bool, noise: A, steps: int, totals: A, groups: A
 ) -> None:
-    """The loops. Inner loops run over replicas, so that a compiler can use vector instructions."""
+    """Step in loops. Inner loops run over replicas, so that a compiler can use vector instructions."""
     n, replicas = x.shape
     noisy = noise.shape[0] > 0
     loss, g_sq, rho_sq, new_sq = np.empty(replicas), np.empty(replicas), np.empty(replicas), np.empty(replicas)
@@ -83,7 +83,7 @@ def chunk_loops(
 def chunk_arrays(
     x: A, y: A, scale: A, lr: A, alpha: A, keep: float, sphere: bool, noise: A, steps: int, totals: A, groups: A
 ) -> None:
-    """The same in numpy, an array operation for each line of the inner loops."""
+    """Step in numpy, an array operation for each line of the inner loops."""
     for t in range(steps):
         loss, g_sq, rho_sq, new_sq = (np.zeros(x.shape[1]) for _ in range(4))
         for i in range(x.shape[0]):
@@ -126,7 +126,7 @@ def _multiply(mantissa: Any, count: Any, factor: Any) -> None:
 
 @functools.lru_cache(maxsize=1)
 def compiled() -> Callable[..., None] | None:
-    """The compiled loops, or None where numba is not installed. Not fast-math: that would change the bits."""
+    """Compile the loops; None where numba is not installed. Not fast-math: that would change the bits."""
     try:
         import numba
     except ImportError:
