@@ -1,7 +1,7 @@
 """Run the commands. A command has its flags in ``cli/NAME.py`` and what it does in ``cli/actions/NAME.py``.
 
-The flags are a frozen dataclass whose fields are the options; its ``check()`` refuses what can be refused at once. They
-import no torch, so that ``--help`` and every usage error are quick; the action is imported afterwards.
+The flags are a frozen dataclass, such as ``SweepCommand``, whose fields are the options; its ``check()`` refuses what
+can be refused at once. They import no torch, so that ``--help`` and every usage error are quick.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def _run(argv: Sequence[str]) -> int:
         return complain(f"unknown command {name!r}; choose one of: {', '.join(COMMANDS)}")
     try:
         flags = importlib.import_module(f"scaleinv.cli.{name}")
-        parsed = flags.parse(argv[1:])
+        parse = importlib.import_module("scaleinv.cli.parse").parse
+        parsed = parse(getattr(flags, f"{name.title()}Command"), argv[1:])
         code: int = importlib.import_module(f"scaleinv.cli.actions.{name}").run(parsed)
         return code
     except UserError as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from scaleinv.cli.parse import DataDir, Json, Quiet, parser
+from scaleinv.cli.parse import DataDir, Json, Quiet
 from scaleinv.errors import UserError
 
 
@@ -38,6 +38,3 @@ class DataCommand:
             raise UserError(
                 "which data set? scaleinv data fetch NAME, NAME one of: mnist, fashion-mnist, cifar10, cifar100"
             )
-
-
-parse = parser(DataCommand)

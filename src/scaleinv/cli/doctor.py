@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json, parser
+from scaleinv.cli.parse import Json
 from scaleinv.errors import UserError
 
 _FORM = "write 8,3,32,32 for numbers, int:2,16:50257 for integers below 50257"
@@ -83,6 +83,3 @@ def _described(text: str) -> tuple[tuple[int, ...], int | None]:
     if math.prod(shape) > 2**31:
         raise UserError(f"input {text!r} has {math.prod(shape)} numbers; a small batch is enough")
     return shape, high
-
-
-parse = parser(DoctorCommand)

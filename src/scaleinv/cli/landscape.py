@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from scaleinv.cli.parse import DataDir, Quiet, check_at_least, names_in, parser
+from scaleinv.cli.parse import DataDir, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import LANDSCAPE_PARTS as PARTS
 
@@ -67,6 +67,3 @@ class LandscapeCommand:
             part = "walks" if name.startswith("walk") else "sharpness"
             if part not in (parts or ("sharpness", "paths")):
                 raise UserError(f"--{name.replace('_', '-')} {number} needs --parts {part}")
-
-
-parse = parser(LandscapeCommand)

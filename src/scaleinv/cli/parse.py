@@ -77,31 +77,27 @@ def _may_be_left_out(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
     )
 
 
-def parser(kind: type[Command]) -> Callable[[Sequence[str]], Command]:
-    """Make the function that parses a command; :class:`UserError` where arguments do not fit. ``--help`` exits.
+def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
+    """Make a command of its arguments; :class:`UserError` where they do not fit. ``--help`` exits.
 
-    The help names no default of a switch, nor of a flag that may be left out: its text says what then holds.
+    The help names no default of a switch, nor one that is empty: the flag's text says what then holds.
     """
     prog = f"scaleinv {kind.__module__.rpartition('.')[2]}"
-
-    def parse(arguments: Sequence[str]) -> Command:
-        hints = get_type_hints(kind, include_extras=True)
-        for one in dataclasses.fields(kind):  # type: ignore[arg-type]
-            if one.default is None or one.default is False:
-                kind.__annotations__[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(said):
-                command = tyro.cli(kind, args=list(arguments), prog=prog, registry=_RULES, config=_SWITCHES)
-        except SystemExit as end:
-            if end.code in (None, 0):
-                raise
-            raise UserError(f"{_choices(one_line(said.getvalue()))}; see {prog} --help") from None
-        if hasattr(command, "check"):
-            command.check()
-        return command
-
-    return parse
+    hints = get_type_hints(kind, include_extras=True)
+    for one in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if one.default is None or one.default is False or one.default == "":
+            kind.__annotations__[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            command = tyro.cli(kind, args=list(arguments), prog=prog, registry=_RULES, config=_SWITCHES)
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        raise UserError(f"{_choices(one_line(said.getvalue()))}; see {prog} --help") from None
+    if hasattr(command, "check"):
+        command.check()
+    return command
 
 
 def _choices(message: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json, parser
+from scaleinv.cli.parse import Json
 from scaleinv.errors import UserError
 
 
@@ -51,6 +51,3 @@ class PeriodsCommand:
                 raise UserError(f"--{name} {value:g}: must be a number of at least 0; leave it out where unknown")
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise UserError(f"--momentum {self.momentum:g}: must be a number from 0 to below 1, such as 0.9")
-
-
-parse = parser(PeriodsCommand)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json, parser
+from scaleinv.cli.parse import Json
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,3 @@ class ReportCommand:
     format: str | None = None
     """Also write every figure as files into figures/ beside the page: a comma list of svg, pdf, png."""
     json: Json = False
-
-
-parse = parser(ReportCommand)

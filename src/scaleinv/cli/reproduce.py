@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json, Quiet, Workers, check_at_least, names_in, parser
+from scaleinv.cli.parse import Json, Quiet, Workers, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.papers.figure import FigureEntry
 from scaleinv.papers.scales import SCALES, Scale
@@ -73,6 +73,3 @@ class ReproduceCommand:
         self.formats()
         check_at_least(1, workers=self.workers)
         self.chosen()
-
-
-parse = parser(ReproduceCommand)

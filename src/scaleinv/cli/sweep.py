@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Quiet, Workers, check_at_least, parser
+from scaleinv.cli.parse import Quiet, Workers, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
 from scaleinv.studies.grid import parse_grid
@@ -56,6 +56,3 @@ class SweepCommand(CommonSettings):
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
         check_at_least(1, seeds=self.seeds, workers=self.workers)
-
-
-parse = parser(SweepCommand)

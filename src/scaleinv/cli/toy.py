@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import Json, check_at_least, parser
+from scaleinv.cli.parse import Json, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.studies.grid import parse_grid
 
@@ -51,6 +51,3 @@ class ToyCommand:
         self.alphas(), self.elrs()
         check_at_least(200, steps=self.steps)
         check_at_least(1, seeds=self.seeds)
-
-
-parse = parser(ToyCommand)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json, Quiet, parser
+from scaleinv.cli.parse import Json, Quiet
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings, check_settings
 
@@ -40,6 +40,3 @@ class TrainCommand(Settings):
         check_settings(self)
         if (self.elr is None) == (self.lr is None):
             raise UserError("give one of --elr (train on the sphere) and --lr (train in the whole space)")
-
-
-parse = parser(TrainCommand)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import Json, Quiet, check_at_least, names_in, parser
+from scaleinv.cli.parse import Json, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.papers.shelf import select
 
@@ -46,6 +46,3 @@ class VerifyCommand:
             raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
         check_at_least(1, workers=self.workers)
         select("all" if self.list and self.scale == "quick" else self.scale, self.ids())
-
-
-parse = parser(VerifyCommand)

@@ -39,10 +39,10 @@ def random_inputs(
     [torch.Size([8, 3]), torch.Size([2, 16])]
     """
     generator = torch.Generator().manual_seed(seed)
-    made = {}
-    for name, (shape, high) in wanted.items():
-        if high is None:
-            made[name] = torch.randn(shape, generator=generator)
-        else:
-            made[name] = torch.randint(high, shape, generator=generator)
+    made = {
+        name: torch.randn(shape, generator=generator)
+        if high is None
+        else torch.randint(high, shape, generator=generator)
+        for name, (shape, high) in wanted.items()
+    }
     return tuple(made.values()) if all(name.isdigit() for name in made) else made

@@ -32,7 +32,7 @@ def either(low: float, high: float, seed: int, share_high: float = 0.5) -> Gradi
 
 
 def adversary(low: float, high: float, trigger_rho_sq: float) -> GradientLaw:
-    """Give the worst case for the upper end: eg = low until rho^2 is below ``trigger_rho_sq``, then a kick of ``high``."""
+    """Give the worst case for the upper end: eg = low until rho^2 is below ``trigger_rho_sq``, then one of ``high``."""
     return lambda _, rho_sq: np.where(rho_sq <= trigger_rho_sq, high, low)
 
 
