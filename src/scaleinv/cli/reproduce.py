@@ -11,9 +11,9 @@ import tyro
 
 from scaleinv.cli.parse import Json, Quiet, Workers, check_at_least, names_in
 from scaleinv.errors import UserError
+from scaleinv.papers import shelf
 from scaleinv.papers.figure import FigureEntry
 from scaleinv.papers.scales import SCALES, Scale
-from scaleinv.papers.shelf import figures, find_figure
 from scaleinv.plots.style import FORMATS
 
 
@@ -53,13 +53,13 @@ class ReproduceCommand:
 
     def chosen(self) -> Sequence[tuple[FigureEntry, Scale]]:
         """Choose the figures with their scale; :class:`UserError` where one does not exist."""
-        known = figures()
+        known = shelf.figures()
         if self.scale is not None and self.scale not in SCALES:
             raise UserError(f"unknown scale {self.scale!r}; choose one of: {', '.join(SCALES)}")
         if self.all and self.figures:
             raise UserError(f"--all and {self.figures[0]}: give one of the two")
         if self.figures:
-            entries = [find_figure(id) for id in dict.fromkeys(self.figures)]
+            entries = [shelf.find_figure(id) for id in dict.fromkeys(self.figures)]
             return [(entry, entry.choose(self.scale)) for entry in entries]
         if not (self.all or self.list):
             raise UserError(f"name a figure, or --all; choose from: {', '.join(known)}")
