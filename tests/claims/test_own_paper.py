@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-CATALOGUE = '''
+CATALOGUE = """
 from matplotlib.figure import Figure
 
 from scaleinv.papers.claim import Claim
@@ -35,7 +35,7 @@ def draw(numbers):
 COMMON = {"paper": "Mine 2026", "place": "Fig. 1", "scales": {"toy": 1}}
 CLAIMS = [Claim(id="mine", statement="It holds.", tolerance="exact", check="mypaper:check", **COMMON)]
 FIGURES = [FigureEntry(id="my-line", title="A line", numbers="mypaper:numbers", draw="mypaper:draw", **COMMON)]
-'''
+"""
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from scaleinv.cli import run as command
-from scaleinv.cli.landscape_page import print_landscape as show
+from scaleinv.cli.actions.landscape import print_landscape as show
 from scaleinv.errors import UserError
 from scaleinv.lab.build import build
 from scaleinv.lab.config import Settings
@@ -137,7 +137,7 @@ def test_the_command(sweep: Path, measured: dict[str, Any], capsys: pytest.Captu
     [
         (["--parts", "hills"], "unknown part 'hills'; choose from: sharpness, paths, walks, averages, minima"),
         (["--parts", ","], "names nothing"),
-        (["--images", "1"], "images 1 is too few"),
+        (["--images", "1"], "--images 1: must be at least 2"),
         (["--walk-elr", "-1"], "walk-elr -1.0 is not a positive number"),
         (["--walk-elr", "0.5"], "--walk-elr 0.5 needs --parts walks"),
         (["--walk-steps", "9", "--parts", "paths"], "--walk-steps 9 needs --parts walks"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scaleinv.cli import toy_table as toy_report
+from scaleinv.cli.actions import toy as toy_report
 from scaleinv.errors import UserError
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy

@@ -1,8 +1,7 @@
-"""The commands. A command has its flags in ``cli/NAME.py`` and what it does in ``cli/actions/NAME.py``.
+"""Run the commands. A command has its flags in ``cli/NAME.py`` and what it does in ``cli/actions/NAME.py``.
 
-The flags are a frozen dataclass whose fields are the options; its ``check()`` refuses what can be refused at once. They
-import no torch, so that ``--help`` and every usage error are quick; the action is imported once the flags are
-understood, and a missing extra is told in one line.
+The flags are a frozen dataclass, such as ``SweepCommand``, whose fields are the options; its ``check()`` refuses what
+can be refused at once. They import no torch, so that ``--help`` and every usage error are quick.
 """
 
 from __future__ import annotations
@@ -39,21 +38,17 @@ COMMANDS: dict[str, Command] = {
 
 
 def usage() -> str:
-    """The overview that ``scaleinv --help`` prints."""
+    """Write the overview that ``scaleinv --help`` prints."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: scaleinv COMMAND [options]",
-            "",
-            "Training dynamics of networks whose weights have no scale.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "scaleinv COMMAND --help shows a command's options.",
-        ]
-    )
+    lines = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+    return f"""usage: scaleinv COMMAND [options]
+
+Training dynamics of networks whose weights have no scale.
+
+commands:
+{lines}
+
+scaleinv COMMAND --help shows a command's options."""
 
 
 def complain(message: str) -> int:
@@ -63,7 +58,7 @@ def complain(message: str) -> int:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run ``scaleinv ARGV``; the exit code: 0 done, 1 the answer is no, 2 the user's mistake, 130 interrupted."""
+    """Run ``scaleinv ARGV``. Exit status 0: done. 1: the answer is no. 2: the user's mistake. 130: interrupted."""
     try:
         code = _run(argv)
         sys.stdout.flush()
@@ -81,12 +76,12 @@ def _run(argv: Sequence[str]) -> int:
         print(f"scaleinv {__version__}")
         return 0
     name = argv[0]
-    command = COMMANDS.get(name)
-    if command is None:
+    if name not in COMMANDS:
         return complain(f"unknown command {name!r}; choose one of: {', '.join(COMMANDS)}")
     try:
         flags = importlib.import_module(f"scaleinv.cli.{name}")
-        parsed = flags.parse(argv[1:])
+        parse = importlib.import_module("scaleinv.cli.parse").parse
+        parsed = parse(getattr(flags, f"{name.title()}Command"), argv[1:])
         code: int = importlib.import_module(f"scaleinv.cli.actions.{name}").run(parsed)
         return code
     except UserError as error:
@@ -94,7 +89,7 @@ def _run(argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] == "scaleinv":
             raise
-        install = how_to_install(error.name or "", command.extra)
+        install = how_to_install(error.name or "", COMMANDS[name].extra)
         return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: {install}")
     except KeyboardInterrupt:
         print(f"scaleinv: interrupted; the same command goes on where `{name}` stopped", file=sys.stderr)

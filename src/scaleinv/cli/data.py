@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import DataDir, Json, Quiet
 from scaleinv.errors import UserError
 
 
@@ -23,21 +22,13 @@ class DataCommand:
 
     action: Annotated[Literal["list", "fetch"], tyro.conf.Positional] = "list"
     """What to do."""
-
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = ""
     """The data set to fetch: mnist, fashion-mnist, cifar10 or cifar100."""
-
-    data_dir: Path | None = None
-    """The data folder (default: the environment variable SCALEINV_DATA)."""
-
+    data_dir: DataDir = None
     mirror: str | None = None
     """Fetch from this address, which holds the files under their published names, not from the publisher."""
-
-    json: bool = False
-    """Print JSON."""
-
-    quiet: bool = False
-    """Show no progress."""
+    json: Json = False
+    quiet: Quiet = False
 
     def check(self) -> None:
         """A name is given where one is needed, and only there."""
@@ -47,6 +38,3 @@ class DataCommand:
             raise UserError(
                 "which data set? scaleinv data fetch NAME, NAME one of: mnist, fashion-mnist, cifar10, cifar100"
             )
-
-
-parse = parser(DataCommand)

@@ -3,49 +3,83 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.inputs import parse_inputs
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import Json
 from scaleinv.errors import UserError
 
+_FORM = "write 8,3,32,32 for numbers, int:2,16:50257 for integers below 50257"
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
+
 @dataclass(frozen=True)
 class DoctorCommand:
-    """Tell which weights of a model have no scale, alone or together, and which trade their scales.
+    """Find which weights of a model have no scale, alone or together, and which trade their scales.
 
-    Any torch model, no names or layer types assumed. Example: scaleinv doctor mypackage.nets:make_net --input
-    12,3,32,32
+    Works for any torch model; no names or layer types are assumed.
+    Example: scaleinv doctor mypackage.nets:make_net --input 12,3,32,32
+
+    Exit status 0: groups printed and as expected. 1: groups differ from --expect.
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PACKAGE.MODULE:FACTORY")]
     """A function without arguments that gives the model, a Module class or a Module; FILE.py:FACTORY works too."""
     input: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="SHAPE")] = ()
     """An input's shape: 8,3,32,32 (normal numbers) or int:2,16:50257 (integers below 50257). Repeat for several inputs;
-    NAME=SHAPE passes it by name."""
+    NAME=SHAPE passes one by name."""
     lr: float | None = None
     """Learning rate: show the effective learning rate lr/norm^2 of every group."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else."""
+    json: Json = False
     html: Path | None = None
     """Also write the table as a page of HTML."""
     expect: Path | None = None
-    """A JSON file saved before: exit code 1 if the groups differ."""
+    """A JSON file saved before with --json; exit status 1 if the groups differ from it."""
     seed: int = 0
     """Seed of the inputs, the perturbation and the cotangents."""
 
     def check(self) -> None:
-        """The numbers and the descriptions of the inputs."""
-        if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
-            raise UserError(
-                f"--lr {self.lr} is not a positive number; give the learning rate you train with, or leave it out"
-            )
+        """Refuse a learning rate that is not positive, and inputs that are not described well."""
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise UserError(f"--lr {self.lr} is not a positive number; give the one you train with, or leave it out")
         parse_inputs(self.input)
 
 
-parse = parser(DoctorCommand)
+def parse_inputs(texts: Sequence[str]) -> dict[str, tuple[tuple[int, ...], int | None]]:
+    """Read (shape, high) of each input by its name, or by its place where none has a name; high: None for real numbers.
+
+    ``8,3,32,32``: standard normal numbers of that shape. ``int:2,16:50257``: whole numbers from 0 to 50256. With
+    ``NAME=`` in front of every one the model gets them by name.
+
+    >>> parse_inputs(["8,3", "int:2,16:100"])
+    {'0': ((8, 3), None), '1': ((2, 16), 100)}
+    """
+    if not texts:
+        raise UserError("give at least one --input, for example --input 12,3,32,32 or --input int:2,16:50257")
+    pairs = [text.rpartition("=") for text in texts]
+    if len({bool(equals) for _, equals, _ in pairs}) > 1:
+        raise UserError("some inputs have a name and some have none; name all of them or none")
+    return {
+        name if equals else str(place): _described(rest if equals else text)
+        for place, (text, (name, equals, rest)) in enumerate(zip(texts, pairs))
+    }
+
+
+def _described(text: str) -> tuple[tuple[int, ...], int | None]:
+    parts = text.split(":")
+    whole = parts[0] == "int"
+    if len(parts) != (3 if whole else 1):
+        raise UserError(f"input {text!r} is not understood; {_FORM}")
+    try:
+        shape = tuple(int(n) for n in parts[1 if whole else 0].split(","))
+        high = int(parts[2]) if whole else None
+    except ValueError:
+        raise UserError(f"input {text!r} is not understood; {_FORM}") from None
+    if any(n < 1 for n in shape) or (high is not None and high < 1):
+        raise UserError(f"input {text!r} has a size that is not positive; {_FORM}")
+    if math.prod(shape) > 2**31:
+        raise UserError(f"input {text!r} has {math.prod(shape)} numbers; a small batch is enough")
+    return shape, high

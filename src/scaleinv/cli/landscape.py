@@ -8,12 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import DataDir, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import LANDSCAPE_PARTS as PARTS
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class LandscapeCommand:
     """Measure the loss landscape where the runs of FOLDER ended: curvature, paths between minima, walks.
@@ -38,42 +37,33 @@ class LandscapeCommand:
     """Steps of a walk (default: 300)."""
     walk_seeds: int | None = None
     """Walks of each kind (default: 3)."""
-    data_dir: Path | None = None
-    """Folder of the data sets (default: the environment variable SCALEINV_DATA)."""
+    data_dir: DataDir = None
     json: bool = False
-    """Print the content of landscape.json on stdout."""
-    quiet: bool = False
-    """Show no progress."""
+    """Print the content of landscape.json on stdout, and nothing else."""
+    quiet: Quiet = False
 
     def chosen_parts(self) -> tuple[str, ...] | None:
-        """The parts named; None: the default."""
-        if self.parts is None:
-            return None
-        return tuple(dict.fromkeys(part.strip() for part in self.parts.split(",") if part.strip()))
+        """Give the parts named; None: the default."""
+        return None if self.parts is None else names_in(self.parts)
 
     def numbers(self) -> dict[str, Any]:
-        """The numbers given."""
+        """Give the numbers that were set."""
         names = ("images", "walk_elr", "walk_steps", "walk_seeds")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def check(self) -> None:
-        """Parts that are known, numbers that make sense and belong to a part that is measured."""
+        """Refuse unknown parts, numbers that are too small and numbers of a part that is not measured."""
         parts = self.chosen_parts()
         if parts == ():
             raise UserError(f"parts {self.parts!r} names nothing; choose from: {', '.join(PARTS)}")
         for part in parts or ():
             if part not in PARTS:
                 raise UserError(f"unknown part {part!r}; choose from: {', '.join(PARTS)}")
-        for name, least in (("images", 2), ("walk_steps", 2), ("walk_seeds", 1)):
-            number = getattr(self, name)
-            if number is not None and number < least:
-                raise UserError(f"{name.replace('_', '-')} {number} is too few; at least {least}")
+        check_at_least(2, images=self.images, walk_steps=self.walk_steps)
+        check_at_least(1, walk_seeds=self.walk_seeds)
         if self.walk_elr is not None and not 0 < self.walk_elr < float("inf"):
             raise UserError(f"walk-elr {self.walk_elr} is not a positive number")
         for name, number in self.numbers().items():
             part = "walks" if name.startswith("walk") else "sharpness"
             if part not in (parts or ("sharpness", "paths")):
                 raise UserError(f"--{name.replace('_', '-')} {number} needs --parts {part}")
-
-
-parse = parser(LandscapeCommand)

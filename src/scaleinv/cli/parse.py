@@ -1,4 +1,4 @@
-"""From arguments to a command: flags that may be left out read as what they take, and a mistake is told in one line."""
+"""Make a command of its arguments; tell a mistake in one line. Flags and checks that several commands share."""
 
 from __future__ import annotations
 
@@ -34,12 +34,36 @@ _KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     Path: ("PATH", Path),
 }
 _RULES = ConstructorRegistry()
+_SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
 Command = TypeVar("Command")
+
+DataDir = Annotated[
+    Path | None, tyro.conf.arg(help="Folder of the data sets (default: the environment variable SCALEINV_DATA).")
+]
+Json = Annotated[bool, tyro.conf.arg(help="Print the answer as JSON on stdout, and nothing else.")]
+Quiet = Annotated[bool, tyro.conf.arg(help="Show no progress.")]
+Workers = Annotated[int | None, tyro.conf.arg(help="Runs at a time, one thread each (default: one per core).")]
+
+
+def check_at_least(least: int, **numbers: int | None) -> None:
+    """Raise a :class:`UserError` for a number, by the name of its flag, that is below ``least``; None passes."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise UserError(f"--{name.replace('_', '-')} {number}: must be at least {least}")
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Split a comma list; repeats are dropped.
+
+    >>> names_in("svg, pdf,,svg")
+    ('svg', 'pdf')
+    """
+    return tuple(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))
 
 
 @_RULES.primitive_rule
 def _may_be_left_out(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """``int | None`` takes an INT; ``None`` is what stands there without the flag."""
+    """Let ``int | None`` take an INT; ``None`` is what stands there without the flag."""
     kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
     if len(kinds) != 1 or len(get_args(info.type)) != 2 or kinds[0] not in _KINDS:
         return None
@@ -53,35 +77,31 @@ def _may_be_left_out(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] |
     )
 
 
-def parser(kind: type[Command]) -> Callable[[Sequence[str]], Command]:
-    """The function that makes a command of its arguments; a :class:`UserError` where they do not fit. ``--help`` exits.
+def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
+    """Make a command of its arguments; :class:`UserError` where they do not fit. ``--help`` exits.
 
-    The help names no default where a flag may be left out: its text says what then holds.
+    The help names no default of a switch, nor one that is empty: the flag's text says what then holds.
     """
     prog = f"scaleinv {kind.__module__.rpartition('.')[2]}"
-
-    def parse(arguments: Sequence[str]) -> Command:
-        hints = get_type_hints(kind, include_extras=True)
-        for one in dataclasses.fields(kind):  # type: ignore[arg-type]
-            if one.default is None:
-                kind.__annotations__[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(said):
-                command = tyro.cli(kind, args=list(arguments), prog=prog, registry=_RULES)
-        except SystemExit as end:
-            if end.code in (None, 0):
-                raise
-            raise UserError(f"{_choices(one_line(said.getvalue()))}; see {prog} --help") from None
-        if hasattr(command, "check"):
-            command.check()
-        return command
-
-    return parse
+    hints = get_type_hints(kind, include_extras=True)
+    for one in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if one.default is None or one.default is False or one.default == "":
+            kind.__annotations__[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            command = tyro.cli(kind, args=list(arguments), prog=prog, registry=_RULES, config=_SWITCHES)
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        raise UserError(f"{_choices(one_line(said.getvalue()))}; see {prog} --help") from None
+    if hasattr(command, "check"):
+        command.check()
+    return command
 
 
 def _choices(message: str) -> str:
-    """An unknown choice in the words of all other such messages.
+    """Tell an unknown choice in the words of all other such messages.
 
     >>> _choices("invalid choice 'vgg' for argument '--model'. Expected one of ('mlp', 'convnet')")
     "unknown model 'vgg'; choose one of: mlp, convnet"
@@ -94,7 +114,7 @@ def _choices(message: str) -> str:
 
 
 def one_line(box: str) -> str:
-    """What a boxed message says, up to its first rule, without the frame."""
+    """Take what a boxed message says, up to its first rule, without the frame."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = list(filter(None, (line.strip("│| ") for line in text.splitlines())))
     rules = [k for k, line in enumerate(lines) if not set(line) - set("─-")]

@@ -9,11 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import Json
 from scaleinv.errors import UserError
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class PeriodsCommand:
     """Find the periods of a training with weight decay: break-downs, phases, intervals, when the next is due.
@@ -39,20 +38,16 @@ class PeriodsCommand:
     """Count every rise of rho^2, with a spike of loss and effective gradient or without."""
     all: bool = False
     """Print every period, not the last 12 only."""
-    json: bool = False
-    """Print one JSON object on stdout and nothing else."""
+    json: Json = False
 
     def check(self) -> None:
-        """Numbers of the command line, by the names they have there."""
-        if not (math.isfinite(self.rise) and self.rise > 0):
-            raise UserError(f"--rise {self.rise:g}: the least rise of rho^2 is a number above 0, such as 0.05 (5 %)")
-        if not (math.isfinite(self.burn_in) and self.burn_in >= 0):
-            raise UserError(f"--burn-in {self.burn_in:g}: a burn-in is a number of at least 0, in units of 1/(lr wd)")
+        """Refuse numbers that are out of range, by the names of their flags."""
+        if not 0 < self.rise < math.inf:
+            raise UserError(f"--rise {self.rise:g}: must be a number above 0, such as 0.05 (rho^2 rises by 5 %)")
+        if not 0 <= self.burn_in < math.inf:
+            raise UserError(f"--burn-in {self.burn_in:g}: must be a number of at least 0, in units of 1/(lr wd)")
         for name, value in (("lr", self.lr), ("wd", self.wd)):
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise UserError(f"--{name} {value:g}: a rate is a number of at least 0; leave it out where unknown")
+            if value is not None and not 0 <= value < math.inf:
+                raise UserError(f"--{name} {value:g}: must be a number of at least 0; leave it out where unknown")
         if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise UserError(f"--momentum {self.momentum:g}: that of SGD is a number from 0 to below 1, such as 0.9")
-
-
-parse = parser(PeriodsCommand)
+            raise UserError(f"--momentum {self.momentum:g}: must be a number from 0 to below 1, such as 0.9")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import Json
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,8 @@ class ReportCommand:
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """The folder of a run or of a sweep; it may still be in progress."""
-
     out: Path | None = None
     """Where to write: an .html file, or a folder for report.html. Default: DIR/report.html."""
-
     format: str | None = None
     """Also write every figure as files into figures/ beside the page: a comma list of svg, pdf, png."""
-
-    json: bool = False
-    """Print the paths as one JSON object."""
-
-
-parse = parser(ReportCommand)
+    json: Json = False

@@ -9,15 +9,14 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import Json, Quiet, Workers, check_at_least, names_in
 from scaleinv.errors import UserError
+from scaleinv.papers import shelf
 from scaleinv.papers.figure import FigureEntry
 from scaleinv.papers.scales import SCALES, Scale
-from scaleinv.papers.shelf import figures, find_figure
 from scaleinv.plots.style import FORMATS
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True)
 class ReproduceCommand:
     """Draw figures of the papers: train what they need, write SVG, PDF, PNG and the numbers drawn as JSON into DIR.
@@ -28,51 +27,39 @@ class ReproduceCommand:
 
     figures: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FIGURE")] = ()
     """Ids of figures, for example fig3 fig4; --list shows them."""
-
     scale: str | None = None
     """toy, digits, mnist, cifar-tiny, cifar-small or paper, of those a figure has (default: its cheapest)."""
-
     all: bool = False
-    """All figures (of the scale given, or each at its cheapest) and a page with all that lie in DIR, DIR/index.html."""
-
+    """Draw all figures (of the scale given, or each at its cheapest), and DIR/index.html with all that lie in DIR."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("figures")
     """Folder to write to."""
-
     runs: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("runs/reproduce")
     """Folder where training runs are kept and found again."""
-
-    workers: int | None = None
-    """Runs at a time, one thread each (default: one a core)."""
-
+    workers: Workers = None
     format: str = "svg,pdf,png"
     """Formats, a comma list of svg, pdf and png."""
-
     list: bool = False
     """Show the figures with their scales and what they cost in core-seconds; draw nothing."""
-
-    json: bool = False
-    """Print one JSON object on stdout: the files, or the list."""
-
-    quiet: bool = False
-    """Show no progress."""
+    json: Json = False
+    quiet: Quiet = False
 
     def formats(self) -> tuple[str, ...]:
-        """The formats, in the order given."""
-        formats = tuple(dict.fromkeys(name.strip().lower() for name in self.format.split(",") if name.strip()))
+        """Give the formats in the order given; UserError for an unknown one."""
+        formats = names_in(self.format.lower())
         for name in formats or (self.format,):
             if name not in FORMATS:
                 raise UserError(f"unknown figure format {name!r}; choose from: {', '.join(FORMATS)}")
         return formats
 
     def chosen(self) -> Sequence[tuple[FigureEntry, Scale]]:
-        """The figures with their scale; a :class:`UserError` where one is not there."""
-        known = figures()
+        """Choose the figures with their scale; :class:`UserError` where one does not exist."""
+        known = shelf.figures()
         if self.scale is not None and self.scale not in SCALES:
             raise UserError(f"unknown scale {self.scale!r}; choose one of: {', '.join(SCALES)}")
         if self.all and self.figures:
             raise UserError(f"--all and {self.figures[0]}: give one of the two")
         if self.figures:
-            entries = [find_figure(id) for id in dict.fromkeys(self.figures)]
+            entries = [shelf.find_figure(id) for id in dict.fromkeys(self.figures)]
             return [(entry, entry.choose(self.scale)) for entry in entries]
         if not (self.all or self.list):
             raise UserError(f"name a figure, or --all; choose from: {', '.join(known)}")
@@ -82,11 +69,7 @@ class ReproduceCommand:
         return [(entry, entry.choose(self.scale)) for entry in having]
 
     def check(self) -> None:
-        """Figures, scale and formats that there are."""
+        """Refuse unknown figures, scales and formats, and less than one worker."""
         self.formats()
-        if self.workers is not None and self.workers < 1:
-            raise UserError(f"workers {self.workers}: at least one is needed")
+        check_at_least(1, workers=self.workers)
         self.chosen()
-
-
-parse = parser(ReproduceCommand)

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import Quiet, Workers, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
 from scaleinv.studies.grid import parse_grid
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True, kw_only=True)
 class SweepCommand(CommonSettings):
     """Train one network at many effective learning rates and map the three regimes.
@@ -36,32 +35,24 @@ class SweepCommand(CommonSettings):
     """Go on from the weights of a run, or from those of every run of a sweep, at all rates; with a fresh optimizer."""
     seeds: int | None = None
     """Number of seeds: every rate is run with seeds 0 to N-1 (default: 1; with --from the seed of the run)."""
-    workers: int | None = None
-    """Runs at a time, one thread each (default: one a core)."""
+    workers: Workers = None
     json: bool = False
-    """Print the content of sweep.json on stdout."""
-    quiet: bool = False
-    """Show no progress."""
+    """Print the content of sweep.json on stdout, and nothing else."""
+    quiet: Quiet = False
 
     def decays(self) -> list[float]:
-        """The weight decays."""
+        """Read the weight decays."""
         return parse_grid(self.weight_decay, "weight-decay", zero=True)
 
     def axis_values(self) -> tuple[str, list[float]]:
-        """elr or lr, and its values."""
+        """Read which of elr and lr was given, and its values."""
         if (self.elr is None) == (self.lr is None):
-            example = "for example --elr 1e-4:1:21"
-            raise UserError(f"give one of --elr (on the sphere) and --lr (in the whole space), {example}")
+            raise UserError("give one of --elr (on the sphere) and --lr (in the whole space), such as --elr 1e-4:1:21")
         axis = "elr" if self.elr is not None else "lr"
         return axis, parse_grid(self.elr if self.elr is not None else self.lr or "", axis)
 
     def check(self) -> None:
-        """Refuse what needs no data set to be refused."""
+        """Refuse what can be refused before the data set is read."""
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
-        for name, number in (("seeds", self.seeds), ("workers", self.workers)):
-            if number is not None and number < 1:
-                raise UserError(f"{name} {number}: at least one is needed")
-
-
-parse = parser(SweepCommand)
+        check_at_least(1, seeds=self.seeds, workers=self.workers)

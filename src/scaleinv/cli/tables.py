@@ -1,4 +1,4 @@
-"""How answers look on a terminal: plain columns that fit in 80 characters and are never cut."""
+"""Print answers on a terminal: plain columns that fit in 80 characters and are never cut."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MEASURED = {"online": "online, epoch mean", "train": "train, exact", "test": "t
 
 
 def number(value: Any, form: str = ".3g") -> str:
-    """``value`` in at most 8 characters: ``1.55e-6``; ``-`` where there is none.
+    """Write ``value`` in at most 8 characters: ``1.55e-6``; ``-`` where there is none.
 
     >>> number(1.5512e-06), number(None), number(0.0312, ".1%")
     ('1.55e-6', '-', '3.1%')
@@ -36,7 +36,7 @@ def number(value: Any, form: str = ".3g") -> str:
 
 
 def epochs(value: float) -> str:
-    """``1 epoch``, ``1500 epochs``, ``0.25 epochs``: whole, unless they are few.
+    """Write ``1 epoch``, ``1500 epochs``, ``0.25 epochs``: whole, unless they are few.
 
     >>> epochs(1.0), epochs(1500.2), epochs(0.25), epochs(2.5)
     ('1 epoch', '1500 epochs', '0.25 epochs', '2.5 epochs')
@@ -45,7 +45,7 @@ def epochs(value: float) -> str:
 
 
 def shorten(name: str, width: int = _NAME_WIDTH) -> str:
-    """The end of a long name, which tells tensors apart: ``…stages.0.conv1.weight``."""
+    """Keep the end of a long name, which tells tensors apart: ``…stages.0.conv1.weight``."""
     return name if len(name) <= width else "…" + name[1 - width :]
 
 
@@ -55,89 +55,87 @@ def regime_name(regime: int | None) -> str:
 
 
 def outcome_line(row: Mapping[str, Any]) -> str:
-    """One line about a run of a sweep that has ended."""
+    """Say in one line how a run of a sweep has ended."""
     reason = str(row["evidence"]["reason"])
     return reason if row["status"] == "failed" else f"{regime_name(row['regime'])} - {reason}"
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Open a terminal that neither colours numbers nor breaks lines."""
     return Console(highlight=False, soft_wrap=True)
 
 
-def columns(rows: Sequence[Sequence[str]], left: Sequence[int], styles: Mapping[tuple[int, int], str]) -> str:
-    """Rows of one table as lines, the first row as the head; ``left``: columns set flush left."""
+def columns(
+    rows: Sequence[Sequence[str]], left: Sequence[int] = (), styles: Mapping[tuple[int, int], str] | None = None
+) -> str:
+    """Set rows of one table as lines, the first row as the head; ``left``: columns set flush left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for k, row in enumerate(rows):
         cells = []
         for i, (cell, width) in enumerate(zip(row, widths)):
             text = escape(cell.ljust(width) if i in left else cell.rjust(width))
-            style = "bold" if k == 0 else styles.get((k, i))
+            style = "bold" if k == 0 else (styles or {}).get((k, i))
             cells.append(f"[{style}]{text}[/]" if style else text)
         lines.append(" " + "  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
+def _item(name: str, text: str) -> str:
+    """Put ``text`` beside its name, folded to 80 columns."""
+    return f"  {name:<21}" + ("\n" + " " * 23).join(textwrap.wrap(text, 56))
+
+
 def print_map(
     summary: Mapping[str, Any], config: Mapping[str, Any], report: str, origins: Sequence[Origin] = ()
 ) -> None:
-    """The runs, then the regime map, the boundaries and the report: the answer stands last, in sight.
+    """Print the runs, then the regime map, the boundaries and the report: the answer stands last, in sight.
 
     Runs that differ in weight decay or start lie on axes of their own: each has its map. ``origins``: whose weights
     the starts are.
     """
-    rate = str(summary["axis"]).upper()
-    console = _console()
-    runs = summary["runs"]
-    seeds = {row["seed"] for row in runs}
-    console.print(_runs_table(summary, origins))
+    rate, runs, maps = str(summary["axis"]).upper(), summary["runs"], summary["maps"]
+    terminal = console()
+    terminal.print(_runs_table(summary, origins))
     if runs:
-        console.print(f" {_columns_words(runs)}")
-    console.print()
+        terminal.print(f" {_columns_words(runs)}")
+    terminal.print()
     horizon = summary["horizon"]["epochs"]
     if horizon is None:
-        console.print("[bold]Regime map[/]: no run has ended")
+        terminal.print("[bold]Regime map[/]: no run has ended")
     else:
-        many = count(len(seeds), "seed")
-        console.print(
+        many = count(len({row["seed"] for row in runs}), "seed")
+        terminal.print(
             f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) "
             f"on {config['data']}, batch {config['batch_size']}, {epochs(horizon)}, {many}"
         )
-    maps = summary["maps"]
     starts, decays = ({one[name] for one in maps} for name in ("start", "weight_decay"))
     told = {origin.weights: origin.full() for origin in origins}
     if len(starts) == 1 and told:
-        console.print(f"  from                 {escape(next(iter(told.values())))}")
+        terminal.print(f"  {'from':<21}{escape(next(iter(told.values())))}")
     listed = list(dict.fromkeys(map(series_of, runs)))
     for one in sorted(maps, key=lambda one: listed.index(series_of(one))):  # the order of the runs above
         if len(maps) > 1:
             words = [f"weight decay {number(one['weight_decay'])}"] if len(decays) > 1 else []
             words += [f"from {told.get(one['start'], (one['start'] or '-')[:8])}"] if len(starts) > 1 else []
-            console.print(f" {escape(', '.join(words))}")
+            terminal.print(f" {escape(', '.join(words))}")
         own = [row for row in runs if series_of(row) == series_of(one)]
         for name, rates in count_regimes({**summary, "runs": own}).items():
             if rates or name != "undecided":
-                at = ", ".join(map(number, rates)) or "none"
-                lines = textwrap.wrap(f"{rate} {at}", 56)  # 80 columns with the name before it
-                console.print(f"  {name:<21}" + ("\n" + " " * 23).join(lines))
+                terminal.print(_item(name, f"{rate} {', '.join(map(number, rates)) or 'none'}"))
         for key, names in (("1/2", "convergence | equilibrium"), ("2/3", "equilibrium | divergence")):
-            console.print(f"  boundary {key:<12}{_boundary(one['boundaries'][key])} ({names})")
-    said = in_words(row["periods"] for row in runs)
-    if said:
-        lines = textwrap.wrap(said, 56)
-        console.print("  periods              " + ("\n" + " " * 23).join(lines))
+            terminal.print(f"  boundary {key:<12}{_boundary(one['boundaries'][key])} ({names})")
+    if said := in_words(row["periods"] for row in runs):
+        terminal.print(_item("periods", said))
     for row in runs:
         if row["status"] == "failed":
-            console.print(
-                f"  failed               {rate} {number(row[summary['axis']])}: {escape(row['evidence']['reason'])}"
-            )
-    console.print(f"  report               {escape(report)}")
+            why = f"{rate} {number(row[summary['axis']])}: {escape(row['evidence']['reason'])}"
+            terminal.print(f"  {'failed':<21}{why}")
+    terminal.print(f"  {'report':<21}{escape(report)}")
 
 
 def _start_cells(origins: Sequence[Origin], runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """A start in a column of its own, by checksum: the parent's rate alone where it, or the seed of the run beside it,
-    tells the parents apart; the maps below say it in full.
-    """
+    """Name the starts by checksum, for a column: by the parent's rate where it, or the run's seed, tells them apart."""
     seeds = {origin.weights: origin.seed for origin in origins}
     same_seed = all(row["seed"] == seeds.get(row["start"]) for row in runs)
     cells = {origin.weights: number(origin.rate) for origin in origins}
@@ -146,7 +144,7 @@ def _start_cells(origins: Sequence[Origin], runs: Sequence[Mapping[str, Any]]) -
 
 
 def _runs_table(summary: Mapping[str, Any], origins: Sequence[Origin] = ()) -> str:
-    """One line a run. In the whole space with weight decay its periods stand where its steps stand on the sphere."""
+    """Make a line of each run: with its periods in the whole space with weight decay, else with its steps."""
     axis, runs = summary["axis"], summary["runs"]
     own: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [(axis.upper(), lambda row: number(row[axis]))]
     if len({row["weight_decay"] for row in runs}) > 1:
@@ -157,39 +155,35 @@ def _runs_table(summary: Mapping[str, Any], origins: Sequence[Origin] = ()) -> s
     if len({row["seed"] for row in runs}) > 1:
         own.append(("seed", lambda row: str(row["seed"])))
     at = len(own)
-    own += [
-        ("regime", lambda row: "failed" if row["status"] == "failed" else _SHORT[row["regime"]]),
-        ("train loss", lambda row: number(row["train_loss"])),
-        ("test err", lambda row: number(row["test_error"], ".1%")),
-    ]
+    own.append(("regime", lambda row: "failed" if row["status"] == "failed" else _SHORT[row["regime"]]))
+    own.append(("train loss", lambda row: number(row["train_loss"])))
+    own.append(("test err", lambda row: number(row["test_error"], ".1%")))
     if any(row["periods"] for row in runs):
         own += [("periods", _periods), ("interval", _interval)]
     else:
-        own += [
-            ("eff. grad", lambda row: number(row["effective_gradient"])),
-            ("ESS", lambda row: number(row["ess"])),
-            ("cosine", lambda row: number(row["cosine"], ".3f")),
-        ]
+        own.append(("eff. grad", lambda row: number(row["effective_gradient"])))
+        own.append(("ESS", lambda row: number(row["ess"])))
+        own.append(("cosine", lambda row: number(row["cosine"], ".3f")))
     rows = [[name for name, _ in own], *([show(row) for _, show in own] for row in runs)]
     styles = {(k, at): "red" if row["status"] == "failed" else _STYLE[row["regime"]] for k, row in enumerate(runs, 1)}
     return columns(rows, (at,), styles)
 
 
 def _columns_words(runs: Sequence[Mapping[str, Any]]) -> str:
-    """What the numbers of the table are, in a line."""
+    """Say in a line what the numbers of the table are."""
     windows = {tuple(w) for row in runs if isinstance(w := row["evidence"].get("window"), list) and len(w) == 2}
     over = "means of epochs {}-{}".format(*windows.pop()) if len(windows) == 1 else "means of each run's last half"
     return f"{over}; test err: last evaluation"
 
 
 def _periods(row: Mapping[str, Any]) -> str:
-    """``14``; the verdict where there are none."""
+    """Count the periods; the verdict where there are none."""
     found = row["periods"]
     return "-" if found is None else str(found["periods"]) if found["verdict"] == "periodic" else verdict_words(found)
 
 
 def _interval(row: Mapping[str, Any]) -> str:
-    """Steps between break-downs."""
+    """Give the mean number of steps between break-downs."""
     found = row["periods"]
     return number(found["mean_interval"], ".0f") if found and found["verdict"] == "periodic" else "-"
 
@@ -203,30 +197,27 @@ def _boundary(found: Mapping[str, Any]) -> str:
 
 
 def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """The answer about one run, then its last metrics: of all together, by how they were measured, then by group."""
-    console = _console()
+    """Print the answer about one run, then its last metrics: by how they were measured, then by group."""
+    terminal = console()
     style = _STYLE[row["regime"]]
     if row["periods"] is not None:
-        console.print(f"[bold]Periods[/]: {escape(row['periods']['answer'])}")
-    console.print(f"[bold]{regime_name(row['regime'])}[/]: {escape(row['evidence']['reason'])}", style=style)
-    console.print(
+        terminal.print(f"[bold]Periods[/]: {escape(row['periods']['answer'])}")
+    terminal.print(f"[bold]{regime_name(row['regime'])}[/]: {escape(row['evidence']['reason'])}", style=style)
+    terminal.print(
         f"{result['status']} after {count(result['steps'], 'step')} ({epochs(result['epochs'])}) "
         f"in {result['timing']['seconds']:.1f} s" + (f": {escape(result['message'])}" if result["message"] else "")
     )
     origin = origin_of(run.lineage)
     if origin is not None:
-        console.print(f"went on from {escape(origin.full())}")
-    console.print()
-    console.print(columns(_totals(run), (0,), {}))
-    groups = _groups(run)
-    if groups:
-        console.print()
-        console.print(columns(groups, (0,), {}))
-    console.print()
+        terminal.print(f"went on from {escape(origin.full())}")
+    for rows in filter(None, (_totals(run), _groups(run))):
+        terminal.print()
+        terminal.print(columns(rows, (0,)))
+    terminal.print()
     folder = escape(str(run.folder))
-    console.print(f"folder {folder}; a page about it: scaleinv report {folder}")
+    terminal.print(f"folder {folder}; a page about it: scaleinv report {folder}")
     if row["periods"] is not None:
-        console.print(f"every period, with the evidence: scaleinv periods {folder}")
+        terminal.print(f"every period, with the evidence: scaleinv periods {folder}")
 
 
 def _last(run: Run, split: str, group: str) -> dict[str, float]:
@@ -247,7 +238,7 @@ def _totals(run: Run) -> list[list[str]]:
 
 
 def _groups(run: Run) -> list[list[str]]:
-    """The groups in the split that knows most of them: the means over the last epoch's steps, else the exact pass."""
+    """Make rows of the groups: the means over the last epoch's steps where they exist, else the exact pass."""
     split = "online" if run.quantities("online", "total") else "train"
     names = ("rho", "g", "eg", "elr", "ess", "angle")
     rows = [[f"group ({_MEASURED[split]})", *names]]

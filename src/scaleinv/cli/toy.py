@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import Json, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.studies.grid import parse_grid
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True, kw_only=True)
 class ToyCommand:
     """The toy function sum_i alpha_i x_i^2/(x_i^2+y_i^2) on the unit sphere: theory beside simulation.
@@ -32,13 +29,12 @@ class ToyCommand:
     """Number of random starting points; all ELRs share them."""
     out: Path | None = None
     """Folder for the pictures and numbers; without it nothing is written."""
-    json: bool = False
-    """Print the table as one JSON object on stdout."""
+    json: Json = False
     quiet: bool = False
     """Print the table only, no paths."""
 
     def alphas(self) -> list[float]:
-        """The weights of the groups; repeats are kept: two groups may weigh the same."""
+        """Read the weights of the groups; repeats are kept: two groups may weigh the same."""
         pieces = [piece for piece in self.alpha.split(",") if piece.strip()]
         if not pieces:
             raise UserError(f"alpha {self.alpha!r} holds no number; write a comma list, for example 1,2,3,4,5")
@@ -47,16 +43,11 @@ class ToyCommand:
         return [parse_grid(piece, "alpha")[0] for piece in pieces]
 
     def elrs(self) -> list[float]:
-        """The effective learning rates."""
+        """Read the effective learning rates."""
         return parse_grid(self.elr, "elr")
 
     def check(self) -> None:
-        """Numbers that make sense."""
+        """Refuse numbers that cannot be simulated."""
         self.alphas(), self.elrs()
-        if self.steps < 200:
-            raise UserError(f"steps {self.steps}: at least 200 are needed to measure a level")
-        if self.seeds < 1:
-            raise UserError(f"seeds {self.seeds}: at least one is needed")
-
-
-parse = parser(ToyCommand)
+        check_at_least(200, steps=self.steps)
+        check_at_least(1, seeds=self.seeds)

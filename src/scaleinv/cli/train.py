@@ -8,12 +8,11 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import Json, Quiet
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings, check_settings
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand(Settings):
     """Train one network, on the sphere (--elr) or in the whole space (--lr), and record its metrics.
@@ -33,16 +32,11 @@ class TrainCommand(Settings):
     """Seed of initialisation, head, batch order and augmentation (default: 0; with --from that of the run)."""
     threads: int | None = None
     """Threads of torch (default: all cores; on digits 1, its steps are too small to share); part of the identity."""
-    json: bool = False
-    """Print the result as JSON on stdout."""
-    quiet: bool = False
-    """Show no progress."""
+    json: Json = False
+    quiet: Quiet = False
 
     def check(self) -> None:
-        """Refuse what needs no data set to be refused."""
+        """Refuse what can be refused before the data set is read."""
         check_settings(self)
         if (self.elr is None) == (self.lr is None):
             raise UserError("give one of --elr (train on the sphere) and --lr (train in the whole space)")
-
-
-parse = parser(TrainCommand)

@@ -5,21 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from scaleinv.cli.parse import parser
+from scaleinv.cli.parse import Json, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.papers.shelf import select
 
 
-@tyro.conf.configure(tyro.conf.FlagCreatePairsOff)
 @dataclass(frozen=True, kw_only=True)
 class VerifyCommand:
-    """Check the claims of the papers, side by side on the cores; exit code 1 if one fails that is not known to.
+    """Check the claims of the papers, in parallel on the cores.
 
-    Each claim says holds, fails or undecided, with what was measured, what was expected and the tolerance decided
-    beforehand. A chaotic training is another draw on another CPU: fails needs a miss by more than such draws scatter,
-    and too little data is undecided. A check that raised an error says broke, which is exit code 1 as well.
+    Each claim holds, fails or is undecided (too little data), with what was measured, what was expected and the
+    tolerance decided beforehand. Chaotic training differs from one CPU to another: a claim fails only by more than such
+    runs scatter. Exit status 0: none fails but those known to. 1: one does, or a check raised an error ("broke").
     """
 
     scale: str = "quick"
@@ -33,25 +30,19 @@ class VerifyCommand:
     cache: Path = Path("runs/verify")
     """Folder where results and training runs are kept."""
     workers: int | None = None
-    """Checks at a time, one thread each (default: one a core)."""
+    """Checks at a time, one thread each (default: one per core)."""
     html: Path | None = None
     """Also write everything compared to this HTML file."""
-    json: bool = False
-    """Print one JSON object on stdout instead of the table."""
-    quiet: bool = False
-    """Show no progress."""
+    json: Json = False
+    quiet: Quiet = False
 
     def ids(self) -> tuple[str, ...]:
         """The claims chosen; empty: all of the scale."""
-        return tuple(name.strip() for name in (self.only or "").split(",") if name.strip())
+        return names_in(self.only)
 
     def check(self) -> None:
-        """Refuse what makes no sense."""
+        """Refuse an empty --only, unknown claims and scales, and less than one worker."""
         if self.only is not None and not self.ids():
             raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
-        if self.workers is not None and self.workers < 1:
-            raise UserError(f"workers {self.workers}: at least one is needed")
+        check_at_least(1, workers=self.workers)
         select("all" if self.list and self.scale == "quick" else self.scale, self.ids())
-
-
-parse = parser(VerifyCommand)

@@ -1,4 +1,4 @@
-"""Which weights of a model have no scale: groups, rescaling pairs, dead weights, eps defect; conversion."""
+"""Find the weights of a model that have no scale: groups, rescaling pairs, dead weights, eps; convert models."""
 
 from __future__ import annotations
 
@@ -7,11 +7,4 @@ from scaleinv.symmetry.convert import Conversion, make_scale_invariant
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.result import Partial, Symmetries
 
-__all__ = [
-    "Conversion",
-    "Partial",
-    "Symmetries",
-    "assert_scale_invariant",
-    "find_symmetries",
-    "make_scale_invariant",
-]
+__all__ = ["Conversion", "Partial", "Symmetries", "assert_scale_invariant", "find_symmetries", "make_scale_invariant"]

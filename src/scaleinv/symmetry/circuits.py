@@ -1,17 +1,15 @@
-"""From a null space to the rescalings a person would name: minimal supports, small whole exponents, one fixed choice.
+"""Turn a null space into the rescalings a person would name: minimal supports, small whole exponents, one fixed choice.
 
 The null space N (vectors of exponents, one per tensor) is a rational subspace. Its vectors of minimal support are the
 circuits of a matroid: no part of such a symmetry is a symmetry. There may be very many; this file picks a basis of N
-made
-of circuits, the least in the order of :func:`rank_key`, which is what reads best: few tensors, small exponents,
-neighbours
-in the forward pass, and among equals the tensors used last.
+made of circuits, the least in the order of :func:`rank_key`, which is what reads best: few tensors, small exponents,
+neighbours in the forward pass, and among equals the tensors used last.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from math import gcd
+from math import gcd, lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +23,7 @@ class Irrational(ValueError):
 
 
 def snap(matrix: Array, tolerance: float) -> Array:
-    """Round every entry to the nearest fraction with a denominator of at most 12; raise Irrational if one is far
-    off."""
+    """Round every entry to the nearest fraction with a denominator up to 12; raise Irrational if one is far off."""
     result = np.empty_like(matrix)
     for at, value in np.ndenumerate(matrix):
         near = Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR)
@@ -37,7 +34,7 @@ def snap(matrix: Array, tolerance: float) -> Array:
 
 
 def echelon(rows: Array, order: list[int], tolerance: float = 1e-7) -> Array:
-    """Reduced row echelon form with pivots taken in the given order of columns; each row is then a circuit."""
+    """Compute the reduced row echelon form with pivots in the given order of columns; each row is then a circuit."""
     a = np.array(rows, dtype=np.float64)
     done = 0
     for column in order:
@@ -57,63 +54,41 @@ def echelon(rows: Array, order: list[int], tolerance: float = 1e-7) -> Array:
 
 
 def whole(vector: Array, position: list[int]) -> tuple[int, ...]:
-    """The smallest whole-number multiple; the tensor used first goes up."""
+    """Find the smallest whole-number multiple of a vector; the tensor used first goes up."""
     fractions = [Fraction(float(v)).limit_denominator(_LARGEST_DENOMINATOR**2) for v in vector]
-    common = 1
-    for f in fractions:
-        common = common * f.denominator // gcd(common, f.denominator)
+    common = lcm(*(f.denominator for f in fractions))
     numbers = [int(f * common) for f in fractions]
-    divisor = 0
-    for n in numbers:
-        divisor = gcd(divisor, n)
-    numbers = [n // max(divisor, 1) for n in numbers]
-    positive = sum(n > 0 for n in numbers)
-    if positive in (0, len([n for n in numbers if n])):
-        sign = 1 if positive else -1
-    else:
-        first = min((i for i, n in enumerate(numbers) if n), key=lambda i: (position[i], i))
-        sign = 1 if numbers[first] > 0 else -1
-    return tuple(sign * n for n in numbers)
+    divisor = max(gcd(*numbers), 1)
+    first = min((i for i, n in enumerate(numbers) if n), key=lambda i: (position[i], i), default=None)
+    sign = -1 if first is None or numbers[first] < 0 else 1
+    return tuple(sign * n // divisor for n in numbers)
 
 
 def rank_key(vector: tuple[int, ...], position: list[int]) -> tuple[float, ...]:
-    """Sorting key of a circuit: number of tensors, size of the exponents, spread over the forward pass, late before
-    early."""
+    """Give a circuit its rank: number of tensors, size of the exponents, spread over the forward pass, late first."""
     support = [position[i] for i, n in enumerate(vector) if n]
     joint = all(n >= 0 for n in vector)
     spread = 0 if joint else max(support) - min(support)
-    late = sorted(-p for p in support)
-    return (len(support), sum(map(abs, vector)), joint, spread, *late, *vector)
+    return (len(support), sum(map(abs, vector)), joint, spread, *sorted(-p for p in support), *vector)
 
 
 def components(rows: Array) -> list[tuple[list[int], list[int]]]:
-    """Blocks (rows, columns) of an echelon form that share no column: each is a null space of its own."""
-    owner: dict[int, int] = {}
-    parent = list(range(len(rows)))
-
-    def root(r: int) -> int:
-        while parent[r] != r:
-            r = parent[r]
-        return r
-
+    """Split an echelon form into blocks (rows, columns) that share no column: each is a null space of its own."""
+    blocks: list[tuple[list[int], set[int]]] = []
     for r, row in enumerate(rows):
-        for column in np.flatnonzero(row):
-            if int(column) in owner:
-                parent[root(r)] = root(owner[int(column)])
-            else:
-                owner[int(column)] = r
-    blocks: dict[int, list[int]] = {}
-    for r in range(len(rows)):
-        blocks.setdefault(root(r), []).append(r)
-    return [(block, sorted({int(c) for r in block for c in np.flatnonzero(rows[r])})) for block in blocks.values()]
+        columns = set(map(int, np.flatnonzero(row)))
+        touching = [block for block in blocks if block[1] & columns]
+        merged = sorted([r, *(member for members, _ in touching for member in members)])
+        blocks = [block for block in blocks if block not in touching]
+        blocks.append((merged, columns.union(*(own for _, own in touching))))
+    return [(members, sorted(columns)) for members, columns in sorted(blocks, key=lambda block: block[0])]
 
 
 def canonical_basis(null: Array, position: list[int], tolerance: float = 1e-5) -> list[tuple[int, ...]]:
-    """A basis of whole-number circuits of the space spanned by the rows of ``null`` (d, T).
+    """Find a basis of whole-number circuits of the space spanned by the rows of ``null`` (d, T).
 
-    position: when each tensor is last used in the forward pass.  tolerance: of the entries of its echelon form.
-    Returns d tuples of T exponents, least first.
-    Raises Irrational where the space is not spanned by small fractions.
+    position: when each tensor is last used in the forward pass.  tolerance: of the entries of its echelon form. Returns
+    d tuples of T exponents, least first. Raises Irrational where the space is not spanned by small fractions.
 
     >>> canonical_basis(np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]), [1, 2, 3])
     [(1, -1, 0), (0, 1, -1)]
@@ -126,13 +101,9 @@ def canonical_basis(null: Array, position: list[int], tolerance: float = 1e-5) -
     rows = snap(echelon(null, early, max(1e-7, tolerance / 10)), tolerance)
     result: list[tuple[int, ...]] = []
     for block, columns in components(rows):
-        inner = rows[np.ix_(block, columns)]
-        places = [position[c] for c in columns]
-        for circuit in _least_basis(inner, places):
-            full = [0] * tensors
-            for column, exponent in zip(columns, circuit):
-                full[column] = exponent
-            result.append(tuple(full))
+        for circuit in _least_basis(rows[np.ix_(block, columns)], [position[c] for c in columns]):
+            exponents = dict(zip(columns, circuit))
+            result.append(tuple(exponents.get(i, 0) for i in range(tensors)))
     return sorted(result, key=lambda v: min(position[i] for i, n in enumerate(v) if n))
 
 
@@ -146,15 +117,11 @@ def _least_basis(rows: Array, position: list[int]) -> list[tuple[int, ...]]:
     step = max(1, size // 48)
     for start in range(0, size, step):
         turned = early[start:] + early[:start]
-        for order in (turned, turned[::-1]):
-            for row in echelon(rows, order):
-                found.add(whole(row, position))
+        found.update(whole(row, position) for order in (turned, turned[::-1]) for row in echelon(rows, order))
     basis = _greedy(found, position, len(rows))
     while True:
         before = basis
-        for u in basis:
-            for v in basis:
-                found.update(_combined(u, v, position))
+        found.update(circuit for u in basis for v in basis for circuit in _combined(u, v, position))
         basis = _greedy(found, position, len(rows))
         if basis == before:
             return basis
@@ -180,15 +147,13 @@ def _greedy(found: set[tuple[int, ...]], position: list[int], wanted: int) -> li
     reduced: list[Array] = []
     for vector in sorted(found, key=lambda v: rank_key(v, position)):
         left = np.array(vector, dtype=np.float64)
-        left /= np.linalg.norm(left)
-        for r in reduced:
-            left = left - (left @ r) * r
-        norm = float(np.linalg.norm(left))
-        if norm > 1e-7:
-            # once more: one pass of Gram-Schmidt loses digits
-            left /= norm
+        for _ in range(2):  # one pass of Gram-Schmidt loses digits
+            left = left / np.linalg.norm(left)
             for r in reduced:
                 left = left - (left @ r) * r
+            if np.linalg.norm(left) <= 1e-7:
+                break
+        else:
             reduced.append(left / np.linalg.norm(left))
             basis.append(vector)
             if len(basis) == wanted:

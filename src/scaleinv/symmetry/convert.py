@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,15 +39,9 @@ class Conversion:
         return not self.kept and self.found is not None and self.found.verdict == "clear"
 
     def __str__(self) -> str:
-        lines = [
-            "every trained tensor is scale-invariant"
-            if self.complete
-            else "not every trained tensor is scale-invariant"
-        ]
-        if self.affine_removed:
-            lines.append(
-                f"weight and bias removed from {len(self.affine_removed)} norms: {', '.join(self.affine_removed)}"
-            )
+        lines = [f"{'' if self.complete else 'not '}every trained tensor is scale-invariant"]
+        if norms := self.affine_removed:
+            lines.append(f"weight and bias removed from {len(norms)} norms: {', '.join(norms)}")
         if self.biases_removed:
             lines.append(f"dead biases removed: {', '.join(self.biases_removed)}")
         if self.head is not None:
@@ -61,17 +55,17 @@ class Conversion:
 def make_scale_invariant(
     model: nn.Module, inputs: Any, head_norm: float | None = 10.0, *, insert_norms: bool = False
 ) -> nn.Module:
-    """A copy of ``model`` in which every trained tensor is scale-invariant, as the papers' ``si`` networks are.
+    """Copy ``model`` so that every trained tensor is scale-invariant, as the papers' ``si`` networks are.
 
     Norms lose their weight and bias; the last layer is frozen, its weight rescaled to Frobenius norm ``head_norm``
-    (None:
-    left as it is; its bias keeps its value); biases that are dead are removed. Names of the remaining weights do not
-    change. The doctor checks the result; what it says and what was changed is in the copy's attribute ``conversion``
-    (:class:`Conversion`): where some tensors keep a scale, it names them, says why, and which norms would have to be
-    put
-    in. ``insert_norms=True`` puts them in, as children ``inserted_norm`` of the modules whose outputs they normalise.
+    (None: left as it is; its bias keeps its value); biases that are dead are removed. Names of the remaining weights do
+    not change. The doctor checks the result; what it says and what was changed is in the copy's attribute
+    ``conversion`` (:class:`Conversion`): where some tensors keep a scale, it names them, says why, and which norms
+    would have to be put in. ``insert_norms=True`` puts them in, as children ``inserted_norm`` of the modules whose
+    outputs they normalise.
 
-    Raises UserError for a head norm that is not a positive number and for models that cannot be probed.
+    Raises UserError for a head norm that is not a positive number and for models that cannot be probed. Source:
+    Lobacheva et al. 2021 (affine-free batch norm, last layer fixed at norm 10).
 
     >>> import torch
     >>> from torch import nn
@@ -81,8 +75,6 @@ def make_scale_invariant(
     weight and bias removed from 1 norms: 1
     dead biases removed: 0.bias
     last layer 3.weight frozen, rescaled to Frobenius norm 10
-
-    Source: Lobacheva et al. 2021 (affine-free batch norm, last layer fixed at norm 10).
     """
     if head_norm is not None and not (math.isfinite(head_norm) and head_norm > 0):
         raise UserError(f"head norm {head_norm} is not a positive number; the papers use 10")
@@ -94,24 +86,16 @@ def make_scale_invariant(
     if removed:
         found = find_symmetries(result, inputs, defect=False)
     kept = _kept(result, found)
-    inserted: list[tuple[str, str]] = []
-    needed: list[tuple[str, str]] = []
-    if kept:
-        # what is put in on trial shows which norms are needed; on a copy unless they are wanted
-        trial = result if insert_norms else deep_copy(result)
-        steps = _insert(trial, inputs, kept)
-        if insert_norms:
-            inserted = steps
-            if steps:
-                found = find_symmetries(result, inputs, defect=False)
-                removed += _remove_dead(result, found)
-                found = find_symmetries(result, inputs, defect=False)
-                kept = _kept(result, found)
-        else:
-            needed = steps
+    # what is put in on trial shows which norms are needed; on a copy unless they are wanted
+    steps = _insert(result if insert_norms else deep_copy(result), inputs, kept) if kept else []
+    if insert_norms and steps:
+        removed += _remove_dead(result, find_symmetries(result, inputs, defect=False))
+        found = find_symmetries(result, inputs, defect=False)
+        kept = _kept(result, found)
+    inserted, needed = (tuple(steps), ()) if insert_norms else ((), tuple(steps))
     value = None if head is None else float(torch.linalg.vector_norm(result.get_parameter(head).detach()))
     result.conversion = Conversion(  # type: ignore[assignment]
-        tuple(affine), tuple(removed), head, value, tuple(inserted), tuple(needed), kept, found
+        tuple(affine), tuple(removed), head, value, inserted, needed, kept, found
     )
     return result
 
@@ -122,22 +106,20 @@ def _remove_affine(model: nn.Module) -> list[str]:
     changed = []
     for name, module in model.named_modules():
         own = dict(module.named_parameters(recurse=False))
-        says = [key for key in ("affine", "elementwise_affine") if getattr(module, key, None) is True]
-        bare = not says and bool(own) and set(own) <= {"weight", "bias"} and all(p.dim() == 1 for p in own.values())
-        bare = bare and any("eps" in key.lower() for key in vars(module))
-        if not own or not (says or bare) or not set(own) <= {"weight", "bias"}:
+        if not own or not set(own) <= {"weight", "bias"}:
             continue
-        if bare:
-            # a norm of the user's own may multiply by weight without asking; a frozen one is no different to training
-            for key, p in own.items():
-                p.requires_grad_(False)
-                with torch.no_grad():
-                    p.fill_(1.0 if key == "weight" else 0.0)
-        else:
+        says = [key for key in ("affine", "elementwise_affine") if getattr(module, key, None) is True]
+        if says:
             for key in own:
                 module.register_parameter(key, None)
             for key in says:
                 setattr(module, key, False)
+        elif all(p.dim() == 1 for p in own.values()) and any("eps" in key.lower() for key in vars(module)):
+            # a norm of the user's own may multiply by weight without asking; a frozen one is no different to training
+            for key, p in own.items():
+                nn.init.constant_(p.requires_grad_(False), 1.0 if key == "weight" else 0.0)
+        else:
+            continue
         changed.append(name)
     return changed
 
@@ -177,7 +159,7 @@ def _remove_dead(model: nn.Module, found: Symmetries) -> list[str]:
 
 
 def _kept(model: nn.Module, found: Symmetries) -> dict[str, str]:
-    """Trained tensors that are not scale-invariant -> why."""
+    """Say of every trained tensor that is not scale-invariant why it is not."""
     free = set(found.single) | {n for tensors in found.joint for n in tensors if not set(tensors) & set(found.frozen)}
     reasons = {}
     for name, p in model.named_parameters():
@@ -188,7 +170,7 @@ def _kept(model: nn.Module, found: Symmetries) -> dict[str, str]:
             reasons[name] = "dead: the output does not depend on it, and it cannot be removed"
         elif pairs:
             others = [n for n in pairs[0] if n != name]
-            shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
+            shown = ", ".join(others[:4]) + f" and {len(others) - 4} more" * (len(others) > 4)
             reasons[name] = f"only together with {shown} does it change without effect; no norm stands between them"
         else:
             reasons[name] = "no norm removes its scale before a nonlinearity, a sum or the output uses it"
@@ -196,24 +178,21 @@ def _kept(model: nn.Module, found: Symmetries) -> dict[str, str]:
 
 
 def _normalised(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-    """Forward hook: the output through the norm that was put in."""
+    """Pass the output through the norm that was put in; a forward hook."""
     result: Tensor = module.get_submodule(_INSERTED)(output)
     return result
 
 
 def _completions(model: nn.Module, inputs: Any) -> list[tuple[str, tuple[int, ...]]]:
-    """(module, output shape) in the order in which modules finish; those that give one tensor only."""
+    """List (module, output shape) in the order in which modules finish; those that give one tensor only."""
     probe = Probe(model, inputs, dtype=None, eps=None)
     finished: list[tuple[str, tuple[int, ...]]] = []
 
-    def note(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.is_floating_point() and output.dim() >= 2:
-                finished.append((name, tuple(output.shape)))
+    def note(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point() and output.dim() >= 2:
+            finished.append((name, tuple(output.shape)))
 
-        return hook
-
-    hooks = [m.register_forward_hook(note(n)) for n, m in probe.model.named_modules() if n]
+    hooks = [m.register_forward_hook(partial(note, n)) for n, m in probe.model.named_modules() if n]
     probe.value()
     for handle in hooks:
         handle.remove()
@@ -221,7 +200,7 @@ def _completions(model: nn.Module, inputs: Any) -> list[tuple[str, tuple[int, ..
 
 
 def _norm_for(model: nn.Module, shape: tuple[int, ...]) -> nn.Module | None:
-    """An affine-free norm over the channels of an output, batch norm where the model uses it."""
+    """Make an affine-free norm over the channels of an output, batch norm where the model uses it."""
     batch = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
     if len(shape) == 4:
         return nn.BatchNorm2d(shape[1], affine=False) if batch else nn.GroupNorm(1, shape[1], affine=False)
@@ -249,7 +228,7 @@ def _insert(model: nn.Module, inputs: Any, kept: dict[str, str]) -> list[tuple[s
             if norm is None or hasattr(target, _INSERTED) or any(not p.requires_grad for p in target.parameters()):
                 continue
             p = next(model.parameters())
-            target.add_module(_INSERTED, norm.to(device=p.device, dtype=p.dtype))
+            target.add_module(_INSERTED, norm.to(p))
             handle = target.register_forward_hook(_normalised)
             try:
                 after = _kept(model, find_symmetries(model, inputs, defect=False))
@@ -272,7 +251,5 @@ def _insert(model: nn.Module, inputs: Any, kept: dict[str, str]) -> list[tuple[s
 
 
 def _channels(norm: nn.Module) -> str:
-    for key in ("num_features", "num_channels"):
-        if hasattr(norm, key):
-            return str(getattr(norm, key))
-    return str(*getattr(norm, "normalized_shape", ("",)))
+    (shape,) = getattr(norm, "normalized_shape", ("",))
+    return str(getattr(norm, "num_features", getattr(norm, "num_channels", shape)))

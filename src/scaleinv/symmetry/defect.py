@@ -1,13 +1,10 @@
-"""How far eps is from spoiling the symmetry: the defect of every scale-invariant group at the weights as they are.
+"""Measure what eps does to the symmetry: the defect of every scale-invariant group at the weights as they are.
 
-A norm divides by sqrt(var + eps), and var falls as rho^2, so with x = eps/var its output and the gradient behind it
-are off by
-the factor (1 + x)^(-1/2): 1 % at x = 0.020, 10 % at x = 0.235, and x ~ rho^-2. Later norms undo a part of the error
-of the
-outputs, but not that of the gradient, which is what moves the weights. So the error measured here is that of the
-effective
-gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a norm where eps is nothing; both from one random
-cotangent.
+A norm divides by sqrt(var + eps), and var falls as rho^2, so with x = eps/var its output and the gradient behind it are
+off by the factor (1 + x)^(-1/2): 1 % at x = 0.020, 10 % at x = 0.235, and x ~ rho^-2. Later norms undo a part of the
+error of the outputs, but not that of the gradient, which is what moves the weights. So the error measured here is that
+of the effective gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a norm where eps is nothing; both from one
+random cotangent.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ _FAR = 1e3
 
 
 def norm_of_error(rho: float, now: float, error: float) -> float:
-    """The norm at which the factor (1 + x)^(-1/2) is off by ``error``, if it is off by ``now`` at norm ``rho``.
+    """Compute the norm at which the factor (1 + x)^(-1/2) is off by ``error``, if it is off by ``now`` at norm ``rho``.
 
     >>> round(norm_of_error(1.0, 0.10, 0.01), 3)
     3.399
@@ -46,7 +43,7 @@ def _x(error: float) -> float:
 def eps_defect(
     model: nn.Module, inputs: Any, groups: Mapping[str, Sequence[int]], generator: torch.Generator
 ) -> dict[str, dict[str, float | None]]:
-    """Per group, in the model's own dtype and eps, at its own weights:
+    """Measure the defect of every group in the model's own dtype and eps, at its own weights.
 
     ``norm``, ``cosine`` |cos(g, w)|, ``error`` (relative, of the effective gradient; rounding included), and
     ``norm_1_percent``, ``norm_10_percent``, the norms at which that error is 1 % and 10 %, by the law of one norm from
@@ -85,12 +82,10 @@ def eps_defect(
         def errors(factor: float, indices: list[int] = indices, reference: Tensor = reference) -> float:
             return _error(_joined(_gradients(own, indices, factor, u), factor), reference)
 
-        measured = _measured(errors, start)
         result[name]["error"] = start if math.isfinite(start) else None
-        if measured is not None:
-            factor, error = measured
-            result[name]["norm_1_percent"] = rho * norm_of_error(factor, error, 0.01)
-            result[name]["norm_10_percent"] = rho * norm_of_error(factor, error, 0.10)
+        if measured := _measured(errors, start):
+            result[name]["norm_1_percent"] = rho * norm_of_error(*measured, 0.01)
+            result[name]["norm_10_percent"] = rho * norm_of_error(*measured, 0.10)
     return result
 
 
@@ -99,7 +94,7 @@ def _error(effective: Tensor, reference: Tensor) -> float:
 
 
 def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[Tensor]:
-    """Gradients (flat) of <u, outputs> with the group's weights multiplied by a factor."""
+    """Compute the gradients (flat) of <u, outputs> with the group's weights multiplied by a factor."""
     with own.scaled(dict.fromkeys(group, factor)), own.differentiable(group):
         gradients = full_row(own, own.outputs(), u, group, keep=False)
     return [(torch.zeros_like(own.tensors[i]) if g is None else g).reshape(-1) for i, g in zip(group, gradients)]
@@ -110,7 +105,7 @@ def _joined(parts: list[Tensor], factor: float = 1.0) -> Tensor:
 
 
 def _measured(errors: Callable[[float], float], start: float) -> tuple[float, float] | None:
-    """A factor on the weights at which the error is neither rounding nor saturated, and the error there.
+    """Find a factor on the weights at which the error is neither rounding nor saturated, and the error there.
 
     From the error at factor 1, which may be nothing but rounding, by the law of one norm.
     """

@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry.defect import eps_defect
@@ -29,7 +29,7 @@ def find_symmetries(
     defect: bool = True,
     precision: Literal["auto", "double", "single"] = "auto",
 ) -> Symmetries:
-    """Every rescaling symmetry of ``model``'s parameters: which tensors have no scale, alone or together.
+    """Find every rescaling symmetry of ``model``'s parameters: which tensors have no scale, alone or together.
 
     Tensor i is multiplied by exp(s_i); the null space of J = d outputs / d s at s = 0 is the set of all rescaling
     symmetries (train mode, float64, eps 1e-30, weights moved to two generic places). The answer is its least basis of
@@ -39,10 +39,11 @@ def find_symmetries(
     inputs: a tensor, a tuple of positional arguments or a dict of named ones; random data of the right shape will do.
     seed: of the weights' perturbation and of the cotangents.  defect: measure what eps does to every group.
     precision: of the search. ``single`` searches in float32 and falls back to ``double`` unless its gaps are wide and
-    every
-    claim passes the test in float64: the rank seen in float32 says that there is nothing more, the test that there is
-    nothing less. ``auto`` does so for models of more than a million parameters.
+    every claim passes the test in float64: the rank seen in float32 says that there is nothing more, the test that
+    there is nothing less. ``auto`` does so for models of more than a million parameters.
+
     Raises UserError for a model that cannot be probed: NaN weights, no floating output, wrong shapes, non-determinism.
+    Source: the identities <grad f(x), x> = 0 and grad f(c x) = grad f(x)/c of invariant f (Lobacheva et al. 2021).
 
     >>> import torch
     >>> from torch import nn
@@ -50,9 +51,6 @@ def find_symmetries(
     >>> found = find_symmetries(net, torch.randn(16, 4))
     >>> found.single, found.dead, found.fixed
     (('0.weight',), ('0.bias',), ('3.weight', '3.bias'))
-
-    Source: the identities <grad f(x), x> = 0 and grad f(c x) = grad f(x)/c of scale-invariant f (Lobacheva et al.
-    2021).
     """
     if precision not in ("auto", "double", "single"):
         raise UserError(f"precision {precision!r} is unknown; choose auto, double or single")
@@ -61,55 +59,74 @@ def find_symmetries(
     probe, found, tested, literals, laws = _settled(model, inputs, seed, probe, found, tested)
     names, eps = probe.names, probe.eps
     del probe  # the copy in double precision is the largest thing here
-    return _report(model, inputs, names, eps, found, tested, literals, laws, seed, defect)
+    parameters = dict(model.named_parameters())
+    order, dead, single = found.order, set(found.state.dead), set(found.state.single)
+    used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead
+    groups = [[i] for i in order if i in single] + found.joint
+    by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
+    return Symmetries(
+        single=tuple(names[i] for i in order if i in single),
+        row=tuple(names[i] for i in order if i in found.row),
+        joint=tuple(tuple(names[i] for i in group) for group in found.joint),
+        partial=tuple(Partial(names[i], *part) for i, part in found.parts.items()),
+        rescaling=tuple({names[i]: n for i, n in pair.items()} for pair in found.rescaling),
+        dead=tuple(names[i] for i in order if i in dead),
+        fixed=tuple(names[i] for i in order if i not in used),
+        evidence=_evidence(found, tested, eps) | {"eps_by_hand": literals, "up_to_eps": laws},
+        defect=eps_defect(model, inputs, by_name, torch.Generator().manual_seed(seed + 3)) if defect else {},
+        shapes={n: tuple(parameters[n].shape) for n in names},
+        norms={n: float(torch.linalg.vector_norm(parameters[n].detach(), dtype=torch.float64)) for n in names},
+        frozen=tuple(n for n in names if not parameters[n].requires_grad),
+        row_dim={names[i]: d for i, d in found.row.items()},
+    )
 
 
 def _searched(model: nn.Module, inputs: Any, seed: int, precision: str) -> tuple[Probe, Found, Tested]:
-    """The search in the wanted precision and the test in float64; the float64 probe stands where it was tested."""
-    originals = dict(model.named_parameters())
-    large = sum(p.numel() for p in originals.values()) > _LARGE
+    """Search in the wanted precision and test in float64; the float64 probe stands where it was tested."""
+    large = sum(p.numel() for p in model.parameters()) > _LARGE
     if precision == "single" or (precision == "auto" and large):
         probe = Probe(model, inputs, dtype=torch.float32, eps=SINGLE.eps[0])
-        found = search(probe, [originals[n].detach() for n in probe.names], SINGLE, seed)
+        found = search(probe, SINGLE, seed)
         order = probe.order
         del probe
         if _trusted(found):
             probe = Probe(model, inputs)
-            probe.perturb(torch.Generator().manual_seed(seed + 1), [originals[n].detach() for n in probe.names])
+            probe.perturb(torch.Generator().manual_seed(seed + 1))
             tested = _test(probe, found, seed)
             probe.order = order
             if not tested.reason:
                 return probe, found, tested
             del probe
+    return _searched_in_double(model, inputs, seed)
+
+
+def _searched_in_double(
+    model: nn.Module, inputs: Any, seed: int, *, literals: bool = True
+) -> tuple[Probe, Found, Tested]:
     probe = Probe(model, inputs)
-    found = search(probe, [originals[n].detach() for n in probe.names], DOUBLE, seed)
+    probe.literals = literals
+    found = search(probe, DOUBLE, seed)
     return probe, found, _test(probe, found, seed)
 
 
 def _trusted(found: Found) -> bool:
-    """Whether the float32 search saw gaps that no rounding makes; what it claims is tested in any case."""
-    state = found.state
+    """Tell whether the float32 search saw gaps that no rounding makes; what it claims is tested in any case."""
+    state, size = found.state, found.state.rows.size
     cosine = state.rows.cosine()
     largest = max((float(cosine[i]) for i in state.single), default=0.0)
     smallest = min((float(cosine[i]) for i in state.rest), default=1.0)
-    size = state.rows.size
     weakest = min((float(size[i]) for i in range(len(size)) if i not in state.dead), default=0.0)
-    return (
-        not found.reason
-        and state.skipped == 0
-        and smallest >= 10 * max(largest, SINGLE.zero)
-        and weakest >= 10 * SINGLE.dead * float(size.max())
-    )
+    apart = smallest >= 10 * max(largest, SINGLE.zero) and weakest >= 10 * SINGLE.dead * float(size.max())
+    return not found.reason and bool(state.mask.all()) and apart
 
 
 def _test(probe: Probe, found: Found, seed: int) -> Tested:
-    """Every claim at the probe's present place, in double precision."""
+    """Test every claim at the probe's present place, in double precision."""
     generator = torch.Generator().manual_seed(seed + 2)
-    mask = found.state.mask if not found.precision.single else usable_outputs(probe, DOUBLE)
     single = found.precision.single
-    return put_to_test(
-        probe, found.claims(probe.names), found.state.dead, found.row, mask, generator, explain=not single
-    )
+    mask = usable_outputs(probe, DOUBLE) if single else found.state.mask
+    claims = found.claims(probe.names)
+    return put_to_test(probe, claims, found.state.dead, found.row, mask, generator, explain=not single)
 
 
 def _settled(
@@ -123,79 +140,31 @@ def _settled(
     laws = {claim.name: eps_law(probe, claim, tested.mask) for claim in found.claims(probe.names)}
     if laws and all(holds_up_to_eps(law) for law in laws.values()):
         return probe, found, tested, literals, laws
-    probe = Probe(model, inputs)
-    probe.literals = False
-    originals = dict(model.named_parameters())
-    found = search(probe, [originals[n].detach() for n in probe.names], DOUBLE, seed)
-    return probe, found, _test(probe, found, seed), [], {}
+    return *_searched_in_double(model, inputs, seed, literals=False), [], {}
 
 
-def _report(
-    model: nn.Module,
-    inputs: Any,
-    names: list[str],
-    eps: float | None,
-    found: Found,
-    tested: Tested,
-    literals: list[float],
-    laws: dict[str, list[float]],
-    seed: int,
-    defect: bool,
-) -> Symmetries:
-    """Write the answer down, with names."""
-    state, order = found.state, found.order
-    reason = found.reason or tested.reason
-    parameters = dict(model.named_parameters())
-    dead, single = set(state.dead), set(state.single)
-    used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead
-    groups = [[i] for i in order if i in single] + found.joint
-    by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
+def _evidence(found: Found, tested: Tested, eps: float | None) -> dict[str, Any]:
+    """Collect the numbers behind the answer; None for one that is not finite, which JSON does not have."""
+    state, spectrum, reason = found.state, found.state.spectrum, found.reason or tested.reason
     cosine = state.rows.cosine().tolist()
-    spectrum = state.spectrum
-    evidence = {
+    return {
         "verdict": "undecided" if reason else "clear",
         "reason": reason,
         "dtype": "float32, tested in float64" if found.precision.single else "float64",
         "eps": eps,
         "perturbation": 0.2,
         "places": PLACES,
-        "outputs": state.outputs,
-        "skipped_outputs": state.skipped,
+        "outputs": len(state.mask),
+        "skipped_outputs": int((state.mask == 0).sum()),
         "rows": len(state.rows.values),
         "rank": spectrum.cut,
         "singular_values": [float(x) for x in spectrum.singular[max(0, spectrum.cut - 3) : spectrum.cut + 3]],
-        "smallest_kept": _number(spectrum.kept),
-        "largest_dropped": _number(spectrum.dropped),
+        "smallest_kept": spectrum.kept if math.isfinite(spectrum.kept) else None,
+        "largest_dropped": spectrum.dropped if math.isfinite(spectrum.dropped) else None,
         "largest_single_cosine": max([cosine[i] for i in state.single], default=0.0),
         "smallest_other_cosine": min([cosine[i] for i in state.rest], default=1.0),
         "residuals": {name: r.to_dict() for name, r in tested.residuals.items()},
         "dead_change": tested.dead_change,
         "row_change": tested.row_change,
         "tolerance": TOLERANCE,
-        "eps_by_hand": literals,
-        "up_to_eps": laws,
     }
-    return Symmetries(
-        single=tuple(names[i] for i in order if i in single),
-        row=tuple(names[i] for i in order if i in found.row),
-        joint=tuple(tuple(names[i] for i in group) for group in found.joint),
-        partial=tuple(Partial(names[i], *part) for i, part in found.parts.items()),
-        rescaling=tuple({names[i]: n for i, n in pair.items()} for pair in found.rescaling),
-        dead=tuple(names[i] for i in order if i in dead),
-        fixed=tuple(names[i] for i in order if i not in used),
-        evidence=evidence,
-        defect=eps_defect(model, inputs, by_name, torch.Generator().manual_seed(seed + 3)) if defect else {},
-        shapes={n: tuple(parameters[n].shape) for n in names},
-        norms={n: _norm(parameters[n]) for n in names},
-        frozen=tuple(n for n in names if not parameters[n].requires_grad),
-        row_dim={names[i]: d for i, d in found.row.items()},
-    )
-
-
-def _norm(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor.detach(), dtype=torch.float64))
-
-
-def _number(value: float) -> float | None:
-    """NaN and infinity are not JSON."""
-    return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""A model by its name, and random inputs for it."""
+"""Load a model by its name, and make random inputs for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORM = (
 
 
 def load_model(target: str) -> nn.Module:
-    """The model that ``PACKAGE.MODULE:FACTORY`` (or ``FILE.py:FACTORY``) names; what it prints goes to stderr.
+    """Load the model that ``PACKAGE.MODULE:FACTORY`` (or ``FILE.py:FACTORY``) names; what it prints goes to stderr.
 
     Raises UserError where the module or factory is not found, needs arguments, fails, or gives no ``nn.Module``.
     """
@@ -31,7 +31,7 @@ def load_model(target: str) -> nn.Module:
 def random_inputs(
     wanted: Mapping[str, tuple[tuple[int, ...], int | None]], seed: int = 0
 ) -> tuple[Tensor, ...] | dict[str, Tensor]:
-    """Random inputs, one tensor for each (shape, high): standard normal numbers, or whole numbers below ``high``.
+    """Make random inputs, one tensor for each (shape, high): standard normal numbers, or whole numbers below ``high``.
 
     A dict by name if the names are not "0", "1", ..., else a tuple.
 
@@ -39,10 +39,10 @@ def random_inputs(
     [torch.Size([8, 3]), torch.Size([2, 16])]
     """
     generator = torch.Generator().manual_seed(seed)
-    made = {}
-    for name, (shape, high) in wanted.items():
-        if high is None:
-            made[name] = torch.randn(shape, generator=generator)
-        else:
-            made[name] = torch.randint(high, shape, generator=generator)
+    made = {
+        name: torch.randn(shape, generator=generator)
+        if high is None
+        else torch.randint(high, shape, generator=generator)
+        for name, (shape, high) in wanted.items()
+    }
     return tuple(made.values()) if all(name.isdigit() for name in made) else made

@@ -1,10 +1,8 @@
 """The derivative of a model's outputs with respect to the log-scales of its tensors, row by row, and its null space.
 
-With tensor i multiplied by exp(s_i) and J = d outputs / d s at s = 0, one backward pass with a random cotangent u
-gives a
-whole row u^T J, and as many rows as J has rank, and a few more, have the null space of J with probability one. Entry
-i of
-a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactly zero between gradient and weight is
+With tensor i multiplied by exp(s_i) and J = d outputs / d s at s = 0, one backward pass with a random cotangent u gives
+a whole row u^T J, and as many rows as J has rank, and a few more, have the null space of J with probability one. Entry
+i of a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactly zero between gradient and weight is
 scale-invariance (2a of Lobacheva et al. 2021).
 """
 
@@ -23,7 +21,7 @@ SPARE_ROWS = 6
 
 @dataclass
 class JacobianRows:
-    """Rows of J collected at one or several places; all float64 on the CPU.
+    """Rows of J, collected at one or several places; all float64 on the CPU.
 
     values (K, T): u^T J.  size (T,): rms over cotangents of |g_i| |w_i|, the scale of column i (0 for dead tensors).
     """
@@ -35,7 +33,7 @@ class JacobianRows:
         self.values = rows if not self.values.numel() else torch.cat([self.values, rows])
 
     def cosine(self) -> Tensor:
-        """Largest |<g_i, w_i>| / (|g_i| |w_i|) over the rows (T,); 0 for dead tensors."""
+        """Compute the largest |<g_i, w_i>| / (|g_i| |w_i|) over the rows (T,); 0 for dead tensors."""
         safe = torch.where(self.size > 0, self.size, torch.ones_like(self.size))
         return (self.values.abs().amax(0) / safe) * (self.size > 0)
 
@@ -53,13 +51,12 @@ class Spectrum:
 
 
 def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap: float = 1e3) -> Spectrum:
-    """Null space of a matrix (K, n) whose columns may have very different sizes.
+    """Compute the null space of a matrix (K, n) whose columns may have very different sizes.
 
     Each column is scaled to unit length first, which does not change which exponents are null but lets a tensor with a
     small influence be seen. The cut is the widest gap on a log scale below 1e-3 of the largest singular value, with
     everything below ``noise`` counted as equal; it is clear if the dropped are below ``floor`` and the smallest kept
-    one
-    is ``gap`` times larger, or, where none is dropped, above ten times ``floor``.
+    one is ``gap`` times larger, or, where none is dropped, above ten times ``floor``.
     """
     count = columns.shape[1]
     if count == 0:
@@ -71,36 +68,30 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
     singular = torch.cat([singular, singular.new_zeros(count - len(singular))])
     relative = (singular / singular[0].clamp_min(1e-300)).clamp_min(noise)
     steps = torch.cat([relative, relative.new_tensor([noise])])
-    ratios = steps[:-1] / steps[1:]
-    allowed = steps[1:] <= 1e-3
-    ratios = torch.where(allowed, ratios, torch.zeros_like(ratios))
-    cut = int(torch.argmax(ratios)) + 1
-    if steps[-2] > 1e-3:
-        cut = count
-    kept = float(relative[cut - 1])
-    dropped = float(singular[cut] / singular[0]) if cut < count else float("nan")
+    ratios = torch.where(steps[1:] <= 1e-3, steps[:-1] / steps[1:], torch.zeros_like(relative))
+    cut = count if steps[-2] > 1e-3 else int(torch.argmax(ratios)) + 1
+    kept, dropped = float(relative[cut - 1]), float("nan")
+    clear = kept > 10 * floor  # nothing to compare with
     if cut < count:
+        dropped = float(singular[cut] / singular[0])
         clear = dropped < floor and kept / max(dropped, noise) >= gap
-    else:
-        clear = kept > 10 * floor  # nothing to compare with
-    null = right[cut:] / size
-    return Spectrum(singular, null, cut, clear, kept, dropped)
+    return Spectrum(singular, right[cut:] / size, cut, clear, kept, dropped)
 
 
 def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """A Gaussian vector on the usable outputs (M,)."""
+    """Draw a Gaussian vector on the usable outputs (M,)."""
     draw = torch.randn(mask.shape, generator=generator, dtype=torch.float64)
     return draw.to(mask.device) * mask
 
 
 def full_row(probe: Probe, outputs: Tensor, u: Tensor, which: list[int], *, keep: bool = True) -> list[Tensor | None]:
-    """Gradients of <u, outputs> with respect to the chosen tensors; None where the outputs do not depend on one."""
+    """Compute the gradients of <u, outputs> for the chosen tensors; None where the outputs do not depend on one."""
     chosen = [probe.tensors[i] for i in which]
     return list(torch.autograd.grad(outputs, chosen, u.to(outputs.dtype), retain_graph=keep, allow_unused=True))
 
 
 def factor_rows(outputs: Tensor, factors: Tensor, cotangents: list[Tensor]) -> Tensor:
-    """u^T J for each cotangent (K, T), by a backward pass through the activations only."""
+    """Compute u^T J for each cotangent (K, T), by a backward pass through the activations only."""
     rows = []
     for u in cotangents:
         (row,) = torch.autograd.grad(outputs, factors, u.to(outputs.dtype), retain_graph=True)

@@ -1,8 +1,7 @@
 """What a model computes when every parameter tensor carries a factor, seen call by call.
 
-One ``TorchFunctionMode`` does four things that need no knowledge of the layers: it puts the factors in, notes the
-order in
-which tensors are used, keeps the arithmetic in one precision, and takes the eps out of normalization functions.
+One ``TorchFunctionMode`` does four things that need no knowledge of the layers: it puts the factors in, notes the order
+in which tensors are used, keeps the arithmetic in one precision, and takes the eps out of normalization functions.
 """
 
 from __future__ import annotations
@@ -19,85 +18,36 @@ from torch.overrides import TorchFunctionMode
 
 _LOW = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _CASTS = ("float", "half", "bfloat16", "double")
-_DROPOUT = (
-    "dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "alpha_dropout_",
-    "feature_dropout", "feature_dropout_", "feature_alpha_dropout", "feature_alpha_dropout_",
-)  # fmt: skip
+_DROPOUT = frozenset(
+    [f"{kind}{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("dropout", "dropout_")]
+    + ["dropout1d", "dropout2d", "dropout3d"]
+)
 #: builtin normalization calls and the place of eps among their positional arguments
 _EPS_AT = {"batch_norm": 7, "instance_norm": 7, "layer_norm": 4, "group_norm": 4, "rms_norm": 3}
 #: calls that may hold an eps written by hand, and the largest number taken for one
 _ADDS = frozenset(["add", "add_", "__add__", "__radd__", "__iadd__", "clamp", "clamp_", "clamp_min", "clamp_min_"])
 LARGEST_EPS = 1e-3
-#: what only asks a tensor about itself
-_QUESTIONS = frozenset(
-    [
-        "size",
-        "dim",
-        "ndimension",
-        "numel",
-        "nelement",
-        "stride",
-        "is_floating_point",
-        "is_complex",
-        "is_contiguous",
-        "element_size",
-        "data_ptr",
-        "get_device",
-        "storage_offset",
-        "__hash__",
-        "__len__",
-        "is_same_size",
-        "untyped_storage",
-        "has_names",
-        "requires_grad_",
-    ]
-)
-_ASKED = frozenset(
-    [
-        "shape",
-        "dtype",
-        "device",
-        "ndim",
-        "requires_grad",
-        "is_leaf",
-        "grad",
-        "layout",
-        "is_cuda",
-        "is_sparse",
-        "is_quantized",
-        "is_meta",
-        "is_mkldnn",
-        "names",
-        "is_nested",
-        "is_cpu",
-        "is_mps",
-        "is_xla",
-        "grad_fn",
-        "itemsize",
-        "nbytes",
-        "_backward_hooks",
-        "is_mtia",
-        "is_xpu",
-        "is_vulkan",
-        "is_maia",
-    ]
-)
+#: what only asks a tensor about itself: methods, attributes
+_QUESTIONS = frozenset([
+    "size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex", "is_contiguous",
+    "element_size", "data_ptr", "get_device", "storage_offset", "__hash__", "__len__", "is_same_size",
+    "untyped_storage", "has_names", "requires_grad_",
+])  # fmt: skip
+_ASKED = frozenset([
+    "shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "grad", "layout", "is_cuda", "is_sparse",
+    "is_quantized", "is_meta", "is_mkldnn", "names", "is_nested", "is_cpu", "is_mps", "is_xla", "grad_fn", "itemsize",
+    "nbytes", "_backward_hooks", "is_mtia", "is_xpu", "is_vulkan", "is_maia",
+])  # fmt: skip
 #: maps linear in one tensor: where it stands, and where the bias that is added afterwards stands (None = there is none)
 _LINEAR: dict[Any, tuple[int, int | None, str, str]] = {
     functional.linear: (1, 2, "weight", "bias"),
     functional.embedding: (1, None, "weight", ""),
     torch.addmm: (2, 0, "mat2", "input"),
-    **dict.fromkeys(
-        (
-            torch.conv1d, torch.conv2d, torch.conv3d,
-            torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d,
-        ),
-        (1, 2, "weight", "bias"),
-    ),
+    **{getattr(torch, f"conv{kind}{d}d"): (1, 2, "weight", "bias") for kind in ("", "_transpose") for d in (1, 2, 3)},
     **dict.fromkeys(
         (torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.__matmul__), (1, None, "", "")
     ),
-}  # fmt: skip
+}
 
 
 @cache
@@ -124,18 +74,14 @@ class Factors(TorchFunctionMode):
     def __init__(
         self,
         parameters: Iterable[Tensor],
-        *,
-        factors: list[Tensor] | None = None,
-        dtype: torch.dtype | None = None,
-        eps: float | None = None,
-        literals: bool = False,
+        factors: list[Tensor] | None,
+        dtype: torch.dtype | None,
+        eps: float | None,
+        literals: bool,
     ) -> None:
         super().__init__()
         self.place = {id(p): i for i, p in enumerate(parameters)}
-        self.factors = factors
-        self.dtype = dtype
-        self.eps = eps
-        self.literals = literals
+        self.factors, self.dtype, self.eps, self.literals = factors, dtype, eps, literals
         self.replaced: set[float] = set()
         self.calls = 0
         self.order = [0] * len(self.place)
@@ -170,26 +116,22 @@ class Factors(TorchFunctionMode):
         if self.factors is None:
             return func(*args, **kwargs)
         spared = self._linear(func, args, kwargs, used)
-        if spared is not None:
-            return spared
-        return func(*self._multiplied(args), **{k: self._multiplied(v) for k, v in kwargs.items()})
+        return (
+            spared
+            if spared is not None
+            else func(*self._multiplied(args), **{k: self._multiplied(v) for k, v in kwargs.items()})
+        )
 
     def _without_eps(
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if "eps" in kwargs:
-            kwargs["eps"] = self.eps
-            return args, kwargs
-        at = _EPS_AT.get(name)
-        if inspect.isfunction(func):
+        at, python = _EPS_AT.get(name), inspect.isfunction(func)
+        if python:
             names = _eps_parameter(func)
-            if not names:
-                return args, kwargs
-            at = names.index("eps")
-            if len(args) <= at:
-                kwargs["eps"] = self.eps
-                return args, kwargs
-        if at is not None and len(args) > at and isinstance(args[at], float):
+            at = names.index("eps") if names else None
+        if "eps" in kwargs or (python and at is not None and len(args) <= at):
+            kwargs["eps"] = self.eps
+        elif at is not None and len(args) > at and isinstance(args[at], float):
             args = (*args[:at], self.eps, *args[at + 1 :])
         return args, kwargs
 
@@ -223,42 +165,37 @@ class Factors(TorchFunctionMode):
         """The call with its factors taken outside, or None where that is not plainly right."""
         assert self.factors is not None
         try:
-            spec = _LINEAR.get(func)
-        except TypeError:  # an unhashable callable
+            weight_at, bias_at, weight_name, bias_name = _LINEAR[func]
+        except (KeyError, TypeError):  # another map, an unhashable callable
             return None
-        if spec is None:
-            return None
-        weight_at, bias_at, weight_name, bias_name = spec
         if func is functional.embedding and (len(args) > 2 or set(kwargs) - {"weight"}):
             options = dict(zip(("padding_idx", "max_norm"), args[2:4])) | kwargs
             if options.get("padding_idx") is not None or options.get("max_norm") is not None:
                 return None  # no gradient flows to that row; the table is changed in place
         if func is torch.addmm and (len(args) > 3 or set(kwargs) & {"beta", "alpha", "out"}):
             return None
-        values = list(args)
-        weight: Any = values[weight_at] if len(values) > weight_at else kwargs.get(weight_name)
-        bias: Any = None
-        if bias_at is not None:
-            bias = values[bias_at] if len(values) > bias_at else kwargs.get(bias_name)
-        i = self.place.get(id(weight))
-        j = None if bias is None else self.place.get(id(bias))
+
+        def given(at: int, name: str) -> Any:
+            return args[at] if len(args) > at else kwargs.get(name)
+
+        weight: Any = given(weight_at, weight_name)
+        bias: Any = None if bias_at is None else given(bias_at, bias_name)
+        i, j = self.place.get(id(weight)), None if bias is None else self.place.get(id(bias))
         if i is None or len(used) != 1 + (j is not None):
             return None
+        shift: Any = bias if j is None else bias * self.factors[j]
         if func is torch.addmm:
-            first: Any = values[1] if len(values) > 1 else kwargs["mat1"]
-            product: Tensor = torch.mm(first, weight) * self.factors[i]
-            shift: Tensor = bias if j is None else bias * self.factors[j]
-            return product + shift
-        if bias is not None:
-            if len(values) > (bias_at or 0):
-                values[bias_at or 0] = None
-            else:
-                kwargs[bias_name] = None
+            sum_: Tensor = torch.mm(given(1, "mat1"), weight) * self.factors[i] + shift
+            return sum_
+        values = list(args)
+        if bias_at is not None and len(values) > bias_at:
+            values[bias_at] = None
+        elif bias is not None:
+            kwargs[bias_name] = None
         result: Tensor = func(*values, **kwargs) * self.factors[i]
         if bias is not None:
             spatial = 0 if func is functional.linear else weight.dim() - 2
-            shifted: Tensor = bias if j is None else bias * self.factors[j]
-            result = result + shifted.reshape(-1, *[1] * spatial)
+            result = result + shift.reshape(-1, *[1] * spatial)
         return result
 
 

@@ -1,4 +1,4 @@
-"""Which slices of a tensor are scale-invariant by themselves: every row, or ranges of a fused tensor.
+"""Find the slices of a tensor that are scale-invariant by themselves: every row, or ranges of a fused tensor.
 
 For every dimension of a tensor the products g * w of several random cotangents are summed over the other dimensions. A
 slice whose sum vanishes for all of them has no scale; a run of slices has none where the running sum comes back to the
@@ -46,7 +46,7 @@ class Slices:
 
 
 def each_slice(slices: Slices, zero: float = 1e-9) -> int | None:
-    """The first dimension along which every slice that acts is scale-invariant by itself, None if there is none.
+    """Find the first dimension along which every slice that acts is scale-invariant by itself, None if there is none.
 
     zero: a sum below this fraction of |g_slice| |w_slice| vanishes.
     """
@@ -61,7 +61,7 @@ def each_slice(slices: Slices, zero: float = 1e-9) -> int | None:
 
 
 def ranges(slices: Slices, zero: float = 1e-9) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]]] | None:
-    """The scale-invariant part of a tensor: (dimension, merged ranges, smallest blocks), None if there is none.
+    """Find the scale-invariant part of a tensor: (dimension, merged ranges, smallest blocks), None if there is none.
 
     Only parts of at least two slices count: the dimension is the one with the most slices in them.
     """
@@ -81,7 +81,7 @@ def _vector_like(slices: Slices) -> bool:
 
 
 def _blocks(sums: Tensor, size: Tensor, zero: float) -> list[tuple[int, int]]:
-    """Shortest runs [a, b) of slices that act and whose sums cancel for every cotangent."""
+    """Find the shortest runs [a, b) of slices that act and whose sums cancel for every cotangent."""
     acting = torch.nonzero(size > zero * size.max()).flatten()
     sums, size = sums[:, acting], size[acting]
     if not len(acting):
@@ -100,7 +100,7 @@ def _blocks(sums: Tensor, size: Tensor, zero: float) -> list[tuple[int, int]]:
 
 
 def _returns(running: Tensor, energy: Tensor, zero: float) -> dict[int, list[int]]:
-    """Pairs begin < end between which the sums of all cotangents cancel: {end: [begin, ...]}.
+    """Find the pairs begin < end between which the sums of all cotangents cancel: {end: [begin, ...]}.
 
     running (K, n + 1): running sums; energy (n + 1,): running sum of the squared sizes. Neighbours in the order of the
     first cotangent's sum are compared, then the second next, and so on, as long as any are near.

@@ -1,4 +1,4 @@
-"""What counts as zero in double and in single precision."""
+"""Define what counts as zero in double and in single precision."""
 
 from __future__ import annotations
 

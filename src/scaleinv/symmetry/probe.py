@@ -1,5 +1,4 @@
-"""A private copy of the user's model that can be run again and again: same randomness, same buffers, chosen
-precision."""
+"""Run a private copy of the user's model again and again: same randomness, same buffers, chosen precision."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ import copy
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,31 +24,29 @@ _SEED = 20260
 
 
 def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """``inputs`` as (args, kwargs): a tensor, a sequence of positional arguments, or a mapping of named ones."""
+    """Give ``inputs`` as (args, kwargs): a tensor, a sequence of positional arguments, or a mapping of named ones."""
     if isinstance(inputs, Mapping):
         return (), {str(k): v for k, v in inputs.items()}
     if isinstance(inputs, Tensor):
         return (inputs,), {}
     if isinstance(inputs, (tuple, list)):
         return tuple(inputs), {}
-    raise UserError(
-        f"inputs is {type(inputs).__name__}; give a tensor, a tuple of arguments or a dict of named arguments"
-    )
+    raise UserError(f"inputs is {type(inputs).__name__}; give a tensor, a tuple or a dict of named arguments")
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """``value`` (nested tuples, lists, dicts) with every tensor changed."""
+    """Change every tensor in ``value`` (nested tuples, lists, dicts)."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):
         return {k: map_tensors(v, change) for k, v in value.items()}
-    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+    if type(value) in (tuple, list):
         return type(value)(map_tensors(v, change) for v in value)
     return value
 
 
 def output_tensors(value: Any) -> list[Tensor]:
-    """All floating tensors of a model's result: a tensor, tuples, lists, dicts, dataclasses (ModelOutput), in order."""
+    """List the floating tensors of a model's result in order: of tuples, lists, dicts, dataclasses (ModelOutput)."""
     if isinstance(value, Tensor):
         if value.is_complex():
             return [torch.view_as_real(value)]
@@ -64,8 +61,7 @@ def output_tensors(value: Any) -> list[Tensor]:
 
 
 def deep_copy(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a model that holds results of earlier computations (the weight of an old-style weight
-    norm)."""
+    """Copy a model, also one that holds results of earlier computations (the weight of an old-style weight norm)."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
@@ -87,10 +83,10 @@ class Probe:
     def __init__(
         self, model: nn.Module, inputs: Any, *, dtype: torch.dtype | None = torch.float64, eps: float | None = TINY
     ) -> None:
-        names = dict(model.named_parameters())
-        if not names:
+        own = dict(model.named_parameters())
+        if not own:
             raise UserError(f"{type(model).__name__} has no parameters, so there is nothing that could have a scale")
-        for name, p in names.items():
+        for name, p in own.items():
             if isinstance(p, nn.parameter.UninitializedParameter):
                 raise UserError(f"parameter {name!r} is not initialised yet; run the model once before")
             if not bool(torch.isfinite(p.detach()).all()):
@@ -98,7 +94,7 @@ class Probe:
         if hasattr(model, "_orig_mod") or any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
             raise UserError("the model is compiled, so its layers cannot be followed; give the module itself")
         self.model = deep_copy(model)
-        if any(p.device.type == "mps" for p in names.values()):
+        if any(p.device.type == "mps" for p in own.values()):
             self.model.cpu()  # has no double precision
         self.dtype = dtype
         if dtype is not None:
@@ -113,18 +109,15 @@ class Probe:
             for key, value in vars(module).items()
             if re.search("eps", key, re.IGNORECASE) and type(value) is float and 0 < value < 0.1
         ]
-        self.eps = eps
         self.literals = True  # take small added numbers for eps
         self.replaced: set[float] = set()
         self.set_eps(eps)
-        self.parameters: dict[str, nn.Parameter] = {}
-        for name, p in self.model.named_parameters():
-            if p.is_floating_point():
-                p.requires_grad_(False)
-                p.grad = None
-                self.parameters[name] = p
-        self.names = list(self.parameters)
-        self.tensors = list(self.parameters.values())
+        floating = {name: p for name, p in self.model.named_parameters() if p.is_floating_point()}
+        for p in floating.values():
+            p.requires_grad_(False)
+            p.grad = None
+        self.names, self.tensors = list(floating), list(floating.values())
+        self.original = [own[name].detach() for name in self.names]  # the user's weights
         device = self.tensors[0].device
 
         def move(t: Tensor) -> Tensor:
@@ -134,9 +127,6 @@ class Probe:
         self.args, self.kwargs = map_tensors(call_arguments(inputs), move)
         self._buffers = {name: b.detach().clone() for name, b in self.model.named_buffers()}
         self.order = [0] * len(self.names)
-        self.shapes: list[tuple[int, ...]] = []
-
-    # -- running -------------------------------------------------------------------------------------------------
 
     def set_eps(self, eps: float | None) -> None:
         """Use ``eps`` in every module and normalization call; None restores the model's own."""
@@ -145,7 +135,7 @@ class Probe:
             setattr(module, key, own if eps is None else eps)
 
     def run(self, factors: list[Tensor] | None = None) -> Any:
-        """The model's result, whatever it is."""
+        """Run the model and return its result, whatever it is."""
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(self._buffers[name])
@@ -157,30 +147,23 @@ class Probe:
         return result
 
     def outputs(self, factors: list[Tensor] | None = None) -> Tensor:
-        """All floating outputs as one vector (M,)."""
+        """Compute all floating outputs as one vector (M,)."""
         tensors = output_tensors(self.run(factors))
         if not tensors:
-            raise UserError(
-                f"{type(self.model).__name__} returns no floating-point tensor; wrap it in a module that returns one"
-            )
-        self.shapes = [tuple(t.shape) for t in tensors]
+            kind = type(self.model).__name__
+            raise UserError(f"{kind} returns no floating-point tensor; wrap it in a module that returns one")
         dtype = self.dtype or tensors[0].dtype
         return torch.cat([t.reshape(-1).to(dtype) for t in tensors])
 
     def value(self) -> Tensor:
-        """The outputs (M,) without a graph."""
+        """Compute the outputs (M,) without a graph."""
         with torch.no_grad():
             return self.outputs()
 
-    # -- weights -------------------------------------------------------------------------------------------------
-
     @contextlib.contextmanager
-    def scaled(self, factor: Mapping[int, float]) -> Iterator[None]:
-        """Multiply tensors (by index) by numbers while the context lasts."""
-        saved = {i: self.tensors[i].detach().clone() for i in factor}
-        with torch.no_grad():
-            for i, c in factor.items():
-                self.tensors[i].mul_(c)
+    def restored(self, which: Iterable[int]) -> Iterator[None]:
+        """Give tensors (by index) back the values they have now when the context ends."""
+        saved = {i: self.tensors[i].detach().clone() for i in which}
         try:
             yield
         finally:
@@ -189,8 +172,17 @@ class Probe:
                     self.tensors[i].copy_(old)
 
     @contextlib.contextmanager
+    def scaled(self, factor: Mapping[int, float]) -> Iterator[None]:
+        """Multiply tensors (by index) by numbers while the context lasts."""
+        with self.restored(factor):
+            with torch.no_grad():
+                for i, c in factor.items():
+                    self.tensors[i].mul_(c)
+            yield
+
+    @contextlib.contextmanager
     def differentiable(self, which: Sequence[int] | None = None) -> Iterator[list[nn.Parameter]]:
-        """The parameters require gradients while the context lasts (frozen ones too)."""
+        """Let parameters require gradients while the context lasts, frozen ones too."""
         chosen = [self.tensors[i] for i in (range(len(self.tensors)) if which is None else which)]
         for p in chosen:
             p.requires_grad_(True)
@@ -200,14 +192,14 @@ class Probe:
             for p in chosen:
                 p.requires_grad_(False)
 
-    def perturb(self, generator: torch.Generator, original: Sequence[Tensor], amount: float = 0.2) -> None:
-        """Put the weights near ``original``, at a generic place: noise of 20 % of each tensor's rms.
+    def perturb(self, generator: torch.Generator, amount: float = 0.2) -> None:
+        """Put the weights near the user's, at a generic place: noise of 20 % of each tensor's rms.
 
         Where a tensor is zero or tiny (residual gains start at 0 or 1e-6), what is behind it would be hidden: noise of
         0.1 for vectors, 0.3/sqrt(fan in) for matrices.
         """
         with torch.no_grad():
-            for p, start in zip(self.tensors, original):
+            for p, start in zip(self.tensors, self.original):
                 rms = float(start.square().mean(dtype=torch.float64).sqrt()) if start.numel() else 0.0
                 inputs = p.numel() // p.shape[0] if p.dim() > 0 and p.numel() else 1
                 normal = 0.1 if inputs == 1 else 0.3 / math.sqrt(inputs)
@@ -229,11 +221,8 @@ def reproducible(device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def precision(dtype: torch.dtype | None) -> Iterator[None]:
     """Make ``dtype`` the default type of new tensors while the context lasts."""
-    if dtype is None:
-        yield
-        return
     before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+    torch.set_default_dtype(dtype or before)
     try:
         yield
     finally:

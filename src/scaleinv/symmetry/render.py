@@ -1,64 +1,39 @@
-"""The doctor's answer for people: a table on the terminal, a page of HTML."""
+"""Show the doctor's answer to people: a table on the terminal, a page of HTML."""
 
 from __future__ import annotations
 
 import html
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import Any
 
-from scaleinv.symmetry.result import Symmetries, group_name, rescaling_name
+from scaleinv.symmetry.result import Symmetries, group_name
 from scaleinv.theory import rates
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-Row = tuple[str, str, str, str, str, str]  # kind, tensors, norm, ELR, eps, remark
-
-NOTES = {
-    "single": "weight decay on these only sets the ELR",
-    "joint": "scale-invariant only together; weight decay on all of them only sets the ELR",
-    "dead": "weight decay on dead tensors does nothing to the function",
-}
+Row = tuple[str, str, str, str, str, str]
+#: heads of the columns, and how they are set: text or wrapped text to the left, numbers to the right
+_HEADS = (("kind", "text"), ("tensors", "wrap"), ("norm", ""), ("ELR", ""), ("1 % eps", ""), ("remark", "wrap"))
+_ELR = 3
 
 
 def table_rows(found: Symmetries, lr: float | None) -> list[Row]:
-    """One row per finding; the norm, the ELR lr/rho^2 (SGD) and the norm at which eps makes 1 % error for the
-    groups."""
+    """Make a row of each finding; of a group with its norm, its ELR lr/rho^2 (SGD) and where eps makes 1 % error."""
     rows: list[Row] = []
-    for kind, groups in (("single", [(n,) for n in found.single]), ("joint", list(found.joint))):
-        for tensors in groups:
+    for kind, tensors, remark in found.lines():
+        norm = elr = limit = ""
+        if kind in ("single", "joint"):
             rho = found.norm(tensors)
-            elr = "" if lr is None else ("-" if rho == 0 else f"{rates.elr(lr, rho):.2e}")
-            eps = found.defect.get(group_name(tensors), {})
-            one_percent = eps.get("norm_1_percent")
+            norm = f"{rho:.3g}"
+            elr = "" if lr is None else "-" if rho == 0 else f"{rates.elr(lr, rho):.2e}"
+            one_percent = found.defect.get(group_name(tensors), {}).get("norm_1_percent")
             limit = "" if one_percent is None else f"{one_percent:.2g}"
-            remarks = []
-            if any(n in found.frozen for n in tensors):
-                remarks.append(
-                    "frozen" if all(n in found.frozen for n in tensors) else "frozen in part: not free in training"
-                )
-            if found.is_affine(tensors):
-                remarks.append("affine pair of a norm" if len(tensors) == 2 else "gains and biases")
-            if kind == "single" and tensors[0] in found.row:
-                dim = found.row_dim.get(tensors[0], 0)
-                remarks.append("each row by itself" if dim == 0 else f"each slice of dim {dim} by itself")
             if one_percent is not None and rho < one_percent:
-                remarks.append("eps is felt: more than 1 % error at this norm")
-            rows.append((kind, "\n".join(tensors), f"{rho:.3g}", elr, limit, "; ".join(remarks)))
-    for part in found.partial:
-        spans = ", ".join(f"{a}:{b}" for a, b in part.ranges)
-        rows.append(("partial", part.name, "", "", "", f"scale-invariant in dim {part.dim}: {spans}"))
-    for pair in found.rescaling:
-        rows.append(("rescaling", rescaling_name(pair), "", "", "", ""))
-    if found.dead:
-        rows.append(("dead", "\n".join(found.dead), "", "", "", NOTES["dead"]))
-    if found.fixed:
-        rows.append(("fixed", "\n".join(found.fixed), "", "", "", "have a scale of their own"))
+                remark = "; ".join(filter(None, (remark, "eps is felt: more than 1 % error at this norm")))
+        rows.append((kind, "\n".join(tensors), norm, elr, limit, remark))
     return rows
 
 
 def evidence_line(found: Symmetries) -> str:
-    """How sure the answer is, in one line."""
+    """Say in one line how sure the answer is."""
     e = found.evidence
     dropped = "none is zero" if e["largest_dropped"] is None else f"largest dropped {e['largest_dropped']:.1e}"
     kept = "none kept" if e["smallest_kept"] is None else f"smallest kept {e['smallest_kept']:.1e}"
@@ -78,25 +53,21 @@ def evidence_line(found: Symmetries) -> str:
     return "; ".join(parts)
 
 
-def terminal_table(found: Symmetries, lr: float | None = None) -> list[RenderableType]:
-    """What the terminal shows, answer first; needs rich."""
+def terminal_table(found: Symmetries, lr: float | None = None) -> list[Any]:
+    """Lay out what the terminal shows, answer first; needs rich."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("kind", no_wrap=True)
-    table.add_column("tensors", overflow="fold")
-    table.add_column("norm", justify="right", no_wrap=True)
-    if lr is not None:
-        table.add_column("ELR", justify="right", no_wrap=True)
-    table.add_column("1 % eps", justify="right", no_wrap=True)
-    table.add_column("remark")
+    for i, (name, kind) in enumerate(_HEADS):
+        if i != _ELR or lr is not None:
+            table.add_column(name, justify="left" if kind else "right", no_wrap=kind != "wrap", overflow="fold")
     for row in table_rows(found, lr):
-        cells = [Text(cell) for i, cell in enumerate(row) if not (i == 3 and lr is None)]
-        table.add_row(*cells)
-    lines: list[RenderableType] = [Text(found.headline(), style="bold"), Text(""), table, Text("")]
+        table.add_row(*(Text(cell) for i, cell in enumerate(row) if i != _ELR or lr is not None))
+    lines: list[Any] = [Text(found.headline(), style="bold"), Text(""), table, Text("")]
     if found.single or found.joint:
-        note = f"{NOTES['single']}. '1 % eps' is the norm at which eps makes 1 % error in the effective gradient."
+        note = "weight decay on these only sets the ELR. "
+        note += "'1 % eps' is the norm at which eps makes 1 % error in the effective gradient."
         if lr is not None:
             note = f"ELR is lr/norm^2 at lr {lr:g} (SGD; for Adam and its kin the rate is lr/norm). " + note
         lines.append(Text(note[0].upper() + note[1:], style="dim"))
@@ -105,9 +76,9 @@ def terminal_table(found: Symmetries, lr: float | None = None) -> list[Renderabl
 
 
 def html_page(found: Symmetries, title: str, lr: float | None = None) -> str:
-    """A page of its own with the same table, in the style of all pages (``page.css``)."""
-    heads = [("kind", "text"), ("tensors", "wrap"), ("norm", ""), ("ELR", ""), ("1 % eps", ""), ("remark", "wrap")]
-    shown = [i for i in range(len(heads)) if not (i == 3 and lr is None)]
+    """Write the same table as a page of HTML, in the style of all pages (``page.css``)."""
+    heads = _HEADS
+    shown = [i for i in range(len(heads)) if i != _ELR or lr is not None]
     head = "".join(f'<th class="{"text" if heads[i][1] else ""}">{heads[i][0]}</th>' for i in shown)
     rows = "".join(
         "<tr>"

@@ -1,8 +1,9 @@
-"""What ``find_symmetries`` returns: the groups, the evidence, and how they are written down."""
+"""Hold what ``find_symmetries`` returns: the groups, the evidence, and how they are written down."""
 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from scaleinv.errors import UserError
+from scaleinv.text import count
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,8 @@ class Partial:
     blocks: tuple[tuple[int, int], ...] = ()  # smallest runs that are scale-invariant by themselves (heads)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "dim": self.dim,
-            "ranges": [list(r) for r in self.ranges],
-            "blocks": [list(b) for b in self.blocks],
-        }
+        pairs = {"ranges": [list(r) for r in self.ranges], "blocks": [list(b) for b in self.blocks]}
+        return {"name": self.name, "dim": self.dim, **pairs}
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,6 @@ class Symmetries:
     frozen: tuple[str, ...] = field(default=(), repr=False)
     row_dim: Mapping[str, int] = field(default_factory=dict, repr=False)  # which dimension counts the rows of ``row``
 
-    # -- groups --------------------------------------------------------------------------------------------------
-
     @property
     def verdict(self) -> str:
         """``clear`` or ``undecided``."""
@@ -71,32 +67,25 @@ class Symmetries:
         return self.select()
 
     def select(self, *, with_affine: bool = False, frozen: bool = False) -> list[tuple[str, tuple[str, ...]]]:
-        """:attr:`groups`, also those of vectors only (``with_affine``) and those with frozen tensors (``frozen``)."""
+        """Select :attr:`groups`, also those of vectors only (``with_affine``) or with frozen tensors (``frozen``)."""
         result = []
         taken: set[str] = set()
         for tensors in [(name,) for name in self.single] + list(self.joint):
-            if not with_affine and self.is_affine(tensors):
-                continue
-            if not frozen and any(name in self.frozen for name in tensors):
-                continue
-            if taken & set(tensors):
-                continue  # each tensor belongs to one group only
-            taken |= set(tensors)
-            result.append((group_name(tensors), tensors))
+            wanted = (with_affine or not self.is_affine(tensors)) and (frozen or not set(self.frozen) & set(tensors))
+            if wanted and not taken & set(tensors):  # each tensor belongs to one group only
+                taken |= set(tensors)
+                result.append((group_name(tensors), tensors))
         return result
 
     def parameters(
         self, model: nn.Module, *, with_affine: bool = False, frozen: bool = False
     ) -> dict[str, tuple[nn.Parameter, ...]]:
-        """The groups of :meth:`select` as parameters of ``model`` (the analysed one, or one built alike)."""
+        """Give the groups of :meth:`select` as parameters of ``model`` (the analysed one, or one built alike)."""
         named = dict(model.named_parameters())
         chosen = self.select(with_affine=with_affine, frozen=frozen)
-        for _, tensors in chosen:
-            for tensor in tensors:
-                if tensor not in named or tuple(named[tensor].shape) != self.shapes[tensor]:
-                    raise UserError(
-                        f"{type(model).__name__} has no parameter {tensor!r} of shape {self.shapes[tensor]}"
-                    )
+        for tensor in (tensor for _, tensors in chosen for tensor in tensors):
+            if tensor not in named or tuple(named[tensor].shape) != self.shapes[tensor]:
+                raise UserError(f"{type(model).__name__} has no parameter {tensor!r} of shape {self.shapes[tensor]}")
         return {name: tuple(named[tensor] for tensor in tensors) for name, tensors in chosen}
 
     def is_affine(self, tensors: tuple[str, ...]) -> bool:
@@ -107,29 +96,24 @@ class Symmetries:
         """rho of a group: the root of the summed squares."""
         return float(sum(self.norms[name] ** 2 for name in tensors) ** 0.5)
 
-    # -- writing down --------------------------------------------------------------------------------------------
-
     def headline(self) -> str:
         """The answer in one sentence."""
         total = len(self.shapes)
-        alone = f"{len(self.single)} of {total} tensors are scale-invariant alone"
         heavy = [tensors for tensors in self.joint if not self.is_affine(tensors)]
+        parts = [f"{len(self.single)} of {total} tensors are scale-invariant alone"]
         if heavy:
             members = {name for tensors in heavy for name in tensors}
-            alone += f", {len(members)} more in {_count(len(heavy), 'joint group')}"
-        parts = [alone]
+            parts[0] += f", {len(members)} more in {count(len(heavy), 'joint group')}"
         if len(self.joint) > len(heavy):
-            parts.append(_count(len(self.joint) - len(heavy), "affine pair"))
+            parts.append(count(len(self.joint) - len(heavy), "affine pair"))
         if self.partial:
-            parts.append(f"{_count(len(self.partial), 'fused tensor')} in part")
-        pairs = _count(
-            len(self.rescaling), "rescaling " + ("pair" if all(len(r) == 2 for r in self.rescaling) else "set")
-        )
-        parts.append(pairs if self.rescaling else "no rescaling pairs")
-        kinds = "bias" if self.dead and all(_vector(self.shapes[n]) for n in self.dead) else "tensor"
+            parts.append(f"{count(len(self.partial), 'fused tensor')} in part")
+        kind = "rescaling pair" if all(len(r) == 2 for r in self.rescaling) else "rescaling set"
+        parts.append(count(len(self.rescaling), kind) if self.rescaling else "no rescaling pairs")
         if self.dead:
+            biases = all(_vector(self.shapes[name]) for name in self.dead)
             parts.append(
-                f"{len(self.dead)} dead {kinds}" + ("" if len(self.dead) == 1 else "es" if kinds == "bias" else "s")
+                count(len(self.dead), "dead bias", "dead biases") if biases else count(len(self.dead), "dead tensor")
             )
         sentence = "; ".join(parts)
         if not (self.single or self.joint or self.partial or self.rescaling or self.dead):
@@ -150,34 +134,45 @@ class Symmetries:
             "defect": {name: dict(values) for name, values in self.defect.items()},
         }
 
-    def lines(self) -> list[tuple[str, str, str]]:
-        """(kind, tensors, remark) of every finding, for tables."""
-        rows: list[tuple[str, str, str]] = []
-        for name in self.single:
-            remark = "each row by itself" if name in self.row else ""
-            rows.append(("single", name, remark))
-        for tensors in self.joint:
-            rows.append(("joint", " + ".join(tensors), "affine pair" if self.is_affine(tensors) else ""))
+    def lines(self) -> list[tuple[str, tuple[str, ...], str]]:
+        """List (kind, tensors, remark) of every finding, for tables."""
+        rows: list[tuple[str, tuple[str, ...], str]] = []
+        for kind, groups in (("single", [(name,) for name in self.single]), ("joint", self.joint)):
+            rows += [(kind, tensors, "; ".join(self._remarks(tensors))) for tensors in groups]
         for part in self.partial:
             spans = ", ".join(f"{a}:{b}" for a, b in part.ranges)
-            rows.append(("partial", part.name, f"dim {part.dim}, {spans}"))
-        for pair in self.rescaling:
-            rows.append(("rescaling", rescaling_name(pair), ""))
+            rows.append(("partial", (part.name,), f"scale-invariant in dim {part.dim}: {spans}"))
+        rows += [("rescaling", (rescaling_name(pair),), "") for pair in self.rescaling]
         if self.dead:
-            rows.append(("dead", ", ".join(self.dead), "weight decay on them does nothing to the function"))
+            rows.append(("dead", self.dead, "weight decay on dead tensors does nothing to the function"))
         if self.fixed:
-            rows.append(("fixed", ", ".join(self.fixed), "have a scale of their own"))
+            rows.append(("fixed", self.fixed, "have a scale of their own"))
         return rows
+
+    def _remarks(self, tensors: tuple[str, ...]) -> list[str]:
+        frozen = [name in self.frozen for name in tensors]
+        remarks = []
+        if any(frozen):
+            remarks.append("frozen" if all(frozen) else "frozen in part: not free in training")
+        if self.is_affine(tensors):
+            remarks.append("affine pair of a norm" if len(tensors) == 2 else "gains and biases")
+        if tensors[0] in self.row and len(tensors) == 1:
+            dim = self.row_dim.get(tensors[0], 0)
+            remarks.append("each row by itself" if dim == 0 else f"each slice of dim {dim} by itself")
+        return remarks
+
+    def _texts(self) -> list[tuple[str, str, str]]:
+        return [(kind, (" + " if kind == "joint" else ", ").join(what), why) for kind, what, why in self.lines()]
 
     def __str__(self) -> str:
         return "\n".join(
-            [self.headline(), *(f"  {kind:<9} {what}  {why}".rstrip() for kind, what, why in self.lines())]
+            [self.headline(), *(f"  {kind:<9} {what}  {why}".rstrip() for kind, what, why in self._texts())]
         )
 
     def _repr_html_(self) -> str:
         cells = "".join(
             f"<tr>{''.join(f'<td style=text-align:left>{html.escape(cell)}</td>' for cell in line)}</tr>"
-            for line in self.lines()
+            for line in self._texts()
         )
         head = "<tr><th>kind</th><th>tensors</th><th>remark</th></tr>"
         return f"<p>{html.escape(self.headline())}</p><table>{head}{cells}</table>"
@@ -194,11 +189,4 @@ def rescaling_name(pair: Mapping[str, int]) -> str:
 
 
 def _vector(shape: tuple[int, ...]) -> bool:
-    count = 1
-    for n in shape:
-        count *= n
-    return len(shape) <= 1 or count == shape[0]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    return len(shape) <= 1 or math.prod(shape) == shape[0]

@@ -1,4 +1,4 @@
-"""The search: rows of J at generic places, null space, basis, slices. What it finds is then tested in ``verify``."""
+"""Search for symmetries: rows of J at generic places, null space, basis, slices. ``verify`` tests what it finds."""
 
 from __future__ import annotations
 
@@ -38,8 +38,6 @@ class State:
     dead: list[int] = field(default_factory=list)
     rest: list[int] = field(default_factory=list)
     fast: bool = True  # rows by activations agree with rows by whole gradients
-    skipped: int = 0
-    outputs: int = 0
     mask: Tensor = field(default_factory=lambda: torch.zeros(0))
 
 
@@ -68,20 +66,18 @@ class Found:
     def claims(self, names: Sequence[str]) -> list[RescalingClaim]:
         """Everything that was found, in the form the test by scaling takes."""
         claims = [RescalingClaim(names[i], {i: 1}) for i in self.order if i in self.state.single]
-        claims += [
-            RescalingClaim(group_name(tuple(names[i] for i in group)), dict.fromkeys(group, 1)) for group in self.joint
-        ]
-        claims += [
-            RescalingClaim(rescaling_name({names[i]: n for i, n in pair.items()}), pair) for pair in self.rescaling
-        ]
+        for group in self.joint:
+            claims.append(RescalingClaim(group_name(tuple(names[i] for i in group)), dict.fromkeys(group, 1)))
+        for pair in self.rescaling:
+            claims.append(RescalingClaim(rescaling_name({names[i]: n for i, n in pair.items()}), pair))
         for i, (dim, spans, _) in self.parts.items():
             where = ",".join(f"{a}:{b}" for a, b in spans)
             claims.append(RescalingClaim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
         return claims
 
 
-def search(probe: Probe, original: Sequence[Tensor], precision: Precision, seed: int) -> Found:
-    """Null space at two or more generic places and its basis; leaves the probe at the last place."""
+def search(probe: Probe, precision: Precision, seed: int) -> Found:
+    """Find the null space at two or more generic places and its basis; leave the probe at the last place."""
     generator = torch.Generator().manual_seed(seed)
     count = len(probe.tensors)
     state = State(JacobianRows(torch.zeros(count, dtype=torch.float64)))
@@ -90,7 +86,7 @@ def search(probe: Probe, original: Sequence[Tensor], precision: Precision, seed:
     place, rank, grew = 0, -1, True
     # few outputs give few rows a place: go on until a place adds nothing to the rank
     while place < PLACES or (grew and place < _MORE_PLACES + count) or (reason and place < _MORE_PLACES):
-        probe.perturb(generator, original)
+        probe.perturb(generator)
         _look(probe, state, precision, generator, first=place == 0)
         place += 1
         grew, rank = state.spectrum.cut > rank, state.spectrum.cut
@@ -104,12 +100,8 @@ def search(probe: Probe, original: Sequence[Tensor], precision: Precision, seed:
             vectors, reason = [], f"the null space is not made of rescalings: {error}"
     if not reason and not state.spectrum.clear:
         reason = "no clear gap between the singular values"
-    basis = []
-    for vector in vectors:
-        full = [0] * count
-        for i, n in zip(state.rest, vector):
-            full[i] = n
-        basis.append(tuple(full))
+    exponents = [dict(zip(state.rest, vector)) for vector in vectors]
+    basis = [tuple(of.get(i, 0) for i in range(count)) for of in exponents]
     order = sorted(range(count), key=lambda i: (probe.order[i], i))
     row, parts = _slices(state, precision)
     return Found(state, precision, basis, order, row, parts, reason)
@@ -119,33 +111,24 @@ def _slices(state: State, precision: Precision) -> tuple[dict[int, int], dict[in
     row: dict[int, int] = {}
     parts: dict[int, Part] = {}
     for i, slices in state.slices.items():
-        if slices.draws < DRAWS:
-            continue
-        if i in state.single:
-            dim = each_slice(slices, precision.part)
-            if dim is not None:
-                row[i] = dim
-        elif i in state.rest:
-            part = ranges(slices, precision.part)
-            if part is not None:
-                parts[i] = (part[0], tuple(part[1]), tuple(part[2]))
+        if slices.draws >= DRAWS and i in state.single and (dim := each_slice(slices, precision.part)) is not None:
+            row[i] = dim
+        if slices.draws >= DRAWS and i in state.rest and (part := ranges(slices, precision.part)) is not None:
+            parts[i] = (part[0], tuple(part[1]), tuple(part[2]))
     return row, parts
 
 
 def usable_outputs(probe: Probe, precision: Precision) -> Tensor:
-    """1.0 for the outputs that can be trusted (M,); moves to a larger eps where few are left.
+    """Mark the outputs that can be trusted with 1.0 (M,); move to a larger eps where few are left.
 
     A constant channel in front of a norm gives 0/sqrt(eps) in exact arithmetic and rounding/sqrt(eps) on a computer:
-    what
-    changes with eps between 1e-30 and 1e-20 comes from there.
+    what changes with eps between 1e-30 and 1e-20 comes from there.
     """
     good = torch.zeros(0)
-    for pair in (precision.eps, precision.moderate):
-        if pair is None:
-            break
-        probe.set_eps(pair[1])
+    for small, large in filter(None, (precision.eps, precision.moderate)):
+        probe.set_eps(large)
         second = probe.value()
-        probe.set_eps(pair[0])
+        probe.set_eps(small)
         first = probe.value()
         good = torch.isfinite(first) & torch.isfinite(second)
         scale = first[good].abs().max() if bool(good.any()) else first.new_tensor(1.0)
@@ -160,7 +143,6 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
     count = len(probe.tensors)
     everything = list(range(count))
     mask = state.mask = usable_outputs(probe, precision)
-    state.outputs, state.skipped = len(mask), int(len(mask) - mask.sum())
     # whole gradients: the size of each column, and what the row test needs
     before = len(state.rows.values)
     cotangents = [cotangent(mask, generator) for _ in range(2)]
@@ -205,7 +187,7 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
 
 
 def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[int], *, note: bool) -> Tensor:
-    """One row by whole gradients (T,); ``note`` keeps sizes and slice sums as well."""
+    """Compute one row by whole gradients (T,); ``note`` keeps sizes and slice sums as well."""
     row = torch.zeros(len(probe.tensors), dtype=torch.float64)
     for i, g in zip(which, full_row(probe, outputs, u, which)):
         if g is None:
@@ -219,7 +201,7 @@ def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[i
 
 
 def _dead(size: Tensor, threshold: float) -> list[int]:
-    """Tensors whose gradient is nothing but rounding; their size is set to 0."""
+    """List the tensors whose gradient is nothing but rounding, and set their size to 0."""
     largest = float(size.max())
     dead = [i for i, s in enumerate(size.tolist()) if s <= threshold * largest]
     size[dead] = 0.0
@@ -243,11 +225,9 @@ def _decide(state: State, precision: Precision) -> None:
 
 def _more_draws(probe: Probe, state: State, precision: Precision, generator: torch.Generator) -> None:
     """Take the slice sums of further cotangents for the tensors that may have scale-invariant slices."""
-    candidates = []
-    for i, slices in state.slices.items():
-        promising = each_slice(slices, precision.part) is not None or ranges(slices, precision.part) is not None
-        if i not in state.dead and promising:
-            candidates.append(i)
+    part = precision.part
+    promising = (i for i, s in state.slices.items() if each_slice(s, part) is not None or ranges(s, part) is not None)
+    candidates = [i for i in promising if i not in state.dead]
     if not candidates:
         return
     with probe.differentiable(candidates):

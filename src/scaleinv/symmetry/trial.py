@@ -1,8 +1,8 @@
-"""The first run of a user's model: what can go wrong is said in one line that names the module."""
+"""Run a user's model for the first time: what goes wrong is said in one line that names the module."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,26 +13,21 @@ from scaleinv.symmetry.probe import Probe, output_tensors
 
 
 def trial(probe: Probe) -> Tensor:
-    """Outputs (M,) of the model as given; UserError if it fails, has no finite output, or differs from run to run."""
+    """Compute the model's outputs (M,); UserError if it fails, has no finite output, or differs from run to run."""
     stack: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
     records: list[tuple[str, float, float]] = []
-    hooks = []
+    hooks: list[Any] = []
 
-    def enter(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            stack.append((name, module, args))
+    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        stack.append((name, module, args))
 
-        return hook
-
-    def leave(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-            stack.pop()
-            records.append((name, _print(args), _print(result)))
-
-        return hook
+    def leave(name: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        stack.pop()
+        records.append((name, _print(args), _print(result)))
 
     for name, module in probe.model.named_modules():
-        hooks += [module.register_forward_pre_hook(enter(name)), module.register_forward_hook(leave(name))]
+        hooks.append(module.register_forward_pre_hook(partial(enter, name)))
+        hooks.append(module.register_forward_hook(partial(leave, name)))
     try:
         with torch.no_grad():
             first = probe.outputs()
@@ -57,13 +52,12 @@ def trial(probe: Probe) -> Tensor:
 
 
 def _print(value: Any) -> float:
-    """A number that changes when any tensor in ``value`` does."""
+    """Compute a number that changes when any tensor in ``value`` does."""
     total = 0.0
     for k, t in enumerate(output_tensors(list(value) if isinstance(value, tuple) else value)):
         flat = torch.nan_to_num(t.detach().reshape(-1).double())
-        total += float((flat * torch.linspace(1, 2, len(flat), dtype=torch.float64, device=flat.device)).sum()) * (
-            k + 1
-        )
+        weights = torch.linspace(1, 2, len(flat), dtype=torch.float64, device=flat.device)
+        total += (k + 1) * float((flat * weights).sum())
     return total
 
 
@@ -88,11 +82,7 @@ def _failure(stack: list[tuple[str, nn.Module, tuple[Any, ...]]], error: Excepti
     shapes = ", ".join(_shape(a) for a in args) or "no positional argument"
     own = ", ".join(f"{n} {tuple(p.shape)}" for n, p in module.named_parameters(recurse=False))
     where = f"layer {name!r} ({type(module).__name__})" if name else f"{type(module).__name__}.forward"
-    return (
-        f"{where} fails on input {shapes}"
-        + (f" with its own {own}" if own else "")
-        + f": {type(error).__name__}: {reason}"
-    )
+    return f"{where} fails on input {shapes}{f' with its own {own}' if own else ''}: {type(error).__name__}: {reason}"
 
 
 def _shape(value: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
@@ -47,8 +47,7 @@ class Residuals:
 
     def to_dict(self) -> dict[str, float | None]:
         """Plain numbers; None where one is not finite."""
-        values = {"output": self.output, "dot": self.dot, "law": self.law}
-        return {key: value if math.isfinite(value) else None for key, value in values.items()}
+        return {key: value if math.isfinite(value) else None for key, value in asdict(self).items()}
 
 
 @dataclass
@@ -72,8 +71,7 @@ def put_to_test(
     *,
     explain: bool = True,
 ) -> Tested:
-    """Put everything to the test at the probe's present weights; ``explain`` finds out which claims fail, if some
-    do."""
+    """Test everything at the probe's present weights; ``explain``: find out which claims fail, if some do."""
     tested = Tested(mask=mask)
     tested.residuals = verify(probe, claims, mask, generator, explain=explain)
     tested.dead_change = verify_moves(probe, dict.fromkeys(dead), mask, generator)
@@ -96,25 +94,25 @@ def put_to_test(
 def applied(probe: Probe, claims: Sequence[RescalingClaim], factors: Sequence[float]) -> Iterator[None]:
     """Scale the weights by every claim with its factor while the context lasts."""
     exact = all(math.log2(c).is_integer() for c in factors)  # powers of two are taken back without rounding
-    touched = () if exact else sorted({i for claim in claims for i in claim.exponents})
-    saved = {i: probe.tensors[i].detach().clone() for i in touched}
-    _multiply(probe, claims, factors)
-    try:
-        yield
-    finally:
-        if exact:
-            _multiply(probe, claims, [1 / c for c in factors])
-        with torch.no_grad():
-            for i, old in saved.items():
-                probe.tensors[i].copy_(old)
+    with probe.restored(() if exact else sorted({i for claim in claims for i in claim.exponents})):
+        _multiply(probe, claims, factors)
+        try:
+            yield
+        finally:
+            if exact:
+                _multiply(probe, claims, [1 / c for c in factors])
 
 
 def _multiply(probe: Probe, claims: Sequence[RescalingClaim], factors: Sequence[float]) -> None:
     with torch.no_grad():
-        for claim, c in zip(claims, factors):
-            for i, e in claim.exponents.items():
-                for view in _views(probe.tensors[i], claim):
-                    view.mul_(c**e)
+        _scale(probe.tensors, claims, factors)
+
+
+def _scale(tensors: Sequence[Tensor], claims: Sequence[RescalingClaim], factors: Sequence[float]) -> None:
+    for claim, c in zip(claims, factors):
+        for i, e in claim.exponents.items():
+            for view in _views(tensors[i], claim):
+                view.mul_(c**e)
 
 
 def _views(tensor: Tensor, claim: RescalingClaim) -> list[Tensor]:
@@ -127,11 +125,10 @@ def _views(tensor: Tensor, claim: RescalingClaim) -> list[Tensor]:
 def verify(
     probe: Probe, claims: Sequence[RescalingClaim], mask: Tensor, generator: torch.Generator, *, explain: bool = True
 ) -> dict[str, Residuals]:
-    """Residuals of every claim at the probe's present weights, by factors 0.5 and 2.
+    """Compute the residuals of every claim at the probe's present weights, by factors 0.5 and 2.
 
-    Small models: one claim at a time. Larger ones: all claims at once, each with 0.5 or 2 at random and then the
-    other way
-    round; the residual of the combination stands for each, and where it is not rounding every claim is tried alone.
+    Small models: one claim at a time. Larger ones: all claims at once, each with 0.5 or 2 at random and then the other
+    way round; the residual of the combination stands for each, and where it is not rounding every claim is tried alone.
     """
     if not claims:
         return {}
@@ -152,10 +149,7 @@ def verify(
     def law(chosen: Sequence[RescalingClaim], factors: Sequence[float]) -> dict[str, float]:
         with applied(probe, chosen, factors):
             after = _gradients(probe, u)
-        for claim, c in zip(chosen, factors):
-            for i, e in claim.exponents.items():
-                for view in _views(after[i], claim):
-                    view.mul_(c**e)
+        _scale(after, chosen, factors)
         errors = {i: _relative(_sample(after[i]), samples[i]) for claim in chosen for i in claim.exponents}
         return {claim.name: max(errors[i] for i in claim.exponents) for claim in chosen}
 
@@ -175,27 +169,23 @@ def verify(
 
 
 def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, generator: torch.Generator) -> float:
-    """Largest relative change of the outputs when every slice along a dimension, or every entry (None), takes a factor
-    between 0.5 and 1.5 of its own."""
+    """Measure the largest relative change of the outputs when every slice along a dimension, or every entry (None),
+    takes a factor between 0.5 and 1.5 of its own."""
     if not tensors:
         return 0.0
     usable = mask > 0
     base = probe.value()
-    saved = {i: probe.tensors[i].detach().clone() for i in tensors}
-    with torch.no_grad():
+    with probe.restored(tensors), torch.no_grad():
         for i, dim in tensors.items():
             p = probe.tensors[i]
             shape = list(p.shape) if dim is None else [n if d == dim else 1 for d, n in enumerate(p.shape)]
             p.mul_((0.5 + torch.rand(shape, generator=generator, dtype=torch.float64)).to(p))
         moved = probe.value()
-        for i, old in saved.items():
-            probe.tensors[i].copy_(old)
     return _largest((moved - base)[usable]) / max(_largest(base[usable]), 1e-300)
 
 
 def eps_law(probe: Probe, claim: RescalingClaim, mask: Tensor) -> list[float]:
-    """Relative change of the outputs between c and 2c for c = 1, 1e2, 1e4: falls as c^-2 if only an eps is in the
-    way."""
+    """Measure how the outputs change from c to 2c for c = 1, 1e2, 1e4: it falls as c^-2 if eps alone is in the way."""
     usable = mask > 0
     changes = []
     for c in (1.0, 1e2, 1e4):
@@ -208,12 +198,11 @@ def eps_law(probe: Probe, claim: RescalingClaim, mask: Tensor) -> list[float]:
 
 
 def holds_up_to_eps(changes: Sequence[float]) -> bool:
-    """Whether the changes of :func:`eps_law` are zero, or fall as c^-2 and not c^-1, until rounding."""
+    """Tell whether the changes of :func:`eps_law` are zero, or fall as c^-2 and not c^-1, until rounding."""
     first, second, third = changes
     rounding = 1e-2 * TOLERANCE
-    if not all(map(math.isfinite, changes)):
-        return False
-    return second <= max(1e-3 * first, rounding) and third <= max(1e-3 * second, rounding)
+    falls = second <= max(1e-3 * first, rounding) and third <= max(1e-3 * second, rounding)
+    return falls and all(map(math.isfinite, changes))
 
 
 def _gradients(probe: Probe, u: Tensor) -> list[Tensor]:
@@ -237,7 +226,7 @@ def _largest(t: Tensor) -> float:
 
 
 def _sample(t: Tensor) -> Tensor:
-    """At most 65536 entries, evenly spread: enough to see a factor that is off, and no second copy of all gradients."""
+    """Take at most 65536 entries, evenly spread: enough to see a wrong factor, without a copy of all gradients."""
     flat = t.reshape(-1)
     return flat[:: max(1, len(flat) // 65536)].clone()
 

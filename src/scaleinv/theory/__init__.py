@@ -1,5 +1,4 @@
-"""The papers' formulas as functions, one file per paper, and simulators of the toy models. Needs numpy only; torch
-tensors are welcome.
+"""Compute the papers' formulas, one file per paper, and simulate the toy models. Needs numpy only; takes torch tensors.
 
 Every formula's docstring gives the formula, its conditions, units and source, and what the paper approximates.
 Outside its conditions a formula says so: numbers raise :class:`OutsideConditions`, arrays have NaN there and

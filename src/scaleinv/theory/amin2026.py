@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.theory._formula import Number, condition, formula
+from scaleinv.theory._formula import Condition, Number, formula
 
 
 @formula()
@@ -19,13 +19,10 @@ def phi(rho_sq: Number, lr: Number, wd: Number) -> Number:
 
     - ``rho_sq``: squared norm of the weights before the step, > 0.
     - ``lr``, ``wd``: learning rate > 0, coupled weight decay >= 0, lr wd < 1.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, definition of Phi.
 
     >>> phi(4.0, 0.5, 0.0)
     0.125
-
-    Source: Amin, Chang, Khanna 2026, definition of Phi.
     """
     return lr / ((1 - lr * wd) * rho_sq)
 
@@ -37,13 +34,11 @@ def schedule_factor(lr: Number, wd: Number, next_lr: Number, next_wd: Number) ->
         B = (lr'/lr) / ((1 - lr wd)(1 - lr' wd'))
 
     - ``lr``, ``wd``, ``next_lr``, ``next_wd``: of this step and of the next, ranges as for :func:`phi`.
-
-    Raises :class:`~scaleinv.UserError` for lr and wd outside these ranges.
+    - Raises :class:`~scaleinv.UserError` for lr and wd outside these ranges. Source: Amin, Chang, Khanna 2026, update
+      of Phi.
 
     >>> schedule_factor(1.0, 0.5, 1.0, 0.5)
     4.0
-
-    Source: Amin, Chang, Khanna 2026, update of Phi.
     """
     return next_lr / lr / ((1 - lr * wd) * (1 - next_lr * next_wd))
 
@@ -57,13 +52,10 @@ def next_phi(phi: Number, eg: Number, factor: Number) -> Number:
     - ``phi``: as of :func:`phi`, > 0.
     - ``eg``: effective gradient norm ``||gbar||``, >= 0.
     - ``factor``: B of :func:`schedule_factor`, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, update of Phi.
 
     >>> next_phi(0.5, 2.0, 1.0)
     0.25
-
-    Source: Amin, Chang, Khanna 2026, update of Phi.
     """
     return factor * phi / (1 + (phi * eg) ** 2)
 
@@ -74,12 +66,10 @@ def contracts(phi: Number, eg: Number, factor: Number) -> Number:
 
         B <= 1  or  phi eg >= sqrt(B - 1)
 
-    Arguments, ranges and errors as for :func:`next_phi`.
+    Arguments, ranges and errors as for :func:`next_phi`. Source: Amin, Chang, Khanna 2026, condition of contraction.
 
     >>> contracts(0.5, 2.0, 1.5), contracts(0.5, 2.0, 2.5)
     (1.0, 0.0)
-
-    Source: Amin, Chang, Khanna 2026, condition of contraction.
     """
     return np.where((factor <= 1) | ((phi * eg) ** 2 >= factor - 1), 1.0, 0.0)
 
@@ -92,22 +82,17 @@ def lr_for_constant_factor(lr: Number, wd: Number, factor: Number) -> Number:
 
     - ``lr``, ``wd``: of this step, ranges as for :func:`phi`.
     - ``factor``: B, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, schedules of constant
+      B.
 
     >>> round(schedule_factor(0.3, 0.1, lr_for_constant_factor(0.3, 0.1, 1.02), 0.1), 12)
     1.02
-
-    Source: Amin, Chang, Khanna 2026, schedules of constant B.
     """
     grown = factor * lr * (1 - wd * lr)
     return grown / (1 + wd * grown)
 
 
-@condition
-def is_a_cosine(q: Number) -> Number:
-    """|q| <= 1 (to rounding)."""
-    return np.abs(q) <= 1 + 1e-12
+is_a_cosine = Condition("is_a_cosine", "|q| <= 1 (to rounding)", lambda q: np.abs(q) <= 1 + 1e-12)
 
 
 @formula(is_a_cosine)
@@ -119,23 +104,18 @@ def tilt_step(q: Number, phi: Number, keep: Number) -> Number:
     - ``q``: ``<beta, u>``, in [-1, 1].
     - ``phi``: as of :func:`phi`, > 0.
     - ``keep``: ``a = 1 - lr wd``, in (0, 1].
-
-    Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` for q.
+    - Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` for q. Source:
+      Amin, Chang, Khanna 2026, solvable model.
 
     >>> tilt_step(0.0, 1.0, 1.0)
     (0.7071067811865475, 0.5)
-
-    Source: Amin, Chang, Khanna 2026, solvable model.
     """
     left = np.maximum(1 - q * q, 0.0)
     n_sq = 1 + phi * phi * left
     return (q + phi * left) / np.sqrt(n_sq), phi / (keep * keep * n_sq)
 
 
-@condition
-def decays(keep: Number) -> Number:
-    """a = 1 - lr wd < 1."""
-    return keep < 1
+decays = Condition("decays", "a = 1 - lr wd < 1", lambda keep: keep < 1)
 
 
 @formula(decays)
@@ -145,13 +125,11 @@ def tilt_fixed_point(keep: Number) -> Number:
         q* = sqrt((1 + a)/2),  phi* = sqrt(2 (1 + a))/a
 
     - ``keep``: ``a = 1 - lr wd``, in (0, 1).
-
-    Raises :class:`~scaleinv.UserError` outside (0, 1], :class:`~scaleinv.OutsideConditions` at 1.
+    - Raises :class:`~scaleinv.UserError` outside (0, 1], :class:`~scaleinv.OutsideConditions` at 1. Source: Amin,
+      Chang, Khanna 2026, solvable model.
 
     >>> [round(x, 4) for x in tilt_fixed_point(0.5)]
     [0.866, 3.4641]
-
-    Source: Amin, Chang, Khanna 2026, solvable model.
     """
     return np.sqrt((1 + keep) / 2), np.sqrt(2 * (1 + keep)) / keep
 
@@ -163,11 +141,9 @@ def tilt_eigenvalue_modulus(keep: Number) -> Number:
         sqrt(1 + a - a^2) > 1
 
     Argument, range and errors as for :func:`tilt_fixed_point`. The fixed point is an unstable spiral, hence no rest:
-    training with weight decay is periodic even on this function.
+    training with weight decay is periodic even on this function. Source: Amin, Chang, Khanna 2026, solvable model.
 
     >>> round(tilt_eigenvalue_modulus(0.5), 6)
     1.118034
-
-    Source: Amin, Chang, Khanna 2026, solvable model.
     """
     return np.sqrt(1 + keep - keep**2)

@@ -1,4 +1,4 @@
-"""Error and loss of a classifier that ignores its input: the levels that a run is compared with.
+"""Compute error and loss of a classifier that ignores its input: the levels that a run is compared with.
 
 The best constant answer to classes with shares p_1 ... p_C of the labels errs in ``1 - max p`` of the cases. For
 equally frequent classes that is ``1 - 1/C``, the error of every guess that ignores the input, so of a network with
@@ -28,8 +28,7 @@ class Level(NamedTuple):
 CONSTANT_LOSS: dict[str, Level] = {
     "ce": Level(math.log, lambda shares: -math.fsum(p * math.log(p) for p in shares if p > 0)),
     "mse": Level(
-        lambda classes: (classes - 1) / classes**2,
-        lambda shares: (1 - math.fsum(p * p for p in shares)) / len(shares),
+        lambda classes: (classes - 1) / classes**2, lambda shares: (1 - math.fsum(p * p for p in shares)) / len(shares)
     ),
 }
 

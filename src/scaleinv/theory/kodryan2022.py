@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from scaleinv.errors import UserError
-from scaleinv.theory._formula import Number, condition, formula
+from scaleinv.theory._formula import Condition, Number, formula
 
 #: above this k the toy's groups no longer share one ESS; observed, see docs/concepts/theory.md
 EQUALITY_ENDS = 1.9
@@ -30,13 +30,10 @@ def total_elr(elrs: Number) -> Number:
         elr = 1 / sum_i 1/elr_i
 
     - ``elrs``: elr_i of the groups, per step, shape (..., groups), > 0.
-
-    Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range.
+    - Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, eq. 7.
 
     >>> float(total_elr(np.array([2.0, 2.0])))
     1.0
-
-    Source: Kodryan et al. 2022, eq. 7.
     """
     return 1 / np.sum(1 / elrs, axis=-1)
 
@@ -47,15 +44,11 @@ def total_ess(esses: Number, elrs: Number) -> Number:
 
         ess^2 = sum_i w_i ess_i^2,  w_i = (1/elr_i) / sum_j (1/elr_j)
 
-    - ``esses``: ess_i of the groups, shape (..., groups), >= 0.
-    - ``elrs``: elr_i of the groups, shape (..., groups), > 0.
-
-    Returns shape (...). Raises :class:`~scaleinv.UserError` outside these ranges.
+    - ``esses``, ``elrs``: ess_i >= 0 and elr_i > 0 of the groups, shape (..., groups).
+    - Returns shape (...). Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kodryan et al. 2022, eq. 8.
 
     >>> float(total_ess(np.array([3.0, 3.0]), np.array([1.0, 7.0])))
     3.0
-
-    Source: Kodryan et al. 2022, eq. 8.
     """
     weights = (1 / elrs) / np.sum(1 / elrs, axis=-1, keepdims=True)
     return np.sqrt(np.sum(weights * esses**2, axis=-1))
@@ -68,12 +61,10 @@ def next_elrs(elrs: Number, esses: Number) -> Number:
         elr_i' = elr_i (1 + ess^2) / (1 + ess_i^2)
 
     Arguments, ranges and errors as for :func:`total_ess`. Returns shape (..., groups). A group that moves more than the
-    whole gets a smaller ELR next, one that moves less a larger one.
+    whole gets a smaller ELR next, one that moves less a larger one. Source: Kodryan et al. 2022, eq. 9.
 
     >>> next_elrs(np.array([1.0, 1.0]), np.array([0.0, 1.0])).tolist()
     [1.5, 0.75]
-
-    Source: Kodryan et al. 2022, eq. 9.
     """
     total_sq = total_ess.function(esses, elrs) ** 2
     return elrs * (1 + total_sq[..., None]) / (1 + esses**2)
@@ -86,33 +77,22 @@ def cosine(ess: Number) -> Number:
         1/sqrt(1 + ess^2)
 
     - ``ess``: effective step size, >= 0.
-
-    Raises :class:`~scaleinv.UserError` outside this range.
+    - Raises :class:`~scaleinv.UserError` outside this range. Source: follows from eq. 6 of Kodryan et al. 2022, since
+      the gradient is tangent.
 
     >>> cosine(0.0)
     1.0
-
-    Source: follows from eq. 6 of Kodryan et al. 2022, since the gradient is tangent.
     """
     return 1 / np.sqrt(1 + ess**2)
 
 
-@condition
-def converges(elr: Number, alpha: Number) -> Number:
-    """elr < 1/alpha."""
-    return elr * alpha < 1
-
-
-@condition
-def does_not_converge(elr: Number, alpha: Number) -> Number:
-    """elr > 1/alpha."""
-    return elr * alpha > 1
-
-
-@condition
-def is_not_critical(elr: Number, alpha: Number) -> Number:
-    """elr is not 1/alpha, where convergence is slower than linear."""
-    return elr * alpha != 1
+converges = Condition("converges", "elr < 1/alpha", lambda elr, alpha: elr * alpha < 1)
+does_not_converge = Condition("does_not_converge", "elr > 1/alpha", lambda elr, alpha: elr * alpha > 1)
+is_not_critical = Condition(
+    "is_not_critical",
+    "elr is not 1/alpha, where convergence is slower than linear",
+    lambda elr, alpha: elr * alpha != 1,
+)
 
 
 @formula()
@@ -122,13 +102,10 @@ def threshold(alpha: Number) -> Number:
         1/alpha
 
     - ``alpha``: coefficient of the group, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside this range.
+    - Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, Proposition 3.
 
     >>> threshold(4.0)
     0.25
-
-    Source: Kodryan et al. 2022, Proposition 3.
     """
     return 1 / alpha
 
@@ -139,15 +116,12 @@ def level(elr: Number, alpha: Number) -> Number:
 
         0 for elr < 1/alpha,  (alpha - 1/elr)/2 for elr > 1/alpha
 
-    - ``elr``: effective learning rate per step, > 0.
-    - ``alpha``: coefficient of the group, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` at elr = 1/alpha.
+    - ``elr``, ``alpha``: effective learning rate per step and coefficient of the group, both > 0.
+    - Raises :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` at elr = 1/alpha.
+      Source: Kodryan et al. 2022, Proposition 3.
 
     >>> level(2.0, 1.0), level(0.5, 1.0)
     (0.25, 0.0)
-
-    Source: Kodryan et al. 2022, Proposition 3.
     """
     return np.maximum(alpha - 1 / elr, 0.0) / 2
 
@@ -160,11 +134,10 @@ def contraction(elr: Number, alpha: Number) -> Number:
 
     Arguments and ranges as for :func:`level`. Zero at ``elr = 1/(2 alpha)``: there convergence is faster than linear.
     Raises :class:`~scaleinv.UserError` outside the ranges, :class:`~scaleinv.OutsideConditions` unless ``converges``.
+    Source: ours, sharpening Kodryan et al. 2022, Proposition 3.
 
     >>> contraction(0.25, 1.0)
     0.5
-
-    Source: ours, sharpening Kodryan et al. 2022, Proposition 3.
     """
     return np.abs(1 - 2 * elr * alpha)
 
@@ -176,20 +149,16 @@ def orbit_multiplier(elr: Number, alpha: Number) -> Number:
         -1 + 2/(elr alpha)^2,  in (-1, 1): the orbit attracts at every elr > 1/alpha
 
     Arguments and ranges as for :func:`level`. Raises :class:`~scaleinv.UserError` outside the ranges,
-    :class:`~scaleinv.OutsideConditions` unless ``does_not_converge``.
+    :class:`~scaleinv.OutsideConditions` unless ``does_not_converge``. Source: ours, sharpening Kodryan et al. 2022,
+    Proposition 3.
 
     >>> orbit_multiplier(2.0, 1.0)
     -0.5
-
-    Source: ours, sharpening Kodryan et al. 2022, Proposition 3.
     """
     return -1 + 2 / (elr * alpha) ** 2
 
 
-@condition
-def does_not_converge_together(k: Number) -> Number:
-    """k = elr sum(alpha) > 1."""
-    return k > 1
+does_not_converge_together = Condition("does_not_converge_together", "k = elr sum(alpha) > 1", lambda k: k > 1)
 
 
 @formula()
@@ -199,13 +168,10 @@ def convergence_threshold(alphas: Number) -> Number:
         1 / sum_i alpha_i
 
     - ``alphas``: coefficients of the groups, shape (..., groups), > 0.
-
-    Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range.
+    - Returns shape (...). Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, eq. 11.
 
     >>> float(convergence_threshold(np.array([1.0, 2.0, 5.0])))
     0.125
-
-    Source: Kodryan et al. 2022, eq. 11.
     """
     return 1 / np.sum(alphas, axis=-1)
 
@@ -218,13 +184,11 @@ def equilibrium_elrs(elr: Number, alphas: Number) -> Number:
 
     - ``elr``: of all groups together, per step, > 0.
     - ``alphas``: coefficients of the groups, shape (..., groups), > 0.
-
-    Returns shape (..., groups). Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Returns shape (..., groups). Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kodryan et al.
+      2022, eq. 12.
 
     >>> equilibrium_elrs(0.5, np.array([1.0, 3.0])).tolist()
     [2.0, 0.6666666666666666]
-
-    Source: Kodryan et al. 2022, eq. 12.
     """
     return elr * np.sum(alphas, axis=-1, keepdims=True) / alphas
 
@@ -237,13 +201,12 @@ def equilibrium_level(k: Number) -> Number:
 
     - ``k``: ``elr sum(alpha)``, > 1.
 
-    Holds to a per cent for k up to about 1.7; a random direction gives 1/2. Raises :class:`~scaleinv.UserError` for
-    k <= 0, :class:`~scaleinv.OutsideConditions` for k <= 1.
+    Holds to a per cent for k up to about 1.7; a random direction gives 1/2. Raises :class:`~scaleinv.UserError` for k
+    <= 0, :class:`~scaleinv.OutsideConditions` for k <= 1. Source: ours; Kodryan et al. 2022, Proposition 3 with alpha =
+    sum(alpha).
 
     >>> equilibrium_level(2.0)
     0.25
-
-    Source: ours; Kodryan et al. 2022, Proposition 3 with alpha = sum(alpha).
     """
     return (1 - 1 / k) / 2
 
@@ -254,12 +217,11 @@ def equilibrium_ess(k: Number) -> Number:
 
         sqrt(k^2 - 1)
 
-    Argument, range and errors as for :func:`equilibrium_level`.
+    Argument, range and errors as for :func:`equilibrium_level`. Source: ours, at the equilibrium of Kodryan et al.
+    2022, eq. 12.
 
     >>> equilibrium_ess(1.25)
     0.75
-
-    Source: ours, at the equilibrium of Kodryan et al. 2022, eq. 12.
     """
     return np.sqrt(k**2 - 1)
 
@@ -270,12 +232,11 @@ def equilibrium_cosine(k: Number) -> Number:
 
         1/k
 
-    Argument, range and errors as for :func:`equilibrium_level`.
+    Argument, range and errors as for :func:`equilibrium_level`. Source: ours, at the equilibrium of Kodryan et al.
+    2022, eq. 12.
 
     >>> equilibrium_cosine(4.0)
     0.25
-
-    Source: ours, at the equilibrium of Kodryan et al. 2022, eq. 12.
     """
     return 1 / k
 
@@ -288,12 +249,11 @@ def feedback_jacobian(k: Number) -> Number:
 
     Argument, range and errors as for :func:`equilibrium_level`. Coordinates: ``p = 1 - 2x^2/(x^2+y^2)`` and
     ``a = elr_i alpha_i``. Returns shape (..., 2, 2). The determinant is 1: a neutral centre. The feedback equalises
-    averages of log(1 + ess_i^2), it does not damp the oscillation around them.
+    averages of log(1 + ess_i^2), it does not damp the oscillation around them. Source: ours, from Kodryan et al. 2022,
+    eqs. 9 and 12.
 
     >>> feedback_jacobian(2.0).tolist()
     [[-0.5, -0.375], [2.0, -0.5]]
-
-    Source: ours, from Kodryan et al. 2022, eqs. 9 and 12.
     """
     same = -1 + 2 / k**2
     rows = [np.stack([same, -2 * (k**2 - 1) / k**4], -1), np.stack([same * 0 + 2, same], -1)]
@@ -306,12 +266,10 @@ def feedback_phase(k: Number) -> Number:
 
         acos(2/k^2 - 1): 90 degrees at k = sqrt 2, 120 at 2
 
-    Argument, range and errors as for :func:`equilibrium_level`.
+    Argument, range and errors as for :func:`equilibrium_level`. Source: ours, from Kodryan et al. 2022, eqs. 9 and 12.
 
     >>> round(feedback_phase(2.0) / np.pi * 180, 9)
     120.0
-
-    Source: ours, from Kodryan et al. 2022, eqs. 9 and 12.
     """
     return np.arccos(2 / k**2 - 1)
 
@@ -322,13 +280,11 @@ def toy_regime(k: float) -> int | None:
         1 for k < 1,  2 for 1 < k <= EQUALITY_ENDS,  3 for k >= CHAOS_RULES
 
     - ``k``: ``elr sum(alpha)``, > 0. None at k = 1 and in the gradual passage between 2 and 3.
-
-    Raises :class:`~scaleinv.UserError` for k <= 0.
+    - Raises :class:`~scaleinv.UserError` for k <= 0. Source: regime 1 by Kodryan et al. 2022, eq. 11; the other bounds
+      observed, see docs/concepts/theory.md.
 
     >>> [toy_regime(k) for k in (0.5, 1.5, 4.0, 20.0)]
     [1, 2, None, 3]
-
-    Source: regime 1 by Kodryan et al. 2022, eq. 11; the other bounds observed, see docs/concepts/theory.md.
     """
     if k <= 0:
         raise UserError(f"toy_regime: k is {k:g}; it has to be positive")
@@ -347,11 +303,10 @@ def window_change(elr_start: Number, elr_end: Number, steps: int) -> Number:
     - ``elr_start``, ``elr_end``: elr_i of the groups at the ends of the window, any one shape, > 0.
     - ``steps``: T, length of the window, > 0.
 
-    In a stationary run it vanishes as 1/T, so these means equalise; plain means of ESS need not.
+    In a stationary run it vanishes as 1/T, so these means equalise; plain means of ESS need not. Source: follows from
+    Kodryan et al. 2022, eq. 9.
 
     >>> float(window_change(1.0, np.e, 10))
     0.1
-
-    Source: follows from Kodryan et al. 2022, eq. 9.
     """
     return np.abs(np.log(np.asarray(elr_end)) - np.log(np.asarray(elr_start))) / steps

@@ -1,5 +1,4 @@
-r"""Rotational equilibrium of SGD, SGDM, AdamW and Lion (Kosson, Messmer, Jaggi, ICML 2024, 2305.17212) under one
-interface.
+r"""Rotational equilibrium of SGD, SGDM, AdamW and Lion (Kosson, Messmer, Jaggi, ICML 2024, arXiv 2305.17212).
 
 At equilibrium weight decay shrinks a scale-invariant weight as much as its updates lengthen it; what is left is a
 rotation by a known angle per step. The formulas assume gradients without memory from step to step ("random walk"); a
@@ -33,13 +32,10 @@ def sgd_angle(lr: Number, wd: Number) -> Number:
         sqrt(2 lr wd)
 
     - ``lr``, ``wd``: learning rate, coupled weight decay, both > 0, lr wd < 1.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kosson et al. 2024, table of equilibria.
 
     >>> round(sgd_angle(0.1, 0.005), 6)
     0.031623
-
-    Source: Kosson et al. 2024, table of equilibria.
     """
     return np.sqrt(2 * lr * wd)
 
@@ -53,13 +49,10 @@ def sgd_norm(eg: Number, lr: Number, wd: Number, momentum: Number = 0.0) -> Numb
     - ``eg``: effective gradient norm, root mean square, >= 0.
     - ``lr``, ``wd``: as for :func:`sgd_angle`.
     - ``momentum``: in [0, 1).
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kosson et al. 2024, table of equilibria.
 
     >>> sgd_norm(4.0, 0.5, 0.25)
     2.0
-
-    Source: Kosson et al. 2024, table of equilibria.
     """
     return (lr * eg**2 / (2 * wd * (1 - momentum))) ** 0.25
 
@@ -74,11 +67,10 @@ def adamw_angle(lr: Number, wd: Number, beta1: Number) -> Number:
     - ``beta1``: in [0, 1).
 
     Drops terms of relative order ``lr wd/(1 - beta1)``. Raises :class:`~scaleinv.UserError` outside these ranges.
+    Source: Kosson et al. 2024, table of equilibria.
 
     >>> round(adamw_angle(0.001, 0.5, 0.9), 7)
     0.0072548
-
-    Source: Kosson et al. 2024, table of equilibria.
     """
     return np.sqrt(2 * lr * wd * (1 - beta1) / (1 + beta1))
 
@@ -94,12 +86,10 @@ def adamw_norm(lr: Number, wd: Number, dimension: Number) -> Number:
 
     A widely copied note has an extra factor ``sqrt((1-beta1)/(1+beta1))``: it takes update and weight for independent,
     which momentum forbids, and is wrong by sqrt 19 at beta1 = 0.9. Raises :class:`~scaleinv.UserError` outside these
-    ranges.
+    ranges. Source: Kosson et al. 2024, table of equilibria.
 
     >>> adamw_norm(0.1, 0.2, 16.0)
     2.0
-
-    Source: Kosson et al. 2024, table of equilibria.
     """
     return np.sqrt(lr * dimension / (2 * wd))
 
@@ -114,12 +104,11 @@ def lion_angle(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Number:
     - ``beta1``, ``beta2``: b1, b2, in [0, 1).
 
     The paper linearises the correlation of signs, so it is low by one to three per cent at the usual betas and fails
-    for small b1: see :func:`lion_angle_exact`. Raises :class:`~scaleinv.UserError` outside these ranges.
+    for small b1: see :func:`lion_angle_exact`. Raises :class:`~scaleinv.UserError` outside these ranges. Source: Kosson
+    et al. 2024, table of equilibria.
 
     >>> round(lion_angle(1e-3, 0.5, 0.9, 0.99), 6)
     0.004701
-
-    Source: Kosson et al. 2024, table of equilibria.
     """
     return np.sqrt(np.pi / 2) * np.sqrt(2 * lr * wd) * np.sqrt((1 - beta1) ** 2 + beta1**2 * (1 - beta2) / (1 + beta2))
 
@@ -151,11 +140,10 @@ def lion_angle_exact(lr: Number, wd: Number, beta1: Number, beta2: Number) -> Nu
         r_k = b2^(k-1) b1 (1-b2) ((1-b1) + b1 b2/(1+b2)) / ((1-b1)^2 + b1^2 (1-b2)/(1+b2))
 
     Arguments, ranges and errors as for :func:`lion_angle`. ``o`` is the outward part of the step in units of the norm.
+    Source: ours, sharpening Kosson et al. 2024.
 
     >>> round(lion_angle_exact(1e-3, 0.5, 0.9, 0.99), 6)
     0.004753
-
-    Source: ours, sharpening Kosson et al. 2024.
     """
     al = 1 - lr * wd
     step_sq = (1 - al**2) / _lion_lengthening(lr, wd, beta1, beta2)  # (lr U / ||W||)^2
@@ -170,12 +158,11 @@ def lion_norm(lr: Number, wd: Number, beta1: Number, beta2: Number, dimension: N
 
         lr sqrt(dimension) sqrt((1 + 2 sum_k al^k (2/pi) asin r_k)/(1 - al^2)),  al and r_k of :func:`lion_angle_exact`
 
-    Arguments, ranges and errors as for :func:`lion_angle`, and ``dimension``: count of the weights, >= 2.
+    Arguments, ranges and errors as for :func:`lion_angle`, and ``dimension``: count of the weights, >= 2. Source: ours;
+    Kosson et al. 2024 have none.
 
     >>> round(lion_norm(1e-3, 0.5, 0.9, 0.99, 2000.0), 2)
     9.36
-
-    Source: ours; Kosson et al. 2024 have none.
     """
     al = 1 - lr * wd
     return lr * np.sqrt(dimension) * np.sqrt(_lion_lengthening(lr, wd, beta1, beta2) / (1 - al**2))
@@ -190,13 +177,10 @@ def averaged_update_norm(lr: Number, wd: Number, beta1: Number, update: Number) 
     - ``lr``, ``wd``: as for :func:`adamw_angle`.
     - ``beta1``: b, decay of the average, in [0, 1).
     - ``update``: U, norm of the averaged update in units of the learning rate, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: the "hyperball" analysis, arXiv 2606.16899.
 
     >>> round(averaged_update_norm(0.1, 0.5, 0.0, 2.0), 4)
     0.6405
-
-    Source: the "hyperball" analysis, arXiv 2606.16899.
     """
     al = 1 - lr * wd
     return lr * update * np.sqrt((1 + al * beta1) / ((1 - al**2) * (1 - al * beta1)))
@@ -208,12 +192,11 @@ def averaged_update_angle(lr: Number, wd: Number, beta1: Number) -> Number:
 
         sqrt((1 - al^2)(1 - b^2))/(1 + al b),  al = 1 - lr wd
 
-    Arguments, ranges and errors as for :func:`averaged_update_norm`.
+    Arguments, ranges and errors as for :func:`averaged_update_norm`. Source: the "hyperball" analysis, arXiv
+    2606.16899.
 
     >>> round(averaged_update_angle(0.001, 0.5, 0.9), 6)
     0.007256
-
-    Source: the "hyperball" analysis, arXiv 2606.16899.
     """
     al = 1 - lr * wd
     return np.sqrt((1 - al**2) * (1 - beta1**2)) / (1 + al * beta1)
@@ -260,13 +243,11 @@ def equilibrium(
 
     Time scale: SGD ``1/(4 lr wd)``, with momentum ``(1 - momentum)/(4 lr wd)`` (``sgd_pace`` of
     :mod:`scaleinv.theory.rates`), updates of fixed norm ``1/(2 lr wd)``. Raises :class:`~scaleinv.UserError` for
-    another law and outside these ranges.
+    another law and outside these ranges. Source: Kosson et al. 2024, table of equilibria; Wan et al. 2020 for SGD.
 
     >>> e = equilibrium("adamw", 1e-3, 0.5, dimension=2000)
     >>> round(e.angle, 5), round(e.norm, 2), e.time_scale
     (0.00726, 1.41, 1000.0)
-
-    Source: Kosson et al. 2024, table of equilibria; Wan et al. 2020 for SGD.
     """
     if law not in LAWS:
         raise UserError(f"optimizer law {law!r} is not known; choose one of: {', '.join(LAWS)}")

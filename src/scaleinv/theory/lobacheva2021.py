@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.theory._formula import Number, condition, formula
+from scaleinv.theory._formula import Condition, Number, formula
 
 
 @formula()
@@ -21,13 +21,10 @@ def next_rho_sq(rho_sq: Number, eg: Number, lr: Number, wd: Number) -> Number:
     - ``rho_sq``: squared norm of the weights before the step, > 0.
     - ``eg``: effective gradient norm ``||x|| ||grad f(x)||`` before the step, >= 0.
     - ``lr``, ``wd``: learning rate > 0, coupled weight decay >= 0, lr wd < 1.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, eq. 4.
 
     >>> next_rho_sq(1.0, 2.0, 0.5, 0.0)
     2.0
-
-    Source: Lobacheva et al. 2021, eq. 4.
     """
     return (1 - lr * wd) ** 2 * rho_sq + (lr * eg) ** 2 / rho_sq
 
@@ -44,12 +41,10 @@ def rho_sq_at(steps: Number, rho0_sq: Number, eg: Number, lr: Number, wd: Number
     - ``lr``, ``wd``: learning rate, coupled weight decay, both > 0, lr wd < 1.
 
     Drops terms of relative order ``lr wd`` and ``(lr eg / rho^2)^2``. Raises :class:`~scaleinv.UserError` outside these
-    ranges.
+    ranges. Source: Lobacheva et al. 2021, proof of Proposition 2.
 
     >>> round(rho_sq_at(0.0, 3.0, 1.0, 0.01, 0.001), 12)
     3.0
-
-    Source: Lobacheva et al. 2021, proof of Proposition 2.
     """
     rest = kappa.function(lr, wd) ** 2 * eg**2
     return np.sqrt(rest + (rho0_sq**2 - rest) * np.exp(-4 * lr * wd * steps))
@@ -61,12 +56,11 @@ def step_ratio(rho_sq: Number, eg: Number, lr: Number, wd: Number) -> Number:
 
         z = lr eg / ((1 - lr wd) rho^2)
 
-    Arguments, ranges and errors as for :func:`next_rho_sq`.
+    Arguments, ranges and errors as for :func:`next_rho_sq`. Source: the step of Lobacheva et al. 2021, whose gradient
+    is orthogonal to the weights (eq. 2a).
 
     >>> step_ratio(2.0, 4.0, 0.5, 0.0)
     1.0
-
-    Source: the step of Lobacheva et al. 2021, whose gradient is orthogonal to the weights (eq. 2a).
     """
     return lr * eg / ((1 - lr * wd) * rho_sq)
 
@@ -77,12 +71,10 @@ def step_angle(rho_sq: Number, eg: Number, lr: Number, wd: Number) -> Number:
 
         angle = atan z,  z of :func:`step_ratio`
 
-    Arguments, ranges and errors as for :func:`next_rho_sq`.
+    Arguments, ranges and errors as for :func:`next_rho_sq`. Source: as :func:`step_ratio`.
 
     >>> step_angle(1.0, 1.0, 1.0, 0.0) == np.pi / 4
     True
-
-    Source: as :func:`step_ratio`.
     """
     return np.arctan(step_ratio.function(rho_sq, eg, lr, wd))
 
@@ -93,12 +85,10 @@ def step_cosine_distance(rho_sq: Number, eg: Number, lr: Number, wd: Number) -> 
 
         1 - cos(x, x') = 1 - 1/sqrt(1 + z^2),  about z^2/2 for small z of :func:`step_ratio`
 
-    Arguments, ranges and errors as for :func:`next_rho_sq`.
+    Arguments, ranges and errors as for :func:`next_rho_sq`. Source: Lobacheva et al. 2021, Definition 1 and Fig. 4.
 
     >>> step_cosine_distance(1.0, 3**0.5, 1.0, 0.0)
     0.5
-
-    Source: Lobacheva et al. 2021, Definition 1 and Fig. 4.
     """
     z_sq = step_ratio.function(rho_sq, eg, lr, wd) ** 2
     secant = np.sqrt(1 + z_sq)
@@ -114,13 +104,11 @@ def cosine_distance_envelope(rho_sq: Number, low: Number, high: Number, lr: Numb
     - ``rho_sq``: squared norm before the step, > 0.
     - ``low``, ``high``: bounds of the effective gradient norm, the paper's l and L, 0 < low <= high.
     - ``lr``, ``wd``: as for :func:`next_rho_sq`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, Proposition 1; the
+      envelope of Fig. 4.
 
     >>> cosine_distance_envelope(1.0, 1e-9, 3**0.5, 1.0, 0.0)
     (5e-19, 0.5)
-
-    Source: Lobacheva et al. 2021, Proposition 1; the envelope of Fig. 4.
     """
     distance = step_cosine_distance.function
     return distance(rho_sq, low, lr, wd), distance(rho_sq, high, lr, wd)
@@ -141,13 +129,11 @@ def jump_rho_sq(delta: Number, eg: Number, lr: Number, wd: Number) -> Number:
     - ``eg``: effective gradient norm, >= 0; with its upper bound L a jump is possible below, with its lower bound l
       certain.
     - ``lr``, ``wd``: as for :func:`next_rho_sq`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: exact form of Lobacheva et al. 2021, Proposition
+      1 (Definition 1).
 
     >>> round(jump_rho_sq(0.5, 1.0, 1.0, 0.0), 6)
     0.57735
-
-    Source: exact form of Lobacheva et al. 2021, Proposition 1 (Definition 1).
     """
     return lr * eg / ((1 - lr * wd) * _jump_ratio(delta))
 
@@ -158,12 +144,10 @@ def jump_rho_sq_small_delta(delta: Number, eg: Number, lr: Number) -> Number:
 
         rho^2 = lr eg / sqrt(2 delta)
 
-    Arguments, ranges and errors as for :func:`jump_rho_sq`.
+    Arguments, ranges and errors as for :func:`jump_rho_sq`. Source: Lobacheva et al. 2021, Proposition 1.
 
     >>> jump_rho_sq_small_delta(0.5, 2.0, 1.0)
     2.0
-
-    Source: Lobacheva et al. 2021, Proposition 1.
     """
     return lr * eg / np.sqrt(2 * delta)
 
@@ -175,39 +159,28 @@ def kappa(lr: Number, wd: Number) -> Number:
         kappa = sqrt(lr / (2 wd))
 
     - ``lr``, ``wd``: learning rate, coupled weight decay, both > 0, lr wd < 1.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, Proposition 2.
 
     >>> kappa(0.02, 0.01)
     1.0
-
-    Source: Lobacheva et al. 2021, Proposition 2.
     """
     return np.sqrt(lr / (2 * wd))
 
 
-@condition
-def starts_above_low_end(rho0_sq: Number, low: Number, lr: Number, wd: Number) -> Number:
-    """rho0^2 > kappa l."""
-    return rho0_sq > kappa.function(lr, wd) * low
-
-
-@condition
-def starts_above_high_end(rho0_sq: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """rho0^2 > kappa L."""
-    return rho0_sq > kappa.function(lr, wd) * high
-
-
-@condition
-def jump_can_be_reached(delta: Number, low: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """delta < lr wd L^2/l^2."""
-    return delta < lr * wd * (high / low) ** 2
-
-
-@condition
-def jump_must_be_reached(delta: Number, low: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """delta < lr wd l^2/L^2."""
-    return delta < lr * wd * (low / high) ** 2
+starts_above_low_end = Condition(
+    "starts_above_low_end", "rho0^2 > kappa l", lambda rho0_sq, low, lr, wd: rho0_sq > kappa.function(lr, wd) * low
+)
+starts_above_high_end = Condition(
+    "starts_above_high_end", "rho0^2 > kappa L", lambda rho0_sq, high, lr, wd: rho0_sq > kappa.function(lr, wd) * high
+)
+jump_can_be_reached = Condition(
+    "jump_can_be_reached", "delta < lr wd L^2/l^2", lambda delta, low, high, lr, wd: delta < lr * wd * (high / low) ** 2
+)
+jump_must_be_reached = Condition(
+    "jump_must_be_reached",
+    "delta < lr wd l^2/L^2",
+    lambda delta, low, high, lr, wd: delta < lr * wd * (low / high) ** 2,
+)
 
 
 def _crossing(rho0_sq: Number, target_sq: Number, rest_sq: Number, lr: Number, wd: Number) -> Number:
@@ -229,13 +202,11 @@ def t_min(rho0_sq: Number, low: Number, high: Number, lr: Number, wd: Number, de
 
     Zero if the start already allows a jump. Drops terms of relative order ``lr wd`` and ``delta``. Raises
     :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` unless
-    ``starts_above_low_end`` and ``jump_can_be_reached``.
+    ``starts_above_low_end`` and ``jump_can_be_reached``. Source: Lobacheva et al. 2021, Proposition 2, which gives the
+    order 1/(4 lr wd); the logarithm is ours, checked against the recursion to 0.1 %.
 
     >>> round(t_min(100.0, 0.3, 3.0, 0.03, 1e-3, 1e-6))
     7534
-
-    Source: Lobacheva et al. 2021, Proposition 2, which gives the order 1/(4 lr wd); the logarithm is ours, checked
-    against the recursion to 0.1 %.
     """
     return _crossing(rho0_sq, lr * high / np.sqrt(2 * delta), kappa.function(lr, wd) * low, lr, wd)
 
@@ -247,12 +218,11 @@ def t_max(rho0_sq: Number, low: Number, high: Number, lr: Number, wd: Number, de
         1/(2 lr wd) ln[(rho0^2 - kappa L) / (lr l/sqrt(2 delta) - kappa L)]
 
     Arguments, ranges and errors as for :func:`t_min`; :class:`~scaleinv.OutsideConditions` unless
-    ``starts_above_high_end`` and ``jump_must_be_reached``. Zero if the start already forces a jump.
+    ``starts_above_high_end`` and ``jump_must_be_reached``. Zero if the start already forces a jump. Source: Lobacheva
+    et al. 2021, Proposition 2, which gives the order 1/(2 lr wd).
 
     >>> round(t_max(100.0, 1.0, 1.5, 0.1, 0.01, 1e-4))
     1629
-
-    Source: Lobacheva et al. 2021, Proposition 2, which gives the order 1/(2 lr wd).
     """
     rest = kappa.function(lr, wd) * high
     ratio = (rho0_sq - rest) / (lr * low / np.sqrt(2 * delta) - rest)
@@ -265,36 +235,24 @@ def t_slowest(rho0_sq: Number, low: Number, high: Number, lr: Number, wd: Number
 
         1/(4 lr wd) ln[(rho0^4 - kappa^2 L^2) / (lr^2 l^2/(2 delta) - kappa^2 L^2)]
 
-    Arguments, ranges, conditions and errors as for :func:`t_max`, which it never exceeds.
+    Arguments, ranges, conditions and errors as for :func:`t_max`, which it never exceeds. Source: ours, of the case
+    that Lobacheva et al. 2021 bound in Proposition 2; it meets the recursion to 0.1 %.
 
     >>> round(t_slowest(100.0, 1.0, 1.5, 0.1, 0.01, 1e-4))
     1388
-
-    Source: ours, of the case that Lobacheva et al. 2021 bound in Proposition 2; it meets the recursion to 0.1 %.
     """
     return _crossing(rho0_sq, lr * low / np.sqrt(2 * delta), kappa.function(lr, wd) * high, lr, wd)
 
 
-@condition
-def decay_is_slow(low: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """2 lr wd L <= l."""
-    return 2 * lr * wd * high <= low
-
-
-@condition
-def decay_is_slow_for_any_sequence(low: Number, high: Number, lr: Number, wd: Number) -> Number:
-    """(2 lr wd - lr^2 wd^2) (L + l) <= l.
-
-    The exact condition under which no sequence of eg in [l, L] leaves ``[c kappa l, c kappa L]``, c = (1 - lr
-    wd/2)^-1/2, once inside: the worst step starts at the lower end with eg = L.
-    """
-    return lr * wd * (2 - lr * wd) * (high + low) <= low
-
-
-@condition
-def decay_keeps_half(lr: Number, wd: Number) -> Number:
-    """(1 - lr wd)^2 >= 1/2."""
-    return (1 - lr * wd) ** 2 >= 0.5
+decay_is_slow = Condition("decay_is_slow", "2 lr wd L <= l", lambda low, high, lr, wd: 2 * lr * wd * high <= low)
+# The exact condition under which no sequence of eg in [l, L] leaves ``[c kappa l, c kappa L]``, c = (1 - lr
+# wd/2)^-1/2, once inside: the worst step starts at the lower end with eg = L.
+decay_is_slow_for_any_sequence = Condition(
+    "decay_is_slow_for_any_sequence",
+    "(2 lr wd - lr^2 wd^2) (L + l) <= l",
+    lambda low, high, lr, wd: lr * wd * (2 - lr * wd) * (high + low) <= low,
+)
+decay_keeps_half = Condition("decay_keeps_half", "(1 - lr wd)^2 >= 1/2", lambda lr, wd: (1 - lr * wd) ** 2 >= 0.5)
 
 
 @formula(decay_is_slow, positive=("wd",))
@@ -309,12 +267,11 @@ def norm_interval(low: Number, high: Number, lr: Number, wd: Number) -> Number:
     The statement is exact for the recursion with ``1 - 2 lr wd`` in place of ``(1 - lr wd)^2``; by itself it is crossed
     by a relative ``lr wd / 4`` with a constant eg, and by more under ``decay_is_slow`` alone when lr wd is large: use
     :func:`norm_interval_exact` to test a run. Raises :class:`~scaleinv.UserError` outside these ranges,
-    :class:`~scaleinv.OutsideConditions` unless ``decay_is_slow``.
+    :class:`~scaleinv.OutsideConditions` unless ``decay_is_slow``. Source: Lobacheva et al. 2021, Theorem 1 (generalised
+    equilibrium).
 
     >>> norm_interval(1.0, 2.0, 0.02, 0.01)
     (1.0, 2.0)
-
-    Source: Lobacheva et al. 2021, Theorem 1 (generalised equilibrium).
     """
     scale = kappa.function(lr, wd)
     return scale * low, scale * high
@@ -328,12 +285,10 @@ def norm_interval_exact(low: Number, high: Number, lr: Number, wd: Number) -> Nu
 
     Arguments and ranges as for :func:`norm_interval`. ``M <= L`` iff ``decay_is_slow_for_any_sequence``: then it is
     Theorem 1's interval with the factor c. Raises :class:`~scaleinv.OutsideConditions` unless ``decay_keeps_half``
-    (else the lower end can be crossed).
+    (else the lower end can be crossed). Source: ours, sharpening Lobacheva et al. 2021, Theorem 1.
 
     >>> [round(end, 4) for end in norm_interval_exact(1.0, 2.0, 1.0, 0.2)]  # in units of kappa: 1.0541, 2.1925
     [1.6667, 3.4667]
-
-    Source: ours, sharpening Lobacheva et al. 2021, Theorem 1.
     """
     kept = (1 - lr * wd) ** 2
     scale = np.sqrt(lr / (2 * wd) / (1 - lr * wd / 2))
@@ -349,13 +304,10 @@ def resting_rho_sq(eg: Number, lr: Number, wd: Number) -> Number:
 
     - ``eg``: effective gradient norm, >= 0.
     - ``lr``, ``wd``: as for :func:`kappa`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: the fixed point of Lobacheva et al. 2021, eq. 4.
 
     >>> next_rho_sq(resting_rho_sq(3.0, 0.1, 0.2), 3.0, 0.1, 0.2) / resting_rho_sq(3.0, 0.1, 0.2)
     1.0
-
-    Source: the fixed point of Lobacheva et al. 2021, eq. 4.
     """
     return np.sqrt(lr / (2 * wd) / (1 - lr * wd / 2)) * eg
 
@@ -373,12 +325,11 @@ def time_to_interval(rho0_sq: Number, high: Number, lr: Number, wd: Number, tole
 
     A bound: the excess over the upper end shrinks by ``(1 - lr wd)^2`` or faster in each step. Raises
     :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` unless
-    ``starts_above_high_end`` and ``decay_keeps_half``.
+    ``starts_above_high_end`` and ``decay_keeps_half``. Source: Lobacheva et al. 2021, Theorem 1 (linear convergence in
+    O(1/(lr wd)) steps); the prefactor is ours.
 
     >>> round(time_to_interval(100.0, 1.0, 0.1, 0.01, 0.01))
     4189
-
-    Source: Lobacheva et al. 2021, Theorem 1 (linear convergence in O(1/(lr wd)) steps); the prefactor is ours.
     """
     excess = rho0_sq / (np.sqrt(lr / (2 * wd) / (1 - lr * wd / 2)) * high) - 1
     return np.maximum(np.log(np.maximum(excess, tolerance) / tolerance), 0.0) / (-2 * np.log1p(-lr * wd))

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from scaleinv.errors import UserError
-from scaleinv.theory.kosson2024 import Equilibrium, equilibrium
+from scaleinv.theory.kosson2024 import Equilibrium, OptimizerLaw, equilibrium
 from scaleinv.theory.rates import LAWS, Law, sgd_pace
 
 Decay = Literal["coupled", "decoupled", "corrected", "independent", "none"]
@@ -43,7 +43,7 @@ class Measured:
 
 
 def decoupled_clock(options: Options) -> float | None:
-    """Give the clock of decoupled decay, 1: the weights are multiplied by ``1 - lr wd``."""
+    """Give the clock of decoupled decay, which is 1: the weights are multiplied by ``1 - lr wd``."""
     return 1.0
 
 
@@ -95,35 +95,32 @@ def _sgd_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equ
     return equilibrium("sgdm" if momentum else "sgd", lr, wd, momentum=momentum, eg=eg)
 
 
-def _adamw_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
-    return equilibrium("adamw", lr, wd, beta1=_first_beta(options), dimension=measured.dimension)
+def _normalised_rest(law: OptimizerLaw, *needs: str) -> Rest:
+    def rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
+        betas = options.get("betas") or (options.get("momentum"), None)
+        known: dict[str, Any] = {"beta2": betas[1], "dimension": measured.dimension, "update": measured.update}
+        return equilibrium(law, lr, wd, beta1=betas[0], **{name: known[name] for name in needs})
+
+    return rest
+
+
+_adamw_rest = _normalised_rest("adamw", "dimension")
 
 
 def _adam_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
     return _adamw_rest(options, lr, wd, measured) if options.get("decoupled_weight_decay") else None
 
 
-def _lion_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
-    betas = options.get("betas")
-    beta2 = betas[1] if betas else None
-    return equilibrium("lion", lr, wd, beta1=_first_beta(options), beta2=beta2, dimension=measured.dimension)
-
-
-def _muon_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
-    return equilibrium("muon", lr, wd, beta1=_first_beta(options), update=measured.update)
-
-
-def _first_beta(options: Options) -> float | None:
-    betas = options.get("betas")
-    return betas[0] if betas else options.get("momentum")
-
-
 _TRAITS: dict[str, OptimizerTraits] = {
     "SGD": OptimizerTraits("sgd", clock=_sgd_clock, equilibrium=_sgd_rest),
     "Adam": OptimizerTraits("normalised", equilibrium=_adam_rest),
     "AdamW": OptimizerTraits("normalised", "decoupled", decoupled_clock, equilibrium=_adamw_rest),
-    "Lion": OptimizerTraits("normalised", "decoupled", decoupled_clock, equilibrium=_lion_rest),
-    "Muon": OptimizerTraits("normalised", "decoupled", decoupled_clock, True, equilibrium=_muon_rest),
+    "Lion": OptimizerTraits(
+        "normalised", "decoupled", decoupled_clock, equilibrium=_normalised_rest("lion", "beta2", "dimension")
+    ),
+    "Muon": OptimizerTraits(
+        "normalised", "decoupled", decoupled_clock, True, equilibrium=_normalised_rest("muon", "update")
+    ),
     "Adafactor": OptimizerTraits(None, "decoupled", decoupled_clock, True),
     **dict.fromkeys(("NAdam", "RAdam", "Adamax", "Adagrad", "RMSprop"), OptimizerTraits("normalised")),
     **dict.fromkeys(("Shampoo", "SOAP", "Scion"), OptimizerTraits(None, matrix_wise=True)),
@@ -139,8 +136,7 @@ def register_optimizer(name_or_class: str | type, traits: OptimizerTraits) -> No
 
     - ``name_or_class``: its class, or the name of its class.
     - ``traits``: what Sphere, Monitor, the lab and the analysis ask for.
-
-    Raises :class:`~scaleinv.UserError` for anything that is no name, no class or no traits.
+    - Raises :class:`~scaleinv.UserError` for anything that is no name, no class or no traits.
 
     >>> register_optimizer("SignMomentum", OptimizerTraits("normalised", "decoupled", decoupled_clock))
     >>> traits_of_names(["SignMomentum", "Optimizer"]).law
@@ -149,7 +145,7 @@ def register_optimizer(name_or_class: str | type, traits: OptimizerTraits) -> No
     name = name_or_class if isinstance(name_or_class, str) else getattr(name_or_class, "__name__", "")
     if not name or not isinstance(traits, OptimizerTraits):
         raise UserError(
-            f"register_optimizer({name_or_class!r}, {traits!r}): give a class or its name, and OptimizerTraits"
+            f"register_optimizer({name_or_class!r}, {traits!r}): give a class or a name, and OptimizerTraits"
         )
     _TRAITS[name] = traits
 
@@ -176,11 +172,9 @@ def traits_named(config: Mapping[str, Any]) -> OptimizerTraits:
     """
     if "class" in config:
         found, law = traits_of_names([str(config["class"])]), config.get("law")
-        if law == found.law:
-            return found
-        return (
-            _TRAITS["SGD"] if law == "sgd" else OptimizerTraits(law if law in LAWS else None, found.decay, found.clock)
-        )
+        if law == "sgd" != found.law:
+            return _TRAITS["SGD"]
+        return found if law == found.law else OptimizerTraits(law if law in LAWS else None, found.decay, found.clock)
     name = str(config.get("optimizer") or "sgd")
     return traits_of_names([_LAB.get(name, name)])
 

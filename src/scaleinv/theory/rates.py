@@ -32,13 +32,11 @@ def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
     - ``lr``: learning rate, >= 0.
     - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf.
     - ``law``: ``sgd`` or ``normalised``.
-
-    Raises :class:`~scaleinv.UserError` for another law.
+    - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna
+      2026, homogeneity classes (normalised).
 
     >>> elr(0.1, 2.0), elr(0.1, 2.0, "normalised")
     (0.025, 0.05)
-
-    Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna 2026, homogeneity classes (normalised).
     """
     return _divide(lr, rho**2 if _known(law) == "sgd" else rho)
 
@@ -78,19 +76,16 @@ def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
     - ``angle``: between the weights before and after the step, radians; for the law ``normalised``. From a right angle
       on the answer is inf, where it is NaN NaN.
 
-    A normalised update has no length that ``elr eg`` could give. (A Monitor that does not know an optimizer's law
-    measures the ELR that SGD would need for the step, and ``elr eg`` holds.) The two forms are one number for plain SGD
-    without weight decay, on a sphere and in the whole space, since the gradient is tangential:
-    ``cos(angle) = 1 / sqrt(1 + (elr eg)^2)``. With weight decay ``tan(angle) = elr eg / (1 - lr wd)``. The tangent, and
-    not the length of the tangential part over rho, since it is the same before and after the weights are returned to
-    their sphere, and whatever the radial part of an update is.
+    A normalised update has no length that ``elr eg`` could give. (Where a Monitor does not know the law, it measures
+    the ELR that SGD would need for the step, and ``elr eg`` holds.) For plain SGD without weight decay both forms are
+    one number, since the gradient is tangential; with it ``tan(angle) = elr eg / (1 - lr wd)``. The tangent is the same
+    before and after the weights return to their sphere, and whatever the radial part of an update is.
 
-    Raises :class:`~scaleinv.UserError` for another law, and for the law ``normalised`` without an angle.
+    Raises :class:`~scaleinv.UserError` for another law, and for the law ``normalised`` without an angle. Source:
+    Kodryan et al. 2022, eqs. 7-9 (sgd); Lobacheva et al. 2021, Proposition 1 follows from the tangent.
 
     >>> ess(0.025, 4.0), round(float(ess(0.05, 4.0, "normalised", angle=0.1)), 6)
     (0.1, 0.100335)
-
-    Source: Kodryan et al. 2022, eqs. 7-9 (sgd); Lobacheva et al. 2021, Proposition 1 follows from the tangent.
     """
     if _known(law) == "sgd":
         return elr * eg
@@ -107,11 +102,10 @@ def sgd_pace(momentum: Any = 0.0, dampening: Any = 0.0) -> Any:
 
     - ``momentum``: in [0, 1).
     - ``dampening``: of the momentum buffer, as torch has it; does nothing without momentum.
+    - Source: torch's SGD, summed over all later steps; Wan et al. 2020 for momentum.
 
     >>> sgd_pace(0.75), sgd_pace(0.75, dampening=0.75), sgd_pace(0.0, dampening=0.5)
     (4.0, 1.0, 1.0)
-
-    Source: torch's SGD, summed over all later steps; Wan et al. 2020 for momentum.
     """
     return (1 - dampening * (momentum != 0)) / (1 - momentum)
 

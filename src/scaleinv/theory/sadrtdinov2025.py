@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scaleinv.theory._formula import Number, condition, formula
+from scaleinv.theory._formula import Condition, Number, formula
 
 #: the least mean loss of the 3-D one-sample toy with three vectors (under-parameterised): 1/26
 UNDERPARAMETERISED_MINIMUM = 1.0 / 26.0
@@ -24,13 +24,10 @@ def temperature_fixed_elr(elr: Number, noise: Number) -> Number:
 
     - ``elr``: effective learning rate per step, > 0.
     - ``noise``: standard deviation of a tangent coordinate of the effective gradient, >= 0.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed ELR.
 
     >>> temperature_fixed_elr(0.5, 2.0)
     1.0
-
-    Source: 2511.07308, fixed ELR.
     """
     return elr * noise**2 / 2
 
@@ -44,13 +41,10 @@ def temperature_fixed_lr(lr: Number, wd: Number, noise: Number, dimension: Numbe
     - ``lr``, ``wd``: learning rate > 0, coupled weight decay >= 0, lr wd < 1.
     - ``noise``: as for :func:`temperature_fixed_elr`.
     - ``dimension``: count of the weights, >= 2.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed learning rate.
 
     >>> temperature_fixed_lr(0.5, 0.25, 2.0, 2.0)
     0.5
-
-    Source: 2511.07308, fixed learning rate.
     """
     return np.sqrt(lr * wd * noise**2 / (2 * (dimension - 1)))
 
@@ -64,13 +58,10 @@ def radius(temperature: Number, wd: Number, dimension: Number) -> Number:
     - ``temperature``: T, >= 0.
     - ``wd``: coupled weight decay, > 0.
     - ``dimension``: count of the weights, >= 2.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, stationary radius.
 
     >>> radius(0.5, 0.25, 3.0)
     2.0
-
-    Source: 2511.07308, stationary radius.
     """
     return np.sqrt(temperature * (dimension - 1) / wd)
 
@@ -84,13 +75,10 @@ def radius_fixed_elr(elr: Number, wd: Number, noise: Number, dimension: Number, 
     - ``elr``, ``noise``: as for :func:`temperature_fixed_elr`.
     - ``wd``, ``dimension``: as for :func:`radius`.
     - ``gradient_sq``: |g|^2, mean squared effective gradient without noise, >= 0. With 0 it is :func:`radius`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, corrected radius.
 
     >>> radius_fixed_elr(0.5, 0.25, 2.0, 2.0)
     2.0
-
-    Source: 2511.07308, corrected radius.
     """
     return np.sqrt(elr * ((dimension - 1) * noise**2 + gradient_sq) / (2 * wd))
 
@@ -102,13 +90,10 @@ def radius_fixed_lr(lr: Number, wd: Number, noise: Number, dimension: Number, gr
         r^4 = lr (tr Sigma + |g|^2) / (2 wd),  tr Sigma = (dimension - 1) noise^2
 
     - ``lr``: learning rate, > 0, lr wd < 1. The others as for :func:`radius_fixed_elr`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, corrected radius.
 
     >>> radius_fixed_lr(2.0, 0.25, 2.0, 2.0)
     2.0
-
-    Source: 2511.07308, corrected radius.
     """
     return (lr * ((dimension - 1) * noise**2 + gradient_sq) / (2 * wd)) ** 0.25
 
@@ -119,16 +104,11 @@ def pressure(temperature: Number, rho: Number, dimension: Number) -> Number:
 
         p = T (dimension - 1) / r^2
 
-    - ``temperature``: T, >= 0.
-    - ``rho``: radius r of the sphere, > 0.
-    - ``dimension``: count of the weights, >= 2.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - ``rho``: radius r of the sphere, > 0. The others as for :func:`radius`.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: 2511.07308, fixed sphere.
 
     >>> pressure(0.5, 2.0, 3.0)
     0.25
-
-    Source: 2511.07308, fixed sphere.
     """
     return temperature * (dimension - 1) / rho**2
 
@@ -139,23 +119,17 @@ def mean_excess_loss(temperature: Number, dimension: Number) -> Number:
 
         (dimension - 1) T / 2
 
-    - ``temperature``: T, >= 0.
-    - ``dimension``: count of the weights, >= 2.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    Arguments, ranges and errors as for :func:`radius`. Source: 2511.07308, mean excess loss.
 
     >>> mean_excess_loss(0.5, 3.0)
     0.5
-
-    Source: 2511.07308, mean excess loss.
     """
     return (dimension - 1) * temperature / 2
 
 
-@condition
-def is_overparameterised(elr: Number) -> Number:
-    """the one-sample toy with two vectors: elr is not 1."""
-    return elr != 1
+is_overparameterised = Condition(
+    "is_overparameterised", "the one-sample toy with two vectors: elr is not 1", lambda elr: elr != 1
+)
 
 
 @formula(is_overparameterised)
@@ -165,12 +139,10 @@ def one_sample_converges(elr: Number) -> Number:
         elr < 1
 
     - ``elr``: effective learning rate per step, > 0.
-
-    Raises :class:`~scaleinv.UserError` outside this range, :class:`~scaleinv.OutsideConditions` at elr = 1.
+    - Raises :class:`~scaleinv.UserError` outside this range, :class:`~scaleinv.OutsideConditions` at elr = 1. Source:
+      2505.23489, 3-D toy, over-parameterised; Kodryan et al. 2022, Proposition 3 with alpha = 1.
 
     >>> one_sample_converges(0.5), one_sample_converges(1.5)
     (1.0, 0.0)
-
-    Source: 2505.23489, 3-D toy, over-parameterised; Kodryan et al. 2022, Proposition 3 with alpha = 1.
     """
     return np.where(elr < 1, 1.0, 0.0)

@@ -1,5 +1,4 @@
-r"""Spherical motion dynamics: SGD with momentum and coupled weight decay at equilibrium (Wan et al. 2020, arXiv
-2006.08419).
+r"""Spherical motion dynamics: SGD with momentum and coupled decay at equilibrium (Wan et al. 2020, arXiv 2006.08419).
 
 torch's SGD: ``m' = momentum m + grad + wd x``, ``x' = x - lr m'``.
 """
@@ -20,13 +19,10 @@ def angle(lr: Number, wd: Number, momentum: Number) -> Number:
 
     - ``lr``, ``wd``: learning rate, coupled weight decay, both > 0, lr wd < 1.
     - ``momentum``: in [0, 1).
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Wan et al. 2020, angular update at equilibrium.
 
     >>> round(angle(0.1, 0.005, 0.9), 6)
     0.022942
-
-    Source: Wan et al. 2020, angular update at equilibrium.
     """
     return np.sqrt(2 * lr * wd / (1 + momentum))
 
@@ -39,13 +35,10 @@ def rho_at_equilibrium(eg: Number, lr: Number, wd: Number, momentum: Number) -> 
 
     - ``eg``: effective gradient norm, root mean square, >= 0.
     - ``lr``, ``wd``, ``momentum``: as for :func:`angle`.
-
-    Raises :class:`~scaleinv.UserError` outside these ranges.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Wan et al. 2020, norm at equilibrium.
 
     >>> round(rho_at_equilibrium(1.0, 0.1, 0.1, 0.9), 4)
     1.4963
-
-    Source: Wan et al. 2020, norm at equilibrium.
     """
     return (lr * eg**2 / (wd * (1 - momentum) * (2 - lr * wd / (1 + momentum)))) ** 0.25
 
@@ -61,12 +54,11 @@ def angle_after_drop(steps: Number, lr: Number, wd: Number, keep: Number) -> Num
     - ``keep``: share of the learning rate that is left, in (0, 1].
 
     The angle first falls by ``keep`` and returns to ``sqrt(keep)`` of the old value. Drops terms of relative order lr
-    wd. Raises :class:`~scaleinv.UserError` outside these ranges.
+    wd. Raises :class:`~scaleinv.UserError` outside these ranges. Source: Wan et al. 2020, on drops of the learning
+    rate; the closed form is ours, from Lobacheva et al. 2021, eq. 4.
 
     >>> round(angle_after_drop(0.0, 0.1, 0.005, 0.25) / angle(0.1, 0.005, 0.0), 12)
     0.25
-
-    Source: Wan et al. 2020, on drops of the learning rate; the closed form is ours, from Lobacheva et al. 2021, eq. 4.
     """
     new = keep * lr
     return new / lobacheva2021.rho_sq_at.function(steps, lobacheva2021.kappa.function(lr, wd), 1.0, new, wd)

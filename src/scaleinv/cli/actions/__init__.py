@@ -1,1 +1,1 @@
-"""What the commands do; imported once the arguments are understood."""
+"""Do what the commands say; imported once the arguments are understood."""

@@ -1,4 +1,4 @@
-"""What ``scaleinv data`` does."""
+"""Run ``scaleinv data``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaleinv.lab.data.source import ENVIRONMENT, resolve
 
 
 def run(command: DataCommand) -> int:
-    """0: done; 1: a data set is damaged."""
+    """List the data sets or fetch one. Exit status 0: done. 1: a data set is damaged."""
     if command.action == "fetch":
         return _fetch(command)
     rows = statuses(command.data_dir)

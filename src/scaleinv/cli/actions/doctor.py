@@ -1,4 +1,4 @@
-"""What ``scaleinv doctor`` does."""
+"""Run ``scaleinv doctor``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ import sys
 
 from rich.console import Console
 
-from scaleinv.cli.doctor import DoctorCommand
-from scaleinv.cli.inputs import parse_inputs
+from scaleinv.cli.doctor import DoctorCommand, parse_inputs
 from scaleinv.errors import UserError
-from scaleinv.symmetry.expect import differences, read_expected
+from scaleinv.symmetry.check import differences, read_expected
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.inputs import load_model, random_inputs
 from scaleinv.symmetry.render import html_page, terminal_table
 
 
 def run(command: DoctorCommand) -> int:
-    """0: told (and as expected); 1: other groups than expected."""
+    """Find the groups and print them. Exit status 0: groups printed and as expected. 1: groups differ from --expect."""
     expected = read_expected(command.expect) if command.expect is not None else None
     inputs = random_inputs(parse_inputs(command.input), command.seed)
     model = load_model(command.model)

@@ -1,18 +1,25 @@
-"""What ``scaleinv periods`` does."""
+"""Run ``scaleinv periods``: the answer, the table of periods, the evidence."""
 
 from __future__ import annotations
 
 import json
+import math
+import textwrap
 
-from scaleinv.analysis.periods import Definition, find_periods
+from rich.markup import escape
+
+from scaleinv.analysis.periods import Definition, Period, Periods, find_periods
 from scaleinv.analysis.periods.log_file import read_csv
 from scaleinv.cli.periods import PeriodsCommand
-from scaleinv.cli.periods_page import print_periods
+from scaleinv.cli.tables import columns, console, number
 from scaleinv.errors import UserError
+
+_STYLE = {"periodic": "yellow", "equilibrium": "green", "none": "green", "not yet": "cyan", "undecided": "dim"}
+_WIDTH = 80
 
 
 def run(command: PeriodsCommand) -> int:
-    """0: told."""
+    """Find the periods and print them. Exit status 0: printed."""
     definition = Definition(rise=command.rise, burn_in=command.burn_in, plain=command.plain)
     flags = {"lr": command.lr, "wd": command.wd, "momentum": command.momentum}
     given = {name: value for name, value in flags.items() if value is not None}
@@ -34,3 +41,51 @@ def run(command: PeriodsCommand) -> int:
     else:
         print_periods(found, rows=None if command.all else 12)
     return 0
+
+
+def print_periods(found: Periods, rows: int | None) -> None:
+    """Print the answer, the last ``rows`` periods (None: all) and the evidence, within 80 columns."""
+    terminal = console()
+    style = "red" if found.diverged_at is not None else _STYLE[found.verdict_words]
+    head = textwrap.fill(found.answer, _WIDTH)
+    terminal.print(f"[bold {style}]{escape(head)}[/]")
+    if found.periods:
+        shown = found.periods if rows is None else found.periods[-rows:]
+        terminal.print()
+        table = [["start", "length", "/(lr wd)", "A", "B", "C", "lead", "min loss", "ELR", "rho^2 x"]]
+        table += [_row(period) for period in shown]
+        terminal.print(columns(table))
+        hidden = len(found.periods) - len(shown)
+        if hidden:
+            terminal.print(f" the last {len(shown)} of {len(found.periods)}; --all shows all", style="dim")
+        terminal.print(
+            textwrap.fill(
+                "A norm grows, B norm shrinks, C break-down, in steps; lead: steps by which the loss rises before "
+                "the norm; ELR and rise of rho^2 at the break-down that ends the period; * within the burn-in",
+                _WIDTH,
+                initial_indent=" ",
+                subsequent_indent=" ",
+            ),
+            style="dim",
+        )
+    terminal.print()
+    for sentence in found.evidence:
+        terminal.print(escape(textwrap.fill(sentence, _WIDTH, initial_indent="- ", subsequent_indent="  ")))
+
+
+def _row(period: Period) -> list[str]:
+    spans = [str(span[1] - span[0]) for span in (period.a, period.b, period.c)]
+    return [
+        f"{period.start}{'' if period.settled else '*'}",
+        str(period.length),
+        _number(period.time, ".2f"),
+        *spans,
+        _number(period.lead, ".0f"),
+        _number(period.min_loss),
+        _number(period.elr),
+        _number(math.exp(period.log_rise) if math.isfinite(period.log_rise) else math.nan, ".3g"),
+    ]
+
+
+def _number(value: float, form: str = ".2g") -> str:
+    return number(value if math.isfinite(value) else None, form)

@@ -1,18 +1,19 @@
-"""What ``scaleinv report`` does."""
+"""Run ``scaleinv report``."""
 
 from __future__ import annotations
 
 import json
 
+from scaleinv.cli.parse import names_in
 from scaleinv.cli.report import ReportCommand
 from scaleinv.report import write_figures, write_report
 
 
 def run(command: ReportCommand) -> int:
+    """Write the page, and the figures if a format is named. Exit status 0: written."""
     figures = []
     if command.format is not None:
-        formats = [name.strip().lower() for name in command.format.split(",") if name.strip()]
-        figures = write_figures(command.folder, formats, command.out)
+        figures = write_figures(command.folder, list(names_in(command.format.lower())), command.out)
     page = write_report(command.folder, command.out)
     if command.json:
         print(json.dumps({"report": str(page), "figures": [str(path) for path in figures]}))

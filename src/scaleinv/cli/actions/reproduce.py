@@ -1,4 +1,4 @@
-"""What ``scaleinv reproduce`` does."""
+"""Run ``scaleinv reproduce``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scaleinv.studies.progress import ProgressView, describe
 
 
 def run(command: ReproduceCommand) -> int:
-    """0: drawn."""
+    """Draw the figures, or list them. Exit status 0: done."""
     chosen, formats = command.chosen(), command.formats()
     if command.list:
         _list([entry for entry, _ in chosen], command.json)
@@ -36,12 +36,11 @@ def run(command: ReproduceCommand) -> int:
                 if event.kind == "ended":
                     view.say(f"{describe(job.config)}: ended after {event.step} steps")
 
-            workers = command.workers if command.workers is not None else cores()
             for number, (entry, scale) in enumerate(chosen, 1):
                 head = f"[{number}/{len(chosen)}] {entry.id} ({scale})"
                 view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept")
                 begin = time.perf_counter()
-                context = Context(scale, command.runs, workers, watch)
+                context = Context(scale, command.runs, command.workers or cores(), watch)
                 paths += entry.make(context, command.out, formats).paths
                 view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")
         if command.all:

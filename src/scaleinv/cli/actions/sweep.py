@@ -1,4 +1,4 @@
-"""What ``scaleinv sweep`` does."""
+"""Run ``scaleinv sweep``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from scaleinv.studies.sweep import SweepConfig, map_sweep
 
 
 def run(command: SweepCommand) -> int:
-    """0: all runs have ended; 1: some failed."""
+    """Train what is missing and print the map. Exit status 0: all runs have ended. 1: some failed."""
     decays, (axis, values) = command.decays(), command.axis_values()
     settings = command.with_weight_decay(decays[0])
     starts = () if command.start is None else find_starts(command.start)
     seeds = () if starts and command.seeds is None else tuple(range(command.seeds or 1))
-    workers = command.workers if command.workers is not None else cores()
     dataset = load_data(command)
     first = {"elr": None, "lr": None, axis: values[0]}
     base = resolve(settings, dataset, elr=first["elr"], lr=first["lr"], seed=0, threads=1)
@@ -41,7 +40,7 @@ def run(command: SweepCommand) -> int:
             sweep,
             dataset,
             command.out,
-            workers=workers,
+            workers=command.workers or cores(),
             watch=watch,
             on_row=lambda job, row: view.run_ended(job.config, outcome_line(row)),
         )

@@ -1,4 +1,4 @@
-"""What ``scaleinv train`` does."""
+"""Run ``scaleinv train``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scaleinv.studies.regime_map import run_row, verdict_of
 
 
 def run(command: TrainCommand) -> int:
-    """0: the run has ended (a diverged one too)."""
+    """Train the run to its end. Exit status 0: it has ended, diverged or not."""
     dataset = load_data(command)
     threads = command.threads if command.threads is not None else 1 if command.data == "digits" else cores()
     start = None if command.start is None else find_start(command.start)

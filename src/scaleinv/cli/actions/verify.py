@@ -1,4 +1,4 @@
-"""What ``scaleinv verify`` does."""
+"""Run ``scaleinv verify``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow", "broke"
 
 
 def run(command: VerifyCommand) -> int:
-    """0: none fails but what is known to (papers/findings.py); 1: one does, or a check broke."""
+    """Check the claims. Exit status 0: none fails but those in papers/findings.py. 1: one does, or broke."""
     only = command.ids()
     for given, present in present_ids(only).items():
         if given != present:
@@ -70,14 +70,13 @@ def _list(command: VerifyCommand, chosen: Any) -> int:
 
 
 def _table(outcomes: list[Outcome], seconds: float) -> None:
-    """The verdicts; evidence below for whatever does not hold."""
+    """Print the verdicts; evidence below for whatever does not hold."""
     console, known = Console(highlight=False), claims()
     wide = max(len(outcome.id) for outcome in outcomes)
     for o in outcomes:
         spent = "kept" if o.cached else f"{o.seconds:.1f} s"
         verdict = f"[{_STYLES[o.verdict]}]{o.verdict:<9}[/]"
-        line = f"{o.id:<{wide}}  {o.scale:<11}  {verdict}  {spent:>7}  "
-        console.print(line, end="")
+        console.print(f"{o.id:<{wide}}  {o.scale:<11}  {verdict}  {spent:>7}  ", end="")
         console.print(known[o.id].statement, markup=False, soft_wrap=True)
     expected = 0
     for o in outcomes:
@@ -99,19 +98,19 @@ def _table(outcomes: list[Outcome], seconds: float) -> None:
 
 
 class _View:
-    """Which checks have ended and which are going on."""
+    """Show which checks have ended and which are going on."""
 
     def __init__(self, counted: Counted) -> None:
         self.counted = counted
         self.running: dict[tuple[str, str], None] = {}
 
     def started(self, claim: Claim, scale: str) -> None:
-        """A check has begun."""
+        """Take in that a check has begun."""
         self.running[claim.id, scale] = None
         self.counted.doing(self._note())
 
     def ended(self, outcome: Outcome) -> None:
-        """A check has ended, or was kept from before."""
+        """Take in that a check has ended, or was kept from before."""
         self.running.pop((outcome.id, outcome.scale), None)
         spent = "kept" if outcome.cached else f"{outcome.seconds:.1f} s"
         self.counted.done(f"{outcome.id} ({outcome.scale}): {outcome.verdict}", spent, note=self._note())

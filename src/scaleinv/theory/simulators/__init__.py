@@ -1,1 +1,1 @@
-"""Simulators: the toy function, norm recursions, the ideal gas, random gradients."""
+"""Simulate the toy function, norm recursions, the ideal gas, random gradients."""

@@ -1,23 +1,20 @@
-r"""The ideal-gas toy (2511.07308): ``f(x) = 1 + mu.x/|x|`` with isotropic tangent noise in the effective gradient,
-three protocols.
-"""
+r"""Simulate the ideal gas (2511.07308): ``f(x) = 1 + mu.x/|x|``, isotropic tangent noise in the effective gradient."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from scaleinv.errors import UserError
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
 Protocol = Literal["elr", "lr", "sphere"]
 
 
 @dataclass(frozen=True)
 class Gas:
-    """Means over replicas and time after burn-in, with standard errors over replicas."""
+    """Hold means over replicas and time after burn-in, with standard errors over replicas."""
 
     loss: float
     loss_se: float
@@ -40,14 +37,15 @@ def simulate(
     rho0: float = 1.0,
     seed: int = 0,
 ) -> Gas:
-    """``x' = (1 - lr wd) x - lr grad``. ``elr``: ``lr = rate ||x||^2`` at each step; ``lr``: ``lr = rate``;
-    ``sphere``: ``lr = rate rho0^2``, no decay, and x is returned to the radius ``rho0`` after each step. ``noise``:
-    standard deviation of each tangent coordinate.
+    """Simulate ``x' = (1 - lr wd) x - lr grad`` from norm ``rho0``, by one of three protocols.
+
+    ``elr``: ``lr = rate ||x||^2`` at each step; ``lr``: ``lr = rate``; ``sphere``: ``lr = rate rho0^2``, no decay, and
+    x is returned to the radius ``rho0`` after each step. ``noise``: standard deviation of each tangent coordinate.
     """
     if protocol not in ("elr", "lr", "sphere"):
         raise UserError(f"protocol {protocol!r} is not known; choose elr, lr or sphere")
     if not 0 < burn_in < steps or dimension < 2 or replicas < 2 or rate <= 0:
-        raise UserError("gas: 0 < burn_in < steps, dimension >= 2, replicas >= 2 and rate > 0 are needed")
+        raise UserError("ideal gas: give 0 < burn_in < steps, dimension >= 2, replicas >= 2 and rate > 0")
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((replicas, dimension))
     x *= rho0 / np.sqrt((x * x).sum(axis=1, keepdims=True))

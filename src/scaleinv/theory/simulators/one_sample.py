@@ -1,5 +1,4 @@
-r"""The 3-D toy with one sample a step: ``loss_a(x) = (a.x)^2 / |x|^2`` on the unit sphere (arXiv 2505.23489,
-3-D toy).
+r"""Simulate the 3-D toy with one sample a step: ``loss_a(x) = (a.x)^2 / |x|^2`` on the unit sphere (arXiv 2505.23489).
 
 Over-parameterised: two vectors, a common null direction exists; converges iff ELR < 1. Under-parameterised: three
 vectors, none does; the mean loss never falls below 1/26.
@@ -23,7 +22,7 @@ START = np.array([-0.8, 0.6, 0.1]) / np.sqrt(1.01)
 
 
 def mean_loss(x: Array, vectors: Array) -> Array:
-    """Mean over the vectors of ``(a.x)^2`` for unit x, shape (..., 3).
+    """Compute the mean over the vectors of ``(a.x)^2`` for unit x, shape (..., 3).
 
     >>> round(float(mean_loss(np.array([0.0, 0.0, 1.0]), UNDERPARAMETERISED)) * 26, 12)
     1.0
@@ -32,8 +31,9 @@ def mean_loss(x: Array, vectors: Array) -> Array:
 
 
 def simulate(vectors: Array, elrs: Any, steps: int, *, seeds: Sequence[int] = (0,), measure_last: float = 0.5) -> Array:
-    """Mean loss over the last share ``measure_last`` of the steps, shape (ELRs, seeds). All runs of a seed see the
-    same samples.
+    """Compute the mean loss over the last share ``measure_last`` of the steps, shape (ELRs, seeds).
+
+    All runs of a seed see the same samples.
     """
     rate = np.repeat(np.atleast_1d(np.asarray(elrs, dtype=np.float64)), len(seeds))
     if steps < 2 or not np.all(rate > 0) or not seeds:

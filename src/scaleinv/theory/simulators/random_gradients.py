@@ -1,9 +1,8 @@
-r"""Random scale-invariant gradients: isotropic, orthogonal to the weight, of size 1/||x||, new at each step; no
-function at all.
+r"""Simulate optimizers on random gradients: isotropic, orthogonal to the weight, of size 1/||x||, new at each step.
 
-What the optimizers' equilibria (Kosson et al. 2024, Wan et al. 2020) are derived for. Update rules as in torch:
-coupled decay for SGD and SGDM (``m = momentum m + grad + wd x``), decoupled for AdamW and Lion. Adam's epsilon is 0:
-eg has no unit here.
+For these the equilibria of optimizers (Kosson et al. 2024, Wan et al. 2020) are derived; there is no loss. Update
+rules as in torch: coupled decay for SGD and SGDM (``m = momentum m + grad + wd x``), decoupled for AdamW and Lion.
+Adam's epsilon is 0: eg has no unit here.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Rotation:
-    """What was measured: one number per replica, means over the steps after burn-in."""
+    """Hold what was measured: one number per replica, means over the steps after burn-in."""
 
     angle: Array  # (R,) root mean square angle per step, radians
     norm: Array  # (R,) fourth root of the mean of rho^4 for sgd and sgdm, root mean square otherwise
@@ -55,7 +54,7 @@ def simulate(
     if law not in ("sgd", "sgdm", "adamw", "lion"):
         raise UserError(f"optimizer law {law!r} has no simulator; choose one of: sgd, sgdm, adamw, lion")
     if not (0 < burn_in < steps and dimension >= 2 and replicas >= 1 and 0 < lr * wd < 1):
-        raise UserError("random gradients: 0 < burn_in < steps, dimension >= 2 and 0 < lr * wd < 1 are needed")
+        raise UserError("random gradients: give 0 < burn_in < steps, dimension >= 2, replicas >= 1 and 0 < lr * wd < 1")
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((replicas, dimension))
     x *= rho0 / np.sqrt((x * x).sum(axis=1, keepdims=True))

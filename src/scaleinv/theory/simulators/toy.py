@@ -1,4 +1,4 @@
-r"""The toy function ``F(x, y) = sum_i alpha_i x_i^2 / (x_i^2 + y_i^2)`` (Kodryan et al. 2022, eq. 10) as a laboratory.
+r"""Simulate the toy function ``F(x, y) = sum_i alpha_i x_i^2 / (x_i^2 + y_i^2)`` (Kodryan et al. 2022, eq. 10).
 
 Many replicas (learning rates x seeds) run at once; with numba (extra ``toy``) compiled, without it in numpy: the same
 bits, slower. On the unit sphere (eq. 6) it shows the three regimes, in the whole space with weight decay the periodic
@@ -24,9 +24,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class ToyRecord:
-    """Means over windows of ``every`` steps. E learning rates, S seeds, n groups, W windows; a group's ELR is
-    ``lr / rho_i^2``.
-    """
+    """Hold means over windows of ``every`` steps. E learning rates, S seeds, n groups, W windows."""
 
     alphas: Array  # (n,)
     rates: Array  # (E,) total ELR on the sphere, learning rate in the whole space
@@ -41,7 +39,7 @@ class ToyRecord:
     group_ess: Array  # (W, E, S, n)
     group_log_ess: Array  # (W, E, S, n) mean of log(1 + ess_i^2)
     group_rho_sq: Array  # (W, E, S, n)
-    group_elr_at_end: Array  # (W, E, S, n)
+    group_elr_at_end: Array  # (W, E, S, n) lr / rho_i^2
 
     @property
     def k(self) -> Array:
@@ -50,7 +48,7 @@ class ToyRecord:
 
 
 def check_alphas(alphas: ArrayLike) -> Array:
-    """The weights as an array; they have to be finite and positive."""
+    """Give the weights as an array; UserError unless they are finite and positive."""
     a = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
     if a.ndim != 1 or a.size == 0 or not np.all(np.isfinite(a) & (a > 0)):
         raise UserError(f"alpha {alphas!r}: a list of positive finite numbers is needed, for example 1,2,3,4,5")
@@ -58,16 +56,14 @@ def check_alphas(alphas: ArrayLike) -> Array:
 
 
 def start(groups: int, seeds: Sequence[int]) -> tuple[Array, Array]:
-    """Gaussian directions on the unit sphere, ``x`` and ``y`` of shape (groups, seeds); each seed has its own
-    generator.
-    """
+    """Draw directions on the unit sphere, ``x`` and ``y`` of shape (groups, seeds), a generator for each seed."""
     points = np.stack([np.random.default_rng([seed, groups]).standard_normal((2, groups)) for seed in seeds], axis=-1)
     points /= np.sqrt((points**2).sum(axis=(0, 1)))
     return points[0], points[1]
 
 
 def loss(x: Array, y: Array, alphas: ArrayLike) -> Array:
-    """F of states ``x, y`` of shape (groups, ...).
+    """Compute F of states ``x, y`` of shape (groups, ...).
 
     >>> float(loss(np.array([1.0, 1.0]), np.array([1.0, 0.0]), [2.0, 3.0]))
     4.0
@@ -104,13 +100,13 @@ def simulate(
     a = check_alphas(alphas)
     rate = np.atleast_1d(np.asarray(rates, dtype=np.float64))
     if rate.ndim != 1 or not np.all(np.isfinite(rate) & (rate > 0)):
-        raise UserError("rates: positive finite numbers are needed")
+        raise UserError(f"rates {rates!r}: give positive finite numbers")
     names = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     every = max(1, steps // 100) if every is None else every
     if steps < 1 or every < 1 or every > steps or not names:
-        raise UserError(f"steps {steps}, every {every}, seeds {seeds}: one window and one seed at least are needed")
+        raise UserError(f"steps {steps}, every {every}, seeds {seeds}: give at least one window and one seed")
     if wd is not None and not (wd >= 0 and np.all(rate * wd < 1)):
-        raise UserError(f"wd {wd:g}: it must not be negative, and lr * wd has to be below 1")
+        raise UserError(f"wd {wd:g}: must be at least 0, and lr * wd below 1")
     kernel = _engine(engine)
     n, e, s = a.size, rate.size, len(names)
     x0, y0 = start(n, names)
@@ -165,10 +161,10 @@ def _engine(name: str) -> Any:
 def _record(
     a: Array, rate: Array, every: int, totals: Array, groups: Array, ends: Array, sizes: Array, lr: Array, s: int
 ) -> ToyRecord:
-    def total(values: Array) -> Array:
+    def of(values: Array) -> Array:
         return values.reshape(len(values), -1, s)
 
-    def group(values: Array) -> Array:
+    def of_groups(values: Array) -> Array:
         return np.moveaxis(values.reshape(len(values), a.size, -1, s), 1, -1)
 
     def log_mean(mantissa: Array, count: Array) -> Array:
@@ -178,19 +174,9 @@ def _record(
     mean = t[step.LOSS] / every
     with np.errstate(invalid="ignore"):
         spread = np.sqrt(np.maximum(t[step.LOSS_SQ] / every - mean**2, 0.0))
-    return ToyRecord(
-        alphas=a,
-        rates=rate,
-        every=every,
-        loss=total(mean),
-        loss_sd=total(spread),
-        loss_at_end=total(ends),
-        cosine=total(t[step.COSINE] / every),
-        ess=total(t[step.ESS] / every),
-        log_ess=total(log_mean(t[step.MANTISSA], t[step.COUNT])),
-        rho_sq=total(t[step.RHO_SQ] / every),
-        group_ess=group(g[step.G_ESS] / every),
-        group_log_ess=group(log_mean(g[step.G_MANTISSA], g[step.G_COUNT])),
-        group_rho_sq=group(g[step.G_SHARE] / every),
-        group_elr_at_end=group(lr / sizes),
-    )
+    sums = (t[step.COSINE] / every, t[step.ESS] / every, log_mean(t[step.MANTISSA], t[step.COUNT]))
+    logs = log_mean(g[step.G_MANTISSA], g[step.G_COUNT])
+    of_group = (g[step.G_ESS] / every, logs, g[step.G_SHARE] / every, lr / sizes)
+    all_together = (mean, spread, ends, *sums, t[step.RHO_SQ] / every)
+    # in the order of ToyRecord's fields
+    return ToyRecord(a, rate, every, *map(of, all_together), *map(of_groups, of_group))

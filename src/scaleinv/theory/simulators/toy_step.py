@@ -1,15 +1,13 @@
-"""One chunk of toy steps for a block of replicas, twice: loops for a compiler and whole arrays for numpy. Both give
-the same bits.
+"""A chunk of toy steps for a block of replicas, written twice: loops for a compiler, whole arrays for numpy.
 
-Same bits, because every number goes through the same operations in the same order (sums over groups run from the
-first to the last) and each of them (+ - * / sqrt) is correctly rounded. So no fused multiply-add, no pairwise sums,
-no logarithm: products of ``1 + ess^2`` are kept as ``mantissa * 2^(300 count)``, which is exact, and the logarithm is
-taken once, outside.
+Both give the same bits, because every number goes through the same operations in the same order (sums over groups run
+from the first to the last) and each of them (+ - * / sqrt) is correctly rounded. So no fused multiply-add, no pairwise
+sums, no logarithm: products of ``1 + ess^2`` are kept as ``mantissa * 2^(300 count)``, which is exact, and the
+logarithm is taken once, outside.
 
 Arrays: ``x, y`` (groups, replicas), the state; on the sphere they are stored unnormalised with the factor ``scale``
 (replicas) still to be applied, which saves a pass. ``noise`` (steps, groups, replicas), or with no steps at all.
-``totals`` (7, replicas) and ``groups``
-(4, groups, replicas) are sums over the chunk, see the names below.
+``totals`` (7, replicas) and ``groups`` (4, groups, replicas) are sums over the chunk, see the names below.
 """
 
 from __future__ import annotations
@@ -19,6 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+A = Any  # an array; numba compiles for whatever it is given
 
 #: rows of ``totals``
 LOSS, LOSS_SQ, COSINE, ESS, MANTISSA, COUNT, RHO_SQ = range(7)
@@ -30,47 +30,29 @@ BIG, SMALL = 2.0**300, 2.0**-300
 
 
 def chunk_loops(
-    x: Any,
-    y: Any,
-    scale: Any,
-    lr: Any,
-    alpha: Any,
-    keep: float,
-    sphere: bool,
-    noise: Any,
-    steps: int,
-    totals: Any,
-    groups: Any,
+    x: A, y: A, scale: A, lr: A, alpha: A, keep: float, sphere: bool, noise: A, steps: int, totals: A, groups: A
 ) -> None:
-    """The loops. Inner loops run over replicas, so that a compiler can use vector instructions."""
+    """Step in loops. Inner loops run over replicas, so that a compiler can use vector instructions."""
     n, replicas = x.shape
     noisy = noise.shape[0] > 0
     loss, g_sq, rho_sq, new_sq = np.empty(replicas), np.empty(replicas), np.empty(replicas), np.empty(replicas)
     for t in range(steps):
         for r in range(replicas):
-            loss[r] = 0.0
-            g_sq[r] = 0.0
-            rho_sq[r] = 0.0
-            new_sq[r] = 0.0
+            loss[r] = g_sq[r] = rho_sq[r] = new_sq[r] = 0.0
         for i in range(n):
             two_alpha = 2.0 * alpha[i]
             for r in range(replicas):
-                xs = x[i, r] * scale[r]
-                ys = y[i, r] * scale[r]
-                xx = xs * xs
-                yy = ys * ys
+                xs, ys = x[i, r] * scale[r], y[i, r] * scale[r]
+                xx, yy = xs * xs, ys * ys
                 size = xx + yy
                 inverse = 1.0 / size
-                share = xx * inverse
-                other = yy * inverse
+                share, other = xx * inverse, yy * inverse
                 loss[r] += alpha[i] * share
                 slope = two_alpha * inverse
-                gx = slope * xs * other
-                gy = -(slope * ys * share)
+                gx, gy = slope * xs * other, -(slope * ys * share)
                 if noisy:
                     kick = noise[t, i, r] * inverse
-                    gx = gx - kick * ys
-                    gy = gy + kick * xs
+                    gx, gy = gx - kick * ys, gy + kick * xs
                 g2 = gx * gx + gy * gy
                 ess_sq = lr[r] * lr[r] * g2 * inverse
                 g_sq[r] += g2
@@ -81,11 +63,9 @@ def chunk_loops(
                 groups[G_COUNT, i, r] += 1.0 if over else 0.0
                 groups[G_ESS, i, r] += np.sqrt(ess_sq)
                 groups[G_SHARE, i, r] += size
-                xn = keep * xs - lr[r] * gx
-                yn = keep * ys - lr[r] * gy
+                xn, yn = keep * xs - lr[r] * gx, keep * ys - lr[r] * gy
                 new_sq[r] += xn * xn + yn * yn
-                x[i, r] = xn
-                y[i, r] = yn
+                x[i, r], y[i, r] = xn, yn
         for r in range(replicas):
             totals[LOSS, r] += loss[r]
             totals[LOSS_SQ, r] += loss[r] * loss[r]
@@ -101,19 +81,9 @@ def chunk_loops(
 
 
 def chunk_arrays(
-    x: Any,
-    y: Any,
-    scale: Any,
-    lr: Any,
-    alpha: Any,
-    keep: float,
-    sphere: bool,
-    noise: Any,
-    steps: int,
-    totals: Any,
-    groups: Any,
+    x: A, y: A, scale: A, lr: A, alpha: A, keep: float, sphere: bool, noise: A, steps: int, totals: A, groups: A
 ) -> None:
-    """The same in numpy, an array operation for each line of the inner loops."""
+    """Step in numpy, an array operation for each line of the inner loops."""
     for t in range(steps):
         loss, g_sq, rho_sq, new_sq = (np.zeros(x.shape[1]) for _ in range(4))
         for i in range(x.shape[0]):
@@ -156,7 +126,7 @@ def _multiply(mantissa: Any, count: Any, factor: Any) -> None:
 
 @functools.lru_cache(maxsize=1)
 def compiled() -> Callable[..., None] | None:
-    """The compiled loops, or None where numba is not installed. Not fast-math: that would change the bits."""
+    """Compile the loops; None where numba is not installed. Not fast-math: that would change the bits."""
     try:
         import numba
     except ImportError:
