@@ -10,7 +10,6 @@ scale of the context and returns everything that is drawn; ``draw(numbers)`` mak
 from __future__ import annotations
 
 import importlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 from scaleinv.papers.scales import SCALES, Scale
+from scaleinv.plots.style import rendered
+from scaleinv.runfolder.files import write_bytes, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,13 +98,12 @@ def _function(target: str) -> Any:
 
 
 def write_figure(fig: Figure, numbers: dict[str, Any], out: Path, stem: str, formats: Sequence[str]) -> Drawn:
-    """Save a figure and the numbers beside it."""
-    from scaleinv.plots.style import save, write_whole  # matplotlib; the catalogues do without
-
-    paths = save(fig, out, stem, tuple(formats))
-    record = out / f"{stem}.json"
-    write_whole(record, (json.dumps(plain(numbers), indent=1, allow_nan=False) + "\n").encode())
-    return Drawn((*paths, record), numbers)
+    """Write a figure in every format, and the numbers beside it."""
+    paths = [out / f"{stem}.{name}" for name in (*formats, "json")]
+    for path, name in zip(paths, formats):
+        write_bytes(path, rendered(fig, name), parents=True)
+    write_json(paths[-1], numbers)
+    return Drawn(tuple(paths), numbers)
 
 
 def plain(value: Any) -> Any:

@@ -11,11 +11,9 @@ import contextlib
 import hashlib
 import io
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -83,8 +81,8 @@ _XLINK = "http://www.w3.org/1999/xlink"
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Our look for the statements inside, or for a function as ``@style()``; new_figure, save and to_inline_svg enter
-    it by themselves.
+    """Our look for the statements inside, or for a function as ``@style()``; new_figure, rendered and to_inline_svg
+    enter it by themselves.
     """
     import matplotlib
 
@@ -114,31 +112,24 @@ def new_figure(width: float, height: float, ncols: int = 1, nrows: int = 1, **gr
         return fig, fig.subplots(nrows, ncols, **grid)
 
 
-def save(fig: Figure, out_dir: str | Path, stem: str, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write ``out_dir/stem.FORMAT`` for every format, whole or not at all; the same figure gives the same bytes.
+def rendered(fig: Figure, format: str) -> bytes:
+    """Render a figure as a file of ``format``; the same figure gives the same bytes.
 
-    Errors: UserError for an unknown format or a folder that cannot be written.
+    Errors: UserError for an unknown format.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise UserError(f"unknown figure format {unknown[0]!r}; choose from: {', '.join(FORMATS)}")
+    if format not in FORMATS:
+        raise UserError(f"unknown figure format {format!r}; choose from: {', '.join(FORMATS)}")
     # without dates and version strings the bytes depend on the figure alone
     metadata: dict[str, dict[str, Any]] = {
         "svg": {"Date": None, "Creator": "scaleinv"},
         "pdf": {"CreationDate": None, "Creator": "scaleinv", "Producer": "scaleinv"},
         "png": {"Software": None},
     }
-    folder = Path(out_dir)
     _settle(fig)
-    written = []
-    for name in formats:
-        path = folder / f"{stem}.{name}"
-        buffer = io.BytesIO()
-        with style():
-            fig.savefig(buffer, format=name, metadata=metadata[name], facecolor="white")
-        write_whole(path, buffer.getvalue())
-        written.append(path)
-    return written
+    buffer = io.BytesIO()
+    with style():
+        fig.savefig(buffer, format=format, metadata=metadata[format], facecolor="white")
+    return buffer.getvalue()
 
 
 def _settle(fig: Figure) -> None:
@@ -148,19 +139,6 @@ def _settle(fig: Figure) -> None:
             for _ in range(4):
                 fig.draw_without_rendering()
         fig.set_layout_engine("none")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; UserError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(f"cannot write {path}: {error.strerror or error}; name another place with --out") from None
 
 
 def to_inline_svg(

@@ -11,7 +11,8 @@ from scaleinv.cli.toy_table import summarise, table
 from scaleinv.papers.figure import plain, write_figure
 from scaleinv.papers.kodryan2022 import fig6_left
 from scaleinv.papers.kodryan2022 import fig_bifurcation as bifurcation
-from scaleinv.plots.style import FORMATS, write_whole
+from scaleinv.plots.style import FORMATS
+from scaleinv.runfolder.files import write_json
 from scaleinv.theory.simulators import toy
 
 
@@ -35,7 +36,7 @@ def run(command: ToyCommand) -> int:
         points = plain(bifurcation.points(alphas, elrs, command.steps, command.seeds))
         paths += write_figure(bifurcation.draw(points), points, command.out, "bifurcation", FORMATS).paths
         paths.append(command.out / "toy.json")
-        write_whole(paths[-1], (json.dumps(answer, indent=1) + "\n").encode())
+        write_json(paths[-1], answer)
     if command.json:
         print(json.dumps(answer | {"files": [str(path) for path in paths]}))
         return 0
