@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
+#: axis limits; None where there is no value to draw
+Span = tuple[float, float] | None
 #: a line is drawn with at most this many points; more are thinned to the extremes of equal stretches
 MOST_POINTS = 600
 
@@ -48,6 +50,29 @@ class Drawing:
         artist.set_gid(gid)
         self.titles[gid] = clean(title)
 
+    def frame(self, axes: Axes, x: Span, y: Span, log: str = "y", label: str = "", empty: str = "not measured") -> bool:
+        """Set limits, scale and label of both axes, ``label`` in place of the y axis's name; ``False`` where one of the
+        limits is None: there is nothing to draw, and ``empty`` says so.
+        """
+        if x is None or y is None:
+            nothing(axes, empty)
+            return False
+        x_name, y_name = next((x_name, y_name) for known, x_name, y_name in self.named if known is axes)
+        fit(axes, "x", x, "x" in log, x_name)
+        fit(axes, "y", y, "y" in log, label or y_name)
+        return True
+
+    def line(
+        self, axes: Axes, x: npt.NDArray[Any], y: Floats, log: bool, key: str, title: str, **look: Any
+    ) -> int | None:
+        """Draw the values that have a place on the axis; the index of the last of them, None where there is none."""
+        shown = drawable(y, log)
+        if not shown.any():
+            return None
+        (line,) = axes.plot(x, np.where(shown, y, np.nan), **look)
+        self.point_at(line, axes, key, title)
+        return int(np.flatnonzero(shown)[-1])
+
     def svg(self) -> str:
         """The drawing as an ``<svg>`` element for a page."""
         return style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
@@ -59,17 +84,10 @@ class Drawing:
         width, height = self.fig.get_size_inches() * 72  # the unit of matplotlib's SVG
         described = []
         for axes, x, y in self.named:
-            box = axes.get_position()
-            described.append(
-                {
-                    "box": [
-                        round(float(v), 4)
-                        for v in (box.x0 * width, box.x1 * width, (1 - box.y0) * height, (1 - box.y1) * height)
-                    ],
-                    "x": [x, axes.get_xscale(), *axes.get_xlim()],
-                    "y": [y, axes.get_yscale(), *axes.get_ylim()],
-                }
-            )
+            at = axes.get_position()
+            box = (at.x0 * width, at.x1 * width, (1 - at.y0) * height, (1 - at.y1) * height)
+            shown = {"x": [x, axes.get_xscale(), *axes.get_xlim()], "y": [y, axes.get_yscale(), *axes.get_ylim()]}
+            described.append({"box": [round(float(value), 4) for value in box], **shown})
         return json.dumps(described, separators=(",", ":"))
 
 
@@ -114,7 +132,7 @@ def drawable(y: Floats, log: bool) -> npt.NDArray[np.bool_]:
     return shown
 
 
-def limits(values: Sequence[Floats], log: bool, margin: float = 0.04) -> tuple[float, float] | None:
+def limits(values: Sequence[Floats], log: bool, margin: float = 0.04) -> Span:
     """Axis limits around all drawable values, None where there are none."""
     kept = [v[drawable(v, log)] for v in values]
     every = np.concatenate(kept) if kept else np.zeros(0)
@@ -179,26 +197,9 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float
     known = known[::step]  # the first is always kept
     wanted = [min(1.0, max(0.0, fraction(axes, value))) for value, _, _ in known]
     for place, want, (_, text, colour) in zip(spread(wanted, gap), wanted, known):
-        axes.plot(
-            [1.004, 1.022],
-            [want, place],
-            color=colour,
-            linewidth=0.6,
-            transform=axes.transAxes,
-            clip_on=False,
-            solid_capstyle="butt",
-        )
-        axes.text(
-            1.028,
-            place,
-            text,
-            color=colour,
-            fontsize=size,
-            va="center",
-            ha="left",
-            transform=axes.transAxes,
-            parse_math=False,
-        )
+        look: dict[str, Any] = {"color": colour, "transform": axes.transAxes}
+        axes.plot([1.004, 1.022], [want, place], linewidth=0.6, clip_on=False, solid_capstyle="butt", **look)
+        axes.text(1.028, place, text, fontsize=size, va="center", ha="left", parse_math=False, **look)
 
 
 def nothing(axes: Axes, words: str = "not measured") -> None:
@@ -206,18 +207,3 @@ def nothing(axes: Axes, words: str = "not measured") -> None:
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def gradient_against_loss(
-    axes: Axes,
-    losses: tuple[float, float] | None,
-    gradients: tuple[float, float] | None,
-    label: str = "mean effective gradient norm",
-) -> bool:
-    """The log-log axes of the diagram of regimes, within :func:`limits`; ``False`` where there is nothing to draw."""
-    if losses is None or gradients is None:
-        nothing(axes)
-        return False
-    fit(axes, "x", losses, True, "train loss")
-    fit(axes, "y", gradients, True, label)
-    return True

@@ -37,29 +37,24 @@ regime_names: dict[int | None, str] = {1: "convergence", 2: "chaotic equilibrium
 FORMATS = ("svg", "pdf", "png")
 
 _RC: dict[str, Any] = {
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "grid.color"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color", "text.color"), INK),
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
     "axes.facecolor": "none",
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": INK,
     "grid.alpha": 0.13,
     "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
-    "text.color": INK,
     "lines.linewidth": 1.3,
     "lines.markersize": 5,
     "legend.frameon": False,
@@ -157,12 +152,8 @@ def to_inline_svg(
         import matplotlib
 
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            fig.savefig(
-                buffer,
-                format="svg",
-                transparent=True,
-                metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-            )
+            nameless = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            fig.savefig(buffer, format="svg", transparent=True, metadata=nameless)
     raw = buffer.getvalue()
     prefix = name or "f" + hashlib.sha256(raw).hexdigest()[:8]
     root = ElementTree.fromstring(raw)
@@ -187,8 +178,7 @@ def to_inline_svg(
     root.set("aria-label", label or "figure")
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
-    text: str = ElementTree.tostring(root, encoding="unicode")
-    return text
+    return str(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _font(match: re.Match[str]) -> str:

@@ -6,16 +6,30 @@ nothing: style and script are in it, and its policy forbids any request. The tem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jinja2
 from markupsafe import Markup
 
 from scaleinv.plots.drawing import Drawing
 from scaleinv.plots.style import regime_colours, regime_names
-from scaleinv.text import clean, count, esc, numbers_whole
+from scaleinv.text import (
+    MISSING,
+    capital,
+    clean,
+    count,
+    duration,
+    elr_text,
+    esc,
+    number,
+    numbers_whole,
+    percent,
+    plain,
+    show,
+)
 
 Facts = TypeVar("Facts", contravariant=True)
 
@@ -77,20 +91,6 @@ def fragment(template: str, macro: str, *values: Any, **named: Any) -> Markup:
     return made
 
 
-class Card(NamedTuple):
-    """A key number with its name; ``kind`` (``regime1`` ...) gives its colour."""
-
-    label: str
-    value: str
-    note: str = ""
-    kind: str = ""
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> Markup:
-    """A table of texts; the first of each row names it."""
-    return fragment("parts.html.j2", "table", head, list(rows), caption)
-
-
 def regime_text(regime: int | None) -> str:
     """``1 convergence``, ``undecided``."""
     return f"{regime} {regime_names[regime]}" if regime else regime_names[None]
@@ -113,5 +113,10 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals |= {"regime_colours": regime_colours, "regime_text": regime_text, "count": count}
+_templates.globals |= {"regime_colours": regime_colours, "regime_names": regime_names, "regime_text": regime_text}
+_templates.globals |= {"count": count, "elr_text": elr_text}
+_templates.filters |= {f.__name__: f for f in (duration, number, percent, plain, show, capital)}
+_templates.filters["exp"] = math.exp
 _templates.filters["whole"] = lambda text: Markup(numbers_whole(esc(text)))
+_templates.filters["steps"] = lambda value: f"{value:.0f}" if math.isfinite(value) else MISSING
+_templates.tests["measured"] = lambda value: math.isfinite(number(value))

@@ -9,7 +9,7 @@ from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.bounds import cosine_distance
 from scaleinv.analysis.periods.log import FEWEST_ROWS, Log
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, fit, limits, new_drawing, nothing, thin
+from scaleinv.plots.drawing import Drawing, drawable, limits, new_drawing, thin
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import clean, show
@@ -60,12 +60,10 @@ def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, lo
     drawing, axes = new_drawing(size, f"steps-{stem}", title, caption, alt, "step", label, wide=wide)
     step = found.log.step
     with style.style():
+        span = (step[0], max(int(step[-1]), int(step[0]) + 1))
         around = limits([values], logarithmic)
-        if around is None:
-            nothing(axes, "no positive value")
+        if not drawing.frame(axes, span, around, "y" if logarithmic else "", empty="no positive value"):
             return drawing
-        fit(axes, "y", around, logarithmic, label)
-        fit(axes, "x", (step[0], max(int(step[-1]), int(step[0]) + 1)), False, "step")
         shade(axes, found)
         x, low, middle, high = stretches(step, values, logarithmic)
         colour = style.elr_colour(0.0)

@@ -6,30 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import (
-    Drawing,
-    drawable,
-    end_labels,
-    fit,
-    gradient_against_loss,
-    limits,
-    new_drawing,
-    nothing,
-    thin,
-)
+from scaleinv.plots.drawing import Drawing, Span, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK, elr_colour, regime_colours, regime_markers
+from scaleinv.report import sweep_curves
 from scaleinv.report.facts import SweepFacts, SweptRun, start_words
 from scaleinv.report.page import Section, fragment
-from scaleinv.report.sweep_curves import AXES_HEIGHT, PANEL, SOURCE, colour_scale, draw_track, end_look, few, track
+from scaleinv.report.sweep_curves import AXES_HEIGHT, GRADIENT, PANEL, colour_scale, draw_track, end_look, few, track
 from scaleinv.report.words import numbers_line
 from scaleinv.runfolder.lineage import Origin
 from scaleinv.runfolder.read import Floats, Ints, Run
-from scaleinv.text import count, elr_text
+from scaleinv.text import capital, count, elr_text
 
 #: starts drawn at once; more are folded
 MOST_STARTS = 6
@@ -104,50 +96,41 @@ def _curve(run: Run, split: str) -> tuple[Ints, Floats]:
     return run.series(_split(run, split), "total", "loss")
 
 
-def _against_epoch(
-    start: BranchPoint, split: str, around: tuple[float, float] | None, colours: dict[str, str], number: int
-) -> Drawing:
+def _against_epoch(start: BranchPoint, split: str, around: Span, colours: dict[str, str], number: int) -> Drawing:
     """Train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
     drawing, axes = new_drawing(
         PANEL,
         f"retraining-loss-{number}",
         f"Train loss, from {start.name}",
-        f"From {start.full}: {'star and ' if _beginning(start) else ''}epoch 0. {SOURCE[split].capitalize()}. "
-        f"Colour: the new {start.runs[0].rate_name}."
+        f"From {start.full}: {'star and ' if _beginning(start) else ''}epoch 0. "
+        f"{capital(sweep_curves.SOURCE[split])}. Colour: the new {start.runs[0].rate_name}."
         + (" Grey: the run they went on from." if start.parent is not None else ""),
         f"Train loss against epoch of {count(len(start.runs), 'run')} that went on from {start.name}",
         "epoch since the start",
         "train loss",
     )
     with style.style():
-        if around is None:
-            nothing(axes)
-            return drawing
-        fit(axes, "y", around, True, "train loss")
         end = max(1, *(fact.run.last_epoch for fact in start.runs if fact.run is not None))
         before = 0
         if start.parent is not None:
             epochs, values = _curve(start.parent, split)
             kept = (epochs - start.epoch >= -end) & (epochs - start.epoch <= end)  # no more than what follows
             epochs, values = thin(epochs[kept] - start.epoch, values[kept])
-            if epochs.size:
-                before = min(0, int(epochs[0]))
-                visible = np.where(drawable(values, True), values, np.nan)
-                (line,) = axes.plot(epochs, visible, color=_GREY, linewidth=1.4, zorder=1.5)
-                drawing.point_at(line, axes, f"parent{number}", f"went on from {start.name}")
-        fit(axes, "x", (before, end), False, "epoch since the start")
+            before = min(0, int(epochs[0])) if epochs.size else 0
+        if not drawing.frame(axes, (before, end), around):
+            return drawing
+        if start.parent is not None:
+            look: dict[str, Any] = {"color": _GREY, "linewidth": 1.4, "zorder": 1.5}
+            drawing.line(axes, epochs, values, True, f"parent{number}", f"went on from {start.name}", **look)
         axes.axvline(0, color=INK, alpha=0.5, linewidth=0.8, linestyle=":")
         ends = []
         for fact in start.runs:
             assert fact.run is not None
             epochs, values = thin(*_curve(fact.run, split))
-            shown = drawable(values, True)
-            if not shown.any():
+            look = {"color": (colour := colours[fact.key]), "linewidth": 1.2}
+            final = drawing.line(axes, epochs, values, True, fact.key, numbers_line(fact), **look)
+            if final is None:
                 continue
-            colour = colours[fact.key]
-            (line,) = axes.plot(epochs, np.where(shown, values, np.nan), color=colour, linewidth=1.2)
-            drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            final = int(np.flatnonzero(shown)[-1])
             axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **end_look(fact, colour))
             ends.append((float(values[final]), fact.rate_label, colour))
         began = _beginning(start)
@@ -162,7 +145,7 @@ def _diagram(
     start: BranchPoint,
     starts: Sequence[BranchPoint],
     split: str,
-    around: tuple[tuple[float, float] | None, tuple[float, float] | None],
+    around: tuple[Span, Span],
     colours: dict[str, str],
     number: int,
 ) -> Drawing:
@@ -182,9 +165,8 @@ def _diagram(
         "train loss",
         "effective gradient",
     )
-    x_span, y_span = around
     with style.style():
-        if not gradient_against_loss(axes, x_span, y_span):
+        if not drawing.frame(axes, *around, "xy", GRADIENT):
             return drawing
         if start.parent is not None:
             x, y = few(*track(start.parent, _split(start.parent, split)))
@@ -250,7 +232,7 @@ def _ends(facts: SweepFacts, starts: Sequence[BranchPoint]) -> Drawing:
     values = ([f.train_loss for f in known], [f.effective_gradient for f in known])
     x_span, y_span = (limits([np.array(one)], log=True, margin=0.06) for one in values)
     with style.style():
-        if not gradient_against_loss(axes, x_span, y_span, "effective gradient"):
+        if not drawing.frame(axes, x_span, y_span, "xy"):
             return drawing
         for k, start in enumerate(starts):
             colour = elr_colour(k / max(1, len(starts) - 1))

@@ -9,17 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import (
-    Drawing,
-    drawable,
-    end_labels,
-    fit,
-    gradient_against_loss,
-    limits,
-    new_drawing,
-    nothing,
-    thin,
-)
+from scaleinv.plots.drawing import Drawing, drawable, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK, regime_markers
 from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.sweep_map import mark_look
@@ -32,6 +22,7 @@ SOURCE = {
     "online": "accumulated over the training steps of each epoch",
 }
 PANEL = (5.3, 3.9)  # inches; two beside each other on a page
+GRADIENT = "mean effective gradient norm"
 AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
 
 
@@ -54,27 +45,21 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
     lines = [_curve(fact, split, quantity) for fact in facts.runs]
     with style.style():
         around = limits([values for _, values in lines], log)
-        if around is None:
-            nothing(axes)
-            return drawing
-        if not log and around[0] < 10:
+        if around is not None and not log and around[0] < 10:
             around = (min(0.0, around[0]), around[1])
-        fit(axes, "y", around, log, label)
         end = max((int(epochs[-1]) for epochs, _ in lines if epochs.size), default=1)
-        fit(axes, "x", (0, max(1, end)), False, "epoch")
+        if not drawing.frame(axes, (0, max(1, end)), around, "y" if log else ""):
+            return drawing
         alpha = 0.95 if len(facts.seeds) < 2 else 0.7
         ends: dict[float, list[float]] = {}  # of each rate, where its lines end: the values of the marks
         for fact, colour, (epochs, values) in zip(facts.runs, colours, lines):
-            shown = drawable(values, log)
-            if not shown.any():
+            look: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidth": 1.2}
+            final = drawing.line(axes, epochs, values, log, fact.key, numbers_line(fact), **look)
+            if final is None:
                 continue
-            visible = np.where(shown, values, np.nan)
-            (line,) = axes.plot(epochs, visible, color=colour, alpha=alpha, linewidth=1.2)
-            drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            final = int(np.flatnonzero(shown)[-1])
             crossed = fact.broken_at is not None and quantity != "error"
             mark, size, edge = ("X", 6, INK) if crossed else (regime_markers[fact.regime], 4, colour)
-            look: dict[str, Any] = {"color": colour, "markeredgecolor": edge, "markeredgewidth": 0.6, "clip_on": False}
+            look = {"color": colour, "markeredgecolor": edge, "markeredgewidth": 0.6, "clip_on": False}
             axes.plot(epochs[final], values[final], mark, markersize=size, zorder=4, **look)
             ends.setdefault(fact.rate, []).append(float(values[final]))
         labels = {fact.rate: (fact.rate_label, colour) for fact, colour in zip(facts.runs, colours)}
@@ -108,9 +93,8 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
     colours = style.elr_colours([fact.rate for fact in facts.runs])
     tracks = [track(fact.run, split) for fact in facts.runs]
     with style.style():
-        if not gradient_against_loss(
-            axes, limits([x for x, _ in tracks], log=True), limits([y for _, y in tracks], log=True)
-        ):
+        losses, gradients = (limits(list(values), log=True) for values in zip(*tracks))
+        if not drawing.frame(axes, losses, gradients, "xy", GRADIENT):
             return drawing
         placed: list[tuple[float, float]] = []
         for fact, colour in zip(facts.runs, colours):
