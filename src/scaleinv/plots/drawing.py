@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
 from scaleinv.plots import style
 from scaleinv.text import clean
@@ -74,12 +75,12 @@ class Drawing:
         return int(np.flatnonzero(shown)[-1])
 
     def svg(self) -> str:
-        """The drawing as an ``<svg>`` element for a page."""
+        """Render the drawing as an ``<svg>`` element for a page."""
         return style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
 
     def axes_json(self) -> str:
-        """What the axes show and where they lie, for the script of the page; call it after :meth:`svg`, which lays
-        the figure out.
+        """Describe what the axes show and where they lie, for the script of the page; call it after :meth:`svg`, which
+        lays the figure out.
         """
         width, height = self.fig.get_size_inches() * 72  # the unit of matplotlib's SVG
         described = []
@@ -94,7 +95,7 @@ class Drawing:
 def new_drawing(
     size: tuple[float, float], stem: str, title: str, caption: str, alt: str, x: str, y: str, *, wide: bool = False
 ) -> tuple[Drawing, Axes]:
-    """A drawing with one pair of axes, which show ``y`` against ``x``."""
+    """Make a drawing with one pair of axes, which show ``y`` against ``x``."""
     fig, axes = style.new_figure(*size)
     drawing = Drawing(stem, title, caption, alt, fig, wide)
     drawing.name(axes, x, y)
@@ -111,7 +112,7 @@ def fit(axes: Axes, which: str, around: tuple[float, float], log: bool, label: s
 
 
 def thin(x: npt.NDArray[Any], y: Floats, most: int = MOST_POINTS) -> tuple[npt.NDArray[Any], Floats]:
-    """At most ``most`` points: of each equal stretch the lowest and the highest, in order, so that no spike is lost."""
+    """Thin a line to ``most`` points: of equal stretches the lowest and the highest, so that no spike is lost."""
     if y.size <= most:
         return x, y
     keep = {0, y.size - 1}
@@ -127,13 +128,13 @@ def thin(x: npt.NDArray[Any], y: Floats, most: int = MOST_POINTS) -> tuple[npt.N
 
 
 def drawable(y: Floats, log: bool) -> npt.NDArray[np.bool_]:
-    """Which values have a place on the axis."""
+    """Find which values have a place on the axis."""
     shown: npt.NDArray[np.bool_] = np.isfinite(y) & (y > 0) if log else np.isfinite(y)
     return shown
 
 
 def limits(values: Sequence[Floats], log: bool, margin: float = 0.04) -> Span:
-    """Axis limits around all drawable values, None where there are none."""
+    """Find axis limits around all drawable values; None where there are none."""
     kept = [v[drawable(v, log)] for v in values]
     every = np.concatenate(kept) if kept else np.zeros(0)
     if not every.size:
@@ -149,7 +150,7 @@ def limits(values: Sequence[Floats], log: bool, margin: float = 0.04) -> Span:
 
 
 def fraction(axes: Axes, y: float) -> float:
-    """Where a value lies on the y axis, 0 at the bottom and 1 at the top."""
+    """Find where a value lies on the y axis, 0 at the bottom and 1 at the top."""
     low, high = axes.get_ylim()
     if axes.get_yscale() == "log":
         low, high, y = math.log10(low), math.log10(high), math.log10(y)
@@ -157,36 +158,27 @@ def fraction(axes: Axes, y: float) -> float:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Places in [0, 1] moved apart to at least ``gap``, in their order and as little as a sweep from both ends does.
+    """Move places in [0, 1] apart to at least ``gap``, in their order and as little as can be.
 
     >>> [round(p, 2) for p in spread([0.5, 0.5, 0.9], 0.1)]
     [0.45, 0.55, 0.9]
     """
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    # blocks of labels that touch: each block sits at the mean of what its members want
-    blocks: list[list[float]] = []  # [centre, members]
-    for i in order:
-        blocks.append([places[i], 1])
-        while len(blocks) > 1:
-            (c0, n0), (c1, n1) = blocks[-2], blocks[-1]
-            if c1 - c0 >= gap * (n0 + n1) / 2:
-                break
-            blocks[-2:] = [[(c0 * n0 + c1 * n1) / (n0 + n1), n0 + n1]]
-    moved = [centre + gap * (k - (n - 1) / 2) for centre, n in blocks for k in range(int(n))]
+    order = np.argsort(places, kind="stable")
+    # labels in places of their own: what is left to find must only not fall, which is isotonic regression
+    own = gap * np.arange(len(order))
+    moved = isotonic_regression(np.asarray(places)[order] - own).x + own if len(order) else own
     # keep the column inside the axes
-    for i in range(len(moved)):
-        moved[i] = max(moved[i], 0.0 if i == 0 else moved[i - 1] + gap)
-    for i in reversed(range(len(moved))):
-        moved[i] = min(moved[i], 1.0 if i == len(moved) - 1 else moved[i + 1] - gap)
-    result = [0.0] * len(places)
-    for place, i in zip(moved, order):
-        result[i] = place
-    return result
+    moved = np.maximum.accumulate(np.maximum(moved, 0.0) - own) + own
+    back = own[::-1]
+    moved = np.minimum.accumulate((np.minimum(moved, 1.0) + back)[::-1])[::-1] - back
+    result = np.empty(len(order))
+    result[order] = moved
+    return [float(place) for place in result]
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float, size: float = 7.5) -> None:
-    """Labels beside the right edge of ``axes`` (``height`` inches), each (value, text, colour) near its value, none
-    over another.
+    """Write labels beside the right edge of ``axes`` (``height`` inches), each (value, text, colour) near its value,
+    none over another.
 
     Where they are too many for the height every second, third ... is left out; the colour scale names those between.
     """

@@ -76,7 +76,7 @@ _XLINK = "http://www.w3.org/1999/xlink"
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Our look for the statements inside, or for a function as ``@style()``; new_figure, rendered and to_inline_svg
+    """Set our look for the statements inside, or for a function as ``@style()``; new_figure, rendered and to_inline_svg
     enter it by themselves.
     """
     import matplotlib
@@ -88,7 +88,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, ncols: int = 1, nrows: int = 1, **grid: Any) -> tuple[Figure, Any]:
-    """A figure of ``width`` x ``height`` inches and its axes: one Axes, or an array (nrows, ncols) squeezed as
+    """Make a figure of ``width`` x ``height`` inches and its axes: one Axes, or an array (nrows, ncols) squeezed as
     matplotlib does.
 
     Keywords go to ``Figure.subplots`` (``sharex``, ``height_ratios`` ...). The layout is matplotlib's
@@ -139,8 +139,8 @@ def _settle(fig: Figure) -> None:
 def to_inline_svg(
     fig: Figure, *, titles: Mapping[str, str] | None = None, label: str | None = None, name: str | None = None
 ) -> str:
-    """The figure as an ``<svg>`` element for a page: transparent, in the page's text colour and font, scaled to the
-    width it gets.
+    """Render a figure as an ``<svg>`` element for a page: transparent, in the page's text colour and font, scaled to
+    the width it gets.
 
     ``titles`` gives the artist with that gid (``artist.set_gid``) a ``<title>``, which browsers show on hover without
     a script; the gid is kept as the attribute ``data-gid``. ``label`` is the alternative text. Ids are made unique by
@@ -182,7 +182,7 @@ def to_inline_svg(
 
 
 def _font(match: re.Match[str]) -> str:
-    """The shorthand without its family: the page sets the family once."""
+    """Write a CSS font shorthand without its family: the page sets the family once."""
     words, size = match.group(1).split(), match.group(2)
     bold = "; font-weight: bold" if any(word in ("bold", "600", "700") for word in words) else ""
     return f"font-size: {size}{bold}"
@@ -214,7 +214,7 @@ def _make_ids_unique(root: Any, prefix: str, titles: Mapping[str, str]) -> None:
 
 
 def elr_position(elrs: Iterable[float]) -> list[float]:
-    """Each ELR's place on the log scale between the smallest and the largest, in [0, 1]; .5 where there is only one
+    """Place each ELR on the log scale between the smallest and the largest, in [0, 1]; .5 where there is only one
     or none known.
     """
     logs = [math.log(elr) if math.isfinite(elr) and elr > 0 else math.nan for elr in elrs]
@@ -224,7 +224,7 @@ def elr_position(elrs: Iterable[float]) -> list[float]:
 
 
 def elr_colours(elrs: Iterable[float]) -> list[str]:
-    """A colour for each ELR by its logarithm: from blue over magenta to gold, lighter as it grows.
+    """Colour each ELR by its logarithm: from blue over magenta to gold, lighter as it grows.
 
     The luminance stays where the contrast is at least 3:1 on white and on the dark page.
     """
@@ -232,7 +232,7 @@ def elr_colours(elrs: Iterable[float]) -> list[str]:
 
 
 def elr_colour(position: float) -> str:
-    """The colour at a place in [0, 1] of the scale: OKLCH with luminance 0.14 to 0.27 and hue 262 to 440 degrees."""
+    """Return the colour at a place in [0, 1] of the scale: OKLCH, luminance 0.14 to 0.27, hue 262 to 440 degrees."""
     t = min(1.0, max(0.0, position))
     lightness, chroma, hue = 0.525 + 0.125 * t, 0.17 - 0.035 * t, math.radians(262 + 178 * t)
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
@@ -254,7 +254,7 @@ def _gamma(channel: float) -> float:
 
 
 def elr_colour_bar(fig: Figure, axes: Any, elrs: Sequence[float], label: str = "effective learning rate") -> None:
-    """A colour bar of the log scale of ELRs beside ``axes``."""
+    """Draw a colour bar of the log scale of ELRs beside ``axes``."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, LogNorm
 
@@ -274,7 +274,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def power_of_ten(value: float) -> str:
-    """``10⁻³`` for 0.001, ``2·10⁻³`` for 0.002; plain from 0.02 to 999."""
+    """Write a number with a power of ten: ``10⁻³``, ``2·10⁻³``; plain from 0.02 to 999."""
     if value <= 0 or not math.isfinite(value):
         return f"{value:g}"
     if 0.0101 < value < 999.5:
@@ -294,7 +294,7 @@ def log_axis(axes: Axes, which: str = "y") -> None:
 
 
 def log_ticks(axis: Any, low: float, high: float) -> None:
-    """Decades, thinned to about six labels; below two decades also 2 and 5 times a decade."""
+    """Label decades, thinned to about six; below two decades also 2 and 5 times a decade."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     decades = math.log10(high / low) if high > low > 0 else 0.0

@@ -50,7 +50,7 @@ class LandscapeSection(Section[AnyFacts]):
 
 @contextlib.contextmanager
 def _content(facts: AnyFacts) -> Iterator[Mapping[str, Any]]:
-    """What was measured; a UserError where it turns out to be damaged."""
+    """Give what was measured; a UserError where it turns out to be damaged."""
     assert facts.landscape is not None
     try:
         yield facts.landscape.content
@@ -59,7 +59,7 @@ def _content(facts: AnyFacts) -> Iterator[Mapping[str, Any]]:
 
 
 def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
-    """The seed, and before it what else tells apart the runs of one rate."""
+    """List what tells apart the runs of one rate: weight decay and start where they differ, and the seed."""
     marks: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = []
     # files from before these were kept have neither
     if len({one.get("weight_decay") for one in measured}) > 1:
@@ -70,7 +70,7 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
 
 
 def _table(rate_name: str, part: str, measured: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """The head and the rows of the table of a part: the rate, the marks that tell entries apart, what was measured."""
+    """Make head and rows of a part's table: the rate, the marks that tell entries apart, what was measured."""
     (names, rows), marks = TABLES[part], _marks(measured)
     lines = []
     for one in measured:
@@ -118,7 +118,7 @@ TABLES: dict[str, tuple[list[str], Callable[[Mapping[str, Any]], Iterable[list[s
 
 
 def _pairs(one: Mapping[str, Any]) -> list[list[str]]:
-    """Every pair of minima of one run."""
+    """Make a row for every pair of minima of one run."""
     rows = []
     for i, j in itertools.combinations(range(len(one["key"]["epochs"])), 2):
         cells = [show(one["angle"][i][j]), percent(one["equal"][i][j]), percent(one["error"][i])]
@@ -192,7 +192,7 @@ def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
 
 
 def pair_means(one: Mapping[str, Any]) -> dict[str, float]:
-    """Means over pairs i < j of the (n, n) matrices, and ``error``, the mean test error of the n minima alone.
+    """Average the (n, n) matrices over pairs i < j; ``error`` is the mean test error of the n minima alone.
 
     ``gain_error`` is the mean of the pairs' standard errors: pairs share test images and minima, so all of them
     together are worth about one.
@@ -210,7 +210,7 @@ def pair_means(one: Mapping[str, Any]) -> dict[str, float]:
 
 
 def mean(values: Sequence[float | None]) -> float:
-    """Over the walks of a kind; NaN where one broke off (null in the file).
+    """Average over the walks of a kind; NaN where one broke off (null in the file).
 
     >>> mean([1.0, 2.0]), mean([1.0, None])
     (1.5, nan)
@@ -219,7 +219,7 @@ def mean(values: Sequence[float | None]) -> float:
 
 
 def begin_words(one: Mapping[str, Any]) -> str:
-    """``from a fresh initialisation (seed 0, network of run 0a1b2c3d)``; files of earlier versions hold other walks."""
+    """Say where walks began: ``from a fresh initialisation (seed 0, network of run 0a1b2c3d)``, or a run's weights."""
     name = one["key"]["runs"][0][:8]
     if one["key"].get("begin") == "fresh":
         return f"from a fresh initialisation (seed {one['seed']}, network of run {name})"
@@ -228,7 +228,7 @@ def begin_words(one: Mapping[str, Any]) -> str:
 
 
 def correlated_words(one: Mapping[str, Any]) -> str:
-    """The remark that this is not regime 3; empty where consecutive weights of SGD are uncorrelated.
+    """Remark that this is not regime 3; empty where consecutive weights of SGD are uncorrelated.
 
     >>> correlated_words({"cosine": {"sgd": [0.98, 1.0]}})
     'mean cosine of consecutive weights of SGD 0.99 > 0.3: not regime 3 at this ELR, or too few steps'

@@ -22,8 +22,8 @@ STRETCHES = 280
 
 
 def period_drawings(found: Periods) -> list[Drawing]:
-    """Loss, norm, ELR, effective gradient and rotation of a step; those that are not logged are left out, and all where
-    a run ended after a few steps.
+    """Draw loss, norm, ELR, effective gradient and rotation of a step; those that are not logged are left out, and all
+    where a run ended after a few steps.
     """
     log = found.log
     if len(log) < FEWEST_ROWS:
@@ -44,7 +44,7 @@ def period_drawings(found: Periods) -> list[Drawing]:
 
 
 def _elr_label(log: Log) -> str:
-    """How the ELR follows from the optimizer's lr: ``lr / ρ²``, ``lr / ρ`` or, with momentum 0.9, ``10 lr / ρ²``."""
+    """Say how the ELR follows from lr: ``lr / ρ²``, ``lr / ρ`` or, with momentum 0.9, ``10 lr / ρ²``."""
     pace = "" if log.pace == 1 else f"{log.pace:.3g} "
     return f"{pace}lr / ρ²" if log.law == "sgd" else f"{pace}lr / ρ"
 
@@ -78,7 +78,7 @@ def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, lo
 
 
 def stretches(step: Ints, values: Floats, logarithmic: bool) -> tuple[Floats, Floats, Floats, Floats]:
-    """Middle step, least, median and largest value of equal stretches; all rows where they are few."""
+    """Find middle step, least, median and largest value of equal stretches; all rows where they are few."""
     shown = drawable(values, logarithmic)
     step, values = step[shown], values[shown]
     parts = np.array_split(np.arange(len(step)), min(STRETCHES, len(step)))
@@ -88,14 +88,14 @@ def stretches(step: Ints, values: Floats, logarithmic: bool) -> tuple[Floats, Fl
 
 
 def shown_phases(found: Periods) -> dict[str, list[tuple[int, int]]]:
-    """(start, length) of the stretches of every phase there is; none in an equilibrium, which has no periods."""
+    """Find (start, length) of the stretches of every phase there is; an equilibrium has none."""
     spans = [] if found.verdict == "equilibrium" else found.spans
     by_phase = {p: [(span.start, span.end - span.start) for span in spans if span.phase == p] for p in PHASE_COLOURS}
     return {phase: stretches for phase, stretches in by_phase.items() if stretches}
 
 
 def shade(axes: Axes, found: Periods) -> None:
-    """The phases as bands over the whole height: one shape for each phase."""
+    """Draw the phases as bands over the whole height: one shape for each phase."""
     place = axes.get_xaxis_transform()
     for phase, spans in shown_phases(found).items():
         # a break-down of a few steps is to be seen among thousands

@@ -59,7 +59,7 @@ class RetrainingSection(Section[SweepFacts]):
 
 
 def _branch_points(facts: SweepFacts) -> list[BranchPoint]:
-    """The starts, by the rate of the parent, each with those of its runs that have a folder."""
+    """List the starts by the rate of the parent, each with those of its runs that have a folder."""
     found = []
     for checksum, origin in facts.starts.items():
         runs = [fact for fact in facts.runs if fact.start == checksum and fact.run is not None]
@@ -72,7 +72,7 @@ def _branch_points(facts: SweepFacts) -> list[BranchPoint]:
 
 
 def _by_start(facts: SweepFacts, starts: Sequence[BranchPoint]) -> list[Drawing]:
-    """Two panels for each start, all in the same limits, so that they compare at a glance."""
+    """Draw two panels for each start, all in the same limits, so that they compare at a glance."""
     split = facts.split()
     every = [run for start in starts for run in [start.parent, *(fact.run for fact in start.runs)]]
     tracks = [track(run, _split(run, split)) for run in every if run is not None]
@@ -88,7 +88,7 @@ def _by_start(facts: SweepFacts, starts: Sequence[BranchPoint]) -> list[Drawing]
 
 
 def _split(run: Run, split: str) -> str:
-    """``split``; the training steps where a parent made no exact pass."""
+    """Return ``split``, or ``online`` where a parent made no exact pass."""
     return split if run.has(split, "total", "loss") else "online"
 
 
@@ -97,7 +97,7 @@ def _curve(run: Run, split: str) -> tuple[Ints, Floats]:
 
 
 def _against_epoch(start: BranchPoint, split: str, around: Span, colours: dict[str, str], number: int) -> Drawing:
-    """Train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
+    """Draw train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
     drawing, axes = new_drawing(
         PANEL,
         f"retraining-loss-{number}",
@@ -149,7 +149,7 @@ def _diagram(
     colours: dict[str, str],
     number: int,
 ) -> Drawing:
-    """Effective gradient against train loss. Where the sweep of the parents has the new rate too, from the
+    """Draw effective gradient against train loss. Where the sweep of the parents has the new rate too, from the
     initialisation, that trajectory is drawn: it is the one a run may move to.
     """
     targets = _targets(start, starts)
@@ -187,7 +187,7 @@ def _diagram(
 
 
 def _targets(start: BranchPoint, starts: Sequence[BranchPoint]) -> list[tuple[str, BranchPoint]]:
-    """Other parents of the same seed at a rate that runs from this start were given, with the key of such a run."""
+    """Find other parents of the same seed at a rate given to runs from this start, with the key of such a run."""
     found = []
     for other in starts:
         if other is start or other.parent is None or other.origin is None or start.origin is None:
@@ -200,8 +200,8 @@ def _targets(start: BranchPoint, starts: Sequence[BranchPoint]) -> list[tuple[st
 
 
 def _beginning(start: BranchPoint) -> tuple[float, float] | None:
-    """Train loss and effective gradient at the start weights, by an exact pass: as its runs measured them before their
-    first step, else the parent there; None where neither did (means over the steps before are no point of the start).
+    """Find train loss and effective gradient at the start weights, by an exact pass: as its runs measured them before
+    their first step, else the parent there; None where neither did (means over steps are no point of the start).
     """
     places = [(fact.run, 0) for fact in start.runs if fact.run is not None]
     if start.parent is not None:
@@ -216,7 +216,7 @@ def _star(axes: Axes, x: float, y: float) -> None:
 
 
 def _ends(facts: SweepFacts, starts: Sequence[BranchPoint]) -> Drawing:
-    """Where the runs ended: effective gradient against train loss, joined by start."""
+    """Draw where the runs ended: effective gradient against train loss, joined by start."""
     drawing, axes = new_drawing(
         PANEL,
         "starts",

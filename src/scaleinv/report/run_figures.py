@@ -38,7 +38,7 @@ class PanelLine:
 
 
 def total_drawings(run: Run) -> list[Drawing]:
-    """The curves of the whole network in the order of the page; those that the run has no numbers for are left out."""
+    """Draw the curves of the whole network, those that the run has numbers for, in the order of the page."""
     steps = ("online", style.elr_colour(0.0))
     exact = ("train", INK)
     every = [steps, exact, ("test", _TEST)]
@@ -52,7 +52,7 @@ def total_drawings(run: Run) -> list[Drawing]:
 
 
 def group_drawings(run: Run) -> list[Drawing]:
-    """The curves of every scale-invariant group, likewise."""
+    """Draw the curves of every scale-invariant group, likewise."""
     panels = {
         "angle": ("Angle between consecutive weights", "angle, radians"),
         "rho": ("Norm of each group", "ρ"),
@@ -112,7 +112,7 @@ def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
 
 
 def _points(run: Run, split: str, group: str, quantity: str) -> tuple[Ints, Floats]:
-    """A series over the time of the run: epochs, or steps where a Monitor measured it."""
+    """Return a series over the time of the run: epochs, or steps where a Monitor measured it."""
     found = run.table(split, group, quantity)
     return (found.steps if run.time == "step" else found.epochs), found.values
 
@@ -139,7 +139,7 @@ def _panel(
 
 
 def _draw(drawing: Drawing, axes: Axes, line: PanelLine, log: bool, time: str) -> tuple[float, str, str] | None:
-    """Draw a line; its end for the label, None where nothing can be drawn."""
+    """Draw a line; return its end for the label, None where nothing can be drawn."""
     shown = drawable(line.y, log)
     if not shown.any():
         return None

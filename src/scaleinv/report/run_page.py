@@ -24,7 +24,7 @@ MOST_PERIODS = 40
 
 
 def run_title(facts: RunFacts) -> str:
-    """The title of the page."""
+    """Name the page."""
     return f"Run {clean(facts.run.folder.resolve().name)}"
 
 
@@ -88,7 +88,7 @@ RUN_SECTIONS: tuple[Section[RunFacts], ...] = (
 
 
 def _done(facts: RunFacts) -> int:
-    """How many epochs, or steps where a Monitor measured the run."""
+    """Count the epochs done, or the steps where a Monitor measured the run."""
     run = facts.run
     if run.time == "epoch":
         return run.last_epoch

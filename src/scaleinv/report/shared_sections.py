@@ -47,7 +47,7 @@ def _told(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def command_line(argv: Sequence[str]) -> str:
-    """The command as one types it: without the path of the program.
+    """Write the command as one types it: without the path of the program.
 
     >>> command_line(["/home/me/.venv/bin/scaleinv", "sweep", "--elr", "1e-4:1:21"])
     'scaleinv sweep --elr 1e-4:1:21'

@@ -27,7 +27,7 @@ AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
 
 
 def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str, *, log: bool) -> Drawing:
-    """A quantity against the epoch, a line for each run, coloured and labelled by ELR, ending in the mark of its
+    """Draw a quantity against the epoch, a line for each run, coloured and labelled by ELR, ending in the mark of its
     regime.
     """
     source = "eval mode with the running normalisation statistics" if split == "test" else SOURCE[split]
@@ -75,7 +75,7 @@ def _curve(facts: SweptRun, split: str, quantity: str) -> tuple[Ints, Floats]:
 
 
 def diagram(facts: SweepFacts, split: str) -> Drawing:
-    """Effective gradient against train loss, a dot for each epoch, a star where training began: one for each seed and
+    """Draw effective gradient against train loss, a dot for each epoch, a star where training began for each seed and
     start, none where no exact pass was made there.
     """
     starts = {(f.seed, f.start): at for f in facts.runs if f.run is not None and (at := f.run.at_epoch(0)) is not None}
@@ -106,7 +106,7 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
 
 
 def colour_scale(facts: SweepFacts) -> dict[str, str] | None:
-    """The colour scale of the rates, for a page to show once for all curves; None where no rate is known."""
+    """Return the colour scale of the rates, for a page to show once; None where no rate is known."""
     if not facts.rates:
         return None
     labels = {fact.rate: fact.rate_label for fact in facts.runs}
@@ -115,13 +115,13 @@ def colour_scale(facts: SweepFacts) -> dict[str, str] | None:
 
 
 def end_look(fact: SweptRun, colour: str) -> dict[str, Any]:
-    """The mark of the regime in the colour of the rate."""
+    """Style the mark of the regime in the colour of the rate."""
     look = {"markersize": 5, "markerfacecolor": colour, "markeredgecolor": INK, "markeredgewidth": 0.5}
     return {**mark_look(fact.regime), **look}
 
 
 def track(run: Run | None, split: str) -> tuple[Floats, Floats]:
-    """Train loss and effective gradient of each epoch at which both have a place on log axes, from the start on."""
+    """Return train loss and effective gradient at the epochs where both have a place on log axes, from the start on."""
     if run is None:
         return np.zeros(0), np.zeros(0)
     (at, loss), (also_at, eg) = (run.series(split, "total", quantity) for quantity in ("loss", "eg"))
@@ -134,7 +134,7 @@ def track(run: Run | None, split: str) -> tuple[Floats, Floats]:
 
 
 def few(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Dots of one run beyond these lie on each other; the last one is kept."""
+    """Thin the dots of one run, which would lie on each other, to about 400; the last one is kept."""
     chosen = np.arange(x.size - 1, -1, -(x.size // 400 + 1))[::-1]
     return x[chosen], y[chosen]
 
@@ -148,8 +148,8 @@ def draw_track(
     alpha: float,
     placed: list[tuple[float, float]],
 ) -> None:
-    """A run's trajectory in a diagram: its dots, the mark of its regime at the end, and its ELR beside the mark unless
-    a label is already there; ``placed`` has those.
+    """Draw a run's trajectory in a diagram: its dots, the mark of its regime at the end, and its ELR beside the mark
+    unless a label is already there; ``placed`` has those.
     """
     x, y = few(*track(fact.run, split))
     if not x.size:

@@ -23,7 +23,7 @@ FEW_RATES = 6
 
 
 def sweep_title(facts: SweepFacts) -> str:
-    """The title of the page."""
+    """Name the page."""
     return f"Regime map: {clean(facts.folder.resolve().name)}"
 
 
@@ -87,7 +87,7 @@ SWEEP_SECTIONS: tuple[Section[SweepFacts], ...] = (
 
 
 def sweep_drawings(facts: SweepFacts, suffix: str = "") -> list[Drawing]:
-    """The figures of one map; ``suffix`` keeps the stems of several maps apart."""
+    """Draw the figures of one map; ``suffix`` keeps the stems of several maps apart."""
     split = facts.split()
     drawings = [
         regime_map(facts),

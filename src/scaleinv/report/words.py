@@ -22,19 +22,19 @@ class Boundary:
 
     @property
     def known(self) -> bool:
-        """Whether both sides are there."""
+        """Whether both sides were found."""
         return self.low > 0 and self.high > 0
 
 
 def boundary(facts: SweepFacts, name: str) -> Boundary:
-    """The boundary ``1/2`` or ``2/3``."""
+    """Return the boundary ``1/2`` or ``2/3``."""
     found = (facts.boundaries or {}).get(name)
     found = found if isinstance(found, Mapping) else {}
     return Boundary(number(found.get("low")), number(found.get("high")), bool(found.get("decided")))
 
 
 def reach(facts: SweepFacts) -> dict[int, str]:
-    """Each regime's ELRs in words, from the boundaries where they are known and from the runs where they are not."""
+    """Describe each regime's ELRs, from the boundaries where they are known and from the runs where they are not."""
     first, second = boundary(facts, "1/2"), boundary(facts, "2/3")
 
     def text(elr: float) -> str:
@@ -62,7 +62,7 @@ def _seen(facts: SweepFacts, regime: int) -> str:
 
 
 def horizon(facts: SweepFacts) -> str:
-    """``60 epochs``: what the statement is limited to."""
+    """Say how long the runs were, ``60 epochs``: what the statement is limited to."""
     reached = [fact.run.last_epoch for fact in facts.runs if fact.run is not None and fact.status == "finished"]
     for source in (facts.horizon, {"epochs": max(reached, default=None)}, facts.config):
         for unit in ("epochs", "steps"):
@@ -73,7 +73,7 @@ def horizon(facts: SweepFacts) -> str:
 
 
 def statement(facts: SweepFacts) -> str:
-    """The sweep's answer in one sentence."""
+    """State the sweep's answer in one sentence."""
     said = reach(facts)
     sentence = "; ".join(f"{regime_names[regime]} {said[regime]}" for regime in (1, 2, 3))
     sentence = capital(f"so far: {sentence}" if facts.boundaries is None else sentence)
@@ -84,7 +84,7 @@ def statement(facts: SweepFacts) -> str:
 
 
 def boundary_words(facts: SweepFacts, name: str) -> str:
-    """``between 2.6e-2 and 4.8e-2``; what is missing where it is not so."""
+    """Describe a boundary: ``between 2.6e-2 and 4.8e-2``, or which side was not found."""
     if facts.boundaries is None:
         return "not known yet"
     found = boundary(facts, name)
@@ -99,7 +99,7 @@ def boundary_words(facts: SweepFacts, name: str) -> str:
 
 
 def remarks(facts: SweepFacts) -> list[str]:
-    """What a reader must know before trusting the map: runs undecided, broken off, not ended."""
+    """List what a reader must know before trusting the map: runs undecided, broken off, not ended."""
     said, runs = [], facts.runs
     if facts.boundaries is None:
         ended = sum(fact.status in ENDED for fact in runs)
@@ -121,7 +121,7 @@ def _list(facts: list[SweptRun]) -> str:
 
 
 def reason(evidence: Mapping[str, Any]) -> str:
-    """The evidence in a sentence: its own ``reason``, else its first numbers."""
+    """Put the evidence in a sentence: its own ``reason``, else its first numbers."""
     stated = evidence.get("reason")
     if isinstance(stated, str) and stated.strip():
         return capital(stated.strip())
@@ -132,8 +132,8 @@ def reason(evidence: Mapping[str, Any]) -> str:
 
 
 def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """All of the evidence but its sentence as pairs of text; ``statistics`` is unfolded, deeper objects are joined by
-    a point.
+    """List all of the evidence but its sentence as pairs of text; ``statistics`` is unfolded, deeper objects are joined
+    by a point.
     """
     pairs: list[tuple[str, str]] = []
 
@@ -154,7 +154,7 @@ def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def numbers_line(fact: SweptRun) -> str:
-    """A run's numbers in a line, for a tooltip: means over its window, the test error of the last evaluation."""
+    """Write a run's numbers in a line, for a tooltip: means over its window, test error of the last evaluation."""
     regime = f"regime {fact.regime}, {regime_names[fact.regime]}" if fact.regime else "regime undecided"
     names = {"train_loss": "train loss", "effective_gradient": "effective gradient", "ess": "ESS", "cosine": "cosine"}
     values = [(name, getattr(fact, key)) for key, name in names.items()]
@@ -167,7 +167,7 @@ def numbers_line(fact: SweptRun) -> str:
 
 
 def summary_line(facts: SweepFacts) -> str:
-    """What was run, in one line: ``20 ELRs from 1e-4 to 10, 1 seed, 60 epochs``."""
+    """Say what was run in one line: ``20 ELRs from 1e-4 to 10, 1 seed, 60 epochs``."""
     labels = [fact.rate_label for fact in facts.runs if math.isfinite(fact.rate)]
     span = f" from {labels[0]} to {labels[-1]}" if len(facts.rates) > 1 else ""
     seeds = f", {count(len(facts.seeds), 'seed')}" if facts.seeds else ""
@@ -175,7 +175,7 @@ def summary_line(facts: SweepFacts) -> str:
 
 
 def reference_words(facts: SweepFacts) -> str:
-    """The loss of random directions as a range; empty where it was not measured."""
+    """Write the loss of random directions as a range; empty where it was not measured."""
     values = facts.references()
     if not values.size:
         return ""

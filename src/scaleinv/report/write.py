@@ -71,6 +71,6 @@ def _page_path(source: Path, out: str | Path | None) -> Path:
         return path
     if path.suffix[1:2].isalpha():  # a folder may well be called elr-0.1
         raise UserError(
-            f"--out {path}: the page is no {path.suffix} file; name an .html file, or a folder that is there"
+            f"--out {path}: a page is an HTML file, not {path.suffix}; name an .html file, or a folder that exists"
         )
     return path / "report.html"
