@@ -223,9 +223,9 @@ def by_series(facts: SweepFacts) -> list[SweepPart]:
         found = own[0].get("boundaries") if own else None
         decays = [f"weight decay {elr_text(decay)}"] if several_decays else []
         froms = [start_words(start, origins[start]), runs[0].start_name] if several_starts and start else ["", ""]
-        names = (", ".join([*decays, *([f"from {words}"] if words else [])]) for words in froms)
+        name, short = (", ".join([*decays, *([f"from {words}"] if words else [])]) for words in froms)
         found = found if isinstance(found, dict) else None
-        parts.append(SweepPart(*names, dataclasses.replace(facts, runs=runs, boundaries=found)))
+        parts.append(SweepPart(name, short, dataclasses.replace(facts, runs=runs, boundaries=found)))
     return parts
 
 
