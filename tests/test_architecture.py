@@ -44,7 +44,8 @@ def test_imports_stand_at_the_top() -> None:
     inner = structure.inner_imports(FILES)
     assert len(inner) <= 40, "\n".join(inner)
     own = [line for line in inner if "scaleinv" in line.partition("  ")[2]]
-    assert len(own) <= 1, own
+    # __main__.py sets the environment of worker processes before it imports the rest
+    assert [line for line in own if not line.startswith("__main__.py:")] == []
 
 
 def test_the_law_of_the_elr_stands_in_one_place() -> None:

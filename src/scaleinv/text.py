@@ -120,3 +120,8 @@ def plain(value: Any) -> str:
 def count(n: int, noun: str, plural: str | None = None) -> str:
     """``1 run``, ``3 runs``."""
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter; the others stay."""
+    return text[:1].upper() + text[1:]

@@ -50,8 +50,8 @@ def test_out_format_and_json(folders: ModuleType, tmp_path: Path, capsys: pytest
         (["."], "neither sweep-config.json nor config.json"),
         (["r", "--format", "gif"], "unknown figure format 'gif'"),
         (["r", "--out", "r/config.json/x.html"], "cannot write"),
-        (["r", "--out", "one.txt"], "--out one.txt: the page is no .txt file; name an .html file, or a folder"),
-        (["r", "--out", "one.txt", "--format", "png"], "--out one.txt: the page is no .txt file"),
+        (["r", "--out", "one.txt"], "--out one.txt: a page is an HTML file, not .txt; name an .html file, or a folder"),
+        (["r", "--out", "one.txt", "--format", "png"], "--out one.txt: a page is an HTML file, not .txt"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(

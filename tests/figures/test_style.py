@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from scaleinv.errors import UserError
+from scaleinv.papers.figure import write_figure
 from scaleinv.plots import style
 
 
@@ -78,26 +79,34 @@ def drawn() -> tuple[object, object]:
     return fig, axes
 
 
-def test_files_are_whole_and_the_same_every_time(tmp_path: Path) -> None:
+def test_files_are_the_same_every_time() -> None:
     fig, _ = drawn()
-    first = {path.name: path.read_bytes() for path in style.save(fig, tmp_path / "a", "f")}
-    again = {path.name: path.read_bytes() for path in style.save(fig, tmp_path / "a", "f")}
-    anew = {path.name: path.read_bytes() for path in style.save(drawn()[0], tmp_path / "b", "f")}
-    assert first.keys() == {"f.svg", "f.pdf", "f.png"}
-    assert first == again == anew
-    assert first["f.pdf"].startswith(b"%PDF")
-    assert first["f.png"].startswith(b"\x89PNG")
-    assert b"CreationDate" not in first["f.pdf"]
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["f.pdf", "f.png", "f.svg"]
+    first, again = ({name: style.rendered(fig, name) for name in style.FORMATS} for _ in range(2))
+    anew_fig, _ = drawn()
+    assert first == again == {name: style.rendered(anew_fig, name) for name in style.FORMATS}
+    assert first.keys() == {"svg", "pdf", "png"}
+    assert first["svg"].startswith(b"<?xml")
+    assert first["pdf"].startswith(b"%PDF")
+    assert first["png"].startswith(b"\x89PNG")
+    assert b"CreationDate" not in first["pdf"]
+
+
+def test_a_figure_is_written_whole_with_its_numbers(tmp_path: Path) -> None:
+    fig, _ = drawn()
+    written = write_figure(fig, {"x": [1.0, float("nan")]}, tmp_path / "a", "f", style.FORMATS)
+    names = ["f.json", "f.pdf", "f.png", "f.svg"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    assert sorted(path.name for path in written.paths) == names
+    assert written.paths[-1].read_text() == '{\n "x": [\n  1.0,\n  null\n ]\n}\n'
 
 
 def test_bad_format_and_bad_folder_are_told(tmp_path: Path) -> None:
     fig, _ = drawn()
     with pytest.raises(UserError, match="'gif'"):
-        style.save(fig, tmp_path, "f", ["gif"])
+        style.rendered(fig, "gif")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        style.save(fig, tmp_path / "file" / "sub", "f", ["svg"])
+        write_figure(fig, {}, tmp_path / "file" / "sub", "f", ["svg"])
 
 
 def test_inline_svg_takes_the_pages_colour_and_font() -> None:

@@ -111,8 +111,7 @@ def test_one_star_a_seed_at_epoch_0(tmp_path: Path) -> None:
         drawing = diagram(gather(sweep), split)
         assert sorted(stars(drawing.fig.axes[0])) == sorted(wanted)
         assert "a star at the weights training began with" in drawing.caption
-    curves = sphere.curves([run.folder for run in sweep.runs], [run.elr for run in sweep.runs])
-    assert sorted(sphere.starts(curves)) == sorted(wanted)
+    assert sorted(sphere.starts(sweep.runs)) == sorted(wanted)
 
 
 def test_no_star_where_the_start_was_not_measured(tmp_path: Path) -> None:
@@ -120,8 +119,7 @@ def test_no_star_where_the_start_was_not_measured(tmp_path: Path) -> None:
     drawing = diagram(gather(sweep), "online")
     assert stars(drawing.fig.axes[0]) == []
     assert "star" not in drawing.caption
-    curves = sphere.curves([run.folder for run in sweep.runs], [run.elr for run in sweep.runs])
-    assert sphere.starts(curves) == []
+    assert sphere.starts(sweep.runs) == []
 
 
 # -- one name, one quantity --------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from scaleinv.report import run_page, sweep_page, write_figures, write_report
 from scaleinv.report import write as write_module
 from scaleinv.report.facts import AnyFacts
 from scaleinv.report.gather import run_facts, sweep_facts
-from scaleinv.report.page import Card, Section, fragment, render, section_page, table
+from scaleinv.report.page import Section, fragment, render, section_page
 from scaleinv.runfolder.read import load_run, load_sweep
 
 
@@ -62,12 +62,11 @@ def test_sections_read_no_folder(tmp_path: Path) -> None:
 
 def test_every_text_is_escaped() -> None:
     """Names go into the templates as they are; only the autoescape of jinja2 stands between them and the page."""
-    cards = [Card(EVIL, EVIL, EVIL, EVIL)]
     parts = [
-        fragment("parts.html.j2", "cards", cards),
+        fragment("parts.html.j2", "card", EVIL, EVIL, EVIL, EVIL),
         fragment("parts.html.j2", "pairs", [(EVIL, EVIL)]),
         fragment("parts.html.j2", "items", [EVIL]),
-        table([EVIL], [[EVIL, EVIL]], EVIL),
+        fragment("parts.html.j2", "table", [EVIL], [[EVIL, EVIL]], EVIL),
     ]
     reader = Reader(render("frame.html.j2", title=EVIL, body=parts))
     assert reader.text.count("<script>alert(1)</script>") == 11

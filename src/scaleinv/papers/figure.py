@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from scaleinv.errors import UserError
 from scaleinv.papers.scales import SCALES, Scale
-from scaleinv.plots.style import save, write_whole
-from scaleinv.runfolder.files import json_text, plain
+from scaleinv.plots.style import rendered
+from scaleinv.runfolder.files import plain, write_bytes, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Figure
@@ -99,11 +99,12 @@ def _function(target: str) -> Any:
 
 
 def write_figure(fig: Figure, numbers: dict[str, Any], out: Path, stem: str, formats: Sequence[str]) -> Drawn:
-    """Save a figure and the numbers beside it."""
-    paths = save(fig, out, stem, tuple(formats))
-    record = out / f"{stem}.json"
-    write_whole(record, (json_text(numbers, indent=1) + "\n").encode())
-    return Drawn((*paths, record), numbers)
+    """Write a figure in every format, and the numbers beside it."""
+    paths = [out / f"{stem}.{name}" for name in (*formats, "json")]
+    for path, name in zip(paths, formats):
+        write_bytes(path, rendered(fig, name), parents=True)
+    write_json(paths[-1], numbers)
+    return Drawn(tuple(paths), numbers)
 
 
 def array(values: Sequence[Any]) -> npt.NDArray[np.float64]:

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from scaleinv.papers.figure import FigureEntry
-from scaleinv.plots.style import write_whole
 from scaleinv.report.page import render
+from scaleinv.runfolder.files import write_bytes
 
 _TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 _WORDS = {"svg": "SVG", "pdf": "PDF", "png": "PNG", "json": "numbers (JSON)"}
@@ -28,7 +28,7 @@ def write_gallery(out: Path, entries: Sequence[FigureEntry]) -> Path:
         if (out / f"{entry.stem(scale)}.json").exists()
     ]
     path = out / "index.html"
-    write_whole(path, render("gallery.html.j2", title="Figures of the papers", figures=figures).encode("utf-8"))
+    write_bytes(path, render("gallery.html.j2", title="Figures of the papers", figures=figures).encode("utf-8"))
     return path
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 
 from scaleinv.plots import style
 from scaleinv.text import clean
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.float64]
+#: axis limits; None where there is no value to draw
+Span = tuple[float, float] | None
 #: a line is drawn with at most this many points; more are thinned to the extremes of equal stretches
 MOST_POINTS = 600
 
@@ -48,35 +51,51 @@ class Drawing:
         artist.set_gid(gid)
         self.titles[gid] = clean(title)
 
+    def frame(self, axes: Axes, x: Span, y: Span, log: str = "y", label: str = "", empty: str = "not measured") -> bool:
+        """Set limits, scale and label of both axes, ``label`` in place of the y axis's name; ``False`` where one of the
+        limits is None: there is nothing to draw, and ``empty`` says so.
+        """
+        if x is None or y is None:
+            nothing(axes, empty)
+            return False
+        x_name, y_name = next((x_name, y_name) for known, x_name, y_name in self.named if known is axes)
+        fit(axes, "x", x, "x" in log, x_name)
+        fit(axes, "y", y, "y" in log, label or y_name)
+        return True
+
+    def line(
+        self, axes: Axes, x: npt.NDArray[Any], y: Floats, log: bool, key: str, title: str, **look: Any
+    ) -> int | None:
+        """Draw the values that have a place on the axis; the index of the last of them, None where there is none."""
+        shown = drawable(y, log)
+        if not shown.any():
+            return None
+        (line,) = axes.plot(x, np.where(shown, y, np.nan), **look)
+        self.point_at(line, axes, key, title)
+        return int(np.flatnonzero(shown)[-1])
+
     def svg(self) -> str:
-        """The drawing as an ``<svg>`` element for a page."""
+        """Render the drawing as an ``<svg>`` element for a page."""
         return style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
 
     def axes_json(self) -> str:
-        """What the axes show and where they lie, for the script of the page; call it after :meth:`svg`, which lays
-        the figure out.
+        """Describe what the axes show and where they lie, for the script of the page; call it after :meth:`svg`, which
+        lays the figure out.
         """
         width, height = self.fig.get_size_inches() * 72  # the unit of matplotlib's SVG
         described = []
         for axes, x, y in self.named:
-            box = axes.get_position()
-            described.append(
-                {
-                    "box": [
-                        round(float(v), 4)
-                        for v in (box.x0 * width, box.x1 * width, (1 - box.y0) * height, (1 - box.y1) * height)
-                    ],
-                    "x": [x, axes.get_xscale(), *axes.get_xlim()],
-                    "y": [y, axes.get_yscale(), *axes.get_ylim()],
-                }
-            )
+            at = axes.get_position()
+            box = (at.x0 * width, at.x1 * width, (1 - at.y0) * height, (1 - at.y1) * height)
+            shown = {"x": [x, axes.get_xscale(), *axes.get_xlim()], "y": [y, axes.get_yscale(), *axes.get_ylim()]}
+            described.append({"box": [round(float(value), 4) for value in box], **shown})
         return json.dumps(described, separators=(",", ":"))
 
 
 def new_drawing(
     size: tuple[float, float], stem: str, title: str, caption: str, alt: str, x: str, y: str, *, wide: bool = False
 ) -> tuple[Drawing, Axes]:
-    """A drawing with one pair of axes, which show ``y`` against ``x``."""
+    """Make a drawing with one pair of axes, which show ``y`` against ``x``."""
     fig, axes = style.new_figure(*size)
     drawing = Drawing(stem, title, caption, alt, fig, wide)
     drawing.name(axes, x, y)
@@ -93,7 +112,7 @@ def fit(axes: Axes, which: str, around: tuple[float, float], log: bool, label: s
 
 
 def thin(x: npt.NDArray[Any], y: Floats, most: int = MOST_POINTS) -> tuple[npt.NDArray[Any], Floats]:
-    """At most ``most`` points: of each equal stretch the lowest and the highest, in order, so that no spike is lost."""
+    """Thin a line to ``most`` points: of equal stretches the lowest and the highest, so that no spike is lost."""
     if y.size <= most:
         return x, y
     keep = {0, y.size - 1}
@@ -109,13 +128,13 @@ def thin(x: npt.NDArray[Any], y: Floats, most: int = MOST_POINTS) -> tuple[npt.N
 
 
 def drawable(y: Floats, log: bool) -> npt.NDArray[np.bool_]:
-    """Which values have a place on the axis."""
+    """Find which values have a place on the axis."""
     shown: npt.NDArray[np.bool_] = np.isfinite(y) & (y > 0) if log else np.isfinite(y)
     return shown
 
 
-def limits(values: Sequence[Floats], log: bool, margin: float = 0.04) -> tuple[float, float] | None:
-    """Axis limits around all drawable values, None where there are none."""
+def limits(values: Sequence[Floats], log: bool, margin: float = 0.04) -> Span:
+    """Find axis limits around all drawable values; None where there are none."""
     kept = [v[drawable(v, log)] for v in values]
     every = np.concatenate(kept) if kept else np.zeros(0)
     if not every.size:
@@ -131,7 +150,7 @@ def limits(values: Sequence[Floats], log: bool, margin: float = 0.04) -> tuple[f
 
 
 def fraction(axes: Axes, y: float) -> float:
-    """Where a value lies on the y axis, 0 at the bottom and 1 at the top."""
+    """Find where a value lies on the y axis, 0 at the bottom and 1 at the top."""
     low, high = axes.get_ylim()
     if axes.get_yscale() == "log":
         low, high, y = math.log10(low), math.log10(high), math.log10(y)
@@ -139,36 +158,27 @@ def fraction(axes: Axes, y: float) -> float:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Places in [0, 1] moved apart to at least ``gap``, in their order and as little as a sweep from both ends does.
+    """Move places in [0, 1] apart to at least ``gap``, in their order and as little as can be.
 
     >>> [round(p, 2) for p in spread([0.5, 0.5, 0.9], 0.1)]
     [0.45, 0.55, 0.9]
     """
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    # blocks of labels that touch: each block sits at the mean of what its members want
-    blocks: list[list[float]] = []  # [centre, members]
-    for i in order:
-        blocks.append([places[i], 1])
-        while len(blocks) > 1:
-            (c0, n0), (c1, n1) = blocks[-2], blocks[-1]
-            if c1 - c0 >= gap * (n0 + n1) / 2:
-                break
-            blocks[-2:] = [[(c0 * n0 + c1 * n1) / (n0 + n1), n0 + n1]]
-    moved = [centre + gap * (k - (n - 1) / 2) for centre, n in blocks for k in range(int(n))]
+    order = np.argsort(places, kind="stable")
+    # labels in places of their own: what is left to find must only not fall, which is isotonic regression
+    own = gap * np.arange(len(order))
+    moved = isotonic_regression(np.asarray(places)[order] - own).x + own if len(order) else own
     # keep the column inside the axes
-    for i in range(len(moved)):
-        moved[i] = max(moved[i], 0.0 if i == 0 else moved[i - 1] + gap)
-    for i in reversed(range(len(moved))):
-        moved[i] = min(moved[i], 1.0 if i == len(moved) - 1 else moved[i + 1] - gap)
-    result = [0.0] * len(places)
-    for place, i in zip(moved, order):
-        result[i] = place
-    return result
+    moved = np.maximum.accumulate(np.maximum(moved, 0.0) - own) + own
+    back = own[::-1]
+    moved = np.minimum.accumulate((np.minimum(moved, 1.0) + back)[::-1])[::-1] - back
+    result = np.empty(len(order))
+    result[order] = moved
+    return [float(place) for place in result]
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float, size: float = 7.5) -> None:
-    """Labels beside the right edge of ``axes`` (``height`` inches), each (value, text, colour) near its value, none
-    over another.
+    """Write labels beside the right edge of ``axes`` (``height`` inches), each (value, text, colour) near its value,
+    none over another.
 
     Where they are too many for the height every second, third ... is left out; the colour scale names those between.
     """
@@ -179,26 +189,9 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float
     known = known[::step]  # the first is always kept
     wanted = [min(1.0, max(0.0, fraction(axes, value))) for value, _, _ in known]
     for place, want, (_, text, colour) in zip(spread(wanted, gap), wanted, known):
-        axes.plot(
-            [1.004, 1.022],
-            [want, place],
-            color=colour,
-            linewidth=0.6,
-            transform=axes.transAxes,
-            clip_on=False,
-            solid_capstyle="butt",
-        )
-        axes.text(
-            1.028,
-            place,
-            text,
-            color=colour,
-            fontsize=size,
-            va="center",
-            ha="left",
-            transform=axes.transAxes,
-            parse_math=False,
-        )
+        look: dict[str, Any] = {"color": colour, "transform": axes.transAxes}
+        axes.plot([1.004, 1.022], [want, place], linewidth=0.6, clip_on=False, solid_capstyle="butt", **look)
+        axes.text(1.028, place, text, fontsize=size, va="center", ha="left", parse_math=False, **look)
 
 
 def nothing(axes: Axes, words: str = "not measured") -> None:
@@ -206,18 +199,3 @@ def nothing(axes: Axes, words: str = "not measured") -> None:
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def gradient_against_loss(
-    axes: Axes,
-    losses: tuple[float, float] | None,
-    gradients: tuple[float, float] | None,
-    label: str = "mean effective gradient norm",
-) -> bool:
-    """The log-log axes of the diagram of regimes, within :func:`limits`; ``False`` where there is nothing to draw."""
-    if losses is None or gradients is None:
-        nothing(axes)
-        return False
-    fit(axes, "x", losses, True, "train loss")
-    fit(axes, "y", gradients, True, label)
-    return True

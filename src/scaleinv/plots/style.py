@@ -11,11 +11,9 @@ import contextlib
 import hashlib
 import io
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -39,29 +37,24 @@ regime_names: dict[int | None, str] = {1: "convergence", 2: "chaotic equilibrium
 FORMATS = ("svg", "pdf", "png")
 
 _RC: dict[str, Any] = {
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "grid.color"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color", "text.color"), INK),
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.labelsize": 9,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
     "axes.facecolor": "none",
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": INK,
     "grid.alpha": 0.13,
     "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "xtick.labelsize": 8.5,
     "ytick.labelsize": 8.5,
-    "text.color": INK,
     "lines.linewidth": 1.3,
     "lines.markersize": 5,
     "legend.frameon": False,
@@ -83,8 +76,8 @@ _XLINK = "http://www.w3.org/1999/xlink"
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Our look for the statements inside, or for a function as ``@style()``; new_figure, save and to_inline_svg enter
-    it by themselves.
+    """Set our look for the statements inside, or for a function as ``@style()``; new_figure, rendered and to_inline_svg
+    enter it by themselves.
     """
     import matplotlib
 
@@ -95,7 +88,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, ncols: int = 1, nrows: int = 1, **grid: Any) -> tuple[Figure, Any]:
-    """A figure of ``width`` x ``height`` inches and its axes: one Axes, or an array (nrows, ncols) squeezed as
+    """Make a figure of ``width`` x ``height`` inches and its axes: one Axes, or an array (nrows, ncols) squeezed as
     matplotlib does.
 
     Keywords go to ``Figure.subplots`` (``sharex``, ``height_ratios`` ...). The layout is matplotlib's
@@ -114,31 +107,24 @@ def new_figure(width: float, height: float, ncols: int = 1, nrows: int = 1, **gr
         return fig, fig.subplots(nrows, ncols, **grid)
 
 
-def save(fig: Figure, out_dir: str | Path, stem: str, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write ``out_dir/stem.FORMAT`` for every format, whole or not at all; the same figure gives the same bytes.
+def rendered(fig: Figure, format: str) -> bytes:
+    """Render a figure as a file of ``format``; the same figure gives the same bytes.
 
-    Errors: UserError for an unknown format or a folder that cannot be written.
+    Errors: UserError for an unknown format.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise UserError(f"unknown figure format {unknown[0]!r}; choose from: {', '.join(FORMATS)}")
+    if format not in FORMATS:
+        raise UserError(f"unknown figure format {format!r}; choose from: {', '.join(FORMATS)}")
     # without dates and version strings the bytes depend on the figure alone
     metadata: dict[str, dict[str, Any]] = {
         "svg": {"Date": None, "Creator": "scaleinv"},
         "pdf": {"CreationDate": None, "Creator": "scaleinv", "Producer": "scaleinv"},
         "png": {"Software": None},
     }
-    folder = Path(out_dir)
     _settle(fig)
-    written = []
-    for name in formats:
-        path = folder / f"{stem}.{name}"
-        buffer = io.BytesIO()
-        with style():
-            fig.savefig(buffer, format=name, metadata=metadata[name], facecolor="white")
-        write_whole(path, buffer.getvalue())
-        written.append(path)
-    return written
+    buffer = io.BytesIO()
+    with style():
+        fig.savefig(buffer, format=format, metadata=metadata[format], facecolor="white")
+    return buffer.getvalue()
 
 
 def _settle(fig: Figure) -> None:
@@ -150,24 +136,11 @@ def _settle(fig: Figure) -> None:
         fig.set_layout_engine("none")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; UserError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise UserError(f"cannot write {path}: {error.strerror or error}; name another place with --out") from None
-
-
 def to_inline_svg(
     fig: Figure, *, titles: Mapping[str, str] | None = None, label: str | None = None, name: str | None = None
 ) -> str:
-    """The figure as an ``<svg>`` element for a page: transparent, in the page's text colour and font, scaled to the
-    width it gets.
+    """Render a figure as an ``<svg>`` element for a page: transparent, in the page's text colour and font, scaled to
+    the width it gets.
 
     ``titles`` gives the artist with that gid (``artist.set_gid``) a ``<title>``, which browsers show on hover without
     a script; the gid is kept as the attribute ``data-gid``. ``label`` is the alternative text. Ids are made unique by
@@ -179,12 +152,8 @@ def to_inline_svg(
         import matplotlib
 
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            fig.savefig(
-                buffer,
-                format="svg",
-                transparent=True,
-                metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-            )
+            nameless = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            fig.savefig(buffer, format="svg", transparent=True, metadata=nameless)
     raw = buffer.getvalue()
     prefix = name or "f" + hashlib.sha256(raw).hexdigest()[:8]
     root = ElementTree.fromstring(raw)
@@ -209,12 +178,11 @@ def to_inline_svg(
     root.set("aria-label", label or "figure")
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
-    text: str = ElementTree.tostring(root, encoding="unicode")
-    return text
+    return str(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _font(match: re.Match[str]) -> str:
-    """The shorthand without its family: the page sets the family once."""
+    """Write a CSS font shorthand without its family: the page sets the family once."""
     words, size = match.group(1).split(), match.group(2)
     bold = "; font-weight: bold" if any(word in ("bold", "600", "700") for word in words) else ""
     return f"font-size: {size}{bold}"
@@ -246,7 +214,7 @@ def _make_ids_unique(root: Any, prefix: str, titles: Mapping[str, str]) -> None:
 
 
 def elr_position(elrs: Iterable[float]) -> list[float]:
-    """Each ELR's place on the log scale between the smallest and the largest, in [0, 1]; .5 where there is only one
+    """Place each ELR on the log scale between the smallest and the largest, in [0, 1]; .5 where there is only one
     or none known.
     """
     logs = [math.log(elr) if math.isfinite(elr) and elr > 0 else math.nan for elr in elrs]
@@ -256,7 +224,7 @@ def elr_position(elrs: Iterable[float]) -> list[float]:
 
 
 def elr_colours(elrs: Iterable[float]) -> list[str]:
-    """A colour for each ELR by its logarithm: from blue over magenta to gold, lighter as it grows.
+    """Colour each ELR by its logarithm: from blue over magenta to gold, lighter as it grows.
 
     The luminance stays where the contrast is at least 3:1 on white and on the dark page.
     """
@@ -264,7 +232,7 @@ def elr_colours(elrs: Iterable[float]) -> list[str]:
 
 
 def elr_colour(position: float) -> str:
-    """The colour at a place in [0, 1] of the scale: OKLCH with luminance 0.14 to 0.27 and hue 262 to 440 degrees."""
+    """Return the colour at a place in [0, 1] of the scale: OKLCH, luminance 0.14 to 0.27, hue 262 to 440 degrees."""
     t = min(1.0, max(0.0, position))
     lightness, chroma, hue = 0.525 + 0.125 * t, 0.17 - 0.035 * t, math.radians(262 + 178 * t)
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
@@ -286,7 +254,7 @@ def _gamma(channel: float) -> float:
 
 
 def elr_colour_bar(fig: Figure, axes: Any, elrs: Sequence[float], label: str = "effective learning rate") -> None:
-    """A colour bar of the log scale of ELRs beside ``axes``."""
+    """Draw a colour bar of the log scale of ELRs beside ``axes``."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, LogNorm
 
@@ -306,7 +274,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def power_of_ten(value: float) -> str:
-    """``10⁻³`` for 0.001, ``2·10⁻³`` for 0.002; plain from 0.02 to 999."""
+    """Write a number with a power of ten: ``10⁻³``, ``2·10⁻³``; plain from 0.02 to 999."""
     if value <= 0 or not math.isfinite(value):
         return f"{value:g}"
     if 0.0101 < value < 999.5:
@@ -326,7 +294,7 @@ def log_axis(axes: Axes, which: str = "y") -> None:
 
 
 def log_ticks(axis: Any, low: float, high: float) -> None:
-    """Decades, thinned to about six labels; below two decades also 2 and 5 times a decade."""
+    """Label decades, thinned to about six; below two decades also 2 and 5 times a decade."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     decades = math.log10(high / low) if high > low > 0 else 0.0

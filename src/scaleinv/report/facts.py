@@ -28,7 +28,7 @@ class Landscape(NamedTuple):
     content: Mapping[str, Any]
 
     def damaged(self, error: Exception) -> UserError:
-        """What is said where the content is not what ``scaleinv landscape`` writes."""
+        """Return the error to raise where the content is not what ``scaleinv landscape`` writes."""
         return UserError(f"{self.path} is damaged ({error}); remove it and measure again")
 
 
@@ -66,7 +66,7 @@ class RunFacts:
         return self.periods is not None
 
     def last(self, split: str, quantity: str) -> float:
-        """The last value of a series; NaN where nothing was measured."""
+        """Return the last value of a series; NaN where nothing was measured."""
         values = self.run.series(split, "total", quantity)[1]
         return float(values[-1]) if values.size else math.nan
 
@@ -106,7 +106,7 @@ class SweptRun:
         return f"{self.rate_name} {self.rate_label}{decay}{seed}{start}"
 
     def series(self, split: str, quantity: str, group: str = "total") -> tuple[Ints, Floats]:
-        """The run's series; empty where the folder is gone or it was not measured."""
+        """Return a series of the run; empty where the folder is gone or it was not measured."""
         if self.run is None:
             return np.zeros(0, np.int64), np.zeros(0, np.float64)
         return self.run.series(split, group, quantity)
@@ -173,7 +173,7 @@ class SweepFacts:
         return [fact for fact in self.runs if fact.regime == regime]
 
     def window_words(self) -> str:
-        """``epochs 31-60``, over which the numbers are means; in general words where the runs differ."""
+        """Name the epochs that the numbers are means over, ``epochs 31-60``; in general words where the runs differ."""
         windows = {fact.window for fact in self.runs if fact.window is not None}
         if len(windows) == 1:
             first, last = windows.pop()
@@ -181,13 +181,13 @@ class SweepFacts:
         return "the last half of each run"
 
     def references(self) -> Floats:
-        """Train loss of random directions, over all runs (they share the head); empty where it was not measured."""
+        """Return the train loss of random directions, over all runs (they share the head); empty where not measured."""
         found = [fact.run.reference("loss") for fact in self.runs if fact.run is not None]
         values = np.unique(np.concatenate(found)) if found else np.zeros(0, np.float64)
         return values[np.isfinite(values)]
 
     def split(self) -> str:
-        """Where the curves come from: the exact pass where it was made at half of the epochs or more, else the
+        """Choose what the curves show: the exact pass where it was made at half of the epochs or more, else the
         training steps.
         """
         exact = sum(fact.series("train", "loss")[1].size for fact in self.runs)
@@ -207,7 +207,7 @@ class SweepPart(NamedTuple):
 
 
 def by_series(facts: SweepFacts) -> list[SweepPart]:
-    """The sweep split by weight decay and start, each part with its own boundaries, by rising rate of the parent."""
+    """Split the sweep by weight decay and start, each part with its own boundaries, by rising rate of the parent."""
     origins = {fact.start: fact.origin for fact in facts.runs}
     keys = sorted(
         {(fact.weight_decay, fact.start) for fact in facts.runs},
@@ -219,24 +219,21 @@ def by_series(facts: SweepFacts) -> list[SweepPart]:
     parts = []
     for decay, start in keys:
         runs = [fact for fact in facts.runs if (fact.weight_decay, fact.start) == (decay, start)]
-        own = next(
-            (m for m in facts.maps if (number(m.get("weight_decay")), m.get("start") or "") == (decay, start)), {}
-        )
-        decays = [f"weight decay {elr_text(decay)}"] * several_decays
-        from_where = bool(several_starts and start)
-        name = ", ".join([*decays, *[f"from {start_words(start, origins[start])}"] * from_where])
-        short = ", ".join([*decays, *[f"from {runs[0].start_name}"] * from_where])
-        found = own.get("boundaries")
+        own = [m for m in facts.maps if (number(m.get("weight_decay")), m.get("start") or "") == (decay, start)]
+        found = own[0].get("boundaries") if own else None
+        decays = [f"weight decay {elr_text(decay)}"] if several_decays else []
+        froms = [start_words(start, origins[start]), runs[0].start_name] if several_starts and start else ["", ""]
+        name, short = (", ".join([*decays, *([f"from {words}"] if words else [])]) for words in froms)
         found = found if isinstance(found, dict) else None
         parts.append(SweepPart(name, short, dataclasses.replace(facts, runs=runs, boundaries=found)))
     return parts
 
 
 def start_order(start: str, origin: Origin | None) -> tuple[float, int, int, str]:
-    """Unknown origins last, by checksum; it is the same for all runs of a sweep that starts afresh."""
+    """Return a sort key of starts: by the parent's rate, unknown origins last, by checksum."""
     return origin.order if origin is not None else (math.inf, 0, 0, start)
 
 
 def start_words(start: str, origin: Origin | None) -> str:
-    """The run a start came from, with its folder; the checksum where no lineage tells it."""
+    """Name the run a start came from, with its folder; the checksum where no lineage tells it."""
     return origin.full(elr_text) if origin is not None else f"weights {start[:8]}"

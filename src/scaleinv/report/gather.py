@@ -16,9 +16,12 @@ from scaleinv.runfolder.read import Run, SweepRun
 from scaleinv.studies.regime_map import measured, run_row
 from scaleinv.text import elr_digits, elr_text, number
 
+#: of a run, as the regime map stores them
+NUMBERS = ("train_loss", "test_error", "effective_gradient", "ess", "cosine")
+
 
 def run_facts(run: Run) -> RunFacts:
-    """The facts of a run: verdict, periods, origin, landscape."""
+    """Gather the facts of a run: verdict, periods, origin, landscape."""
     of = window(run)
     verdict = None if run.time == "step" else stored_verdict(run)  # by steps of a Monitor there is no regime
     row = {
@@ -38,7 +41,7 @@ def run_facts(run: Run) -> RunFacts:
 
 
 def stored_verdict(run: Run) -> Verdict | None:
-    """The verdict that result.json holds, made now where it holds none; None for a run that has not ended."""
+    """Return the verdict in result.json, made now where there is none; None for a run that has not ended."""
     if run.result is None:
         return None
     evidence = run.result.get("evidence")
@@ -46,7 +49,7 @@ def stored_verdict(run: Run) -> Verdict | None:
 
 
 def _landscape(folder: Path, starts: Mapping[str, str]) -> Landscape | None:
-    """``landscape.json``; ``starts`` names the weights that runs went on from, by checksum."""
+    """Read ``landscape.json``; ``starts`` names the weights that runs went on from, by checksum."""
     path = folder / "landscape.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -58,7 +61,7 @@ def _landscape(folder: Path, starts: Mapping[str, str]) -> Landscape | None:
 
 
 def sweep_facts(sweep: SweepRun) -> SweepFacts:
-    """The facts of a sweep, by rising rate, then by the rate of the parent, then seed."""
+    """Gather the facts of a sweep, its runs by rising rate, then by the rate of the parent, then by seed."""
     entries = _entries(sweep)
     origins = _origins(sweep)
     starts = [_start(entry, run) for entry, run in entries]
@@ -68,56 +71,47 @@ def sweep_facts(sweep: SweepRun) -> SweepFacts:
         names = {start: f"weights {start[:8]}" for start in starts if start}
         names |= short_names((o for o in origins.values() if o.weights in names), lambda rate: elr_text(rate, rates))
     axis = "lr" if sweep.config.get("axis") == "lr" else "elr"
-    swept = [_rate(entry, run, axis) for entry, run in entries]
-    digits = elr_digits(swept)
-    order = sorted(
-        range(len(entries)),
-        key=lambda i: (
-            swept[i] if math.isfinite(swept[i]) else math.inf,
-            start_order(starts[i], origins.get(starts[i])),
-            _seed(entries[i][0]) or 0,
-            i,
-        ),
+    rows = [(_rate(entry, run, axis), _start(entry, run), _seed(entry), entry, run) for entry, run in entries]
+    digits = elr_digits(rate for rate, *_ in rows)
+    rows.sort(
+        key=lambda row: (
+            row[0] if math.isfinite(row[0]) else math.inf,
+            start_order(row[1], origins.get(row[1])),
+            row[2] or 0,
+        )
     )
     facts = []
-    for place, i in enumerate(order):
-        entry, run = entries[i]
-        regime, evidence = entry.get("regime"), entry.get("evidence")
+    for place, (rate, start, seed, entry, run) in enumerate(rows):
+        decay = number(entry.get("weight_decay"))
         facts.append(
             SweptRun(
                 key=f"r{place}",
                 name=str(entry.get("run", "")),
                 rate_name=axis.upper(),
-                rate=swept[i],
-                rate_label=elr_text(swept[i], digits),
-                seed=_seed(entry),
-                regime=regime if regime in (1, 2, 3) else None,
-                evidence=evidence if isinstance(evidence, dict) else {},
+                rate=rate,
+                rate_label=elr_text(rate, digits),
+                seed=seed,
+                regime=regime if (regime := entry.get("regime")) in (1, 2, 3) else None,
+                evidence=_object(entry.get("evidence")) or {},
                 status=str(entry.get("status") or "unknown"),
-                train_loss=number(entry.get("train_loss")),
-                test_error=number(entry.get("test_error")),
                 test_error_recomputed=number(entry.get("test_error_recomputed_bn")),
-                effective_gradient=number(entry.get("effective_gradient")),
-                ess=number(entry.get("ess")),
-                cosine=number(entry.get("cosine")),
                 run=run,
-                weight_decay=decay if math.isfinite(decay := number(entry.get("weight_decay"))) else 0.0,
-                start=starts[i],
-                start_name=names.get(starts[i], ""),
-                origin=origins.get(starts[i]),
-                periods=entry.get("periods") if isinstance(entry.get("periods"), dict) else None,
+                weight_decay=decay if math.isfinite(decay) else 0.0,
+                start=start,
+                start_name=names.get(start, ""),
+                origin=origins.get(start),
+                periods=_object(entry.get("periods")),
+                **{name: number(entry.get(name)) for name in NUMBERS},
             )
         )
     summary = sweep.summary or {}
     maps = summary.get("maps")
-    boundaries = summary.get("boundaries")
-    horizon = summary.get("horizon")
     return SweepFacts(
         folder=sweep.folder,
         config=_config(sweep),
         runs=facts,
-        boundaries=boundaries if isinstance(boundaries, dict) else None,
-        horizon=horizon if isinstance(horizon, dict) else {},
+        boundaries=_object(summary.get("boundaries")),
+        horizon=_object(summary.get("horizon")) or {},
         digits=digits,
         rate_name=axis.upper(),
         maps=[one for one in maps if isinstance(one, dict)] if isinstance(maps, list) else (),
@@ -127,32 +121,36 @@ def sweep_facts(sweep: SweepRun) -> SweepFacts:
     )
 
 
+def _object(value: Any) -> dict[str, Any] | None:
+    """Return a JSON object; None where the file holds something else there."""
+    return value if isinstance(value, dict) else None
+
+
 def _config(sweep: SweepRun) -> dict[str, Any]:
-    """The settings that all runs share, and the sweep's own; rates and seeds are shown elsewhere."""
-    base = sweep.config.get("base")
+    """Collect the settings that all runs share, and the sweep's own; rates and seeds are shown elsewhere."""
     shown_elsewhere = ("base", "axis", "values", "seeds", "weight_decays", "starts")
     own = {key: value for key, value in sweep.config.items() if key not in shown_elsewhere}
     first, *others = [run.config for run in sweep.runs] or [{}]
     shared = {key: value for key, value in first.items() if all(config.get(key) == value for config in others)}
-    return {**(base if isinstance(base, dict) else {}), **own, **shared}
+    return {**(_object(sweep.config.get("base")) or {}), **own, **shared}
 
 
 def _origins(sweep: SweepRun) -> dict[str, Origin]:
-    """By checksum; the sweep's own config knows those whose runs are gone."""
+    """Find the origins by checksum; the sweep's own config knows those whose runs are gone."""
     starts = sweep.config.get("starts")
     told = [*(starts if isinstance(starts, list) else []), *(run.lineage for run in sweep.runs)]
     return {origin.weights: origin for origin in map(origin_of, told) if origin is not None}
 
 
 def _rate(entry: Mapping[str, Any], run: Run | None, axis: str) -> float:
-    """The swept rate of a run: as the map says, else as its config says; an ELR, not an LR, else as measured."""
+    """Return the swept rate of a run: from the map, else from its config; an ELR, not an LR, else as measured."""
     stated = [entry.get(axis), None if run is None else run.config.get(axis)]
     known = [value for value in map(number, stated) if math.isfinite(value)]
     return known[0] if known else number(None if run is None or axis != "elr" else run.elr)
 
 
 def _start(entry: Mapping[str, Any], run: Run | None) -> str:
-    """Checksum of the weights a run went on from; empty where it began afresh."""
+    """Return the checksum of the weights a run went on from; empty where it began afresh."""
     return str(entry.get("start") or (run.config.get("start") if run is not None else None) or "")
 
 
@@ -162,22 +160,19 @@ def _seed(entry: Mapping[str, Any]) -> int | None:
 
 
 def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
-    """The regime map's entries with their folders; runs that it does not list yet speak for themselves."""
+    """Pair the regime map's entries with their runs; a run that it does not list yet gets an entry from its folder."""
     listed = [entry for entry in (sweep.summary or {}).get("runs", []) if isinstance(entry, dict)]
-    entries: list[tuple[Mapping[str, Any], Run | None]] = [
-        (entry, sweep.find(str(entry.get("run")))) for entry in listed
-    ]
     known = {str(entry.get("run")) for entry in listed}
-    entries += [(_row(run), run) for run in sweep.runs if run.name not in known]
-    return entries
+    entries = [(entry, sweep.find(str(entry.get("run")))) for entry in listed]
+    return [*entries, *((_row(run), run) for run in sweep.runs if run.name not in known)]
 
 
 def _row(run: Run) -> dict[str, Any]:
-    """A run's entry as the regime map will hold it, from its folder alone; a run that has not ended is not judged."""
+    """Make a run's entry as the regime map will hold it; a run that has not ended is not judged."""
     return run_row(run, stored_verdict(run) or Verdict(None, {"reason": "the run has not ended"}))
 
 
 def _parents(folder: Path, origins: Mapping[str, Origin]) -> dict[str, Run]:
-    """The runs that others went on from, by checksum of the weights; without those whose folder cannot be read."""
+    """Find the runs that others went on from, by checksum of the weights, where their folder can be read."""
     found = {checksum: parent_run(origin, folder) for checksum, origin in origins.items()}
     return {checksum: run for checksum, run in found.items() if run is not None}

@@ -8,15 +8,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jinja2
 import numpy as np
-from markupsafe import Markup
 
+from scaleinv.analysis.regimes import CORRELATED
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, end_labels, new_drawing
 from scaleinv.plots.style import INK, elr_colour, regime_colours
 from scaleinv.report.facts import AnyFacts
-from scaleinv.report.landscape_words import begin_words, correlated_words, mean, pair_means
-from scaleinv.report.page import Section, fragment, table
+from scaleinv.report.page import Section, fragment
 from scaleinv.text import MISSING, percent, show
 
 _SIZE = (5.3, 3.5)
@@ -40,32 +40,26 @@ class LandscapeSection(Section[AnyFacts]):
 
     def html(self, facts: AnyFacts, drawn: Sequence[Drawing]) -> str:
         with _content(facts) as content:
-            tables = [
-                make(facts.rate_name, content[part])
-                for part, make in (
-                    ("sharpness", _sharpness_table),
-                    ("paths", _barrier_table),
-                    ("averages", _averages_table),
-                    ("minima", _minima_table),
-                )
-                if content.get(part)  # older files lack the last two
-            ]
-            pairs = [_pairs_of(facts.rate_name, one) for one in content.get("minima", [])]
-            return fragment("parts.html.j2", "landscape", drawn, tables, pairs) if drawn or tables else ""
+            # older files lack the last two
+            tables = [(part, *_table(facts.rate_name, part, content[part])) for part in TABLES if content.get(part)]
+            minima = [(one, _pairs(one)) for one in content.get("minima", [])]
+            if not (drawn or tables):
+                return ""
+            return fragment("parts.html.j2", "landscape", drawn, tables, minima, facts.rate_name)
 
 
 @contextlib.contextmanager
 def _content(facts: AnyFacts) -> Iterator[Mapping[str, Any]]:
-    """What was measured; a UserError where it turns out to be damaged."""
+    """Give what was measured; a UserError where it turns out to be damaged."""
     assert facts.landscape is not None
     try:
         yield facts.landscape.content
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, jinja2.UndefinedError) as error:
         raise facts.landscape.damaged(error) from error
 
 
 def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[Mapping[str, Any]], str]]]:
-    """The seed, and before it what else tells apart the runs of one rate."""
+    """List what tells apart the runs of one rate: weight decay and start where they differ, and the seed."""
     marks: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = []
     # files from before these were kept have neither
     if len({one.get("weight_decay") for one in measured}) > 1:
@@ -75,97 +69,62 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
     return [*marks, ("seed", lambda one: str(one["seed"]))]
 
 
-def _marked(
-    rate_name: str,
-    measured: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    rows: Callable[[Mapping[str, Any]], Iterable[Sequence[str]]],
-    caption: str,
-) -> Markup:
-    """A table with ``rows`` of every entry: its rate, the marks that tell it apart, and the texts under ``names``."""
-    marks = _marks(measured)
-    lines = [[_rates(one), *(value(one) for _, value in marks), *row] for one in measured for row in rows(one)]
-    return table([rate_name, *(name for name, _ in marks), *names], lines, caption)
+def _table(rate_name: str, part: str, measured: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Make head and rows of a part's table: the rate, the marks that tell entries apart, what was measured."""
+    (names, rows), marks = TABLES[part], _marks(measured)
+    lines = []
+    for one in measured:
+        rates = " – ".join(f"{rate:.3g}" for rate in one["key"]["rates"])
+        lines += [[rates, *(value(one) for _, value in marks), *row] for row in rows(one)]
+    head = f"{rate_name}s" if part == "paths" else rate_name
+    return [head, *(name for name, _ in marks), *names], lines
 
 
-def _rates(one: Mapping[str, Any]) -> str:
-    """``0.01``, ``0.01 – 0.02``."""
-    return " – ".join(f"{rate:.3g}" for rate in one["key"]["rates"])
+def _sharpness(one: Mapping[str, Any]) -> list[list[str]]:
+    numbers = [one[name] for name in ("loss", "eg", "ratio", "lambda_1", "trace", "stability")]
+    return [[show(math.nan if value is None else float(value)) for value in numbers]]
 
 
-def _sharpness_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
-    def rows(one: Mapping[str, Any]) -> list[list[str]]:
-        numbers = [one["loss"], one["eg"], one["ratio"], one["lambda_1"], one["trace"], one["stability"]]
-        return [[show(math.nan if value is None else float(value)) for value in numbers]]
-
-    caption = (
-        "Curvature at the last weights of every run, on the unit sphere: top eigenvalue and trace of the spherical "
-        "Hessian. Gradient descent leaves a minimum where ELR · λ₁ exceeds 2."
-    )
-    names = ["train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"]
-    return _marked(rate_name, measured, names, rows, caption)
+def _barriers(one: Mapping[str, Any]) -> list[list[str]]:
+    loss, *errors = (float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error"))
+    return [[show(float(one["angle"])), show(loss), *map(percent, errors)]]
 
 
-def _barrier_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
-    def rows(one: Mapping[str, Any]) -> list[list[str]]:
-        loss, *errors = (float(one["barriers"][key]["height"]) for key in ("train_loss", "train_error", "test_error"))
-        return [[show(float(one["angle"])), show(loss), *map(percent, errors)]]
-
-    caption = (
-        "Straight paths between the last weights of runs at neighbouring rates, brought back to the sphere, "
-        "normalisation statistics recomputed at every point. Barrier: the largest excess above the straight line "
-        "between the ends."
-    )
-    names = ["angle", *(f"barrier of {name}" for name in ("train loss", "train error", "test error"))]
-    return _marked(f"{rate_name}s", measured, names, rows, caption)
-
-
-def _averages_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
-    def rows(one: Mapping[str, Any]) -> Iterator[list[str]]:
-        epochs = one["key"]["epochs"]
-        for split in ("train", "test"):
-            cells = [show(one[name][split]) for name in ("mean_loss", "excess")]
-            cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
-            yield [f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split, *cells]
-
-    caption = (
-        "Averages of the iterates kept in the last half of a run, normalisation statistics recomputed. Excess: loss at "
-        "their mean less their own mean loss, at most 0 where the loss is convex. Segments above: of those between all "
-        "pairs of iterates, the share whose loss rises above both ends."
-    )
-    names = ["epochs", "on", "loss at the mean", "excess", "segments above", "error at the mean", "their own error"]
-    return _marked(rate_name, measured, names, rows, caption)
-
-
-def _minima_table(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Markup:
-    def rows(one: Mapping[str, Any]) -> list[list[str]]:
-        found = pair_means(one)
-        shares = [percent(found[name]) for name in ("equal", "error", "ensemble")]
-        gain = f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}"
-        return [[str(len(one["error"])), show(found["angle"]), *shares, gain]]
-
-    caption = (
-        "Minima of different periods: of each, the weights of the kept epoch of lowest loss. Means over all pairs: "
-        "angle in radians, share of test images with equal predictions, test error of each alone and of the ensemble "
-        "of two. Gain: what the ensemble is better by, in points, with its standard error over test images."
-    )
-    names = ["minima", "angle", "equal predictions", "error alone", "error of pairs", "gain"]
-    return _marked(rate_name, measured, names, rows, caption)
-
-
-def _pairs_of(rate_name: str, one: Mapping[str, Any]) -> tuple[str, Markup]:
-    """Every pair of minima of one run, under its title."""
+def _averages(one: Mapping[str, Any]) -> Iterator[list[str]]:
     epochs = one["key"]["epochs"]
+    for split in ("train", "test"):
+        cells = [show(one[name][split]) for name in ("mean_loss", "excess")]
+        cells += [percent(one[name][split]) for name in ("share_above", "mean_error", "error")]
+        yield [f"{len(epochs)} of {epochs[0]}–{epochs[-1]}", split, *cells]
 
-    def row(i: int, j: int) -> list[str]:
+
+def _minima(one: Mapping[str, Any]) -> list[list[str]]:
+    found = pair_means(one)
+    shares = [percent(found[name]) for name in ("equal", "error", "ensemble")]
+    gain = f"{100 * found['gain']:.2f} ± {100 * found['gain_error']:.2f}"
+    return [[str(len(one["error"])), show(found["angle"]), *shares, gain]]
+
+
+#: of each part of ``landscape.json`` that is a table: what its columns are called, and the rows of an entry
+TABLES: dict[str, tuple[list[str], Callable[[Mapping[str, Any]], Iterable[list[str]]]]] = {
+    "sharpness": (["train loss", "eff. gradient", "eg / loss", "λ₁", "trace", "ELR · λ₁"], _sharpness),
+    "paths": (["angle", *(f"barrier of {name}" for name in ("train loss", "train error", "test error"))], _barriers),
+    "averages": (
+        ["epochs", "on", "loss at the mean", "excess", "segments above", "error at the mean", "their own error"],
+        _averages,
+    ),
+    "minima": (["minima", "angle", "equal predictions", "error alone", "error of pairs", "gain"], _minima),
+}
+
+
+def _pairs(one: Mapping[str, Any]) -> list[list[str]]:
+    """Make a row for every pair of minima of one run."""
+    rows = []
+    for i, j in itertools.combinations(range(len(one["key"]["epochs"])), 2):
         cells = [show(one["angle"][i][j]), percent(one["equal"][i][j]), percent(one["error"][i])]
         cells += [percent(one["error"][j]), percent(one["ensemble"][i][j])]
-        return [f"{epochs[i]} – {epochs[j]}", *cells]
-
-    head = ["epochs", "angle", "equal predictions", "error of the first", "of the second", "of the pair"]
-    rows = (row(i, j) for i, j in itertools.combinations(range(len(epochs)), 2))
-    title = f"Pairs of minima, {rate_name} {one['key']['rates'][0]:.3g}, seed {one['seed']}"
-    return title, table(head, rows, f"{one['images']} test images.")
+        rows.append([f"{one['key']['epochs'][i]} – {one['key']['epochs'][j]}", *cells])
+    return rows
 
 
 def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
@@ -222,12 +181,64 @@ def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
             loss = np.array([math.nan if v is None else v for v in one["steps"][kind]["loss"]], float)
             width = min(_SMOOTH, len(loss))
             smooth = np.convolve(loss, np.ones(width) / width, "valid")
-            axes.plot(
-                np.arange(len(smooth)) + width - 1, smooth, color=regime_colours[colour], linewidth=1.1, label=name
-            )
+            at = np.arange(len(smooth)) + width - 1
+            axes.plot(at, smooth, color=regime_colours[colour], linewidth=1.1, label=name)
         level = mean([one["random"]["loss"]])
         axes.axhline(level, color=INK, linestyle="--", linewidth=0.9, label="random directions")
         axes.set_xlabel("step")
         axes.set_ylabel("train loss")
         axes.legend()
     return drawing
+
+
+def pair_means(one: Mapping[str, Any]) -> dict[str, float]:
+    """Average the (n, n) matrices over pairs i < j; ``error`` is the mean test error of the n minima alone.
+
+    ``gain_error`` is the mean of the pairs' standard errors: pairs share test images and minima, so all of them
+    together are worth about one.
+
+    >>> square = lambda x: [[0.0, x], [x, 0.0]]
+    >>> names = ("angle", "equal", "ensemble", "gain", "gain_error")
+    >>> pair_means({"error": [0.1, 0.3], **{name: square(0.5) for name in names}})["error"]
+    0.2
+    """
+    error = np.array(one["error"], float)
+    i, j = np.array(list(itertools.combinations(range(len(error)), 2))).T
+    names = ("angle", "equal", "ensemble", "gain", "gain_error")
+    means = {name: float(np.array(one[name], float)[i, j].mean()) for name in names}
+    return {"error": float(error.mean()), **means}
+
+
+def mean(values: Sequence[float | None]) -> float:
+    """Average over the walks of a kind; NaN where one broke off (null in the file).
+
+    >>> mean([1.0, 2.0]), mean([1.0, None])
+    (1.5, nan)
+    """
+    return math.nan if None in values or not values else sum(v for v in values if v is not None) / len(values)
+
+
+def begin_words(one: Mapping[str, Any]) -> str:
+    """Say where walks began: ``from a fresh initialisation (seed 0, network of run 0a1b2c3d)``, or a run's weights."""
+    name = one["key"]["runs"][0][:8]
+    if one["key"].get("begin") == "fresh":
+        return f"from a fresh initialisation (seed {one['seed']}, network of run {name})"
+    went_on = f", which went on from {one['start']}" if one.get("start") else ""
+    return f"from the last weights of run {name} (seed {one['seed']}{went_on})"
+
+
+def correlated_words(one: Mapping[str, Any]) -> str:
+    """Remark that this is not regime 3; empty where consecutive weights of SGD are uncorrelated.
+
+    >>> correlated_words({"cosine": {"sgd": [0.98, 1.0]}})
+    'mean cosine of consecutive weights of SGD 0.99 > 0.3: not regime 3 at this ELR, or too few steps'
+    >>> correlated_words({"cosine": {"sgd": [0.01]}})
+    ''
+    """
+    cosine = mean(one["cosine"]["sgd"])
+    if not cosine > CORRELATED:
+        return ""
+    return (
+        f"mean cosine of consecutive weights of SGD {cosine:.3g} > {CORRELATED:g}: not regime 3 at this ELR, or too "
+        "few steps"
+    )

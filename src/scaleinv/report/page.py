@@ -6,16 +6,17 @@ nothing: style and script are in it, and its policy forbids any request. The tem
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jinja2
 from markupsafe import Markup
 
+from scaleinv import text
 from scaleinv.plots.drawing import Drawing
 from scaleinv.plots.style import regime_colours, regime_names
-from scaleinv.text import clean, count, esc, numbers_whole
 
 Facts = TypeVar("Facts", contravariant=True)
 
@@ -24,15 +25,15 @@ class Section(Protocol[Facts]):
     """A part of a page, made of facts alone. A subclass writes ``html``, and the others where it needs them."""
 
     def applies(self, facts: Facts) -> bool:
-        """Whether there is something to show; it is asked first."""
+        """Say whether there is something to show; it is asked first."""
         return True
 
     def drawings(self, facts: Facts) -> list[Drawing]:
-        """Its figures in order, also for the image files."""
+        """Draw its figures in order, also for the image files."""
         return []
 
     def html(self, facts: Facts, drawn: Sequence[Drawing]) -> str:
-        """The section with its figures ``drawn``, those that :meth:`drawings` gave; every text in it is escaped."""
+        """Make the section with its figures ``drawn``, from :meth:`drawings`; every text in it is escaped."""
         ...
 
 
@@ -62,37 +63,23 @@ def section_page(title: str, sections: Iterable[Section[Facts]], facts: Facts) -
 
 
 def section_drawings(sections: Iterable[Section[Facts]], facts: Facts) -> list[Drawing]:
-    """All figures of a page in its order."""
+    """Draw all figures of a page in its order."""
     return [drawing for section in sections if section.applies(facts) for drawing in section.drawings(facts)]
 
 
 def render(template: str, **values: Any) -> str:
-    """A whole page from a template in ``report/templates`` that is or extends ``frame.html.j2``."""
+    """Make a whole page from a template in ``report/templates`` that is or extends ``frame.html.j2``."""
     return _templates.get_template(template).render(css=Markup(_file("scaleinv", "page.css")), **values)
 
 
 def fragment(template: str, macro: str, *values: Any, **named: Any) -> Markup:
-    """A part of a page from a macro of a template."""
+    """Make a part of a page with a macro of a template."""
     made: Markup = getattr(_templates.get_template(template).module, macro)(*values, **named)
     return made
 
 
-class Card(NamedTuple):
-    """A key number with its name; ``kind`` (``regime1`` ...) gives its colour."""
-
-    label: str
-    value: str
-    note: str = ""
-    kind: str = ""
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> Markup:
-    """A table of texts; the first of each row names it."""
-    return fragment("parts.html.j2", "table", head, list(rows), caption)
-
-
 def regime_text(regime: int | None) -> str:
-    """``1 convergence``, ``undecided``."""
+    """Name a regime with its number: ``1 convergence``, ``undecided``."""
     return f"{regime} {regime_names[regime]}" if regime else regime_names[None]
 
 
@@ -102,7 +89,7 @@ def _file(package: str, name: str) -> str:
 
 def _finish(value: Any) -> Any:
     """Make any text one that HTML and UTF-8 can hold; the template then escapes it."""
-    return value if hasattr(value, "__html__") else clean(value)
+    return value if hasattr(value, "__html__") else text.clean(value)
 
 
 _templates = jinja2.Environment(
@@ -113,5 +100,12 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals |= {"regime_colours": regime_colours, "regime_text": regime_text, "count": count}
-_templates.filters["whole"] = lambda text: Markup(numbers_whole(esc(text)))
+_templates.globals |= {"regime_colours": regime_colours, "regime_names": regime_names, "regime_text": regime_text}
+_templates.globals |= {"count": text.count, "elr_text": text.elr_text}
+_templates.filters |= {
+    name: getattr(text, name) for name in ("capital", "duration", "number", "percent", "plain", "show")
+}
+_templates.filters["exp"] = math.exp
+_templates.filters["whole"] = lambda words: Markup(text.numbers_whole(text.esc(words)))
+_templates.filters["steps"] = lambda value: f"{value:.0f}" if math.isfinite(value) else text.MISSING
+_templates.tests["measured"] = lambda value: math.isfinite(text.number(value))

@@ -9,7 +9,7 @@ from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.bounds import cosine_distance
 from scaleinv.analysis.periods.log import FEWEST_ROWS, Log
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, fit, limits, new_drawing, nothing, thin
+from scaleinv.plots.drawing import Drawing, drawable, limits, new_drawing, thin
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import clean, show
@@ -22,8 +22,8 @@ STRETCHES = 280
 
 
 def period_drawings(found: Periods) -> list[Drawing]:
-    """Loss, norm, ELR, effective gradient and rotation of a step; those that are not logged are left out, and all where
-    a run ended after a few steps.
+    """Draw loss, norm, ELR, effective gradient and rotation of a step; those that are not logged are left out, and all
+    where a run ended after a few steps.
     """
     log = found.log
     if len(log) < FEWEST_ROWS:
@@ -44,7 +44,7 @@ def period_drawings(found: Periods) -> list[Drawing]:
 
 
 def _elr_label(log: Log) -> str:
-    """How the ELR follows from the optimizer's lr: ``lr / ρ²``, ``lr / ρ`` or, with momentum 0.9, ``10 lr / ρ²``."""
+    """Say how the ELR follows from lr: ``lr / ρ²``, ``lr / ρ`` or, with momentum 0.9, ``10 lr / ρ²``."""
     pace = "" if log.pace == 1 else f"{log.pace:.3g} "
     return f"{pace}lr / ρ²" if log.law == "sgd" else f"{pace}lr / ρ"
 
@@ -60,12 +60,10 @@ def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, lo
     drawing, axes = new_drawing(size, f"steps-{stem}", title, caption, alt, "step", label, wide=wide)
     step = found.log.step
     with style.style():
+        span = (step[0], max(int(step[-1]), int(step[0]) + 1))
         around = limits([values], logarithmic)
-        if around is None:
-            nothing(axes, "no positive value")
+        if not drawing.frame(axes, span, around, "y" if logarithmic else "", empty="no positive value"):
             return drawing
-        fit(axes, "y", around, logarithmic, label)
-        fit(axes, "x", (step[0], max(int(step[-1]), int(step[0]) + 1)), False, "step")
         shade(axes, found)
         x, low, middle, high = stretches(step, values, logarithmic)
         colour = style.elr_colour(0.0)
@@ -80,7 +78,7 @@ def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, lo
 
 
 def stretches(step: Ints, values: Floats, logarithmic: bool) -> tuple[Floats, Floats, Floats, Floats]:
-    """Middle step, least, median and largest value of equal stretches; all rows where they are few."""
+    """Find middle step, least, median and largest value of equal stretches; all rows where they are few."""
     shown = drawable(values, logarithmic)
     step, values = step[shown], values[shown]
     parts = np.array_split(np.arange(len(step)), min(STRETCHES, len(step)))
@@ -90,14 +88,14 @@ def stretches(step: Ints, values: Floats, logarithmic: bool) -> tuple[Floats, Fl
 
 
 def shown_phases(found: Periods) -> dict[str, list[tuple[int, int]]]:
-    """(start, length) of the stretches of every phase there is; none in an equilibrium, which has no periods."""
+    """Find (start, length) of the stretches of every phase there is; an equilibrium has none."""
     spans = [] if found.verdict == "equilibrium" else found.spans
     by_phase = {p: [(span.start, span.end - span.start) for span in spans if span.phase == p] for p in PHASE_COLOURS}
     return {phase: stretches for phase, stretches in by_phase.items() if stretches}
 
 
 def shade(axes: Axes, found: Periods) -> None:
-    """The phases as bands over the whole height: one shape for each phase."""
+    """Draw the phases as bands over the whole height: one shape for each phase."""
     place = axes.get_xaxis_transform()
     for phase, spans in shown_phases(found).items():
         # a break-down of a few steps is to be seen among thousands

@@ -6,30 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import (
-    Drawing,
-    drawable,
-    end_labels,
-    fit,
-    gradient_against_loss,
-    limits,
-    new_drawing,
-    nothing,
-    thin,
-)
+from scaleinv.plots.drawing import Drawing, Span, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK, elr_colour, regime_colours, regime_markers
+from scaleinv.report import sweep_curves
 from scaleinv.report.facts import SweepFacts, SweptRun, start_words
 from scaleinv.report.page import Section, fragment
-from scaleinv.report.sweep_curves import AXES_HEIGHT, PANEL, SOURCE, colour_scale, draw_track, end_look, few, track
+from scaleinv.report.sweep_curves import AXES_HEIGHT, GRADIENT, PANEL, colour_scale, draw_track, end_look, few, track
 from scaleinv.report.words import numbers_line
 from scaleinv.runfolder.lineage import Origin
 from scaleinv.runfolder.read import Floats, Ints, Run
-from scaleinv.text import count, elr_text
+from scaleinv.text import capital, count, elr_text
 
 #: starts drawn at once; more are folded
 MOST_STARTS = 6
@@ -67,7 +59,7 @@ class RetrainingSection(Section[SweepFacts]):
 
 
 def _branch_points(facts: SweepFacts) -> list[BranchPoint]:
-    """The starts, by the rate of the parent, each with those of its runs that have a folder."""
+    """List the starts by the rate of the parent, each with those of its runs that have a folder."""
     found = []
     for checksum, origin in facts.starts.items():
         runs = [fact for fact in facts.runs if fact.start == checksum and fact.run is not None]
@@ -80,7 +72,7 @@ def _branch_points(facts: SweepFacts) -> list[BranchPoint]:
 
 
 def _by_start(facts: SweepFacts, starts: Sequence[BranchPoint]) -> list[Drawing]:
-    """Two panels for each start, all in the same limits, so that they compare at a glance."""
+    """Draw two panels for each start, all in the same limits, so that they compare at a glance."""
     split = facts.split()
     every = [run for start in starts for run in [start.parent, *(fact.run for fact in start.runs)]]
     tracks = [track(run, _split(run, split)) for run in every if run is not None]
@@ -96,7 +88,7 @@ def _by_start(facts: SweepFacts, starts: Sequence[BranchPoint]) -> list[Drawing]
 
 
 def _split(run: Run, split: str) -> str:
-    """``split``; the training steps where a parent made no exact pass."""
+    """Return ``split``, or ``online`` where a parent made no exact pass."""
     return split if run.has(split, "total", "loss") else "online"
 
 
@@ -104,50 +96,41 @@ def _curve(run: Run, split: str) -> tuple[Ints, Floats]:
     return run.series(_split(run, split), "total", "loss")
 
 
-def _against_epoch(
-    start: BranchPoint, split: str, around: tuple[float, float] | None, colours: dict[str, str], number: int
-) -> Drawing:
-    """Train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
+def _against_epoch(start: BranchPoint, split: str, around: Span, colours: dict[str, str], number: int) -> Drawing:
+    """Draw train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
     drawing, axes = new_drawing(
         PANEL,
         f"retraining-loss-{number}",
         f"Train loss, from {start.name}",
-        f"From {start.full}: {'star and ' if _beginning(start) else ''}epoch 0. {SOURCE[split].capitalize()}. "
-        f"Colour: the new {start.runs[0].rate_name}."
+        f"From {start.full}: {'star and ' if _beginning(start) else ''}epoch 0. "
+        f"{capital(sweep_curves.SOURCE[split])}. Colour: the new {start.runs[0].rate_name}."
         + (" Grey: the run they went on from." if start.parent is not None else ""),
         f"Train loss against epoch of {count(len(start.runs), 'run')} that went on from {start.name}",
         "epoch since the start",
         "train loss",
     )
     with style.style():
-        if around is None:
-            nothing(axes)
-            return drawing
-        fit(axes, "y", around, True, "train loss")
         end = max(1, *(fact.run.last_epoch for fact in start.runs if fact.run is not None))
         before = 0
         if start.parent is not None:
             epochs, values = _curve(start.parent, split)
             kept = (epochs - start.epoch >= -end) & (epochs - start.epoch <= end)  # no more than what follows
             epochs, values = thin(epochs[kept] - start.epoch, values[kept])
-            if epochs.size:
-                before = min(0, int(epochs[0]))
-                visible = np.where(drawable(values, True), values, np.nan)
-                (line,) = axes.plot(epochs, visible, color=_GREY, linewidth=1.4, zorder=1.5)
-                drawing.point_at(line, axes, f"parent{number}", f"went on from {start.name}")
-        fit(axes, "x", (before, end), False, "epoch since the start")
+            before = min(0, int(epochs[0])) if epochs.size else 0
+        if not drawing.frame(axes, (before, end), around):
+            return drawing
+        if start.parent is not None:
+            look: dict[str, Any] = {"color": _GREY, "linewidth": 1.4, "zorder": 1.5}
+            drawing.line(axes, epochs, values, True, f"parent{number}", f"went on from {start.name}", **look)
         axes.axvline(0, color=INK, alpha=0.5, linewidth=0.8, linestyle=":")
         ends = []
         for fact in start.runs:
             assert fact.run is not None
             epochs, values = thin(*_curve(fact.run, split))
-            shown = drawable(values, True)
-            if not shown.any():
+            look = {"color": (colour := colours[fact.key]), "linewidth": 1.2}
+            final = drawing.line(axes, epochs, values, True, fact.key, numbers_line(fact), **look)
+            if final is None:
                 continue
-            colour = colours[fact.key]
-            (line,) = axes.plot(epochs, np.where(shown, values, np.nan), color=colour, linewidth=1.2)
-            drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            final = int(np.flatnonzero(shown)[-1])
             axes.plot(epochs[final], values[final], linestyle="none", clip_on=False, zorder=4, **end_look(fact, colour))
             ends.append((float(values[final]), fact.rate_label, colour))
         began = _beginning(start)
@@ -162,11 +145,11 @@ def _diagram(
     start: BranchPoint,
     starts: Sequence[BranchPoint],
     split: str,
-    around: tuple[tuple[float, float] | None, tuple[float, float] | None],
+    around: tuple[Span, Span],
     colours: dict[str, str],
     number: int,
 ) -> Drawing:
-    """Effective gradient against train loss. Where the sweep of the parents has the new rate too, from the
+    """Draw effective gradient against train loss. Where the sweep of the parents has the new rate too, from the
     initialisation, that trajectory is drawn: it is the one a run may move to.
     """
     targets = _targets(start, starts)
@@ -182,9 +165,8 @@ def _diagram(
         "train loss",
         "effective gradient",
     )
-    x_span, y_span = around
     with style.style():
-        if not gradient_against_loss(axes, x_span, y_span):
+        if not drawing.frame(axes, *around, "xy", GRADIENT):
             return drawing
         if start.parent is not None:
             x, y = few(*track(start.parent, _split(start.parent, split)))
@@ -205,7 +187,7 @@ def _diagram(
 
 
 def _targets(start: BranchPoint, starts: Sequence[BranchPoint]) -> list[tuple[str, BranchPoint]]:
-    """Other parents of the same seed at a rate that runs from this start were given, with the key of such a run."""
+    """Find other parents of the same seed at a rate given to runs from this start, with the key of such a run."""
     found = []
     for other in starts:
         if other is start or other.parent is None or other.origin is None or start.origin is None:
@@ -218,8 +200,8 @@ def _targets(start: BranchPoint, starts: Sequence[BranchPoint]) -> list[tuple[st
 
 
 def _beginning(start: BranchPoint) -> tuple[float, float] | None:
-    """Train loss and effective gradient at the start weights, by an exact pass: as its runs measured them before their
-    first step, else the parent there; None where neither did (means over the steps before are no point of the start).
+    """Find train loss and effective gradient at the start weights, by an exact pass: as its runs measured them before
+    their first step, else the parent there; None where neither did (means over steps are no point of the start).
     """
     places = [(fact.run, 0) for fact in start.runs if fact.run is not None]
     if start.parent is not None:
@@ -234,7 +216,7 @@ def _star(axes: Axes, x: float, y: float) -> None:
 
 
 def _ends(facts: SweepFacts, starts: Sequence[BranchPoint]) -> Drawing:
-    """Where the runs ended: effective gradient against train loss, joined by start."""
+    """Draw where the runs ended: effective gradient against train loss, joined by start."""
     drawing, axes = new_drawing(
         PANEL,
         "starts",
@@ -250,7 +232,7 @@ def _ends(facts: SweepFacts, starts: Sequence[BranchPoint]) -> Drawing:
     values = ([f.train_loss for f in known], [f.effective_gradient for f in known])
     x_span, y_span = (limits([np.array(one)], log=True, margin=0.06) for one in values)
     with style.style():
-        if not gradient_against_loss(axes, x_span, y_span, "effective gradient"):
+        if not drawing.frame(axes, x_span, y_span, "xy"):
             return drawing
         for k, start in enumerate(starts):
             colour = elr_colour(k / max(1, len(starts) - 1))

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, drawable, end_labels, fit, limits, new_drawing, nothing, thin
+from scaleinv.plots.drawing import Drawing, drawable, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints, Run
 from scaleinv.text import clean, count, short, show
@@ -37,7 +38,7 @@ class PanelLine:
 
 
 def total_drawings(run: Run) -> list[Drawing]:
-    """The curves of the whole network in the order of the page; those that the run has no numbers for are left out."""
+    """Draw the curves of the whole network, those that the run has numbers for, in the order of the page."""
     steps = ("online", style.elr_colour(0.0))
     exact = ("train", INK)
     every = [steps, exact, ("test", _TEST)]
@@ -51,18 +52,16 @@ def total_drawings(run: Run) -> list[Drawing]:
 
 
 def group_drawings(run: Run) -> list[Drawing]:
-    """The curves of every scale-invariant group, likewise."""
-    panels = [
-        _groups(run, quantity, title, label)
-        for quantity, title, label in (
-            ("angle", "Angle between consecutive weights", "angle, radians"),
-            ("rho", "Norm of each group", "ρ"),
-            ("elr", "Effective learning rate of each group", "effective learning rate"),
-            ("eg", "Effective gradient of each group", "effective gradient norm"),
-            ("ess", "Effective step size of each group", "effective step size"),
-        )
-    ]
-    return [panel for panel in panels if panel is not None]
+    """Draw the curves of every scale-invariant group, likewise."""
+    panels = {
+        "angle": ("Angle between consecutive weights", "angle, radians"),
+        "rho": ("Norm of each group", "ρ"),
+        "elr": ("Effective learning rate of each group", "effective learning rate"),
+        "eg": ("Effective gradient of each group", "effective gradient norm"),
+        "ess": ("Effective step size of each group", "effective step size"),
+    }
+    drawn = (_groups(run, quantity, *words) for quantity, words in panels.items())
+    return [panel for panel in drawn if panel is not None]
 
 
 _NAMES = {"online": "training steps", "train": "train set, exact", "test": "test set"}
@@ -113,7 +112,7 @@ def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
 
 
 def _points(run: Run, split: str, group: str, quantity: str) -> tuple[Ints, Floats]:
-    """A series over the time of the run: epochs, or steps where a Monitor measured it."""
+    """Return a series over the time of the run: epochs, or steps where a Monitor measured it."""
     found = run.table(split, group, quantity)
     return (found.steps if run.time == "step" else found.epochs), found.values
 
@@ -125,56 +124,35 @@ def _kind(run: Run, split: str) -> str:
 def _panel(
     stem: str, title: str, label: str, lines: Sequence[PanelLine], caption: str, log: bool, time: str = "epoch"
 ) -> Drawing:
-    drawing, axes = new_drawing(
-        _PANEL,
-        stem,
-        title,
-        caption,
-        f"{title} against {time}: {', '.join(short(line.label) for line in lines)}",
-        time,
-        label,
-    )
+    alt = f"{title} against {time}: {', '.join(short(line.label) for line in lines)}"
+    drawing, axes = new_drawing(_PANEL, stem, title, caption, alt, time, label)
     with style.style():
+        zero = log and any((line.y == 0).any() for line in lines)
+        latest = max(1, *(int(line.x[-1]) for line in lines if line.x.size))
         around = limits([line.y for line in lines], log)
-        if around is None:
-            nothing(
-                axes, "no positive value" if log and any((line.y == 0).any() for line in lines) else "no finite value"
-            )
+        empty = "no positive value" if zero else "no finite value"
+        if not drawing.frame(axes, (0, latest), around, "y" if log else "", empty=empty):
             return drawing
-        fit(axes, "y", around, log, label)
-        fit(axes, "x", (0, max(1, *(int(line.x[-1]) for line in lines if line.x.size))), False, time)
         ends = [end for line in lines if (end := _draw(drawing, axes, line, log, time)) is not None]
         end_labels(axes, ends, _AXES_HEIGHT, size=8)
     return drawing
 
 
 def _draw(drawing: Drawing, axes: Axes, line: PanelLine, log: bool, time: str) -> tuple[float, str, str] | None:
-    """Draw a line; its end for the label, None where nothing can be drawn."""
+    """Draw a line; return its end for the label, None where nothing can be drawn."""
     shown = drawable(line.y, log)
     if not shown.any():
         return None
     visible = np.where(shown, line.y, np.nan)
-    look = (
-        {"linestyle": "none", "marker": "o", "markersize": 3.6}
-        if line.dots
-        else {"linestyle": "--" if line.dashed else "-"}
-    )
-    (artist,) = axes.plot(
-        line.x, visible, color=line.colour, linewidth=1.3, clip_on=not line.dots, zorder=3 if line.dots else 2, **look
-    )
+    look: dict[str, Any] = {"linestyle": "--" if line.dashed else "-", "zorder": 2}
+    if line.dots:
+        look = {"linestyle": "none", "marker": "o", "markersize": 3.6, "zorder": 3, "clip_on": False}
+    (artist,) = axes.plot(line.x, visible, color=line.colour, linewidth=1.3, **look)
     final = int(np.flatnonzero(shown)[-1])
     bad = np.flatnonzero(~np.isfinite(line.y))
     broken = f"; not finite from {time} {int(line.x[bad[0]])}" if bad.size and bad[-1] > final else ""
     drawing.point_at(artist, axes, line.key, f"{clean(line.label)}: last {show(float(line.y[final]))}{broken}")
     if broken:
-        axes.plot(
-            line.x[final],
-            line.y[final],
-            marker="X",
-            markersize=6.5,
-            color=line.colour,
-            markeredgecolor=INK,
-            clip_on=False,
-            zorder=4,
-        )
+        cross: dict[str, Any] = {"markersize": 6.5, "color": line.colour, "markeredgecolor": INK}
+        axes.plot(line.x[final], line.y[final], marker="X", clip_on=False, zorder=4, **cross)
     return float(line.y[final]), short(line.label, 18), line.colour

@@ -9,17 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from scaleinv.plots import style
-from scaleinv.plots.drawing import (
-    Drawing,
-    drawable,
-    end_labels,
-    fit,
-    gradient_against_loss,
-    limits,
-    new_drawing,
-    nothing,
-    thin,
-)
+from scaleinv.plots.drawing import Drawing, drawable, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK, regime_markers
 from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.sweep_map import mark_look
@@ -32,11 +22,12 @@ SOURCE = {
     "online": "accumulated over the training steps of each epoch",
 }
 PANEL = (5.3, 3.9)  # inches; two beside each other on a page
+GRADIENT = "mean effective gradient norm"
 AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
 
 
 def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str, *, log: bool) -> Drawing:
-    """A quantity against the epoch, a line for each run, coloured and labelled by ELR, ending in the mark of its
+    """Draw a quantity against the epoch, a line for each run, coloured and labelled by ELR, ending in the mark of its
     regime.
     """
     source = "eval mode with the running normalisation statistics" if split == "test" else SOURCE[split]
@@ -54,27 +45,21 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
     lines = [_curve(fact, split, quantity) for fact in facts.runs]
     with style.style():
         around = limits([values for _, values in lines], log)
-        if around is None:
-            nothing(axes)
-            return drawing
-        if not log and around[0] < 10:
+        if around is not None and not log and around[0] < 10:
             around = (min(0.0, around[0]), around[1])
-        fit(axes, "y", around, log, label)
         end = max((int(epochs[-1]) for epochs, _ in lines if epochs.size), default=1)
-        fit(axes, "x", (0, max(1, end)), False, "epoch")
+        if not drawing.frame(axes, (0, max(1, end)), around, "y" if log else ""):
+            return drawing
         alpha = 0.95 if len(facts.seeds) < 2 else 0.7
         ends: dict[float, list[float]] = {}  # of each rate, where its lines end: the values of the marks
         for fact, colour, (epochs, values) in zip(facts.runs, colours, lines):
-            shown = drawable(values, log)
-            if not shown.any():
+            look: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidth": 1.2}
+            final = drawing.line(axes, epochs, values, log, fact.key, numbers_line(fact), **look)
+            if final is None:
                 continue
-            visible = np.where(shown, values, np.nan)
-            (line,) = axes.plot(epochs, visible, color=colour, alpha=alpha, linewidth=1.2)
-            drawing.point_at(line, axes, fact.key, numbers_line(fact))
-            final = int(np.flatnonzero(shown)[-1])
             crossed = fact.broken_at is not None and quantity != "error"
             mark, size, edge = ("X", 6, INK) if crossed else (regime_markers[fact.regime], 4, colour)
-            look: dict[str, Any] = {"color": colour, "markeredgecolor": edge, "markeredgewidth": 0.6, "clip_on": False}
+            look = {"color": colour, "markeredgecolor": edge, "markeredgewidth": 0.6, "clip_on": False}
             axes.plot(epochs[final], values[final], mark, markersize=size, zorder=4, **look)
             ends.setdefault(fact.rate, []).append(float(values[final]))
         labels = {fact.rate: (fact.rate_label, colour) for fact, colour in zip(facts.runs, colours)}
@@ -90,7 +75,7 @@ def _curve(facts: SweptRun, split: str, quantity: str) -> tuple[Ints, Floats]:
 
 
 def diagram(facts: SweepFacts, split: str) -> Drawing:
-    """Effective gradient against train loss, a dot for each epoch, a star where training began: one for each seed and
+    """Draw effective gradient against train loss, a dot for each epoch, a star where training began for each seed and
     start, none where no exact pass was made there.
     """
     starts = {(f.seed, f.start): at for f in facts.runs if f.run is not None and (at := f.run.at_epoch(0)) is not None}
@@ -108,9 +93,8 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
     colours = style.elr_colours([fact.rate for fact in facts.runs])
     tracks = [track(fact.run, split) for fact in facts.runs]
     with style.style():
-        if not gradient_against_loss(
-            axes, limits([x for x, _ in tracks], log=True), limits([y for _, y in tracks], log=True)
-        ):
+        losses, gradients = (limits(list(values), log=True) for values in zip(*tracks))
+        if not drawing.frame(axes, losses, gradients, "xy", GRADIENT):
             return drawing
         placed: list[tuple[float, float]] = []
         for fact, colour in zip(facts.runs, colours):
@@ -122,7 +106,7 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
 
 
 def colour_scale(facts: SweepFacts) -> dict[str, str] | None:
-    """The colour scale of the rates, for a page to show once for all curves; None where no rate is known."""
+    """Return the colour scale of the rates, for a page to show once; None where no rate is known."""
     if not facts.rates:
         return None
     labels = {fact.rate: fact.rate_label for fact in facts.runs}
@@ -131,13 +115,13 @@ def colour_scale(facts: SweepFacts) -> dict[str, str] | None:
 
 
 def end_look(fact: SweptRun, colour: str) -> dict[str, Any]:
-    """The mark of the regime in the colour of the rate."""
+    """Style the mark of the regime in the colour of the rate."""
     look = {"markersize": 5, "markerfacecolor": colour, "markeredgecolor": INK, "markeredgewidth": 0.5}
     return {**mark_look(fact.regime), **look}
 
 
 def track(run: Run | None, split: str) -> tuple[Floats, Floats]:
-    """Train loss and effective gradient of each epoch at which both have a place on log axes, from the start on."""
+    """Return train loss and effective gradient at the epochs where both have a place on log axes, from the start on."""
     if run is None:
         return np.zeros(0), np.zeros(0)
     (at, loss), (also_at, eg) = (run.series(split, "total", quantity) for quantity in ("loss", "eg"))
@@ -150,7 +134,7 @@ def track(run: Run | None, split: str) -> tuple[Floats, Floats]:
 
 
 def few(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Dots of one run beyond these lie on each other; the last one is kept."""
+    """Thin the dots of one run, which would lie on each other, to about 400; the last one is kept."""
     chosen = np.arange(x.size - 1, -1, -(x.size // 400 + 1))[::-1]
     return x[chosen], y[chosen]
 
@@ -164,8 +148,8 @@ def draw_track(
     alpha: float,
     placed: list[tuple[float, float]],
 ) -> None:
-    """A run's trajectory in a diagram: its dots, the mark of its regime at the end, and its ELR beside the mark unless
-    a label is already there; ``placed`` has those.
+    """Draw a run's trajectory in a diagram: its dots, the mark of its regime at the end, and its ELR beside the mark
+    unless a label is already there; ``placed`` has those.
     """
     x, y = few(*track(fact.run, split))
     if not x.size:

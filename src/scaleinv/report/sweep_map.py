@@ -21,7 +21,7 @@ _ON_BAND = {1: "#ffffff", 2: "#101215", 3: "#ffffff"}
 
 
 def regime_map(facts: SweepFacts) -> Drawing:
-    """Train loss of every run against its rate, coloured and marked by regime, under a band of the regimes."""
+    """Draw train loss of every run against its rate, marked by regime, under a band of the regimes."""
     fig, (band, axes) = style.new_figure(10, 3.9, nrows=2, sharex=True, height_ratios=(0.075, 1))
     said = reach(facts)
     drawing = Drawing(
@@ -71,7 +71,7 @@ def regime_map(facts: SweepFacts) -> Drawing:
 
 
 def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> None:
-    """Coloured stretches named by regime; hatched where a boundary lies somewhere inside."""
+    """Draw coloured stretches named by regime, with gaps where a boundary lies somewhere inside."""
     first, second = boundary(facts, "1/2"), boundary(facts, "2/3")
     stretches: list[tuple[int, float, float]] = []
     if first.low > 0:
@@ -104,7 +104,7 @@ def _regime_handle(regime: int | None) -> Line2D:
 
 
 def mark_look(regime: int | None) -> dict[str, Any]:
-    """How a run's mark looks by its regime."""
+    """Style a run's mark by its regime."""
     colour = regime_colours[regime]
     hollow = regime is None
     return {
@@ -117,7 +117,7 @@ def mark_look(regime: int | None) -> dict[str, Any]:
 
 
 def rate_axis(axes: Axes, facts: SweepFacts) -> tuple[float, float] | None:
-    """A log axis of the rate over all runs of the sweep."""
+    """Make a log axis of the rate over all runs of the sweep."""
     span = limits([np.array(facts.rates)], log=True, margin=0.03)
     if span is None:
         nothing(axes, "no run with a known rate")
@@ -135,7 +135,7 @@ def shade_boundaries(axes: Axes, facts: SweepFacts) -> None:
 
 
 def mark_run(drawing: Drawing, axes: Axes, fact: SweptRun, value: float) -> None:
-    """A run's mark at its rate; at the upper edge with a cross where its value has no place on the axis."""
+    """Mark a run at its rate; with a cross at the upper edge where its value has no place on the axis."""
     if not math.isfinite(fact.rate) or fact.rate <= 0:
         return
     log = axes.get_yscale() == "log"

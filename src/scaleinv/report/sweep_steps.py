@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from scaleinv.analysis.similarity import cosines
 from scaleinv.errors import UserError
 from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing, fit, limits, new_drawing, nothing
+from scaleinv.plots.drawing import Drawing, Span, fit, limits, new_drawing, nothing
 from scaleinv.plots.style import INK, regime_colours, regime_markers
 from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.sweep_map import mark_run, rate_axis, shade_boundaries
@@ -22,55 +22,55 @@ _SIZE, _TALLER = (5.3, 3.3), (5.3, 3.5)
 
 
 def step_size(facts: SweepFacts) -> Drawing:
-    """Effective step size of every run against its rate, log-log."""
+    """Draw the effective step size of every run against its rate, log-log."""
     angle = "the tangent of the angle of one step"
     formula = f"ELR × effective gradient, {angle}" if facts.rate_name == "ELR" else "ELR × effective gradient"
     formula = formula if law_of(facts.config) == "sgd" else angle
     caption = f"ESS = {formula}; mean over {facts.window_words()}. Shaded: the boundary intervals."
     alt = f"Effective step size against {facts.rate_name} on log axes, marks by regime"
     drawing, axes = new_drawing(_SIZE, "step-size", "Effective step size", caption, alt, facts.rate_name, "ESS")
-    with style.style():
-        around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
-        if rate_axis(axes, facts) is None or around is None:
-            nothing(axes)
-            return drawing
-        fit(axes, "y", around, True, "effective step size")
-        shade_boundaries(axes, facts)
-        for fact in facts.runs:
-            mark_run(drawing, axes, fact, fact.ess)
+    around = limits([np.array([fact.ess for fact in facts.runs])], log=True, margin=0.06)
+    _mark_runs(drawing, axes, facts, "ess", around, log=True, label="effective step size")
     return drawing
 
 
 def cosine(facts: SweepFacts) -> Drawing:
-    """Cosine between consecutive weights of every run against its rate."""
+    """Draw the cosine between consecutive weights of every run against its rate."""
     title = "Cosine between consecutive weights"
     caption = f"Mean over {facts.window_words()}. 1: small steps; between the dashed lines (|cos| < 0.3): uncorrelated."
     alt = f"{title} against {facts.rate_name}, marks by regime"
     drawing, axes = new_drawing(_SIZE, "cosine", title, caption, alt, facts.rate_name, "cosine")
-    with style.style():
-        known = [fact.cosine for fact in facts.runs if math.isfinite(fact.cosine)]
-        if rate_axis(axes, facts) is None or not known:
-            nothing(axes)
-            return drawing
-        fit(axes, "y", (min(-0.36, min(known) - 0.05), 1.05), False, "cosine")
+    known = [fact.cosine for fact in facts.runs if math.isfinite(fact.cosine)]
+    around = (min(-0.36, min(known) - 0.05), 1.05) if known else None
+    if _mark_runs(drawing, axes, facts, "cosine", around, log=False, label="cosine"):
         axes.set_yticks([-0.3, 0, 0.3, 0.6, 1])
-        shade_boundaries(axes, facts)
         for level in (-0.3, 0.3):
             axes.axhline(level, color=INK, alpha=0.5, linewidth=0.8, linestyle="--", zorder=1)
-        for fact in facts.runs:
-            mark_run(drawing, axes, fact, fact.cosine)
     return drawing
 
 
+@style.style()
+def _mark_runs(
+    drawing: Drawing, axes: Axes, facts: SweepFacts, quantity: str, around: Span, *, log: bool, label: str
+) -> bool:
+    """Mark every run at its rate, over the boundary intervals; ``False`` where there is nothing to draw."""
+    if rate_axis(axes, facts) is None or around is None:
+        nothing(axes)
+        return False
+    fit(axes, "y", around, log, label)
+    shade_boundaries(axes, facts)
+    for fact in facts.runs:
+        mark_run(drawing, axes, fact, getattr(fact, quantity))
+    return True
+
+
 def more_drawings(facts: SweepFacts) -> list[Drawing]:
-    """Step sizes of the groups, and the weights from epoch to epoch, where they were measured."""
+    """Draw step sizes of the groups, and the weights from epoch to epoch, where they were measured."""
     return [drawing for drawing in (_group_steps(facts), _epoch_cosines(facts)) if drawing is not None]
 
 
 def _group_steps(facts: SweepFacts) -> Drawing | None:
-    """Effective step size of every group, over the window, against the rate; None where fewer than two were
-    measured.
-    """
+    """Draw the effective step size of every group against the rate; None where fewer than two were measured."""
     points: list[tuple[SweptRun, list[float]]] = []
     for fact in facts.runs:
         if fact.run is None or not math.isfinite(fact.rate):
@@ -110,8 +110,8 @@ def _group_steps(facts: SweepFacts) -> Drawing | None:
 
 
 def _epoch_cosines(facts: SweepFacts) -> Drawing | None:
-    """One minus the cosine between the weights of successive epochs and to the start, at the end of the run; None
-    where it was not measured.
+    """Draw one minus the cosine of the last weights to those an epoch before and at the start; None where not
+    measured.
     """
     points = []
     for fact in facts.runs:
@@ -156,6 +156,6 @@ def _last(values: Any) -> float:
 
 
 def _fit_around(axes: Axes, facts: SweepFacts, runs: Sequence[SweptRun], values: Sequence[float], label: str) -> None:
-    """Log axes around the rates of the runs and the values."""
+    """Fit log axes around the rates of the runs and the values."""
     for which, shown, name in (("x", [fact.rate for fact in runs], facts.axis), ("y", values, label)):
         fit(axes, which, limits([np.array(shown)], log=True, margin=0.06) or (0.1, 10.0), True, name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from scaleinv.plots.style import regime_names
 from scaleinv.report.facts import ENDED, SweepFacts, SweptRun
-from scaleinv.text import count, elr_text, number, plain, show
+from scaleinv.text import capital, count, elr_text, number, plain, show
 
 
 @dataclass(frozen=True)
@@ -22,34 +22,34 @@ class Boundary:
 
     @property
     def known(self) -> bool:
-        """Whether both sides are there."""
+        """Whether both sides were found."""
         return self.low > 0 and self.high > 0
 
 
 def boundary(facts: SweepFacts, name: str) -> Boundary:
-    """The boundary ``1/2`` or ``2/3``."""
+    """Return the boundary ``1/2`` or ``2/3``."""
     found = (facts.boundaries or {}).get(name)
-    if not isinstance(found, Mapping):
-        return Boundary(number(None), number(None), False)
+    found = found if isinstance(found, Mapping) else {}
     return Boundary(number(found.get("low")), number(found.get("high")), bool(found.get("decided")))
 
 
 def reach(facts: SweepFacts) -> dict[int, str]:
-    """Each regime's ELRs in words, from the boundaries where they are known and from the runs where they are not."""
+    """Describe each regime's ELRs, from the boundaries where they are known and from the runs where they are not."""
     first, second = boundary(facts, "1/2"), boundary(facts, "2/3")
 
     def text(elr: float) -> str:
         return elr_text(elr, facts.digits)
 
+    said = {regime: _seen(facts, regime) for regime in (1, 2, 3)}
+    if first.low > 0:
+        said[1] = f"up to {text(first.low)}"
+    if second.high > 0:
+        said[3] = f"from {text(second.high)}"
     # the union over seeds may be so wide that no ELR between the boundaries is in regime 2 for all of them
-    mixed = first.known and second.known and first.high > second.low
-    said = {
-        1: f"up to {text(first.low)}" if first.low > 0 else _seen(facts, 1),
-        2: f"from {text(first.high)} to {text(second.low)}" if first.high > 0 and second.low > 0 else _seen(facts, 2),
-        3: f"from {text(second.high)}" if second.high > 0 else _seen(facts, 3),
-    }
-    if mixed:
-        said[2] = f"{_seen(facts, 2)}, at no ELR in all seeds"
+    if first.known and second.known and first.high > second.low:
+        said[2] += ", at no ELR in all seeds"
+    elif first.high > 0 and second.low > 0:
+        said[2] = f"from {text(first.high)} to {text(second.low)}"
     return said
 
 
@@ -62,7 +62,7 @@ def _seen(facts: SweepFacts, regime: int) -> str:
 
 
 def horizon(facts: SweepFacts) -> str:
-    """``60 epochs``: what the statement is limited to."""
+    """Say how long the runs were, ``60 epochs``: what the statement is limited to."""
     reached = [fact.run.last_epoch for fact in facts.runs if fact.run is not None and fact.status == "finished"]
     for source in (facts.horizon, {"epochs": max(reached, default=None)}, facts.config):
         for unit in ("epochs", "steps"):
@@ -73,20 +73,18 @@ def horizon(facts: SweepFacts) -> str:
 
 
 def statement(facts: SweepFacts) -> str:
-    """The sweep's answer in one sentence."""
+    """State the sweep's answer in one sentence."""
     said = reach(facts)
-    parts = [f"{regime_names[regime]} {said[regime]}" for regime in (1, 2, 3)]
-    sentence = "; ".join(parts)
+    sentence = "; ".join(f"{regime_names[regime]} {said[regime]}" for regime in (1, 2, 3))
+    sentence = capital(f"so far: {sentence}" if facts.boundaries is None else sentence)
     seeds = count(len(facts.seeds), "seed") if facts.seeds else "unknown seed"
-    if facts.boundaries is None:
-        sentence = f"so far: {sentence}"
     undecided = len(facts.of_regime(None))
     rest = f"; {undecided} of {count(len(facts.runs), 'run')} undecided" if undecided else ""
-    return f"{sentence[0].upper()}{sentence[1:]}; horizon {horizon(facts)}, {seeds}{rest}."
+    return f"{sentence}; horizon {horizon(facts)}, {seeds}{rest}."
 
 
 def boundary_words(facts: SweepFacts, name: str) -> str:
-    """``between 2.6e-2 and 4.8e-2``; what is missing where it is not so."""
+    """Describe a boundary: ``between 2.6e-2 and 4.8e-2``, or which side was not found."""
     if facts.boundaries is None:
         return "not known yet"
     found = boundary(facts, name)
@@ -101,29 +99,20 @@ def boundary_words(facts: SweepFacts, name: str) -> str:
 
 
 def remarks(facts: SweepFacts) -> list[str]:
-    """What a reader must know before trusting the map: runs undecided, broken off, not ended."""
-    said = []
+    """List what a reader must know before trusting the map: runs undecided, broken off, not ended."""
+    said, runs = [], facts.runs
     if facts.boundaries is None:
-        ended = sum(fact.status in ENDED for fact in facts.runs)
-        said.append(
-            f"The regime map is not written yet: {ended} of the {count(len(facts.runs), 'run')} so far have ended."
-        )
+        ended = sum(fact.status in ENDED for fact in runs)
+        said.append(f"The regime map is not written yet: {ended} of the {count(len(runs), 'run')} so far have ended.")
     undecided = [fact for fact in facts.of_regime(None) if fact.status in ENDED and fact.broken_at is None]
-    if undecided:
-        said.append(f"{count(len(undecided), 'run')} undecided: {_list(undecided)}.")
-    broken = [fact for fact in facts.runs if fact.broken_at is not None]
-    if broken:
-        said.append(f"{count(len(broken), 'run')} with a train loss that is not a finite number: {_list(broken)}.")
-    failed = [fact for fact in facts.runs if fact.status == "failed"]
-    if failed:
-        said.append(f"{count(len(failed), 'run')} failed: {_list(failed)}.")
-    open_runs = [fact for fact in facts.runs if fact.status not in (*ENDED, "failed")]
-    if open_runs:
-        said.append(f"{count(len(open_runs), 'run')} not ended: {_list(open_runs)}.")
-    gone = [fact for fact in facts.runs if fact.run is None]
-    if gone:
-        said.append(f"{count(len(gone), 'run')} without a folder, so without curves: {_list(gone)}.")
-    return said
+    kinds = (
+        ("undecided", undecided),
+        ("with a train loss that is not a finite number", [fact for fact in runs if fact.broken_at is not None]),
+        ("failed", [fact for fact in runs if fact.status == "failed"]),
+        ("not ended", [fact for fact in runs if fact.status not in (*ENDED, "failed")]),
+        ("without a folder, so without curves", [fact for fact in runs if fact.run is None]),
+    )
+    return said + [f"{count(len(found), 'run')} {what}: {_list(found)}." for what, found in kinds if found]
 
 
 def _list(facts: list[SweptRun]) -> str:
@@ -132,24 +121,19 @@ def _list(facts: list[SweptRun]) -> str:
 
 
 def reason(evidence: Mapping[str, Any]) -> str:
-    """The evidence in a sentence: its own ``reason``, else its first numbers."""
+    """Put the evidence in a sentence: its own ``reason``, else its first numbers."""
     stated = evidence.get("reason")
     if isinstance(stated, str) and stated.strip():
-        sentence = stated.strip()
-        return sentence[0].upper() + sentence[1:]
+        return capital(stated.strip())
     statistics = evidence.get("statistics")
     pairs = statistics if isinstance(statistics, Mapping) else evidence
-    shown = [
-        f"{str(key).replace('_', ' ')} {plain(value)}"
-        for key, value in pairs.items()
-        if not isinstance(value, (dict, list))
-    ]
-    return ", ".join(shown[:4]) or "No evidence recorded"
+    numbers = [(str(k).replace("_", " "), plain(v)) for k, v in pairs.items() if not isinstance(v, (dict, list))]
+    return ", ".join(f"{name} {value}" for name, value in numbers[:4]) or "No evidence recorded"
 
 
 def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """All of the evidence but its sentence as pairs of text; ``statistics`` is unfolded, deeper objects are joined by
-    a point.
+    """List all of the evidence but its sentence as pairs of text; ``statistics`` is unfolded, deeper objects are joined
+    by a point.
     """
     pairs: list[tuple[str, str]] = []
 
@@ -170,14 +154,10 @@ def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def numbers_line(fact: SweptRun) -> str:
-    """A run's numbers in a line, for a tooltip: means over its window, the test error of the last evaluation."""
+    """Write a run's numbers in a line, for a tooltip: means over its window, test error of the last evaluation."""
     regime = f"regime {fact.regime}, {regime_names[fact.regime]}" if fact.regime else "regime undecided"
-    values = [
-        ("train loss", fact.train_loss),
-        ("effective gradient", fact.effective_gradient),
-        ("ESS", fact.ess),
-        ("cosine", fact.cosine),
-    ]
+    names = {"train_loss": "train loss", "effective_gradient": "effective gradient", "ess": "ESS", "cosine": "cosine"}
+    values = [(name, getattr(fact, key)) for key, name in names.items()]
     measured = [f"{name} {show(value)}" for name, value in values if value == value]
     if fact.test_error == fact.test_error:
         measured.insert(1, f"test error {100 * fact.test_error:.1f} %")
@@ -187,7 +167,7 @@ def numbers_line(fact: SweptRun) -> str:
 
 
 def summary_line(facts: SweepFacts) -> str:
-    """What was run, in one line: ``20 ELRs from 1e-4 to 10, 1 seed, 60 epochs``."""
+    """Say what was run in one line: ``20 ELRs from 1e-4 to 10, 1 seed, 60 epochs``."""
     labels = [fact.rate_label for fact in facts.runs if math.isfinite(fact.rate)]
     span = f" from {labels[0]} to {labels[-1]}" if len(facts.rates) > 1 else ""
     seeds = f", {count(len(facts.seeds), 'seed')}" if facts.seeds else ""
@@ -195,7 +175,7 @@ def summary_line(facts: SweepFacts) -> str:
 
 
 def reference_words(facts: SweepFacts) -> str:
-    """The loss of random directions as a range; empty where it was not measured."""
+    """Write the loss of random directions as a range; empty where it was not measured."""
     values = facts.references()
     if not values.size:
         return ""

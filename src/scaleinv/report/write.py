@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaleinv.errors import UserError
-from scaleinv.plots import style
-from scaleinv.plots.drawing import Drawing
+from scaleinv.plots.style import FORMATS, rendered
 from scaleinv.report.gather import run_facts, sweep_facts
 from scaleinv.report.page import section_drawings, section_page
 from scaleinv.report.run_page import RUN_SECTIONS, run_title
 from scaleinv.report.sweep_page import SWEEP_SECTIONS, sweep_title
+from scaleinv.runfolder.files import write_bytes
 from scaleinv.runfolder.read import folder_kind, load_run, load_sweep
 
 
@@ -36,7 +36,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     else:
         run = run_facts(load_run(source))
         content = section_page(run_title(run), RUN_SECTIONS, run)
-    style.write_whole(path, content.encode("utf-8"))
+    write_bytes(path, content.encode("utf-8"), parents=True)
     return path
 
 
@@ -45,37 +45,32 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
 
     Errors: as :func:`write_report`, and UserError for an unknown format.
     """
-    unknown = [name for name in formats if name not in style.FORMATS]
-    if unknown or not formats:
-        raise UserError(
-            f"unknown figure format {unknown[0] if unknown else ''!r}; choose from: {', '.join(style.FORMATS)}"
-        )
+    for name in formats or [""]:
+        if name not in FORMATS:
+            raise UserError(f"unknown figure format {name!r}; choose from: {', '.join(FORMATS)}")
     source = Path(folder)
     target = _page_path(source, out).parent / "figures"
-    drawings: list[Drawing]
     if folder_kind(source) == "sweep":
         drawings = section_drawings(SWEEP_SECTIONS, sweep_facts(load_sweep(source)))
     else:
         drawings = section_drawings(RUN_SECTIONS, run_facts(load_run(source)))
+    paths = []
     for drawing in drawings:
         drawing.complete()
-    return [
-        path
-        for drawing in drawings
-        for path in style.save(drawing.fig, target, drawing.stem, list(dict.fromkeys(formats)))
-    ]
+        for name in dict.fromkeys(formats):
+            paths.append(target / f"{drawing.stem}.{name}")
+            write_bytes(paths[-1], rendered(drawing.fig, name), parents=True)
+    return paths
 
 
 def _page_path(source: Path, out: str | Path | None) -> Path:
-    if out is None:
-        return source / "report.html"
-    path = Path(out)
-    if path.is_dir():
+    path = source if out is None else Path(out)
+    if path.is_dir() or out is None:
         return path / "report.html"
     if path.suffix.lower() in (".html", ".htm"):
         return path
     if path.suffix[1:2].isalpha():  # a folder may well be called elr-0.1
         raise UserError(
-            f"--out {path}: the page is no {path.suffix} file; name an .html file, or a folder that is there"
+            f"--out {path}: a page is an HTML file, not {path.suffix}; name an .html file, or a folder that exists"
         )
     return path / "report.html"

@@ -63,8 +63,11 @@ def written(path: Path, *, flush: bool = True) -> Iterator[Path]:
             raise
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+def write_bytes(path: Path, data: bytes, *, parents: bool = False) -> None:
+    """Write a file whole or not at all; ``parents``: make the folders it lies in."""
+    if parents:
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
     with written(path) as part:
         part.write_bytes(data)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from scaleinv.cli.landscape import LandscapeCommand
 from scaleinv.cli.tables import columns, number
-from scaleinv.report.landscape_words import begin_words, correlated_words, mean, pair_means
+from scaleinv.report.landscape_section import begin_words, correlated_words, mean, pair_means
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.lineage import named, origin_of, short_names
 from scaleinv.runfolder.read import folder_kind, load_sweep

@@ -14,8 +14,8 @@ import numpy as np
 from scaleinv.cli.toy import ToyCommand
 from scaleinv.papers.figure import write_figure
 from scaleinv.papers.kodryan2022 import fig_toy
-from scaleinv.plots.style import FORMATS, write_whole
-from scaleinv.runfolder.files import plain
+from scaleinv.plots.style import FORMATS
+from scaleinv.runfolder.files import plain, write_json
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy
 from scaleinv.theory.simulators.toy import ToyRecord
@@ -41,7 +41,7 @@ def run(command: ToyCommand) -> int:
         points = plain(fig_toy.points(alphas, elrs, command.steps, command.seeds))
         paths += write_figure(fig_toy.draw_bifurcation(points), points, command.out, "bifurcation", FORMATS).paths
         paths.append(command.out / "toy.json")
-        write_whole(paths[-1], (json.dumps(answer, indent=1) + "\n").encode())
+        write_json(paths[-1], answer)
     if command.json:
         print(json.dumps(answer | {"files": [str(path) for path in paths]}))
         return 0

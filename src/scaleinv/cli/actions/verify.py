@@ -16,7 +16,7 @@ from scaleinv.papers.findings import finding
 from scaleinv.papers.shelf import claims, present_ids, select
 from scaleinv.papers.verify import Outcome
 from scaleinv.papers.verify_page import verify_page
-from scaleinv.plots.style import write_whole
+from scaleinv.runfolder.files import write_bytes
 from scaleinv.studies.progress import Counted
 from scaleinv.text import count
 
@@ -42,7 +42,7 @@ def run(command: VerifyCommand) -> int:
         )
     outcomes = sorted(outcomes, key=lambda outcome: (outcome.id, outcome.scale))
     if command.html is not None:
-        write_whole(command.html, verify_page(outcomes, claims()).encode())
+        write_bytes(command.html, verify_page(outcomes, claims()).encode(), parents=True)
     if command.json:
         print(json.dumps({"claims": [outcome.to_dict() for outcome in outcomes]}))
     else:
