@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from scaleinv.monitor.breakdowns import Journal, Window
 from scaleinv.monitor.groups import Group
-from scaleinv.monitor.quantities import QUANTITIES, Rates
-from scaleinv.monitor.rates import engine
+from scaleinv.monitor.quantities import QUANTITIES
+from scaleinv.monitor.rates import Rates, engine
 from scaleinv.monitor.records import History
 from scaleinv.sphere.optimizer import Sphere
 from scaleinv.sphere.traits import traits_of

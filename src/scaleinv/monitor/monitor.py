@@ -20,8 +20,7 @@ from scaleinv.monitor.forecast import Forecast, outlook
 from scaleinv.monitor.groups import FREE, Given, Group, Roster, bare, held, parameter_names
 from scaleinv.monitor.interval import LoggingInterval
 from scaleinv.monitor.probe import StepCounter, StepProbe, agree, attach
-from scaleinv.monitor.quantities import Rates
-from scaleinv.monitor.rates import rates, unwrap
+from scaleinv.monitor.rates import Rates, rates, unwrap
 from scaleinv.monitor.reading import Arrival, mean_loss
 from scaleinv.monitor.records import Alert, History, Record
 from scaleinv.monitor.sinks import Sink, open_sinks

@@ -13,7 +13,8 @@ from torch import Tensor
 from scaleinv.monitor.groups import Roster
 from scaleinv.monitor.measure import SUMS
 from scaleinv.monitor.probe import StepProbe, to_host
-from scaleinv.monitor.quantities import Rates, common, derive
+from scaleinv.monitor.quantities import derive
+from scaleinv.monitor.rates import Rates, common
 from scaleinv.monitor.records import Record
 
 _HAS_G = np.array([SUMS.index(name) for name in ("gg", "gw", "gd")])

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from scaleinv.monitor.forecast import Forecast
 from scaleinv.monitor.groups import Group
-from scaleinv.monitor.quantities import Rates
+from scaleinv.monitor.rates import Rates
 from scaleinv.monitor.records import Alert, Record
 
 

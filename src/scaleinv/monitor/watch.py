@@ -12,7 +12,8 @@ import numpy as np
 from scaleinv.monitor.breakdowns import Window
 from scaleinv.monitor.forecast import slope
 from scaleinv.monitor.groups import DEAD, FREE
-from scaleinv.monitor.quantities import COLUMN, Rates
+from scaleinv.monitor.quantities import COLUMN
+from scaleinv.monitor.rates import Rates
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.state import MonitorState
 

@@ -204,12 +204,13 @@ def law_of(config: Mapping[str, Any]) -> str:
 def clocks_of(config: Mapping[str, Any]) -> set[float | None]:
     """Find the clocks of a run: one for every param group that differs; None where there is none.
 
-    - ``config``: as stored.
+    - ``config``: as stored. A param group that a Monitor wrote holds its ``clock`` (from format 4 on).
 
     >>> clocks_of({"optimizer": "sgd", "momentum": 0.75})
     {4.0}
     """
     several = config.get("optimizers")
     if isinstance(several, list):
-        return {traits_named(one).clock(group) for one in several for group in one.get("groups", [])}
+        groups = [(one, group) for one in several for group in one.get("groups", [])]
+        return {group["clock"] if "clock" in group else traits_named(one).clock(group) for one, group in groups}
     return {traits_named(config).clock(config)}

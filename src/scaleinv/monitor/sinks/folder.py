@@ -15,13 +15,13 @@ import torch
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.quantities import QUANTITIES
-from scaleinv.monitor.rates import engine, law_of
+from scaleinv.monitor.rates import description
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.sinks.base import Sink
 from scaleinv.monitor.sinks.rows import Rows, has_pyarrow, steps_held
 from scaleinv.monitor.state import MonitorState
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import json_text, plain, write_json
+from scaleinv.runfolder.files import json_text, write_json
 from scaleinv.runfolder.layout import CONFIG, LINES, RESULT, next_part, part_name
 from scaleinv.runfolder.rows import Row, read_lines, to_table, write_part
 from scaleinv.runfolder.write import write_head
@@ -209,13 +209,7 @@ def to_parquet(folder: str | Path) -> Path:
 
 def _config(monitor: MonitorState) -> dict[str, Any]:
     """What tells this run from another: model, optimizers and their first options."""
-    optimizers: list[dict[str, Any]] = []
-    for one in monitor.optimizers:
-        groups = [
-            {k: plain(v) for k, v in g.items() if k not in ("params", "param_names") and _simple(v)}
-            for g in engine(one).param_groups
-        ]
-        optimizers.append({"class": type(engine(one)).__name__, "law": law_of(one), "groups": groups})
+    optimizers = [description(one) for one in monitor.optimizers]
     return {
         "source": "monitor",
         "model": type(monitor.model).__name__,
@@ -243,7 +237,3 @@ def _levels(classes: int | None, chance_error: float | None, constant_loss: floa
 def _environment(monitor: MonitorState) -> dict[str, Any]:
     devices = sorted({str(t.device) for g in monitor.groups for t in g.tensors})
     return environment(torch.get_num_threads(), ", ".join(devices))
-
-
-def _simple(value: Any) -> bool:
-    return isinstance(value, (int, float, bool, str, tuple, list))
