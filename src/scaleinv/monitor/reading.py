@@ -1,9 +1,8 @@
-"""A logged step from the device to the record of its quantities."""
+"""Bring the numbers of a logged step from the device to the host, and make its record of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,6 @@ from scaleinv.monitor.rates import Rates, common
 from scaleinv.monitor.records import Record
 
 _HAS_G = np.array([SUMS.index(name) for name in ("gg", "gw", "gd")])
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A record, the rates of the total and of every group, and the first tensor that is not finite ("" if all are)."""
-
-    record: Record
-    rates: list[Rates]
-    first_bad: str
 
 
 class Arrival:
@@ -54,15 +44,17 @@ class Arrival:
         self.host, self.event = to_host(parts)
 
     def ready(self, wait: bool) -> bool:
-        """Whether the numbers are there; ``wait``: until they are."""
+        """Tell whether the numbers are there; ``wait``: wait until they are."""
         if self.event is None:
             return True
         if wait:
             self.event.synchronize()
         return bool(self.event.query())
 
-    def read(self) -> Reading | None:
-        """The quantities of every group and of all together; None for a step that GradScaler has skipped."""
+    def read(self) -> tuple[Record, list[Rates], str] | None:
+        """Work out the record, the rates of the total and of every group, and the first tensor that is not finite
+        ("" if all are); None for a step that GradScaler has skipped.
+        """
         numbers = [h.numpy() for h in self.host]
         step = self.step
         if self.counted:
@@ -96,10 +88,10 @@ class Arrival:
         # of a group that only some optimizers of this round have moved, nothing is known
         whole = [True, *(seen[i + 1] == len(g.tensors) for i, g in enumerate(groups))]
         values[~np.array(whole)] = np.nan
-        return Reading(Record(step, self.epoch, loss, self.roster.titles, values, self.told), merged, first_bad)
+        return Record(step, self.epoch, loss, self.roster.titles, values, self.told), merged, first_bad
 
     def _first_bad(self, sums: Any, has: Any) -> str:
-        """The first tensor, in the order of the model, with a gradient or a weight that is not finite."""
+        """Name the first tensor, in the order of the model, with a gradient or a weight that is not finite."""
         gradient = has & ~np.isfinite(sums[:, SUMS.index("gg")])
         weight = ~np.isfinite(sums[:, SUMS.index("ww")]) | ~np.isfinite(sums[:, SUMS.index("dw")])
         if not (gradient | weight).any():
@@ -113,7 +105,7 @@ class Arrival:
 
 
 def mean_loss(losses: Sequence[Tensor | float]) -> Tensor | None:
-    """Of all that were told for a step, on their device."""
+    """Average the losses that were told for a step, on their device."""
     if not losses:
         return None
     tensors = [x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64) for x in losses]
