@@ -58,6 +58,12 @@ def clean(name: str) -> str:
     return name
 
 
+def short_name(name: str) -> str:
+    """Name a joint group by its first tensor; the whole name is in the history."""
+    first, *others = name.split("+")
+    return f"{first} + {len(others)} more" if others else name
+
+
 def parameter_names(model: nn.Module) -> dict[int, str]:
     """Map the id of each parameter to its (first) name; tied weights have one entry."""
     return {id(p): clean(n) for n, p in bare(model).named_parameters()}

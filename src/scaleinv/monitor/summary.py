@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from scaleinv.monitor.groups import FREE
+from scaleinv.monitor.groups import FREE, short_name
 from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.rates import engine
 from scaleinv.monitor.records import Alert
@@ -175,12 +175,6 @@ def _measured(monitor: MonitorState) -> list[str]:
     kinds = "+".join(dict.fromkeys(type(engine(one)).__name__ for one in monitor.optimizers))
     told = f"{kinds}: no law of its rate is known, or the group has several learning rates"
     return [f"{count(number, 'group')}: the ELR is measured from the step, as plain SGD would need it ({told})"]
-
-
-def short_name(name: str) -> str:
-    """Name a joint group by its first tensor; the whole name is in the history."""
-    first, *others = name.split("+")
-    return f"{first} + {len(others)} more" if others else name
 
 
 def _show(value: float) -> str:
