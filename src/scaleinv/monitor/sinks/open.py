@@ -1,4 +1,4 @@
-"""open."""
+"""Open the sinks that a Monitor was given, each behind a guard that keeps its errors out of the training."""
 
 from __future__ import annotations
 
