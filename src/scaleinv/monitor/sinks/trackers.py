@@ -79,7 +79,7 @@ class Wandb(Tracker):
 
 
 class MLflow(Tracker):
-    """Logs to the active MLflow run, else to a new one (ended with the monitor); ``+``, which MLflow forbids, is ``.``"""
+    """Logs to the active MLflow run, else to a new one (ended with the monitor). Names have ``.`` for ``+``."""
 
     def __init__(self, *, groups: bool = True, tracking_uri: str | None = None, **options: Any) -> None:
         super().__init__(groups=groups)
