@@ -21,8 +21,8 @@ from scaleinv.monitor.probe import StepProbe, agree, attach
 from scaleinv.monitor.rates import Rates, rates, unwrap
 from scaleinv.monitor.reading import Arrival, mean_loss
 from scaleinv.monitor.records import Alert, History
-from scaleinv.monitor.sinks import Sink, open_sinks
-from scaleinv.monitor.sinks.open import Guard
+from scaleinv.monitor.sinks import Sink
+from scaleinv.monitor.sinks.open import Guard, open_sinks
 from scaleinv.monitor.state import MonitorState
 from scaleinv.monitor.summary import Summary
 from scaleinv.monitor.watch import Watch
