@@ -1,4 +1,4 @@
-"""Which tensors are measured together, under which names, and what is known about their scale."""
+"""Decide which tensors are measured together, under which names, and what is known about their scale."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class Monitor(MonitorState):
         return self._steps.round % self._interval.every == 0
 
     def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._steps.again(index):
+        if index in self._steps.stepped:
             self._finish_round()
         if not self._logged_now():
             return None
@@ -256,7 +256,7 @@ class Monitor(MonitorState):
         begin = time.perf_counter()
         measured, losses, steps = self._measured, self._losses, self._steps
         self._drop()
-        steps.start_round()
+        steps.stepped.clear()
         try:
             if measured:
                 step = steps.round - steps.skipped

@@ -1,4 +1,4 @@
-"""One step of one optimizer, measured from its two hooks; and the one transfer to the host."""
+"""Measure a step of an optimizer from its two hooks, count steps, and bring numbers to the host in one transfer."""
 
 from __future__ import annotations
 
@@ -171,32 +171,24 @@ class StepCounter:
 
     def __init__(self, optimizers: int) -> None:
         self._count = optimizers
+        self.stepped: set[int] = set()  # in this round
         self.round = 0  # calls of step, those included that GradScaler has skipped inside
         self.skipped = 0  # known on the host
         self.late: Tensor | None = None  # (this one is skipped, how many were so far), where it is counted on a device
-        self._stepped: set[int] = set()
 
     @property
     def done(self) -> int:
         """Steps taken; reads the device where skipped ones are counted there."""
         return self.round - self.skipped - (0 if self.late is None else int(self.late[1]))
 
-    def again(self, index: int) -> bool:
-        """Tell whether this optimizer has stepped in this round already."""
-        return index in self._stepped
-
     def took(self, index: int) -> bool:
         """Take note that this optimizer has stepped; True if the round is over by that."""
-        self._stepped.add(index)
-        return len(self._stepped) == self._count
-
-    def start_round(self) -> None:
-        """Begin a round, in which no optimizer has stepped yet."""
-        self._stepped.clear()
+        self.stepped.add(index)
+        return len(self.stepped) == self._count
 
     def skips(self, optimizer: Optimizer) -> bool:
-        """Ask an optimizer that GradScaler tells of infinities (a fused one; the others it does not call at all)
-        whether its step was none. On a device the answer is not waited for: it is ``late``.
+        """Ask a fused optimizer, which GradScaler tells of infinities, whether its step was none; others it does not
+        call at all then. On a device the answer is not waited for: it is ``late``.
         """
         found: Any = getattr(optimizer, "found_inf", None)
         if not isinstance(found, Tensor):
@@ -212,7 +204,7 @@ class StepCounter:
     def restart(self, done: int) -> None:
         """Go on behind so many steps."""
         self.round, self.skipped, self.late = done, 0, None
-        self._stepped.clear()
+        self.stepped.clear()
 
 
 def _on_host(tensor: Tensor) -> bool:

@@ -1,4 +1,4 @@
-r"""From the sums of a step to the quantities that are recorded. Names are stable: they are the columns of a history.
+r"""Derive the quantities that are recorded from the sums of a step. Names are stable: they are a history's columns.
 
 ==============  ======================================================================================================
 ``rho``         norm of the group before the step

@@ -75,16 +75,14 @@ class Arrival:
         np.add.at(slopes[1:], owner, has)
         # the total: all scale-invariant groups; where none is known, all
         free = [g.scale_free for g in groups]
-        any_free = any(free)
-        chosen = [i for i in range(count) if seen[i + 1] and (free[i] or not any_free)]
+        chosen = [i for i in range(count) if seen[i + 1] and (free[i] or not any(free))]
         grouped[0] = grouped[1:][chosen].sum(axis=0)
         slopes[0] = slopes[1:][chosen].sum()
         grouped[np.ix_(slopes == 0, _HAS_G)] = np.nan
-        rate_of = [[self.rates[id(t)] for t in g.tensors if id(t) in self.rates] for g in groups]
         none = [Rates(float("nan"), float("nan"), "measured")]
-        merged = [common(r or none) for r in rate_of]
+        merged = [common([self.rates[id(t)] for t in g.tensors if id(t) in self.rates] or none) for g in groups]
         merged.insert(0, common([merged[i] for i in chosen] or none))
-        values = derive(grouped, merged, [any_free, *free])
+        values = derive(grouped, merged, [any(free), *free])
         # of a group that only some optimizers of this round have moved, nothing is known
         whole = [True, *(seen[i + 1] == len(g.tensors) for i, g in enumerate(groups))]
         values[~np.array(whole)] = np.nan

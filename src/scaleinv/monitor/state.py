@@ -1,4 +1,4 @@
-"""What a monitor has measured, and what follows from it: the side that its user, sinks, alerts and the summary read."""
+"""Hold what a monitor has measured, and tell what follows from it: what its user, sinks and alerts read."""
 
 from __future__ import annotations
 

@@ -35,10 +35,7 @@ def named_groups(groups: Groups) -> dict[str, tuple[Tensor, ...]]:
     """Name the groups, each a tuple of tensors; a tensor stands for a group of its own."""
     if isinstance(groups, Tensor):
         groups = [groups]
-    if isinstance(groups, Mapping):
-        pairs: list[tuple[str, Any]] = list(groups.items())
-    else:
-        pairs = [(f"group {i}", group) for i, group in enumerate(groups)]
+    pairs = groups.items() if isinstance(groups, Mapping) else ((f"group {i}", g) for i, g in enumerate(groups))
     named: dict[str, tuple[Tensor, ...]] = {}
     for name, group in pairs:
         members = tuple(group) if isinstance(group, Iterable) and not isinstance(group, (Tensor, str)) else (group,)

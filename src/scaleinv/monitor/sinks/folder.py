@@ -151,10 +151,12 @@ class RunFolder(Sink):
             rows += [Row(record.step, epoch, "online", label, q, v) for q, v in zip(QUANTITIES, row) if v == v]
         self._rows.add(rows)
 
+    def _watched(self) -> MonitorState | None:
+        return None if self._monitor is None else self._monitor()
+
     def _label(self, name: str) -> str | None:
         """Name a group in the folder; None if it is left out."""
-        monitor = None if self._monitor is None else self._monitor()
-        if name != "total" and name not in self._kinds and monitor is not None:
+        if name != "total" and name not in self._kinds and (monitor := self._watched()) is not None:
             self._kinds = {g.name: g.kind for g in monitor.groups}
         kind = self._kinds.get(name, FREE)
         if kind == FREE:
@@ -178,7 +180,7 @@ class RunFolder(Sink):
         self._final.detach()
         if self._held:  # refused: what is here is not ours
             return
-        monitor = None if self._monitor is None else self._monitor()
+        monitor = self._watched()
         steps = 0 if monitor is None else monitor.step
         timing = {"seconds": time.time() - self._started, "steps_here": steps - self._first}
         result = {"status": "finished", "steps": steps, "message": "measured by Monitor", "timing": timing}
@@ -229,5 +231,5 @@ def _levels(classes: int | None, chance_error: float | None, constant_loss: floa
         raise UserError(f"constant_loss={constant_loss!r}: give a positive number, or leave it out")
     if chance_error is None and classes is not None:
         chance_error = error_of_equal_classes(classes)
-    told = {"classes": classes, "chance_error": chance_error, "constant_loss": constant_loss}
-    return {name: value for name, value in told.items() if value is not None}
+    levels = {"classes": classes, "chance_error": chance_error, "constant_loss": constant_loss}
+    return {name: value for name, value in levels.items() if value is not None}
