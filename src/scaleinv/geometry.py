@@ -18,22 +18,6 @@ from torch import Tensor
 
 Vector = Sequence[Tensor]
 
-__all__ = [
-    "angle",
-    "dot",
-    "exp_map",
-    "log_map",
-    "norm",
-    "norms",
-    "parallel_transport",
-    "project_tangent_",
-    "random_direction",
-    "random_tangent",
-    "retract_",
-    "row_norms",
-    "tangent",
-]
-
 
 def _check_pair(a: Vector, b: Vector) -> None:
     if len(a) != len(b) or not a:
@@ -55,8 +39,6 @@ def norms(x: Vector) -> list[Tensor]:
     >>> norms([torch.tensor([3.0, 4.0]), torch.tensor([[2.0]])])
     [tensor(5.), tensor(2.)]
     """
-    if not x:
-        raise ValueError("the norm of an empty list of tensors is not defined")
     x = _at_least_float32(x)
     if _plain_norm_is_exact(x):
         return list(torch._foreach_norm(x))
@@ -75,8 +57,6 @@ def norm(x: Vector) -> Tensor:
     >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
     tensor(5.)
     """
-    if not x:
-        raise ValueError("the norm of an empty list of tensors is not defined")
     x = _at_least_float32(x)
     total: Tensor
     if _plain_norm_is_exact(x):
@@ -89,11 +69,13 @@ def norm(x: Vector) -> Tensor:
 
 
 def _at_least_float32(x: Vector) -> list[Tensor]:
+    if not x:
+        raise ValueError("the norm of an empty list of tensors is not defined")
     return [t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in x]
 
 
 def _plain_norm_is_exact(x: Vector) -> bool:
-    """On a CPU torch adds up the squares for a norm in order, in float32, but those for a sum pairwise."""
+    """Tell whether torch's own norm will do: on a CPU it adds up float32 squares in order, for a sum pairwise."""
     return not any(t.dtype == torch.float32 and t.device.type == "cpu" for t in x)
 
 
@@ -215,51 +197,6 @@ def angle(a: Vector, b: Vector) -> Tensor:
     return torch.where(norm(b) > 0, found, torch.nan).to(dtype)
 
 
-def exp_map(x: Vector, v: Vector) -> list[Tensor]:
-    """Follow the great circle from ``x`` along the tangent vector ``v`` for the length ``||v||``; new tensors.
-
-        cos(s) x + sin(s) r v/||v||,  r = ||x||,  s = ||v||/r
-
-    - ``x``: point of the sphere, not zero.
-    - ``v``: tangent at x, in the shapes of x.
-
-    Raises ValueError where number or shapes differ, or there is none.
-
-    >>> exp_map([torch.tensor([2.0, 0.0])], [torch.tensor([0.0, torch.pi])])  # a quarter of a circle of radius 2
-    [tensor([-8.7423e-08,  2.0000e+00])]
-
-    Source: geodesics of the sphere (Absil, Mahony, Sepulchre 2008).
-    """
-    _check_pair(x, v)
-    radius, length = norm(x), norm(v)
-    s = length / radius
-    scale = torch.sinc(s / torch.pi)  # sin(s)/s, smooth at 0
-    return [torch.cos(s) * xi + scale * vi for xi, vi in zip(x, v)]
-
-
-def log_map(x: Vector, y: Vector) -> list[Tensor]:
-    """Find the tangent vector at ``x`` whose :func:`exp_map` reaches ``y``; new tensors.
-
-        r angle(x, y) t/||t||,  t the tangent part of y - x,  r = ||x||
-
-    - ``x``, ``y``: as many tensors of the same shapes, not zero; y is taken on the sphere of x.
-
-    Zero for equal directions. Opposite points are joined by many great circles: NaN where ``y`` is exactly ``-x``, an
-    arbitrary one of them near it. Raises ValueError where number or shapes differ, or there is none.
-
-    >>> log_map([torch.tensor([1.0, 0.0])], [torch.tensor([0.0, 5.0])])
-    [tensor([0.0000, 1.5708])]
-
-    Source: the inverse of :func:`exp_map`.
-    """
-    _check_pair(x, y)
-    direction = tangent([yi - xi for xi, yi in zip(x, y)], x)
-    length, theta = norm(direction), angle(x, y)
-    nowhere = torch.where(theta > 1, torch.nan, 0.0).to(length.dtype)
-    scale = torch.where(length > 0, norm(x) * theta / length, nowhere)
-    return [scale * di for di in direction]
-
-
 def parallel_transport(v: Vector, x: Vector, y: Vector) -> list[Tensor]:
     """Carry the tangent vector ``v`` from ``x`` to ``y`` along their great circle; keeps norms and angles; new tensors.
 
@@ -293,7 +230,7 @@ def random_direction(like: Vector, generator: torch.Generator, radius: Tensor | 
     >>> round(float(norm(point)), 5)
     2.0
     """
-    point = [torch.randn(t.shape, generator=generator, dtype=t.dtype).to(t.device) for t in like]
+    point = _normal(like, generator)
     retract_(point, radius)
     return point
 
@@ -311,7 +248,11 @@ def random_tangent(x: Vector, generator: torch.Generator, length: Tensor | float
     >>> random_tangent(x, torch.Generator().manual_seed(0), length=2.0)[0].abs()
     tensor([0., 2.])
     """
-    direction = [torch.randn(t.shape, generator=generator, dtype=t.dtype).to(t.device) for t in x]
+    direction = _normal(x, generator)
     project_tangent_(direction, x)
     retract_(direction, length)
     return direction
+
+
+def _normal(like: Vector, generator: torch.Generator) -> list[Tensor]:
+    return [torch.randn(t.shape, generator=generator, dtype=t.dtype).to(t.device) for t in like]

@@ -1,4 +1,4 @@
-"""From ``package.module:name`` or ``file.py:name`` to the object of that name."""
+"""Load the object that ``package.module:name`` or ``file.py:name`` names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FORM = "give PACKAGE.MODULE:NAME or FILE.py:NAME"
 
 
 def load_object(target: str, form: str = _FORM) -> Any:
-    """The object that ``PACKAGE.MODULE:NAME`` (or ``FILE.py:NAME``) names; what importing it prints goes to stderr.
+    """Load what ``PACKAGE.MODULE:NAME`` (or ``FILE.py:NAME``) names; what importing it prints goes to stderr.
 
     ``form`` ends the error messages: what is to be given. Raises UserError where the module or the name is not found or
     the module cannot be imported.
@@ -31,11 +31,7 @@ def load_object(target: str, form: str = _FORM) -> Any:
         found: Any = _module(where, form)
     for part in name.split("."):
         if not hasattr(found, part):
-            names = (
-                [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
-                if hasattr(found, "__dict__")
-                else []
-            )
+            names = [n for n, v in getattr(found, "__dict__", {}).items() if callable(v) and not n.startswith("_")]
             hint = f"; it has: {', '.join(sorted(names)[:12])}" if names else ""
             raise UserError(f"{where}{_elsewhere(where)} has no {part!r}{hint}")
         found = getattr(found, part)
@@ -43,7 +39,7 @@ def load_object(target: str, form: str = _FORM) -> Any:
 
 
 def _look_here() -> None:
-    """A user's own module is found in the current folder: last, so that no file there is taken for a library."""
+    """Have a user's own module found in the current folder: last, so that no file there is taken for a library."""
     with contextlib.suppress(OSError):  # the folder is gone
         here = os.getcwd()
         if here not in sys.path:
@@ -51,7 +47,7 @@ def _look_here() -> None:
 
 
 def _elsewhere(where: str) -> str:
-    """Where a module was found, if one of the same name is here."""
+    """Say where a module was found, if one of the same name is here."""
     if not where.isidentifier() or not Path(f"{where}.py").is_file():
         return ""
     file = getattr(sys.modules.get(where), "__file__", None)
@@ -88,7 +84,7 @@ def _module(where: str, form: str) -> ModuleType:
 
 
 def call_object(factory: Any, target: str, form: str = _FORM) -> Any:
-    """What the factory returns; UserError where it needs arguments or fails."""
+    """Call the factory without arguments; UserError where it needs some or fails."""
     if not callable(factory):
         raise UserError(f"{target} is {type(factory).__name__}, not something that can be called; {form}")
     try:

@@ -1,4 +1,4 @@
-"""Numbers, names and HTML text for people."""
+"""Write numbers, counts and names for people, as text or HTML."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MISSING = "–"
 
 
 def number(value: Any) -> float:
-    """A float from JSON: NaN for None, text and truth values."""
+    """Read a float from JSON: NaN for None, text and truth values."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
 def show(value: Any, digits: int = 3) -> str:
-    """``0.0123``, ``1.2e-4``, ``3500``, ``1.2e6``, ``∞``; a dash where nothing was measured."""
+    """Write a number as ``0.0123``, ``1.2e-4``, ``3500``, ``1.2e6``, ``∞``; a dash where nothing was measured."""
     x = number(value)
     if math.isnan(x):
         return MISSING
@@ -28,41 +28,39 @@ def show(value: Any, digits: int = 3) -> str:
     size = abs(float(f"{x:.{digits - 1}e}"))
     if 1e-3 <= size < 1e5:
         return f"{x:,.0f}".replace(",", " ") if size >= 10 ** (digits - 1) else f"{x:.{digits}g}"
+    mantissa, exponent = _scientific(x, digits)
+    return f"{mantissa}e{exponent}"
+
+
+def _scientific(x: float, digits: int) -> tuple[str, int]:
+    """Split a number into mantissa, without trailing zeros, and exponent."""
     mantissa, _, exponent = f"{x:.{digits - 1}e}".partition("e")
-    if "." in mantissa:
-        mantissa = mantissa.rstrip("0").rstrip(".")
-    return f"{mantissa}e{int(exponent)}"
+    return mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa, int(exponent)
 
 
 def percent(value: Any) -> str:
-    """A fraction as ``3.2 %``."""
+    """Write a fraction as ``3.2 %``."""
     x = number(value)
     return MISSING if math.isnan(x) else f"{100 * x:.1f} %"
 
 
 def elr_text(elr: float, digits: int = 2) -> str:
-    """An ELR as it is typed: ``3.2e-3``, ``0.1``, ``2``."""
+    """Write an ELR as it is typed: ``3.2e-3``, ``0.1``, ``2``."""
     if not math.isfinite(elr):
         return "unknown"
-    mantissa, _, exponent = f"{elr:.{digits - 1}e}".partition("e")
-    if "." in mantissa:
-        mantissa = mantissa.rstrip("0").rstrip(".")
-    if -1 <= int(exponent) <= 3:
-        return f"{float(f'{mantissa}e{exponent}'):g}"
-    return f"{mantissa}e{int(exponent)}"
+    mantissa, exponent = _scientific(elr, digits)
+    text = f"{mantissa}e{exponent}"
+    return f"{float(text):g}" if -1 <= exponent <= 3 else text
 
 
 def elr_digits(elrs: Iterable[float]) -> int:
-    """The fewest digits, at least 2, at which different ELRs look different."""
+    """Find the fewest digits, at least 2 and at most 8, at which different ELRs look different."""
     different = {elr for elr in elrs if math.isfinite(elr)}
-    for digits in range(2, 8):
-        if len({elr_text(elr, digits) for elr in different}) == len(different):
-            return digits
-    return 8
+    return next((d for d in range(2, 8) if len({elr_text(elr, d) for elr in different}) == len(different)), 8)
 
 
 def duration(seconds: float) -> str:
-    """``12.5 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Write a time as ``12.5 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if not math.isfinite(seconds):
         return MISSING
     if seconds < 60:
@@ -74,7 +72,7 @@ def duration(seconds: float) -> str:
 
 
 def clean(value: Any) -> str:
-    """Any value as text that XML, HTML and UTF-8 can hold: control characters and lone surrogates become U+FFFD."""
+    """Write any value as text that XML, HTML and UTF-8 hold: control characters and lone surrogates become U+FFFD."""
     text = str(value).encode("utf-8", "replace").decode("utf-8")
     return "".join(
         c if c in "\t\n\r" or (c >= " " and not "\x7f" <= c <= "\x9f" and c not in "\ufffe\uffff") else "\ufffd"
@@ -83,7 +81,7 @@ def clean(value: Any) -> str:
 
 
 def short(value: Any, limit: int = 28) -> str:
-    """Clean text on one line of at most ``limit`` characters, cut in the middle."""
+    """Put clean text on one line of at most ``limit`` characters, cut in the middle."""
     text = " ".join(clean(value).split())
     if len(text) <= limit:
         return text
@@ -92,17 +90,17 @@ def short(value: Any, limit: int = 28) -> str:
 
 
 def esc(value: Any) -> str:
-    """Text for HTML, in an element or a quoted attribute."""
+    """Escape text for HTML, in an element or a quoted attribute."""
     return html.escape(clean(value), quote=True)
 
 
 def numbers_whole(text: str) -> str:
-    """Escaped text whose numbers like ``2.3e-2`` are not broken over two lines."""
+    """Keep numbers like ``2.3e-2`` of an escaped text on one line."""
     return re.sub(r"(?<![\w.])\d[\d.]*e-\d+(?!\w)", r'<span class="whole">\g<0></span>', text)
 
 
 def plain(value: Any) -> str:
-    """A JSON value in words: numbers at four digits, lists with commas, nested objects as ``key value``."""
+    """Write a JSON value in words: numbers at four digits, lists with commas, nested objects as ``key value``."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: MISSING}[value]
     if isinstance(value, int):
@@ -118,7 +116,7 @@ def plain(value: Any) -> str:
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:
-    """``1 run``, ``3 runs``."""
+    """Write a count: ``1 run``, ``3 runs``."""
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 

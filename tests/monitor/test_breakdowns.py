@@ -138,7 +138,7 @@ def test_alert_tells_the_window_sparingly() -> None:
     for record in records(sawtooth(14, 0.05)[0]):
         told = journal.take(record)
         window = journal.of["total"].window() if told else None
-        said += watch._break_down(record, window)
+        said += list(watch._break_down(record, window))
     assert len(journal.of["w"].periods) == 14
     turns = sawtooth(14, 0.05)[1]
     # windows for the 6th, 7th, ... break-down; told of the first, second, fourth and eighth
@@ -152,7 +152,7 @@ def test_alert_tells_the_window_sparingly() -> None:
     # after a resume it is not told again at once
     other = Watch(monitor)
     other.told(said)
-    assert other._windows == 8
+    assert other._count["break-down"] == 8
 
 
 def test_a_run_without_break_downs_and_one_that_is_resumed() -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from scaleinv.monitor import measure
 from scaleinv.monitor.measure import SUMS, accumulate, accumulate_steps, gradient_sums, step_sums
-from scaleinv.monitor.quantities import COLUMN, Rates, common, derive
+from scaleinv.monitor.quantities import COLUMN, derive
+from scaleinv.monitor.rates import Rates, common
 
 pytestmark = pytest.mark.numerics
 

@@ -1,4 +1,4 @@
-r"""Break-downs of training as they come, and a window for the next one from those before.
+r"""Find break-downs of training as they come, and tell a window for the next one from those before.
 
 With weight decay the norm of a scale-invariant group falls while the gradients are small (phase B), its ELR grows, and
 near some ELR training is thrown out of its minimum: gradients jump up, and then the norm (Lobacheva et al. 2021).
@@ -62,7 +62,7 @@ class MonitoredPeriod:
 
     @property
     def held(self) -> bool | None:
-        """Whether the window contained the break-down; None without a window."""
+        """Tell whether the window contained the break-down; None without a window."""
         return None if self.window is None else self.window[0] <= self.time <= self.window[1]
 
 
@@ -79,7 +79,7 @@ class Window:
 
 
 class Breakdowns:
-    """Those of one group; :meth:`look` at every logged step."""
+    """The break-downs of one group; :meth:`look` takes every logged step."""
 
     def __init__(self) -> None:
         self.periods: list[MonitoredPeriod] = []
@@ -101,9 +101,8 @@ class Breakdowns:
         self._window: tuple[float, float] | None = None
 
     def look(self, step: float, rho: float, eg: float, elr: float, pace: float) -> bool:
-        """A logged step, ``pace`` = lr wd; True when a window has just been told."""
-        usable = all(math.isfinite(x) and x > 0 for x in (rho, elr, pace)) and eg >= 0
-        if not usable:
+        """Take a logged step, ``pace`` = lr wd; True when a window has just been told."""
+        if not (all(math.isfinite(x) and x > 0 for x in (rho, elr, pace)) and eg >= 0):
             return False
         if self._step == self._step:
             self._clock += pace * (step - self._step)
@@ -114,8 +113,7 @@ class Breakdowns:
             if y < self._low:
                 self._low, self._at, self._to_low = y, (step, self._clock, self._elr), len(self._fall)
                 self._most = eg
-            elif self._most < eg:
-                self._most = eg
+            self._most = max(self._most, eg)
             if y - self._low >= TURN:
                 part = list(self._fall)[: self._to_low]
                 self._usual = median(part[len(part) // 2 :])
@@ -163,7 +161,7 @@ class Breakdowns:
         return True
 
     def window(self) -> Window | None:
-        """The present one, from the last logged step on; None where none is told."""
+        """Give the present window, from the last logged step on; None where none is told."""
         if self._window is None or self._told is None:
             return None
         gone = self._clock - self._told[1]
@@ -180,7 +178,7 @@ class Journal:
         self.of: dict[str, Breakdowns] = {}
 
     def take(self, record: Record) -> bool:
-        """A logged step; True when a window for the total has just been told."""
+        """Take a logged step; True when a window for the total has just been told."""
         columns = record.values[:, [COLUMN[name] for name in ("rho", "eg", "elr", "decay")]].tolist()
         news = False
         for name, (rho, eg, elr, decay) in zip(record.groups, columns):

@@ -1,4 +1,4 @@
-"""What is to come for a scale-invariant group: equilibrium, phase, and when large steps are possible and certain.
+"""Forecast a scale-invariant group: equilibrium, phase, and when large steps are possible and certain.
 
 The formulas are those of :mod:`scaleinv.theory`; this file says which of them apply to an optimizer and feeds them
 with what was measured. A number is NaN where no formula applies; ``why`` says which condition fails.
@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from scaleinv.monitor.breakdowns import Journal, Window
 from scaleinv.monitor.groups import Group
-from scaleinv.monitor.quantities import QUANTITIES, Rates
-from scaleinv.monitor.rates import engine
+from scaleinv.monitor.quantities import QUANTITIES
+from scaleinv.monitor.rates import Rates, engine
 from scaleinv.monitor.records import History
 from scaleinv.sphere.optimizer import Sphere
 from scaleinv.sphere.traits import traits_of
@@ -32,6 +32,8 @@ NAN = float("nan")
 WINDOW = 32
 #: fewer say nothing
 FEWEST = 8
+#: logged steps that give the bounds of the effective gradient norm
+LOOK = 512
 #: equilibrium is reached when rho^2 is within this share of its value there
 NEAR = 0.1
 #: of the effective gradient norm in the window: its lower and upper bound l and L
@@ -43,7 +45,7 @@ Phase = Literal["A", "B", "C", "steady", ""]
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of one group. Angles in radians a step, times in steps from now, ``rho`` in units of the weights."""
+    """The forecast of one group. Angles in radians a step, times in steps from now, ``rho`` in units of the weights."""
 
     group: str
     angle: float  # measured, RMS over the window
@@ -71,20 +73,17 @@ class Forecast:
 def forecast(
     group: str, columns: Mapping[str, Array], optimizer: Optimizer, options: Mapping[str, Any], size: int, law: str
 ) -> Forecast:
-    """From the last logged steps (``columns``: step, rho, eg, elr, angle, tangential ...) and the options of its
-    param group.
+    """Forecast a group from its last logged steps (``columns``: step, rho, eg, elr, angle, tangential ...) and the
+    options of its param group.
     """
     long = columns["eg"]  # all that is given: l and L should know the last break-down
     last = min(WINDOW, max(FEWEST, len(columns["step"]) // 2))  # not the start of the run
     columns = {name: column[-last:] for name, column in columns.items()}
     step, rho, eg, angle = (columns[name] for name in ("step", "rho", "eg", "angle"))
-    now = float(rho[-1]) if len(rho) else NAN
-    elr = float(columns["elr"][-1]) if len(rho) else NAN
-    turning = _rms(angle)
+    now, elr, lr = (float(columns[name][-1]) if len(rho) else NAN for name in ("rho", "elr", "lr"))
     growth, sure = slope(step, rho)
-    phase = phase_of(angle, growth, sure, len(rho))
-    base = Forecast(group, turning, now, elr, phase, growth)
-    lr, wd = float(columns["lr"][-1]) if len(rho) else NAN, float(options.get("weight_decay", 0.0) or 0.0)
+    base = Forecast(group, _rms(angle), now, elr, phase_of(angle, growth, sure, len(rho)), growth)
+    wd = float(options.get("weight_decay", 0.0) or 0.0)
     if isinstance(optimizer, Sphere):
         return replace(base, why="on a sphere the norm is fixed: the ELR alone sets the angle")
     if not wd:
@@ -100,14 +99,12 @@ def forecast(
         return replace(base, why=f"no equilibrium formula for {type(engine(optimizer)).__name__} as it is set")
     rest = float(at.norm)
     elr_rest = float(rates.elr(lr, rest, law)) if rest > 0 and law in rates.LAWS else NAN
+    scale = float(at.time_scale)
+    left = _time_left(now, rest, scale, 4 if at.law in ("sgd", "sgdm") else 2)
     filled = replace(
-        base,
-        equilibrium_angle=float(at.angle),
-        equilibrium_rho=rest,
-        equilibrium_elr=elr_rest,
-        time_scale=float(at.time_scale),
-        time_to_equilibrium=_time_left(now, rest, float(at.time_scale), 4 if at.law in ("sgd", "sgdm") else 2),
-    )
+        base, equilibrium_angle=float(at.angle), equilibrium_rho=rest, equilibrium_elr=elr_rest, time_scale=scale,
+        time_to_equilibrium=left,
+    )  # fmt: skip
     if at.law != "sgd":
         return replace(filled, why="the window of large steps is known for SGD without momentum only")
     if good.sum() < FEWEST:
@@ -117,18 +114,14 @@ def forecast(
 
 
 def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> dict[str, Any]:
-    """Proposition 2 of Lobacheva et al. 2021 from here: when a step of ``jump_angle`` is possible at the earliest and
-    certain.
+    """Apply Proposition 2 of Lobacheva et al. 2021: when is a step of ``jump_angle`` possible, and when certain?
 
     The size is the largest of which the proposition speaks, ``delta = 0.9 lr wd (l/L)^2``: 0.95 l/L of the
     equilibrium rotation.
     """
     delta = 0.9 * lr * wd * (low / high) ** 2
-    found: dict[str, Any] = {
-        "low": low,
-        "high": high,
-        "jump_angle": math.acos(1 - delta) if delta > 1e-12 else math.sqrt(2 * delta),
-    }
+    found: dict[str, Any] = {"low": low, "high": high}
+    found["jump_angle"] = math.acos(1 - delta) if delta > 1e-12 else math.sqrt(2 * delta)
     for name, formula in (("t_min", lobacheva2021.t_min), ("t_max", lobacheva2021.t_max)):
         try:
             found[name] = formula(rho**2, low, high, lr, wd, delta)
@@ -145,7 +138,7 @@ def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> di
 
 
 def slope(step: Array, values: Array) -> tuple[float, float]:
-    """Growth of log ``values`` per step by least squares, and how many standard errors it is from zero."""
+    """Fit the growth of log ``values`` per step by least squares; it, and how many standard errors it is from zero."""
     good = np.isfinite(values) & (values > 0)
     if good.sum() < FEWEST:
         return NAN, 0.0
@@ -160,7 +153,7 @@ def slope(step: Array, values: Array) -> tuple[float, float]:
 
 
 def phase_of(angle: Array, growth: float, sure: float, count: int) -> Phase:
-    """A, B, C or steady. C: one of the last four logged steps turned ten times as far as the median of those before."""
+    """Name the phase. C: one of the last four logged steps turned ten times as far as the median of those before."""
     if count < FEWEST or not math.isfinite(growth):
         return ""
     before, last = angle[:-4], angle[-4:]
@@ -177,7 +170,7 @@ def _rms(values: Array) -> float:
 
 
 def _time_left(rho: float, rest: float, scale: float, power: int) -> float:
-    """Steps until rho^2 is near its equilibrium; a deviation of rho^power falls by e in ``scale`` steps."""
+    """Count the steps until rho^2 is near its equilibrium; a deviation of rho^power falls by e in ``scale`` steps."""
     if not rest > 0:
         return NAN
     start = abs((rho / rest) ** power - 1)
@@ -186,15 +179,11 @@ def _time_left(rho: float, rest: float, scale: float, power: int) -> float:
 
 
 def _update_norm(columns: Mapping[str, Array], lr: float, wd: float) -> float:
-    """Norm of the update of the last steps, in units of the learning rate, without weight decay."""
+    """Measure the norm of the update of the last steps, in units of the learning rate, without weight decay."""
     tangential, radial, rho = (columns[name] for name in ("tangential", "radial", "rho"))
     with np.errstate(divide="ignore", invalid="ignore"):  # the rate may have been 0, in a warm-up
         sizes = np.hypot(tangential, radial + lr * wd * rho) / columns["lr"]
     return float(np.nanmedian(sizes)) if np.isfinite(sizes).any() else NAN
-
-
-#: logged steps that forecasts look at
-LOOK = 512
 
 
 def outlook(
@@ -204,9 +193,7 @@ def outlook(
     optimizers: Sequence[Optimizer],
     present: Sequence[Rates],
 ) -> list[Forecast]:
-    """Of the total and of every scale-invariant group, as far as one param group holds it; ``present``:
-    the total's first.
-    """
+    """Forecast the total and every scale-invariant group that one param group holds; ``present``: the total's first."""
     part = History(LOOK)
     part.records.extend(history.records)
     if not len(part):
@@ -223,10 +210,8 @@ def outlook(
     found = []
     for i, name, tensors in free:
         mine = [holder[id(t)] for t in tensors if id(t) in holder]
-        if not mine or any(m[1] is not mine[0][1] for m in mine):
+        if not mine or any(m[1] is not mine[0][1] for m in mine) or name not in names:  # not logged yet
             continue
-        if name not in names:
-            continue  # not logged yet
         numbers = dict(zip(QUANTITIES, cube[:, names.index(name)].T))
         optimizer, options = mine[0]
         size = sum(t.numel() for t in tensors)

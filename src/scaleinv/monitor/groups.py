@@ -1,4 +1,4 @@
-"""Which tensors are measured together, under which names, and what is known about their scale."""
+"""Decide which tensors are measured together, under which names, and what is known about their scale."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Group:
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """The model inside ``torch.compile`` and DistributedDataParallel."""
+    """Find the model inside ``torch.compile`` and DistributedDataParallel."""
     while True:
         if isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod  # type: ignore[assignment]
@@ -52,33 +52,40 @@ def bare(model: nn.Module) -> nn.Module:
 
 
 def clean(name: str) -> str:
-    """A parameter's name without what wrappers put into it."""
+    """Strip a parameter's name of what wrappers put into it."""
     for part in ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."):
         name = name.replace(part, "")
     return name
 
 
+def short_name(name: str) -> str:
+    """Name a joint group by its first tensor; the whole name is in the history."""
+    first, *others = name.split("+")
+    return f"{first} + {len(others)} more" if others else name
+
+
 def parameter_names(model: nn.Module) -> dict[int, str]:
-    """id of a parameter -> its (first) name; tied weights have one entry."""
+    """Map the id of each parameter to its (first) name; tied weights have one entry."""
     return {id(p): clean(n) for n, p in bare(model).named_parameters()}
 
 
 def held(optimizer: Optimizer) -> list[Tensor]:
-    """The tensors of an optimizer in the order of its groups."""
+    """List the tensors of an optimizer in the order of its groups."""
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def make_groups(model: nn.Module, tensors: Sequence[Tensor], given: Given | None) -> list[Group]:
-    """Groups that cover ``tensors``: first the scale-invariant ones, then every other tensor by itself."""
-    names = parameter_names(model)
+    """Make groups that cover ``tensors``: first the scale-invariant ones, then every other tensor by itself."""
+    named = {clean(n): p for n, p in bare(model).named_parameters()}
+    names = {id(p): n for n, p in named.items()}
     known = {id(t) for t in tensors}
+    free: dict[str, tuple[Tensor, ...]] = {}
     kinds: dict[str, str] = {}
-    if given is None:
-        free: dict[str, tuple[Tensor, ...]] = {}
-    elif isinstance(given, Symmetries):
-        free, kinds = _found(model, given, known)
-    else:
-        free = _by_hand(model, given, known)
+    if isinstance(given, Symmetries):
+        if given.verdict == "clear":
+            free, kinds = _found(named, given, known)
+    elif given is not None:
+        free = _by_hand(named, names, given, known)
     groups = [Group(name, FREE, members) for name, members in free.items()]
     taken = {id(t) for g in groups for t in g.tensors}
     spare = 0
@@ -94,12 +101,13 @@ def make_groups(model: nn.Module, tensors: Sequence[Tensor], given: Given | None
 
 
 def _found(
-    model: nn.Module, found: Symmetries, known: set[int]
+    named: Mapping[str, Tensor], found: Symmetries, known: set[int]
 ) -> tuple[dict[str, tuple[Tensor, ...]], dict[str, str]]:
-    if found.verdict != "clear":
-        return {}, {}
-    named = {clean(n): p for n, p in bare(model).named_parameters()}
     free: dict[str, tuple[Tensor, ...]] = {}
+    kinds = dict.fromkeys(named, OWN)
+    kinds.update(dict.fromkeys([*found.single, *(n for j in found.joint for n in j)], AFFINE))
+    kinds.update(dict.fromkeys([p.name for p in found.partial], PARTIAL))
+    kinds.update(dict.fromkeys(found.dead, DEAD))
     for name, members in found.select(frozen=True):
         tensors = tuple(named[m] for m in members if m in named)
         if len(tensors) != len(members):
@@ -108,20 +116,14 @@ def _found(
             )
         if all(id(t) in known for t in tensors):
             free[name] = tensors
-    kinds = dict.fromkeys(named, OWN)
-    kinds.update(dict.fromkeys([*found.single, *(n for j in found.joint for n in j)], AFFINE))
-    kinds.update(dict.fromkeys([p.name for p in found.partial], PARTIAL))
-    kinds.update(dict.fromkeys(found.dead, DEAD))
-    for name, members in found.select(frozen=True):
-        if name not in free:  # some of it is in no optimizer, so its norm does not move as a whole
+        else:  # some of it is in no optimizer, so its norm does not move as a whole
             kinds.update(dict.fromkeys(members, UNKNOWN))
     return free, kinds
 
 
-def _by_hand(model: nn.Module, given: Any, known: set[int]) -> dict[str, tuple[Tensor, ...]]:
-    named = {clean(n): p for n, p in bare(model).named_parameters()}
-    names = {id(p): n for n, p in named.items()}
-
+def _by_hand(
+    named: Mapping[str, Tensor], names: Mapping[int, str], given: Any, known: set[int]
+) -> dict[str, tuple[Tensor, ...]]:
     def tensor(item: Any) -> Tensor:
         if isinstance(item, str):
             if item not in named:
@@ -155,7 +157,7 @@ def _by_hand(model: nn.Module, given: Any, known: set[int]) -> dict[str, tuple[T
 
 @dataclass(frozen=True)
 class Roster:
-    """Made anew when a parameter comes or goes; a step that was measured is read with the roster of its time."""
+    """All that is measured; made anew when a parameter comes or goes. A step is read with the roster of its time."""
 
     tensors: tuple[Tensor, ...]
     groups: list[Group]
@@ -165,7 +167,7 @@ class Roster:
 
     @classmethod
     def of(cls, model: nn.Module, optimizers: Sequence[Optimizer], given: Given | None) -> Roster:
-        """All tensors that the optimizers hold."""
+        """Group all tensors that the optimizers hold."""
         tensors = _present(optimizers)
         groups = make_groups(model, tensors, given)
         owner = {id(t): i for i, g in enumerate(groups) for t in g.tensors}
@@ -173,7 +175,7 @@ class Roster:
         return cls(tuple(tensors), groups, parameter_names(model), owner, titles)
 
     def is_of(self, optimizers: Sequence[Optimizer]) -> bool:
-        """Whether the optimizers still hold just these tensors."""
+        """Tell whether the optimizers still hold just these tensors."""
         present = _present(optimizers)
         return len(present) == len(self.tensors) and all(a is b for a, b in zip(present, self.tensors))
 

@@ -1,8 +1,8 @@
-"""How often to log, chosen by the measured cost."""
+"""Choose how often to log by the measured cost."""
 
 from __future__ import annotations
 
-import math
+from itertools import count
 from statistics import median
 
 #: share of the training time that the default interval may cost
@@ -11,26 +11,19 @@ SHARE = 0.01
 _FIRST = 4
 #: the choice is looked at again after so many logged steps, since the first steps of a run are not like the later ones
 _AGAIN = (16, 64, 256)
-_NICE = (1, 2, 5)
 
 
 def nice(least: float) -> int:
-    """The smallest of 1, 2, 5, 10, 20, 50 ... that is not below ``least``.
+    """Find the smallest of 1, 2, 5, 10, 20, 50 ... that is not below ``least``.
 
     >>> [nice(x) for x in (0.2, 1.5, 3, 51)]
     [1, 2, 5, 100]
     """
-    power = 0
-    while True:
-        for digit in _NICE:
-            candidate = digit * int(10**power)
-            if candidate >= least:
-                return candidate
-        power += 1
+    return int(next(digit * 10**power for power in count() for digit in (1, 2, 5) if digit * 10**power >= least))
 
 
 class LoggingInterval:
-    """``every`` given stands; else chosen so that logging costs at most 1 % of the time between two steps.
+    """Chooses ``every``, unless it is given, so that logging costs at most 1 % of the time between two steps.
 
     At first every second step is logged, until the first choice can be made.
     """
@@ -43,13 +36,13 @@ class LoggingInterval:
         self._logged = 0
 
     def step(self, seconds: float) -> None:
-        """Tell the time between two steps, without what logging took."""
+        """Take the time between two steps, without what logging took."""
         if not self.given:
             self._steps.append(seconds)
             del self._steps[:-15]
 
     def logged(self, seconds: float) -> bool:
-        """Tell the cost of a logged step; True if it is time to choose."""
+        """Take the cost of a logged step; True if it is time to choose."""
         if self.given:
             return False
         self._logged += 1
@@ -59,8 +52,8 @@ class LoggingInterval:
         return self._logged == _FIRST or self._logged in _AGAIN
 
     def choice(self, total_steps: int | None = None) -> int:
-        """The interval that the costs told so far ask for: at most 1000, the first time at most 50 (three costs are
-        few), and such that a run of ``total_steps``, if that is known, is logged 50 times whatever it costs.
+        """Choose the interval that the costs told so far ask for: at most 1000, the first time at most 50 (three costs
+        are few), and such that a run of ``total_steps``, if that is known, is logged 50 times whatever it costs.
         """
         if not self._costs or not self._steps or not median(self._steps) > 0:
             return self.every
@@ -68,8 +61,3 @@ class LoggingInterval:
         if total_steps is not None:
             most = min(most, max(1, total_steps // 50))
         return min(nice(median(self._costs) / (SHARE * median(self._steps)) - 1e-9), most)
-
-    @property
-    def cost(self) -> float:
-        """Seconds a logged step costs; NaN where it was not measured."""
-        return median(self._costs) if self._costs else math.nan

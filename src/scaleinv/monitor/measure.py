@@ -1,4 +1,4 @@
-r"""The numbers of one step, read from the weights before it, the weights after it and the gradient.
+r"""Measure one step from the weights before it, the weights after it and the gradient.
 
 Every tensor gives seven sums, from which everything else follows on the host (:mod:`scaleinv.monitor.quantities`).
 With ``w`` the weight before the step, ``d`` its change, ``g`` the gradient::
@@ -33,21 +33,20 @@ _SMALL_FLOATS = (torch.bfloat16, torch.float16)
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a DTensor that this process holds; any other tensor as it is."""
+    """Get the part of a DTensor that this process holds; any other tensor as it is."""
     to_local = getattr(tensor, "to_local", None)
     if to_local is None:
         return tensor
-    part: Tensor = to_local()
-    return part
+    return to_local()  # type: ignore[no-any-return]
 
 
 def _order(tensor: Tensor) -> list[int]:
-    """The dimensions from slow to fast, as they lie in memory."""
+    """Order the dimensions from slow to fast, as they lie in memory."""
     return sorted(range(tensor.ndim), key=lambda i: -tensor.stride()[i])
 
 
 def _flat(tensor: Tensor, order: Sequence[int]) -> Tensor:
-    """One-dimensional, without a copy where ``order`` is the tensor's order in memory."""
+    """Flatten, without a copy where ``order`` is the tensor's order in memory."""
     if tensor.is_contiguous() and list(order) == sorted(order):
         return tensor.view(-1)
     return tensor.permute(*order).reshape(-1)
@@ -72,35 +71,33 @@ def _exact(piece: Tensor) -> Tensor:
 
 
 def gradient_sums(weight: Tensor, gradient: Tensor) -> list[Tensor]:
-    """``gg, gw`` of every chunk, flat: 0-d tensors."""
+    """Compute ``gg, gw`` of every chunk, flat: 0-d tensors."""
     w, g = _plain(weight), _plain(gradient)
     order = _order(w)
     rows = []
     for wi, gi in zip(_pieces(w, order), _pieces(g, order)):
         wi, gi = _exact(wi), _exact(gi)
-        if wi.dtype != gi.dtype:
-            gi = gi.to(wi.dtype)
+        gi = gi.to(wi.dtype)
         rows += [torch.dot(gi, gi), torch.dot(gi, wi)]
     return rows
 
 
 def keep(weight: Tensor) -> Tensor:
-    """A copy of a weight (of this process's part of it)."""
+    """Copy a weight (this process's part of it)."""
     return local(weight.detach()).clone()
 
 
 def step_sums(before: Tensor, after: Tensor, gradient: Tensor | None) -> list[Tensor]:
-    """``ww``, ``c`` as it was guessed, the sum of ``|d - c w|^2``, the rest ``<d - c w, w>`` and ``gd`` of every chunk,
-    flat: 0-d tensors; ``gd`` is NaN without a gradient.
+    """Compute ``ww``, ``c`` as it was guessed, the sum of ``|d - c w|^2``, the rest ``<d - c w, w>`` and ``gd``.
+
+    All of every chunk, flat: 0-d tensors; ``gd`` is NaN without a gradient.
     """
     w, x = _plain(before), _plain(after)
     order = _order(x)
-    pieces = list(zip(_pieces(w, order), _pieces(x, order)))
-    slopes: list[Tensor | None] = [None] * len(pieces)
-    if gradient is not None:
-        slopes = list(_pieces(_plain(gradient), order))
+    pieces = _pieces(w, order)
+    slopes = [None] * len(pieces) if gradient is None else _pieces(_plain(gradient), order)
     rows = []
-    for (wi, xi), gi in zip(pieces, slopes):
+    for wi, xi, gi in zip(pieces, _pieces(x, order), slopes):
         wi = _exact(wi)
         d = _exact(xi) - wi
         ww, dw = torch.dot(wi, wi), torch.dot(d, wi)
@@ -124,17 +121,12 @@ def still_sums(weight: Tensor) -> list[Tensor]:
 
 
 def accumulate(rows: Sequence[Sequence[Tensor]], width: int) -> Tensor:
-    """Sums over the chunks of each tensor, (tensors, width), float64 where the device has it."""
-    if not rows:
-        return torch.zeros(0, width)
-    chunks = _stack(rows, width)
-    return _add_up(chunks, [len(row) // width for row in rows])
+    """Sum over the chunks of each tensor, (tensors, width), float64 where the device has it."""
+    return _add_up(_stack(rows, width), [len(row) // width for row in rows])
 
 
 def accumulate_steps(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     """:func:`accumulate` of :func:`step_sums`, with ``qq``: (tensors, 5), ``ww, dw, tt, qq, gd``."""
-    if not rows:
-        return torch.zeros(0, 5)
     ww, c, squares, rest, gd = _stack(rows, 5).unbind(1)
     # in float64: qq - dw^2/ww cancels to the last digit where all chunks shrink alike
     c = c + torch.where(ww > 0, rest / ww, rest)
@@ -145,6 +137,8 @@ def accumulate_steps(rows: Sequence[Sequence[Tensor]]) -> Tensor:
 
 def _stack(rows: Sequence[Sequence[Tensor]], width: int) -> Tensor:
     numbers = [n for row in rows for n in row]
+    if not numbers:
+        return torch.zeros(0, width)
     device = numbers[0].device
     exact = torch.float32 if device.type == "mps" else torch.float64
     if any(n.dtype != numbers[0].dtype or n.device != device for n in numbers):

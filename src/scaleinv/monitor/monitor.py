@@ -1,4 +1,4 @@
-"""``Monitor``: two lines in anybody's training loop."""
+"""``Monitor``: measures a training loop of anybody's own, from hooks on the optimizer's step."""
 
 from __future__ import annotations
 
@@ -9,36 +9,30 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
-from scaleinv.monitor.breakdowns import Journal, MonitoredPeriod
-from scaleinv.monitor.forecast import Forecast, outlook
-from scaleinv.monitor.groups import FREE, Given, Group, Roster, bare, held, parameter_names
-from scaleinv.monitor.interval import LoggingInterval
-from scaleinv.monitor.probe import StepCounter, StepProbe, agree, attach
-from scaleinv.monitor.quantities import Rates
-from scaleinv.monitor.rates import rates, unwrap
+from scaleinv.monitor.breakdowns import Journal
+from scaleinv.monitor.groups import FREE, Given, Roster, bare, held, parameter_names
+from scaleinv.monitor.probe import StepProbe, agree, attach
+from scaleinv.monitor.rates import Rates, rates, unwrap
 from scaleinv.monitor.reading import Arrival, mean_loss
-from scaleinv.monitor.records import Alert, History, Record
-from scaleinv.monitor.sinks import Sink, open_sinks
-from scaleinv.monitor.sinks.open import Guard
+from scaleinv.monitor.records import Alert, History
+from scaleinv.monitor.sinks import Sink
+from scaleinv.monitor.sinks.open import Guard, open_sinks
+from scaleinv.monitor.state import MonitorState
 from scaleinv.monitor.summary import Summary
 from scaleinv.monitor.watch import Watch
 from scaleinv.symmetry import find_symmetries
 from scaleinv.symmetry.result import Symmetries
 
-if TYPE_CHECKING:
-    import pandas
-
-
 _log = logging.getLogger("scaleinv")
 
 
-class Monitor:
+class Monitor(MonitorState):
     r"""Measure how fast each weight really turns, in a training loop of your own.
 
     It attaches itself to the optimizer's step by hooks and changes nothing: losses and weights are bit-identical with
@@ -102,11 +96,9 @@ class Monitor:
         if every is not None and (not isinstance(every, int) or every < 1):
             raise UserError(f"every={every}: log every n-th step with a whole number n >= 1, or leave it out")
         if keep < 1:
-            raise UserError(f"keep={keep}: at least one logged step is kept in memory")
-        self.model = model
-        self._optimizers = [unwrap(one) for one in given]
-        known = parameter_names(model)
-        if not self._optimizers or not any(id(p) in known for one in self._optimizers for p in held(one)):
+            raise UserError(f"keep={keep}: keep at least 1 logged step in memory")
+        optimizers, known = [unwrap(one) for one in given], parameter_names(model)
+        if not any(id(p) in known for one in optimizers for p in held(one)):
             raise UserError(
                 "the optimizer holds no parameter of this model; build it from model.parameters() of the same model"
             )
@@ -114,129 +106,44 @@ class Monitor:
             raise UserError("give inputs or groups, not both: groups are found with the inputs")
         if inputs is not None:
             groups = find_symmetries(bare(model), inputs)
-        self._given = (
-            groups if groups is None or hasattr(groups, "verdict") or isinstance(groups, Mapping) else list(groups)
-        )
-        self._roster = Roster.of(model, self._optimizers, self._given)
-        self._interval = LoggingInterval(every)
-        self._history = History(keep)
+        if groups is not None and not isinstance(groups, (Symmetries, Mapping)):
+            groups = list(groups)
+        super().__init__(model, optimizers, groups, every, keep)
         self.total_steps = total_steps
         self.boundary = boundary
+        self.closed = False
         self._watch = Watch(self)
-        self._journal = Journal()
-        self.alerts: list[Alert] = []
-        #: the present epoch, if you tell it (``monitor.epoch = 3``); it goes into the run folder
-        self.epoch: int | None = None
-        self._steps = StepCounter(len(self._optimizers))
         self._measured: list[tuple[StepProbe, dict[int, Rates]]] = []  # in this round
         self._open: dict[int, StepProbe] = {}  # between the two hooks
         self._losses: list[Tensor | float] = []  # told for the coming step
         self._waiting: deque[Arrival] = deque()
         self._spent = 0.0
         self._last_end: float | None = None
-        self._closed = False
-        self._rates: list[Rates] = []  # of the last record
         self._started = False
         self._sinks: list[Guard] = open_sinks(sinks, self)
         self._last = weakref.finalize(self, _hand_over, weakref.ref(self))  # for a monitor that nobody closes
-        self._handles = attach(self._optimizers, self._before, self._after)
+        self._handles = attach(self.optimizers, self._before, self._after)
 
     # -- what a loop calls ---------------------------------------------------------------------------------------------
 
     def loss(self, loss: Tensor | float) -> None:
-        """Tell the loss of the coming step (between the forward pass and ``optimizer.step()``); several calls are
-        averaged.
+        """Tell the loss of the coming step, between the forward pass and ``optimizer.step()``; calls are averaged.
 
-        Nothing is read from the device here, and nothing is done at all for a step that is not logged.
+        It reads nothing from the device, and does nothing at all for a step that is not logged.
         """
-        if not self._closed and self._logged_now():
+        if not self.closed and self._logged_now():
             self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
 
-    @property
-    def every(self) -> int:
-        """The present interval: every n-th step is logged."""
-        return self._interval.every
-
-    @property
-    def step(self) -> int:
-        """Optimizer steps seen (with several optimizers: rounds). Steps that GradScaler skips are none."""
-        return self._steps.done
-
-    @property
-    def groups(self) -> list[Group]:
-        """What is measured together: the scale-invariant groups first, then every other tensor by itself."""
-        return self._roster.groups
-
-    @property
-    def records(self) -> Sequence[Record]:
-        """Logged steps in memory, the oldest first."""
-        return self._history.records
-
-    @property
-    def rates(self) -> Sequence[Rates]:
-        """Learning rate and decay of the last record: of the total, then of each group."""
-        return self._rates
-
-    @property
-    def proved(self) -> bool:
-        """Whether the groups come from ``find_symmetries``: scale-invariant but for eps."""
-        return isinstance(self._given, Symmetries)
-
-    @property
-    def optimizers(self) -> tuple[Optimizer, ...]:
-        """The optimizers whose steps are measured."""
-        return tuple(self._optimizers)
-
-    def history(self) -> dict[str, Any]:
-        """Everything in memory as numpy columns of one length: ``step``, ``loss``, ``total/rho``, ``GROUP/QUANTITY``,
-        ...
-
-        Quantities: :mod:`scaleinv.monitor.quantities`. ``step`` counts the steps done before; NaN = not measured.
-        ``total`` is all scale-invariant groups together; where none is known, all tensors.
-        """
-        self._collect(wait=True)
-        return self._history.columns()
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """:meth:`history` as a table with the step as index. Needs pandas."""
-        try:
-            import pandas
-        except ImportError:
-            raise UserError(
-                "to_pandas() needs pandas: pip install pandas; history() gives numpy columns without it"
-            ) from None
-        return pandas.DataFrame(self.history()).set_index("step")
-
-    def forecasts(self) -> list[Forecast]:
-        """What is to come for every scale-invariant group and for all together (:mod:`scaleinv.monitor.forecast`)."""
-        self._collect(wait=True)
-        return outlook(self._history, self._journal, self.groups, self._optimizers, self._rates)
-
-    def breakdowns(self, group: str = "total") -> list[MonitoredPeriod]:
-        """The break-downs seen so far, each with the window that was told for it; see
-        :mod:`scaleinv.monitor.breakdowns`.
-        """
-        self._collect(wait=True)
-        return list(self._journal.of[group].periods) if group in self._journal.of else []
-
     def summary(self) -> Summary:
-        """What the numbers say, the answer first; prints as a table, shows itself in a notebook."""
+        """Say what the numbers mean, the answer first; prints as a table, shows itself in a notebook."""
         self._collect(wait=True)
         return Summary.of(self)
 
     def close(self) -> None:
-        """Take the hooks off, hand over what is measured, close the sinks. The history stays readable; a second call
-        does nothing.
-        """
-        if self._closed:
-            return
-        self._collect(wait=True)
-        self._detach()
-        self._close_sinks()
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
+        """Take the hooks off, hand over what is measured, close the sinks. The history stays; a second call is free."""
+        if not self.closed:
+            self._collect(wait=True)
+            self._end()
 
     def __enter__(self) -> Monitor:
         return self
@@ -245,7 +152,7 @@ class Monitor:
         self.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """History, step count, interval and alerts; plain enough for ``torch.load(weights_only=True)``."""
+        """Give history, step count, interval and alerts in a form that ``torch.load(weights_only=True)`` reads."""
         self._collect(wait=True)
         return {
             "step": self.step,
@@ -276,7 +183,7 @@ class Monitor:
         self._watch.told(alerts)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Monitor:
-        """A closed snapshot of the history: the copy measures nothing, since its optimizer is this one's."""
+        """Copy the history into a closed monitor: the copy measures nothing, since its optimizer is this one's."""
         twin = object.__new__(Monitor)
         memo[id(self)] = twin
         self._collect(wait=True)
@@ -284,7 +191,7 @@ class Monitor:
         twin._history = History(self._history.records.maxlen or 1)
         twin._history.records.extend(self._history.records)
         twin.alerts = list(self.alerts)
-        twin._handles, twin._sinks, twin._closed = [], [], True
+        twin._handles, twin._sinks, twin.closed = [], [], True
         twin._open, twin._measured, twin._losses, twin._waiting = {}, [], [], deque()
         return twin
 
@@ -292,7 +199,7 @@ class Monitor:
         return self.summary()._repr_html_()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"every {self.every}"
+        state = "closed" if self.closed else f"every {self.every}"
         free = sum(g.kind == FREE for g in self.groups)
         return f"Monitor({len(self.groups)} groups, {free} scale-invariant; {len(self._history)} steps logged, {state})"
 
@@ -302,7 +209,7 @@ class Monitor:
         return self._steps.round % self._interval.every == 0
 
     def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._steps.again(index):
+        if index in self._steps.stepped:
             self._finish_round()
         if not self._logged_now():
             return None
@@ -310,11 +217,11 @@ class Monitor:
             self._start(self.step, resumed=False)
         begin = time.perf_counter()
         try:
-            if not self._roster.is_of(self._optimizers):
-                self._roster = Roster.of(self.model, self._optimizers, self._given)
-            optimizer = self._optimizers[index]
+            if not self._roster.is_of(self.optimizers):
+                self._roster = Roster.of(self.model, self.optimizers, self._given)
+            optimizer = self.optimizers[index]
             mine = held(optimizer)
-            if len(self._optimizers) > 1:  # a tensor that two optimizers hold is measured by the one that steps first
+            if len(self.optimizers) > 1:  # a tensor that two optimizers hold is measured by the one that steps first
                 taken = {id(t) for probe, _ in self._measured for t in probe.tensors}
                 mine = [t for t in mine if id(t) not in taken]
             probe = StepProbe(optimizer, list({id(t): t for t in mine}.values()))
@@ -328,7 +235,7 @@ class Monitor:
 
     def _after(self, index: int) -> None:
         probe = self._open.pop(index, None)
-        optimizer = self._optimizers[index]
+        optimizer = self.optimizers[index]
         if self._steps.skips(optimizer):
             self._losses.clear()
             probe = None
@@ -349,7 +256,7 @@ class Monitor:
         begin = time.perf_counter()
         measured, losses, steps = self._measured, self._losses, self._steps
         self._drop()
-        steps.start_round()
+        steps.stepped.clear()
         try:
             if measured:
                 step = steps.round - steps.skipped
@@ -371,17 +278,16 @@ class Monitor:
             self._interval.every = agree(self._interval.choice(self.total_steps), self._roster.tensors)
 
     def _collect(self, wait: bool) -> None:
-        """Take what has arrived on the host."""
         while self._waiting and self._waiting[0].ready(wait):
             reading = self._waiting.popleft().read()
             if reading is None:
                 continue
-            record, self._rates = reading.record, reading.rates
+            record, self.rates, first_bad = reading
             self._history.records.append(record)
             for sink in self._sinks:
                 sink.take(record)
             window = self._journal.of["total"].window() if self._journal.take(record) else None
-            for alert in self._watch.look(record, reading.rates, reading.first_bad, window):
+            for alert in self._watch.look(record, self.rates, first_bad, window):
                 self.alerts.append(alert)
                 _log.warning("%s", alert)
                 for sink in self._sinks:
@@ -397,19 +303,12 @@ class Monitor:
             for sink in self._sinks:
                 sink.start(step, resumed)
         except BaseException:
-            self._detach()
-            self._close_sinks()
+            self._end()
             raise
         self._started = True
 
-    def _close_sinks(self) -> None:
-        self._last.detach()
-        for sink in self._sinks:
-            sink.close()
-
     def _give_up(self, error: Exception) -> None:
-        self._detach()
-        self._close_sinks()
+        self._end()
         warnings.warn(
             f"scaleinv.Monitor stopped measuring at step {self._steps.round}, training goes on: "
             f"{type(error).__name__}: {error}",
@@ -417,16 +316,19 @@ class Monitor:
             stacklevel=2,
         )
 
-    def _detach(self) -> None:
+    def _end(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._closed = True
+        self.closed = True
         self._drop()
+        self._last.detach()
+        for sink in self._sinks:
+            sink.close()
 
 
 def _hand_over(ref: weakref.ref[Monitor]) -> None:
-    """The process ends: what is measured goes to the sinks, and is not left waiting there."""
+    """Hand over what is measured to the sinks, and have them write it: the process ends."""
     monitor = ref()
     if monitor is not None and not monitor.closed:
         monitor._collect(wait=True)

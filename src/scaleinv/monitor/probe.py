@@ -1,4 +1,4 @@
-"""One step of one optimizer, measured from its two hooks; and the one transfer to the host."""
+"""Measure a step of an optimizer from its two hooks, count steps, and bring numbers to the host in one transfer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from scaleinv.monitor.measure import accumulate, accumulate_steps, gradient_sums, keep, local, step_sums, still_sums
-
-Loss = Tensor | float
+from scaleinv.monitor.measure import accumulate, accumulate_steps, gradient_sums, keep, step_sums, still_sums
 
 
 @dataclass
@@ -22,12 +20,10 @@ class StepProbe:
     optimizer: Optimizer
     tensors: Sequence[Tensor]
     copies: list[Tensor | None] = field(default_factory=list)
-    slopes: list[list[Tensor] | None] = field(default_factory=list)
-    seen: list[tuple[Tensor, int] | None] = field(default_factory=list)
-    loss: Loss | None = None
+    slopes: list[tuple[Tensor, int, list[Tensor]] | None] = field(default_factory=list)  # gradient, its version, sums
+    loss: Tensor | float | None = None
     sums: Tensor | None = None
     has_gradient: list[bool] = field(default_factory=list)
-    scale: Tensor | None = None
 
     @torch.no_grad()
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -39,9 +35,7 @@ class StepProbe:
             self._gradients()
             return None
         wrapped = self._wrap(closure)
-        if len(args) > 1:
-            return (args[0], wrapped, *args[2:]), kwargs
-        return args, {**kwargs, "closure": wrapped}
+        return ((args[0], wrapped, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": wrapped})
 
     def _wrap(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         first = True
@@ -60,20 +54,17 @@ class StepProbe:
         return call
 
     def _gradients(self) -> None:
-        self.slopes, self.seen = [], []
-        for p in self.tensors:
-            g = p.grad
-            self.slopes.append(None if g is None else gradient_sums(p, g))
-            self.seen.append(None if g is None else (g, g._version))
+        self.slopes = [
+            None if p.grad is None else (p.grad, p.grad._version, gradient_sums(p, p.grad)) for p in self.tensors
+        ]
 
     @torch.no_grad()
     def after(self) -> None:
-        """The sums of the step, on the device; the copy is let go."""
+        """Work out the sums of the step on the device, and let the copy go."""
         slopes = self.slopes or [None] * len(self.tensors)
-        seen = self.seen or [None] * len(self.tensors)
         self.has_gradient = [s is not None for s in slopes]
         post = []
-        for p, copy, kept in zip(self.tensors, self.copies, seen):
+        for p, copy, kept in zip(self.tensors, self.copies, slopes):
             if copy is None:
                 post.append(still_sums(p))
             else:
@@ -83,22 +74,18 @@ class StepProbe:
         nothing = torch.zeros((), dtype=torch.float64)
         left = accumulate_steps(post)
         # a tensor without a gradient has no row of its own: zeros in its place
-        right = accumulate([s if s is not None else [nothing.to(left.device)] * 2 for s in slopes], 2)
-        self.scale = self._amp_scale()
-        if self.scale is not None:
-            right = right / self.scale.to(right) ** torch.tensor([2.0, 1.0]).to(right)
-            left[:, 4] /= self.scale.to(left)
-        self.sums = reduce_shards(self.tensors, torch.cat([left, right], dim=1))
-        self.copies, self.slopes, self.seen = [], [], []
-
-    def _amp_scale(self) -> Tensor | None:
-        """GradScaler's scale where the optimizer unscales by itself (fused), so the gradients seen here are scaled."""
+        right = accumulate([[nothing.to(left.device)] * 2 if s is None else s[2] for s in slopes], 2)
+        # GradScaler's, where the optimizer unscales by itself (fused), so the gradients seen here are scaled
         scale = getattr(self.optimizer, "grad_scale", None)
-        return scale if isinstance(scale, Tensor) else None
+        if isinstance(scale, Tensor):
+            right = right / scale.to(right) ** torch.tensor([2.0, 1.0]).to(right)
+            left[:, 4] /= scale.to(left)
+        self.sums = reduce_shards(self.tensors, torch.cat([left, right], dim=1))
+        self.copies, self.slopes = [], []
 
 
 def shard_groups(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
-    """The mesh of a DTensor and its dimensions along which the tensor is split; None for whole tensors."""
+    """Find the mesh of a DTensor and its dimensions along which it is split; None for whole tensors."""
     placements = getattr(tensor, "placements", None)
     if placements is None:
         return None
@@ -122,7 +109,7 @@ def reduce_shards(tensors: Sequence[Tensor], sums: Tensor) -> Tensor:
 
 
 def agree(every: int, tensors: Sequence[Tensor]) -> int:
-    """One interval for all processes, where a logged step needs all of them (sharded weights)."""
+    """Choose one interval for all processes, where a logged step needs all of them (sharded weights)."""
     device = next((t.device for t in tensors if shard_groups(t)), None)
     if device is None:
         return every
@@ -149,9 +136,6 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     else:
         host = joined.to("cpu")
     return list(torch.split(host, [len(p) for p in parts])), event
-
-
-__all__ = ["Loss", "StepProbe", "agree", "local", "reduce_shards", "shard_groups", "to_host"]
 
 
 class Hook:
@@ -183,45 +167,36 @@ def attach(
 
 
 class StepCounter:
-    """Counts. With several optimizers a round is over when each has stepped, or when one steps again."""
+    """Counts steps. With several optimizers a round is over when each has stepped, or when one steps again."""
 
     def __init__(self, optimizers: int) -> None:
         self._count = optimizers
+        self.stepped: set[int] = set()  # in this round
         self.round = 0  # calls of step, those included that GradScaler has skipped inside
         self.skipped = 0  # known on the host
         self.late: Tensor | None = None  # (this one is skipped, how many were so far), where it is counted on a device
-        self._stepped: set[int] = set()
 
     @property
     def done(self) -> int:
         """Steps taken; reads the device where skipped ones are counted there."""
         return self.round - self.skipped - (0 if self.late is None else int(self.late[1]))
 
-    def again(self, index: int) -> bool:
-        """Whether this optimizer has stepped in this round already."""
-        return index in self._stepped
-
     def took(self, index: int) -> bool:
-        """This optimizer has stepped; True if the round is over by that."""
-        self._stepped.add(index)
-        return len(self._stepped) == self._count
-
-    def start_round(self) -> None:
-        """No optimizer has stepped in it yet."""
-        self._stepped.clear()
+        """Take note that this optimizer has stepped; True if the round is over by that."""
+        self.stepped.add(index)
+        return len(self.stepped) == self._count
 
     def skips(self, optimizer: Optimizer) -> bool:
-        """Ask an optimizer that GradScaler tells of infinities (a fused one; the others it does not call at all)
-        whether its step was none. On a device the answer is not waited for: it is ``late``.
+        """Ask a fused optimizer, which GradScaler tells of infinities, whether its step was none; others it does not
+        call at all then. On a device the answer is not waited for: it is ``late``.
         """
         found: Any = getattr(optimizer, "found_inf", None)
         if not isinstance(found, Tensor):
             return False
         if _on_host(found):
-            if bool(found):
-                self.skipped += 1
-                return True
-            return False
+            skipped = bool(found)
+            self.skipped += skipped
+            return skipped
         flag = found.detach().reshape(())
         self.late = torch.stack([flag, flag + (0.0 if self.late is None else self.late[1])])
         return False
@@ -229,9 +204,9 @@ class StepCounter:
     def restart(self, done: int) -> None:
         """Go on behind so many steps."""
         self.round, self.skipped, self.late = done, 0, None
-        self._stepped.clear()
+        self.stepped.clear()
 
 
 def _on_host(tensor: Tensor) -> bool:
-    """Whether reading the tensor waits for no device."""
+    """Tell whether reading the tensor waits for no device."""
     return tensor.device.type == "cpu"

@@ -1,4 +1,4 @@
-r"""From the sums of a step to the quantities that are recorded. Names are stable: they are the columns of a history.
+r"""Derive the quantities that are recorded from the sums of a step. Names are stable: they are a history's columns.
 
 ==============  ======================================================================================================
 ``rho``         norm of the group before the step
@@ -23,11 +23,11 @@ optimizers whose law is not known: ``tangential / (rho eg)``, the ELR that plain
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from scaleinv.monitor.rates import Rates
 from scaleinv.theory import rates as theory
 
 Array = npt.NDArray[np.float64]
@@ -39,38 +39,8 @@ QUANTITIES = (
 COLUMN = {name: i for i, name in enumerate(QUANTITIES)}
 
 
-@dataclass(frozen=True)
-class Rates:
-    """How the optimizer treats a tensor: learning rate, weight decay, law (sgd | normalised | measured) and where the
-    decay acts.
-    """
-
-    lr: float
-    wd: float
-    law: str
-    direct: bool = True  # the decay is added to the update itself, not passed through a normalisation
-    sign: float = 1.0  # -1 for ``maximize``
-    pace: float = 1.0  # by how much lr counts in 1/(lr wd), see scaleinv.theory.optimizers
-
-
-def common(rates: Sequence[Rates]) -> Rates:
-    """The rates of a group; NaN where its tensors differ, and the law is then ``measured``."""
-    first = rates[0]
-    if all(r == first for r in rates[1:]):
-        return first
-
-    def one(values: list[float]) -> float:
-        return values[0] if len(set(values)) == 1 else float("nan")
-
-    laws = {r.law for r in rates}
-    lr = one([r.lr for r in rates])
-    law = first.law if len(laws) == 1 and lr == lr else "measured"
-    direct, sign, pace = all(r.direct for r in rates), one([r.sign for r in rates]), one([r.pace for r in rates])
-    return Rates(lr, one([r.wd for r in rates]), law, direct, sign, pace)
-
-
 def derive(sums: Array, rates: Sequence[Rates], scale_free: Sequence[bool]) -> Array:
-    """The quantities, shape (groups, quantities), from the sums of every group, shape (groups, sums)."""
+    """Compute the quantities, shape (groups, quantities), from the sums of every group, shape (groups, sums)."""
     ww, dw, tt, qq, gd, gg, gw = sums.T
     lr, wd = np.array([r.lr for r in rates]), np.array([r.wd for r in rates])
     direct, sign = np.array([r.direct for r in rates]), np.array([r.sign for r in rates])

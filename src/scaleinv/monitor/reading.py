@@ -1,9 +1,8 @@
-"""A logged step from the device to the record of its quantities."""
+"""Bring the numbers of a logged step from the device to the host, and make its record of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,11 @@ from torch import Tensor
 from scaleinv.monitor.groups import Roster
 from scaleinv.monitor.measure import SUMS
 from scaleinv.monitor.probe import StepProbe, to_host
-from scaleinv.monitor.quantities import Rates, common, derive
+from scaleinv.monitor.quantities import derive
+from scaleinv.monitor.rates import Rates, common
 from scaleinv.monitor.records import Record
 
 _HAS_G = np.array([SUMS.index(name) for name in ("gg", "gw", "gd")])
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A record, the rates of the total and of every group, and the first tensor that is not finite ("" if all are)."""
-
-    record: Record
-    rates: list[Rates]
-    first_bad: str
 
 
 class Arrival:
@@ -53,15 +44,17 @@ class Arrival:
         self.host, self.event = to_host(parts)
 
     def ready(self, wait: bool) -> bool:
-        """Whether the numbers are there; ``wait``: until they are."""
+        """Tell whether the numbers are there; ``wait``: wait until they are."""
         if self.event is None:
             return True
         if wait:
             self.event.synchronize()
         return bool(self.event.query())
 
-    def read(self) -> Reading | None:
-        """The quantities of every group and of all together; None for a step that GradScaler has skipped."""
+    def read(self) -> tuple[Record, list[Rates], str] | None:
+        """Work out the record, the rates of the total and of every group, and the first tensor that is not finite
+        ("" if all are); None for a step that GradScaler has skipped.
+        """
         numbers = [h.numpy() for h in self.host]
         step = self.step
         if self.counted:
@@ -82,23 +75,21 @@ class Arrival:
         np.add.at(slopes[1:], owner, has)
         # the total: all scale-invariant groups; where none is known, all
         free = [g.scale_free for g in groups]
-        any_free = any(free)
-        chosen = [i for i in range(count) if seen[i + 1] and (free[i] or not any_free)]
+        chosen = [i for i in range(count) if seen[i + 1] and (free[i] or not any(free))]
         grouped[0] = grouped[1:][chosen].sum(axis=0)
         slopes[0] = slopes[1:][chosen].sum()
         grouped[np.ix_(slopes == 0, _HAS_G)] = np.nan
-        rate_of = [[self.rates[id(t)] for t in g.tensors if id(t) in self.rates] for g in groups]
         none = [Rates(float("nan"), float("nan"), "measured")]
-        merged = [common(r or none) for r in rate_of]
+        merged = [common([self.rates[id(t)] for t in g.tensors if id(t) in self.rates] or none) for g in groups]
         merged.insert(0, common([merged[i] for i in chosen] or none))
-        values = derive(grouped, merged, [any_free, *free])
+        values = derive(grouped, merged, [any(free), *free])
         # of a group that only some optimizers of this round have moved, nothing is known
         whole = [True, *(seen[i + 1] == len(g.tensors) for i, g in enumerate(groups))]
         values[~np.array(whole)] = np.nan
-        return Reading(Record(step, self.epoch, loss, self.roster.titles, values, self.told), merged, first_bad)
+        return Record(step, self.epoch, loss, self.roster.titles, values, self.told), merged, first_bad
 
     def _first_bad(self, sums: Any, has: Any) -> str:
-        """The first tensor, in the order of the model, with a gradient or a weight that is not finite."""
+        """Name the first tensor, in the order of the model, with a gradient or a weight that is not finite."""
         gradient = has & ~np.isfinite(sums[:, SUMS.index("gg")])
         weight = ~np.isfinite(sums[:, SUMS.index("ww")]) | ~np.isfinite(sums[:, SUMS.index("dw")])
         if not (gradient | weight).any():
@@ -112,7 +103,7 @@ class Arrival:
 
 
 def mean_loss(losses: Sequence[Tensor | float]) -> Tensor | None:
-    """Of all that were told for a step, on their device."""
+    """Average the losses that were told for a step, on their device."""
     if not losses:
         return None
     tensors = [x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64) for x in losses]

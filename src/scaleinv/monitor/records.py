@@ -1,4 +1,4 @@
-"""What was measured, as columns in memory."""
+"""Hold what was measured in memory: a record a logged step, the history, and the alerts."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Record:
     told: bool = True  # whether the loss was told; a NaN that was told is a result
 
     def get(self, group: str, quantity: str) -> float:
-        """One number; NaN for a group that this step did not have."""
+        """Look up one number; NaN for a group that this step did not have."""
         if group not in self.groups:
             return float("nan")
         return float(self.values[self.groups.index(group), COLUMN[quantity]])
 
     def to_dict(self) -> dict[str, float]:
-        """``{"step", "loss", "group/quantity": ...}``: what sinks get; what was not measured is left out."""
+        """Give ``{"step", "loss", "group/quantity": ...}``, which sinks get; what was not measured is left out."""
         result: dict[str, float] = {"step": self.step}
         if self.told:
             result["loss"] = self.loss
@@ -56,45 +56,31 @@ class History:
     @property
     def groups(self) -> tuple[str, ...]:
         """Every name that occurs, in the order of appearance."""
-        seen: dict[str, None] = {}
-        last: tuple[str, ...] = ()
-        for record in self.records:
-            if record.groups is not last:
-                seen.update(dict.fromkeys(record.groups))
-                last = record.groups
-        return tuple(seen)
+        rosters = dict.fromkeys(record.groups for record in self.records)
+        return tuple(dict.fromkeys(name for roster in rosters for name in roster))
 
     def cube(self) -> Array:
-        """(records, groups, quantities); NaN where a group did not exist."""
-        names = self.groups
-        result = np.full((len(self.records), len(names), len(QUANTITIES)), np.nan)
-        place = {name: i for i, name in enumerate(names)}
-        where: list[int] = []
-        last: tuple[str, ...] = ()
+        """Stack the records, shape (records, groups, quantities); NaN where a group did not exist."""
+        place = {name: i for i, name in enumerate(self.groups)}
+        where = {roster: [place[name] for name in roster] for roster in {record.groups for record in self.records}}
+        result = np.full((len(self.records), len(place), len(QUANTITIES)), np.nan)
         for i, record in enumerate(self.records):
-            if record.groups is not last:
-                where, last = [place[n] for n in record.groups], record.groups
-            result[i, where] = record.values
+            result[i, where[record.groups]] = record.values
         return result
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """``step``, ``loss`` and ``group/quantity``, each of shape (records,)."""
+        """Give ``step``, ``loss`` and ``group/quantity``, each of shape (records,)."""
         cube = self.cube()
         result: dict[str, npt.NDArray[Any]] = {
             "step": np.array([r.step for r in self.records], np.int64),
             "loss": np.array([r.loss for r in self.records], np.float64),
         }
         for i, name in enumerate(self.groups):
-            for j, quantity in enumerate(QUANTITIES):
-                result[f"{name}/{quantity}"] = cube[:, i, j]
+            result.update({f"{name}/{quantity}": cube[:, i, j] for quantity, j in COLUMN.items()})
         return result
 
-    def series(self, group: str, quantity: str) -> Array:
-        """One column, shape (records,)."""
-        return np.array([r.get(group, quantity) for r in self.records], np.float64)
-
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, lists and strings only, so that ``torch.load(weights_only=True)`` reads it."""
+        """Give tensors, lists and strings only, so that ``torch.load(weights_only=True)`` reads them."""
         return {
             "quantities": list(QUANTITIES),
             "groups": list(self.groups),
@@ -105,7 +91,7 @@ class History:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`; quantities that this version does not know are dropped."""
+        """Take what :meth:`state_dict` gave; quantities that this version does not know are dropped."""
         try:
             names, quantities = tuple(state["groups"]), list(state["quantities"])
             cube = state["values"].numpy()
@@ -117,15 +103,14 @@ class History:
             if quantity in COLUMN:
                 values[:, :, COLUMN[quantity]] = cube[:, :, j]
         self.records.clear()
-        for i, step in enumerate(steps):
-            told = losses[i] == losses[i]
-            self.records.append(Record(step, epochs[i], losses[i], names, values[i].copy(), told))
+        for step, epoch, loss, row in zip(steps, epochs, losses, values):
+            self.records.append(Record(step, epoch, loss, names, row.copy(), loss == loss))
 
 
 @dataclass(frozen=True)
 class Alert:
-    """``kind`` is one of: non-finite, spike-eg, spike-angle, still, dead-decay, not-scale-free, eps, boundary,
-    break-down, out-of-time.
+    """Something a monitor says by itself. ``kind`` is one of: non-finite, spike-eg, spike-angle, still, dead-decay,
+    not-scale-free, eps, boundary, break-down, out-of-time.
     """
 
     kind: str
@@ -143,5 +128,5 @@ class Alert:
         return ". ".join(p.rstrip(".") for p in parts) + "."
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as for :class:`Alert` itself."""
+        """Give the arguments of :class:`Alert` as plain values."""
         return asdict(self)

@@ -1,17 +1,19 @@
-"""The summary of a monitor: the answer first, then a table; plain text, rich and HTML from the same lines."""
+"""Sum a monitor up: the answer first, then a table; plain text, rich and HTML from the same lines."""
 
 from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from scaleinv.monitor.groups import FREE
+from scaleinv.monitor.groups import FREE, short_name
 from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.rates import engine
 from scaleinv.monitor.records import Alert
 from scaleinv.monitor.state import MonitorState
+from scaleinv.text import count
 
 _HEAD = ("group", "rho", "eg", "ELR", "angle", "expected", "rho there", "steps to it", "phase")
 #: more rows than this are cut in the printed table, the fastest turning first
@@ -31,7 +33,7 @@ class Summary:
 
     @classmethod
     def of(cls, monitor: MonitorState) -> Summary:
-        """The state of a monitor now."""
+        """Sum up a monitor as it is now."""
         records = monitor.records
         if not records:
             told = f"nothing was logged yet (every {monitor.every} steps)"
@@ -42,7 +44,7 @@ class Summary:
         for name, values in zip(last.groups, last.values):
             f = found.get(name)
             angle = f.angle if f else float(values[COLUMN["angle"]])
-            cells = [_short(name), *(_show(values[COLUMN[q]]) for q in ("rho", "eg", "elr")), _show(angle)]
+            cells = [short_name(name), *(_show(values[COLUMN[q]]) for q in ("rho", "eg", "elr")), _show(angle)]
             if f is None:
                 cells += ["", "", "", next((g.kind for g in monitor.groups if g.name == name), "")]
             else:
@@ -57,56 +59,52 @@ class Summary:
             tuple(monitor.alerts),
         )
 
-    def _cut(self) -> tuple[list[tuple[str, ...]], str]:
+    def _table(self) -> list[tuple[str, ...]]:
+        return [_HEAD, *self.rows[:MOST_ROWS]] if self.rows else []
+
+    def _rest(self) -> list[str]:
         more = len(self.rows) - MOST_ROWS
-        return list(self.rows[:MOST_ROWS]), f"{more} more groups: monitor.to_pandas()" if more > 0 else ""
+        return [f"{more} more groups: monitor.to_pandas()", *self.notes] if more > 0 else list(self.notes)
 
     def __str__(self) -> str:
-        rows, more = self._cut()
-        lines = list(self.answer)
-        if rows:
-            table = [_HEAD, *rows]
-            widths = [max(len(row[i]) for row in table) for i in range(len(_HEAD))]
+        lines, table = list(self.answer), self._table()
+        if table:
+            widths = [max(map(len, column)) for column in zip(*table)]
             lines.append("")
             for row in table:
                 cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1])), row[-1]]
                 lines.append("  ".join(cells).rstrip())
-        lines += [more] if more else []
-        return "\n".join([*lines, *self.notes, *(f"alert  {a}" for a in self.alerts)])
+        return "\n".join([*lines, *self._rest(), *(f"alert  {a}" for a in self.alerts)])
 
     def __rich__(self) -> Any:
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        rows, more = self._cut()
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for i, title in enumerate(_HEAD):
-            table.add_column(title, justify="left" if i in (0, len(_HEAD) - 1) else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+        for title in _HEAD:
+            table.add_column(title, justify="left" if title in (_HEAD[0], _HEAD[-1]) else "right", overflow="fold")
+        for row in self._table()[1:]:
+            table.add_row(*map(Text, row))
         lines = [Text(line, style="bold") for line in self.answer]
-        notes = [Text(line, style="dim") for line in ([more] if more else []) + list(self.notes)]
-        return Group(
-            *lines, *([table] if rows else []), *notes, *(Text(f"alert  {a}", style="red") for a in self.alerts)
-        )
+        notes = [Text(line, style="dim") for line in self._rest()]
+        alerts = [Text(f"alert  {a}", style="red") for a in self.alerts]
+        return Group(*lines, *([table] if self.rows else []), *notes, *alerts)
 
     def _repr_html_(self) -> str:
-        rows, more = self._cut()
-        head = "".join(f"<th>{html.escape(c)}</th>" for c in _HEAD)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+        rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._table()]
+        rows[:1] = [row.replace("td>", "th>") for row in rows[:1]]
+        table = "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>" if rows else ""
         answer = "".join(f"<p><b>{html.escape(line)}</b></p>" for line in self.answer)
-        rest = "".join(f"<p>{html.escape(line)}</p>" for line in ([more] if more else []) + list(self.notes))
-        alerts = "".join(f"<p style='color:#b00'>{html.escape(str(a))}</p>" for a in self.alerts)
-        table = f"<table><tr>{head}</tr>{body}</table>" if rows else ""
-        return answer + table + rest + alerts
+        rest = "".join(f"<p>{html.escape(line)}</p>" for line in self._rest())
+        return answer + table + rest + "".join(f"<p style='color:#b00'>{html.escape(str(a))}</p>" for a in self.alerts)
 
 
 def _answer(monitor: MonitorState, found: dict[str, Any]) -> list[str]:
-    count = sum(g.kind == FREE for g in monitor.groups)
+    free = sum(g.kind == FREE for g in monitor.groups)
     logged = f"{monitor.step} steps, {len(monitor.records)} logged (every {monitor.every})"
-    lines = [f"{logged}; {_count(len(monitor.groups), 'group')}, {count} scale-invariant."]
-    if not count:
+    lines = [f"{logged}; {count(len(monitor.groups), 'group')}, {free} scale-invariant."]
+    if not free:
         told = "No scale-invariant group is known, so there are angles but no ELR: "
         lines.append(told + "pass inputs=batch (find_symmetries decides) or groups=[...].")
         return lines
@@ -115,7 +113,7 @@ def _answer(monitor: MonitorState, found: dict[str, Any]) -> list[str]:
     if compared:
         ratios = sorted(f.angle / f.equilibrium_angle for f in compared)
         near = sum(0.8 <= r <= 1.25 for r in ratios)
-        line = f"{near} of {_count(len(compared), 'group')} turn within 20 % of their equilibrium rotation"
+        line = f"{near} of {count(len(compared), 'group')} turn within 20 % of their equilibrium rotation"
         line += f" (measured / predicted: {ratios[0]:.2g} to {ratios[-1]:.2g})"
         slow = max((f.time_to_equilibrium for f in compared if math.isfinite(f.time_to_equilibrium)), default=math.nan)
         if slow > 0:
@@ -126,23 +124,23 @@ def _answer(monitor: MonitorState, found: dict[str, Any]) -> list[str]:
     falling = [f for f in known if f.phase == "B"]
     if falling:
         ahead = "" if any(f.window for f in found.values()) else _possible(falling)
-        lines.append(f"Phase B in {_count(len(falling), 'group')}: norms fall, ELRs grow{ahead}.")
+        lines.append(f"Phase B in {count(len(falling), 'group')}: norms fall, ELRs grow{ahead}.")
     told = _break_downs(found)
     if told:
         lines.append(told)
     broken = [f.group for f in known if f.phase == "C"]
     if broken:
-        names = ", ".join(_short(name) for name in broken[:3])
+        names = ", ".join(short_name(name) for name in broken[:3])
         lines.append(f"Breaking down (phase C) now: {names}{' ...' if len(broken) > 3 else ''}.")
     return lines
 
 
 def _break_downs(found: dict[str, Any]) -> str:
-    """How many there were, of all groups together if that is known, and the window for the next."""
+    """Say how many there were, of all groups together if that is known, and the window for the next."""
     one = found.get("total") or max(found.values(), key=lambda f: f.breakdowns, default=None)
     if one is None or not one.breakdowns:
         return ""
-    line = f"Training broke down {_count(one.breakdowns, 'time')} so far"
+    line = f"Training broke down {count(one.breakdowns, 'time')} so far"
     if one.window is None:
         return line + "."
     line += f", at an ELR about {_show(one.window.elr)} ({one.group} now {_show(one.elr)})"
@@ -154,43 +152,29 @@ def _break_downs(found: dict[str, Any]) -> str:
 
 
 def _possible(falling: list[Any]) -> str:
-    """When the first of the groups may break down at the earliest; nothing where that is already possible."""
+    """Say when the first of the groups may break down at the earliest; nothing where that is already possible."""
     ahead = [f for f in falling if f.break_earliest > 0]
     if not ahead:
         return ""
     first = min(ahead, key=lambda f: f.break_earliest)
     size = f"a break-down (a turn of {first.break_angle:.2g} rad in one step)"
     bounds = f"while eg stays in [{first.low:.3g}, {first.high:.3g}]"
-    return f"; {_short(first.group)}: {size} is possible after {_show(first.break_earliest)} steps {bounds}"
+    return f"; {short_name(first.group)}: {size} is possible after {_show(first.break_earliest)} steps {bounds}"
 
 
 def _notes(found: dict[str, Any]) -> list[str]:
-    reasons: dict[str, int] = {}
-    for f in found.values():
-        if f.why and f.group != "total":
-            reasons[f.why] = reasons.get(f.why, 0) + 1
-    common = sorted(reasons.items(), key=lambda item: -item[1])[:3]
-    return [f"{_count(count, 'group')}: {why}" for why, count in common]
+    reasons = Counter(f.why for f in found.values() if f.why and f.group != "total")
+    return [f"{count(number, 'group')}: {why}" for why, number in reasons.most_common(3)]
 
 
 def _measured(monitor: MonitorState) -> list[str]:
-    """Says where the ELR follows no law of the optimizer, but was measured from the step."""
-    count = sum(rate.law == "measured" for rate, g in zip(monitor.rates[1:], monitor.groups) if g.kind == FREE)
-    if not count:
+    """Say where the ELR follows no law of the optimizer, but was measured from the step."""
+    number = sum(rate.law == "measured" for rate, g in zip(monitor.rates[1:], monitor.groups) if g.kind == FREE)
+    if not number:
         return []
     kinds = "+".join(dict.fromkeys(type(engine(one)).__name__ for one in monitor.optimizers))
     told = f"{kinds}: no law of its rate is known, or the group has several learning rates"
-    return [f"{_count(count, 'group')}: the ELR is measured from the step, as plain SGD would need it ({told})"]
-
-
-def _short(name: str) -> str:
-    """A joint group by its first tensor; the whole name is in the history."""
-    first, *others = name.split("+")
-    return f"{first} + {len(others)} more" if others else name
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+    return [f"{count(number, 'group')}: the ELR is measured from the step, as plain SGD would need it ({told})"]
 
 
 def _show(value: float) -> str:

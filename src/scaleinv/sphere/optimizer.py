@@ -5,15 +5,8 @@ the law of the optimizer; after the step it returns them to their sphere (Kodrya
 
     x_hat = x - lr * update(x),    x' = x_hat * rho / ||x_hat||
 
-Law (how fast ``lr`` turns a weight of norm ``rho``):
-
-=============  ==================  ==========================================================================
-law            learning rate       optimizers
-=============  ==================  ==========================================================================
-``sgd``        ``lr = elr rho^2``  the gradient grows as 1/rho: SGD with or without momentum
-``normalised`` ``lr = elr rho``    the update does not grow with the gradient: Adam and kin, Lion, Muon
-=============  ==================  ==========================================================================
-
+Law. ``lr = elr rho^2`` by the law ``sgd``, where the gradient grows as 1/rho (SGD with or without momentum), and
+``lr = elr rho`` by the law ``normalised``, where the update does not grow with the gradient (Adam and kin, Lion, Muon).
 The ELR then decides the path on the sphere whatever its radius, up to the ``eps`` of the optimizer (and except for the
 first five steps of RAdam, which are plain momentum).
 
@@ -50,7 +43,8 @@ Weights must be float32 or float64: half precision rounds away what the sphere i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import torch
@@ -174,16 +168,15 @@ class Sphere(Optimizer):
 
     @property
     def steps(self) -> int:
-        """Steps taken."""
+        """The number of steps taken."""
         return self._steps
 
     def learning_rate(self, unit: int, elr: float) -> float:
-        """The learning rate that acts as ``elr`` on the sphere of ``unit``: ``elr rho^2`` or ``elr rho`` by the law."""
-        radius = self.units[unit].radius
-        return float(learning_rate_of(elr, radius, self.law))
+        """Compute the learning rate that acts as ``elr`` on a sphere, by :func:`scaleinv.theory.rates.lr`."""
+        return float(learning_rate_of(elr, self.units[unit].radius, self.law))
 
     def _present_rates(self) -> list[float | None]:
-        """The rates inside the wrapped optimizer; None where reading one would wait for an accelerator."""
+        """Read the rates inside the wrapped optimizer; None where reading one would wait for an accelerator."""
         rates = [g["lr"] for g in self.optimizer.param_groups]
         return [None if isinstance(r, Tensor) and r.device.type != "cpu" else float(r) for r in rates]
 
@@ -231,7 +224,7 @@ class Sphere(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step of the wrapped optimizer at the present ELR, then back to the spheres.
+        """Take a step of the wrapped optimizer at the present ELR, then return to the spheres.
 
         ``closure``, if given, is called once before the step, as by the wrapped optimizers themselves.
         """
@@ -253,10 +246,14 @@ class Sphere(Optimizer):
 
     def _check_gradients(self) -> None:
         for unit in self.units:
-            gradients = [p.grad for p in unit.parameters if p.grad is not None]
+            named = [(name, p.grad) for name, p in zip(unit.names, unit.parameters) if p.grad is not None]
             # torch's own norm: only whether it is finite matters
-            if gradients and not math.isfinite(torch.stack(torch._foreach_norm(gradients)).sum().item()):
-                self._name_culprit(unit, "gradient", [p.grad for p in unit.parameters])
+            if named and not math.isfinite(torch.stack(torch._foreach_norm([g for _, g in named])).sum().item()):
+                what = f"the norm of the gradient of {unit.name} is too large for its dtype"
+                for name, gradient in reversed(named):
+                    if not bool(torch.isfinite(gradient).all()):
+                        what = f"the gradient of {name} (shape {tuple(gradient.shape)}) is not finite"
+                raise StateError(f"{what} at step {self._steps}")
 
     def _keep_weights(self) -> None:
         """Copy all weights, so that a step that ends nowhere can be taken back."""
@@ -265,42 +262,36 @@ class Sphere(Optimizer):
             self._kept = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._kept, weights)
 
-    def _name_culprit(self, unit: Unit, what: str, tensors: Sequence[Tensor | None]) -> None:
-        for name, tensor in zip(unit.names, tensors):
-            if tensor is not None and not bool(torch.isfinite(tensor).all()):
-                shape = tuple(tensor.shape)
-                raise StateError(f"the {what} of {name} (shape {shape}) is not finite at step {self._steps}")
-        raise StateError(f"the norm of the {what} of {unit.name} is too large for its dtype at step {self._steps}")
+    def _sizes(self, tensors: list[Tensor]) -> Tensor:
+        """Norm of all, or norms of the rows."""
+        return geometry.row_norms(tensors[0]) if self.granularity == "row" else geometry.norm(tensors)
+
+    def _multiply(self, tensors: list[Tensor], factor: Tensor) -> None:
+        if self.granularity == "row":
+            tensors[0].mul_(factor)
+        else:
+            torch._foreach_mul_(tensors, factor)
 
     def _return_to_spheres(self) -> None:
         for unit in self.units:
             weights = list(unit.parameters)
-            sizes = geometry.row_norms(weights[0]) if self.granularity == "row" else geometry.norm(weights)
+            sizes = self._sizes(weights)
             if self.check != "step":
                 good = (torch.isfinite(sizes) & (sizes > 0)).all()
                 self._bad = ~good if self._bad is None else self._bad.to(good.device) | ~good
             elif not (sizes.min().item() > 0 and math.isfinite(sizes.max().item())):
                 self._take_back(unit)
-            scale = unit.radius / sizes
-            if self.granularity == "row":
-                weights[0].mul_(scale)
-            else:
-                torch._foreach_mul_(weights, scale)
+            self._multiply(weights, unit.radius / sizes)
             if self.law == "sgd":
                 self._transport(unit)
 
     def _take_back(self, unit: Unit) -> None:
         """Name what went wrong, restore all weights, raise."""
-        culprit = unit.name
-        for name, weight in zip(unit.names, unit.parameters):
-            if not bool(torch.isfinite(weight).all()):
-                culprit = name
-                break
-        weights = [p for g in self.optimizer.param_groups for p in g["params"]]
+        bad = [name for name, w in zip(unit.names, unit.parameters) if not bool(torch.isfinite(w).all())]
         if self._kept is not None:
-            torch._foreach_copy_(weights, self._kept)
+            torch._foreach_copy_([p for g in self.optimizer.param_groups for p in g["params"]], self._kept)
         raise StateError(
-            f"step {self._steps} at ELR {self.elr:g} leaves {culprit} with a zero or non-finite norm; "
+            f"step {self._steps} at ELR {self.elr:g} leaves {(bad or [unit.name])[0]} with a zero or non-finite norm; "
             "the weights are as they were before it, the optimizer's averages are not"
         )
 
@@ -312,20 +303,16 @@ class Sphere(Optimizer):
             if not held:
                 continue
             weights, buffers = [p for p, _ in held], [b for _, b in held]
-            noise = _ROUNDINGS * torch.finfo(buffers[0].dtype).eps
+            before = self._sizes(buffers)
             if self.granularity == "row":
                 weight, buffer = weights[0], buffers[0]
-                before = geometry.row_norms(buffer)
                 dims = tuple(range(1, weight.ndim))
                 buffer.sub_(weight * ((buffer * weight).sum(dims, keepdim=True) / unit.radius**2))
-                after = geometry.row_norms(buffer)
-                buffer.mul_(torch.where(after > noise * before, before / after, torch.ones_like(after)))
             else:
-                before = geometry.norm(buffers)
                 geometry.project_tangent_(buffers, weights)
-                after = geometry.norm(buffers)
-                scale = torch.where(after > noise * before, before / after, torch.ones_like(after))
-                torch._foreach_mul_(buffers, scale)
+            after = self._sizes(buffers)
+            noise = _ROUNDINGS * torch.finfo(buffers[0].dtype).eps
+            self._multiply(buffers, torch.where(after > noise * before, before / after, torch.ones_like(after)))
 
     def check_now(self) -> None:
         """Wait for the device and raise :class:`StateError` if any step since the last check met a bad norm."""
@@ -340,7 +327,7 @@ class Sphere(Optimizer):
     # -- the rest of an optimizer -------------------------------------------------------------------------------------
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As the wrapped optimizer's."""
+        """Clear the gradients, as the wrapped optimizer does."""
         self.optimizer.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -356,22 +343,15 @@ class Sphere(Optimizer):
         super().add_param_group(param_group)
 
     def state_dict(self) -> dict[str, Any]:
-        """All a resumed run needs, exactly: the wrapped optimizer's state, the ELRs, the radii, the step count."""
+        """Give all that a resumed run needs: the wrapped optimizer's state, the ELRs, the radii, the step count."""
         self.check_now()
         options: list[dict[str, Any]] = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
         for unit, of_group in zip(self._unit_of_group, options):
             if unit is not None:  # an ELR; in param_groups it has to be called lr, which is where schedulers look
                 of_group["elr"] = of_group.pop("lr")
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "sphere": {
-                "steps": self._steps,
-                "law": self.law,
-                "granularity": self.granularity,
-                "radii": [unit.radius for unit in self.units],
-                "groups": options,
-            },
-        }
+        own = {"steps": self._steps, "law": self.law, "granularity": self.granularity}
+        radii = [unit.radius for unit in self.units]
+        return {"optimizer": self.optimizer.state_dict(), "sphere": {**own, "radii": radii, "groups": options}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave, on a Sphere built the same way."""
@@ -386,9 +366,7 @@ class Sphere(Optimizer):
             raise UserError(f"the state is of another Sphere: (law, granularity, spheres, groups) {shape}, here {mine}")
         self.optimizer.load_state_dict(inner)
         self._restore_scalars(inner)
-        self.units = [
-            Unit(unit.name, unit.names, unit.parameters, float(radius)) for unit, radius in zip(self.units, radii)
-        ]
+        self.units = [replace(unit, radius=float(radius)) for unit, radius in zip(self.units, radii)]
         for group, saved in zip(self.param_groups, options):
             group.update({"lr" if name == "elr" else name: value for name, value in saved.items()})
         self._steps = int(own["steps"])

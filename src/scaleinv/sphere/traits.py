@@ -1,4 +1,4 @@
-"""Traits of a torch optimizer: from its class and bases by :mod:`scaleinv.theory.optimizers`."""
+"""Find the traits of a torch optimizer by the names of its class and bases (:mod:`scaleinv.theory.optimizers`)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scaleinv.theory.rates import LAWS, Law
 
 
 def class_names(optimizer: Optimizer) -> list[str]:
-    """Names of the optimizer's class and of what it is a subclass of, the class first."""
+    """List the names of the optimizer's class and of what it is a subclass of, the class first."""
     return [kind.__name__ for kind in type(optimizer).__mro__]
 
 
 def traits_of(optimizer: Optimizer, group: Mapping[str, Any] | None = None) -> OptimizerTraits:
-    """What the optimizer is like in one of its param groups, by the names of its class and bases.
+    """Find what the optimizer is like in one of its param groups, by the names of its class and bases.
 
     >>> import torch
     >>> traits_of(torch.optim.SGD([torch.zeros(1)], lr=0.1)).law
@@ -28,19 +28,18 @@ def traits_of(optimizer: Optimizer, group: Mapping[str, Any] | None = None) -> O
 
 
 def choose_law(optimizer: Optimizer, law: str | None) -> Law:
-    """The law as stated, else as known; refuses optimizers that cannot be kept on a sphere."""
+    """Choose the law as stated, else as known; refuse optimizers that cannot be kept on a sphere."""
     name = type(optimizer).__name__
     if "LBFGS" in class_names(optimizer):
         raise UserError(f"{name} evaluates the loss several times a step and cannot be kept on a sphere in between")
     if law is not None:
-        for known in LAWS:
-            if law == known:
-                return known
+        if law in LAWS:
+            return law
         raise UserError(f"unknown law {law!r}; choose sgd (lr = elr rho^2) or normalised (lr = elr rho)")
     found = traits_of(optimizer).law
     if found is None:
         raise UserError(
             f"the law of {name} is not known; pass law='sgd' if its update grows with the gradient, "
-            "else law='normalised'"
+            "else law='normalised', or name it once with scaleinv.register_optimizer"
         )
     return found

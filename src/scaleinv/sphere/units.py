@@ -1,4 +1,4 @@
-"""What :class:`scaleinv.Sphere` keeps on its spheres: laws, units, and the checks that refuse what cannot be exact."""
+"""Find what lies on each sphere of a :class:`scaleinv.Sphere`, and refuse what could not be exact."""
 
 from __future__ import annotations
 
@@ -32,13 +32,10 @@ class Unit:
 
 
 def named_groups(groups: Groups) -> dict[str, tuple[Tensor, ...]]:
-    """Groups by name, each a tuple of tensors; a tensor stands for a group of its own."""
+    """Name the groups, each a tuple of tensors; a tensor stands for a group of its own."""
     if isinstance(groups, Tensor):
         groups = [groups]
-    if isinstance(groups, Mapping):
-        pairs: list[tuple[str, Any]] = list(groups.items())
-    else:
-        pairs = [(f"group {i}", group) for i, group in enumerate(groups)]
+    pairs = groups.items() if isinstance(groups, Mapping) else ((f"group {i}", g) for i, g in enumerate(groups))
     named: dict[str, tuple[Tensor, ...]] = {}
     for name, group in pairs:
         members = tuple(group) if isinstance(group, Iterable) and not isinstance(group, (Tensor, str)) else (group,)
@@ -82,7 +79,7 @@ def refuse_inexact(optimizer: Optimizer, named: Mapping[str, Sequence[Tensor]], 
 
 
 def check_membership(optimizer: Optimizer, named: Mapping[str, Sequence[Tensor]]) -> None:
-    """Every wrapped tensor must be the optimizer's, without weight decay."""
+    """Raise for a wrapped tensor that is not the optimizer's, or that has weight decay."""
     group_of = {id(p): g for g in optimizer.param_groups for p in g["params"]}
     for name, tensors in named.items():
         for tensor in tensors:
@@ -98,7 +95,7 @@ def check_membership(optimizer: Optimizer, named: Mapping[str, Sequence[Tensor]]
 
 @torch.no_grad()
 def make_units(named: Mapping[str, tuple[Tensor, ...]], granularity: str, radius: float | None) -> list[Unit]:
-    """The units with their radii; weights are rescaled where ``radius`` or ``row`` asks for it, after all checks."""
+    """Make the units with their radii; rescale weights where ``radius`` or ``row`` asks for it, after all checks."""
     if radius is not None and not (math.isfinite(radius) and radius > 0):
         raise UserError(f"radius {radius} is not a positive number")
     present = {name: [float(torch.linalg.vector_norm(t.double())) for t in tensors] for name, tensors in named.items()}
@@ -165,7 +162,7 @@ def split_groups(optimizer: Optimizer, units: Sequence[Unit]) -> list[int | None
 
 
 def check_elr(elr: float, *, zero: bool = False) -> float:
-    """A positive finite number; ``zero``: the end of a schedule may be 0, a constant ELR may not."""
+    """Check that the ELR is positive and finite; ``zero``: the end of a schedule may be 0, a constant ELR may not."""
     try:
         value = float(elr)
     except (TypeError, ValueError):

@@ -60,18 +60,18 @@ class MonitorCallback(_Callback):  # type: ignore[misc]
             self.monitor.loss(loss)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Rows know their epoch."""
+        """Tell the monitor the epoch, which its rows hold."""
         if self.monitor is not None:
             self.monitor.epoch = int(state.epoch or 0)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Beside the checkpoint."""
+        """Save the monitor's state beside the checkpoint."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if self.monitor is not None and state.is_world_process_zero and folder.is_dir():
             torch.save(self.monitor.state_dict(), folder / _FILE)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Detach; the history stays."""
+        """Close the monitor; its history stays."""
         self._stop()
 
     def _stop(self) -> None:

@@ -37,9 +37,8 @@ class MonitorCallback(_Callback):  # type: ignore[misc]
     """A :class:`~scaleinv.Monitor` of the trainer's optimizers, from the start of ``fit`` to its end.
 
     Its numbers go to the trainer's loggers (``log=False``: not), and its state into Lightning's checkpoints. The loss
-    is what
-    ``training_step`` returns, averaged over accumulated batches. Other options are those of
-    Monitor; names are those of the LightningModule's parameters.
+    is what ``training_step`` returns, averaged over accumulated batches. Other options are those of Monitor; names are
+    those of the LightningModule's parameters.
 
     ``monitor``: the Monitor, after the start of ``fit``.
     """
@@ -53,8 +52,7 @@ class MonitorCallback(_Callback):  # type: ignore[misc]
         """Attach the monitor: the optimizers are there now."""
         options = dict(self._options)
         sinks = options.pop("sinks", ())
-        several = isinstance(sinks, (list, tuple))
-        given = list(sinks) if several else [sinks]
+        given = list(sinks) if isinstance(sinks, (list, tuple)) else [sinks]
         if self._log and trainer.loggers:
             given.append(_Loggers(list(trainer.loggers)))
         if self.monitor is not None:
@@ -66,29 +64,28 @@ class MonitorCallback(_Callback):  # type: ignore[misc]
             self._restored = None
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Rows know their epoch."""
+        """Tell the monitor the epoch, which its rows hold."""
         if self.monitor is not None:
             self.monitor.epoch = trainer.current_epoch
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
-        """The loss of ``training_step``, which Lightning has divided by the number of accumulated batches."""
+        """Tell the loss of ``training_step``, which Lightning has divided by the number of accumulated batches."""
         if self.monitor is not None:
             self.monitor.loss(loss.detach() * trainer.accumulate_grad_batches)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Detach; the history stays."""
+        """Close the monitor; its history stays."""
         if self.monitor is not None:
             self.monitor.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Detach and write what there is."""
-        if self.monitor is not None:
-            self.monitor.close()
+        """Close the monitor, so that what was measured is written."""
+        self.on_train_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """For Lightning's checkpoints."""
+        """Give the monitor's state to Lightning's checkpoint."""
         return {} if self.monitor is None else self.monitor.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From Lightning's checkpoints; taken up when training starts."""
+        """Take a state from Lightning's checkpoint; the monitor gets it when training starts."""
         self._restored = state_dict or None

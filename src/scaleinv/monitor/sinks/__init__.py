@@ -1,4 +1,4 @@
-"""Where the numbers of a :class:`~scaleinv.Monitor` go besides memory.
+"""Write the numbers of a :class:`~scaleinv.Monitor` somewhere besides memory.
 
 Names are stable: ``loss``, ``GROUP/QUANTITY`` with ``total`` first; trackers get them under ``scaleinv/``. A sink
 that raises is dropped with one warning; training goes on.
@@ -8,19 +8,6 @@ from __future__ import annotations
 
 from scaleinv.monitor.sinks.base import Call, Lines, Sink, Tracker
 from scaleinv.monitor.sinks.folder import RunFolder, to_parquet
-from scaleinv.monitor.sinks.open import open_sinks
 from scaleinv.monitor.sinks.trackers import MLflow, TensorBoard, Trackio, Wandb
 
-__all__ = [
-    "Call",
-    "Lines",
-    "MLflow",
-    "RunFolder",
-    "Sink",
-    "TensorBoard",
-    "Tracker",
-    "Trackio",
-    "Wandb",
-    "open_sinks",
-    "to_parquet",
-]
+__all__ = ["Call", "Lines", "MLflow", "RunFolder", "Sink", "TensorBoard", "Tracker", "Trackio", "Wandb", "to_parquet"]

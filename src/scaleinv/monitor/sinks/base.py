@@ -1,4 +1,4 @@
-"""What a sink is; the simple ones; and the guard that keeps a sink's errors out of the training run."""
+"""What a sink is, and the simple ones."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Sink:
         """Get ready; called once."""
 
     def start(self, step: int, resumed: bool) -> None:
-        """Records come from ``step`` on: called before the first of them, and with ``resumed`` when a state was loaded,
-        also later. May raise :class:`~scaleinv.UserError`: nothing is measured then.
+        """Get told that records come from ``step`` on: before the first of them, and with ``resumed`` when a state was
+        loaded, also later. May raise :class:`~scaleinv.UserError`: nothing is measured then.
         """
 
     def flush(self) -> None:
-        """Let nothing taken wait any longer; called when the process ends and nobody has closed the monitor."""
+        """Write what was taken; called when the process ends and nobody has closed the monitor."""
 
     def write(self, record: Record) -> None:
-        """A logged step."""
+        """Take a logged step."""
         raise NotImplementedError
 
     def alert(self, alert: Alert) -> None:
-        """An alert, after the record it belongs to."""
+        """Take an alert, after the record it belongs to."""
 
     def close(self) -> None:
-        """Write what is left; called once."""
+        """Write what is left, and let go of files and runs; called once."""
 
 
 class Call(Sink):
@@ -46,7 +46,7 @@ class Call(Sink):
 
 
 class Lines(Sink):
-    """One line a logged step: step, loss, and of the total rho, eg, ELR and angle; alerts as lines of their own."""
+    """Prints a line a logged step: step, loss, and of the total rho, eg, ELR and angle; and a line an alert."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream
@@ -77,7 +77,7 @@ class Tracker(Sink):
         self.groups = groups
 
     def numbers(self, record: Record) -> dict[str, float]:
-        """``{"scaleinv/total/rho": ...}``; the step is given apart."""
+        """Give ``{"scaleinv/total/rho": ...}``; the step is given apart."""
         found = record.to_dict()
         found.pop("step")
         return {

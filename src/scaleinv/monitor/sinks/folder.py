@@ -1,7 +1,8 @@
-"""A run folder, as docs/architecture.md has it: ``scaleinv report DIR`` reads it, during the run and after."""
+"""Write a run folder as docs/architecture.md has it, which ``scaleinv report DIR`` reads during the run and after."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,14 +16,14 @@ import torch
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.quantities import QUANTITIES
-from scaleinv.monitor.rates import engine, law_of
+from scaleinv.monitor.rates import description
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.sinks.base import Sink
 from scaleinv.monitor.sinks.rows import Rows, has_pyarrow, steps_held
 from scaleinv.monitor.state import MonitorState
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import json_text, plain, write_json
-from scaleinv.runfolder.layout import CONFIG, LINES, RESULT, next_part, part_name
+from scaleinv.runfolder.files import json_text, write_json
+from scaleinv.runfolder.layout import CONFIG, LINES, LOCK, RESULT, next_part, part_name
 from scaleinv.runfolder.rows import Row, read_lines, to_table, write_part
 from scaleinv.runfolder.write import write_head
 from scaleinv.theory.guessing import chance_error as error_of_equal_classes
@@ -83,21 +84,11 @@ class RunFolder(Sink):
                 f"Parquet files need pyarrow: {how_to_install('pyarrow', 'lab')}, or RunFolder(folder, form='jsonl')"
             )
         config = {**_config(monitor), **self._told}
-        same = {
-            k: config[k] for k in ("source", "model", "optimizer", "groups")
-        }  # not the lr, which a schedule changes
+        # not the lr, which a schedule changes
+        same = {name: config[name] for name in ("source", "model", "optimizer", "groups")}
         identity = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
-        path = self.folder / CONFIG
         try:
-            if path.exists():
-                try:
-                    present = json.loads(path.read_text("utf-8")).get("identity")
-                except (ValueError, AttributeError):
-                    present = None
-                if present != identity:
-                    raise UserError(f"{self.folder} holds another run; choose another folder")
-            elif self.folder.exists() and any(p.name not in ("metrics", ".lock") for p in self.folder.iterdir()):
-                raise UserError(f"{self.folder} is not empty and not a run folder; choose another folder")
+            self._refuse_what_is_not(identity)
             (self.folder / "metrics").mkdir(parents=True, exist_ok=True)
             rows = Rows(self.folder, self.form, self._limit, self._seconds)
             try:
@@ -105,7 +96,9 @@ class RunFolder(Sink):
                 if not held:
                     rows.cut(0)  # lines that are not whole, alerts
                     (self.folder / RESULT).unlink(missing_ok=True)
-                    write_head(self.folder, config, identity, _environment(monitor))
+                    devices = sorted({str(t.device) for g in monitor.groups for t in g.tensors})
+                    machine = environment(torch.get_num_threads(), ", ".join(devices))
+                    write_head(self.folder, config, identity, machine)
             except BaseException:
                 rows.close()
                 raise
@@ -115,6 +108,17 @@ class RunFolder(Sink):
         self._monitor, self._first, self._started = weakref.ref(monitor), monitor.step, time.time()
         # of a monitor that nobody closes: when nothing refers to this sink any more, and when the process ends
         self._final = weakref.finalize(self, _last, rows)
+
+    def _refuse_what_is_not(self, identity: str) -> None:
+        path = self.folder / CONFIG
+        if path.exists():
+            present = None
+            with contextlib.suppress(ValueError, AttributeError):
+                present = json.loads(path.read_text("utf-8")).get("identity")
+            if present != identity:
+                raise UserError(f"{self.folder} holds another run; choose another folder")
+        elif self.folder.exists() and any(p.name not in ("metrics", LOCK) for p in self.folder.iterdir()):
+            raise UserError(f"{self.folder} is not empty and not a run folder; choose another folder")
 
     def start(self, step: int, resumed: bool) -> None:
         if self._rows is None:
@@ -144,21 +148,20 @@ class RunFolder(Sink):
             label = self._label(name)
             if label is None:
                 continue
-            for quantity, value in zip(QUANTITIES, row):
-                if value == value:
-                    rows.append(Row(record.step, epoch, "online", label, quantity, value))
+            rows += [Row(record.step, epoch, "online", label, q, v) for q, v in zip(QUANTITIES, row) if v == v]
         self._rows.add(rows)
 
+    def _watched(self) -> MonitorState | None:
+        return None if self._monitor is None else self._monitor()
+
     def _label(self, name: str) -> str | None:
-        """The name of a group in the folder; None if it is left out."""
-        monitor = None if self._monitor is None else self._monitor()
-        if name != "total" and name not in self._kinds and monitor is not None:
+        """Name a group in the folder; None if it is left out."""
+        if name != "total" and name not in self._kinds and (monitor := self._watched()) is not None:
             self._kinds = {g.name: g.kind for g in monitor.groups}
         kind = self._kinds.get(name, FREE)
         if kind == FREE:
             return name
-        known = any(k == FREE for k in self._kinds.values())
-        return f"{name} ({kind})" if self._everything or not known else None
+        return f"{name} ({kind})" if self._everything or FREE not in self._kinds.values() else None
 
     def alert(self, alert: Alert) -> None:
         assert self._rows is not None
@@ -177,7 +180,7 @@ class RunFolder(Sink):
         self._final.detach()
         if self._held:  # refused: what is here is not ours
             return
-        monitor = None if self._monitor is None else self._monitor()
+        monitor = self._watched()
         steps = 0 if monitor is None else monitor.step
         timing = {"seconds": time.time() - self._started, "steps_here": steps - self._first}
         result = {"status": "finished", "steps": steps, "message": "measured by Monitor", "timing": timing}
@@ -192,9 +195,7 @@ def _last(rows: Rows) -> None:
 
 
 def to_parquet(folder: str | Path) -> Path:
-    """Turn ``metrics.jsonl`` of a run folder into a Parquet part beside the others; the path of the part. Needs
-    pyarrow.
-    """
+    """Turn ``metrics.jsonl`` of a run folder into a Parquet part beside the others; its path. Needs pyarrow."""
     source, metrics = Path(folder) / LINES, Path(folder) / "metrics"
     if not source.exists():
         raise UserError(f"{folder} has no metrics.jsonl")
@@ -208,14 +209,8 @@ def to_parquet(folder: str | Path) -> Path:
 
 
 def _config(monitor: MonitorState) -> dict[str, Any]:
-    """What tells this run from another: model, optimizers and their first options."""
-    optimizers: list[dict[str, Any]] = []
-    for one in monitor.optimizers:
-        groups = [
-            {k: plain(v) for k, v in g.items() if k not in ("params", "param_names") and _simple(v)}
-            for g in engine(one).param_groups
-        ]
-        optimizers.append({"class": type(engine(one)).__name__, "law": law_of(one), "groups": groups})
+    """Say what tells this run from another: model, optimizers and their first options."""
+    optimizers = [description(one) for one in monitor.optimizers]
     return {
         "source": "monitor",
         "model": type(monitor.model).__name__,
@@ -227,7 +222,7 @@ def _config(monitor: MonitorState) -> dict[str, Any]:
 
 
 def _levels(classes: int | None, chance_error: float | None, constant_loss: float | None) -> dict[str, Any]:
-    """What was told of the levels that a run is compared with; a UserError for values that make no sense."""
+    """Give what was told of the levels that a run is compared with; a UserError for values that make no sense."""
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 2):
         raise UserError(f"classes={classes!r}: give the number of classes, at least 2, or leave it out")
     if chance_error is not None and not 0 < chance_error < 1:
@@ -236,14 +231,5 @@ def _levels(classes: int | None, chance_error: float | None, constant_loss: floa
         raise UserError(f"constant_loss={constant_loss!r}: give a positive number, or leave it out")
     if chance_error is None and classes is not None:
         chance_error = error_of_equal_classes(classes)
-    told = {"classes": classes, "chance_error": chance_error, "constant_loss": constant_loss}
-    return {name: value for name, value in told.items() if value is not None}
-
-
-def _environment(monitor: MonitorState) -> dict[str, Any]:
-    devices = sorted({str(t.device) for g in monitor.groups for t in g.tensors})
-    return environment(torch.get_num_threads(), ", ".join(devices))
-
-
-def _simple(value: Any) -> bool:
-    return isinstance(value, (int, float, bool, str, tuple, list))
+    levels = {"classes": classes, "chance_error": chance_error, "constant_loss": constant_loss}
+    return {name: value for name, value in levels.items() if value is not None}

@@ -1,24 +1,24 @@
-"""open."""
+"""Open the sinks that a Monitor was given, each behind a guard that keeps its errors out of the training."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Iterable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.sinks.base import Call, Sink
 from scaleinv.monitor.sinks.folder import RunFolder
 from scaleinv.monitor.state import MonitorState
 
 
 class Guard:
-    """A sink whose first error, after ``open``, is its last: one warning, and it is left alone."""
+    """Keeps a sink's errors out of the training: after its first one, behind ``open``, it is left alone."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink: Sink | None = sink
@@ -40,14 +40,9 @@ class Guard:
         if self.sink is not None:
             self.sink.start(step, resumed)
 
-    def take(self, record: Record) -> None:
-        self._try("write", record)
-
-    def flush(self) -> None:
-        self._try("flush")
-
-    def alert(self, alert: Alert) -> None:
-        self._try("alert", alert)
+    take = partialmethod(_try, "write")
+    flush = partialmethod(_try, "flush")
+    alert = partialmethod(_try, "alert")
 
     def close(self) -> None:
         self._try("close")

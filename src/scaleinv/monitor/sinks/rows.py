@@ -1,4 +1,4 @@
-"""The rows of a monitored run on the disk: Parquet parts, or a file of JSON lines where pyarrow is not there."""
+"""Write the rows of a monitored run: Parquet parts, or a file of JSON lines where pyarrow is not there."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import importlib.util
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.runfolder.files import Lock, written
@@ -33,8 +33,6 @@ class Rows:
         self._fresh = 0  # of these are not on the disk
         self._due = 0.0
         self._part = next_part(folder / "metrics")
-        self._lines: IO[str] | None = None
-        self._alerts: IO[str] | None = None
         self._lock = Lock(
             folder, holder="another Monitor", advice="close it (monitor.close()), or choose another folder"
         )
@@ -49,10 +47,7 @@ class Rows:
 
     def alert(self, line: str) -> None:
         """Take one line of ``alerts.jsonl``; it and the rows before it are on the disk at once."""
-        if self._alerts is None:
-            self._alerts = (self.folder / ALERTS).open("a", encoding="utf-8")
-        self._alerts.write(line + "\n")
-        self._alerts.flush()
+        _append(self.folder / ALERTS, [line])
         self.flush()
 
     def flush(self) -> None:
@@ -61,10 +56,7 @@ class Rows:
             return
         begin = time.monotonic()
         if self.form == "jsonl":
-            if self._lines is None:
-                self._lines = (self.folder / LINES).open("a", encoding="utf-8")
-            self._lines.writelines(to_line(row) + "\n" for row in self._rows)
-            self._lines.flush()
+            _append(self.folder / LINES, map(to_line, self._rows))
         else:
             target = self.folder / "metrics" / part_name("part", self._part)
             write_part(target, to_table(self._rows), flush=False)
@@ -78,10 +70,6 @@ class Rows:
     def cut(self, step: int) -> None:
         """Leave out ``step`` and all after it: a run goes on there."""
         self.flush()
-        for handle in (self._lines, self._alerts):
-            if handle is not None:
-                handle.close()
-        self._lines = self._alerts = None
         for name in (LINES, ALERTS):
             _cut_lines(self.folder / name, step)
         for part in sorted((self.folder / "metrics").glob(PARTS)):
@@ -95,15 +83,16 @@ class Rows:
         try:
             self.flush()
         finally:
-            for handle in (self._lines, self._alerts):
-                if handle is not None:
-                    handle.close()
-            self._lines = self._alerts = None
             self._lock.release()
 
 
+def _append(path: Path, lines: Iterable[str]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
 def steps_held(folder: Path) -> int:
-    """How many steps the rows of a folder reach: the last one's number plus 1; 0 without rows."""
+    """Tell how many steps the rows of a folder reach: the last one's number plus 1; 0 without rows."""
     last = -1
     with contextlib.suppress(OSError, ValueError), (folder / LINES).open(encoding="utf-8") as lines:
         for line in lines:
@@ -117,6 +106,7 @@ def steps_held(folder: Path) -> int:
 
 
 def has_pyarrow() -> bool:
+    """Tell whether pyarrow is installed, without importing it."""
     return importlib.util.find_spec("pyarrow") is not None
 
 
@@ -141,7 +131,7 @@ def _cut_lines(path: Path, step: int) -> None:
 
 
 def _step(line: str) -> int:
-    """Of a line; one that is not whole or damaged has none, and stays for the reader to complain of."""
+    """Read the step of a line; one that is not whole or damaged has none, and stays for the reader to complain of."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -12,7 +12,7 @@ from scaleinv.monitor.state import MonitorState
 
 
 def need(module: str, package: str, what: str) -> Any:
-    """An optional library, or one line that says how to get it."""
+    """Import an optional library, or say in one line how to get it."""
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -20,7 +20,7 @@ def need(module: str, package: str, what: str) -> Any:
 
 
 class TensorBoard(Tracker):
-    """Scalars into a log folder, or into a ``SummaryWriter`` of yours (which stays open). Alerts are texts."""
+    """Writes scalars into a log folder, or into a ``SummaryWriter`` of yours (which stays open). Alerts are texts."""
 
     def __init__(self, writer: Any = "runs", *, groups: bool = True) -> None:
         super().__init__(groups=groups)
@@ -32,11 +32,9 @@ class TensorBoard(Tracker):
         if hasattr(self._given, "add_scalar"):
             self._writer = self._given
             return
-        need("tensorboard", "tensorboard", "the TensorBoard sink")
-        self._writer = need("torch.utils.tensorboard", "tensorboard", "the TensorBoard sink").SummaryWriter(
-            str(self._given)
-        )
-        self._own = True
+        for module in ("tensorboard", "torch.utils.tensorboard"):
+            library = need(module, "tensorboard", "the TensorBoard sink")
+        self._writer, self._own = library.SummaryWriter(str(self._given)), True
 
     def write(self, record: Record) -> None:
         for name, value in self.numbers(record).items():
@@ -51,7 +49,7 @@ class TensorBoard(Tracker):
 
 
 class Wandb(Tracker):
-    """Into a run of Weights & Biases: the one given, else the active one, else a new one (closed with the monitor).
+    """Logs to Weights & Biases: the run given, else the active one, else a new one (closed with the monitor).
 
     The x axis is ``scaleinv/step``, so that your own ``wandb.log`` calls and these do not disturb each other's steps.
     """
@@ -81,9 +79,7 @@ class Wandb(Tracker):
 
 
 class MLflow(Tracker):
-    """Into the active MLflow run, else into a new one (ended with the monitor). MLflow forbids some characters: ``+``
-    becomes ``.``
-    """
+    """Logs to the active MLflow run, else to a new one (ended with the monitor). Names have ``.`` for ``+``."""
 
     def __init__(self, *, groups: bool = True, tracking_uri: str | None = None, **options: Any) -> None:
         super().__init__(groups=groups)
@@ -112,7 +108,7 @@ class MLflow(Tracker):
 
 
 class Trackio(Tracker):
-    """Into trackio (local): the active run, else a new one in ``project`` (finished with the monitor)."""
+    """Logs to trackio (local): the active run, else a new one in ``project`` (finished with the monitor)."""
 
     def __init__(self, project: str | None = None, *, groups: bool = True, **options: Any) -> None:
         super().__init__(groups=groups)
