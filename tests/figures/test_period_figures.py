@@ -41,7 +41,7 @@ def test_the_figures_train_what_they_need_and_draw_it(tmp_path: Path, monkeypatc
     monkeypatch.setitem(runs.TWICE_NORM, "digits", 9.0)
     monkeypatch.setattr(runs_figures, "frequency", runs_figures.rates)
     told = []
-    context = Context("digits", tmp_path / "runs", watch=lambda config, event: told.append((config.lr, event.kind)))
+    context = Context("digits", tmp_path / "runs", watch=lambda job, event: told.append((job.config.lr, event.kind)))
     drawn = {}
     for id in ("fig3", "fig1", "frequency", "ablation"):
         entry = shelf.find_figure(id)
