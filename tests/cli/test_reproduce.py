@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from scaleinv.cli import reproduce, run
+from scaleinv.cli import run
+from scaleinv.papers import shelf
 from scaleinv.papers.shelf import figures
 
 
@@ -77,7 +78,7 @@ def test_several_figures_with_plain_progress(tmp_path, capsys):
 def test_all_writes_a_page_of_what_is_there(tmp_path, capsys, monkeypatch):
     known = {id: entry for id, entry in figures().items() if id in ("forces", "norm-bounds")}
     strange = dataclasses.replace(known["forces"], id="a-1", title="<b>&</b>", scales={"toy": 1.0, "digits": 9.0})
-    monkeypatch.setattr(reproduce, "figures", lambda: {"a-1": strange, **known})
+    monkeypatch.setattr(shelf, "figures", lambda: {"a-1": strange, **known})
     assert run(["reproduce", "--all", "--scale", "toy", "--format", "png", "--out", str(tmp_path), "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
     assert files[-1] == str(tmp_path / "index.html")
