@@ -93,7 +93,7 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
     colours = style.elr_colours([fact.rate for fact in facts.runs])
     tracks = [track(fact.run, split) for fact in facts.runs]
     with style.style():
-        losses, gradients = (limits(list(values), log=True) for values in zip(*tracks))
+        losses, gradients = (limits([one[k] for one in tracks], log=True) for k in (0, 1))
         if not drawing.frame(axes, losses, gradients, "xy", GRADIENT):
             return drawing
         placed: list[tuple[float, float]] = []
