@@ -18,11 +18,8 @@ FAMILY = [
 
 
 def tiny(name):
-    full = _full(name)
-    settings = replace(full.settings, model="mlp", width=8, subset=64, weight_decay=0.05)
     return replace(
-        full,
-        settings=settings,
+        _full(name),
         rates=(0.1, 0.2, 0.4, 0.8),
         steps=(400, 300, 200, 200),
         large=(10.0, 100),
@@ -32,7 +29,11 @@ def tiny(name):
     )
 
 
-_full = periods._plan
+def small_base(scale):
+    return replace(_base(scale), model="mlp", width=8, subset=64, weight_decay=0.05)
+
+
+_full, _base = periods._plan, periods.base
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("id", FAMILY)
 def test_a_check_ends(id, folder, monkeypatch):
     monkeypatch.setattr(periods, "_plan", tiny)
+    monkeypatch.setattr(periods, "base", small_base)
     whole = periods.resting("digits")
     short = [replace(one, settings=replace(one.settings, width=8, steps=200)) for one in whole]
     monkeypatch.setattr(periods, "resting", lambda scale: short)

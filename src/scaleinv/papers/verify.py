@@ -30,7 +30,7 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
-from scaleinv.runfolder.files import plain
+from scaleinv.runfolder.files import json_text, plain, write_bytes
 
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "plots")
@@ -155,10 +155,5 @@ def _load(path: Path) -> Outcome | None:
 
 
 def _store(path: Path, outcome: Outcome) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(outcome.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose another folder with --cache") from None
+    text = json_text(outcome.to_dict(), indent=1) + "\n"
+    write_bytes(path, text.encode(), parents=True, advice="choose another folder with --cache")

@@ -15,16 +15,16 @@ from filelock import FileLock, Timeout
 
 from scaleinv.errors import UserError
 
+_ADVICE = "what was saved before is intact; free the disk or choose another --out"
+
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an ``OSError`` (disk full, read-only folder, ...) into one clear line."""
+def disk_errors(path: Path, advice: str = _ADVICE) -> Iterator[None]:
+    """Turn an ``OSError`` (disk full, read-only folder, ...) into one clear line, which ends with ``advice``."""
     try:
         yield
     except OSError as error:
-        why = error.strerror or str(error)
-        advice = "what was saved before is intact; free the disk or choose another --out"
-        raise UserError(f"cannot write {path}: {why}; {advice}") from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
 def sha256(path: Path) -> str:
@@ -46,13 +46,14 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def written(path: Path, *, flush: bool = True) -> Iterator[Path]:
+def written(path: Path, *, flush: bool = True, locked: bool = True, advice: str = _ADVICE) -> Iterator[Path]:
     """Give a temporary path to write to: afterwards the file is at ``path`` whole, or, after an error, not at all.
 
-    ``flush``: have it on the disk before it gets its name, so that a power cut leaves no empty file there.
+    ``flush``: have it on the disk before it gets its name, so that a power cut leaves no empty file there. ``locked``:
+    no other process writes this file at the same time; else the temporary path is this process's own.
     """
-    part = path.with_name(f".{path.name}.part")
-    with disk_errors(path):
+    part = path.with_name(f".{path.name}.part" if locked else f".{path.name}.{os.getpid()}.part")
+    with disk_errors(path, advice):
         try:
             yield part
             if flush:
@@ -63,12 +64,12 @@ def written(path: Path, *, flush: bool = True) -> Iterator[Path]:
             raise
 
 
-def write_bytes(path: Path, data: bytes, *, parents: bool = False) -> None:
-    """Write a file whole or not at all; ``parents``: make the folders it lies in."""
+def write_bytes(path: Path, data: bytes, *, parents: bool = False, advice: str = _ADVICE) -> None:
+    """Write a file whole or not at all; ``parents``: in a folder that is made, and that other processes write to."""
     if parents:
-        with disk_errors(path):
+        with disk_errors(path, advice):
             path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path) as part:
+    with written(path, locked=not parents, advice=advice) as part:
         part.write_bytes(data)
 
 

@@ -9,7 +9,7 @@ import sys
 from rich.console import Console
 
 from scaleinv.cli.doctor import DoctorCommand, parse_inputs
-from scaleinv.errors import UserError
+from scaleinv.runfolder.files import write_bytes
 from scaleinv.symmetry.check import differences, read_expected
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.inputs import load_model, random_inputs
@@ -24,10 +24,8 @@ def run(command: DoctorCommand) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # what the model prints is not the answer
         found = find_symmetries(model, inputs, seed=command.seed)
     if command.html is not None:
-        try:
-            command.html.write_text(html_page(found, command.model, command.lr), encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {command.html}: {error.strerror}") from error
+        page = html_page(found, command.model, command.lr)
+        write_bytes(command.html, page.encode(), advice="choose another --html")
     if command.json:
         print(json.dumps(found.to_dict(), indent=1, allow_nan=False))
     else:
