@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
-from scaleinv.lab.schedule import evaluation_epochs
+from scaleinv.lab.evaluate import evaluation_epochs
 from scaleinv.studies.grid import parse_grid
 
 

@@ -24,6 +24,22 @@ from scaleinv.lab.losses import Loss
 from scaleinv.runfolder.rows import Row
 from scaleinv.theory import rates
 
+
+def evaluation_epochs(epochs: int, every: int | None) -> list[int]:
+    """List the epochs after which the exact metrics are taken: always 0 and the last.
+
+    ``every`` n: each n-th. ``None``: log-spaced, 0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, ... (powers of sqrt 2, rounded).
+
+    >>> evaluation_epochs(20, None)
+    [0, 1, 2, 3, 4, 6, 8, 11, 16, 20]
+    >>> evaluation_epochs(5, 2)
+    [0, 2, 4, 5]
+    """
+    spaced = (round(2 ** (k / 2)) for k in range(2 * epochs.bit_length() + 1))
+    chosen = spaced if every is None else range(0, epochs + 1, every)
+    return sorted({0, epochs} | {epoch for epoch in chosen if epoch <= epochs})
+
+
 #: test images whose loss is averaged at a time
 TEST_BATCH = 500
 #: images of a forward pass without gradients; the size changes no logit, only the speed: 500 images of CIFAR-10's form

@@ -1,4 +1,4 @@
-"""When a run is evaluated, and how its rate changes over the horizon."""
+"""Schedules: how the rate of a run changes over its horizon."""
 
 from __future__ import annotations
 
@@ -15,21 +15,6 @@ _SHAPES: dict[str, Shape] = {
     "cosine": lambda x: (1.0 + math.cos(math.pi * x)) / 2,
 }
 _FORMS = "constant, cosine, linear, step:FACTOR@PART,PART or stages:PART=FACTOR,PART=FACTOR"
-
-
-def evaluation_epochs(epochs: int, every: int | None) -> list[int]:
-    """List the epochs after which the exact metrics are taken: always 0 and the last.
-
-    ``every`` n: each n-th. ``None``: log-spaced, 0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, ... (powers of sqrt 2, rounded).
-
-    >>> evaluation_epochs(20, None)
-    [0, 1, 2, 3, 4, 6, 8, 11, 16, 20]
-    >>> evaluation_epochs(5, 2)
-    [0, 2, 4, 5]
-    """
-    spaced = (round(2 ** (k / 2)) for k in range(2 * epochs.bit_length() + 1))
-    chosen = spaced if every is None else range(0, epochs + 1, every)
-    return sorted({0, epochs} | {epoch for epoch in chosen if epoch <= epochs})
 
 
 def parse_schedule(text: str) -> Shape:

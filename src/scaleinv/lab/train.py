@@ -17,11 +17,10 @@ from scaleinv.errors import StateError, UserError
 from scaleinv.lab.build import Setup, build, reference_generator
 from scaleinv.lab.config import RunConfig, check, present_config
 from scaleinv.lab.data import Dataset, augment, batches
-from scaleinv.lab.evaluate import exact_metrics, test_rows
+from scaleinv.lab.evaluate import evaluation_epochs, exact_metrics, test_rows
 from scaleinv.lab.levels import limit_rows, reference_rows
 from scaleinv.lab.memory import keep_freed_memory
 from scaleinv.lab.recorder import StepRecorder
-from scaleinv.lab.schedule import evaluation_epochs
 from scaleinv.lab.similarity import EpochSimilarity
 from scaleinv.lab.start import Start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights

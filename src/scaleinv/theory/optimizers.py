@@ -145,7 +145,8 @@ def register_optimizer(name_or_class: str | type, traits: OptimizerTraits) -> No
     name = name_or_class if isinstance(name_or_class, str) else getattr(name_or_class, "__name__", "")
     if not name or not isinstance(traits, OptimizerTraits):
         raise UserError(
-            f"register_optimizer({name_or_class!r}, a {type(traits).__name__}): give a class or its name, and OptimizerTraits"
+            f"register_optimizer({name_or_class!r}, a {type(traits).__name__}): "
+            "give a class or its name, and OptimizerTraits"
         )
     _TRAITS[name] = traits
 
