@@ -322,8 +322,9 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
         ) from None
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(1, len(keys.dictionary)))
-    names = [tuple(key.split("\0")) for key in keys.dictionary.to_pylist()]
-    return {name: Series(*(c[rows] for c in columns)) for name, rows in zip(names, np.split(order, bounds))}
+    of_series = np.split(order, bounds)
+    texts = [table[name].take(pa.array([rows[0] for rows in of_series if len(rows)], pa.int64())).to_pylist() for name in TEXTS]
+    return {key: Series(*(c[rows] for c in columns)) for key, rows in zip(zip(*texts), of_series)}
 
 
 def _read_rows(part: Path) -> Any:
