@@ -120,7 +120,7 @@ def exact_balance(run: Periods, first: int) -> tuple[float, float]:
     lr, wd = rates(run)
     c = (1 - lr * wd) ** 2
     eg_sq, rho_sq = log.eg[first:] ** 2, log.rho_sq[first:]
-    balanced = 2 * c * lr**2 * np.mean(eg_sq) + lr**4 * np.mean(eg_sq**2 / rho_sq**2)
+    balanced = 2 * c * lr**2 * np.mean(eg_sq) + lr**4 * np.mean((eg_sq / log.rho_sq[first:]) ** 2)
     level = float(lobacheva2021.resting_rho_sq(1.0, lr, wd)) ** 2 * np.mean(eg_sq)
     change = (rho_sq[0] ** 2 - rho_sq[-1] ** 2) / len(rho_sq)
     return float(balanced / (1 - c**2) / level), float(change / (1 - c**2) / level)
