@@ -323,7 +323,8 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
     order = np.argsort(codes, kind="stable")
     bounds = np.searchsorted(codes[order], np.arange(1, len(keys.dictionary)))
     of_series = np.split(order, bounds)
-    texts = [table[name].take(pa.array([rows[0] for rows in of_series if len(rows)], pa.int64())).to_pylist() for name in TEXTS]
+    firsts = pa.array([rows[0] for rows in of_series if len(rows)], pa.int64())
+    texts = [table[name].take(firsts).to_pylist() for name in TEXTS]
     return {key: Series(*(c[rows] for c in columns)) for key, rows in zip(zip(*texts), of_series)}
 
 
