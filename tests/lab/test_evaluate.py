@@ -170,7 +170,7 @@ def test_the_online_mode_measures_the_test_set_the_same(digits: tuple[Tensor, ..
     assert set(plain) == {("test", "total", "loss"), ("test", "total", "error")}
 
 
-def test_networks_without_running_of_batchhave_nothing_to_recompute(digits: tuple[Tensor, ...]) -> None:
+def test_networks_without_running_statistics_have_nothing_to_recompute(digits: tuple[Tensor, ...]) -> None:
     g = torch.Generator().manual_seed(0)
     net = build_model("convnet", classes=10, width=4, norm="group", in_shape=(1, 8, 8), generator=g).double()
     assert not batchnorm.has_bn_statistics(net)
