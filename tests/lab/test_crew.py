@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from children import alive, children
 
 from scaleinv.lab.launch.crew import Answer, Crew, Report, WorkerDied
 
@@ -153,20 +154,4 @@ def test_it_ends_with_its_parent(how: str, tmp_path: Path) -> None:
 
 def running(parent: int) -> list[int]:
     """Worker processes of ``parent`` that live."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            command = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and fields[0] != "Z" and b"spawn_main" in command:
-            found.append(int(entry.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return [pid for pid, lives, command in children(parent) if lives and b"spawn_main" in command]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from children import alive, children
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -86,23 +87,7 @@ def wait_for_training(out: Path, process: subprocess.Popen[str], since: float) -
 
 def workers_of(pid: int) -> list[int]:
     """Processes started by ``pid``, from /proc."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == pid:
-                found.append(int(entry.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return [child for child, _, _ in children(pid)]
 
 
 def assert_all_leave(crew: list[int]) -> None:
