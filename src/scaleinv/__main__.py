@@ -1,7 +1,5 @@
 """Entry point of the command ``scaleinv``; works (and says what is missing) with the core install alone."""
 
-from __future__ import annotations
-
 import sys
 
 if __name__ == "__main__" and __package__ and not getattr(sys.flags, "safe_path", False):

@@ -9,8 +9,6 @@ float32 norm on a CPU sums in order and is up to 1e-5 off at ten thousand number
 sphere drift.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Load the object that ``package.module:name`` or ``file.py:name`` names."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import importlib.util

@@ -1,7 +1,5 @@
 """Write numbers, counts and names for people, as text or HTML."""
 
-from __future__ import annotations
-
 import html
 import math
 import re

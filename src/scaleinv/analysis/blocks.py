@@ -5,8 +5,6 @@ per-step record can be cut into blocks instead: each block becomes an "epoch" wh
 cosine are means over its steps. The error is not recorded by step: a block has that of the epoch it ends in.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

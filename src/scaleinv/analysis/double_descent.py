@@ -17,8 +17,6 @@ correlation 0.5 in one of 17; a bump five times the noise and twenty evaluations
 Otherwise undecided. A first descent of at least ``effect`` is demanded as well.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -13,8 +13,6 @@ Arrays have shape (steps, groups). Everything holds for plain SGD on the sphere 
 another law (Adam) are refused; with momentum or in the whole space the residuals tell.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import pairwise

@@ -18,8 +18,6 @@ For a scale-invariant network it grows like rho^-4 while the norm shrinks, which
 with the norm, nothing does.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

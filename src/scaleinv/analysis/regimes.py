@@ -30,8 +30,6 @@ squared loss); ``threshold = 0.01 constant_loss``. Where one is missing, so is e
   that still moves, a run shorter than 20 epochs.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

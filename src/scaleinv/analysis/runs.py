@@ -1,7 +1,5 @@
 """The former place of :mod:`scaleinv.runfolder.read`, kept for one release."""
 
-from __future__ import annotations
-
 import warnings
 
 from scaleinv.runfolder.read import Run, Series, SweepRun, folder_kind, load_run, load_sweep, stored_config

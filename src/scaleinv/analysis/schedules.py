@@ -5,8 +5,6 @@ have in common. Its mean has a t interval; over all pairs the confidence is Holm
 with the stated confidence. Two schedules whose interval contains zero are "not distinguishable".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -9,8 +9,6 @@ scatter within the runs, or over seeds where there are several. "gap": at least 
 interval; "none": no pair's interval reaches that factor; undecided otherwise.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

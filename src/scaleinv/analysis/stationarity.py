@@ -13,8 +13,6 @@ Losses move by factors: for them drift and tolerance are those of the logarithm 
 that of the loss itself.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

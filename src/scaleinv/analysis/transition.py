@@ -4,8 +4,6 @@ Time to convergence is the first passage of the epoch's mean train loss below a 
 rule). It has no value for a run that does not get there; then its horizon is a lower bound.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

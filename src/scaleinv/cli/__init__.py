@@ -4,8 +4,6 @@ The flags are a frozen dataclass, such as ``SweepCommand``, whose fields are the
 can be refused at once. They import no torch, so that ``--help`` and every usage error are quick.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

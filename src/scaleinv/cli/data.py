@@ -1,7 +1,5 @@
 """`scaleinv data`: what is there, where, in which state; `scaleinv data fetch NAME`: download it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """``scaleinv doctor``: which weights of a model have no scale."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

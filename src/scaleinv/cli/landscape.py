@@ -1,7 +1,5 @@
 """``scaleinv landscape FOLDER``: curvature, paths, walks, averages and minima of finished runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Make a command of its arguments; tell a mistake in one line. Flags and checks that several commands share."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io

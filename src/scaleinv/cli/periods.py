@@ -1,7 +1,5 @@
 """``scaleinv periods``: does this training break down again and again, and when next?"""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

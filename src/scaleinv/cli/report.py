@@ -1,7 +1,5 @@
 """``scaleinv report DIR``: the HTML page (or the figures) of a run or a sweep."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

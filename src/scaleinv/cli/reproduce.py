@@ -1,7 +1,5 @@
 """``scaleinv reproduce FIGURE``: draw the figures of the papers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

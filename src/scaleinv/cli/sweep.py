@@ -1,7 +1,5 @@
 """``scaleinv sweep``: many rates, one regime map."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

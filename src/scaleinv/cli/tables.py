@@ -1,7 +1,5 @@
 """Print answers on a terminal: plain columns that fit in 80 characters and are never cut."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

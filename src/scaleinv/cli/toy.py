@@ -1,7 +1,5 @@
 """``scaleinv toy``: the toy function of the papers, theory beside simulation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

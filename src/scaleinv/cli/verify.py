@@ -1,7 +1,5 @@
 """``scaleinv verify``: check the claims of the papers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Recompute BatchNorm's running statistics, or rescale them together with the weights, so that eval mode fits them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 

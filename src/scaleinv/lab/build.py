@@ -1,7 +1,5 @@
 """Build what trains from a config: the network, its groups, the optimizer, the data as the network wants them."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

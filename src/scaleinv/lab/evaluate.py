@@ -7,8 +7,6 @@ running statistics are left as they were. The test set is seen in eval mode with
 for, with the recomputed ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

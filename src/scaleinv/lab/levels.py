@@ -1,7 +1,5 @@
 """The loss level of divergence (regime 3): at random directions, and in the limit of an infinite ELR."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

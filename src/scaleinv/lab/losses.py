@@ -1,7 +1,5 @@
 """The losses of the papers, with their normalisation stated."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor

@@ -5,8 +5,6 @@ once, and gets them anew page by page: a quarter to a half of the processor's ti
 (``benchmarks/freed_memory.py``).
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import sys

@@ -6,8 +6,6 @@ between, say, (seed 1, epoch 2) and (seed 2, epoch 1), which sums and products o
 promises the raw words of its bit generators for all versions; it promises nothing for its shuffles, so none is used.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import torch

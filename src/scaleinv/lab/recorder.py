@@ -18,8 +18,6 @@ Once in ``RADIAL_EVERY`` steps the cosine between gradient and weights is taken 
 (Lobacheva et al. 2021, eq. 2a), and what eps of the norm layers makes of it where the norm has become too small.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

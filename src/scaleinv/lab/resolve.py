@@ -1,7 +1,5 @@
 """Make the config of a run from what a user says: fill every default and check the whole."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from scaleinv.lab.config import DEFAULT_EPOCHS, CommonSettings, RunConfig, RunFields, Settings, check, check_settings

@@ -1,7 +1,5 @@
 """Schedules: how the rate of a run changes over its horizon."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

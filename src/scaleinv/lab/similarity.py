@@ -9,8 +9,6 @@ weights, so it keeps its start in its state. The weights of the previous epoch a
 under way; where none is they are the present ones.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise

@@ -1,7 +1,5 @@
 """Find where a run starts that goes on from another one: ``RUN[@EPOCH]`` to a file of weights and its lineage."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

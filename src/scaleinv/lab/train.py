@@ -1,7 +1,5 @@
 """Train one run from wherever it stopped to its horizon, bit for bit as if it had never stopped."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Read the weights a run left on the disk, and rebuild the network they belong to."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Lobacheva et al. 2021 compare the minima of different periods, Kodryan et al. 20
 measures are our choice.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Average iterates on the sphere (stochastic weight averaging), and test whether a region of the loss is convex."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Follow the edge of stability along a run: the ELR times the spherical sharpness, against 2 (Lyu, Li, Arora 2022)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -14,8 +14,6 @@ With ``u = x/rho`` on the unit sphere, ``P = I - u u^T`` and F(u) = L(rho u) the
 Only scale-invariant tensors are differentiated: a frozen head is a constant.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

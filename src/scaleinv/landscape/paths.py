@@ -1,7 +1,5 @@
 """Measure the loss along the straight path between two points, pressed back to the sphere: are they in one valley?"""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Read the surface of a run, and the points the run visited, from its folder."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path

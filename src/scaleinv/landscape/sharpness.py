@@ -1,7 +1,5 @@
 """Measure gradients and curvature of the loss at one point of the sphere, with what is needed to trust the numbers."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ The library is SciPy (ARPACK's implicitly restarted Lanczos, ``eigsh``): it is i
 takes any function as a matrix. Every result carries its own check: one product more for each eigenpair.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Protocol

@@ -9,8 +9,6 @@ reproduce the order. All have the length of the same stochastic gradient g, and 
 with lr = elr rho^2, so that each of them turns the weights by atan(elr eg).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Measure any training loop: ``monitor = Monitor(model, optimizer)``, then train as before."""
 
-from __future__ import annotations
-
 from scaleinv.monitor.monitor import Monitor
 from scaleinv.monitor.quantities import QUANTITIES
 from scaleinv.monitor.records import Alert

@@ -21,8 +21,6 @@ where ``e`` are the errors of the centre in the n earlier periods, ``s`` their s
 the ELR at which it is told. There is none before the sixth period.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from dataclasses import dataclass

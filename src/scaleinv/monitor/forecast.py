@@ -4,8 +4,6 @@ The formulas are those of :mod:`scaleinv.theory`; this file says which of them a
 with what was measured. A number is NaN where no formula applies; ``why`` says which condition fails.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Mapping, Sequence

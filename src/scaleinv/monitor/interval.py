@@ -1,7 +1,5 @@
 """Choose how often to log by the measured cost."""
 
-from __future__ import annotations
-
 from itertools import count
 from statistics import median
 

@@ -1,7 +1,5 @@
 """The former place of :mod:`scaleinv.monitor.callbacks.lightning`, kept for one release."""
 
-from __future__ import annotations
-
 import warnings
 
 from scaleinv.monitor.callbacks.lightning import MonitorCallback

@@ -18,8 +18,6 @@ On a CPU a tensor is read in chunks that fit the cache, so that each number is f
 waits for a device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

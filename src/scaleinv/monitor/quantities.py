@@ -20,8 +20,6 @@ the gradient (Adam and kin, Lion, Muon), ``elr = lr / rho`` (homogeneity classes
 optimizers whose law is not known: ``tangential / (rho eg)``, the ELR that plain SGD would need for this step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

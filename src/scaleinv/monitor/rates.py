@@ -1,7 +1,5 @@
 """How an optimizer treats its tensors: learning rate, weight decay, law and clock, by the traits of its class."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Bring the numbers of a logged step from the device to the host, and make its record of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

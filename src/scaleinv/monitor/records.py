@@ -1,7 +1,5 @@
 """Hold what was measured in memory: a record a logged step, the history, and the alerts."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

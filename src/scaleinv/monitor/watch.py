@@ -1,7 +1,5 @@
 """Alert to trouble while training goes on. No alert without numbers that were measured."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What a claim's check and a figure's numbers are given: the scale, and runs that are found or trained."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -10,8 +10,6 @@ seed. A number from one run has to be judged with the scatter of such draws. It 
 - of a value known to lie between two points of a grid, that of a uniform distribution (:func:`grid_error`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

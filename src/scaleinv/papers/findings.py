@@ -6,8 +6,6 @@ an error for it. The same check may be undecided on another CPU, where its runs 
 day, that is told.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

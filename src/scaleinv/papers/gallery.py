@@ -1,7 +1,5 @@
 """A page with all figures of a folder: each with its title, where it comes from, the command and its numbers."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from pathlib import Path

@@ -15,8 +15,6 @@ An experiment starts from :func:`settings` of its scale and changes what it has 
 (:func:`pick`); ``papers/PAPER/runs*.py`` say why.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args

@@ -10,8 +10,6 @@ missing)::
     mypaper = "mypackage.catalogue"
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from configparser import ConfigParser, ExtendedInterpolation
 from functools import cache

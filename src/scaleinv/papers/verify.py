@@ -6,8 +6,6 @@ found again by their config's hash whatever the sources are, so that claims shar
 checks of that call share runs in a folder of their own, which is removed at the end.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json

@@ -1,7 +1,5 @@
 """One self-contained HTML page about a run or a sweep; needs matplotlib and pyarrow, no torch."""
 
-from __future__ import annotations
-
 from scaleinv.report.write import write_figures, write_report
 
 __all__ = ["write_figures", "write_report"]

@@ -1,7 +1,5 @@
 """What a page is made of: everything that its sections may ask. ``report/gather.py`` makes the facts from folders."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Make the facts of a page from the folder of a run or a sweep: all reading and judging is done here."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The section on the landscape of a sweep's or a run's page: what ``scaleinv landscape`` has measured there."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math

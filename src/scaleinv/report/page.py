@@ -4,8 +4,6 @@ The same tuple gives the HTML page and the image files, so that a section added 
 nothing: style and script are in it, and its policy forbids any request. The templates escape every text.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files

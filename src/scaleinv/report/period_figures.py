@@ -1,7 +1,5 @@
 """The figures of a run in the whole space, step by step, with the phases of its periods shaded."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 

@@ -1,7 +1,5 @@
 """The page of a single run: how it went, its numbers, its curves, how to reproduce."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The sections that the page of a run and of a sweep share: what the words mean, how to reproduce it."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any

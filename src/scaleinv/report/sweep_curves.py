@@ -1,7 +1,5 @@
 """The figures of a sweep with a line for each run: quantities against the epoch, and the diagram of the papers."""
 
-from __future__ import annotations
-
 from statistics import median_low
 from typing import Any
 

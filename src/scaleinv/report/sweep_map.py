@@ -1,7 +1,5 @@
 """The regime map, and what all figures against the rate share: the axis, the boundary intervals, the marks of runs."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

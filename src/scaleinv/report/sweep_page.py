@@ -1,7 +1,5 @@
 """The page of a sweep: the answer, the map, the curves, the runs, how to reproduce."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from scaleinv.analysis.periods.summary import in_words

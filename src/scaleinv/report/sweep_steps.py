@@ -1,7 +1,5 @@
 """The figures of a sweep with a mark for each run at its rate: step size, cosine, those of the groups and of epochs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

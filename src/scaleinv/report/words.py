@@ -1,7 +1,5 @@
 """The answer in words: where the regimes lie, within which horizon, and what is not decided."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Write the page, or the figures, of a run or a sweep."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -5,8 +5,6 @@ into the one that is there, so its memory format stays: a channels_last weight r
 kernels and the bits.
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import shutil

@@ -1,7 +1,5 @@
 """Say where a run was made: versions, git revision, command, machine; stored beside the config, not in its identity."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -12,8 +12,6 @@
     RUN/.lock              held by the process that writes
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from scaleinv.runfolder.files import read_json

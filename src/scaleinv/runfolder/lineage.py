@@ -3,8 +3,6 @@
 The checksum of the start weights tells starts apart, but matches no folder a reader could open.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A folder may be in use while it is read: a run without ``result.json`` has not e
 sweep without ``sweep.json``. What cannot be read is a :class:`~scaleinv.errors.UserError` that names the file.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 pyarrow is imported where a part is written or read: a Monitor writes rows without it as lines of JSON.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Sequence

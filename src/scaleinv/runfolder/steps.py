@@ -3,8 +3,6 @@
 Row i is the optimizer step i, counted from 0; the record may come in several files, in the order of their names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Complete a stored config by what follows from it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

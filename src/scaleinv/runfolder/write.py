@@ -1,7 +1,5 @@
 """Write and read the two files that frame a run: config.json, written first, and result.json, written last."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

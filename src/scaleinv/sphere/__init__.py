@@ -1,7 +1,5 @@
 """Train on the sphere: the effective learning rate is the hyper-parameter, the norm never moves."""
 
-from __future__ import annotations
-
 from scaleinv.sphere.optimizer import Sphere
 from scaleinv.sphere.units import GRANULARITIES
 

@@ -40,8 +40,6 @@ Weights must be float32 or float64: half precision rounds away what the sphere i
 ``torch.autocast`` the weights are float32, as they should be.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

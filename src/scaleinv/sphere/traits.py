@@ -1,7 +1,5 @@
 """Find the traits of a torch optimizer by the names of its class and bases (:mod:`scaleinv.theory.optimizers`)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Find what lies on each sphere of a :class:`scaleinv.Sphere`, and refuse what could not be exact."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

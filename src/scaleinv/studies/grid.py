@@ -1,7 +1,5 @@
 """Read grids of positive numbers: ``a:b:n`` or a comma list. Needs no torch."""
 
-from __future__ import annotations
-
 import math
 
 from scaleinv.errors import UserError

@@ -7,8 +7,6 @@ or copied. A call adds what is missing and drops what is of runs that are not th
 numbers of images, steps or seeds is measured anew.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Find a run by its configuration; train it if it does not exist yet."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Show how far a long command is: live bars on a terminal, plain lines in a log, nothing when quiet."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Make the regime map of a sweep, every run classified and the boundaries, as one JSON object (sweep.json)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Train a sweep, runs that differ in the rate, the weight decay, the start and the seed alone, and keep its folder."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Find the weights of a model that have no scale: groups, rescaling pairs, dead weights, eps; convert models."""
 
-from __future__ import annotations
-
 from scaleinv.symmetry.check import assert_scale_invariant
 from scaleinv.symmetry.convert import Conversion, make_scale_invariant
 from scaleinv.symmetry.find import find_symmetries

@@ -1,7 +1,5 @@
 """Check the symmetries of a model against what is expected: named tensors in a test suite, or a saved answer."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path

@@ -6,8 +6,6 @@ made of circuits, the least in the order of :func:`rank_key`, which is what read
 neighbours in the forward pass, and among equals the tensors used last.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 from math import gcd, lcm
 

@@ -1,7 +1,5 @@
 """Turn a standard model into one whose trained weights have no scale, and say what was changed."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from functools import partial

@@ -7,8 +7,6 @@ of the effective gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a 
 random cotangent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

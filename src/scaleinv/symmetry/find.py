@@ -1,7 +1,5 @@
 """Find every rescaling symmetry of a model's parameters, with no name rules and no list of layer types."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Load a model by its name, and make random inputs for it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

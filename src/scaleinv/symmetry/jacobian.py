@@ -6,8 +6,6 @@ i of a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactl
 scale-invariance (2a of Lobacheva et al. 2021).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

@@ -4,8 +4,6 @@ One ``TorchFunctionMode`` does four things that need no knowledge of the layers:
 in which tensors are used, keeps the arithmetic in one precision, and takes the eps out of normalization functions.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache

@@ -5,8 +5,6 @@ slice whose sum vanishes for all of them has no scale; a run of slices has none 
 same value (the rows of one head of q in front of a qk-norm).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

@@ -1,7 +1,5 @@
 """Define what counts as zero in double and in single precision."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

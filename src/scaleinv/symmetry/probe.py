@@ -1,7 +1,5 @@
 """Run a private copy of the user's model again and again: same randomness, same buffers, chosen precision."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import dataclasses

@@ -1,7 +1,5 @@
 """Show the doctor's answer to people: a table on the terminal, a page of HTML."""
 
-from __future__ import annotations
-
 import html
 from importlib.resources import files
 from typing import Any

@@ -1,7 +1,5 @@
 """Hold what ``find_symmetries`` returns: the groups, the evidence, and how they are written down."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Search for symmetries: rows of J at generic places, null space, basis, slices. ``verify`` tests what it finds."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Run a user's model for the first time: what goes wrong is said in one line that names the module."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -3,8 +3,6 @@
 Nothing here uses the null space or how it was found.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence

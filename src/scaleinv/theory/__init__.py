@@ -5,8 +5,6 @@ Outside its conditions a formula says so: numbers raise :class:`OutsideCondition
 ``formula.reasons(...)`` tells why.
 """
 
-from __future__ import annotations
-
 from scaleinv.theory._formula import OutsideConditions
 from scaleinv.theory.kosson2024 import Equilibrium, equilibrium
 

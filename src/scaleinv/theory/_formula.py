@@ -9,8 +9,6 @@ formula that holds under conditions only names them: outside, numbers raise :cla
 at those places, and ``formula.reasons(...)`` says in words why, place by place. There is never a silent number.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import sys

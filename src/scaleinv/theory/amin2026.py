@@ -4,8 +4,6 @@ r"""When does scale-invariant optimisation become unstable? (Amin, Chang, Khanna
 ``u' = (u - phi gbar)/||.||`` with gbar the gradient at u. Every argument may be an array.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.theory._formula import Condition, Number, formula

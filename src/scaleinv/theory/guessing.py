@@ -6,8 +6,6 @@ random weights too. Where classes are not equally frequent, guesses err more or 
 ``1 - max p`` shows that a network looks at its input.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

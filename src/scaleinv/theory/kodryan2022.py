@@ -9,8 +9,6 @@ for one group, ``k = elr sum_i alpha_i`` for all. Results marked "sharper" are n
 check them by simulation.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.errors import UserError

@@ -9,8 +9,6 @@ The momentum-corrected forms for updates of fixed norm U are those of the "hyper
 ``sqrt((1 - al^2)(1 - b^2))/(1 + al b)``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -5,8 +5,6 @@ The step is ``x' = (1 - lr wd) x - lr grad f(x)``, f scale-invariant. Every argu
 arrays are broadcast against each other, and the answer has their shape. Times are in steps of training.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.theory._formula import Condition, Number, formula

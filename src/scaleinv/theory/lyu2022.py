@@ -3,8 +3,6 @@ r"""Sharpness reduction of full-batch descent with weight decay (Lyu, Li, Arora,
 Spherical sharpness is the largest eigenvalue of the Hessian at x/||x||, ``||x||^2`` times the one at x.
 """
 
-from __future__ import annotations
-
 from scaleinv.theory._formula import Number, formula
 
 

@@ -16,8 +16,6 @@ which weight decay takes from log rho in a step, in units of ``lr wd``; periods 
 here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args

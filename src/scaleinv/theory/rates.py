@@ -12,8 +12,6 @@ Numbers and numpy arrays are welcome; results have their shape. What optimizer h
 of their own: :mod:`scaleinv.theory.optimizers`.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import numpy as np

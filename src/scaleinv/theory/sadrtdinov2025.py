@@ -6,8 +6,6 @@ decay; fixed sphere. The temperature holds for small steps; the corrected radii 
 norm. Every argument may be an array; a value outside the range given for it raises :class:`~scaleinv.UserError`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.theory._formula import Condition, Number, formula

@@ -3,8 +3,6 @@ r"""Spherical motion dynamics: SGD with momentum and coupled decay at equilibriu
 torch's SGD: ``m' = momentum m + grad + wd x``, ``x' = x - lr m'``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.theory import lobacheva2021

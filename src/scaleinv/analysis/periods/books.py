@@ -6,8 +6,6 @@ log rises of the destabilisations: the mean interval is half the mean log rise, 
 "intervals are proportional to 1/(lr wd)" is arithmetic; the finding is that the mean rise does not depend on lr wd.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ Proposition 1's envelope and Theorem 1's bounds hold by construction and test no
 they can fail.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

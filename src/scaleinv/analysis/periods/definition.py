@@ -18,8 +18,6 @@ influence is part of the evidence (:func:`scaleinv.analysis.periods.events.vary`
 - **large**: rho^2 rises by a factor of ``large`` or more.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

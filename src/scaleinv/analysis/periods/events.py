@@ -1,7 +1,5 @@
 """Find the destabilisations of a log, and how far they depend on the thresholds of the definition."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

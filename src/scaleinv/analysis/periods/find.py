@@ -1,7 +1,5 @@
 """Find the periods of a run folder or of the columns of a log."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

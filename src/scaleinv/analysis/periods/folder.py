@@ -1,7 +1,5 @@
 """Take the columns of a run folder: from its per-step record, else from the rows the monitor wrote."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Estimate the mean interval between destabilisations, and when the next one is to be expected."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

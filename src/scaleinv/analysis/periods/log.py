@@ -5,8 +5,6 @@ schedule. One unit of it is 1/(lr wd) steps where the rate is constant. ``lr`` i
 SGD with momentum counts 1/(1 - momentum) times (:mod:`scaleinv.theory.optimizers`).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple

@@ -3,8 +3,6 @@
 Not by pyarrow.csv, whose errors do not name the line of a file with empty lines or quoted line breaks.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Sequence

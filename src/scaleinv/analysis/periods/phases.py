@@ -5,8 +5,6 @@ break-down: large steps leave the minimum, loss and effective gradient jump, and
 and ends after the minimum of the norm that ends a period, so the last part of C lies in the next period.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

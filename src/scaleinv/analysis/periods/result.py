@@ -1,7 +1,5 @@
 """Hold what :func:`scaleinv.analysis.periods.find_periods` finds."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass, field

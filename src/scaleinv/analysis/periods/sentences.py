@@ -1,7 +1,5 @@
 """Say the answer and its evidence in words."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Summarise the periods of a run folder in a few numbers, for tables of many runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

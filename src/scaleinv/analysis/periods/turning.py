@@ -1,7 +1,5 @@
 """Smooth a series and find its turning points; rows, not steps."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

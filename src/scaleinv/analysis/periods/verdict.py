@@ -15,8 +15,6 @@
 - **undecided** otherwise, with the reason: one or two destabilisations, a mixture of both kinds, a norm that drifts.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Literal

@@ -1,7 +1,5 @@
 """Run ``scaleinv data``."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Run ``scaleinv doctor``."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys

@@ -1,7 +1,5 @@
 """Run ``scaleinv landscape``: measure, then print a table for each part."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

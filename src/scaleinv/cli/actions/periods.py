@@ -1,7 +1,5 @@
 """Run ``scaleinv periods``: the answer, the table of periods, the evidence."""
 
-from __future__ import annotations
-
 import json
 import math
 import textwrap

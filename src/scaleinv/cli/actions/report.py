@@ -1,7 +1,5 @@
 """Run ``scaleinv report``."""
 
-from __future__ import annotations
-
 import json
 
 from scaleinv.cli.parse import names_in

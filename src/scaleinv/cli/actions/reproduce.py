@@ -1,7 +1,5 @@
 """Run ``scaleinv reproduce``."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run ``scaleinv sweep``."""
 
-from __future__ import annotations
-
 from scaleinv.cli.sweep import SweepCommand
 from scaleinv.cli.tables import outcome_line, print_map
 from scaleinv.errors import UserError

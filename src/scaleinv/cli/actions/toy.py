@@ -1,7 +1,5 @@
 """Run ``scaleinv toy``: the toy function's predictions beside what a simulation showed, one line per ELR."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Run ``scaleinv train``."""
 
-from __future__ import annotations
-
 from scaleinv.cli.tables import print_run
 from scaleinv.cli.train import TrainCommand
 from scaleinv.lab import train

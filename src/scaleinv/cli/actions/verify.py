@@ -1,7 +1,5 @@
 """Run ``scaleinv verify``."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """Data sets in memory, normalised once, with a batch order that is a function of (seed, epoch) alone."""
 
-from __future__ import annotations
-
 from scaleinv.lab.data.dataset import DATASETS, Dataset, load_dataset
 from scaleinv.lab.data.draws import augment, batches, eval_batches
 from scaleinv.lab.data.sharing import SharedDataset, share

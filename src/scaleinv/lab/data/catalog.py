@@ -3,8 +3,6 @@
 MD5 is what the authors publish; it guards against damage, not against malice (the readers guard against that).
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 

@@ -1,7 +1,5 @@
 """Load a data set: read, cut to what is used, make labels noisy, normalise once, fingerprint."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """scikit-learn's handwritten digits: 1797 real 8x8 images that come with the package (UCI optdigits, test part)."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Draw what a step sees, from (seed, epoch or step) alone: which images make a batch, and how each is augmented."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

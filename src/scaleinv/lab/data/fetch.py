@@ -4,8 +4,6 @@ Why not pooch: it has no limit on the size of what a server sends, no lock betwe
 leaves what a killed download has written; it resumes as little as this does.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import os

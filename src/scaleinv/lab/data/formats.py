@@ -6,8 +6,6 @@ nothing but uint8 arrays (NumPy itself is never asked, so its renamed modules do
 refused before anything is called.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import pickle

@@ -4,8 +4,6 @@ The processes share the pages of the operating system's file cache. A mapping is
 to its tensors changes neither the files nor what others see.
 """
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

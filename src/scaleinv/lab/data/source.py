@@ -1,7 +1,5 @@
 """Find the published files of a data set on disk, verify them, read them."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import os

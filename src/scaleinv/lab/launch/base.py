@@ -1,7 +1,5 @@
 """Where runs run: the protocol of a launcher. It is given jobs and yields them as they end."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol

@@ -5,8 +5,6 @@ for the lost item for ever, and none of them hands over reports while an item is
 of its own, so its end is known together with the item it had.
 """
 
-from __future__ import annotations
-
 import atexit
 import functools
 import multiprocessing as mp

@@ -1,7 +1,5 @@
 """The launcher for the cores of one machine: warm worker processes that share one copy of the data."""
 
-from __future__ import annotations
-
 import functools
 import shutil
 import traceback

@@ -1,7 +1,5 @@
 """The networks of the papers, each as ``si`` (fully scale-invariant) and ``standard`` (affine norms, trained head)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The layers of a network, all of one kind of normalization, initialised from explicit generators."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

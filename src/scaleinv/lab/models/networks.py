@@ -1,7 +1,5 @@
 """The networks: an MLP, the papers' ConvNet and their pre-activation ResNet-18."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import torch

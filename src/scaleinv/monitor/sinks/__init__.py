@@ -4,8 +4,6 @@ Names are stable: ``loss``, ``GROUP/QUANTITY`` with ``total`` first; trackers ge
 that raises is dropped with one warning; training goes on.
 """
 
-from __future__ import annotations
-
 from scaleinv.monitor.sinks.base import Call, Lines, Sink, Tracker
 from scaleinv.monitor.sinks.folder import RunFolder, to_parquet
 from scaleinv.monitor.sinks.trackers import MLflow, TensorBoard, Trackio, Wandb

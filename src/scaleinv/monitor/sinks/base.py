@@ -1,7 +1,5 @@
 """What a sink is, and the simple ones."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from typing import IO, Any

@@ -1,7 +1,5 @@
 """Write a run folder as docs/architecture.md has it, which ``scaleinv report DIR`` reads during the run and after."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Open the sinks that a Monitor was given, each behind a guard that keeps its errors out of the training."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterable

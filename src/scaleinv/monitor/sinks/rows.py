@@ -1,7 +1,5 @@
 """Write the rows of a monitored run: Parquet parts, or a file of JSON lines where pyarrow is not there."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import json

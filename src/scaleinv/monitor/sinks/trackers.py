@@ -1,7 +1,5 @@
 """Experiment trackers: TensorBoard, wandb, MLflow, trackio. Each library is optional, imported when the sink opens."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

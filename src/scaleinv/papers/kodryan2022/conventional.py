@@ -1,7 +1,5 @@
 """Conventional training seen through the regimes (Kodryan et al. 2022)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from scaleinv.analysis.regimes import classify

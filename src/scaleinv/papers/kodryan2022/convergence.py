@@ -1,7 +1,5 @@
 """Claims of Kodryan, Lobacheva et al. 2022 about regime 1 and its upper boundary."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from pathlib import Path

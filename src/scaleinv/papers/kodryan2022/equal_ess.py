@@ -1,7 +1,5 @@
 """Effective step sizes of the groups (Kodryan et al. 2022, eqs. 7-9): equal in regime 2, not in regime 1."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from scaleinv.analysis.ess import GroupEss, equalisation, from_steps, residuals

@@ -1,7 +1,5 @@
 """Claims of Kodryan, Lobacheva et al. 2022 about regime 2: its level, its region, and where it leads."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Fig. 5 (Kodryan et al. 2022): three regimes of training on the sphere."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from scaleinv.analysis.transition import gradient_peak, transition_peak

@@ -1,7 +1,5 @@
 """Fig. 6, right (after Kodryan et al. 2022): the groups' ELR against their effective gradient, in regimes 1 and 2."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

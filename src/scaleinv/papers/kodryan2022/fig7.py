@@ -1,7 +1,5 @@
 """Fig. 7 (Kodryan et al. 2022): regime 1 at several ELRs, a spectrum of minima; going on with another ELR."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Fig. 8 (Kodryan et al. 2022): regime 2, whose level follows the ELR; from regime 2 to regime 1."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

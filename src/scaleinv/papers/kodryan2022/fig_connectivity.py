@@ -1,7 +1,5 @@
 """Barriers between the minima that different ELRs of regime 1 reach (Kodryan et al. 2022)."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

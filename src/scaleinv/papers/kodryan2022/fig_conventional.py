@@ -1,7 +1,5 @@
 """Figures of conventional training (after Kodryan et al. 2022): ELR schedules; what full scale invariance costs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

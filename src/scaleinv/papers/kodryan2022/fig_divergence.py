@@ -1,7 +1,5 @@
 """Regime 3 (after Kodryan et al. 2022): SGD, a random walk and gradient ascent on one sphere with one ELR."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures of the toy function (Kodryan et al. 2022): Fig. 6, left; the bifurcation picture, ours; the feedback."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The passage from regime 1 to 2: the time to convergence diverges; double descent with label noise."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from scaleinv.analysis.double_descent import run_double_descent

@@ -1,7 +1,5 @@
 """The identities of scale invariance at every step of a network (Lobacheva et al. 2021, Kodryan et al. 2022)."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

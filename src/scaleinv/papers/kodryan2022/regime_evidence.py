@@ -2,8 +2,6 @@
 each to fail. Tolerances were fixed before any verdict was seen.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

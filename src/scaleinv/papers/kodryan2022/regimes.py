@@ -1,7 +1,5 @@
 """Claims of Kodryan, Lobacheva et al. 2022: which regimes there are, and that regime 3 is little more than a walk."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

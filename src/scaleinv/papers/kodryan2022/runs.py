@@ -9,8 +9,6 @@ batch 16 give a ConvNet of width 8 all three regimes within 50 epochs (of 256, r
 [0.000125, 0.00025, 0.0005]
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

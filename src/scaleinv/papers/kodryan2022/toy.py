@@ -1,7 +1,5 @@
 """Claims of Kodryan, Lobacheva et al. 2022 (three regimes) about the toy function."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.papers.claim import Sheet

@@ -5,8 +5,6 @@ A curve is a dict of plain numbers (:func:`read_curve`), as in the JSON of the f
 pass over the train set at fixed weights) those are drawn, else means over the training steps of each epoch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

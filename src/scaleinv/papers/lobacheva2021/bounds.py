@@ -1,7 +1,5 @@
 """Claims of Lobacheva, Kodryan et al. 2021 on networks: norms in equilibrium, jumps and their times."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

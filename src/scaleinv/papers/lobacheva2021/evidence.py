@@ -3,8 +3,6 @@
 All thresholds were set before the runs were made, with the definitions in ``analysis/periods``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

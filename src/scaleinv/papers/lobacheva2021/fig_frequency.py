@@ -1,7 +1,5 @@
 """The interval between break-downs against 1/(lr wd) (Lobacheva et al. 2021, Corollary 1): a line of slope 1."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Figs. 1 and 3 and the ablation (Lobacheva et al. 2021): runs at several learning rates, by epoch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from scaleinv.papers.context import Context

@@ -1,7 +1,5 @@
 """Figures of the theory alone (Lobacheva et al. 2021): Fig. 2, the forces, Theorem 1, the toy function."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -2,8 +2,6 @@
 the set-up is changed, the first periods and their minima.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from scaleinv.analysis.periods import Periods, find_periods

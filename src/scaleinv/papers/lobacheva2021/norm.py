@@ -2,8 +2,6 @@
 equilibrium.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.papers.claim import Sheet

@@ -9,8 +9,6 @@ a burn-in of two units.
 [0.075, 0.15, 0.3, 0.6]
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -4,8 +4,6 @@
 [0.0075, 0.075, 0.15, 7.5]
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 

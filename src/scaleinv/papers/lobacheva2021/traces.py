@@ -3,8 +3,6 @@
 A trace is a dict of plain numbers (:func:`read_trace`), as in the JSON of the figure.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

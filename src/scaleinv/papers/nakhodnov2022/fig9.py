@@ -1,7 +1,5 @@
 """Fig. 9 (after Nakhodnov et al. 2022): squared loss on the full set, where no ELR converges, and on a few objects."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Cosines between epochs under the squared loss (after Nakhodnov et al. 2022): regime 1 seen without convergence."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

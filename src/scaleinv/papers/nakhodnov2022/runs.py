@@ -19,8 +19,6 @@ What decides is how many weights there are for a number to fit, weights / (objec
 [0.01, 0.1, 1.0]
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Squared loss (Nakhodnov et al. 2022): what converges, and what the cosines between epochs say where nothing does."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

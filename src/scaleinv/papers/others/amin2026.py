@@ -1,7 +1,5 @@
 """Claims of Amin, Chang, Khanna 2026: the dynamics of Phi and why rest is unstable."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.papers.claim import Sheet

@@ -3,8 +3,6 @@
 The seeds of its runs were not looked at when the window was designed.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Claims of Kosson et al. 2024 and Wan et al. 2020: equilibrium rotation, on random scale-invariant gradients."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

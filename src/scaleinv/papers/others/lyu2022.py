@@ -1,7 +1,5 @@
 """Full-batch descent with weight decay (Lyu, Li, Arora 2022): the ELR grows to the edge of stability."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ gradient stays noisy; 3000 steps of batch 64, lr wd = 5e-4 (SGDM) or 1e-3: six t
 measured. Tolerance 20 %, per matrix.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

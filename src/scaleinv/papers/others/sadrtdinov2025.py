@@ -1,7 +1,5 @@
 """Claims of the thermodynamics papers (2505.23489 free energy, 2511.07308 ideal gas) on their toy models."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from scaleinv.papers.claim import Sheet

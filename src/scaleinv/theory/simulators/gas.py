@@ -1,7 +1,5 @@
 r"""Simulate the ideal gas (2511.07308): ``f(x) = 1 + mu.x/|x|``, isotropic tangent noise in the effective gradient."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -4,8 +4,6 @@ Over-parameterised: two vectors, a common null direction exists; converges iff E
 vectors, none does; the mean loss never falls below 1/26.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

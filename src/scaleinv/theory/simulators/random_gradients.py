@@ -5,8 +5,6 @@ rules as in torch: coupled decay for SGD and SGDM (``m = momentum m + grad + wd 
 Adam's epsilon is 0: eg has no unit here.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

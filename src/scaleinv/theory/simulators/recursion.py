@@ -1,7 +1,5 @@
 r"""Run the norm recursion ``rho'^2 = (1 - lr wd)^2 rho^2 + lr^2 eg^2/rho^2`` (Lobacheva et al. 2021, eq. 4)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

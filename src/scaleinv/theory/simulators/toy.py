@@ -5,8 +5,6 @@ bits, slower. On the unit sphere (eq. 6) it shows the three regimes, in the whol
 behaviour.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -10,8 +10,6 @@ Arrays: ``x, y`` (groups, replicas), the state; on the sphere they are stored un
 ``totals`` (7, replicas) and ``groups`` (4, groups, replicas) are sums over the chunk, see the names below.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any
