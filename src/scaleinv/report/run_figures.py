@@ -1,6 +1,4 @@
-"""The figures of a single run: loss, error, effective gradient, the turning of the weights, and each group's norm and
-steps.
-"""
+"""The figures of a single run: loss, error, effective gradient, turning of the weights; norm and steps by group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

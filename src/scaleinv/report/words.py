@@ -130,9 +130,7 @@ def reason(evidence: Mapping[str, Any]) -> str:
 
 
 def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List all of the evidence but its sentence as pairs of text; ``statistics`` is unfolded, deeper objects are joined
-    by a point.
-    """
+    """List the evidence but its sentence as pairs of text: ``statistics`` unfolded, deeper objects joined by points."""
     pairs: list[tuple[str, str]] = []
 
     def unfold(prefix: str, value: Any) -> None:

@@ -71,8 +71,7 @@ def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
     - ``elr``: effective learning rate per step, >= 0.
     - ``eg``: effective gradient norm, >= 0.
     - ``law``: ``sgd`` or ``normalised``.
-    - ``angle``: between the weights before and after the step, radians; for the law ``normalised``. From a right angle
-      on the answer is inf, where it is NaN NaN.
+    - ``angle``: that of the step, radians, for the law ``normalised``; inf from a right angle on, NaN where it is NaN.
 
     A normalised update has no length that ``elr eg`` could give. (Where a Monitor does not know the law, it measures
     the ELR that SGD would need for the step, and ``elr eg`` holds.) For plain SGD without weight decay both forms are

@@ -85,9 +85,7 @@ def compare_heads(
 
 
 def judge_walks(sheet: Sheet, found: Sequence[WalkComparison], levels: Sequence[float], chance: float) -> None:
-    """Judge the order of the losses, the level of the walk, the cosines and the errors, with their scatter over
-    networks.
-    """
+    """Judge the order of the losses, the level of the walk, cosines and errors, with their scatter over networks."""
     level = {kind: np.array([c.loss[kind].mean() for c in found]) for kind in ("walk", "sgd", "ascent")}
     random = np.array(levels)
     for kind in level:

@@ -19,9 +19,7 @@ from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
 
 @dataclass(frozen=True)
 class Line:
-    """A line ``log10 interval = slope log10(1/(lr wd)) + offset`` by least squares, with the 95 % interval of the
-    slope.
-    """
+    """A line ``log10 interval = slope log10(1/(lr wd)) + offset`` by least squares; slope with 95 % interval."""
 
     slope: float
     low: float
@@ -30,8 +28,7 @@ class Line:
 
 
 def fit(units: Sequence[float], intervals: Sequence[float]) -> Line | None:
-    """Fit a line to runs with periods, each one point, with Student's t over their scatter. None for fewer than 3, or
-    one unit only.
+    """Fit a line to runs with periods, each one point, by Student's t; None for fewer than 3, or one unit only.
 
     >>> fit([100.0, 1000.0, 10000.0], [50.0, 500.0, 5000.0])
     Line(slope=1.0, low=1.0, high=1.0, offset=-0.30103)
