@@ -1,8 +1,7 @@
 """The figures of a single run: loss, error, effective gradient, turning of the weights; norm and steps by group."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,8 +19,7 @@ _AXES_HEIGHT = 2.7
 _TEST = "#c27803"
 
 
-@dataclass(frozen=True)
-class PanelLine:
+class PanelLine(NamedTuple):
     """A curve of a panel."""
 
     key: str

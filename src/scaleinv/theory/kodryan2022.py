@@ -244,8 +244,7 @@ def feedback_jacobian(k: Number) -> Number:
 
     Argument, range and errors as for :func:`equilibrium_level`. Coordinates: ``p = 1 - 2x^2/(x^2+y^2)`` and
     ``a = elr_i alpha_i``. Returns shape (..., 2, 2). The determinant is 1: a neutral centre. The feedback equalises
-    averages of log(1 + ess_i^2), it does not damp the oscillation around them. Source: ours, from Kodryan et al. 2022,
-    eqs. 9 and 12.
+    averages of log(1 + ess_i^2), it does not damp the oscillation around them. Source: ours, from eqs. 9 and 12.
 
     >>> feedback_jacobian(2.0).tolist()
     [[-0.5, -0.375], [2.0, -0.5]]

@@ -262,8 +262,7 @@ def norm_interval(low: Number, high: Number, lr: Number, wd: Number) -> Number:
     The statement is exact for the recursion with ``1 - 2 lr wd`` in place of ``(1 - lr wd)^2``; by itself it is crossed
     by a relative ``lr wd / 4`` with a constant eg, and by more under ``decay_is_slow`` alone when lr wd is large: use
     :func:`norm_interval_exact` to test a run. Raises :class:`~scaleinv.UserError` outside these ranges,
-    :class:`~scaleinv.OutsideConditions` unless ``decay_is_slow``. Source: Lobacheva et al. 2021, Theorem 1 (generalised
-    equilibrium).
+    :class:`~scaleinv.OutsideConditions` unless ``decay_is_slow``. Source: Lobacheva et al. 2021, Theorem 1.
 
     >>> norm_interval(1.0, 2.0, 0.02, 0.01)
     (1.0, 2.0)
@@ -320,8 +319,7 @@ def time_to_interval(rho0_sq: Number, high: Number, lr: Number, wd: Number, tole
 
     A bound: the excess over the upper end shrinks by ``(1 - lr wd)^2`` or faster in each step. Raises
     :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` unless
-    ``starts_above_high_end`` and ``decay_keeps_half``. Source: Lobacheva et al. 2021, Theorem 1 (linear convergence in
-    O(1/(lr wd)) steps); the prefactor is ours.
+    ``starts_above_high_end`` and ``decay_keeps_half``. Source: Lobacheva et al. 2021, Theorem 1; our prefactor.
 
     >>> round(time_to_interval(100.0, 1.0, 0.1, 0.01, 0.01))
     4189

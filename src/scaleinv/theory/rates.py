@@ -30,8 +30,7 @@ def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
     - ``lr``: learning rate, >= 0.
     - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf.
     - ``law``: ``sgd`` or ``normalised``.
-    - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna
-      2026, homogeneity classes (normalised).
+    - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021; normalised: Amin et al. 2026.
 
     >>> elr(0.1, 2.0), elr(0.1, 2.0, "normalised")
     (0.025, 0.05)

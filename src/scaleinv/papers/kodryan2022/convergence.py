@@ -104,16 +104,12 @@ def unconnected(sheet: Sheet, context: Context) -> None:
             told = f"seed {seed}, {low:.3g} to {high:.3g}"
             sheet.note(f"{told}: angle {path.angle:.2f}, loss barrier {path.barrier().height:.3g}")
         last = net.convergence[-2]  # the last one not at the boundary, where a run may be thrown out on its way
-        own = linear_path(surface, read_weights(folders[last], _middle(folders[last])), ends[last])
+        kept = kept_epochs(folders[last])
+        own = linear_path(surface, read_weights(folders[last], kept[len(kept) // 2]), ends[last])
         height = 100 * own.barrier("train_error").height
         within = f"seed {seed}: barrier within the run of {last:.3g}, points"
         sheet.at_most(within, height, evidence.CONNECTED, se=evidence.barrier_error(height, len(surface.train[1])))
     evidence.unconnected_pairs(sheet, net.seeds, heights, len(surface.train[1]))
-
-
-def _middle(folder: Path) -> int:
-    epochs = kept_epochs(folder)
-    return epochs[len(epochs) // 2]
 
 
 def time_to_convergence(sheet: Sheet, context: Context) -> None:

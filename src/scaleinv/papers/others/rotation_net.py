@@ -6,8 +6,7 @@ measured. Tolerance 20 %, per matrix.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +24,7 @@ STEPS, EVERY, SEEDS = 3000, 2, 2
 TOLERANCE = 0.2
 
 
-@dataclass(frozen=True)
-class Turned:
+class Turned(NamedTuple):
     """How one matrix turned, measured by predicted; the same with the weights that never get a gradient left out."""
 
     angle: float
