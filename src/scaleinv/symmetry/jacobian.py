@@ -85,6 +85,8 @@ def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:
 def full_row(probe: Probe, outputs: Tensor, u: Tensor, which: list[int], *, keep: bool = True) -> list[Tensor | None]:
     """Compute the gradients of <u, outputs> for the chosen tensors; None where the outputs do not depend on one."""
     chosen = [probe.tensors[i] for i in which]
+    if not outputs.requires_grad:
+        return [None] * len(which)
     return list(torch.autograd.grad(outputs, chosen, u.to(outputs.dtype), retain_graph=keep, allow_unused=True))
 
 
