@@ -1,6 +1,7 @@
 """Find every rescaling symmetry of a model's parameters, with no name rules and no list of layer types."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -8,8 +9,10 @@ from torch import nn
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry.defect import eps_defect
+from scaleinv.symmetry.fused import Trade, covered
+from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.outputs import Outputs
-from scaleinv.symmetry.result import Partial, Symmetries, group_name
+from scaleinv.symmetry.result import Partial, Slice, Sliced, Symmetries, group_name
 from scaleinv.symmetry.settle import Answer, searched_up_to_eps
 from scaleinv.symmetry.trial import Setup, prepare
 from scaleinv.symmetry.verify import TOLERANCE
@@ -60,6 +63,7 @@ def find_symmetries(
     parameters = dict(model.named_parameters())
     order, dead, single = found.order, set(found.state.dead), set(found.state.single)
     used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead | set(found.unreached)
+    used |= covered(found.trades, [parameters[n].shape for n in names])
     groups = [[i] for i in order if i in single] + found.joint
     by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
     measured = {} if found.state.numeric or not defect else by_name
@@ -71,18 +75,33 @@ def find_symmetries(
         partial=tuple(Partial(names[i], *part) for i, part in found.parts.items()),
         blocks=tuple(Partial(names[i], *part) for i, part in found.blocks.items()),
         rescaling=tuple({names[i]: n for i, n in pair.items()} for pair in found.rescaling),
+        sliced=tuple(_sliced(trade, names) for trade in found.trades),
         dead=tuple(names[i] for i in order if i in dead),
         unreached={names[i]: found.unreached[i] for i in order if i in found.unreached},
         fixed=tuple(names[i] for i in order if i not in used),
         evidence=evidence,
-        defect=eps_defect(model, inputs, measured, torch.Generator().manual_seed(seed + 3), setup.own_probe())
-        if measured
-        else {},
+        defect=_defect(setup, measured, seed),
         shapes={n: tuple(parameters[n].shape) for n in names},
         norms={n: float(torch.linalg.vector_norm(parameters[n].detach().to(_wide(parameters[n])))) for n in names},
         frozen=tuple(n for n in names if not parameters[n].requires_grad),
         row_dim={names[i]: d for i, d in found.row.items()},
     )
+
+
+def _sliced(trade: Trade, names: Sequence[str]) -> Sliced:
+    parts = tuple((Slice(names[i], dim, spans), e or 1) for (i, dim, spans), e in trade.pieces)
+    return Sliced(parts, trade.blocks, dead=all(e == 0 for _, e in trade.pieces))
+
+
+def _defect(setup: Setup, groups: Mapping[str, Sequence[int]], seed: int) -> dict[str, dict[str, float | None]]:
+    """Measure the eps defect; nothing where the model has no gradient in its own precision."""
+    if not groups:
+        return {}
+    generator = torch.Generator().manual_seed(seed + 3)
+    try:
+        return eps_defect(setup.model, setup.inputs, groups, generator, setup.own_probe())
+    except NoGradient:
+        return {}
 
 
 def _wide(p: torch.Tensor) -> torch.dtype:

@@ -17,6 +17,10 @@ from scaleinv.symmetry.probe import Probe
 SPARE_ROWS = 6
 
 
+class NoGradient(Exception):
+    """The model runs, but autograd cannot differentiate it."""
+
+
 @dataclass
 class JacobianRows:
     """Rows of J, collected at one or several places; all float64 on the CPU.
@@ -87,7 +91,10 @@ def full_row(probe: Probe, outputs: Tensor, u: Tensor, which: list[int], *, keep
     chosen = [probe.tensors[i] for i in which]
     if not outputs.requires_grad:
         return [None] * len(which)
-    return list(torch.autograd.grad(outputs, chosen, u.to(outputs.dtype), retain_graph=keep, allow_unused=True))
+    try:
+        return list(torch.autograd.grad(outputs, chosen, u.to(outputs.dtype), retain_graph=keep, allow_unused=True))
+    except (RuntimeError, NotImplementedError) as error:
+        raise NoGradient(str(error)) from error
 
 
 def factor_rows(outputs: Tensor, factors: Tensor, cotangents: list[Tensor]) -> Tensor:

@@ -40,6 +40,7 @@ class Place(NamedTuple):
     draw: int = 0  # of the model's own randomness
     shuffle: int = 0  # which permutation of the inputs' entries; 0: as given
     fresh: bool = False  # weights drawn anew, as large as the user's
+    quiet: bool = False  # with small vectors, so that biases decide nothing
 
 
 class Probe:
@@ -161,7 +162,7 @@ class Probe:
         """Go to a place: the weights moved, the inputs permuted, the model's randomness by another seed."""
         self.place = place
         self.args, self.kwargs = self.given if not place.shuffle else map_tensors(self.given, _permuted(place.shuffle))
-        self.perturb(torch.Generator().manual_seed(place.seed), fresh=place.fresh)
+        self.perturb(torch.Generator().manual_seed(place.seed), fresh=place.fresh, quiet=place.quiet)
 
     @contextlib.contextmanager
     def restored(self, which: Iterable[int]) -> Iterator[None]:
@@ -195,12 +196,14 @@ class Probe:
             for p in chosen:
                 p.requires_grad_(False)
 
-    def perturb(self, generator: torch.Generator, amount: float = 0.2, *, fresh: bool = False) -> None:
+    def perturb(
+        self, generator: torch.Generator, amount: float = 0.2, *, fresh: bool = False, quiet: bool = False
+    ) -> None:
         """Put the weights near the user's, at a generic place: noise of 20 % of each tensor's rms.
 
         Where a tensor is zero or tiny (residual gains start at 0 or 1e-6), what is behind it would be hidden: noise of
         0.1 for vectors, 0.3/sqrt(fan in) for matrices. Tensors of ``keep_sign`` (a variance) are multiplied by
-        exp(noise) instead. ``fresh``: forget the user's weights, keep their size.
+        exp(noise) instead. ``fresh``: forget the user's weights, keep their size; ``quiet``: not that of vectors.
         """
         with torch.no_grad():
             for i, (p, start) in enumerate(zip(self.tensors, self.original)):
@@ -216,7 +219,7 @@ class Probe:
                 if i in self.keep_sign:
                     p.mul_((amount * noise).to(p).exp())
                 elif fresh:
-                    p.copy_(noise).mul_(max(rms, normal))
+                    p.copy_(noise).mul_(0.1 if quiet and p.dim() < 2 else max(rms, normal))
                 else:
                     p.add_(noise.to(p), alpha=size)
 

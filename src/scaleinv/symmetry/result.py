@@ -90,8 +90,8 @@ class Symmetries:
     joint: minimal sets that are scale-invariant only together.  weighted: such sets with unequal exponents.
     partial: scale-invariant parts of fused tensors.  blocks: of single tensors, runs of slices (heads, groups) that
     are so by themselves.  rescaling: minimal symmetries of mixed sign, {name: exponent}.  sliced: the same between
-    slices of fused tensors.  dead: tensors the output does not depend on.  unreached: those without a gradient, and why.
-    fixed: tensors in no symmetry.  evidence: the numbers behind it.  defect: per group, what eps does to it.
+    slices of fused tensors.  dead: tensors the output does not depend on.  unreached: those without a gradient, and
+    why.  fixed: tensors in no symmetry.  evidence: the numbers behind it.  defect: per group, what eps does to it.
     """
 
     single: tuple[str, ...]

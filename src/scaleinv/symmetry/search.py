@@ -11,7 +11,17 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.symmetry.circuits import Irrational, canonical_basis
 from scaleinv.symmetry.copies import view_real
-from scaleinv.symmetry.jacobian import SPARE_ROWS, JacobianRows, Spectrum, cotangent, factor_rows, full_row, spectrum
+from scaleinv.symmetry.fused import Trade, candidates, trades
+from scaleinv.symmetry.jacobian import (
+    SPARE_ROWS,
+    JacobianRows,
+    NoGradient,
+    Spectrum,
+    cotangent,
+    factor_rows,
+    full_row,
+    spectrum,
+)
 from scaleinv.symmetry.numeric import difference_rows
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
@@ -27,7 +37,7 @@ PLACES = 2
 _MORE_PLACES = 4
 
 #: places at which a gradient that is exactly zero is looked at again, before the tensor is called dead
-_MORE_LOOKS = 10
+_MORE_LOOKS = 16
 #: random draws of a model that is random by itself, until every tensor has been used
 _MORE_DRAWS = 24
 
@@ -82,6 +92,7 @@ class Found:
     blocks: dict[int, Part]  # of tensors that are scale-invariant alone: the blocks that are so by themselves
     reason: str  # why the answer is undecided, empty if it is not
     unreached: dict[int, str]  # tensors that no gradient reaches -> why
+    trades: list[Trade] = field(default_factory=list)  # between slices of fused tensors
 
     @property
     def joint(self) -> list[list[int]]:
@@ -111,7 +122,16 @@ class Found:
         for i, (dim, spans, _) in self.parts.items():
             where = ",".join(f"{a}:{b}" for a, b in spans)
             claims.append(RescalingClaim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
+        for trade in self.trades:
+            terms = tuple((*piece, e) for piece, e in trade.pieces if e)
+            if terms:
+                claims.append(RescalingClaim(f"slices {terms}", {i: e for i, _, _, e in terms}, terms=terms))
         return claims
+
+    @property
+    def dead_slices(self) -> list[tuple[int, int, tuple[tuple[int, int], ...]]]:
+        """Slices that the outputs do not depend on."""
+        return [(i, d, spans) for t in self.trades for (i, d, spans), e in t.pieces if e == 0 and d is not None]
 
 
 def search(probe: Probe, precision: Precision, seed: int, *, random: bool = False, numeric: bool = False) -> Found:
@@ -159,7 +179,10 @@ def search(probe: Probe, precision: Precision, seed: int, *, random: bool = Fals
     row, parts, blocks = _slices(state, precision)
     if numeric:
         row = _rows_by_scaling(probe, state)
-    return Found(state, precision, basis, order, row, parts, blocks, reason, unreached)
+    shapes = [tuple(p.shape) for p in probe.tensors]
+    biases = [i for i in state.dead if len(shapes[i]) == 1]
+    between = trades(state.slices, shapes, probe.names, [*state.rest, *biases], precision.part)
+    return Found(state, precision, basis, order, row, parts, blocks, reason, unreached, between)
 
 
 def _place(seed: int, number: int, *, random: bool = False) -> Place:
@@ -211,7 +234,7 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
         hidden = [i for i, r in enumerate(state.reach) if r is not Reach.SOME]
         if not hidden or state.numeric:
             break
-        place = Place(seed * 1_000_003 + 100 + k, k % 3, shuffle=k if k % 2 else 0, fresh=k > 2)
+        place = Place(seed * 1_000_003 + 100 + k, k % 3, shuffle=k if k % 2 else 0, fresh=k > 2, quiet=k % 4 > 1)
         try:
             probe.goto(place)
             with probe.differentiable(hidden):
@@ -220,7 +243,7 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
                     continue
                 u = cotangent(torch.isfinite(outputs).double(), generator)
                 rows = full_row(probe, outputs.nan_to_num(0, 0, 0), u, hidden, keep=False)
-        except (UserError, RuntimeError, IndexError, ValueError, AssertionError):
+        except (UserError, NoGradient, RuntimeError, IndexError, ValueError, AssertionError):
             continue  # these inputs are not for this model
         state.used(probe)
         seen = [
@@ -230,7 +253,7 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
             before = state.mask, state.places[:]
             try:
                 _look(probe, state, precision, generator, place)
-            except (UserError, RuntimeError):
+            except (UserError, NoGradient):
                 state.mask, state.places = before[0], before[1]
             for i in seen:
                 state.reach[i] = Reach.SOME
@@ -327,7 +350,10 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
     # whole gradients: the size of each column, and what the row test needs
     cotangents = [cotangent(mask, generator) for _ in range(2)]
     with probe.differentiable():
-        outputs = probe.outputs()
+        try:
+            outputs = probe.outputs()
+        except RuntimeError as error:  # it ran without a graph
+            raise NoGradient(str(error)) from error
         state.used(probe)
         rows = torch.stack([_whole(probe, state, outputs, u, everything, slices=first) for u in cotangents])
     state.rows.add(rows)
@@ -338,12 +364,7 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
     factors = torch.ones(count, dtype=precision.dtype, device=device, requires_grad=True)
     with contextlib.ExitStack() as stack:
         if state.fast:
-            outputs = probe.outputs(list(factors.unbind()))
-            state.fast = outputs.requires_grad
-        if state.fast:
-            live = state.rows.size > 0
-            error = (factor_rows(outputs, factors, cotangents) - rows).abs()
-            state.fast = bool((error <= precision.agree * state.rows.size)[:, live].all())
+            outputs = _by_factors(probe, state, factors, cotangents, rows, precision)
         if not state.fast:
             stack.enter_context(probe.differentiable())
             outputs = probe.outputs()
@@ -364,6 +385,21 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
         del outputs
     if first:
         _more_draws(probe, state, precision, generator)
+
+
+def _by_factors(
+    probe: Probe, state: State, factors: Tensor, cotangents: list[Tensor], rows: Tensor, precision: Precision
+) -> Tensor:
+    """Compute the outputs with a factor on every tensor; note whether rows by them are those of whole gradients."""
+    live = state.rows.size > 0
+    outputs = torch.zeros(0)
+    try:
+        outputs = probe.outputs(list(factors.unbind()))
+        error = (factor_rows(outputs, factors, cotangents) - rows).abs()
+        state.fast = bool((error <= precision.agree * state.rows.size)[:, live].all())
+    except RuntimeError:  # the factors are not in the graph: tensors went where no call is seen
+        state.fast = False
+    return outputs
 
 
 def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[int], *, slices: bool) -> Tensor:
@@ -410,10 +446,14 @@ def _more_draws(probe: Probe, state: State, precision: Precision, generator: tor
     """Take the slice sums of further cotangents for the tensors that may have scale-invariant slices."""
     part = precision.part
     promising = (i for i, s in state.slices.items() if each_slice(s, part) is not None or ranges(s, part) is not None)
-    candidates = [i for i in promising if i not in state.dead]
-    if not candidates:
+    chosen = [i for i in promising if i not in state.dead]
+    shapes = [tuple(p.shape) for p in probe.tensors]
+    everything = [i for i in range(len(shapes)) if i not in state.single] if candidates(shapes, state.rest) else []
+    if not chosen and not everything:
         return
-    with probe.differentiable(candidates):
+    with probe.differentiable(sorted({*chosen, *everything})):
         outputs = probe.outputs()
-        for _ in range(DRAWS - 2):
-            _whole(probe, state, outputs, cotangent(state.mask, generator), candidates, slices=True)
+        for k in range(DRAWS - 2):
+            which = sorted({*chosen, *everything}) if k < 2 else chosen
+            if which:
+                _whole(probe, state, outputs, cotangent(state.mask, generator), which, slices=True)

@@ -5,13 +5,23 @@ from dataclasses import dataclass, field
 import torch
 
 from scaleinv.errors import UserError
+from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.numeric import disagreements
 from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
 from scaleinv.symmetry.probe import Place, Probe
 from scaleinv.symmetry.search import Found, search, usable_outputs
 from scaleinv.symmetry.sites import Site
-from scaleinv.symmetry.trial import Setup, one_line
-from scaleinv.symmetry.verify import RescalingClaim, Tested, eps_law, holds_up_to_eps, put_to_test
+from scaleinv.symmetry.trial import Setup, every_tensor, one_line
+from scaleinv.symmetry.verify import (
+    TOLERANCE,
+    RescalingClaim,
+    Tested,
+    eps_law,
+    holds_up_to_eps,
+    put_to_test,
+    verify_moves,
+    verify_slices,
+)
 
 #: models with more parameters than this are searched in single precision first
 _LARGE = 1_000_000
@@ -107,7 +117,7 @@ def _searched(setup: Setup, seed: int, precision: str, active: frozenset[tuple[f
             probe = setup.probe(torch.float32, SINGLE.eps[0])
             probe.sites = active
             found = search(probe, SINGLE, seed, random=setup.random)
-        except (RuntimeError, UserError):
+        except (NoGradient, UserError):
             found = None  # float64 will say what is wrong
         if found is not None and _trusted(found):
             order, signs = probe.order, probe.keep_sign
@@ -122,7 +132,7 @@ def _searched(setup: Setup, seed: int, precision: str, active: frozenset[tuple[f
     probe.sites = active
     try:
         found = search(probe, NUMERIC if numeric else DOUBLE, seed, random=setup.random, numeric=numeric)
-    except (RuntimeError, NotImplementedError):  # no gradient here: differences of the outputs need none
+    except NoGradient:  # differences of the outputs need none
         probe = setup.probe()
         probe.sites = active
         found = one_line(
@@ -160,12 +170,35 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
         one = put_to_test(
             probe, claims, state.dead, found.row, mask, generator, explain=not single, gradients=gradients
         )
+        if found.dead_slices:
+            one.dead_change = max(one.dead_change, verify_slices(probe, found.dead_slices, mask))
         tested = one if tested is None else one.worst(tested)
     assert tested is not None
+    if found.row and not tested.reason:
+        _rows_elsewhere(probe, found, last)
     if others and not single:
         probe.goto(last)
         usable_outputs(probe, DOUBLE)
     return tested
+
+
+def _rows_elsewhere(probe: Probe, found: Found, back: Place) -> None:
+    """Keep a claim about slices only if it holds on permuted inputs too: rows of a table meet other rows there."""
+    whole = [t for t in every_tensor(probe.given) if not t.is_floating_point() and t.dtype is not torch.bool]
+    if not whole:
+        return
+    try:
+        probe.goto(back._replace(shuffle=1))
+        mask = usable_outputs(probe, DOUBLE)
+        for i, d in list(found.row.items()):
+            change = verify_moves(probe, {i: d}, mask, torch.Generator().manual_seed(13))
+            if not change <= TOLERANCE:
+                del found.row[i]
+    except (UserError, RuntimeError, IndexError, ValueError):
+        pass  # these inputs are not for this model
+    finally:
+        probe.goto(back)
+        usable_outputs(probe, DOUBLE)
 
 
 def _doubts(answer: Answer, seed: int) -> list[str]:

@@ -47,6 +47,7 @@ _PASS = frozenset([
     "lift_fresh", "detach", "detach_", "contiguous", "neg", "cat", "stack", "index", "index_select", "gather",
     "broadcast_to", "view_as", "expand_as", "squeeze_", "unsqueeze_", "convert_element_type",
 ])  # fmt: skip
+_POWERS = frozenset(["pow", "pow_", "float_power"])
 _ROOTS = frozenset(["sqrt", "sqrt_"])
 #: operations with an eps of their own, and the place of it
 _NORMS = {
@@ -79,6 +80,8 @@ class EpsSites(TorchDispatchMode):
             return self._added(func, name, args, kwargs)
         self._divided(name, args)
         result = func(*args, **kwargs)
+        if name in _POWERS and len(args) > 1 and not isinstance(args[1], Tensor) and 0 < args[1] < 1:
+            name = "sqrt"
         if len(self._tags) and (name in _PASS or name in _ROOTS):
             self._carry(name, args, result)
         return result
@@ -97,7 +100,8 @@ class EpsSites(TorchDispatchMode):
         values = [*args[:2], *(kwargs[k] for k in ("other", "min") if k in kwargs)]
         tensors = [v for v in values if isinstance(v, Tensor)]
         small = [(v, x) for v in values if (x := _constant(v)) is not None]
-        if len(small) != 1 or len(values) != 2 or not tensors or float(kwargs.get("alpha", 1)) != 1:
+        factor = float(kwargs.get("alpha", 1))  # of the second argument
+        if len(small) != 1 or len(values) != 2 or not tensors or (factor != 1 and small[0][0] is not args[0]):
             result = func(*args, **kwargs)
             if tensors and name in ("add", "add_") and len(self._tags):
                 self._carry(name, args, result)
@@ -134,7 +138,7 @@ class EpsSites(TorchDispatchMode):
             self._note(args[0], rooted=False)
         elif name in ("rsqrt", "rsqrt_"):
             self._note(args[0], rooted=True)
-        elif name in ("pow", "pow_", "float_power") and len(args) > 1 and isinstance(args[0], Tensor):
+        elif name in _POWERS and len(args) > 1 and isinstance(args[0], Tensor):
             power = args[1]
             if not isinstance(power, Tensor) and power < 0:
                 self._note(args[0], rooted=power > -1)

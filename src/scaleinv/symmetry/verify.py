@@ -25,11 +25,25 @@ EACH_BELOW = 2_000_000
 
 @dataclass(frozen=True)
 class RescalingClaim:
-    """Multiplying tensor i by c^exponents[i] (its slices along a dimension only, for a part) changes no output."""
+    """Multiplying tensor i by c^exponents[i] (its slices along a dimension only, for a part) changes no output.
+
+    terms: of a claim about slices, (tensor, dimension or None for all of it, ranges, exponent).
+    """
 
     name: str
     exponents: dict[int, int]
     part: tuple[int, tuple[tuple[int, int], ...]] | None = None  # (dimension, ranges)
+    terms: tuple[tuple[int, int | None, tuple[tuple[int, int], ...], int], ...] = ()
+
+    def pieces(self, tensors: Sequence[Tensor] | Mapping[int, Tensor]) -> list[tuple[int, Tensor, int]]:
+        """List (tensor, view of it, exponent) of everything that is scaled."""
+        dim, spans = self.part or (None, ())
+        terms = self.terms or [(i, dim, spans, e) for i, e in self.exponents.items()]
+        return [
+            (i, view, e)
+            for i, d, ranges, e in terms
+            for view in ([tensors[i]] if d is None else [tensors[i].narrow(d, a, b - a) for a, b in ranges])
+        ]
 
 
 @dataclass(frozen=True)
@@ -122,16 +136,8 @@ def _multiply(probe: Probe, claims: Sequence[RescalingClaim], factors: Sequence[
 
 def _scale(tensors: Sequence[Tensor], claims: Sequence[RescalingClaim], factors: Sequence[float]) -> None:
     for claim, c in zip(claims, factors):
-        for i, e in claim.exponents.items():
-            for view in _views(tensors[i], claim):
-                view.mul_(c**e)
-
-
-def _views(tensor: Tensor, claim: RescalingClaim) -> list[Tensor]:
-    if claim.part is None:
-        return [tensor]
-    dim, spans = claim.part
-    return [tensor.narrow(dim, a, b - a) for a, b in spans]
+        for _, view, e in claim.pieces(tensors):
+            view.mul_(c**e)
 
 
 def verify(
@@ -184,6 +190,19 @@ def verify(
             value = law([claim], [2.0])[claim.name]
         result[claim.name] = Residuals(alone, dots[claim.name], value)
     return result
+
+
+def verify_slices(probe: Probe, slices: Sequence[tuple[int, int, tuple[tuple[int, int], ...]]], mask: Tensor) -> float:
+    """Measure how far the outputs move, relative, when every entry of some slices (tensor, dimension, ranges) moves."""
+    usable, base = mask > 0, probe.value()
+    with probe.restored({i for i, _, _ in slices}), torch.no_grad():
+        for i, dim, spans in slices:
+            for a, b in spans:
+                view = probe.tensors[i].narrow(dim, a, b - a)
+                steps = torch.linspace(0.5, 1.5, view.numel(), dtype=torch.float64, device=view.device)
+                view.mul_(steps.reshape(view.shape).to(view.dtype))
+        moved = probe.value()
+    return _largest((moved - base)[usable]) / max(_largest(base[usable]), 1e-300)
 
 
 def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, generator: torch.Generator) -> float:
@@ -241,10 +260,12 @@ def _gradients(probe: Probe, u: Tensor) -> list[Tensor]:
 def _dot(probe: Probe, claim: RescalingClaim, gradients: list[Tensor]) -> float:
     total = torch.zeros((), dtype=torch.float64)
     g2 = w2 = 0.0
-    for i, e in claim.exponents.items():
-        for g, w in zip(_views(view_real(gradients[i]), claim), _views(view_real(probe.tensors[i].detach()), claim)):
-            total += e * float((g * w).sum())
-            g2, w2 = g2 + float(g.square().sum()), w2 + float(w.square().sum())
+    slopes = {i: view_real(gradients[i]) for i in claim.exponents}
+    weights = {i: view_real(probe.tensors[i].detach()) for i in claim.exponents}
+    both = [claim.pieces(values) for values in (slopes, weights)]
+    for (_, g, e), (_, w, _) in zip(*both):
+        total += e * float((g * w).sum())
+        g2, w2 = g2 + float(g.square().sum()), w2 + float(w.square().sum())
     return abs(float(total)) / max(math.sqrt(g2 * w2), 1e-300)
 
 
