@@ -181,9 +181,9 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
     single, state = found.precision.single, found.state
     claims, gradients = found.claims(probe.names), not state.numeric
     last = state.places[-1]
-    others = [p for p in state.places if (p.draw, p.shuffle) != (last.draw, last.shuffle) or p.fresh]
+    others = _other_places(found)
     tested: Tested | None = None
-    for number, place in enumerate([*others[-_TESTS + 1 :], last]):
+    for number, place in enumerate([*others, last]):
         generator = torch.Generator().manual_seed(seed + 2 + number)
         mask = state.mask
         if single or place is not last:
@@ -194,14 +194,37 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
         )
         if found.dead_slices:
             one.dead_change = max(one.dead_change, verify_slices(probe, found.dead_slices, mask))
+        if not one.row_change <= TOLERANCE:  # seen at the first place alone
+            for i, d in list(found.row.items()):
+                if not verify_moves(probe, {i: d}, mask, generator) <= TOLERANCE:
+                    del found.row[i]
+            one.row_change = verify_moves(probe, dict(found.row), mask, generator)
         tested = one if tested is None else one.worst(tested)
     assert tested is not None
+    found.drop({claim.name for claim in claims if not tested.residuals[claim.name].good}, probe.names)
+    kept = {claim.name for claim in found.claims(probe.names)}
+    tested.residuals = {name: r for name, r in tested.residuals.items() if name in kept}
+    tested.judged()
     if found.row and not tested.reason:
         _rows_elsewhere(probe, found, last)
     if others and not single:
         probe.goto(last)
         usable_outputs(probe, DOUBLE)
     return tested
+
+
+def _other_places(found: Found) -> list[Viewpoint]:
+    """List places, besides the last, where other tensors act than there, or other random numbers are drawn."""
+    state = found.state
+    last = state.places[-1]
+    seen = {state.uses.get(last)}
+    chosen = []
+    for place in state.places[:-1]:
+        uses = state.uses.get(place)
+        if (place.draw, place.shuffle, place.fresh) != (last.draw, last.shuffle, last.fresh) or uses not in seen:
+            chosen.append(place)
+            seen.add(uses)
+    return chosen[-_TESTS + 1 :]
 
 
 def _rows_elsewhere(probe: Probe, found: Found, back: Viewpoint) -> None:
