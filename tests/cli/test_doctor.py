@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -132,3 +133,79 @@ def test_mistakes_are_one_line_and_exit_code_2(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("scaleinv: ")]
     assert len(lines) == 1
     assert message in lines[0]
+
+
+OLD_TIMM = """
+from torchvision.ops.misc import FrozenBatchNorm2d
+from torchvision.transforms import InterpolationMode
+from torch import nn
+
+def tiny():
+    assert not isinstance(nn.Identity(), FrozenBatchNorm2d)
+    assert InterpolationMode.BILINEAR == "BILINEAR"
+    return nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+"""
+IMPORTS = """
+import timm
+make = timm.tiny
+
+def later():
+    import timm
+    return timm.tiny()
+
+def wants_images():
+    from torchvision.transforms import Resize
+"""
+
+
+@pytest.mark.parametrize("unfit", [None, "raise RuntimeError('operator torchvision::nms does not exist')"])
+@pytest.mark.parametrize("target", ["timm:tiny", "usernet.py:make", "usernet.py:later"])
+def test_timm_without_a_torchvision_that_fits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    target: str,
+    unfit: str | None,
+) -> None:
+    """timm's models need no torchvision, so the doctor answers where it is missing or built for another torch."""
+    body = unfit or "raise ModuleNotFoundError(\"No module named 'torchvision'\", name='torchvision')"
+    for name, text in (("timm", OLD_TIMM), ("torchvision", body)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(text)
+    at_once, later = IMPORTS.split("\n\n", 1)
+    (tmp_path / "usernet.py").write_text(later if "later" in target else at_once + "\n\n" + later)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
+        monkeypatch.delitem(sys.modules, name)
+    try:
+        assert run(["doctor", target, "--input", "8,4", "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["single"] == ["0.weight"]
+        assert "timm is used without torchvision" in err
+        assert run(["doctor", "usernet.py:wants_images", "--input", "8,4"]) == 2  # the user's own import fails as ever
+        assert "torchvision" in capsys.readouterr().err
+        assert not any(name.partition(".")[0] == "torchvision" for name in sys.modules)
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("timm", "torchvision")]:
+            del sys.modules[name]
+
+
+def test_the_command_line_alone_is_enough(user: Path) -> None:
+    """torch, numpy, filelock, tyro and rich: the extra ``cli``."""
+    script = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"pyarrow", "matplotlib", "sklearn", "scipy", "jinja2", "safetensors", "pandas"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from scaleinv.cli import run
+sys.exit(run(["doctor", "usernet.py:make", "--input", "8,3,9,9", "--html", "page.html"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=user)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 6 tensors are scale-invariant alone" in done.stdout
+    assert "conv.weight" in (user / "page.html").read_text()
