@@ -127,7 +127,7 @@ def _with_timm(load: Callable[[], T]) -> T:
         with _no_torchvision():
             importlib.import_module("timm")
         why = " ".join(str(error).split())
-        print(f"scaleinv: timm is used without torchvision ({why}); its models do not need it", file=sys.stderr)
+        sys.stderr.write(f"scaleinv: timm is used without torchvision ({why}); its models do not need it\n")
     return load()
 
 
