@@ -32,6 +32,10 @@ def make():
     torch.manual_seed(0)
     return Net()
 
+def halves(model):
+    from torch.optim import SGD
+    return SGD([p for p in model.parameters() if p.dim() > 1], lr=0.5, weight_decay=1e-3)
+
 def needs(width):
     return Net(width)
 
@@ -100,6 +104,28 @@ def test_expect(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "rescaling: expected, not found: head.weight^+1, norm.weight^-1" in err
 
 
+def test_what_an_optimizer_does(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["doctor", "usernet:make", "--input", "8,3,9,9"]
+    flags = ["--optimizer", "adamw", "--lr", "1e-3", "--weight-decay", "0.1", "--html", "page.html"]
+    assert run([*words, *flags]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "What AdamW does - weight decay acts on 1 dead bias (conv.bias)" in out
+    assert "ELR is lr/norm at lr 0.001" in out
+    assert "4 groups by scaleinv.param_groups(model, inputs, lr=..., weight_decay=...)" in out
+    page = (user / "page.html").read_text()
+    assert "<h2>What AdamW does</h2><ul><li>weight decay acts on 1 dead bias" in page
+
+    assert run([*words, "--optimizer", "usernet:halves", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["optimizer"]["forgotten"] == ["conv.bias", "norm.weight", "norm.bias", "head.bias"]
+    assert [(g["name"], g["lr"], g["weight_decay"], list(g["tensors"])) for g in answer["groups"]] == [
+        ("scale-invariant", 0.5, 1e-3, ["conv.weight"]),
+        ("own scale", 0.5, 1e-3, ["head.weight"]),
+        ("gains and biases", 0.5, 0.0, ["norm.weight", "norm.bias", "head.bias"]),
+        ("dead", 0.5, 0.0, ["conv.bias"]),
+    ]
+
+
 def test_several_inputs_integers_and_names(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for inputs in (["int:5,3:11", "5,3,4"], ["x=5,3,4", "ids=int:5,3:11"]):
         flags = [word for text in inputs for word in ("--input", text)]
@@ -122,6 +148,14 @@ def test_several_inputs_integers_and_names(user: Path, capsys: pytest.CaptureFix
         (["usernet:make", "--input", "8;3"], "is not understood"),
         (["usernet:make", "--input", "8,0,9"], "not positive"),
         (["usernet:make", "--input", "8,3,9,9", "--lr", "-1"], "not a positive number"),
+        (["usernet:make", "--input", "8,3,9,9", "--optimizer", "adamv"], "torch.optim has no optimizer 'adamv'"),
+        ("torch.optim has no optimizer 'optimizer'",),
+        (["usernet:make", "--input", "8,3,9,9", "--optimizer", "lbfgs", "--weight-decay", "1"], "LBFGS of this model"),
+        (["usernet:make", "--input", "8,3,9,9", "--optimizer", "usernet:absent"], "usernet has no 'absent'"),
+        (["usernet:make", "--input", "8,3,9,9", "--optimizer", "usernet:make"], "usernet:make(model) fails: TypeError"),
+        (["usernet:make", "--input", "8,3,9,9", "--optimizer", "usernet:needs"], "needs(model) fails"),
+        (["usernet:make", "--input", "8,3,9,9", "--weight-decay", "0.1"], "belongs to an optimizer"),
+        (["usernet:make", "--input", "8,3,9,9", "--optimizer", "sgd", "--weight-decay", "-1"], "at least 0"),
         (["usernet:make", "--input", "8,3,9,9", "--expect", "none.json"], "cannot read none.json"),
         (["usernet:make", "--input", "8,3,9,9", "--html", "no/dir/x.html"], "cannot write"),
     ],

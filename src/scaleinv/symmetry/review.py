@@ -223,9 +223,8 @@ def builtin_optimizer(name: str, model: nn.Module, lr: float | None, weight_deca
     kind = known.get(name.lower())
     if kind is None or kind is Optimizer or not issubclass(kind, Optimizer):
         return None
-    options: dict[str, Any] = {
-        key: value for key, value in (("lr", lr), ("weight_decay", weight_decay)) if value is not None
-    }
+    given = {"lr": lr, "weight_decay": weight_decay}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     try:
         return kind([p for p in model.parameters() if p.requires_grad], **options)
     except (TypeError, ValueError) as error:
