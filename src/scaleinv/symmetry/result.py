@@ -26,11 +26,26 @@ class Partial:
         return {"name": self.name, "dim": self.dim, **pairs}
 
 
+class ParameterGroups(dict[str, tuple[nn.Parameter, ...]]):
+    """Hold groups of parameters by name, and what is known of their slices.
+
+    row_dim: of the groups whose slices are scale-invariant one by one, the dimension that counts these slices (0: rows,
+    1: columns); a group that is not in it is scale-invariant only as a whole.
+    """
+
+    def __init__(
+        self, groups: Mapping[str, tuple[nn.Parameter, ...]], row_dim: Mapping[str, int] | None = None
+    ) -> None:
+        super().__init__(groups)
+        self.row_dim = dict(row_dim or {})
+
+
 @dataclass(frozen=True)
 class Symmetries:
     """Every rescaling symmetry of a model's parameters. Names as in ``named_parameters()``, in the order of use.
 
-    single: tensors w with f(c w) = f(w) for every c > 0.  row: those of them of which each row is so by itself.
+    single: tensors w with f(c w) = f(w) for every c > 0.  row: those of them of which each slice is so by itself;
+    ``row_dim`` tells along which dimension (0: rows, 1: columns).
     joint: minimal sets that are scale-invariant only together.  partial: scale-invariant parts of fused tensors.
     rescaling: minimal symmetries of mixed sign, {name: exponent}.  dead: tensors the output does not depend on.
     fixed: tensors in no symmetry.  evidence: the numbers behind it.  defect: per group, what eps does to it.
@@ -75,16 +90,15 @@ class Symmetries:
                 result.append((group_name(tensors), tensors))
         return result
 
-    def parameters(
-        self, model: nn.Module, *, with_affine: bool = False, frozen: bool = False
-    ) -> dict[str, tuple[nn.Parameter, ...]]:
+    def parameters(self, model: nn.Module, *, with_affine: bool = False, frozen: bool = False) -> ParameterGroups:
         """Give the groups of :meth:`select` as parameters of ``model`` (the analysed one, or one built alike)."""
         named = dict(model.named_parameters())
         chosen = self.select(with_affine=with_affine, frozen=frozen)
         for tensor in (tensor for _, tensors in chosen for tensor in tensors):
             if tensor not in named or tuple(named[tensor].shape) != self.shapes[tensor]:
                 raise UserError(f"{type(model).__name__} has no parameter {tensor!r} of shape {self.shapes[tensor]}")
-        return {name: tuple(named[tensor] for tensor in tensors) for name, tensors in chosen}
+        groups = {name: tuple(named[tensor] for tensor in tensors) for name, tensors in chosen}
+        return ParameterGroups(groups, {name: dim for name, dim in self.row_dim.items() if name in groups})
 
     def is_affine(self, tensors: tuple[str, ...]) -> bool:
         """Whether the group holds no matrix: gains, biases (one number per channel)."""
@@ -123,6 +137,7 @@ class Symmetries:
         return {
             "single": list(self.single),
             "row": list(self.row),
+            "row_dim": dict(self.row_dim),
             "joint": [list(tensors) for tensors in self.joint],
             "rescaling": [dict(r) for r in self.rescaling],
             "dead": list(self.dead),
@@ -156,7 +171,11 @@ class Symmetries:
             remarks.append("affine pair of a norm" if len(tensors) == 2 else "gains and biases")
         if tensors[0] in self.row and len(tensors) == 1:
             dim = self.row_dim.get(tensors[0], 0)
-            remarks.append("each row by itself" if dim == 0 else f"each slice of dim {dim} by itself")
+            remarks.append(
+                {0: "each row by itself", 1: "each column (dimension 1) by itself"}.get(
+                    dim, f"each slice of dimension {dim} by itself"
+                )
+            )
         return remarks
 
     def _texts(self) -> list[tuple[str, str, str]]:
