@@ -1,0 +1,302 @@
+"""Check the doctor's answer on some seventy architectures by means of its own: no autograd, none of its code.
+
+    python -m benchmarks.doctor [NAME ...] [--json FILE] [--page docs/results/doctor.md]
+
+At another place of the weights, in float64: every claim by scaling, with the model's own eps, which may be in the way
+as c^-1 or c^-2 and not otherwise; completeness by central differences of the outputs in the logarithm of each tensor's
+scale: their null space must have as many dimensions as there are claims. Exit status 1 if a verdict of "clear" is
+wrong. The table has a row an architecture; ``--page`` writes what the page shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.architectures import ARCHITECTURES, Architecture
+from torch import Tensor, nn
+
+from scaleinv.errors import UserError
+from scaleinv.symmetry import Symmetries, find_symmetries
+
+#: factors at which a claim is tried, and the change that is nothing
+_FACTORS = (1.0, 1e1, 1e2, 1e3, 1e4)
+_NOTHING = 1e-9
+#: step of the central differences, and the singular value below which a direction is null
+_STEP = 1e-5
+_NULL = 1e-6
+
+
+@dataclass
+class Checked:
+    """One architecture: what the doctor says and what the check sees."""
+
+    name: str
+    library: str
+    tensors: int = 0
+    verdict: str = ""
+    headline: str = ""
+    claims: int = 0
+    wrong: list[str] = field(default_factory=list)  # claims that fail
+    dimensions: int = 0  # of the doctor's null space
+    measured: int = -1  # of the differences' null space
+    kept: float = float("nan")  # smallest singular value kept, relative to the largest
+    dropped: float = float("nan")  # largest dropped
+    seconds: float = 0.0
+    error: str = ""
+    answer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def right(self) -> bool:
+        """A clear verdict that the check confirms; another verdict is no wrong one."""
+        return self.verdict in ("undecided", "refused") or (not self.wrong and self.measured == self.dimensions)
+
+
+class Twin:
+    """A copy of the model in float64 whose weights are set before every run; no dropout of any kind."""
+
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        self.model = copy.deepcopy(model).double().train()
+        for module in self.model.modules():
+            for key, value in list(vars(module).items()):
+                if type(value) is float and "drop" in key.lower():
+                    setattr(module, key, 0.0)
+                elif type(module).__name__.lower().startswith("drop") and key == "p":
+                    module.p = 0.0
+        generator = torch.Generator().manual_seed(77)
+        self.weights = {
+            name: _moved(p.detach(), generator) for name, p in self.model.named_parameters() if p.is_floating_point()
+        }
+        self.buffers = {name: b.detach().clone() for name, b in self.model.named_buffers()}
+        self.inputs = _in_double((inputs,) if isinstance(inputs, Tensor) else inputs)
+
+    def tiny_eps(self) -> None:
+        """Take the eps out of what calls itself a norm."""
+        for module in self.model.modules():
+            if "norm" in type(module).__name__.lower():
+                for key, value in list(vars(module).items()):
+                    if type(value) is float and re.search("eps", key):
+                        setattr(module, key, 1e-30)
+
+    def outputs(self, factors: Mapping[str, Any]) -> Tensor:
+        """Run with some weights multiplied; the outputs that a loss sees, as one vector."""
+        own = dict(self.model.named_parameters())
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                torch.manual_seed(0)
+                for name, w in self.weights.items():
+                    own[name].copy_(w * factors[name] if name in factors else w)
+                for name, b in self.model.named_buffers():
+                    b.copy_(self.buffers[name])
+                x = self.inputs
+                result = (
+                    self.model(**x)
+                    if isinstance(x, dict)
+                    else self.model(*x)
+                    if isinstance(x, tuple)
+                    else self.model(x)
+                )
+        finally:
+            torch.set_default_dtype(previous)
+        return torch.cat([t.reshape(-1) for t in _results(result)])
+
+
+def _moved(w: Tensor, generator: torch.Generator) -> Tensor:
+    rms = float(w.square().mean().sqrt()) if w.numel() else 0.0
+    return w + torch.randn(w.shape, generator=generator, dtype=torch.float64) * max(0.15 * rms, 0.03)
+
+
+def _in_double(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.double() if value.is_floating_point() else value
+    if isinstance(value, Mapping):
+        return {k: _in_double(v) for k, v in value.items()}
+    return tuple(_in_double(v) for v in value)
+
+
+def _results(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value] if value.is_floating_point() else []
+    if isinstance(value, Mapping):
+        if isinstance(value.get("logits"), Tensor):
+            return [value["logits"]]
+        return [t for k, v in value.items() if k not in ("past_key_values", "cache_params") for t in _results(v)]
+    if isinstance(value, (tuple, list)):
+        return [t for v in value for t in _results(v)]
+    return []
+
+
+Scaling = Callable[[float], dict[str, Any]]
+
+
+def claims(found: Symmetries, twin: Twin) -> Iterator[tuple[str, Scaling, Scaling]]:
+    """Give (name, scaling by c, the same with twice the factor, or one of its own for every slice)."""
+
+    def rescaled(exponents: Mapping[str, int], more: float) -> Scaling:
+        return lambda c: {name: (more * c) ** n for name, n in exponents.items()}
+
+    def sliced(name: str, dim: int, spans: Sequence[tuple[int, int]] | None, more: float) -> Scaling:
+        w = twin.weights[name]
+        shape = [n if d == dim else 1 for d, n in enumerate(w.shape)]
+        draw = torch.rand(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        inside = torch.zeros(w.shape[dim], dtype=torch.bool)
+        for a, b in spans or [(0, w.shape[dim])]:
+            inside[a:b] = True
+
+        def factor(c: float) -> dict[str, Any]:
+            own = 1 + (more - 1) * (draw if spans is None else 1.0)
+            return {name: torch.where(inside.view(shape), c * own, torch.ones(1, dtype=torch.float64))}
+
+        return factor
+
+    for tensors in [(name,) for name in found.single] + list(found.joint):
+        exponents = dict.fromkeys(tensors, 1)
+        yield " + ".join(tensors), rescaled(exponents, 1), rescaled(exponents, 2)
+    for pair in found.rescaling:
+        yield ", ".join(f"{name}^{n:+d}" for name, n in pair.items()), rescaled(pair, 1), rescaled(pair, 2)
+    for name in found.row:
+        dim = found.row_dim.get(name, 0)
+        yield f"{name} by slices", sliced(name, dim, None, 1), sliced(name, dim, None, 2)
+    for part in found.partial:
+        spans = part.ranges
+        yield f"{part.name} in part", sliced(part.name, part.dim, spans, 1), sliced(part.name, part.dim, spans, 2)
+
+
+def holds(twin: Twin, one: Scaling, two: Scaling) -> bool:
+    """Whether the outputs stay when the factor doubles, but for an eps: less each decade, until nothing is left.
+
+    The scale goes up or down, whichever the norms behind it need.
+    """
+    for sign in (1, -1):
+        changes = []
+        for c in _FACTORS:
+            a, b = (twin.outputs(scaling(c**sign)) for scaling in (one, two))
+            changes.append(float((a - b).abs().max()) / max(float(a.abs().max()), 1e-300))
+            if not changes[-1] <= 0.1 or changes[-1] <= _NOTHING:
+                break
+            if len(changes) > 1 and changes[-1] > max(changes[-2] / 4, _NOTHING):
+                break
+        if changes[-1] <= _NOTHING or (len(changes) == len(_FACTORS) and changes[-1] <= changes[-2] / 4):
+            return True
+    return False
+
+
+def null_space(twin: Twin, found: Symmetries) -> tuple[int, float, float]:
+    """Count the null directions of d outputs / d log-scale by central differences: (dimension, kept, dropped)."""
+    twin.tiny_eps()
+    start = dict.fromkeys(twin.weights, 1.0)
+    for tensors in [(name,) for name in found.single] + list(found.joint):
+        start |= dict.fromkeys(tensors, 1e4)  # an eps written in the code is nothing there
+    places, scale = [], 0.0
+    while sum(map(len, places)) < len(found.shapes) + 10:
+        columns = []
+        for name in found.shapes:
+            up, down = (twin.outputs(start | {name: start[name] * (1 + s * _STEP)}) for s in (1, -1))
+            columns.append((up - down) / (2 * _STEP))
+        places.append(torch.stack(columns, 1))
+        scale = max(scale, float(up.abs().max()))
+        generator = torch.Generator().manual_seed(100 + len(places))
+        twin.weights = {name: _moved(w, generator) for name, w in twin.weights.items()}
+    jacobian = torch.cat(places)
+    size = torch.linalg.vector_norm(jacobian, dim=0)
+    # what is below the rounding of the differences is a zero column: scale-invariant alone, or dead
+    live = size > 1e-8 * scale * len(jacobian) ** 0.5
+    if not bool(live.any()):
+        return len(size), float("nan"), float("nan")
+    singular = torch.linalg.svdvals(jacobian[:, live] / size[live])
+    singular = torch.cat([singular, singular.new_zeros(int(live.sum()) - len(singular))]) / singular[0]
+    null = singular < _NULL
+    kept, dropped = singular[~null], singular[null]
+    dimension = int((~live).sum()) + int(null.sum())
+    return dimension, float(kept.min()), float(dropped.max()) if len(dropped) else float("nan")
+
+
+def check(architecture: Architecture, seed: int = 0) -> Checked:
+    """Ask the doctor about an architecture and check what it says."""
+    result = Checked(architecture.name, architecture.library)
+    start = time.perf_counter()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, inputs = architecture.build()
+    try:
+        found = find_symmetries(model, inputs, defect=False)
+    except UserError as error:
+        result.verdict, result.error = "refused", str(error)
+        return result
+    result.tensors, result.verdict, result.headline = len(found.shapes), found.verdict, found.headline()
+    result.answer = {key: value for key, value in found.to_dict().items() if key not in ("evidence", "defect")}
+    twin = Twin(model, inputs)
+    for name, one, two in claims(found, twin):
+        result.claims += 1
+        if not holds(twin, one, two):
+            result.wrong.append(name)
+    if found.dead:
+        result.claims += 1
+        draw = torch.Generator().manual_seed(9)
+        moved = {n: 0.5 + torch.rand(twin.weights[n].shape, generator=draw, dtype=torch.float64) for n in found.dead}
+        still, away = twin.outputs({}), twin.outputs(moved)
+        if float((still - away).abs().max()) > _NOTHING * float(still.abs().max()):
+            result.wrong.append(f"dead: {', '.join(found.dead)}")
+    result.dimensions = len(found.single) + len(found.joint) + len(found.rescaling) + len(found.dead)
+    result.measured, result.kept, result.dropped = null_space(twin, found)
+    result.seconds = time.perf_counter() - start
+    return result
+
+
+def table(checked: Sequence[Checked]) -> str:
+    """Write a row an architecture."""
+    lines = [
+        "| architecture | from | tensors | verdict | claims | wrong | dims | by differences | kept | dropped | s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for c in checked:
+        cells = (
+            c.name, c.library, c.tensors, c.verdict, c.claims, len(c.wrong), c.dimensions, c.measured,
+            f"{c.kept:.0e}", f"{c.dropped:.0e}", f"{c.seconds:.0f}",
+        )  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="architectures; all of them if none is named")
+    parser.add_argument("--json", type=Path, help="store what was found")
+    options = parser.parse_args(argv)
+    warnings.simplefilter("ignore")  # those of the libraries
+    torch.set_num_threads(1)
+    checked = []
+    for architecture in ARCHITECTURES:
+        if options.names and architecture.name not in options.names:
+            continue
+        try:
+            c = check(architecture)
+        except Exception as error:  # the others are to be seen all the same
+            c = Checked(architecture.name, architecture.library, verdict="failed", wrong=["no answer"])
+            c.error = f"{type(error).__name__}: {error}"
+        checked.append(c)
+        print(table([c]).splitlines()[-1], flush=True)
+        for line in [*(f"    wrong: {name}" for name in c.wrong), *([f"    {c.error}"] if c.error else [])]:
+            print(line, flush=True)
+    bad = [c for c in checked if not c.right]
+    print(f"\n{len(checked)} architectures, {sum(c.verdict == 'clear' for c in checked)} clear, {len(bad)} wrong")
+    print(table(checked))
+    if options.json:
+        options.json.write_text(json.dumps([asdict(c) for c in checked], indent=1))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
