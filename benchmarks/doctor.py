@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry import Symmetries, find_symmetries
+from scaleinv.symmetry.result import Sliced
 
 #: factors at which a claim is tried, and the change that is nothing
 _FACTORS = (1.0, 1e1, 1e2, 1e3, 1e4)
@@ -161,17 +162,33 @@ def claims(found: Symmetries, twin: Twin) -> Iterator[tuple[str, Scaling, Scalin
 
         return factor
 
+    def slices(trade: Sliced, more: float) -> Scaling:
+        def factors(c: float) -> dict[str, Any]:
+            result: dict[str, Any] = {}
+            for piece, exponent in trade.exponents:
+                w = twin.weights[piece.name]
+                factor = torch.ones(w.shape, dtype=torch.float64)
+                for a, b in piece.ranges or [(0, w.shape[piece.dim or 0])]:
+                    factor.narrow(piece.dim or 0, a, b - a).mul_((more * c) ** exponent)
+                result[piece.name] = result.get(piece.name, 1.0) * factor
+            return result
+
+        return factors
+
     for tensors in [(name,) for name in found.single] + list(found.joint):
         exponents = dict.fromkeys(tensors, 1)
         yield " + ".join(tensors), rescaled(exponents, 1), rescaled(exponents, 2)
-    for pair in found.rescaling:
+    for pair in (*found.weighted, *found.rescaling):
         yield ", ".join(f"{name}^{n:+d}" for name, n in pair.items()), rescaled(pair, 1), rescaled(pair, 2)
     for name in found.row:
         dim = found.row_dim.get(name, 0)
         yield f"{name} by slices", sliced(name, dim, None, 1), sliced(name, dim, None, 2)
-    for part in found.partial:
+    for part in (*found.partial, *found.blocks):
         spans = part.ranges
         yield f"{part.name} in part", sliced(part.name, part.dim, spans, 1), sliced(part.name, part.dim, spans, 2)
+    for trade in found.sliced:
+        if not trade.dead:
+            yield f"slices {trade}", slices(trade, 1), slices(trade, 2)
 
 
 def holds(twin: Twin, one: Scaling, two: Scaling) -> bool:
@@ -249,7 +266,9 @@ def check(architecture: Architecture, seed: int = 0) -> Checked:
         still, away = twin.outputs({}), twin.outputs(moved)
         if float((still - away).abs().max()) > _NOTHING * float(still.abs().max()):
             result.wrong.append(f"dead: {', '.join(found.dead)}")
-    result.dimensions = len(found.single) + len(found.joint) + len(found.rescaling) + len(found.dead)
+    unused = [why for why in found.unreached.values() if "does not use" in why]
+    sets = (found.single, found.joint, found.weighted, found.rescaling, found.dead, unused)
+    result.dimensions = sum(map(len, sets))
     result.measured, result.kept, result.dropped = null_space(twin, found)
     result.seconds = time.perf_counter() - start
     return result

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -248,7 +249,8 @@ def reproducible(device: torch.device, seed: int = _SEED) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(_no_checkpoints())
-        if hasattr(torch.compiler, "set_stance"):
+        # nothing is compiled where dynamo is not loaded, and loading it takes seconds
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002

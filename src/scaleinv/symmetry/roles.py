@@ -18,7 +18,8 @@ class Role:
 
     - ``kind``: which group it goes to. ``scale-invariant``: decay sets its ELR and nothing else; ``own scale``:
       matrices whose decay changes the function; ``gains and biases``: vectors of either sort, unless a joint group with
-      a matrix holds them; ``dead``: the output does not depend on it; ``undecided``: the doctor does not say.
+      a matrix holds them; ``dead``: the output does not depend on it, or no gradient reaches it; ``undecided``: the
+      doctor does not say.
     - ``decay``: whether :func:`~scaleinv.param_groups` decays it by default.
     - ``reason``: why, in a sentence.
     - ``together``: the joint group it belongs to, itself included; empty outside of one.
@@ -35,7 +36,8 @@ def roles(found: Symmetries) -> dict[str, Role]:
     joint = {name: tensors for tensors in found.joint for name in tensors}
     parts = {part.name for part in found.partial}
     pairs: dict[str, Mapping[str, int]] = {}
-    for pair in sorted(found.rescaling, key=len):
+    fused = {piece.name: str(trade) for trade in found.sliced if not trade.dead for piece, _ in trade.exponents}
+    for pair in [*found.weighted, *sorted(found.rescaling, key=len)]:
         for name in pair:
             pairs.setdefault(name, pair)
     result = {}
@@ -45,6 +47,8 @@ def roles(found: Symmetries) -> dict[str, Role]:
             result[name] = Role(
                 "undecided", not vector, "the doctor's answer is undecided: matrices decay, vectors not"
             )
+        elif name in found.unreached:
+            result[name] = Role("dead", False, f"no gradient reaches it: {found.unreached[name]}")
         elif name in found.dead:
             result[name] = Role("dead", False, "the output does not depend on it: decay is all that would move it")
         elif name in found.single:
@@ -54,8 +58,9 @@ def roles(found: Symmetries) -> dict[str, Role]:
         elif vector:
             result[name] = Role("gains and biases", False, _vector_reason(found, name, pairs.get(name)))
         else:
-            fused = name in parts
-            result[name] = Role("own scale", True, _matrix_reason(name, pairs.get(name), fused))
+            result[name] = Role(
+                "own scale", True, _matrix_reason(name, pairs.get(name), name in parts, fused.get(name))
+            )
     return result
 
 
@@ -88,9 +93,11 @@ def _vector_reason(found: Symmetries, name: str, pair: Mapping[str, int] | None)
     return f"free together with {listed(with_it)}, by unequal powers: decay on it changes the function"
 
 
-def _matrix_reason(name: str, pair: Mapping[str, int] | None, fused: bool) -> str:
-    if fused:
+def _matrix_reason(name: str, pair: Mapping[str, int] | None, part: bool, trade: str | None) -> str:
+    if part:
         return "fused: decay sets the ELR of its scale-invariant part and regularises the rest"
+    if pair is None and trade is not None:
+        return f"slices trade their scales ({trade}): decay acts on their products and balances the two sides"
     if pair is None:
         return "a scale of its own: decay regularises the function"
     with_it, against = _sides(name, pair)

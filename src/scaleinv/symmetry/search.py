@@ -125,7 +125,7 @@ class Found:
         for trade in self.trades:
             terms = tuple((*piece, e) for piece, e in trade.pieces if e)
             if terms:
-                claims.append(RescalingClaim(f"slices {terms}", {i: e for i, _, _, e in terms}, terms=terms))
+                claims.append(RescalingClaim(trade.name, {i: e for i, _, _, e in terms}, terms=terms))
         return claims
 
     @property
