@@ -189,7 +189,10 @@ def experts(loop: bool) -> nn.Module:
 def masked_pool() -> nn.Module:
     """Two modalities; the second is masked away in this batch."""
     return Fn(
-        lambda s, x, y, mask: s.o(functional.layer_norm(s.a(x) + s.b(y) * mask, (8,))), a=lin(6, 8), b=lin(6, 8), o=nn.Linear(8, 3)
+        lambda s, x, y, mask: s.o(functional.layer_norm(s.a(x) + s.b(y) * mask, (8,))),
+        a=lin(6, 8),
+        b=lin(6, 8),
+        o=nn.Linear(8, 3),
     )
 
 
@@ -241,7 +244,9 @@ def batch_renorm() -> nn.Module:
 
 
 def detached_norm() -> nn.Module:
-    return Fn(lambda s, x: s.o((lambda h: h / h.norm(dim=-1, keepdim=True).detach())(s.w(x))), w=lin(6, 8), o=nn.Linear(8, 3))
+    return Fn(
+        lambda s, x: s.o((lambda h: h / h.norm(dim=-1, keepdim=True).detach())(s.w(x))), w=lin(6, 8), o=nn.Linear(8, 3)
+    )
 
 
 # -- weights that need care --------------------------------------------------------------------------------------------
@@ -319,7 +324,9 @@ _CHECKPOINTED: dict[str, Any] = {
 
 
 def constant(value: Any) -> nn.Module:
-    model = Fn(lambda s, x: s.o(functional.layer_norm(torch.as_tensor(s.adj) @ s.w(x), (8,))), w=lin(6, 8), o=nn.Linear(8, 3))
+    model = Fn(
+        lambda s, x: s.o(functional.layer_norm(torch.as_tensor(s.adj) @ s.w(x), (8,))), w=lin(6, 8), o=nn.Linear(8, 3)
+    )
     model.adj = value
     return model
 
@@ -340,7 +347,9 @@ def complex_matrix() -> nn.Module:
 
 
 def expanded_buffer() -> nn.Module:
-    model = Fn(lambda s, x: s.o(torch.tanh(functional.layer_norm(s.w(x), (8,)) + s.pos)), w=lin(6, 8), o=nn.Linear(8, 2))
+    model = Fn(
+        lambda s, x: s.o(torch.tanh(functional.layer_norm(s.w(x), (8,)) + s.pos)), w=lin(6, 8), o=nn.Linear(8, 2)
+    )
     model.register_buffer("pos", torch.randn(1, 8).expand(9, 8))
     return model
 
@@ -369,9 +378,18 @@ def counting() -> nn.Module:
     return model
 
 
-def _one(name: str, make: Callable[[], nn.Module], reason: str, *inputs: Tensor, free: str = "w.weight", row: bool = False) -> Case:
+def _one(
+    name: str, make: Callable[[], nn.Module], reason: str, *inputs: Tensor, free: str = "w.weight", row: bool = False
+) -> Case:
     """A case of one weight w in front of a norm over features and a head o."""
-    return Case(name, built(make, *(inputs or (X,))), reason, single=(free,), row=(free,) if row else (), fixed=("o.weight", "o.bias"))
+    return Case(
+        name,
+        built(make, *(inputs or (X,))),
+        reason,
+        single=(free,),
+        row=(free,) if row else (),
+        fixed=("o.weight", "o.bias"),
+    )
 
 
 _SINGLE = {"single": ("w.weight",), "fixed": ("o.weight", "o.bias")}
@@ -380,7 +398,7 @@ KINDS = [
     # random depth
     Case("layerdrop by torch", built(lambda: layerdrop(lambda s, k: bool(torch.rand(()) < 0.5)), X),
          "every block writes into the stream in some draw", joint=(STREAM,), fixed=("o.weight", "o.bias")),
-    Case("layerdrop by numpy", built(lambda: layerdrop(lambda s, k: np.random.rand() < 0.5), X),
+    Case("layerdrop by numpy", built(lambda: layerdrop(lambda s, k: np.random.rand() < 0.5), X),  # noqa: NPY002
          "fairseq draws from numpy", joint=(STREAM,), fixed=("o.weight", "o.bias")),
     Case("layerdrop by Python", built(lambda: layerdrop(lambda s, k: random.random() < 0.7), X),
          "and others from Python's generator", joint=(STREAM,), fixed=("o.weight", "o.bias")),

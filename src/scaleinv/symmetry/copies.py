@@ -1,8 +1,9 @@
 """Copy a user's model for the probe: without wrappers, with state that can be put back before every run."""
 
+import contextlib
 import copy
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,27 @@ _OWN = frozenset(["_parameters", "_buffers", "_modules", "training"])
 _PLAIN = (int, float, bool, str, bytes, complex, type(None), tuple)
 
 
+#: wrappers that hold the model as ``module`` and compute what it computes
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Give the module inside ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` and their like."""
     while True:
         if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
-        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or type(model).__name__ in (
-            "DistributedDataParallel",
-            "DDP",
-            "AveragedModel",
-        ):
-            model = model.module
+        elif isinstance(model, _WRAPPERS):
+            wrapped = model.module
+            assert isinstance(wrapped, nn.Module)
+            model = wrapped
         else:
             return model
+
+
+def whole(p: Tensor) -> Tensor:
+    """Give the values of a parameter; one that is sharded over processes (a DTensor) is gathered."""
+    gathered: Tensor = p.full_tensor() if hasattr(p, "full_tensor") else p
+    return gathered.detach()
 
 
 def deep_copy(model: nn.Module) -> nn.Module:
@@ -41,11 +50,11 @@ def deep_copy(model: nn.Module) -> nn.Module:
             if isinstance(value, torch.Generator):
                 memo[id(value)] = torch.Generator(value.device)
                 memo[id(value)].set_state(value.get_state())
-    for p in model.parameters():  # a sharded tensor that can be gathered
-        if hasattr(p, "full_tensor") and hasattr(p, "placements"):
-            memo[id(p)] = nn.Parameter(p.full_tensor().detach().clone(), requires_grad=p.requires_grad)
+    for p in model.parameters():
+        if hasattr(p, "full_tensor"):
+            memo[id(p)] = nn.Parameter(whole(p).clone(), requires_grad=p.requires_grad)
     try:
-        with torch.no_grad():  # a scripted module is copied by operations
+        with torch.no_grad(), _without_sharding(model):  # a scripted module is copied by operations
             copied = copy.deepcopy(model, memo)
     except Exception as error:
         raise UserError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
@@ -61,20 +70,31 @@ def _plain(model: nn.Module) -> nn.Module:
         if getattr(module, "_compiled_call_impl", None) is not None:
             module._compiled_call_impl = None
         if isinstance(module, nn.SyncBatchNorm):
-            module.__class__ = _BatchNorm
-        elif type(module).__name__.startswith("FSDP") and hasattr(module, "_get_fsdp_state"):
-            _without_sharding(module)
+            module.__class__ = _BatchNorm  # type: ignore[assignment]
     return model
 
 
-def _without_sharding(module: nn.Module) -> None:
-    """Make a module sharded by ``fully_shard`` the module it was: its class, and no hooks."""
-    kinds = [kind for kind in type(module).__mro__ if not kind.__name__.startswith("FSDP")]
-    module.__class__ = kinds[0]
-    for hooks in (module._forward_pre_hooks, module._forward_hooks):
-        for key, hook in list(hooks.items()):
-            if "fsdp" in getattr(hook, "__module__", "") or "fsdp" in repr(hook).lower():
-                del hooks[key]
+@contextlib.contextmanager
+def _without_sharding(model: nn.Module) -> Iterator[None]:
+    """Let modules under ``fully_shard`` be what they were, without its class and hooks, while the context lasts."""
+    before: list[tuple[nn.Module, type[nn.Module], dict[str, Any]]] = []
+    for module in model.modules():
+        kind = type(module)
+        if any(base.__name__ == "FSDPModule" for base in kind.__mro__):
+            before.append((module, kind, module.__dict__))
+            plain = {k: _own_hooks(v) if k.endswith("_hooks") else v for k, v in module.__dict__.items()}
+            module.__dict__ = {k: v for k, v in plain.items() if not k.startswith("__composable_api")}
+            module.__class__ = next(base for base in kind.__mro__ if not base.__name__.startswith("FSDP"))
+    try:
+        yield
+    finally:
+        for module, kind, own in before:
+            module.__class__ = kind
+            module.__dict__ = own
+
+
+def _own_hooks(hooks: Any) -> Any:
+    return type(hooks)((k, h) for k, h in hooks.items() if "fsdp" not in f"{getattr(h, '__module__', '')}{h!r}".lower())
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -92,7 +112,7 @@ def cast(model: nn.Module, dtype: torch.dtype) -> None:
     def convert(t: Tensor) -> Tensor:
         return t.to(dtype) if t.is_floating_point() else t.to(complex_type) if t.is_complex() else t
 
-    model._apply(convert)
+    model._apply(convert)  # type: ignore[no-untyped-call]
 
 
 class State:
@@ -162,6 +182,10 @@ def refuse_unreadable(model: nn.Module) -> None:
     for name, module in model.named_modules():
         kind = type(module)
         packed = getattr(module, "_packed_params", None)
+        if kind.__name__ == "FullyShardedDataParallel":
+            raise UserError(
+                "the model is wrapped in FullyShardedDataParallel; give it before wrapping (or fully_shard)"
+            )
         if packed is not None or "quantized" in kind.__module__.split(".") or "bitsandbytes" in kind.__module__:
             where = repr(name) if name else "the model"
             raise UserError(

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from scaleinv.errors import UserError
+from scaleinv.symmetry.copies import whole
 from scaleinv.symmetry.defect import eps_defect
 from scaleinv.symmetry.fused import Trade, covered
 from scaleinv.symmetry.jacobian import NoGradient
@@ -82,7 +83,7 @@ def find_symmetries(
         evidence=evidence,
         defect=_defect(setup, measured, seed),
         shapes={n: tuple(parameters[n].shape) for n in names},
-        norms={n: float(torch.linalg.vector_norm(parameters[n].detach().to(_wide(parameters[n])))) for n in names},
+        norms={n: float(torch.linalg.vector_norm(whole(parameters[n]).to(_wide(parameters[n])))) for n in names},
         frozen=tuple(n for n in names if not parameters[n].requires_grad),
         row_dim={names[i]: d for i, d in found.row.items()},
     )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.symmetry.parts import Slices, closed_runs
+from scaleinv.symmetry.precision import Precision
 
 Spans = tuple[tuple[int, int], ...]
 #: a slice of a tensor: index, dimension (None: all of it), ranges
@@ -67,7 +68,11 @@ def candidates(shapes: Sequence[tuple[int, ...]], rest: Sequence[int]) -> list[i
 
 
 def trades(
-    slices: dict[int, Slices], shapes: Sequence[tuple[int, ...]], names: Sequence[str], rest: Sequence[int], zero: float
+    slices: dict[int, Slices],
+    shapes: Sequence[tuple[int, ...]],
+    names: Sequence[str],
+    rest: Sequence[int],
+    precision: Precision,
 ) -> list[Trade]:
     """Find the trades between slices of the matrices in ``rest``, from their sums of g * w over slices."""
     draws = min((s.draws for i, s in slices.items() if i in set(rest)), default=0)
@@ -83,7 +88,7 @@ def trades(
             length, other = shapes[i][d], shapes[i][1 - d]
             bias = biases.get(i) if length == (shapes[biases[i]][0] if i in biases else -1) else None
             for cut in layouts(length, other):
-                here = _trades_of(i, d, cut, bias, slices, totals, biases, shapes, draws, zero)
+                here = _trades_of(i, d, cut, bias, slices, totals, biases, shapes, draws, precision)
                 if len(here) > len(best):
                     best = here
         for trade in best:
@@ -122,9 +127,10 @@ def _trades_of(
     biases: dict[int, int],
     shapes: Sequence[tuple[int, ...]],
     draws: int,
-    zero: float,
+    precision: Precision,
 ) -> list[Trade]:
     """Find the trades of one way to cut tensor ``i`` along dimension ``d``."""
+    zero = precision.part
     rows = torch.stack(_sums(slices[i], d, draws))  # (K, n)
     size = slices[i].sizes[d]
     whole = float(size.norm())
@@ -133,11 +139,11 @@ def _trades_of(
     sides: list[list[tuple[Tensor, list[Piece]]]] = []
     for spans in cut:
         own = _take(rows, spans)
-        side = [(own, [(i, d, spans)])]
+        side: list[tuple[Tensor, list[Piece]]] = [(own, [(i, d, spans)])]
         if of_bias is not None and bias is not None:
             part = _take(of_bias, spans)
-            if float(_take(slices[bias].sizes[0][None], spans).max()) <= 1e-10 * float(size.max()):
-                if float(slices[bias].sizes[0].max()) > 1e-6 * float(size.max()):
+            if float(_take(slices[bias].sizes[0][None], spans).max()) <= precision.dead * float(size.max()):
+                if float(slices[bias].sizes[0].max()) > 1e3 * precision.dead * float(size.max()):
                     result.append(Trade((((bias, 0, spans), 0),)))
             else:
                 side.append((own + part, [(i, d, spans), (bias, 0, spans)]))
@@ -178,11 +184,9 @@ def _trades_of(
         hit = min(((partners.index(j), number) for j, number in hits if j is not None), default=None)
         layer = first_same(side[0][0].sum(1), with_bias, layers)
         if hit is not None and (layer is None or hit[0] <= partners.index(layer)):
-            j, (own, pieces) = partners[hit[0]], side[hit[1]]
+            j, (own, terms) = partners[hit[0]], side[hit[1]]
             result.append(
-                Trade(
-                    (*((p, 1) for p in pieces), ((j, None, ()), -1)), _columns(own, j, slices, draws, whole, zero)
-                )
+                Trade((*((p, 1) for p in terms), ((j, None, ()), -1)), _columns(own, j, slices, draws, whole, zero))
             )
         elif layer is not None:
             whole_layer = (((layer, None, ()), 1), ((biases[layer], None, ()), 1))
@@ -206,7 +210,7 @@ def _runs(up: Tensor, down: Tensor, whole: float, zero: float) -> int:
     long, short = max(up.shape[1], down.shape[1]), min(up.shape[1], down.shape[1])
     if short == 0 or long % short:
         return 0
-    up, down = (t.unflatten(1, (short, -1)).sum(2) for t in (up, down))
+    up, down = (t.reshape(len(t), short, -1).sum(2) for t in (up, down))
     return len(closed_runs(up - down, up.new_full((short,), whole / short**0.5), zero))
 
 

@@ -36,8 +36,8 @@ def _items(value: Any) -> dict[str, Any] | None:
     """Give the named parts of a result, None where it has no names."""
     if isinstance(value, Mapping):
         return {str(k): v for k, v in value.items()}
-    if hasattr(value, "_fields") and isinstance(value, tuple):
-        return dict(zip(value._fields, value))
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return dict(value._asdict())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry.copies import State, call_arguments, cast, deep_copy, refuse_unreadable, unwrap, view_real
+from scaleinv.symmetry.copies import State, call_arguments, cast, deep_copy, refuse_unreadable, unwrap, view_real, whole
 from scaleinv.symmetry.mode import Factors
 from scaleinv.symmetry.outputs import Outputs, chosen
 from scaleinv.symmetry.sites import EpsSites, Site
@@ -67,7 +67,7 @@ class Probe:
         outer = {id(p): name for name, p in model.named_parameters()}
         model = unwrap(model)
         inner = dict(model.named_parameters())
-        own = {outer[id(p)]: p.detach() for p in inner.values()}
+        own = {outer[id(p)]: whole(p) for p in inner.values()}
         self.model = deep_copy(model)
         if any(p.device.type == "mps" for p in own.values()):
             self.model.cpu()  # has no double precision
@@ -249,8 +249,7 @@ def reproducible(device: torch.device, seed: int = _SEED) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(_no_checkpoints())
-        # nothing is compiled where dynamo is not loaded, and loading it takes seconds
-        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # else nothing is compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002

@@ -181,7 +181,7 @@ def search(probe: Probe, precision: Precision, seed: int, *, random: bool = Fals
         row = _rows_by_scaling(probe, state)
     shapes = [tuple(p.shape) for p in probe.tensors]
     biases = [i for i in state.dead if len(shapes[i]) == 1]
-    between = trades(state.slices, shapes, probe.names, [*state.rest, *biases], precision.part)
+    between = trades(state.slices, shapes, probe.names, [*state.rest, *biases], precision)
     return Found(state, precision, basis, order, row, parts, blocks, reason, unreached, between)
 
 

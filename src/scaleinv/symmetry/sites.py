@@ -9,6 +9,7 @@ if what comes out becomes a divisor; a margin, a temperature or a small shift do
 import re
 import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -57,7 +58,7 @@ _NORMS = {
 }  # fmt: skip
 
 
-class EpsSites(TorchDispatchMode):
+class EpsSites(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watch for small constants while a model runs, and replace those at ``active`` sites by ``eps``.
 
     found: every site whose constant ended in a divisor, filled while the model runs.
@@ -68,7 +69,7 @@ class EpsSites(TorchDispatchMode):
         return False  # what is run here is not compiled, and loading dynamo takes seconds
 
     def __init__(self, active: frozenset[_Key], eps: float | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.active, self.eps = active, eps
         self.found: dict[_Key, Site] = {}
         self._tags: Any = WeakTensorKeyDictionary()
@@ -151,7 +152,8 @@ class EpsSites(TorchDispatchMode):
         for (key, bound), root in self._tags.get(divisor, {}).items():
             outside = not (root or rooted) and not bound
             before = self.found.get(key)
-            self.found[key] = Site(*key, outside or (before is not None and before.outside), False)
+            value, file, line = key
+            self.found[key] = Site(value, file, line, outside or (before is not None and before.outside), False)
 
 
 def _constant(value: Any) -> float | None:
@@ -169,10 +171,10 @@ def _constant(value: Any) -> float | None:
 
 def _caller() -> tuple[str, int]:
     """Find the line of the model's code that is running: the first outside torch and this package."""
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         file = frame.f_code.co_filename
         if "/torch/" not in file and "\\torch\\" not in file and "/scaleinv/symmetry/" not in file:
             return _NUMBERED.sub("", file), frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "", 0

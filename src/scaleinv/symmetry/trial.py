@@ -102,7 +102,7 @@ def _first_run(probe: Probe, model: nn.Module, inputs: Any, outputs: Outputs) ->
             return probe, inputs
     own = {p.dtype for p in probe.tensors if p.is_floating_point()}
     for dtype in sorted(own, key=str):
-        changed = map_tensors(inputs, lambda t, dtype=dtype: t.to(dtype) if t.is_floating_point() else t)
+        changed = map_tensors(inputs, partial(_in_precision, dtype))
         for graph in (False, True):
             with contextlib.suppress(Exception):
                 other = Probe(model, changed, dtype=None, eps=None, outputs=outputs)
@@ -115,6 +115,10 @@ def _first_run(probe: Probe, model: nn.Module, inputs: Any, outputs: Outputs) ->
             other.value()
             return other, inputs
     raise UserError(failure) from cause
+
+
+def _in_precision(dtype: torch.dtype, t: Tensor) -> Tensor:
+    return t.to(dtype) if t.is_floating_point() else t
 
 
 def _some(probe: Probe, which: list[int]) -> str:

@@ -26,14 +26,20 @@ from scaleinv.theory.rates import Law
 
 _OPTIMIZER = "name one of torch.optim's (sgd, adamw), or FILE.py:FUNCTION, a function that takes the model"
 
+#: exit status where the evidence does not decide
+UNDECIDED = 3
+
 
 def run(command: DoctorCommand) -> int:
-    """Find the groups and print them. Exit status 0: groups printed and as expected. 1: groups differ from --expect."""
+    """Find the groups and print them.
+
+    Exit status 0: groups printed and as expected. 1: groups differ from --expect. 3: the answer is undecided.
+    """
     expected = read_expected(command.expect) if command.expect is not None else None
     inputs = random_inputs(parse_inputs(command.input), command.seed)
     model = load_model(command.model)
     with contextlib.redirect_stdout(sys.stderr):  # what the model prints is not the answer
-        found = find_symmetries(model, inputs, seed=command.seed)
+        found = find_symmetries(model, inputs, seed=command.seed, outputs=command.output or None)
     advice = _advice(command, model, found) if command.optimizer is not None else None
     lr, law = (command.lr, None) if advice is None else (advice.lr, advice.law)
     if command.html is not None:
@@ -51,6 +57,8 @@ def run(command: DoctorCommand) -> int:
     lines = differences(found, expected) if expected is not None else []
     for line in lines:
         print(line, file=sys.stderr)
+    if found.verdict != "clear":
+        return UNDECIDED
     return 1 if lines else 0
 
 
