@@ -80,6 +80,22 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
     return Spectrum(singular, right[cut:] / size, cut, clear, kept, dropped)
 
 
+#: entries of a product that are held at a time
+_CHUNK = 2**20
+
+
+def inner(g: Tensor, w: Tensor) -> float:
+    """Compute <g, w> with sums in double precision; of large tensors piece by piece, so that no product is held."""
+    g, w = g.reshape(-1), w.reshape(-1)
+    if len(g) <= _CHUNK:
+        return float((g * w).sum(dtype=torch.float64))
+    rows = [
+        (a * b).view(-1, 1024).sum(1).double() if len(a) % 1024 == 0 else (a * b).double()
+        for a, b in zip(g.split(_CHUNK), w.split(_CHUNK))
+    ]
+    return float(sum(float(part.sum()) for part in rows))
+
+
 def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a Gaussian vector on the usable outputs (M,)."""
     draw = torch.randn(mask.shape, generator=generator, dtype=torch.float64)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.symmetry.copies import view_real
-from scaleinv.symmetry.jacobian import cotangent, full_row
+from scaleinv.symmetry.jacobian import cotangent, full_row, inner
 from scaleinv.symmetry.probe import Probe
 
 #: step in the log-scales: of derivatives to 1e-11, and of a comparison, where few kinks may lie within the step
@@ -59,7 +59,7 @@ def disagreements(probe: Probe, mask: Tensor, generator: torch.Generator, skippe
     for i, g in enumerate(gradients):
         if g is not None:
             g, w = view_real(g.to_dense() if g.layout is not torch.strided else g), view_real(probe.tensors[i].detach())
-            dots[i], sizes[i] = float((g * w).sum(dtype=torch.float64)), float(g.norm() * w.norm())
+            dots[i], sizes[i] = inner(g, w), float(g.norm() * w.norm())
     del gradients, outputs
     chosen = [i for i in range(len(dots)) if i not in skipped]
 

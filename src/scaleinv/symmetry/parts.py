@@ -22,25 +22,34 @@ class Slices:
 
     sums: list[list[Tensor]] = field(default_factory=list)
     sizes: list[Tensor] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)  # norms of the weight's slices; all cotangents are of one place
 
     def add(self, gradient: Tensor, weight: Tensor) -> None:
         """Take in the gradient of one more cotangent."""
         product = gradient * weight
+        if not self.weights:
+            self.weights = [_norms(weight, d).double().cpu() for d in range(weight.dim())]
         for d in range(weight.dim()):
             others = [k for k in range(weight.dim()) if k != d]
-            total = product.sum(dim=others, dtype=torch.float64) if others else product.double()
-            energy = (gradient.square().sum(dim=others) if others else gradient.square()).sqrt()
-            energy = energy.double() * (weight.square().sum(dim=others) if others else weight.square()).sqrt()
+            # sums in the tensor's own precision: pairwise, so that rounding stays far below what counts as zero
+            total = (product.sum(dim=others) if others else product).double()
+            energy = _norms(gradient, d).double().cpu() * self.weights[d]
             if len(self.sums) <= d:
                 self.sums.append([])
                 self.sizes.append(torch.zeros(len(energy), dtype=torch.float64))
             self.sums[d].append(total.detach().cpu())
-            self.sizes[d] = torch.maximum(self.sizes[d], energy.detach().cpu())
+            self.sizes[d] = torch.maximum(self.sizes[d], energy)
 
     @property
     def draws(self) -> int:
         """Number of cotangents taken in."""
         return len(self.sums[0]) if self.sums else 0
+
+
+def _norms(t: Tensor, dim: int) -> Tensor:
+    """Norms of the slices of a tensor along a dimension."""
+    others = [k for k in range(t.dim()) if k != dim]
+    return torch.linalg.vector_norm(t.detach(), dim=others) if others else t.detach().abs()
 
 
 def each_slice(slices: Slices, zero: float = 1e-9) -> int | None:

@@ -20,6 +20,7 @@ from scaleinv.symmetry.jacobian import (
     cotangent,
     factor_rows,
     full_row,
+    inner,
     spectrum,
 )
 from scaleinv.symmetry.numeric import difference_rows
@@ -410,7 +411,7 @@ def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[i
             continue
         w = view_real(probe.tensors[i].detach())
         g = view_real(g.to_dense() if g.layout is not torch.strided else g)
-        row[i] = float((g * w).sum(dtype=torch.float64))
+        row[i] = inner(g, w)
         size = float(g.norm()) * float(w.norm())
         state.reach[i] = max(state.reach[i], Reach.SOME if size else Reach.ZERO)
         state.sizes[i] = max(float(state.sizes[i]), size)
