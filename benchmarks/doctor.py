@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from benchmarks.architectures import ARCHITECTURES, Architecture
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry import Symmetries, find_symmetries
@@ -63,11 +64,23 @@ class Checked:
         return self.verdict in ("undecided", "refused") or (not self.wrong and self.measured == self.dimensions)
 
 
+class _InDouble(TorchFunctionMode):
+    """Whatever asks for float32 gets float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "float":
+            return args[0].double() if args[0].is_floating_point() else args[0].to(torch.float64)
+        args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+        return func(*args, **{k: torch.float64 if v is torch.float32 else v for k, v in (kwargs or {}).items()})
+
+
 class Twin:
     """A copy of the model in float64 whose weights are set before every run; no dropout of any kind."""
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         self.model = copy.deepcopy(model).double().train()
+        if hasattr(model, "set_experts_implementation"):
+            self.model.set_experts_implementation("eager")  # grouped products know no double precision
         for module in self.model.modules():
             for key, value in list(vars(module).items()):
                 if type(value) is float and "drop" in key.lower():
@@ -95,7 +108,7 @@ class Twin:
         previous = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            with torch.no_grad(), torch.random.fork_rng():
+            with torch.no_grad(), torch.random.fork_rng(), _InDouble():
                 torch.manual_seed(0)
                 for name, w in self.weights.items():
                     own[name].copy_(w * factors[name] if name in factors else w)
@@ -328,7 +341,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             c.error = f"{type(error).__name__}: {error}"
         checked.append(c)
         print(table([c]).splitlines()[-1], flush=True)
-        for line in [*(f"    wrong: {name}" for name in c.wrong), *([f"    {c.error}"] if c.error else [])]:
+        reason = c.error or ("" if c.verdict == "clear" else c.headline)
+        for line in [*(f"    wrong: {name}" for name in c.wrong), *([f"    {reason}"] if reason else [])]:
             print(line, flush=True)
     bad = [c for c in checked if not c.right]
     print(f"\n{len(checked)} architectures, {sum(c.verdict == 'clear' for c in checked)} clear, {len(bad)} wrong")

@@ -91,7 +91,7 @@ def inner(g: Tensor, w: Tensor) -> float:
         return float((g * w).sum(dtype=torch.float64))
     rows = [
         (a * b).view(-1, 1024).sum(1).double() if len(a) % 1024 == 0 else (a * b).double()
-        for a, b in zip(g.split(_CHUNK), w.split(_CHUNK))
+        for a, b in zip(torch.split(g, _CHUNK), torch.split(w, _CHUNK))
     ]
     return float(sum(float(part.sum()) for part in rows))
 

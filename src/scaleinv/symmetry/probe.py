@@ -236,14 +236,14 @@ class Probe:
 def _rms(t: Tensor) -> float:
     """Compute the root mean square of a tensor's entries, without a copy of it."""
     flat = view_real(t).reshape(-1)
-    total = sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in flat.split(_TILE))
+    total = sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in torch.split(flat, _TILE))
     return math.sqrt(total / max(len(flat), 1))
 
 
 def _add_tiles(p: Tensor, size: float, generator: torch.Generator) -> None:
     """Add noise to a large tensor: one tile of it again and again, which no row is as long as."""
     noise = (torch.randn(_TILE, generator=generator, dtype=torch.float32) * size).to(p)
-    for part in p.view(-1).split(_TILE):
+    for part in torch.split(p.view(-1), _TILE):
         part.add_(noise[: len(part)])
 
 
