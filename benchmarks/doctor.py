@@ -37,6 +37,8 @@ _NOTHING = 1e-9
 #: step of the central differences, and the singular value below which a direction is null
 _STEP = 1e-5
 _NULL = 1e-6
+#: places of the weights at most
+_PLACES = 6
 
 
 @dataclass
@@ -249,17 +251,25 @@ def null_space(twin: Twin, found: Symmetries) -> tuple[int, float, float]:
     start = dict.fromkeys(twin.weights, 1.0)
     for tensors in [(name,) for name in found.single] + list(found.joint):
         start |= dict.fromkeys(tensors, 1e4)  # an eps written in the code is nothing there
-    places, scale = [], 0.0
-    while sum(map(len, places)) < len(found.shapes) + 10:
+    places: list[Tensor] = []
+    scale, before = 0.0, -1
+    while True:
         columns = []
         for name in found.shapes:
             up, down = (twin.outputs(start | {name: start[name] * (1 + s * _STEP)}) for s in (1, -1))
             columns.append((up - down) / (2 * _STEP))
         places.append(torch.stack(columns, 1))
         scale = max(scale, float(up.abs().max()))
+        dimension, kept, dropped = _nullity(torch.cat(places), scale)
+        # few features in front of the head give few rows a place: go on until a place takes no direction away
+        if dimension == before or len(places) >= _PLACES:
+            return dimension, kept, dropped
+        before = dimension
         generator = torch.Generator().manual_seed(100 + len(places))
         twin.weights = {name: _moved(w, generator) for name, w in twin.weights.items()}
-    jacobian = torch.cat(places)
+
+
+def _nullity(jacobian: Tensor, scale: float) -> tuple[int, float, float]:
     size = torch.linalg.vector_norm(jacobian, dim=0)
     # what is below the rounding of the differences is a zero column: scale-invariant alone, or dead
     live = size > 1e-8 * scale * len(jacobian) ** 0.5
