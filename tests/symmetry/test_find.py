@@ -286,3 +286,25 @@ def test_thresholds_stand_apart_from_rounding() -> None:
     assert evidence["largest_single_cosine"] < DOUBLE.zero * 1e-3
     assert evidence["smallest_other_cosine"] > DOUBLE.zero * 1e3
     assert evidence["largest_dropped"] < DOUBLE.floor * 1e-3
+
+
+def test_blocks_of_heads_and_groups_are_named() -> None:
+    """q and k under a norm per head, a convolution in front of a group norm: free block by block, not row by row."""
+    case = next(c for c in CASES if c.name == "transformer with qk-norm")
+    found = find_symmetries(*case.build(), defect=False)
+    assert {b.name for b in found.blocks} == {f"blocks.{i}.att.{x}.weight" for i in range(2) for x in "qk"}
+    assert all(b.dim == 0 and b.blocks == ((0, 4), (4, 8)) for b in found.blocks)
+    case = next(c for c in CASES if c.name == "group norm")
+    found = find_symmetries(*case.build(), defect=False)
+    assert [b.blocks for b in found.blocks] == [((0, 2), (2, 4), (4, 6), (6, 8))]
+    assert "each of 4 blocks of 2 rows by itself" in str(found)
+
+
+def test_no_square_where_a_simpler_set_spans_the_same() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = cases.Transformer(bias=False)
+    found = find_symmetries(model, cases.tokens(11, 3, 6), defect=False)
+    assert all(abs(n) == 1 for pair in found.rescaling for n in pair.values())
+    b = "blocks.0"
+    assert {f"{b}.ln1.weight": 1, **{f"{b}.att.{x}.weight": -1 for x in "qkv"}} in [dict(r) for r in found.rescaling]

@@ -115,7 +115,7 @@ def cast(model: nn.Module, dtype: torch.dtype) -> None:
     model._apply(convert)  # type: ignore[no-untyped-call]
 
 
-class State:
+class KeptState:
     """Hold what a model keeps besides its parameters: buffers, attributes, generators; put it back before a run."""
 
     def __init__(self, model: nn.Module) -> None:

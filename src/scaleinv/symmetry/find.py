@@ -14,8 +14,8 @@ from scaleinv.symmetry.fused import Trade, covered
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.outputs import Outputs
 from scaleinv.symmetry.result import Partial, Slice, Sliced, Symmetries, group_name
-from scaleinv.symmetry.settle import Answer, searched_up_to_eps
-from scaleinv.symmetry.trial import Setup, prepare
+from scaleinv.symmetry.settle import Searched, searched_up_to_eps
+from scaleinv.symmetry.trial import FirstRuns, prepare
 from scaleinv.symmetry.verify import TOLERANCE
 
 
@@ -94,7 +94,7 @@ def _sliced(trade: Trade, names: Sequence[str]) -> Sliced:
     return Sliced(parts, trade.blocks, dead=all(e == 0 for _, e in trade.pieces))
 
 
-def _defect(setup: Setup, groups: Mapping[str, Sequence[int]], seed: int) -> dict[str, dict[str, float | None]]:
+def _defect(setup: FirstRuns, groups: Mapping[str, Sequence[int]], seed: int) -> dict[str, dict[str, float | None]]:
     """Measure the eps defect; nothing where the model has no gradient in its own precision."""
     if not groups:
         return {}
@@ -109,13 +109,13 @@ def _wide(p: torch.Tensor) -> torch.dtype:
     return torch.complex128 if p.is_complex() else torch.float64
 
 
-def _few(setup: Setup) -> str:
+def _few(setup: FirstRuns) -> str:
     if not setup.few:
         return ""
     return f"{setup.few} saw two values per channel, which it makes +1 and -1 whatever the weights: give a larger batch"
 
 
-def _evidence(answer: Answer, setup: Setup, reason: str) -> dict[str, Any]:
+def _evidence(answer: Searched, setup: FirstRuns, reason: str) -> dict[str, Any]:
     """Collect the numbers behind the answer; None for one that is not finite, which JSON does not have."""
     found, tested, probe = answer.found, answer.tested, answer.probe
     state, spectrum = found.state, found.state.spectrum

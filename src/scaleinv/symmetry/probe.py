@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry.copies import State, call_arguments, cast, deep_copy, refuse_unreadable, unwrap, view_real, whole
+from scaleinv.symmetry.copies import (
+    KeptState,
+    call_arguments,
+    cast,
+    deep_copy,
+    refuse_unreadable,
+    unwrap,
+    view_real,
+    whole,
+)
 from scaleinv.symmetry.mode import Factors
 from scaleinv.symmetry.outputs import Outputs, chosen
 from scaleinv.symmetry.sites import EpsSites, Site
@@ -36,7 +45,7 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-class Place(NamedTuple):
+class Viewpoint(NamedTuple):
     """Where a model is looked at: which random numbers and inputs it gets, and how its weights are moved."""
 
     seed: int = 0  # of the weights' move
@@ -101,12 +110,12 @@ class Probe:
 
         self.given = map_tensors(call_arguments(inputs), move)
         self.args, self.kwargs = self.given
-        self.state = State(self.model)
+        self.state = KeptState(self.model)
         self.order = [0] * len(self.names)
         self.few: list[str] = []
         self.shown: tuple[str, ...] = ()  # names of the outputs that count
         self.hidden: tuple[str, ...] = ()  # names of those that do not
-        self.place = Place()
+        self.place = Viewpoint()
         self.needs_graph = False  # the forward takes gradients of its own
         self.rewritten: tuple[int, ...] = ()  # tensors that the forward writes
         self.keep_sign: frozenset[int] = frozenset()  # tensors that must not change their sign
@@ -162,7 +171,7 @@ class Probe:
         """List the tensors that the last run used in a call."""
         return {i for i, call in enumerate(self.order) if call}
 
-    def goto(self, place: Place) -> None:
+    def goto(self, place: Viewpoint) -> None:
         """Go to a place: the weights moved, the inputs permuted, the model's randomness by another seed."""
         self.place = place
         self.args, self.kwargs = self.given if not place.shuffle else map_tensors(self.given, _permuted(place.shuffle))

@@ -26,7 +26,7 @@ from scaleinv.symmetry.jacobian import (
 from scaleinv.symmetry.numeric import difference_rows
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
-from scaleinv.symmetry.probe import Place, Probe
+from scaleinv.symmetry.probe import Probe, Viewpoint
 from scaleinv.symmetry.result import group_name, rescaling_name
 from scaleinv.symmetry.trial import DRAWS_OF_RANDOM
 from scaleinv.symmetry.verify import TOLERANCE, RescalingClaim, verify_moves
@@ -71,7 +71,7 @@ class State:
     reach: list[Reach] = field(default_factory=list)
     order: list[int] = field(default_factory=list)  # the last call that used each tensor, at any place
     touched: set[int] = field(default_factory=set)  # tensors that a call has used
-    places: list[Place] = field(default_factory=list)
+    places: list[Viewpoint] = field(default_factory=list)
     sizes: Tensor = field(default_factory=lambda: torch.zeros(0))  # (T,) |g| |w|, of dead tensors too
 
     def used(self, probe: Probe) -> None:
@@ -186,8 +186,8 @@ def search(probe: Probe, precision: Precision, seed: int, *, random: bool = Fals
     return Found(state, precision, basis, order, row, parts, blocks, reason, unreached, between)
 
 
-def _place(seed: int, number: int, *, random: bool = False) -> Place:
-    return Place(seed * 1_000_003 + number, number if random else 0)
+def _place(seed: int, number: int, *, random: bool = False) -> Viewpoint:
+    return Viewpoint(seed * 1_000_003 + number, number if random else 0)
 
 
 def _vectors(probe: Probe, state: State, precision: Precision) -> tuple[list[tuple[int, ...]], str]:
@@ -199,7 +199,7 @@ def _vectors(probe: Probe, state: State, precision: Precision) -> tuple[list[tup
         return [], f"the null space is not made of rescalings: {error}"
 
 
-def settle_signs(probe: Probe, place: Place) -> str:
+def settle_signs(probe: Probe, place: Viewpoint) -> str:
     """See that the outputs are finite at a generic place; tensors of one sign (variances) keep it where they must."""
     with torch.no_grad():
         for p, own in zip(probe.tensors, probe.original):
@@ -235,7 +235,7 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
         hidden = [i for i, r in enumerate(state.reach) if r is not Reach.SOME]
         if not hidden or state.numeric:
             break
-        place = Place(seed * 1_000_003 + 100 + k, k % 3, shuffle=k if k % 2 else 0, fresh=k > 2, quiet=k % 4 > 1)
+        place = Viewpoint(seed * 1_000_003 + 100 + k, k % 3, shuffle=k if k % 2 else 0, fresh=k > 2, quiet=k % 4 > 1)
         try:
             probe.goto(place)
             with probe.differentiable(hidden):
@@ -330,7 +330,7 @@ def usable_outputs(probe: Probe, precision: Precision) -> Tensor:
     return good.double()
 
 
-def _look(probe: Probe, state: State, precision: Precision, generator: torch.Generator, place: Place) -> None:
+def _look(probe: Probe, state: State, precision: Precision, generator: torch.Generator, place: Viewpoint) -> None:
     """Add the rows of one place to the state and decide anew."""
     count = len(probe.tensors)
     everything = list(range(count))

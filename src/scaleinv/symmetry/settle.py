@@ -8,10 +8,10 @@ from scaleinv.errors import UserError
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.numeric import disagreements
 from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
-from scaleinv.symmetry.probe import Place, Probe
+from scaleinv.symmetry.probe import Probe, Viewpoint
 from scaleinv.symmetry.search import Found, search, usable_outputs
 from scaleinv.symmetry.sites import Site
-from scaleinv.symmetry.trial import Setup, every_tensor, one_line
+from scaleinv.symmetry.trial import FirstRuns, every_tensor, one_line
 from scaleinv.symmetry.verify import (
     TOLERANCE,
     RescalingClaim,
@@ -32,7 +32,7 @@ _SUSPECT = 1e-3
 
 
 @dataclass
-class Answer:
+class Searched:
     """What was found and tested, the probe as it stood, and the constants taken for an eps."""
 
     probe: Probe
@@ -43,7 +43,7 @@ class Answer:
     doubts: list[str] = field(default_factory=list)
 
 
-def searched_up_to_eps(setup: Setup, seed: int, precision: str) -> Answer:
+def searched_up_to_eps(setup: FirstRuns, seed: int, precision: str) -> Searched:
     """Search with every eps taken out, then put those back that stand in the code and see what they change.
 
     A constant is taken for an eps only if every claim holds up to it: the defect falls as the weights grow. The others
@@ -65,18 +65,18 @@ def searched_up_to_eps(setup: Setup, seed: int, precision: str) -> Answer:
     return answer
 
 
-def _sites(setup: Setup, seed: int) -> dict[tuple[float, str, int], Site]:
+def _sites(setup: FirstRuns, seed: int) -> dict[tuple[float, str, int], Site]:
     """List the small constants of the model's code that end in a divisor, at the first places of the search."""
     probe = setup.probe()
     found: dict[tuple[float, str, int], Site] = {}
     for number in range(3 if setup.random else 1):
-        probe.place = Place(draw=number)
+        probe.place = Viewpoint(draw=number)
         found |= one_line(probe.scout, "the model fails in double precision, in which it is searched")
     return found
 
 
 def _no_eps(
-    answer: Answer, sites: dict[tuple[float, str, int], Site], literals: list[tuple[float, str, int]]
+    answer: Searched, sites: dict[tuple[float, str, int], Site], literals: list[tuple[float, str, int]]
 ) -> set[tuple[float, str, int]]:
     """List the constants that are no eps: with them put back, some claim fails however large the weights are."""
     probe, found, tested = answer.probe, answer.found, answer.tested
@@ -108,7 +108,7 @@ def _law(probe: Probe, claim: RescalingClaim, tested: Tested, outside: bool) -> 
     return larger if holds_up_to_eps(larger, outside=outside) else law
 
 
-def _searched(setup: Setup, seed: int, precision: str, active: frozenset[tuple[float, str, int]]) -> Answer:
+def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[tuple[float, str, int]]) -> Searched:
     """Search in the wanted precision and test in float64; the float64 probe stands where it was tested."""
     numeric = bool(setup.rewritten)
     large = sum(p.numel() for p in setup.model.parameters()) > _LARGE
@@ -127,7 +127,7 @@ def _searched(setup: Setup, seed: int, precision: str, active: frozenset[tuple[f
             tested = _tested(probe, found, seed)
             probe.order = order
             if not tested.reason:
-                return Answer(probe, found, tested)
+                return Searched(probe, found, tested)
     probe = setup.probe()
     probe.sites = active
     try:
@@ -139,7 +139,7 @@ def _searched(setup: Setup, seed: int, precision: str, active: frozenset[tuple[f
             lambda: search(probe, NUMERIC, seed, random=setup.random, numeric=True),
             "the model fails in double precision, in which it is searched",
         )
-    return Answer(probe, found, _tested(probe, found, seed))
+    return Searched(probe, found, _tested(probe, found, seed))
 
 
 def _trusted(found: Found) -> bool:
@@ -193,7 +193,7 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
     return tested
 
 
-def _rows_elsewhere(probe: Probe, found: Found, back: Place) -> None:
+def _rows_elsewhere(probe: Probe, found: Found, back: Viewpoint) -> None:
     """Keep a claim about slices only if it holds on permuted inputs too: rows of a table meet other rows there."""
     whole = [t for t in every_tensor(probe.given) if not t.is_floating_point() and t.dtype is not torch.bool]
     if not whole:
@@ -212,7 +212,7 @@ def _rows_elsewhere(probe: Probe, found: Found, back: Place) -> None:
         usable_outputs(probe, DOUBLE)
 
 
-def _doubts(answer: Answer, seed: int) -> list[str]:
+def _doubts(answer: Searched, seed: int) -> list[str]:
     """Say what else speaks against the answer: gradients that are not the function's, an eps that nothing can set."""
     probe, found, tested = answer.probe, answer.found, answer.tested
     doubts = []

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scaleinv.errors import UserError
 from scaleinv.symmetry.copies import call_arguments
 from scaleinv.symmetry.outputs import Outputs, output_tensors
-from scaleinv.symmetry.probe import TINY, Place, Probe, map_tensors
+from scaleinv.symmetry.probe import TINY, Probe, Viewpoint, map_tensors
 
 #: the random draws that a model with randomness of its own is looked at under, at least
 DRAWS_OF_RANDOM = 6
@@ -20,7 +20,7 @@ _BATCH_TIMES = 4
 
 
 @dataclass(frozen=True)
-class Setup:
+class FirstRuns:
     """What the first runs tell: the model and inputs to probe, and how."""
 
     model: nn.Module
@@ -45,7 +45,7 @@ class Setup:
         return self.probe(self.own, None)
 
 
-def prepare(model: nn.Module, inputs: Any, outputs: Outputs = None) -> Setup:
+def prepare(model: nn.Module, inputs: Any, outputs: Outputs = None) -> FirstRuns:
     """Run the model in its own precision and say how it can be probed.
 
     Raises UserError if it fails, has no finite output, or differs from run to run.
@@ -80,7 +80,7 @@ def prepare(model: nn.Module, inputs: Any, outputs: Outputs = None) -> Setup:
                     f"batch {_BATCH_TIMES} times as large"
                 )
                 probe, inputs, few = other, larger, ""
-    return Setup(
+    return FirstRuns(
         model, inputs, outputs, probe.needs_graph, tuple(written), _random(probe), few, tuple(notes), names, probe.dtype
     )
 
@@ -171,7 +171,7 @@ def _random(probe: Probe) -> bool:
     with _own_weights(probe):
         first = probe.value()
         for draw in (1, 2, 3):
-            probe.place = Place(draw=draw)
+            probe.place = Viewpoint(draw=draw)
             other = probe.value()
             if other.shape != first.shape or not torch.equal(torch.nan_to_num(first), torch.nan_to_num(other)):
                 return True
