@@ -6,7 +6,10 @@ i of a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactl
 scale-invariance (2a of Lobacheva et al. 2021).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,6 +114,33 @@ def full_row(probe: Probe, outputs: Tensor, u: Tensor, which: list[int], *, keep
         return list(torch.autograd.grad(outputs, chosen, u.to(outputs.dtype), retain_graph=keep, allow_unused=True))
     except (RuntimeError, NotImplementedError) as error:
         raise NoGradient(str(error)) from error
+
+
+def each_gradient(probe: Probe, outputs: Tensor, u: Tensor, take: Callable[[int, Tensor], None]) -> None:
+    """Compute the gradients of <u, outputs> and give each to ``take(i, gradient)`` as it comes: none is kept.
+
+    Nothing is given for a tensor that the outputs do not depend on.
+    """
+    if not outputs.requires_grad:
+        return
+
+    def given(i: int, p: Tensor) -> None:
+        g, p.grad = p.grad, None
+        if g is not None:
+            take(i, g if g.layout is torch.strided else g.to_dense())
+
+    leaves: list[Any] = list(probe.tensors)
+    handles = [p.register_post_accumulate_grad_hook(partial(given, i)) for i, p in enumerate(leaves)]
+    try:
+        with torch.enable_grad():
+            torch.autograd.backward(outputs, u.to(outputs.dtype), inputs=list(probe.tensors))
+    except (RuntimeError, NotImplementedError) as error:
+        raise NoGradient(str(error)) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for p in probe.tensors:
+            p.grad = None
 
 
 def factor_rows(outputs: Tensor, factors: Tensor, cotangents: list[Tensor]) -> Tensor:

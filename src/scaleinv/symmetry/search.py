@@ -64,6 +64,7 @@ class State:
     spectrum: Spectrum = field(default_factory=lambda: spectrum(torch.zeros(0, 0)))
     single: list[int] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
+    signs: list[int] = field(default_factory=list)  # of ``single``, those whose sign alone counts: no gradient
     rest: list[int] = field(default_factory=list)
     fast: bool = True  # rows by activations agree with rows by whole gradients
     numeric: bool = False  # rows by differences of the outputs: there is no gradient, or it is not the function's
@@ -115,7 +116,8 @@ class Found:
 
     def claims(self, names: Sequence[str]) -> list[RescalingClaim]:
         """Everything that was found, in the form the test by scaling takes."""
-        claims = [RescalingClaim(names[i], {i: 1}) for i in self.order if i in self.state.single]
+        signs = set(self.state.signs)
+        claims = [RescalingClaim(names[i], {i: 1}, flat=i in signs) for i in self.order if i in self.state.single]
         for group in self.joint:
             claims.append(RescalingClaim(group_name(tuple(names[i] for i in group)), dict.fromkeys(group, 1)))
         for pair in [*self.weighted, *self.rescaling]:
@@ -177,6 +179,8 @@ def search(probe: Probe, precision: Precision, seed: int, *, random: bool = Fals
     order = sorted(range(count), key=lambda i: (probe.order[i], i))
     unreached = _unreached(probe, state)
     state.dead = [i for i in state.dead if i not in unreached]
+    if not numeric:
+        _sign_alone(probe, state)
     row, parts, blocks = _slices(state, precision)
     if numeric:
         row = _rows_by_scaling(probe, state)
@@ -280,6 +284,25 @@ def _unreached(probe: Probe, state: State) -> dict[int, str]:
         elif i not in state.touched:
             why[i] = "the forward does not use it on these inputs"
     return why
+
+
+def _sign_alone(probe: Probe, state: State) -> None:
+    """Move from dead to single what the outputs depend on by its sign: a number in front of a norm has no gradient."""
+    usable, base = state.mask > 0, probe.value()
+    allowed = 1e-6 * float(base[usable].abs().max()) if bool(usable.any()) else 0.0
+
+    def moves(which: list[int]) -> bool:
+        with probe.restored(which), torch.no_grad():
+            for i in which:
+                sign = torch.ones_like(view_real(probe.tensors[i]))
+                sign.view(-1)[::2] = -1
+                view_real(probe.tensors[i]).mul_(sign)
+            return bool(((probe.value() - base)[usable].abs() > allowed).any())
+
+    if state.dead and moves(state.dead):
+        signed = [i for i in state.dead if moves([i])]
+        state.dead = [i for i in state.dead if i not in signed]
+        state.signs, state.single = signed, sorted([*state.single, *signed])
 
 
 def _slices(state: State, precision: Precision) -> tuple[dict[int, int], dict[int, Part], dict[int, Part]]:

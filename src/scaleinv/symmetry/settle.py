@@ -100,12 +100,12 @@ def _no_eps(
 
 
 def _law(probe: Probe, claim: RescalingClaim, tested: Tested, outside: bool) -> list[float]:
-    """Measure the law from the present weights on, or from a thousand times them where eps still rules there."""
+    """Measure the law from the present weights on, or from a thousand or a million times them where eps rules there."""
     law = eps_law(probe, claim, tested.mask)
     if holds_up_to_eps(law, outside=outside) or not law[0] > 1e-3:
         return law
-    larger = eps_law(probe, claim, tested.mask, 1e3)
-    return larger if holds_up_to_eps(larger, outside=outside) else law
+    larger = (eps_law(probe, claim, tested.mask, start) for start in (2.0**10, 2.0**20))
+    return next((one for one in larger if holds_up_to_eps(one, outside=outside)), law)
 
 
 def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[tuple[float, str, int]]) -> Searched:
@@ -140,6 +140,11 @@ def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[tup
             "the model fails in double precision, in which it is searched",
         )
     return Searched(probe, found, _tested(probe, found, seed))
+
+
+def _large(probe: Probe, found: Found) -> bool:
+    """Tell whether copies of the weights are better not made, and factors on them do as well."""
+    return found.state.fast and sum(p.numel() for p in probe.tensors) > _LARGE
 
 
 def _trusted(found: Found) -> bool:
@@ -218,7 +223,7 @@ def _doubts(answer: Searched, seed: int) -> list[str]:
     doubts = []
     generator = torch.Generator().manual_seed(seed + 7)
     if not found.state.numeric:
-        words = disagreements(probe, tested.mask, generator, set(found.unreached))
+        words = disagreements(probe, tested.mask, generator, set(found.unreached), by_factors=_large(probe, found))
         if words:
             said = "; ".join(f"{probe.names[i]}: {what}" for i, what in list(words.items())[:4])
             more = f" and {len(words) - 4} more" if len(words) > 4 else ""
