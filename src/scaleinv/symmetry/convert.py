@@ -12,6 +12,7 @@ from scaleinv.errors import UserError
 from scaleinv.symmetry.copies import deep_copy
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.progress import say, told
 from scaleinv.symmetry.result import Symmetries
 
 _INSERTED = "inserted_norm"
@@ -77,6 +78,11 @@ def make_scale_invariant(
     """
     if head_norm is not None and not (math.isfinite(head_norm) and head_norm > 0):
         raise UserError(f"head norm {head_norm} is not a positive number; the papers use 10")
+    with told():
+        return _converted(model, inputs, head_norm, insert_norms)
+
+
+def _converted(model: nn.Module, inputs: Any, head_norm: float | None, insert_norms: bool) -> nn.Module:
     result = deep_copy(model)
     affine = _remove_affine(result)
     found = find_symmetries(result, inputs, defect=False)
@@ -243,6 +249,7 @@ def _insert(model: nn.Module, inputs: Any, kept: dict[str, str]) -> list[tuple[s
             target.add_module(_INSERTED, norm.to(p))
             handle = target.register_forward_hook(_normalised)
             try:
+                say(f"{name}: a norm behind {module!r} on trial")
                 after = _kept(model, find_symmetries(model, inputs, defect=False))
             except UserError:
                 after = kept

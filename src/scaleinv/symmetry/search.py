@@ -27,6 +27,7 @@ from scaleinv.symmetry.numeric import difference_rows
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
 from scaleinv.symmetry.probe import Probe, Viewpoint
+from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.result import group_name, rescaling_name
 from scaleinv.symmetry.trial import DRAWS_OF_RANDOM
 from scaleinv.symmetry.verify import TOLERANCE, RescalingClaim, verify_moves
@@ -394,6 +395,7 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
             outputs = probe.outputs()
         extra = SPARE_ROWS
         while True:
+            say(f"place {len(state.places)}: rank {max(state.spectrum.cut, 0)} of at most {count}")
             draws = [cotangent(mask, generator) for _ in range(extra)]
             if state.fast:
                 state.rows.add(factor_rows(outputs, factors, draws))

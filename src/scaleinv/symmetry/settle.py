@@ -9,6 +9,7 @@ from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.numeric import disagreements
 from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
 from scaleinv.symmetry.probe import Probe, Viewpoint
+from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.search import Found, search, usable_outputs
 from scaleinv.symmetry.sites import Site
 from scaleinv.symmetry.trial import FirstRuns, every_tensor, one_line
@@ -85,6 +86,7 @@ def _no_eps(
         if not (found.reason or tested.reason):
             probe.sites = active - set(literals)
             outside = any(sites[key].outside for key in literals)
+            say("constants of the code put back")
             answer.laws = {claim.name: _law(probe, claim, tested, outside) for claim in claims}
             if all(holds_up_to_eps(law, outside=outside) for law in answer.laws.values()):
                 return set()
@@ -161,6 +163,7 @@ def _trusted(found: Found) -> bool:
 
 def _tested(probe: Probe, found: Found, seed: int) -> Tested:
     """Test every claim; trades between slices that held at the first place alone (units that never fired) go."""
+    say(f"{len(found.claims(probe.names))} claims tested by scaling")
     tested = _test(probe, found, seed)
     if tested.reason and found.trades:
         kept = [t for t in found.trades if t.name not in tested.residuals or tested.residuals[t.name].good]
