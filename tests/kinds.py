@@ -150,6 +150,17 @@ def with_eps(value: float, **parts: Any) -> Callable[..., nn.Module]:
     return make
 
 
+def latent_attention() -> nn.Module:
+    """Keys of which one part is normalised and one is not, from one matrix (DeepSeek's latent attention)."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        q, k = s.q(rms(s.i(x))), s.kv(rms(s.i(x)))
+        logits = (q * torch.cat([s.b(rms(k[:, :8])), k[:, 8:]], -1)).sum(-1, keepdim=True)
+        return s.o(torch.tanh(logits))
+
+    return Fn(forward, i=lin(6, 8), q=lin(8, 12), kv=lin(8, 12), b=lin(8, 8), o=nn.Linear(1, 3))
+
+
 # -- inputs that hide --------------------------------------------------------------------------------------------------
 
 
@@ -420,6 +431,14 @@ KINDS = [
     _one("eps by clamp", lambda: normed(lambda s, h: h / h.norm(dim=-1, keepdim=True).clamp(min=1e-4)), "a bound from below"),
     _one("eps by maximum", lambda: normed(lambda s, h: h / torch.maximum(h.norm(dim=-1, keepdim=True), torch.tensor(1e-4))), "the same by a tensor"),
     _one("eps in place", lambda: normed(lambda s, h: h.div(h.std(-1, keepdim=True).add_(1e-5))), "added in place"),
+    Case("eps under what goes down", built(latent_attention, X), "q up, b down, and kv down, of which the normalised part feels eps as it shrinks",
+         single=("i.weight",), partial=(("kv.weight", 0, ((0, 8),)),), rescaling=({"q.weight": 1, "kv.weight": -1, "b.weight": -1},), fixed=("o.weight", "o.bias")),
+    Case("a batch of two under a batch norm by hand", built(lambda: Fn(lambda s, x: s.o((lambda h: (h - h.mean(0)) / torch.sqrt(h.var(0) + 1e-5))(s.w(x))), w=lin(6, 8), o=nn.Linear(8, 3)), normal(2, 6)),
+         "nearly +1 and -1 whatever w is, and nobody sees a norm", verdict="undecided", fixed=("w.weight", "o.weight", "o.bias")),
+    Case("a saturating denominator", built(lambda: Fn(lambda s, x: s.o((lambda h: h / (h.abs() + 0.05))(s.w(x))), w=lin(6, 8), o=nn.Linear(8, 3)), X),
+         "entry by entry no norm: 0.05 sets the scale of w", fixed=("w.weight", "o.weight", "o.bias")),
+    Case("one in a denominator", built(lambda: Fn(lambda s, x: s.o((lambda h: h / (h.norm(dim=-1, keepdim=True) + 1))(s.w(x))), w=lin(6, 8), o=nn.Linear(8, 3)), X),
+         "1 is no eps", fixed=("w.weight", "o.weight", "o.bias")),
     Case("another small number", built(lambda: Fn(lambda s, x: s.o(torch.relu(s.a(rms(s.w(x), 1e-6))) + 1e-3), w=lin(6, 16), a=lin(16, 12), o=nn.Linear(12, 3)), X),
          "1e-3 is a shift behind a ReLU and holds a and o apart", single=("w.weight",), fixed=("a.weight", "o.weight", "o.bias")),
     Case("a small number in a log", built(lambda: Fn(lambda s, x: s.o(torch.log(torch.sigmoid(s.a(rms(s.w(x), 1e-6))) + 1e-4)), w=lin(6, 16), a=lin(16, 12), o=nn.Linear(12, 3)), X),

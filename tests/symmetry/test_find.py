@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 import torch
 from tests import cases
 from tests.cases import CASES
+from tests.kinds import KINDS
 from torch import Tensor, nn
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry import assert_scale_invariant, find_symmetries
 from scaleinv.symmetry.precision import DOUBLE
 from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.render import evidence_line
 from scaleinv.symmetry.verify import RescalingClaim, verify
 
 
@@ -308,3 +311,124 @@ def test_no_square_where_a_simpler_set_spans_the_same() -> None:
     assert all(abs(n) == 1 for pair in found.rescaling for n in pair.values())
     b = "blocks.0"
     assert {f"{b}.ln1.weight": 1, **{f"{b}.att.{x}.weight": -1 for x in "qkv"}} in [dict(r) for r in found.rescaling]
+
+
+def _kind(name: str, **options: Any) -> Any:
+    case = next(c for c in KINDS if c.name == name)
+    model, inputs = case.build()
+    return find_symmetries(model, inputs, defect=False, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("weights put back by the forward", "the forward writes w.weight itself"),
+        ("weights put back by the forward", "their norm is held by the forward"),
+        ("ActNorm before its first batch", "the first batch sets n.loc, n.scale"),
+        ("batch of two", "two values per channel, which it makes +1 and -1 whatever the weights"),
+    ],
+)
+def test_what_is_unusual_is_said(name: str, words: str) -> None:
+    found = _kind(name)
+    assert words in " ".join(found.evidence["notes"])
+    assert words in evidence_line(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "sign, straight through",
+            "w: the function does not change with its scale, but the gradient is not orthogonal",
+        ),
+        (
+            "batch renormalisation",
+            "w.weight: the gradient is orthogonal to it, but the function changes with its scale",
+        ),
+        ("a table with a largest norm", "an eps that cannot be taken out"),
+    ],
+)
+def test_undecided_says_which_tensor_and_why(name: str, words: str) -> None:
+    found = _kind(name)
+    assert words in found.evidence["reason"]
+    assert found.headline().startswith("undecided: ")
+
+
+def test_a_larger_batch_is_asked_for_where_none_can_be_made() -> None:
+    class Net(nn.Module):
+        """Takes a batch of exactly two."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.n, self.o = nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.o(torch.relu(self.n(self.w(x))).reshape(1, 16))
+
+    found = find_symmetries(Net(), cases.normal(2, 6), defect=False)
+    assert found.verdict == "undecided"
+    assert "batch norm over 8 channels saw two values per channel" in found.evidence["reason"]
+    assert "give a larger batch" in found.evidence["reason"]
+
+
+def test_a_part_without_gradient_is_told_why() -> None:
+    assert "no_grad or detach" in _kind("backbone under no_grad").unreached["bb.weight"]
+    assert "does not use it" in _kind("a part that is never called").unreached["pooler.weight"]
+    assert "no gradient reaches 2 tensors" in _kind("backbone under detach").headline()
+
+
+def test_several_draws_are_counted() -> None:
+    assert _kind("layerdrop by torch").evidence["random_draws"] >= 6
+    assert _kind("std + eps").evidence["random_draws"] == 1
+
+
+def test_an_eps_is_told_by_its_line() -> None:
+    for name, value in (("std + eps", 1e-5), ("buffer eps", 1e-4), ("eps by clamp", 1e-4)):
+        found = _kind(name)
+        assert found.evidence["eps_by_hand"] == [pytest.approx(value)]
+        assert re.fullmatch(r"[-.\de]+ at kinds\.py:\d+", found.evidence["eps_sites"][0])
+
+
+def test_an_eps_outside_of_a_root_falls_as_one_over_c() -> None:
+    first, second, third = _kind("norm + eps").evidence["up_to_eps"]["w.weight"]
+    assert second == pytest.approx(first * 1e-2, rel=0.3)
+    assert third == pytest.approx(second * 1e-2, rel=0.3)
+
+
+def test_columns_are_called_columns() -> None:
+    """And the groups for Sphere carry the dimension."""
+    case = next(c for c in KINDS if c.name == "a decoder with unit columns")
+    model, inputs = case.build()
+    found = find_symmetries(model, inputs, defect=False)
+    assert "each column (dimension 1) by itself" in str(found)
+    assert found.parameters(model).row_dim == {"dec": 1}
+    assert found.to_dict()["row_dim"] == {"dec": 1}
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated, and warns when it is copied
+@pytest.mark.parametrize("how", ["scripted", "traced", "exported"])
+def test_an_eps_that_python_cannot_set(how: str) -> None:
+    def unit(h: Tensor) -> Tensor:
+        return h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-5)
+
+    function: Any = torch.jit.script(unit) if how == "scripted" else torch.jit.trace(unit, torch.randn(9, 8))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.o = nn.Linear(6, 8, bias=False), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.o(function(self.w(x)))
+
+    x = cases.normal(9, 6)
+    if how == "exported":
+        layers = nn.Sequential(nn.Linear(6, 12, bias=False), nn.LayerNorm(12), nn.ReLU(), nn.Linear(12, 3))
+        found = find_symmetries(torch.export.export(layers, (x,)).module(), x)
+        assert found.single == ("0.weight",)
+        assert [dict(r) for r in found.rescaling] == [{"1.weight": 1, "1.bias": 1, "3.weight": -1}]
+    else:
+        found = find_symmetries(Net(), x)
+        assert found.single == ("w.weight",)
+        assert found.evidence["eps_by_hand"] == [1e-5]
+    assert found.verdict == "clear"

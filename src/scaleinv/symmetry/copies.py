@@ -14,7 +14,8 @@ from scaleinv.errors import UserError
 
 #: what torch keeps in a module's dict for itself
 _OWN = frozenset(["_parameters", "_buffers", "_modules", "training"])
-_PLAIN = (int, float, bool, str, bytes, complex, type(None), tuple)
+#: what a run may change without assigning it
+_CHANGING = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random, Tensor, list, dict, set)
 
 
 #: wrappers that hold the model as ``module`` and compute what it computes
@@ -126,12 +127,13 @@ class KeptState:
         """Take the present state for the one to be put back."""
         self.buffers = [(m, {k: None if b is None else b.detach().clone() for k, b in m._buffers.items()})
                         for m in self.model.modules()]  # fmt: skip
-        self.attributes: list[tuple[nn.Module, dict[str, Any]]] = []
+        self.attributes: list[tuple[nn.Module, dict[str, Any], list[str]]] = []
         for module in self.model.modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue
             kept = {k: _kept(v) for k, v in vars(module).items() if k not in _OWN and not k.endswith("_hooks")}
-            self.attributes.append((module, kept))
+            changing = [k for k, v in kept.items() if isinstance(v, _CHANGING) and not isinstance(v, nn.Parameter)]
+            self.attributes.append((module, kept, changing))
 
     def restore(self, seed: int) -> None:
         """Put the state back; generators that a module owns start from ``seed``."""
@@ -146,34 +148,34 @@ class KeptState:
                         module.get_buffer(name).copy_(new)
                 else:
                     module._buffers[name] = new
-        for module, kept in self.attributes:
+        for module, kept, changing in self.attributes:
             own = vars(module)
-            for name, value in kept.items():
-                own[name] = _fresh(value, seed)
             for name in [k for k in own if k not in kept and k not in _OWN and not k.endswith("_hooks")]:
                 del own[name]
+            own.update(kept)
+            own.update({name: _fresh(kept[name], seed) for name in changing})
 
 
 def _kept(value: Any) -> Any:
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
         return value.detach().clone() if value.is_leaf else value
-    return copy.copy(value) if type(value) in (list, dict, set) else value
+    return copy.copy(value) if isinstance(value, (list, dict, set)) else value
 
 
 def _fresh(value: Any, seed: int) -> Any:
+    """Give a value to start a run with: a copy, or a generator that starts from ``seed``."""
     if isinstance(value, torch.Generator):
         value.manual_seed(seed)
-    elif isinstance(value, np.random.Generator):
+        return value
+    if isinstance(value, np.random.Generator):
         return np.random.default_rng(seed)
-    elif isinstance(value, np.random.RandomState):
+    if isinstance(value, np.random.RandomState):
         return np.random.RandomState(seed)
-    elif isinstance(value, random.Random):
-        return random.Random(seed)
-    elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.is_leaf:
-        return value.clone()
-    elif type(value) in (list, dict, set):
-        return copy.copy(value)
-    return value
+    if isinstance(value, random.Random):
+        return value if isinstance(value, random.SystemRandom) else random.Random(seed)
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_leaf else value
+    return copy.copy(value)
 
 
 def refuse_unreadable(model: nn.Module) -> None:

@@ -119,7 +119,8 @@ def _wide(p: torch.Tensor) -> torch.dtype:
 def _few(setup: FirstRuns) -> str:
     if not setup.few:
         return ""
-    return f"{setup.few} saw two values per channel, which it makes +1 and -1 whatever the weights: give a larger batch"
+    larger = "longer inputs or larger maps" if setup.few.startswith("instance") else "a larger batch"
+    return f"{setup.few} saw two values per channel, which it makes +1 and -1 whatever the weights: give {larger}"
 
 
 def _evidence(answer: Searched, setup: FirstRuns, reason: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
 from scaleinv.symmetry.probe import Probe, Viewpoint
 from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.search import Found, search, usable_outputs
-from scaleinv.symmetry.sites import Site
+from scaleinv.symmetry.sites import Key, Site
 from scaleinv.symmetry.trial import FirstRuns, every_tensor, one_line
 from scaleinv.symmetry.verify import (
     TOLERANCE,
@@ -30,6 +30,8 @@ _LARGE = 1_000_000
 _TESTS = 4
 #: |cos(g, w)| of a tensor that might be scale-invariant up to an eps nobody sees
 _SUSPECT = 1e-3
+#: change of the outputs, when it is doubled, of a tensor that is scale-invariant up to something small
+_NEARLY = 1e-2
 
 
 @dataclass
@@ -52,65 +54,85 @@ def searched_up_to_eps(setup: FirstRuns, seed: int, precision: str) -> Searched:
     """
     sites = _sites(setup, seed)
     active = frozenset(sites)
+    doubts: list[str] = []
     while True:
         answer = _searched(setup, seed, precision, active)
         literals = [key for key in active if not sites[key].norm]
         if not literals:
             break
-        bad = _no_eps(answer, sites, literals)
+        bad, doubt = _no_eps(answer, sites, literals)
+        doubts += [doubt] if doubt else []
         if not bad:
             answer.sites = [sites[key] for key in literals]
             break
         active -= bad
-    answer.doubts += _doubts(answer, seed)
+    answer.doubts += doubts + _doubts(answer, seed, kept=len(sites) > len(active))
     return answer
 
 
-def _sites(setup: FirstRuns, seed: int) -> dict[tuple[float, str, int], Site]:
+def _sites(setup: FirstRuns, seed: int) -> dict[Key, Site]:
     """List the small constants of the model's code that end in a divisor, at the first places of the search."""
     probe = setup.probe()
-    found: dict[tuple[float, str, int], Site] = {}
+    found: dict[Key, Site] = {}
     for number in range(3 if setup.random else 1):
         probe.place = Viewpoint(draw=number)
         found |= one_line(probe.scout, "the model fails in double precision, in which it is searched")
     return found
 
 
-def _no_eps(
-    answer: Searched, sites: dict[tuple[float, str, int], Site], literals: list[tuple[float, str, int]]
-) -> set[tuple[float, str, int]]:
-    """List the constants that are no eps: with them put back, some claim fails however large the weights are."""
+def _no_eps(answer: Searched, sites: dict[Key, Site], literals: list[Key]) -> tuple[set[Key], str]:
+    """List the constants that are no eps: with them put back, some claim fails however large the weights are.
+
+    And a doubt: a claim that fails there by so little that the constant may be an eps after all.
+    """
     probe, found, tested = answer.probe, answer.found, answer.tested
     active, claims = probe.sites, found.claims(probe.names)
+    doubt = ""
     try:
         if not (found.reason or tested.reason):
             probe.sites = active - set(literals)
             outside = any(sites[key].outside for key in literals)
             say("constants of the code put back")
             answer.laws = {claim.name: _law(probe, claim, tested, outside) for claim in claims}
-            if all(holds_up_to_eps(law, outside=outside) for law in answer.laws.values()):
-                return set()
+            failed = [name for name, law in answer.laws.items() if not holds_up_to_eps(law, outside=outside)]
+            if not failed:
+                return set(), ""
+            if all(answer.laws[name][0] < _NEARLY for name in failed):
+                words = ", ".join(str(sites[key]) for key in literals)
+                doubt = f"{words} may be an eps: without it {failed[0]} has no scale, with it that is off by "
+                doubt += f"{answer.laws[failed[0]][0]:.0e}, which does not fall as the weights grow"
         bad = set()
         for key in literals if len(literals) > 1 else []:
             probe.sites = active - {key}
             laws = [_law(probe, claim, tested, sites[key].outside) for claim in claims]
             if not all(holds_up_to_eps(law, outside=sites[key].outside) for law in laws):
                 bad.add(key)
-        return bad or set(literals)
+        return bad or set(literals), doubt
     finally:
         probe.sites = active
 
 
 def _law(probe: Probe, claim: RescalingClaim, tested: Tested, outside: bool) -> list[float]:
-    """Measure the law from the present weights on, or from a thousand or a million times them where eps rules there."""
+    """Measure the law from the present weights on, or from a thousand or a million times them where eps rules there.
+
+    A claim of mixed signs holds up to an eps in one direction: where what is normalised grows.
+    """
+    mixed = len({e > 0 for e in claim.exponents.values()} | {term[3] > 0 for term in claim.terms}) > 1
     law = eps_law(probe, claim, tested.mask)
-    if holds_up_to_eps(law, outside=outside) or not law[0] > 1e-3:
-        return law
-    larger = (eps_law(probe, claim, tested.mask, start) for start in (2.0**10, 2.0**20))
-    return next((one for one in larger if holds_up_to_eps(one, outside=outside)), law)
+    for down in (False, True) if mixed else (False,):
+        for start in (1.0, 2.0**10, 2.0**20):
+            if start == 1.0 and not down:
+                tried = law
+            elif start == 1.0 or law[0] > 1e-3:
+                tried = eps_law(probe, claim, tested.mask, start, down=down)
+            else:
+                continue
+            if holds_up_to_eps(tried, outside=outside):
+                return tried
+    return law
 
 
-def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[tuple[float, str, int]]) -> Searched:
+def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[Key]) -> Searched:
     """Search in the wanted precision and test in float64; the float64 probe stands where it was tested."""
     numeric = bool(setup.rewritten)
     large = sum(p.numel() for p in setup.model.parameters()) > _LARGE
@@ -220,8 +242,11 @@ def _rows_elsewhere(probe: Probe, found: Found, back: Viewpoint) -> None:
         usable_outputs(probe, DOUBLE)
 
 
-def _doubts(answer: Searched, seed: int) -> list[str]:
-    """Say what else speaks against the answer: gradients that are not the function's, an eps that nothing can set."""
+def _doubts(answer: Searched, seed: int, *, kept: bool) -> list[str]:
+    """Say what else speaks against the answer: gradients that are not the function's, an eps that nothing can set.
+
+    kept: some constant in a divisor was not taken for an eps, so that any tensor may be free but for it.
+    """
     probe, found, tested = answer.probe, answer.found, answer.tested
     doubts = []
     generator = torch.Generator().manual_seed(seed + 7)
@@ -235,9 +260,9 @@ def _doubts(answer: Searched, seed: int) -> list[str]:
         return doubts
     cosine = found.state.rows.cosine()
     for i in found.state.rest:
-        if float(cosine[i]) < _SUSPECT and not any(v[i] for v in found.basis):
+        if (kept or float(cosine[i]) < _SUSPECT) and not any(v[i] for v in found.basis):
             law = eps_law(probe, RescalingClaim(probe.names[i], {i: 1}), tested.mask)
-            if law[0] > 1e-9 and holds_up_to_eps(law, outside=True):
+            if 1e-9 < law[0] < _NEARLY and holds_up_to_eps(law, outside=True):
                 doubts.append(
                     f"{probe.names[i]} is scale-invariant up to {law[0]:.0e}, which falls as it grows: an eps that "
                     "cannot be taken out"

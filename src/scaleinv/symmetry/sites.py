@@ -38,7 +38,8 @@ class Site(NamedTuple):
 
 #: code made by torch.fx has a new number in every copy
 _NUMBERED = re.compile(r"(?<=^<eval_with_key>)\.\d+$")
-_Key = tuple[float, str, int]
+#: what a site is known by
+Key = tuple[float, str, int]
 _ADDS = frozenset(["add", "add_", "clamp", "clamp_", "clamp_min", "clamp_min_", "maximum", "fmax"])
 _BOUNDS = frozenset(["clamp", "clamp_", "clamp_min", "clamp_min_", "maximum", "fmax"])
 #: what a divisor may go through on its way to the division
@@ -68,10 +69,10 @@ class EpsSites(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False  # what is run here is not compiled, and loading dynamo takes seconds
 
-    def __init__(self, active: frozenset[_Key], eps: float | None) -> None:
+    def __init__(self, active: frozenset[Key], eps: float | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.active, self.eps = active, eps
-        self.found: dict[_Key, Site] = {}
+        self.found: dict[Key, Site] = {}
         self._tags: Any = WeakTensorKeyDictionary()
 
     def __torch_dispatch__(

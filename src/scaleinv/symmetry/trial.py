@@ -54,7 +54,7 @@ def prepare(model: nn.Module, inputs: Any, outputs: Outputs = None) -> FirstRuns
     notes: list[str] = []
     probe, inputs = _first_run(probe, model, inputs, outputs)
     names = tuple(probe.names)
-    written, once = _written(probe)
+    written, once, held = _written(probe)
     if once:
         model = probe.model
         probe.state.hold()
@@ -63,7 +63,7 @@ def prepare(model: nn.Module, inputs: Any, outputs: Outputs = None) -> FirstRuns
     if written:
         notes.append(
             f"the forward writes {_some(probe, written)} itself: the answer holds for the function of the weights as "
-            "stored; their norm is held by the forward"
+            f"stored{'; their norm is held by the forward' if held else ''}"
         )
     probe.rewritten = tuple(written)
     trial(probe)
@@ -131,11 +131,14 @@ def _restore(probe: Probe) -> None:
             p.copy_(own)
 
 
-def _written(probe: Probe) -> tuple[list[int], list[int]]:
-    """List the tensors that every forward writes, and those that the first one alone writes."""
+def _written(probe: Probe) -> tuple[list[int], list[int], bool]:
+    """List the tensors that every forward writes, and those that the first one alone writes.
+
+    And whether what it writes does not depend on their norm.
+    """
     changed = _changed(probe, probe.original)
     if not changed:
-        return [], []
+        return [], [], False
     after = [p.detach().clone() for p in probe.tensors]
     state = probe.state
     buffers = [{k: None if b is None else b.detach().clone() for k, b in m._buffers.items()} for m in _modules(probe)]
@@ -143,19 +146,20 @@ def _written(probe: Probe) -> tuple[list[int], list[int]]:
         for i in changed:
             probe.tensors[i].mul_(2)
     doubled = [p.detach().clone() for p in probe.tensors]
-    held = state.buffers, state.attributes
+    first = state.buffers, state.attributes
     state.hold()
     probe.value()
     again = _changed(probe, doubled)
     once = [i for i in changed if i not in again]
-    state.buffers, state.attributes = held
+    held = all(torch.allclose(probe.tensors[i], after[i], rtol=1e-2) for i in again)
+    state.buffers, state.attributes = first
     with torch.no_grad():
         for i, p in enumerate(probe.tensors):
             p.copy_(after[i] if i in once else probe.original[i])
     if once:
         for module, own in zip(_modules(probe), buffers):
             module._buffers.update(own)
-    return again, once
+    return again, once, held
 
 
 def _modules(probe: Probe) -> list[nn.Module]:
@@ -284,9 +288,11 @@ def one_line(action: Callable[[], Any], what: str) -> Any:
 
 
 def _print(value: Any) -> float:
-    """Compute a number that changes when any tensor in ``value`` does."""
+    """Compute a number that changes when any tensor in ``value`` does; 0 inside of vmap, where none can be read."""
     total = 0.0
     for k, t in enumerate(output_tensors(list(value) if isinstance(value, tuple) else value)):
+        if torch._C._functorch.is_functorch_wrapped_tensor(t):
+            return 0.0
         flat = torch.nan_to_num(t.detach().reshape(-1).double())
         weights = torch.linspace(1, 2, len(flat), dtype=torch.float64, device=flat.device)
         total += (k + 1) * float((flat * weights).sum())

@@ -238,17 +238,20 @@ def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, 
     return _largest((moved - base)[usable]) / max(_largest(base[usable]), 1e-300)
 
 
-def eps_law(probe: Probe, claim: RescalingClaim, mask: Tensor, start: float = 1.0) -> list[float]:
+def eps_law(
+    probe: Probe, claim: RescalingClaim, mask: Tensor, start: float = 1.0, *, down: bool = False
+) -> list[float]:
     """Measure how the outputs change from c to 2c for c = 1, 2^7, 2^14 times ``start``, a power of two.
 
     It falls as c^-2 if an eps inside a root alone is in the way, as c^-1 if the eps stands outside of the root.
+    ``down``: with 1/c in place of c, which lets what has a negative exponent grow.
     """
     usable = mask > 0
     changes = []
     for c in (start, 2.0**7 * start, 2.0**14 * start):
-        with applied(probe, [claim], [c]):
+        with applied(probe, [claim], [1 / c if down else c]):
             first = probe.value()[usable]
-        with applied(probe, [claim], [2 * c]):
+        with applied(probe, [claim], [0.5 / c if down else 2 * c]):
             second = probe.value()[usable]
         changes.append(_largest(first - second) / max(_largest(first), 1e-300))
     return changes

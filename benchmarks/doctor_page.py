@@ -1,0 +1,167 @@
+# ruff: noqa: E501  (a table)
+"""Write docs/results/doctor.md from what ``python -m benchmarks.doctor --json FILE`` stored.
+
+python -m benchmarks.doctor_page FILE [--out docs/results/doctor.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.architectures import ARCHITECTURES
+
+HEAD = """# What has no scale, architecture by architecture
+
+What `scaleinv doctor` says about small random models of these architectures (train mode, all parameters as the library makes them), and how that
+was checked. Made by
+
+    python -m benchmarks.doctor --json sweep.json && python -m benchmarks.doctor_page sweep.json
+
+- **alone**: tensors `w` with `f(c w) = f(w)` for every `c > 0`. Their weight decay sets their effective learning rate and nothing else.
+- **joint**: sets of tensors that are so only together (one residual stream, a matrix with its bias in front of a layer norm).
+- **rescaling**: sets of which some go up when others go down, by whole tensors or by slices of fused ones. They have a scale, as a product.
+- **dead**: the output does not depend on the tensor.
+
+"""
+
+CHECK = """
+## How it was checked
+
+For each architecture, at another place of the weights, in float64, with none of the doctor's code and no autograd: all claims by scaling, at once and
+each alone where that fails, with the model's own eps, which may be in the way as `c^-1` or `c^-2` and not otherwise; dead tensors by moving their entries;
+and completeness by central differences of the outputs in the logarithm of each tensor's scale, at as many places as it takes: the null space of these
+differences must have as many dimensions as the doctor claims. `kept` and `dropped` are the singular values on both sides of the cut, relative
+to the largest. Rescalings between slices of fused tensors are scaled too; the count of dimensions is that of whole tensors.
+
+"""
+
+
+def pattern(name: str) -> str:
+    """Numbers of layers as ``*``."""
+    return re.sub(r"\d+", "*", name)
+
+
+def counted(texts: Iterable[str]) -> list[str]:
+    """Each text once, with how often it is there."""
+    return [text if n == 1 else f"{text} ({n} times)" for text, n in Counter(texts).items()]
+
+
+def _set(names: Iterable[str]) -> str:
+    return " + ".join(f"`{p}`" if n == 1 else f"{n} x `{p}`" for p, n in Counter(map(pattern, names)).items())
+
+
+def _pair(pair: Mapping[str, int]) -> str:
+    sides = ([n for n, e in pair.items() if e > 0], [n for n, e in pair.items() if e < 0])
+    powers = sorted({abs(e) for e in pair.values()})
+    text = " up, ".join((_set(sides[0]), _set(sides[1]))) + " down"
+    return text + (f" (powers {', '.join(map(str, powers))})" if powers != [1] else "")
+
+
+def _slices(trade: Mapping[str, Any]) -> str:
+    parts = [
+        f"`{pattern(p['name'])}`" + ("" if p["dim"] is None else f" in part, dim {p['dim']}") for p in trade["parts"]
+    ]
+    if trade["dead"]:
+        return f"dead: {parts[0]}"
+    ups = [text for text, p in zip(parts, trade["parts"]) if p["exponent"] > 0]
+    downs = [text for text, p in zip(parts, trade["parts"]) if p["exponent"] < 0]
+    return f"{' + '.join(ups)} up, {' + '.join(downs)} down"
+
+
+def section(entry: Mapping[str, Any]) -> list[str]:
+    """What one architecture has, by patterns of names."""
+    a = entry["answer"]
+    rows = set(a["row"])
+    alone = [f"`{pattern(n)}`" + (", slice by slice" if n in rows else "") for n in a["single"]]
+    lines = [
+        f"### {entry['name']}",
+        "",
+        f"From {entry['library']}. {entry['headline'][:1].upper()}{entry['headline'][1:]}.",
+        "",
+    ]
+    parts = [f"`{pattern(p['name'])}` in part (dim {p['dim']})" for p in a["partial"]]
+    uneven = [_pair(w).removesuffix(" down").rpartition(" up, ")[0] for w in a.get("weighted", [])]
+    kinds = (
+        ("alone", alone), ("joint", [_set(names) for names in a["joint"]]), ("joint, unequal powers", uneven),
+        ("in part", parts), ("rescaling", [_pair(p) for p in a["rescaling"]]),
+        ("rescaling of slices", [_slices(t) for t in a.get("sliced", [])]),
+        ("dead", [f"`{pattern(n)}`" for n in a["dead"]]),
+        ("no gradient", [f"`{pattern(n)}`" for n in a.get("unreached", {})]),
+        ("a scale of its own", [f"`{pattern(n)}`" for n in a["fixed"]]),
+    )  # fmt: skip
+    lines += [f"- **{kind}**: {'; '.join(counted(texts))}" for kind, texts in kinds if texts]
+    return [*lines, ""]
+
+
+def overview(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row an architecture."""
+    lines = [
+        "| architecture | tensors | alone | in joint groups | rescaling | dead | own scale | checked |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for e in entries:
+        a = e["answer"]
+        if not a:
+            lines.append(f"| {e['name']} | | | | | | | {e['verdict']} |")
+            continue
+        joint = len({n for group in a["joint"] for n in group})
+        right = not e["wrong"] and e["measured"] == e["dimensions"]
+        verdict = "yes" if right and e["verdict"] == "clear" else e["verdict"] if e["verdict"] != "clear" else "**no**"
+        pairs = len(a["rescaling"]) + sum(not t["dead"] for t in a.get("sliced", []))
+        cells = (e["name"], e["tensors"], len(a["single"]), joint, pairs, len(a["dead"]), len(a["fixed"]), verdict)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return [*lines, ""]
+
+
+def numbers(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The numbers of the check."""
+    lines = [
+        "| architecture | verdict | claims | wrong | dimensions | by differences | kept | dropped |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for e in entries:
+        cells = (
+            e["name"],
+            e["verdict"],
+            e["claims"],
+            len(e["wrong"]),
+            e["dimensions"],
+            e["measured"],
+            f"{e['kept']:.0e}",
+            f"{e['dropped']:.0e}",
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def page(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Write the whole page."""
+    shown = {a.name for a in ARCHITECTURES if a.page}
+    order = {a.name: k for k, a in enumerate(ARCHITECTURES)}
+    entries = sorted(entries, key=lambda e: order.get(e["name"], 0))
+    clear = sum(e["verdict"] == "clear" for e in entries)
+    wrong = sum(e["verdict"] == "clear" and (bool(e["wrong"]) or e["measured"] != e["dimensions"]) for e in entries)
+    said = f"{len(entries)} architectures: {clear} clear, {wrong} of them wrong.\n"
+    lines = [HEAD + said, *overview(entries), "## Which tensors", "", "Numbers in names are written `*`.", ""]
+    for e in entries:
+        if e["name"] in shown and e["answer"]:
+            lines += section(e)
+    return "\n".join(lines) + CHECK + "\n".join(numbers(entries)) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/doctor.md"))
+    options = parser.parse_args()
+    options.out.write_text(page(json.loads(options.file.read_text("utf-8"))), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
