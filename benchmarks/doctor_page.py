@@ -1,7 +1,7 @@
 # ruff: noqa: E501  (a table)
 """Write docs/results/doctor.md from what ``python -m benchmarks.doctor --json FILE`` stored.
 
-python -m benchmarks.doctor_page FILE [--out docs/results/doctor.md]
+python -m benchmarks.doctor_page FILE ... [--out docs/results/doctor.md]
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ CHECK = """
 ## How it was checked
 
 For each architecture, at another place of the weights, in float64, with none of the doctor's code and no autograd: all claims by scaling, at once and
-each alone where that fails, with the model's own eps, which may be in the way as `c^-1` or `c^-2` and not otherwise; dead tensors by moving their entries;
+each alone where that fails, without the eps of what calls itself a norm, and where another eps is in the way by its law, `c^-1` or `c^-2`; dead tensors
+by moving their entries;
 and completeness by central differences of the outputs in the logarithm of each tensor's scale, at as many places as it takes: the null space of these
 differences must have as many dimensions as the doctor claims. `kept` and `dropped` are the singular values on both sides of the cut, relative
 to the largest. Rescalings between slices of fused tensors are scaled too; the count of dimensions is that of whole tensors.
@@ -157,10 +158,11 @@ def page(entries: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("docs/results/doctor.md"))
     options = parser.parse_args()
-    options.out.write_text(page(json.loads(options.file.read_text("utf-8"))), "utf-8")
+    entries = [entry for file in options.files for entry in json.loads(file.read_text("utf-8"))]
+    options.out.write_text(page(entries), "utf-8")
 
 
 if __name__ == "__main__":

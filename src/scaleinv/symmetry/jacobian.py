@@ -6,7 +6,7 @@ i of a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactl
 scale-invariance (2a of Lobacheva et al. 2021).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -116,10 +116,19 @@ def full_row(probe: Probe, outputs: Tensor, u: Tensor, which: list[int], *, keep
         raise NoGradient(str(error)) from error
 
 
-def each_gradient(probe: Probe, outputs: Tensor, u: Tensor, take: Callable[[int, Tensor], None]) -> None:
+def each_gradient(
+    probe: Probe,
+    outputs: Tensor,
+    u: Tensor,
+    take: Callable[[int, Tensor], None],
+    which: Sequence[int] | None = None,
+    *,
+    keep: bool = False,
+) -> None:
     """Compute the gradients of <u, outputs> and give each to ``take(i, gradient)`` as it comes: none is kept.
 
-    Nothing is given for a tensor that the outputs do not depend on.
+    Nothing is given for a tensor that the outputs do not depend on. ``which``: the chosen tensors, None: all.  keep:
+    the graph of the outputs, for another cotangent.
     """
     if not outputs.requires_grad:
         return
@@ -129,21 +138,21 @@ def each_gradient(probe: Probe, outputs: Tensor, u: Tensor, take: Callable[[int,
         if g is not None:
             take(i, g if g.layout is torch.strided else g.to_dense())
 
-    leaves: list[Any] = list(probe.tensors)
-    handles = [p.register_post_accumulate_grad_hook(partial(given, i)) for i, p in enumerate(leaves)]
+    leaves: dict[int, Any] = {i: probe.tensors[i] for i in (range(len(probe.tensors)) if which is None else which)}
+    handles = [p.register_post_accumulate_grad_hook(partial(given, i)) for i, p in leaves.items()]
     try:
         with torch.enable_grad():
-            torch.autograd.backward(outputs, u.to(outputs.dtype), inputs=list(probe.tensors))
+            torch.autograd.backward(outputs, u.to(outputs.dtype), retain_graph=keep, inputs=list(leaves.values()))
     except (RuntimeError, NotImplementedError) as error:
         raise NoGradient(str(error)) from error
     finally:
         for handle in handles:
             handle.remove()
-        for p in probe.tensors:
+        for p in leaves.values():
             p.grad = None
 
 
-def factor_rows(outputs: Tensor, factors: Tensor, cotangents: list[Tensor]) -> Tensor:
+def factor_rows(outputs: Tensor, factors: Tensor, cotangents: Iterable[Tensor]) -> Tensor:
     """Compute u^T J for each cotangent (K, T), by a backward pass through the activations only."""
     rows = []
     for u in cotangents:

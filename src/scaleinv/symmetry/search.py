@@ -18,6 +18,7 @@ from scaleinv.symmetry.jacobian import (
     NoGradient,
     Spectrum,
     cotangent,
+    each_gradient,
     factor_rows,
     full_row,
     inner,
@@ -396,7 +397,7 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
         extra = SPARE_ROWS
         while True:
             say(f"place {len(state.places)}: rank {max(state.spectrum.cut, 0)} of at most {count}")
-            draws = [cotangent(mask, generator) for _ in range(extra)]
+            draws = (cotangent(mask, generator) for _ in range(extra))  # each is as large as the outputs
             if state.fast:
                 state.rows.add(factor_rows(outputs, factors, draws))
             else:
@@ -431,17 +432,18 @@ def _by_factors(
 def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[int], *, slices: bool) -> Tensor:
     """Compute one row by whole gradients (T,); ``slices`` keeps the sums over slices as well."""
     row = torch.zeros(len(probe.tensors), dtype=torch.float64)
-    for i, g in zip(which, full_row(probe, outputs, u, which)):
-        if g is None:
-            continue
+
+    def take(i: int, g: Tensor) -> None:
         w = view_real(probe.tensors[i].detach())
-        g = view_real(g.to_dense() if g.layout is not torch.strided else g)
+        g = view_real(g)
         row[i] = inner(g, w)
         size = float(g.norm()) * float(w.norm())
         state.reach[i] = max(state.reach[i], Reach.SOME if size else Reach.ZERO)
         state.sizes[i] = max(float(state.sizes[i]), size)
         if slices:
             state.slices.setdefault(i, Slices()).add(g, w)
+
+    each_gradient(probe, outputs, u, take, which, keep=True)
     return row
 
 
