@@ -296,7 +296,6 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("ViT (transformers)", "transformers", _hf("ViTForImageClassification", "ViTConfig", _pictures(), **_VISION)),
     Architecture("DINOv2", "transformers", _hf("Dinov2ForImageClassification", "Dinov2Config", _pictures(), **{k: v for k, v in _VISION.items() if k != "intermediate_size"}, mlp_ratio=2)),
     Architecture("SigLIP", "transformers", _hf("SiglipVisionModel", "SiglipVisionConfig", _pictures(), **_VISION)),
-    Architecture("SegFormer", "transformers", _hf("SegformerForSemanticSegmentation", "SegformerConfig", _pictures(64, 2), hidden_sizes=[8, 16], depths=[1, 1], num_encoder_blocks=2, num_attention_heads=[1, 2], sr_ratios=[2, 1], patch_sizes=[7, 3], strides=[4, 2], mlp_ratios=[2, 2], decoder_hidden_size=16, num_labels=3)),
     # remade from their papers
     Architecture("U-Net", "remade (Ho et al. 2020)", lambda: (UNet(), (normal(3, 3, 8, 8), normal(3, 8))), True),
     Architecture("nGPT", "remade (Loshchilov et al. 2024)", lambda: (NGPT(), (tokens(3, 8),)), True),

@@ -3,9 +3,10 @@
     python -m benchmarks.doctor [NAME ...] [--part page|timm|transformers] [--json FILE]
 
 At another place of the weights, in float64: every claim by scaling, without the eps of what calls itself a norm, and
-where another eps is in the way by its law, c^-1 or c^-2; completeness by central differences of the outputs in the logarithm of each tensor's
-scale: their null space must have as many dimensions as there are claims. Exit status 1 if a verdict of "clear" is
-wrong. The table has a row an architecture; benchmarks/doctor_page.py makes docs/results/doctor.md of the file.
+where another eps is in the way by its law, c^-1 or c^-2; completeness by central differences of the outputs in the
+logarithm of each tensor's scale: their null space must have as many dimensions as there are claims. Exit status 1 if
+a verdict of "clear" is wrong. The table has a row an architecture; benchmarks/doctor_page.py makes
+docs/results/doctor.md of the file.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ i of a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactl
 scale-invariance (2a of Lobacheva et al. 2021).
 """
 
+import itertools
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -85,6 +87,8 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
 
 #: entries of a product that are held at a time
 _CHUNK = 2**20
+#: cotangents at once, in single precision
+_BATCH = 4
 
 
 def inner(g: Tensor, w: Tensor) -> float:
@@ -155,7 +159,30 @@ def each_gradient(
 def factor_rows(outputs: Tensor, factors: Tensor, cotangents: Iterable[Tensor]) -> Tensor:
     """Compute u^T J for each cotangent (K, T), by a backward pass through the activations only."""
     rows = []
-    for u in cotangents:
-        (row,) = torch.autograd.grad(outputs, factors, u.to(outputs.dtype), retain_graph=True)
-        rows.append(row.double().cpu())
+    together = _BATCH if outputs.dtype is torch.float32 else 1
+    draws = iter(cotangents)
+    while us := list(itertools.islice(draws, together)):
+        made = _batch(outputs, factors, us) if together > 1 else None
+        if made is None:
+            together = 1
+            made = [torch.autograd.grad(outputs, factors, u.to(outputs.dtype), retain_graph=True)[0] for u in us]
+        rows += [row.double().cpu() for row in made]
     return torch.stack(rows)
+
+
+def _batch(outputs: Tensor, factors: Tensor, us: list[Tensor]) -> list[Tensor] | None:
+    """Do several backward passes at once, which reads the weights once; None where an operation does not know how."""
+    stack = torch.stack([u.to(outputs.dtype) for u in us])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # one by one within is no faster
+            (rows,) = torch.autograd.grad(outputs, factors, stack, retain_graph=True, is_grads_batched=True)
+    except (RuntimeError, NotImplementedError, UserWarning):
+        return None
+    return list(rows)
+
+
+def factor_dots(probe: Probe, u: Tensor) -> Tensor:
+    """Compute <g, w> for every tensor (T,), g the gradient of <u, outputs>, without the gradients themselves."""
+    factors = torch.ones(len(probe.tensors), dtype=torch.float64, device=u.device, requires_grad=True)
+    return factor_rows(probe.outputs(list(factors.unbind())), factors, [u])[0]

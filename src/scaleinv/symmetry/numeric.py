@@ -45,13 +45,13 @@ def difference_rows(probe: Probe, mask: Tensor, generator: torch.Generator, rows
 
 
 def disagreements(
-    probe: Probe, mask: Tensor, generator: torch.Generator, skipped: set[int], *, by_factors: bool = False
+    probe: Probe, mask: Tensor, generator: torch.Generator, skipped: set[int], *, spared: frozenset[int] = frozenset()
 ) -> dict[int, str]:
     """Find the tensors whose gradient is not that of the function, and say what differs: tensor -> words.
 
     The slope of <u, outputs> along a random direction in all log-scales is compared with what the gradient says.
-    ``skipped``: tensors that no gradient reaches, known already.  ``by_factors``: scale the results of linear maps and
-    not the weights, of which no copy is then needed.
+    ``skipped``: tensors that no gradient reaches, known already.  ``spared``: tensors too large for a gradient; they
+    are left out, and the results of linear maps are scaled instead of the weights, of which no copy is then needed.
     """
     usable = mask > 0
     u = cotangent(mask, generator)
@@ -61,9 +61,10 @@ def disagreements(
         g, w = view_real(g), view_real(probe.tensors[i].detach())
         dots[i], sizes[i] = inner(g, w), float(g.norm() * w.norm())
 
-    with probe.differentiable():
-        each_gradient(probe, probe.outputs(), u, take)
-    chosen = [i for i in range(len(dots)) if i not in skipped]
+    held = [i for i in range(len(dots)) if i not in spared]
+    with probe.differentiable(held):
+        each_gradient(probe, probe.outputs(), u, take, held)
+    chosen = [i for i in held if i not in skipped]
 
     def slope(direction: dict[int, float]) -> float:
         ends = []
@@ -71,7 +72,7 @@ def disagreements(
             factors = {
                 i: float(torch.tensor(sign * _SMALL_STEP * s, dtype=torch.float64).exp()) for i, s in direction.items()
             }
-            if by_factors:
+            if spared:
                 every = [torch.tensor(factors.get(i, 1.0), dtype=torch.float64) for i in range(len(dots))]
                 with torch.no_grad():
                     ends.append(probe.outputs(every)[usable])

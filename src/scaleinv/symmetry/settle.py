@@ -26,6 +26,8 @@ from scaleinv.symmetry.verify import (
 
 #: models with more parameters than this are searched in single precision first
 _LARGE = 1_000_000
+#: the gradient of a tensor with more entries is not made in double precision
+_TOO_LARGE = 2**23
 #: places at which the claims are tested again, where the model is random or hides tensors
 _TESTS = 4
 #: |cos(g, w)| of a tensor that might be scale-invariant up to an eps nobody sees
@@ -166,9 +168,12 @@ def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[Key
     return Searched(probe, found, _tested(probe, found, seed))
 
 
-def _large(probe: Probe, found: Found) -> bool:
-    """Tell whether copies of the weights are better not made, and factors on them do as well."""
-    return found.state.fast and sum(p.numel() for p in probe.tensors) > _LARGE
+def _spared(probe: Probe, found: Found) -> frozenset[int]:
+    """List the tensors whose gradient in double precision is not made: the tables of large models."""
+    sliced = {i for trade in found.trades for (i, _, _), _ in trade.pieces} | set(found.parts)
+    return frozenset(
+        i for i, p in enumerate(probe.tensors) if found.state.fast and i not in sliced and p.numel() > _TOO_LARGE
+    )
 
 
 def _trusted(found: Found) -> bool:
@@ -209,8 +214,9 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
             probe.goto(place)
             mask = usable_outputs(probe, DOUBLE)
         one = put_to_test(
-            probe, claims, state.dead, found.row, mask, generator, explain=not single, gradients=gradients
-        )
+            probe, claims, state.dead, found.row, mask, generator,
+            explain=not single, gradients=gradients, spared=_spared(probe, found),
+        )  # fmt: skip
         if found.dead_slices:
             one.dead_change = max(one.dead_change, verify_slices(probe, found.dead_slices, mask))
         tested = one if tested is None else one.worst(tested)
@@ -251,7 +257,7 @@ def _doubts(answer: Searched, seed: int, *, kept: bool) -> list[str]:
     doubts = []
     generator = torch.Generator().manual_seed(seed + 7)
     if not found.state.numeric:
-        words = disagreements(probe, tested.mask, generator, set(found.unreached), by_factors=_large(probe, found))
+        words = disagreements(probe, tested.mask, generator, set(found.unreached), spared=_spared(probe, found))
         if words:
             said = "; ".join(f"{probe.names[i]}: {what}" for i, what in list(words.items())[:4])
             more = f" and {len(words) - 4} more" if len(words) > 4 else ""
