@@ -30,6 +30,31 @@ was checked. Made by
 
 """
 
+#: what to read in the lists
+NOTES = {
+    "ResNet": "Every convolution has a batch norm behind it, so every filter is without scale by itself. The last norms of the branches of "
+    "a stage write into one stream: their gains and biases have no scale together.",
+    "EfficientNet": "As ResNet, but squeeze and excitation sees the scale of the norms in front of it.",
+    "NFNet": "No norm of activations: the filters are standardised before they are used, so each has no scale; the gain beside it has.",
+    "ConvNeXt": "The depthwise convolution stands with its bias in front of a layer norm: free together. Layer scale trades with the "
+    "second matrix of its MLP.",
+    "ViT": "Pre-norm: everything that writes into the residual stream is free as one group, and no matrix alone. In the fused qkv, q trades "
+    "with k and v with the projection; the bias of k is dead.",
+    "Swin": "As ViT, a group for each stage.",
+    "GPT-2": "The head is tied to the table, so the stream is not free: it trades with the last norm.",
+    "Llama": "Pre-norm with a head of its own: one group that writes into the stream; q and k, v and o, up and down trade.",
+    "Qwen3": "As Llama, and qk-norm makes q and k scale-invariant alone.",
+    "Gemma": "Gains are stored as their difference from 1, so no factor on them is a rescaling; the head is tied.",
+    "Gemma 2": "Norms before and behind attention and MLP: what stands in front of the second ones is scale-invariant alone.",
+    "Gemma 3": "As Gemma 2, with qk-norm.",
+    "OLMo 2": "Norms behind attention and MLP and on q and k: all matrices of the attention and two of each MLP are scale-invariant alone.",
+    "Mixtral": "As Llama; the experts are tensors of three dimensions. Router and experts go down together when the norm in front of them goes up.",
+    "Mamba": "The head is tied. Of the fused input projection, the part in front of the convolution trades with it.",
+    "Whisper": "Pre-norm, but the encoder's stream begins behind a GELU, which holds its scale; the decoder's head is tied.",
+    "nGPT": "All matrices that are normalised at once, or whose product is, have no scale; the learned step sizes and scales have.",
+    "EDM2": "Every convolution is normalised before it is used, filter by filter, and the forward rewrites it in training.",
+}
+
 CHECK = """
 ## How it was checked
 
@@ -86,6 +111,8 @@ def section(entry: Mapping[str, Any]) -> list[str]:
         f"From {entry['library']}. {entry['headline'][:1].upper()}{entry['headline'][1:]}.",
         "",
     ]
+    if entry["name"] in NOTES:
+        lines += [NOTES[entry["name"]], ""]
     parts = [f"`{pattern(p['name'])}` in part (dim {p['dim']})" for p in a["partial"]]
     uneven = [_pair(w).removesuffix(" down").rpartition(" up, ")[0] for w in a.get("weighted", [])]
     kinds = (
