@@ -94,6 +94,20 @@ def gated_by_data() -> nn.Module:
     return Fn(forward, i=lin(6, 8), gate=lin(6, 1), b=lin(8, 8), o=nn.Linear(8, 3))
 
 
+def early_exit() -> nn.Module:
+    """Blocks run until a gate is content."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        h = s.i(x)
+        for b in s.b:
+            h = h + torch.relu(b(functional.layer_norm(h, (8,))))
+            if float(s.g(functional.layer_norm(h, (8,))).mean()) > -2:
+                break
+        return s.o(functional.layer_norm(h, (8,)))
+
+    return Fn(forward, i=lin(6, 8), g=lin(8, 1), b=nn.ModuleList(lin(8, 8) for _ in range(3)), o=nn.Linear(8, 3))
+
+
 STREAM = ("i.weight", *(f"b.{k}.weight" for k in range(6)))
 
 
@@ -230,6 +244,21 @@ _BACKBONE: dict[str, Any] = {
     "single": ("fc.weight",), "row": ("fc.weight",), "unreached": ("bb.weight", "bb.bias"),
     "rescaling": ({"n.weight": 1, "n.bias": 1, "o.weight": -1},), "fixed": ("o.bias",),
 }  # fmt: skip
+
+
+def argmax_router() -> nn.Module:
+    """Each token goes to the expert with the largest score, unweighted; the batch norm behind mixes the experts."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        best = s.r(x).argmax(-1)
+        h = torch.stack([e(x) for e in s.e], 1)[torch.arange(len(x)), best]
+        return s.o(functional.batch_norm(h, None, None, training=True))
+
+    model = Fn(forward, r=nn.Linear(6, 3), e=nn.ModuleList(lin(6, 8) for _ in range(3)), o=nn.Linear(8, 3))
+    with torch.no_grad():
+        model.r.bias.mul_(0)
+    return model
+
 
 # -- gradient and function disagree ------------------------------------------------------------------------------------
 
@@ -417,6 +446,10 @@ KINDS = [
          joint=(STREAM,), fixed=("o.weight", "o.bias")),
     Case("drop path", built(drop_path, normal(3, 6)), "a branch may be dropped for every sample of a batch",
          joint=(("i.weight", *(f"b.{k}.weight" for k in range(4))),), fixed=("o.weight", "o.bias")),
+    Case("an early exit", built(early_exit, X), "which blocks run is decided by the data, and these data leave at once", verdict="undecided",
+         joint=(("i.weight", "b.0.weight"),), unreached=("g.weight", "b.1.weight", "b.2.weight"), fixed=("o.weight", "o.bias")),
+    Case("a block that runs where the data say so", built(gated_by_data, X), "the gate opens at some weights and inputs, so all is seen",
+         joint=(("i.weight", "b.weight"),), unreached=("gate.weight",), fixed=("o.weight", "o.bias")),
     # eps
     Case("weight standardisation", built(lambda: weight_standardised(True), normal(6, 3, 8, 8)), "eps outside of the root, per filter", **_STANDARDISED),
     Case("weight standardisation, eps inside", built(lambda: weight_standardised(False), normal(6, 3, 8, 8)), "eps inside of the root", **_STANDARDISED),
@@ -426,6 +459,7 @@ KINDS = [
     _one("np.float64 eps", lambda: normed(lambda s, h: rms(h, np.float64(1e-5))), "not a Python float"),
     _one("tensor eps", lambda: normed(lambda s, h: rms(h, torch.tensor(1e-5))), "a tensor without dimensions"),
     _one("buffer eps", EpsBuffer, "a buffer with one entry"),
+    _one("eps for each sample", lambda: normed(lambda s, h: h / (h.norm(dim=-1, keepdim=True) + torch.full((9, 1), 1e-5))), "a tensor of one value"),
     _one("eps first", lambda: normed(lambda s, h: h * torch.rsqrt(torch.add(1e-5, h.pow(2).mean(-1, keepdim=True)))), "eps is the first argument"),
     _one("eps from the left", lambda: normed(lambda s, h: h / (1e-6 + h.square().sum(-1, keepdim=True)).pow(0.5)), "power instead of a root"),
     _one("eps by clamp", lambda: normed(lambda s, h: h / h.norm(dim=-1, keepdim=True).clamp(min=1e-4)), "a bound from below"),
@@ -473,11 +507,13 @@ KINDS = [
       for how in ("no_grad", "detach", "inference_mode")),
     Case("a part that is never called", built(lambda: Fn(lambda s, x: s.o(functional.layer_norm(s.w(x), (8,))), w=lin(6, 8), o=nn.Linear(8, 3), pooler=nn.Linear(8, 8)), X),
          "the forward does not use the pooler", single=("w.weight",), unreached=("pooler.weight", "pooler.bias"), fixed=("o.weight", "o.bias")),
+    Case("a router by argmax", built(argmax_router, X), "the outputs depend on the router by its choices alone",
+         joint=(tuple(f"e.{k}.weight" for k in range(3)),), unreached=("r.weight", "r.bias"), fixed=("o.weight", "o.bias")),
     # gradient and function disagree
     Case("sign, straight through", built(lambda: straight_through(torch.sign), X), "the function has no scale, its gradient has", verdict="undecided",
          fixed=("w", "o.weight", "o.bias")),
     Case("batch renormalisation", built(batch_renorm, X), "the gradient is that of a batch norm, the function is not", verdict="undecided",
-         single=("w.weight",), row=("w.weight",), fixed=("o.weight", "o.bias")),
+         single=("w.weight",), fixed=("o.weight", "o.bias")),
     Case("a detached norm", built(detached_norm, X), "the function has no scale, its gradient has", verdict="undecided",
          rescaling=({"w.weight": 1, "o.weight": -1},), fixed=("o.bias",)),
     # weights that need care

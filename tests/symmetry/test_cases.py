@@ -32,6 +32,7 @@ def test_groups(case: Case) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*reentrant")
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")  # by a model that reads numbers
 @pytest.mark.parametrize("case", KINDS, ids=lambda c: c.name)
 def test_kinds(case: Case) -> None:
     model, inputs = case.build()

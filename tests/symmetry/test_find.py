@@ -372,7 +372,7 @@ def test_a_larger_batch_is_asked_for_where_none_can_be_made() -> None:
 
 
 def test_a_part_without_gradient_is_told_why() -> None:
-    assert "no_grad or detach" in _kind("backbone under no_grad").unreached["bb.weight"]
+    assert "no gradient passes (no_grad, detach" in _kind("backbone under no_grad").unreached["bb.weight"]
     assert "does not use it" in _kind("a part that is never called").unreached["pooler.weight"]
     assert "no gradient reaches 2 tensors" in _kind("backbone under detach").headline()
 

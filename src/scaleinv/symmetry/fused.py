@@ -28,11 +28,6 @@ class Trade:
     pieces: tuple[tuple[Piece, int], ...]
     blocks: int = 0  # sub-slices that trade by themselves
 
-    @property
-    def name(self) -> str:
-        """What the test of the trade is called by."""
-        return f"slices {tuple((*piece, e) for piece, e in self.pieces if e)}"
-
 
 def layouts(length: int, other: int) -> Iterator[list[Spans]]:
     """List the ways in which a dimension may be cut: each a list of slices, a slice a tuple of ranges.

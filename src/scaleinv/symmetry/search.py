@@ -73,12 +73,15 @@ class State:
     mask: Tensor = field(default_factory=lambda: torch.zeros(0))
     reach: list[Reach] = field(default_factory=list)
     order: list[int] = field(default_factory=list)  # the last call that used each tensor, at any place
+    uses: dict[Viewpoint, frozenset[int]] = field(default_factory=dict)  # tensors that ran, place by place
     touched: set[int] = field(default_factory=set)  # tensors that a call has used
+    gated: set[tuple[int, int]] = field(default_factory=set)  # (i, j): the numbers of i decide whether j is used
     places: list[Viewpoint] = field(default_factory=list)
     sizes: Tensor = field(default_factory=lambda: torch.zeros(0))  # (T,) |g| |w|, of dead tensors too
 
     def used(self, probe: Probe) -> None:
         """Take in which tensors the last run used, and when."""
+        self.uses[probe.place] = frozenset(probe.touched())
         self.touched |= probe.touched()
         self.order = [max(a, b) for a, b in zip(self.order, probe.order)]
 
@@ -128,15 +131,26 @@ class Found:
             where = ",".join(f"{a}:{b}" for a, b in spans)
             claims.append(RescalingClaim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
         for trade in self.trades:
-            terms = tuple((*piece, e) for piece, e in trade.pieces if e)
-            if terms:
-                claims.append(RescalingClaim(trade.name, {i: e for i, _, _, e in terms}, terms=terms))
+            if terms := _terms(trade):
+                claims.append(RescalingClaim(f"slices {terms}", {i: e for i, _, _, e in terms}, terms=terms))
         return claims
+
+    def drop(self, failed: set[str], names: Sequence[str]) -> None:
+        """Take back what was said of slices, which were seen at one place, where it failed at another."""
+        for i, (dim, spans, _) in list(self.parts.items()):
+            where = ",".join(f"{a}:{b}" for a, b in spans)
+            if f"{names[i]}[dim {dim}, {where}]" in failed:
+                del self.parts[i]
+        self.trades = [t for t in self.trades if f"slices {_terms(t)}" not in failed]
 
     @property
     def dead_slices(self) -> list[tuple[int, int, tuple[tuple[int, int], ...]]]:
         """Slices that the outputs do not depend on."""
         return [(i, d, spans) for t in self.trades for (i, d, spans), e in t.pieces if e == 0 and d is not None]
+
+
+def _terms(trade: Trade) -> tuple[tuple[int, int | None, tuple[tuple[int, int], ...], int], ...]:
+    return tuple((*piece, e) for piece, e in trade.pieces if e)
 
 
 def search(probe: Probe, precision: Precision, seed: int, *, random: bool = False, numeric: bool = False) -> Found:
@@ -180,6 +194,9 @@ def search(probe: Probe, precision: Precision, seed: int, *, random: bool = Fals
     probe.order = state.order
     order = sorted(range(count), key=lambda i: (probe.order[i], i))
     unreached = _unreached(probe, state)
+    if state.gated and not reason:
+        gates, idle = ({probe.names[pair[k]] for pair in state.gated} for k in (0, 1))
+        reason = f"{_few(gates)} decides which parts run, and {_few(idle)} did not run on these inputs; give others"
     state.dead = [i for i in state.dead if i not in unreached]
     if not numeric:
         _sign_alone(probe, state)
@@ -275,14 +292,11 @@ def _unreached(probe: Probe, state: State) -> dict[int, str]:
     if not lost or state.numeric:
         return why
     usable, base = state.mask > 0, probe.value()
-    generator = torch.Generator().manual_seed(11)
     for i in lost:
-        with probe.restored([i]), torch.no_grad():
-            p = probe.tensors[i]
-            p.mul_((0.5 + torch.rand(p.shape, generator=generator, dtype=torch.float64)).to(p.device))
-            moved = probe.value()
-        if not torch.equal(moved[usable], base[usable]):
-            why[i] = "the outputs depend on it, but no gradient passes (no_grad or detach)"
+        if _moves_outputs(probe, state, i, base, usable):
+            why[i] = (
+                "the outputs depend on it, but no gradient passes (no_grad, detach, or a choice made by its numbers)"
+            )
         elif i not in state.touched:
             why[i] = "the forward does not use it on these inputs"
     return why
@@ -307,6 +321,31 @@ def _sign_alone(probe: Probe, state: State) -> None:
         state.signs, state.single = signed, sorted([*state.single, *signed])
 
 
+def _few(names: set[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+def _moves_outputs(probe: Probe, state: State, i: int, base: Tensor, usable: Tensor) -> bool:
+    """Tell whether the outputs change when a tensor is moved, a little or far: what it decides may need much.
+
+    Tensors that come into use by it are noted: it decides which parts run.
+    """
+    generator = torch.Generator().manual_seed(11)
+    p = probe.tensors[i]
+    for size in (1.0, -1.0, 30.0, -30.0, 1e4, -1e4):
+        with probe.restored([i]), torch.no_grad():
+            p.mul_((size * (0.5 + torch.rand(p.shape, generator=generator, dtype=torch.float64))).to(p))
+            moved = probe.value()
+        new = probe.touched() - state.touched
+        state.gated |= {(i, j) for j in new}
+        if moved.shape != base.shape or new:
+            return True
+        if bool(torch.isfinite(moved[usable]).all()) and not torch.equal(moved[usable], base[usable]):
+            return True
+    return False
+
+
 def _slices(state: State, precision: Precision) -> tuple[dict[int, int], dict[int, Part], dict[int, Part]]:
     row: dict[int, int] = {}
     parts: dict[int, Part] = {}
@@ -315,6 +354,8 @@ def _slices(state: State, precision: Precision) -> tuple[dict[int, int], dict[in
         if slices.draws >= DRAWS and i in state.single and (dim := each_slice(slices, precision.part)) is not None:
             row[i] = dim
         if slices.draws >= DRAWS and i in state.rest and (part := ranges(slices, precision.part)) is not None:
+            if sum(b - a for a, b in part[1]) == len(slices.sizes[part[0]]):
+                continue  # all of it: free at this place, where a part of the model did not run
             parts[i] = (part[0], tuple(part[1]), tuple(part[2]))
         if slices.draws >= DRAWS and i in state.single and i not in row:
             part = ranges(slices, precision.part)

@@ -150,7 +150,7 @@ def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[Key
             del probe
             probe = setup.probe()
             probe.sites, probe.keep_sign = active, signs
-            tested = _tested(probe, found, seed)
+            tested = _test(probe, found, seed)
             probe.order = order
             if not tested.reason:
                 return Searched(probe, found, tested)
@@ -165,7 +165,7 @@ def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[Key
             lambda: search(probe, NUMERIC, seed, random=setup.random, numeric=True),
             "the model fails in double precision, in which it is searched",
         )
-    return Searched(probe, found, _tested(probe, found, seed))
+    return Searched(probe, found, _test(probe, found, seed))
 
 
 def _spared(probe: Probe, found: Found) -> frozenset[int]:
@@ -188,26 +188,15 @@ def _trusted(found: Found) -> bool:
     return not found.reason and bool(state.mask.all()) and apart
 
 
-def _tested(probe: Probe, found: Found, seed: int) -> Tested:
-    """Test every claim; trades between slices that held at the first place alone (units that never fired) go."""
-    say(f"{len(found.claims(probe.names))} claims tested by scaling")
-    tested = _test(probe, found, seed)
-    if tested.reason and found.trades:
-        kept = [t for t in found.trades if t.name not in tested.residuals or tested.residuals[t.name].good]
-        if len(kept) < len(found.trades):
-            found.trades = kept
-            return _test(probe, found, seed)
-    return tested
-
-
 def _test(probe: Probe, found: Found, seed: int) -> Tested:
     """Test every claim in double precision: at the last place, and at others where other tensors act."""
     single, state = found.precision.single, found.state
     claims, gradients = found.claims(probe.names), not state.numeric
+    say(f"{len(claims)} claims tested by scaling")
     last = state.places[-1]
-    others = [p for p in state.places if (p.draw, p.shuffle) != (last.draw, last.shuffle) or p.fresh]
+    others = _other_places(found)
     tested: Tested | None = None
-    for number, place in enumerate([*others[-_TESTS + 1 :], last]):
+    for number, place in enumerate([*others, last]):
         generator = torch.Generator().manual_seed(seed + 2 + number)
         mask = state.mask
         if single or place is not last:
@@ -219,14 +208,37 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
         )  # fmt: skip
         if found.dead_slices:
             one.dead_change = max(one.dead_change, verify_slices(probe, found.dead_slices, mask))
+        if not one.row_change <= TOLERANCE:  # seen at the first place alone
+            for i, d in list(found.row.items()):
+                if not verify_moves(probe, {i: d}, mask, generator) <= TOLERANCE:
+                    del found.row[i]
+            one.row_change = verify_moves(probe, dict(found.row), mask, generator)
         tested = one if tested is None else one.worst(tested)
     assert tested is not None
+    found.drop({claim.name for claim in claims if not tested.residuals[claim.name].good}, probe.names)
+    kept = {claim.name for claim in found.claims(probe.names)}
+    tested.residuals = {name: r for name, r in tested.residuals.items() if name in kept}
+    tested.judged()
     if found.row and not tested.reason:
         _rows_elsewhere(probe, found, last)
     if others and not single:
         probe.goto(last)
         usable_outputs(probe, DOUBLE)
     return tested
+
+
+def _other_places(found: Found) -> list[Viewpoint]:
+    """List places, besides the last, where other tensors act than there, or other random numbers are drawn."""
+    state = found.state
+    last = state.places[-1]
+    seen = {state.uses.get(last)}
+    chosen = []
+    for place in state.places[:-1]:
+        uses = state.uses.get(place)
+        if (place.draw, place.shuffle, place.fresh) != (last.draw, last.shuffle, last.fresh) or uses not in seen:
+            chosen.append(place)
+            seen.add(uses)
+    return chosen[-_TESTS + 1 :]
 
 
 def _rows_elsewhere(probe: Probe, found: Found, back: Viewpoint) -> None:

@@ -20,6 +20,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 #: the largest and the smallest number taken for an eps
 LARGEST_EPS = 0.1
 _SMALLEST_EPS = 1e-25
+#: entries of a constant tensor at most
+_MANY = 4096
 
 
 class Site(NamedTuple):
@@ -158,13 +160,15 @@ class EpsSites(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _constant(value: Any) -> float | None:
-    """Read a small constant: a number, or a tensor with one entry that no parameter acts on."""
+    """Read a small constant: a number, or a tensor of one value, however often, that no parameter acts on."""
     if isinstance(value, float):
         number = value
-    elif isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point():
+    elif isinstance(value, Tensor) and 0 < value.numel() <= _MANY and value.is_floating_point():
         if value.requires_grad or value.grad_fn is not None or torch._C._functorch.is_functorch_wrapped_tensor(value):
             return None
-        number = float(value)
+        number = float(value.reshape(-1)[0])
+        if not _SMALLEST_EPS < number <= LARGEST_EPS or (value.numel() > 1 and not bool((value == number).all())):
+            return None
     else:
         return None
     return number if _SMALLEST_EPS < number <= LARGEST_EPS else None

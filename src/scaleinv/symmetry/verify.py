@@ -88,7 +88,23 @@ class Tested:
             for (name, r), s in zip(self.residuals.items(), other.residuals.values())
         }
         dead, row = max(self.dead_change, other.dead_change), max(self.row_change, other.row_change)
-        return Tested(joined, dead, row, self.mask, self.reason or other.reason)
+        return Tested(joined, dead, row, self.mask).judged()
+
+    def judged(self) -> "Tested":
+        """Say what failed, if anything did."""
+        bad = [name for name, r in self.residuals.items() if not r.good]
+        self.reason = ""
+        if bad:
+            worst = self.residuals[bad[0]]
+            self.reason = (
+                f"{len(bad)} of {len(self.residuals)} claims fail the test by scaling, first {bad[0]}: outputs change "
+                f"by {worst.output:.1e}, <g, w> is {worst.dot:.1e}, g(cw) = g/c is off by {worst.law:.1e}"
+            )
+        elif not self.dead_change <= DEAD_TOLERANCE:
+            self.reason = f"moving the dead tensors changes the outputs by {self.dead_change:.1e}"
+        elif not self.row_change <= TOLERANCE:
+            self.reason = f"scaling rows one by one changes the outputs by {self.row_change:.1e}"
+        return self
 
 
 def put_to_test(
@@ -112,18 +128,7 @@ def put_to_test(
     tested.residuals = verify(probe, claims, mask, generator, explain=explain, gradients=gradients, spared=spared)
     tested.dead_change = verify_moves(probe, dict.fromkeys(dead), mask, generator)
     tested.row_change = verify_moves(probe, dict(rows), mask, generator)
-    bad = [name for name, r in tested.residuals.items() if not r.good]
-    if bad:
-        worst = tested.residuals[bad[0]]
-        tested.reason = (
-            f"{len(bad)} of {len(claims)} claims fail the test by scaling, first {bad[0]}: outputs change by "
-            f"{worst.output:.1e}, <g, w> is {worst.dot:.1e}, g(cw) = g/c is off by {worst.law:.1e}"
-        )
-    elif not tested.dead_change <= DEAD_TOLERANCE:
-        tested.reason = f"moving the dead tensors changes the outputs by {tested.dead_change:.1e}"
-    elif not tested.row_change <= TOLERANCE:
-        tested.reason = f"scaling rows one by one changes the outputs by {tested.row_change:.1e}"
-    return tested
+    return tested.judged()
 
 
 @contextlib.contextmanager
