@@ -198,8 +198,6 @@ def search(probe: Probe, precision: Precision, seed: int, *, random: bool = Fals
         gates, idle = ({probe.names[pair[k]] for pair in state.gated} for k in (0, 1))
         reason = f"{_few(gates)} decides which parts run, and {_few(idle)} did not run on these inputs; give others"
     state.dead = [i for i in state.dead if i not in unreached]
-    if not numeric:
-        _sign_alone(probe, state)
     row, parts, blocks = _slices(state, precision)
     if numeric:
         row = _rows_by_scaling(probe, state)
@@ -300,25 +298,6 @@ def _unreached(probe: Probe, state: State) -> dict[int, str]:
         elif i not in state.touched:
             why[i] = "the forward does not use it on these inputs"
     return why
-
-
-def _sign_alone(probe: Probe, state: State) -> None:
-    """Move from dead to single what the outputs depend on by its sign: a number in front of a norm has no gradient."""
-    usable, base = state.mask > 0, probe.value()
-    allowed = 1e-6 * float(base[usable].abs().max()) if bool(usable.any()) else 0.0
-
-    def moves(which: list[int]) -> bool:
-        with probe.restored(which), torch.no_grad():
-            for i in which:
-                sign = torch.ones_like(view_real(probe.tensors[i]))
-                sign.view(-1)[::2] = -1
-                view_real(probe.tensors[i]).mul_(sign)
-            return bool(((probe.value() - base)[usable].abs() > allowed).any())
-
-    if state.dead and moves(state.dead):
-        signed = [i for i in state.dead if moves([i])]
-        state.dead = [i for i in state.dead if i not in signed]
-        state.signs, state.single = signed, sorted([*state.single, *signed])
 
 
 def _few(names: set[str]) -> str:

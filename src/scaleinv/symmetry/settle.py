@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from scaleinv.errors import UserError
+from scaleinv.symmetry.copies import view_real
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.numeric import disagreements
 from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
@@ -68,8 +69,37 @@ def searched_up_to_eps(setup: FirstRuns, seed: int, precision: str) -> Searched:
             answer.sites = [sites[key] for key in literals]
             break
         active -= bad
+    if not answer.sites and not answer.found.reason and _sign_alone(answer):
+        answer.tested = _test(answer.probe, answer.found, seed)
     answer.doubts += doubts + _doubts(answer, seed, kept=len(sites) > len(active))
     return answer
+
+
+def _sign_alone(answer: Searched) -> bool:
+    """Move from dead to single what the outputs depend on by its sign; tell whether there is any.
+
+    A number in front of a norm has no gradient, and yet it does something. Not where a constant of the code was taken
+    for an eps: there a function that saturates entry by entry would pass for a norm.
+    """
+    probe, state = answer.probe, answer.found.state
+    usable, base = answer.tested.mask > 0, probe.value()
+    if state.numeric or not state.dead or not bool(usable.any()):
+        return False
+    allowed = 1e-6 * float(base[usable].abs().max())
+
+    def moves(which: list[int]) -> bool:
+        with probe.restored(which), torch.no_grad():
+            for i in which:
+                sign = torch.ones_like(view_real(probe.tensors[i]))
+                sign.view(-1)[::2] = -1
+                view_real(probe.tensors[i]).mul_(sign)
+            moved = probe.value()
+        return moved.shape != base.shape or bool(((moved - base)[usable].abs() > allowed).any())
+
+    state.signs = [i for i in state.dead if moves([i])] if moves(state.dead) else []
+    state.dead = [i for i in state.dead if i not in state.signs]
+    state.single = sorted([*state.single, *state.signs])
+    return bool(state.signs)
 
 
 def _sites(setup: FirstRuns, seed: int) -> dict[Key, Site]:
