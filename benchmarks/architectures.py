@@ -255,7 +255,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("PVT v2", "timm", _timm("pvt_v2_b0", 32, depths=(1, 1, 1, 1), embed_dims=(8, 16, 24, 32), num_heads=(1, 2, 2, 4))),
     Architecture("MaxViT", "timm", _timm("test_maxvit", 160, 2)),
     Architecture("CoAtNet", "timm", _timm("test_coatnet", 160, 2)),
-    Architecture("LeViT", "timm", _timm("levit_128s", 224, 2, embed_dim=(16, 24, 32), key_dim=8, num_heads=(2, 3, 4), depth=(1, 1, 1))),
+    Architecture("LeViT", "timm", _timm("levit_128s", 224, 6, embed_dim=(16, 24, 32), key_dim=8, num_heads=(2, 3, 4), depth=(1, 1, 1))),
     Architecture("MLP-Mixer", "timm", _timm_class("timm.models.mlp_mixer:MlpMixer", num_blocks=2, embed_dim=16, img_size=32, patch_size=8)),
     Architecture("PoolFormer", "timm", _timm_class("timm.models.metaformer:MetaFormer", 32, depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))),
     Architecture("FocalNet", "timm", _timm_class("timm.models.focalnet:FocalNet", 32, depths=(1, 1, 1, 1), embed_dim=8)),

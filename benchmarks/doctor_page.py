@@ -141,6 +141,8 @@ def overview(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         joint = len({n for group in a["joint"] for n in group})
         right = not e["wrong"] and e["measured"] == e["dimensions"]
         verdict = "yes" if right and e["verdict"] == "clear" else e["verdict"] if e["verdict"] != "clear" else "**no**"
+        if not e["wrong"] and e["dropped"] > 0.1 * e["kept"]:
+            verdict = "claims yes; the differences show no gap"
         pairs = len(a["rescaling"]) + sum(not t["dead"] for t in a.get("sliced", []))
         cells = (e["name"], e["tensors"], len(a["single"]), joint, pairs, len(a["dead"]), len(a["fixed"]), verdict)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
@@ -174,7 +176,11 @@ def page(entries: Sequence[Mapping[str, Any]]) -> str:
     order = {a.name: k for k, a in enumerate(ARCHITECTURES)}
     entries = sorted(entries, key=lambda e: order.get(e["name"], 0))
     clear = sum(e["verdict"] == "clear" for e in entries)
-    wrong = sum(e["verdict"] == "clear" and (bool(e["wrong"]) or e["measured"] != e["dimensions"]) for e in entries)
+    wrong = sum(
+        e["verdict"] == "clear"
+        and (bool(e["wrong"]) or (e["measured"] != e["dimensions"] and not e["dropped"] > 0.1 * e["kept"]))
+        for e in entries
+    )
     said = f"{len(entries)} architectures: {clear} clear, {wrong} of them wrong.\n"
     lines = [HEAD + said, *overview(entries), "## Which tensors", "", "Numbers in names are written `*`.", ""]
     for e in entries:
