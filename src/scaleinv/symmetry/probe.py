@@ -121,11 +121,6 @@ class Probe:
         self.keep_sign: frozenset[int] = frozenset()  # tensors that must not change their sign
         self._rms: list[float] = []  # of the user's weights
 
-    def adopt(self, other: "Probe") -> None:
-        """Take over what another probe of the same model has learnt about it."""
-        self.needs_graph, self.rewritten, self.keep_sign = other.needs_graph, other.rewritten, other.keep_sign
-        self.sites = other.sites
-
     def set_eps(self, eps: float | None) -> None:
         """Use ``eps`` in every normalization call, and at the active sites; None restores the model's own."""
         self.eps = eps

@@ -1,9 +1,6 @@
 """Search for symmetries: rows of J at generic places, null space, basis, slices. ``verify`` tests what it finds."""
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -11,7 +8,8 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.symmetry.circuits import Irrational, canonical_basis
 from scaleinv.symmetry.copies import view_real
-from scaleinv.symmetry.fused import Trade, candidates, trades
+from scaleinv.symmetry.fused import candidates, trades
+from scaleinv.symmetry.hidden import some_names, unreached
 from scaleinv.symmetry.jacobian import (
     SPARE_ROWS,
     JacobianRows,
@@ -29,128 +27,19 @@ from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
 from scaleinv.symmetry.probe import Probe, Viewpoint
 from scaleinv.symmetry.progress import say
-from scaleinv.symmetry.result import group_name, rescaling_name
+from scaleinv.symmetry.state import Found, Part, Reach, State
 from scaleinv.symmetry.trial import DRAWS_OF_RANDOM
-from scaleinv.symmetry.verify import TOLERANCE, RescalingClaim, verify_moves
+from scaleinv.symmetry.verify import TOLERANCE, verify_moves
 
 #: cotangents for the row and part tests
 DRAWS = 8
 #: generic places at which the null space must be the same
 PLACES = 2
 _MORE_PLACES = 4
-
 #: places at which a gradient that is exactly zero is looked at again, before the tensor is called dead
 _MORE_LOOKS = 16
 #: random draws of a model that is random by itself, until every tensor has been used
 _MORE_DRAWS = 24
-
-
-class Reach(IntEnum):
-    """What the gradient of a tensor was at best."""
-
-    NONE = 0  # there is none
-    ZERO = 1  # exactly zero
-    SOME = 2  # numbers, though they may cancel to rounding
-
-
-#: dimension, ranges, smallest blocks
-Part = tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
-
-
-@dataclass
-class State:
-    """What is known so far; tensors by index."""
-
-    rows: JacobianRows
-    slices: dict[int, Slices] = field(default_factory=dict)
-    spectrum: Spectrum = field(default_factory=lambda: spectrum(torch.zeros(0, 0)))
-    single: list[int] = field(default_factory=list)
-    dead: list[int] = field(default_factory=list)
-    signs: list[int] = field(default_factory=list)  # of ``single``, those whose sign alone counts: no gradient
-    rest: list[int] = field(default_factory=list)
-    fast: bool = True  # rows by activations agree with rows by whole gradients
-    numeric: bool = False  # rows by differences of the outputs: there is no gradient, or it is not the function's
-    mask: Tensor = field(default_factory=lambda: torch.zeros(0))
-    reach: list[Reach] = field(default_factory=list)
-    order: list[int] = field(default_factory=list)  # the last call that used each tensor, at any place
-    uses: dict[Viewpoint, frozenset[int]] = field(default_factory=dict)  # tensors that ran, place by place
-    touched: set[int] = field(default_factory=set)  # tensors that a call has used
-    gated: set[tuple[int, int]] = field(default_factory=set)  # (i, j): the numbers of i decide whether j is used
-    places: list[Viewpoint] = field(default_factory=list)
-    sizes: Tensor = field(default_factory=lambda: torch.zeros(0))  # (T,) |g| |w|, of dead tensors too
-
-    def used(self, probe: Probe) -> None:
-        """Take in which tensors the last run used, and when."""
-        self.uses[probe.place] = frozenset(probe.touched())
-        self.touched |= probe.touched()
-        self.order = [max(a, b) for a, b in zip(self.order, probe.order)]
-
-
-@dataclass
-class Found:
-    """The answer in indices."""
-
-    state: State
-    precision: Precision
-    basis: list[tuple[int, ...]]  # exponents of all tensors
-    order: list[int]  # tensors in the order of last use
-    row: dict[int, int]  # tensor -> dimension of its rows, each scale-invariant
-    parts: dict[int, Part]
-    blocks: dict[int, Part]  # of tensors that are scale-invariant alone: the blocks that are so by themselves
-    reason: str  # why the answer is undecided, empty if it is not
-    unreached: dict[int, str]  # tensors that no gradient reaches -> why
-    trades: list[Trade] = field(default_factory=list)  # between slices of fused tensors
-
-    @property
-    def joint(self) -> list[list[int]]:
-        """Sets of tensors with exponent 1 each."""
-        return [[i for i in self.order if v[i]] for v in self.basis if set(v) <= {0, 1}]
-
-    @property
-    def weighted(self) -> list[dict[int, int]]:
-        """Scale-invariant sets with unequal exponents, all positive."""
-        return [self._exponents(v) for v in self.basis if min(v) >= 0 and not set(v) <= {0, 1}]
-
-    @property
-    def rescaling(self) -> list[dict[int, int]]:
-        """Symmetries of mixed sign, exponents by tensor."""
-        return [self._exponents(v) for v in self.basis if min(v) < 0]
-
-    def _exponents(self, vector: tuple[int, ...]) -> dict[int, int]:
-        return {i: vector[i] for i in self.order if vector[i]}
-
-    def claims(self, names: Sequence[str]) -> list[RescalingClaim]:
-        """Everything that was found, in the form the test by scaling takes."""
-        signs = set(self.state.signs)
-        claims = [RescalingClaim(names[i], {i: 1}, flat=i in signs) for i in self.order if i in self.state.single]
-        for group in self.joint:
-            claims.append(RescalingClaim(group_name(tuple(names[i] for i in group)), dict.fromkeys(group, 1)))
-        for pair in [*self.weighted, *self.rescaling]:
-            claims.append(RescalingClaim(rescaling_name({names[i]: n for i, n in pair.items()}), pair))
-        for i, (dim, spans, _) in self.parts.items():
-            where = ",".join(f"{a}:{b}" for a, b in spans)
-            claims.append(RescalingClaim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
-        for trade in self.trades:
-            if terms := _terms(trade):
-                claims.append(RescalingClaim(f"slices {terms}", {i: e for i, _, _, e in terms}, terms=terms))
-        return claims
-
-    def drop(self, failed: set[str], names: Sequence[str]) -> None:
-        """Take back what was said of slices, which were seen at one place, where it failed at another."""
-        for i, (dim, spans, _) in list(self.parts.items()):
-            where = ",".join(f"{a}:{b}" for a, b in spans)
-            if f"{names[i]}[dim {dim}, {where}]" in failed:
-                del self.parts[i]
-        self.trades = [t for t in self.trades if f"slices {_terms(t)}" not in failed]
-
-    @property
-    def dead_slices(self) -> list[tuple[int, int, tuple[tuple[int, int], ...]]]:
-        """Slices that the outputs do not depend on."""
-        return [(i, d, spans) for t in self.trades for (i, d, spans), e in t.pieces if e == 0 and d is not None]
-
-
-def _terms(trade: Trade) -> tuple[tuple[int, int | None, tuple[tuple[int, int], ...], int], ...]:
-    return tuple((*piece, e) for piece, e in trade.pieces if e)
 
 
 def search(probe: Probe, precision: Precision, seed: int, *, random: bool = False, numeric: bool = False) -> Found:
@@ -193,18 +82,18 @@ def search(probe: Probe, precision: Precision, seed: int, *, random: bool = Fals
     basis = [tuple(of.get(i, 0) for i in range(count)) for of in exponents]
     probe.order = state.order
     order = sorted(range(count), key=lambda i: (probe.order[i], i))
-    unreached = _unreached(probe, state)
+    lost = unreached(probe, state)
     if state.gated and not reason:
         gates, idle = ({probe.names[pair[k]] for pair in state.gated} for k in (0, 1))
-        reason = f"{_few(gates)} decides which parts run, and {_few(idle)} did not run on these inputs; give others"
-    state.dead = [i for i in state.dead if i not in unreached]
+        reason = f"{some_names(gates)} decides which parts run, and {some_names(idle)} did not run on these inputs"
+    state.dead = [i for i in state.dead if i not in lost]
     row, parts, blocks = _slices(state, precision)
     if numeric:
         row = _rows_by_scaling(probe, state)
     shapes = [tuple(p.shape) for p in probe.tensors]
     biases = [i for i in state.dead if len(shapes[i]) == 1]
     between = trades(state.slices, shapes, probe.names, [*state.rest, *biases], precision)
-    return Found(state, precision, basis, order, row, parts, blocks, reason, unreached, between)
+    return Found(state, precision, basis, order, row, parts, blocks, reason, lost, between)
 
 
 def _place(seed: int, number: int, *, random: bool = False) -> Viewpoint:
@@ -281,48 +170,6 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
                 state.reach[i] = Reach.SOME
     probe.goto(back)
     state.mask = usable_outputs(probe, precision)
-
-
-def _unreached(probe: Probe, state: State) -> dict[int, str]:
-    """Say of the tensors without a gradient why: not used at all, or used where no gradient passes."""
-    why: dict[int, str] = {}
-    lost = [i for i in state.dead if state.reach[i] is Reach.NONE]
-    if not lost or state.numeric:
-        return why
-    usable, base = state.mask > 0, probe.value()
-    for i in lost:
-        if _moves_outputs(probe, state, i, base, usable):
-            why[i] = (
-                "the outputs depend on it, but no gradient passes (no_grad, detach, or a choice made by its numbers)"
-            )
-        elif i not in state.touched:
-            why[i] = "the forward does not use it on these inputs"
-    return why
-
-
-def _few(names: set[str]) -> str:
-    shown = sorted(names)
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
-
-
-def _moves_outputs(probe: Probe, state: State, i: int, base: Tensor, usable: Tensor) -> bool:
-    """Tell whether the outputs change when a tensor is moved, a little or far: what it decides may need much.
-
-    Tensors that come into use by it are noted: it decides which parts run.
-    """
-    generator = torch.Generator().manual_seed(11)
-    p = probe.tensors[i]
-    for size in (1.0, -1.0, 30.0, -30.0, 1e4, -1e4):
-        with probe.restored([i]), torch.no_grad():
-            p.mul_((size * (0.5 + torch.rand(p.shape, generator=generator, dtype=torch.float64))).to(p))
-            moved = probe.value()
-        new = probe.touched() - state.touched
-        state.gated |= {(i, j) for j in new}
-        if moved.shape != base.shape or new:
-            return True
-        if bool(torch.isfinite(moved[usable]).all()) and not torch.equal(moved[usable], base[usable]):
-            return True
-    return False
 
 
 def _slices(state: State, precision: Precision) -> tuple[dict[int, int], dict[int, Part], dict[int, Part]]:

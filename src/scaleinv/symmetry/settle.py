@@ -11,8 +11,9 @@ from scaleinv.symmetry.numeric import disagreements
 from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
 from scaleinv.symmetry.probe import Probe, Viewpoint
 from scaleinv.symmetry.progress import say
-from scaleinv.symmetry.search import Found, search, usable_outputs
+from scaleinv.symmetry.search import search, usable_outputs
 from scaleinv.symmetry.sites import Key, Site
+from scaleinv.symmetry.state import Found
 from scaleinv.symmetry.trial import FirstRuns, every_tensor, one_line
 from scaleinv.symmetry.verify import (
     TOLERANCE,
