@@ -1,6 +1,6 @@
 """Speed and memory of ``find_symmetries`` against the naive reference; prints ratios.
 
-    python benchmarks/symmetry.py [--columns 12] [--full] [--gpt2]
+    python benchmarks/symmetry.py [--columns 12] [--full] [--large gpt2|llama] [--deep]
 
 The reference is what one writes first: float64, batch 12, one ``torch.func.jvp`` over all p * exp(s_i) per tensor,
 then an
@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
 from scaleinv.lab.models import build_model
-from scaleinv.symmetry import find_symmetries
+from scaleinv.plugins import load_object
+from scaleinv.symmetry import find_symmetries, make_scale_invariant
 
 
 def resnet() -> tuple[nn.Module, Tensor]:
@@ -102,31 +103,68 @@ def memory(key: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def gpt2() -> None:
-    """A model of GPT-2 small's size, 2x16 tokens, one thread (needs transformers)."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
+def large(kind: str) -> None:
+    """Print CPU seconds of one thread, and the peak memory in units of the float32 weights, the model included."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, ids = GPT2LMHeadModel(GPT2Config()), torch.randint(50257, (2, 16))
-    start, cpu = time.perf_counter(), time.process_time()
+    model, ids = _language_model(kind)
+    weights = sum(p.numel() for p in model.parameters()) * 4 / 2**20
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    wall, cpu = time.perf_counter(), time.process_time()
     found = find_symmetries(model, ids)
-    wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    print(f"GPT-2 small, 148 tensors, 2x16 tokens: {wall:.1f} s wall, {cpu:.1f} s CPU; {found.headline()}")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    share = (memory("VmHWM") - before + weights) / weights
+    tensors = f"{len(found.shapes)} tensors, {weights:.0f} MiB of weights"
+    print(f"{kind}, {tensors}: {cpu:.1f} s CPU, {wall:.1f} s wall, memory {share:.1f}x; {found.headline()}")
+
+
+def _language_model(kind: str) -> tuple[nn.Module, Tensor]:
+    import transformers
+
+    if kind == "gpt2":  # 124 M, 2x16 tokens
+        return transformers.GPT2LMHeadModel(transformers.GPT2Config()), torch.randint(50257, (2, 16))
+    config = transformers.LlamaConfig(  # 1.1 B, as TinyLlama
+        vocab_size=32000, hidden_size=2048, intermediate_size=5632, num_hidden_layers=22, num_attention_heads=32,
+        num_key_value_heads=4, use_cache=False,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config), torch.randint(32000, (1, 16))
+
+
+def deep() -> None:
+    """Print CPU seconds for a deep MLP, and for the conversion of a small ViT (needs timm)."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    layers = [layer for _ in range(150) for layer in (nn.Linear(16, 16), nn.LayerNorm(16), nn.ReLU())]
+    mlp = nn.Sequential(*layers, nn.Linear(16, 8))
+    cpu = seconds(lambda: find_symmetries(mlp, torch.randn(64, 16), defect=False))
+    print(f"MLP of 150 layers with layer norm, {len(list(mlp.parameters()))} tensors: {cpu:.1f} s CPU")
+    plain = nn.Sequential(*(layer for k, layer in enumerate(layers) if k % 3 != 1), nn.Linear(16, 8))
+    cpu = seconds(lambda: find_symmetries(plain, torch.randn(64, 16), defect=False))
+    print(f"the same without norms, {len(list(plain.parameters()))} tensors: {cpu:.1f} s CPU")
+    create = load_object("timm:create_model")
+    vit = create("vit_tiny_patch16_224", num_classes=10, depth=4, embed_dim=24, num_heads=3, img_size=32)
+    cpu = seconds(lambda: make_scale_invariant(vit, torch.randn(4, 3, 32, 32)))
+    size = sum(p.numel() for p in vit.parameters())
+    print(f"make_scale_invariant of a ViT with {size} parameters: {cpu:.1f} s CPU")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--columns", type=int, default=12)
     parser.add_argument("--full", action="store_true")
-    parser.add_argument("--gpt2", action="store_true")
+    parser.add_argument("--large", choices=["gpt2", "llama"], help="a model of that size instead (needs transformers)")
+    parser.add_argument("--deep", action="store_true", help="a deep MLP and the conversion of a ViT instead")
     parser.add_argument("--task", choices=["step", "search", "all"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.task:
         run_task(options.task)
         return
-    if options.gpt2:
-        gpt2()
+    if options.large:
+        large(options.large)
+        return
+    if options.deep:
+        deep()
         return
     torch.set_num_threads(1)
     model, x = resnet()

@@ -25,7 +25,9 @@ _PUBLIC = {
     "equilibrium": "scaleinv.theory",
     "find_symmetries": "scaleinv.symmetry",
     "make_scale_invariant": "scaleinv.symmetry",
+    "param_groups": "scaleinv.symmetry",
     "register_optimizer": "scaleinv.theory.optimizers",
+    "review_optimizer": "scaleinv.symmetry",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from scaleinv.symmetry import assert_scale_invariant as assert_scale_invariant
     from scaleinv.symmetry import find_symmetries as find_symmetries
     from scaleinv.symmetry import make_scale_invariant as make_scale_invariant
+    from scaleinv.symmetry import param_groups as param_groups
+    from scaleinv.symmetry import review_optimizer as review_optimizer
     from scaleinv.theory import Equilibrium as Equilibrium
     from scaleinv.theory import OutsideConditions as OutsideConditions
     from scaleinv.theory import equilibrium as equilibrium

@@ -6,13 +6,21 @@ import importlib.util
 import inspect
 import os
 import sys
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from scaleinv.errors import UserError
 
 _FORM = "give PACKAGE.MODULE:NAME or FILE.py:NAME"
+#: what timm imports of torchvision
+_TORCHVISION = (
+    "", ".datasets", ".models", ".models.feature_extraction", ".ops", ".ops.misc", ".transforms",
+    ".transforms.functional", ".utils",
+)  # fmt: skip
+T = TypeVar("T")
 
 
 def load_object(target: str, form: str = _FORM) -> Any:
@@ -55,7 +63,7 @@ def _elsewhere(where: str) -> str:
 
 
 def _module(where: str, form: str) -> ModuleType:
-    try:
+    def load() -> ModuleType:
         if where.endswith(".py"):
             path = Path(where)
             if not path.is_file():
@@ -69,6 +77,9 @@ def _module(where: str, form: str) -> ModuleType:
             spec.loader.exec_module(module)
             return module
         return importlib.import_module(where)
+
+    try:
+        return _with_timm(load)
     except ModuleNotFoundError as error:
         if error.name and (where == error.name or where.startswith(error.name + ".")):
             raise UserError(f"there is no module {where!r} here or on the Python path; {form}") from error
@@ -101,10 +112,72 @@ def call_object(factory: Any, target: str, form: str = _FORM) -> Any:
         )
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            return factory()
+            return _with_timm(factory)
     except UserError:
         raise
     except SystemExit as end:
         raise UserError(f"{target}() ends the program (exit code {end.code}); give a function that returns") from end
     except Exception as error:
         raise UserError(f"{target}() fails: {type(error).__name__}: {error}") from error
+
+
+def _with_timm(load: Callable[[], T]) -> T:
+    """Call ``load``; where it fails because timm misses torchvision, import timm without it and call it again."""
+    try:
+        return load()
+    except (ImportError, RuntimeError) as error:
+        if "torchvision" not in str(error) or "timm" in sys.modules or not _raised_in("timm", error):
+            raise
+        with _no_torchvision():
+            importlib.import_module("timm")
+        why = " ".join(str(error).split())
+        sys.stderr.write(f"scaleinv: timm is used without torchvision ({why}); its models do not need it\n")
+    return load()
+
+
+def _raised_in(package: str, error: BaseException) -> bool:
+    """Tell whether code of a package was running when the error was raised."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(str(frame.f_globals.get("__name__")).partition(".")[0] == package for frame in frames)
+
+
+@contextlib.contextmanager
+def _no_torchvision() -> Iterator[None]:
+    """Put modules of empty classes in the place of torchvision while the context lasts.
+
+    timm imports torchvision for its image transforms, its data sets and a frozen batch norm. Its models use none of it,
+    so that timm's own models run where torchvision is missing or was built for another torch.
+    """
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "torchvision"}
+    for name in _TORCHVISION:
+        full = f"torchvision{name}"
+        sys.modules[full] = _Empty(full)
+        parent, _, last = full.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], last, sys.modules[full])
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+class _Named(type):
+    """Make classes whose attributes are their own names (timm makes a dict of the members of an enumeration)."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return name
+
+
+class _Empty(ModuleType):
+    """Hold an empty class under every name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        made = _Named(name, (), {})
+        setattr(self, name, made)
+        return made

@@ -36,7 +36,7 @@ def test_digits_loop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
 @pytest.mark.slow
 def test_timm_resnet18(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
-    load_timm(monkeypatch)
+    load_timm()
     out = run(monkeypatch, capsys, "timm_resnet18.py", "4")
     assert "62 groups, 20 scale-invariant" in out
     assert "layer4.1.conv2.weight" in out

@@ -69,9 +69,34 @@ def test_a_plain_preactivation_resnet_says_what_it_lacks() -> None:
     got = make_scale_invariant(_PlainResNet(), cases.normal(8, 3, 8, 8)).conversion
     assert not got.complete
     assert set(got.kept) == LAST
-    assert got.needed == (("blocks.2", "BatchNorm2d(6) without affine parameters"),)
     assert not got.inserted
     assert "keeps a scale" in str(got)
+    assert "insert_norms=True looks for norms that take these scales away" in str(got)
+
+
+def test_no_norm_is_looked_for_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One search; the answer about the result is that of a search of its own."""
+    searches = []
+
+    def counted(*args: object, **kwargs: object) -> object:
+        searches.append(1)
+        return find_symmetries(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("scaleinv.symmetry.convert.find_symmetries", counted)
+    torch.manual_seed(0)
+    x = cases.normal(8, 3, 8, 8)
+    for net in (
+        _PlainResNet(),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)),
+    ):
+        searches.clear()
+        got = make_scale_invariant(net, x)
+        assert len(searches) == 1
+        again = find_symmetries(got, x, defect=False)
+        said = got.conversion.found
+        for key in ("single", "joint", "rescaling", "dead", "fixed", "frozen", "shapes"):
+            assert getattr(said, key) == getattr(again, key), key
+        assert said.norms == pytest.approx(again.norms)
 
 
 def test_insert_norms_puts_one_norm_behind_the_last_stream() -> None:

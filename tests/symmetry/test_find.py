@@ -159,7 +159,7 @@ def test_an_eps_by_hand_is_told_with_its_law() -> None:
     assert found.evidence["eps_by_hand"] == [1e-5]
     first, second, third = found.evidence["up_to_eps"]["first.weight"]
     assert 1e-8 < first < 1
-    assert second == pytest.approx(first * 1e-4, rel=0.3)
+    assert second == pytest.approx(first * 2**-14, rel=0.3)
     assert third <= 1e-7 * first
 
 

@@ -63,9 +63,9 @@ def test_gpt2() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_timm_resnet18(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timm_resnet18() -> None:
     """Post-activation: every convolution is in front of its own batch norm."""
-    timm = load_timm(monkeypatch)
+    timm = load_timm()
     torch.manual_seed(0)
     model, x = timm.create_model("resnet18", num_classes=5), normal(6, 3, 32, 32)
     found = find_symmetries(model, x, defect=False)
@@ -77,9 +77,9 @@ def test_timm_resnet18(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_timm_convnext(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timm_convnext() -> None:
     """A depthwise conv with bias in front of a layer norm is scale-invariant with its bias."""
-    timm = load_timm(monkeypatch)
+    timm = load_timm()
     torch.manual_seed(0)
     model = timm.create_model("convnext_atto", num_classes=5, depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
     found = find_symmetries(model, normal(2, 3, 64, 64), defect=False)
@@ -91,9 +91,9 @@ def test_timm_convnext(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_timm_vit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timm_vit() -> None:
     """Pre-norm: one joint group of patch embedding, class token, positions and residual outputs; no single matrix."""
-    timm = load_timm(monkeypatch)
+    timm = load_timm()
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", num_classes=5, depth=2, embed_dim=12, num_heads=3, img_size=32)
     found = find_symmetries(model, normal(3, 3, 32, 32), defect=False)

@@ -28,7 +28,7 @@ COMMANDS: dict[str, Command] = {
     "landscape": Command("curvature, paths, walks, minima of ended runs"),
     "report": Command("make the page (or figures) of a run or a sweep", "report"),
     "data": Command("which data sets are there, where, and are they intact"),
-    "doctor": Command("which weights of a model have no scale"),
+    "doctor": Command("which weights of a model have no scale", "cli"),
     "toy": Command("the toy function of the papers: theory beside simulation"),
     "verify": Command("check the claims of the papers"),
     "reproduce": Command("draw the figures of the papers"),

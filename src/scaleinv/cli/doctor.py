@@ -37,7 +37,12 @@ class DoctorCommand:
     """Which of the model's results count, by name or place; repeat for several. Without it: the loss and the logits
     where a result has such names, else all."""
     lr: float | None = None
-    """Learning rate: show the effective learning rate lr/norm^2 of every group."""
+    """Learning rate: show the effective learning rate of every group, lr/norm^2, or lr/norm for Adam and its kin."""
+    optimizer: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE.py:FUNCTION")] = None
+    """Say what this optimizer does tensor by tensor, and which parameter groups would suit: one of torch.optim's, such
+    as adamw, over all parameters, with --lr and --weight-decay, or a function of yours that takes the model."""
+    weight_decay: float | None = None
+    """Weight decay of --optimizer, and of the groups that are proposed (default: the optimizer's own)."""
     json: Json = False
     html: Path | None = None
     """Also write the table as a page of HTML."""
@@ -50,6 +55,10 @@ class DoctorCommand:
         """Refuse a learning rate that is not positive, and inputs that are not described well."""
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise UserError(f"--lr {self.lr} is not a positive number; give the one you train with, or leave it out")
+        if self.weight_decay is not None and not 0 <= self.weight_decay < math.inf:
+            raise UserError(f"--weight-decay {self.weight_decay} is not a number of at least 0")
+        if self.weight_decay is not None and self.optimizer is None:
+            raise UserError("--weight-decay belongs to an optimizer; add --optimizer adamw, or leave it out")
         parse_inputs(self.input)
 
 

@@ -54,13 +54,21 @@ def echelon(rows: Array, order: list[int], tolerance: float = 1e-7) -> Array:
 
 def whole(vector: Array, position: list[int]) -> tuple[int, ...]:
     """Find the smallest whole-number multiple of a vector; the tensor used first goes up."""
-    fractions = [Fraction(float(v)).limit_denominator(_LARGEST_DENOMINATOR**2) for v in vector]
-    common = lcm(*(f.denominator for f in fractions))
-    numbers = [int(f * common) for f in fractions]
+    support = np.flatnonzero(vector)
+    nearest = np.rint(vector[support])
+    if np.abs(vector[support] - nearest).max(initial=0.0) < 1e-9:  # almost always
+        numbers = [int(n) for n in nearest]
+    else:
+        fractions = [Fraction(float(v)).limit_denominator(_LARGEST_DENOMINATOR**2) for v in vector[support]]
+        common = lcm(*(f.denominator for f in fractions))
+        numbers = [int(f * common) for f in fractions]
     divisor = max(gcd(*numbers), 1)
-    first = min((i for i, n in enumerate(numbers) if n), key=lambda i: (position[i], i), default=None)
+    first = min((k for k, n in enumerate(numbers) if n), key=lambda k: (position[support[k]], k), default=None)
     sign = -1 if first is None or numbers[first] < 0 else 1
-    return tuple(sign * n // divisor for n in numbers)
+    result = [0] * len(vector)
+    for i, n in zip(support.tolist(), numbers):
+        result[i] = sign * n // divisor
+    return tuple(result)
 
 
 def rank_key(vector: tuple[int, ...], position: list[int]) -> tuple[float, ...]:
@@ -129,25 +137,34 @@ def _least_basis(rows: Array, position: list[int]) -> list[tuple[int, ...]]:
     basis = _greedy(found, position, len(rows))
     while True:
         before = basis
-        found.update(circuit for u in basis for v in basis for circuit in _combined(u, v, position))
-        found.update(even for u in basis for v in basis for even in _evened(u, v, position))
+        found.update(_combinations(basis, position))
+        uneven = [u for u in basis if max(map(abs, u)) > 1]
+        found.update(even for u in uneven for v in basis for even in _evened(u, v, position))
         basis = _greedy(found, position, len(rows))
         if basis == before:
             return basis
         found = set(basis)
 
 
-def _combined(u: tuple[int, ...], v: tuple[int, ...], position: list[int]) -> list[tuple[int, ...]]:
-    """What is left of u when one tensor it shares with v is cancelled, where that is less than u."""
-    if u == v:
-        return []
-    size = sum(1 for a in u if a)
-    result = []
-    for a, b in {(a, b) for a, b in zip(u, v) if a and b}:
-        left = [x * b - y * a for x, y in zip(u, v)]
-        if sum(1 for n in left if n) <= size:
-            result.append(whole(np.array(left, dtype=np.float64), position))
-    return result
+def _combinations(basis: list[tuple[int, ...]], position: list[int]) -> set[tuple[int, ...]]:
+    """What is left of one vector when a tensor it shares with another is cancelled, where that is no longer than it."""
+    numbers = np.array(basis, dtype=np.float64)
+    used = numbers != 0
+    size = used.sum(1)
+    found: set[tuple[int, ...]] = set()
+    done: set[bytes] = set()
+    for k in range(len(basis)):
+        for other in np.flatnonzero((used & used[k]).any(1)).tolist():
+            if other == k:
+                continue
+            shared = np.flatnonzero(used[k] & used[other])
+            ratios = {(a, b) for a, b in zip(numbers[k, shared].tolist(), numbers[other, shared].tolist())}
+            for a, b in ratios:
+                left = numbers[k] * b - numbers[other] * a
+                if 0 < np.count_nonzero(left) <= size[k] and (key := left.tobytes()) not in done:
+                    done.add(key)
+                    found.add(whole(left, position))
+    return found
 
 
 def _evened(u: tuple[int, ...], v: tuple[int, ...], position: list[int]) -> list[tuple[int, ...]]:
@@ -162,17 +179,16 @@ def _evened(u: tuple[int, ...], v: tuple[int, ...], position: list[int]) -> list
 def _greedy(found: set[tuple[int, ...]], position: list[int], wanted: int) -> list[tuple[int, ...]]:
     """The least basis among the found vectors (greedy is exact: linear independence is a matroid)."""
     basis: list[tuple[int, ...]] = []
-    reduced: list[Array] = []
+    reduced = np.zeros((wanted, len(position)))
     for vector in sorted(found, key=lambda v: rank_key(v, position)):
         left = np.array(vector, dtype=np.float64)
         for _ in range(2):  # one pass of Gram-Schmidt loses digits
             left = left / np.linalg.norm(left)
-            for r in reduced:
-                left = left - (left @ r) * r
+            left = left - reduced[: len(basis)].T @ (reduced[: len(basis)] @ left)
             if np.linalg.norm(left) <= 1e-7:
                 break
         else:
-            reduced.append(left / np.linalg.norm(left))
+            reduced[len(basis)] = left / np.linalg.norm(left)
             basis.append(vector)
             if len(basis) == wanted:
                 break

@@ -1,7 +1,7 @@
 """Turn a standard model into one whose trained weights have no scale, and say what was changed."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from scaleinv.errors import UserError
 from scaleinv.symmetry.copies import deep_copy
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.progress import say, told
 from scaleinv.symmetry.result import Symmetries
 
 _INSERTED = "inserted_norm"
@@ -28,7 +29,6 @@ class Conversion:
     head: str | None  # the last layer's weight, frozen
     head_norm: float | None  # its Frobenius norm now
     inserted: tuple[tuple[str, str], ...]  # (module, norm put behind it)
-    needed: tuple[tuple[str, str], ...]  # norms that insert_norms=True would put in
     kept: dict[str, str] = field(default_factory=dict)  # trained tensor that keeps a scale -> why
     found: Symmetries | None = None  # the doctor's answer about the result
 
@@ -47,7 +47,8 @@ class Conversion:
             lines.append(f"last layer {self.head} frozen, rescaled to Frobenius norm {self.head_norm:g}")
         lines += [f"inserted {norm} behind {module!r}" for module, norm in self.inserted]
         lines += [f"{name} keeps a scale: {why}" for name, why in self.kept.items()]
-        lines += [f"insert_norms=True would put {norm} behind {module!r}" for module, norm in self.needed]
+        if self.kept and not self.inserted:
+            lines.append("insert_norms=True looks for norms that take these scales away, and puts them in")
         return "\n".join(lines)
 
 
@@ -59,9 +60,9 @@ def make_scale_invariant(
     Norms lose their weight and bias; the last layer is frozen, its weight rescaled to Frobenius norm ``head_norm``
     (None: left as it is; its bias keeps its value); biases that are dead are removed. Names of the remaining weights do
     not change. The doctor checks the result; what it says and what was changed is in the copy's attribute
-    ``conversion`` (:class:`Conversion`): where some tensors keep a scale, it names them, says why, and which norms
-    would have to be put in. ``insert_norms=True`` puts them in, as children ``inserted_norm`` of the modules whose
-    outputs they normalise.
+    ``conversion`` (:class:`Conversion`): where some tensors keep a scale, it names them and says why.
+    ``insert_norms=True`` looks for norms that take these scales away and puts them in, as children ``inserted_norm`` of
+    the modules whose outputs they normalise; that is a search for each of them.
 
     Raises UserError for a head norm that is not a positive number and for models that cannot be probed. Source:
     Lobacheva et al. 2021 (affine-free batch norm, last layer fixed at norm 10).
@@ -77,24 +78,27 @@ def make_scale_invariant(
     """
     if head_norm is not None and not (math.isfinite(head_norm) and head_norm > 0):
         raise UserError(f"head norm {head_norm} is not a positive number; the papers use 10")
+    with told():
+        return _converted(model, inputs, head_norm, insert_norms)
+
+
+def _converted(model: nn.Module, inputs: Any, head_norm: float | None, insert_norms: bool) -> nn.Module:
     result = deep_copy(model)
     affine = _remove_affine(result)
-    head = _freeze_head(result, inputs, head_norm)
     found = find_symmetries(result, inputs, defect=False)
+    head = _freeze_head(result, inputs, head_norm, found)
     removed = _remove_dead(result, found)
-    if removed:
-        found = find_symmetries(result, inputs, defect=False)
+    found = _now(found, result)
     kept = _kept(result, found)
-    # what is put in on trial shows which norms are needed; on a copy unless they are wanted
-    steps = _insert(result if insert_norms else deep_copy(result), inputs, kept) if kept else []
-    if insert_norms and steps:
-        removed += _remove_dead(result, find_symmetries(result, inputs, defect=False))
+    steps = _insert(result, inputs, kept) if kept and insert_norms else []
+    if steps:
         found = find_symmetries(result, inputs, defect=False)
+        removed += _remove_dead(result, found)
+        found = _now(found, result)
         kept = _kept(result, found)
-    inserted, needed = (tuple(steps), ()) if insert_norms else ((), tuple(steps))
     value = None if head is None else float(torch.linalg.vector_norm(result.get_parameter(head).detach()))
     result.conversion = Conversion(  # type: ignore[assignment]
-        tuple(affine), tuple(removed), head, value, inserted, needed, kept, found
+        tuple(affine), tuple(removed), head, value, tuple(steps), kept, found
     )
     return result
 
@@ -123,7 +127,23 @@ def _remove_affine(model: nn.Module) -> list[str]:
     return changed
 
 
-def _freeze_head(model: nn.Module, inputs: Any, head_norm: float | None) -> str | None:
+def _now(found: Symmetries, model: nn.Module) -> Symmetries:
+    """Bring an answer up to date after a head was frozen and rescaled and dead tensors were removed.
+
+    Neither changes a symmetry: the head had a scale of its own, and nothing depended on the dead.
+    """
+    named = dict(model.named_parameters())
+    there = [name for name in found.shapes if name in named]
+    return replace(
+        found,
+        dead=tuple(name for name in found.dead if name in named),
+        shapes={name: found.shapes[name] for name in there},
+        norms={name: float(torch.linalg.vector_norm(named[name].detach().double())) for name in there},
+        frozen=tuple(name for name in there if not named[name].requires_grad),
+    )
+
+
+def _freeze_head(model: nn.Module, inputs: Any, head_norm: float | None, found: Symmetries) -> str | None:
     """Freeze the layer whose matrix is used last; None where that matrix has no scale of its own."""
     probe = Probe(model, inputs)
     probe.value()
@@ -132,7 +152,6 @@ def _freeze_head(model: nn.Module, inputs: Any, head_norm: float | None) -> str 
         return None
     last = max(matrices, key=lambda i: (probe.order[i], i))
     name = probe.names[last]
-    found = find_symmetries(model, inputs, defect=False)
     if name in found.single or any(name in tensors for tensors in found.joint):
         return None
     owner, _, attribute = name.rpartition(".")
@@ -230,6 +249,7 @@ def _insert(model: nn.Module, inputs: Any, kept: dict[str, str]) -> list[tuple[s
             target.add_module(_INSERTED, norm.to(p))
             handle = target.register_forward_hook(_normalised)
             try:
+                say(f"{name}: a norm behind {module!r} on trial")
                 after = _kept(model, find_symmetries(model, inputs, defect=False))
             except UserError:
                 after = kept

@@ -13,6 +13,7 @@ from scaleinv.symmetry.defect import eps_defect
 from scaleinv.symmetry.fused import Trade, covered
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.outputs import Outputs
+from scaleinv.symmetry.progress import say, told
 from scaleinv.symmetry.result import Partial, Slice, Sliced, Symmetries, group_name
 from scaleinv.symmetry.settle import Searched, searched_up_to_eps
 from scaleinv.symmetry.trial import FirstRuns, prepare
@@ -55,6 +56,11 @@ def find_symmetries(
     """
     if precision not in ("auto", "double", "single"):
         raise UserError(f"precision {precision!r} is unknown; choose auto, double or single")
+    with told():
+        return _found(model, inputs, seed, defect, precision, outputs)
+
+
+def _found(model: nn.Module, inputs: Any, seed: int, defect: bool, precision: str, outputs: Outputs) -> Symmetries:
     setup = prepare(model, inputs, outputs)
     answer = searched_up_to_eps(setup, seed, precision)
     found, tested, names = answer.found, answer.tested, setup.names
@@ -98,6 +104,7 @@ def _defect(setup: FirstRuns, groups: Mapping[str, Sequence[int]], seed: int) ->
     """Measure the eps defect; nothing where the model has no gradient in its own precision."""
     if not groups:
         return {}
+    say("what eps does to the groups")
     generator = torch.Generator().manual_seed(seed + 3)
     try:
         return eps_defect(setup.model, setup.inputs, groups, generator, setup.own_probe())

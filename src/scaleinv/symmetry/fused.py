@@ -148,6 +148,17 @@ def _trades_of(
         largest = max(float(a.norm()), float(b.norm()))
         return largest > 1e3 * zero * whole and float((a - b).norm()) <= zero * max(whole, largest)
 
+    def first_same(a: Tensor, others: Sequence[int], rows_of: Tensor) -> int | None:
+        """The first of ``others`` whose row (K,) of ``rows_of`` is the same as a."""
+        own, norms = float(a.norm()), rows_of.norm(dim=1)
+        largest = norms.clamp(min=own)
+        hits = (largest > 1e3 * zero * whole) & ((rows_of - a).norm(dim=1) <= zero * largest.clamp(min=whole))
+        return others[int(torch.nonzero(hits)[0])] if bool(hits.any()) else None
+
+    partners = [j for j in totals if j not in (i, bias) and len(shapes[j]) >= 2]
+    matrices = torch.stack([totals[j] for j in partners]) if partners else torch.zeros(0, draws, dtype=rows.dtype)
+    with_bias = [j for j in partners if biases.get(j) in totals]
+    layers = torch.stack([totals[j] + totals[biases[j]] for j in with_bias]) if with_bias else matrices[:0]
     matched: set[int] = set()
     for x, first in enumerate(sides):
         for y in range(x + 1, len(sides)):
@@ -164,23 +175,17 @@ def _trades_of(
     for x, side in enumerate(sides):
         if x in matched:
             continue
-        for j, total in totals.items():
-            if j in (i, bias) or len(shapes[j]) < 2:
-                continue
-            hit = next((s for s in side if same(s[0].sum(1), total)), None)
-            if hit is not None:
-                result.append(
-                    Trade(
-                        (*((p, 1) for p in hit[1]), ((j, None, ()), -1)),
-                        _columns(hit[0], j, slices, draws, whole, zero),
-                    )
-                )
-                break
-            partner = biases.get(j)
-            if partner is not None and partner in totals and same(side[0][0].sum(1), total + totals[partner]):
-                pieces = (((j, None, ()), 1), ((partner, None, ()), 1), ((i, d, cut[x]), -1))
-                result.append(Trade(pieces))
-                break
+        hits = [(first_same(own.sum(1), partners, matrices), number) for number, (own, _) in enumerate(side)]
+        hit = min(((partners.index(j), number) for j, number in hits if j is not None), default=None)
+        layer = first_same(side[0][0].sum(1), with_bias, layers)
+        if hit is not None and (layer is None or hit[0] <= partners.index(layer)):
+            j, (own, terms) = partners[hit[0]], side[hit[1]]
+            result.append(
+                Trade((*((p, 1) for p in terms), ((j, None, ()), -1)), _columns(own, j, slices, draws, whole, zero))
+            )
+        elif layer is not None:
+            whole_layer = (((layer, None, ()), 1), ((biases[layer], None, ()), 1))
+            result.append(Trade((*whole_layer, ((i, d, cut[x]), -1))))
     only_dead = all(e == 0 for t in result for _, e in t.pieces)
     return [] if only_dead else result
 

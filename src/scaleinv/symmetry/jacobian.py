@@ -6,7 +6,12 @@ i of a row is <g_i, w_i>, g_i = the gradient of <u, outputs>: a cosine of exactl
 scale-invariance (2a of Lobacheva et al. 2021).
 """
 
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,6 +85,24 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
     return Spectrum(singular, right[cut:] / size, cut, clear, kept, dropped)
 
 
+#: entries of a product that are held at a time
+_CHUNK = 2**20
+#: cotangents at once, in single precision
+_BATCH = 4
+
+
+def inner(g: Tensor, w: Tensor) -> float:
+    """Compute <g, w> with sums in double precision; of large tensors piece by piece, so that no product is held."""
+    g, w = g.reshape(-1), w.reshape(-1)
+    if len(g) <= _CHUNK:
+        return float((g * w).sum(dtype=torch.float64))
+    rows = [
+        (a * b).view(-1, 1024).sum(1).double() if len(a) % 1024 == 0 else (a * b).double()
+        for a, b in zip(torch.split(g, _CHUNK), torch.split(w, _CHUNK))
+    ]
+    return float(sum(float(part.sum()) for part in rows))
+
+
 def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:
     """Draw a Gaussian vector on the usable outputs (M,)."""
     draw = torch.randn(mask.shape, generator=generator, dtype=torch.float64)
@@ -97,10 +120,69 @@ def full_row(probe: Probe, outputs: Tensor, u: Tensor, which: list[int], *, keep
         raise NoGradient(str(error)) from error
 
 
-def factor_rows(outputs: Tensor, factors: Tensor, cotangents: list[Tensor]) -> Tensor:
+def each_gradient(
+    probe: Probe,
+    outputs: Tensor,
+    u: Tensor,
+    take: Callable[[int, Tensor], None],
+    which: Sequence[int] | None = None,
+    *,
+    keep: bool = False,
+) -> None:
+    """Compute the gradients of <u, outputs> and give each to ``take(i, gradient)`` as it comes: none is kept.
+
+    Nothing is given for a tensor that the outputs do not depend on. ``which``: the chosen tensors, None: all.  keep:
+    the graph of the outputs, for another cotangent.
+    """
+    if not outputs.requires_grad:
+        return
+
+    def given(i: int, p: Tensor) -> None:
+        g, p.grad = p.grad, None
+        if g is not None:
+            take(i, g if g.layout is torch.strided else g.to_dense())
+
+    leaves: dict[int, Any] = {i: probe.tensors[i] for i in (range(len(probe.tensors)) if which is None else which)}
+    handles = [p.register_post_accumulate_grad_hook(partial(given, i)) for i, p in leaves.items()]
+    try:
+        with torch.enable_grad():
+            torch.autograd.backward(outputs, u.to(outputs.dtype), retain_graph=keep, inputs=list(leaves.values()))
+    except (RuntimeError, NotImplementedError) as error:
+        raise NoGradient(str(error)) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for p in leaves.values():
+            p.grad = None
+
+
+def factor_rows(outputs: Tensor, factors: Tensor, cotangents: Iterable[Tensor]) -> Tensor:
     """Compute u^T J for each cotangent (K, T), by a backward pass through the activations only."""
     rows = []
-    for u in cotangents:
-        (row,) = torch.autograd.grad(outputs, factors, u.to(outputs.dtype), retain_graph=True)
-        rows.append(row.double().cpu())
+    together = _BATCH if outputs.dtype is torch.float32 else 1
+    draws = iter(cotangents)
+    while us := list(itertools.islice(draws, together)):
+        made = _batch(outputs, factors, us) if together > 1 else None
+        if made is None:
+            together = 1
+            made = [torch.autograd.grad(outputs, factors, u.to(outputs.dtype), retain_graph=True)[0] for u in us]
+        rows += [row.double().cpu() for row in made]
     return torch.stack(rows)
+
+
+def _batch(outputs: Tensor, factors: Tensor, us: list[Tensor]) -> list[Tensor] | None:
+    """Do several backward passes at once, which reads the weights once; None where an operation does not know how."""
+    stack = torch.stack([u.to(outputs.dtype) for u in us])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # one by one within is no faster
+            (rows,) = torch.autograd.grad(outputs, factors, stack, retain_graph=True, is_grads_batched=True)
+    except (RuntimeError, NotImplementedError, UserWarning):
+        return None
+    return list(rows)
+
+
+def factor_dots(probe: Probe, u: Tensor) -> Tensor:
+    """Compute <g, w> for every tensor (T,), g the gradient of <u, outputs>, without the gradients themselves."""
+    factors = torch.ones(len(probe.tensors), dtype=torch.float64, device=u.device, requires_grad=True)
+    return factor_rows(probe.outputs(list(factors.unbind())), factors, [u])[0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.symmetry.copies import view_real
-from scaleinv.symmetry.jacobian import cotangent, full_row
+from scaleinv.symmetry.jacobian import cotangent, each_gradient, inner
 from scaleinv.symmetry.probe import Probe
 
 #: step in the log-scales: of derivatives to 1e-11, and of a comparison, where few kinks may lie within the step
@@ -44,24 +44,27 @@ def difference_rows(probe: Probe, mask: Tensor, generator: torch.Generator, rows
     return values, sizes
 
 
-def disagreements(probe: Probe, mask: Tensor, generator: torch.Generator, skipped: set[int]) -> dict[int, str]:
+def disagreements(
+    probe: Probe, mask: Tensor, generator: torch.Generator, skipped: set[int], *, spared: frozenset[int] = frozenset()
+) -> dict[int, str]:
     """Find the tensors whose gradient is not that of the function, and say what differs: tensor -> words.
 
     The slope of <u, outputs> along a random direction in all log-scales is compared with what the gradient says.
-    ``skipped``: tensors that no gradient reaches, known already.
+    ``skipped``: tensors that no gradient reaches, known already.  ``spared``: tensors too large for a gradient; they
+    are left out, and the results of linear maps are scaled instead of the weights, of which no copy is then needed.
     """
     usable = mask > 0
     u = cotangent(mask, generator)
-    with probe.differentiable():
-        outputs = probe.outputs()
-        gradients = full_row(probe, outputs, u, list(range(len(probe.tensors))), keep=False)
-    dots, sizes = torch.zeros(len(gradients), dtype=torch.float64), torch.zeros(len(gradients), dtype=torch.float64)
-    for i, g in enumerate(gradients):
-        if g is not None:
-            g, w = view_real(g.to_dense() if g.layout is not torch.strided else g), view_real(probe.tensors[i].detach())
-            dots[i], sizes[i] = float((g * w).sum(dtype=torch.float64)), float(g.norm() * w.norm())
-    del gradients, outputs
-    chosen = [i for i in range(len(dots)) if i not in skipped]
+    dots, sizes = (torch.zeros(len(probe.tensors), dtype=torch.float64) for _ in range(2))
+
+    def take(i: int, g: Tensor) -> None:
+        g, w = view_real(g), view_real(probe.tensors[i].detach())
+        dots[i], sizes[i] = inner(g, w), float(g.norm() * w.norm())
+
+    held = [i for i in range(len(dots)) if i not in spared]
+    with probe.differentiable(held):
+        each_gradient(probe, probe.outputs(), u, take, held)
+    chosen = [i for i in held if i not in skipped]
 
     def slope(direction: dict[int, float]) -> float:
         ends = []
@@ -69,6 +72,11 @@ def disagreements(probe: Probe, mask: Tensor, generator: torch.Generator, skippe
             factors = {
                 i: float(torch.tensor(sign * _SMALL_STEP * s, dtype=torch.float64).exp()) for i, s in direction.items()
             }
+            if spared:
+                every = [torch.tensor(factors.get(i, 1.0), dtype=torch.float64) for i in range(len(dots))]
+                with torch.no_grad():
+                    ends.append(probe.outputs(every)[usable])
+                continue
             with probe.scaled(factors):
                 ends.append(probe.value()[usable])
         return float((u[usable] * (ends[0] - ends[1]).double()).sum()) / (2 * _SMALL_STEP)

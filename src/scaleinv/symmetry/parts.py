@@ -22,25 +22,40 @@ class Slices:
 
     sums: list[list[Tensor]] = field(default_factory=list)
     sizes: list[Tensor] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)  # norms of the weight's slices; all cotangents are of one place
 
     def add(self, gradient: Tensor, weight: Tensor) -> None:
-        """Take in the gradient of one more cotangent."""
+        """Take in the gradient of one more cotangent; the sizes are those of the first two."""
         product = gradient * weight
+        if not self.weights:
+            self.weights = _norms(weight)
+        if self.draws < 2:
+            sizes = [g * w for g, w in zip(_norms(gradient), self.weights)]
+            self.sizes = [torch.maximum(a, b) for a, b in zip(self.sizes, sizes)] if self.sizes else sizes
         for d in range(weight.dim()):
             others = [k for k in range(weight.dim()) if k != d]
-            total = product.sum(dim=others, dtype=torch.float64) if others else product.double()
-            energy = (gradient.square().sum(dim=others) if others else gradient.square()).sqrt()
-            energy = energy.double() * (weight.square().sum(dim=others) if others else weight.square()).sqrt()
+            # sums in the tensor's own precision: pairwise, so that rounding stays far below what counts as zero
+            total = (product.sum(dim=others) if others else product).double()
             if len(self.sums) <= d:
                 self.sums.append([])
-                self.sizes.append(torch.zeros(len(energy), dtype=torch.float64))
             self.sums[d].append(total.detach().cpu())
-            self.sizes[d] = torch.maximum(self.sizes[d], energy.detach().cpu())
 
     @property
     def draws(self) -> int:
         """Number of cotangents taken in."""
         return len(self.sums[0]) if self.sums else 0
+
+
+def _norms(t: Tensor) -> list[Tensor]:
+    """Norms of the slices of a tensor along each of its dimensions, float64."""
+    square = t.detach().square()
+    if t.dim() == 2:  # products with a vector of ones are the fastest sums over either dimension
+        ones = [square.new_ones(n) for n in square.shape]
+        sums = [torch.mv(square, ones[1]), torch.mv(square.t(), ones[0])]
+    else:
+        dims = range(t.dim())
+        sums = [square.sum(dim=[k for k in dims if k != d]) if t.dim() > 1 else square for d in dims]
+    return [total.double().sqrt().cpu() for total in sums]
 
 
 def each_slice(slices: Slices, zero: float = 1e-9) -> int | None:

@@ -29,6 +29,8 @@ from scaleinv.symmetry.sites import EpsSites, Site
 
 #: eps of the probe: far below any variance, and BatchNorm refuses 0
 TINY = 1e-30
+#: noise on larger tensors repeats itself after so many entries (a prime number)
+_TILE = 1_000_003
 _SEED = 20260
 
 
@@ -117,6 +119,7 @@ class Probe:
         self.needs_graph = False  # the forward takes gradients of its own
         self.rewritten: tuple[int, ...] = ()  # tensors that the forward writes
         self.keep_sign: frozenset[int] = frozenset()  # tensors that must not change their sign
+        self._rms: list[float] = []  # of the user's weights
 
     def set_eps(self, eps: float | None) -> None:
         """Use ``eps`` in every normalization call, and at the active sites; None restores the model's own."""
@@ -211,22 +214,41 @@ class Probe:
         exp(noise) instead. ``fresh``: forget the user's weights, keep their size; ``quiet``: not that of vectors.
         """
         with torch.no_grad():
+            if not self._rms:
+                self._rms = [_rms(start) for start in self.original]
             for i, (p, start) in enumerate(zip(self.tensors, self.original)):
-                rms = float(view_real(start).square().mean(dtype=torch.float64).sqrt()) if start.numel() else 0.0
+                rms = self._rms[i]
                 inputs = p.numel() // p.shape[0] if p.dim() > 0 and p.numel() else 1
                 normal = 0.1 if inputs == 1 else 0.3 / math.sqrt(inputs)
                 size = amount * rms if rms > 0.02 * normal else normal
+                p.copy_(start)
+                if p.numel() > _TILE and i not in self.keep_sign and not fresh and not p.is_complex():
+                    _add_tiles(p, size, generator)
+                    continue
                 shape = view_real(p).shape
                 noise = torch.randn(shape, generator=generator, dtype=torch.float32)  # the same in every precision
                 if p.is_complex():
                     noise = torch.view_as_complex(noise)
-                p.copy_(start)
                 if i in self.keep_sign:
                     p.mul_((amount * noise).to(p).exp())
                 elif fresh:
                     p.copy_(noise).mul_(0.1 if quiet and p.dim() < 2 else max(rms, normal))
                 else:
                     p.add_(noise.to(p), alpha=size)
+
+
+def _rms(t: Tensor) -> float:
+    """Compute the root mean square of a tensor's entries, without a copy of it."""
+    flat = view_real(t).reshape(-1)
+    total = sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in torch.split(flat, _TILE))
+    return math.sqrt(total / max(len(flat), 1))
+
+
+def _add_tiles(p: Tensor, size: float, generator: torch.Generator) -> None:
+    """Add noise to a large tensor: one tile of it again and again, which no row is as long as."""
+    noise = (torch.randn(_TILE, generator=generator, dtype=torch.float32) * size).to(p)
+    for part in torch.split(p.view(-1), _TILE):
+        part.add_(noise[: len(part)])
 
 
 def _permuted(seed: int) -> Callable[[Tensor], Tensor]:

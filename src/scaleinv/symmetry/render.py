@@ -13,15 +13,15 @@ _HEADS = (("kind", "text"), ("tensors", "wrap"), ("norm", ""), ("ELR", ""), ("1 
 _ELR = 3
 
 
-def table_rows(found: Symmetries, lr: float | None) -> list[Row]:
-    """Make a row of each finding; of a group with its norm, its ELR lr/rho^2 (SGD) and where eps makes 1 % error."""
+def table_rows(found: Symmetries, lr: float | None, law: rates.Law = "sgd") -> list[Row]:
+    """Make a row of each finding; of a group with its norm, its ELR by ``law`` and where eps makes 1 % error."""
     rows: list[Row] = []
     for kind, tensors, remark in found.lines():
         norm = elr = limit = ""
         if kind in ("single", "joint"):
             rho = found.norm(tensors)
             norm = f"{rho:.3g}"
-            elr = "" if lr is None else "-" if rho == 0 else f"{rates.elr(lr, rho):.2e}"
+            elr = "" if lr is None else "-" if rho == 0 else f"{rates.elr(lr, rho, law):.2e}"
             one_percent = found.defect.get(group_name(tensors), {}).get("norm_1_percent")
             limit = "" if one_percent is None else f"{one_percent:.2g}"
             if one_percent is not None and rho < one_percent:
@@ -56,8 +56,8 @@ def evidence_line(found: Symmetries) -> str:
     return "; ".join(parts)
 
 
-def terminal_table(found: Symmetries, lr: float | None = None) -> list[Any]:
-    """Lay out what the terminal shows, answer first; needs rich."""
+def terminal_table(found: Symmetries, lr: float | None = None, law: rates.Law | None = None) -> list[Any]:
+    """Lay out what the terminal shows, answer first; needs rich. ``law``: None where no optimizer is known, SGD's."""
     from rich.table import Table
     from rich.text import Text
 
@@ -65,21 +65,29 @@ def terminal_table(found: Symmetries, lr: float | None = None) -> list[Any]:
     for i, (name, kind) in enumerate(_HEADS):
         if i != _ELR or lr is not None:
             table.add_column(name, justify="left" if kind else "right", no_wrap=kind != "wrap", overflow="fold")
-    for row in table_rows(found, lr):
+    for row in table_rows(found, lr, law or "sgd"):
         table.add_row(*(Text(cell) for i, cell in enumerate(row) if i != _ELR or lr is not None))
     lines: list[Any] = [Text(found.headline(), style="bold"), Text(""), table, Text("")]
     if found.single or found.joint:
-        note = "weight decay on these only sets the ELR. "
+        note = "Weight decay on these only sets the ELR. "
         note += "'1 % eps' is the norm at which eps makes 1 % error in the effective gradient."
         if lr is not None:
-            note = f"ELR is lr/norm^2 at lr {lr:g} (SGD; for Adam and its kin the rate is lr/norm). " + note
-        lines.append(Text(note[0].upper() + note[1:], style="dim"))
+            note = f"{_elr_note(lr, law)} " + note
+        lines.append(Text(note, style="dim"))
     lines.append(Text(evidence_line(found), style="dim"))
     return lines
 
 
-def html_page(found: Symmetries, title: str, lr: float | None = None) -> str:
-    """Write the same table as a page of HTML, in the style of all pages (``page.css``)."""
+def _elr_note(lr: float, law: rates.Law | None) -> str:
+    if law is None:
+        return f"ELR is lr/norm^2 at lr {lr:g} (SGD; for Adam and its kin the rate is lr/norm)."
+    return f"ELR is lr/norm{'^2' if law == 'sgd' else ''} at lr {lr:g}."
+
+
+def html_page(
+    found: Symmetries, title: str, lr: float | None = None, law: rates.Law | None = None, more: str = ""
+) -> str:
+    """Write the same table as a page of HTML, in the style of all pages (``page.css``); ``more``: what follows it."""
     heads = _HEADS
     shown = [i for i in range(len(heads)) if i != _ELR or lr is not None]
     head = "".join(f'<th class="{"text" if heads[i][1] else ""}">{heads[i][0]}</th>' for i in shown)
@@ -87,7 +95,7 @@ def html_page(found: Symmetries, title: str, lr: float | None = None) -> str:
         "<tr>"
         + "".join(f'<td class="{heads[i][1]}">{html.escape(row[i]).replace(chr(10), "<br>")}</td>' for i in shown)
         + "</tr>"
-        for row in table_rows(found, lr)
+        for row in table_rows(found, lr, law or "sgd")
     )
     css = files("scaleinv").joinpath("page.css").read_text("utf-8")
     return (
@@ -96,5 +104,5 @@ def html_page(found: Symmetries, title: str, lr: float | None = None) -> str:
         f"<title>{html.escape(title)}</title><style>{css}</style></head><body><main>"
         f'<h1>{html.escape(title)}</h1><p class="answer">{html.escape(found.headline())}</p>'
         f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="about">{html.escape(evidence_line(found))}</p></main></body></html>\n'
+        f'<p class="about">{html.escape(evidence_line(found))}</p>{more}</main></body></html>\n'
     )

@@ -16,14 +16,17 @@ from scaleinv.symmetry.jacobian import (
     NoGradient,
     Spectrum,
     cotangent,
+    each_gradient,
     factor_rows,
     full_row,
+    inner,
     spectrum,
 )
 from scaleinv.symmetry.numeric import difference_rows
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
 from scaleinv.symmetry.probe import Probe, Viewpoint
+from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.state import Found, Part, Reach, State
 from scaleinv.symmetry.trial import DRAWS_OF_RANDOM
 from scaleinv.symmetry.verify import TOLERANCE, verify_moves
@@ -260,7 +263,8 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
             outputs = probe.outputs()
         extra = SPARE_ROWS
         while True:
-            draws = [cotangent(mask, generator) for _ in range(extra)]
+            say(f"place {len(state.places)}: rank {max(state.spectrum.cut, 0)} of at most {count}")
+            draws = (cotangent(mask, generator) for _ in range(extra))  # each is as large as the outputs
             if state.fast:
                 state.rows.add(factor_rows(outputs, factors, draws))
             else:
@@ -295,17 +299,18 @@ def _by_factors(
 def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[int], *, slices: bool) -> Tensor:
     """Compute one row by whole gradients (T,); ``slices`` keeps the sums over slices as well."""
     row = torch.zeros(len(probe.tensors), dtype=torch.float64)
-    for i, g in zip(which, full_row(probe, outputs, u, which)):
-        if g is None:
-            continue
+
+    def take(i: int, g: Tensor) -> None:
         w = view_real(probe.tensors[i].detach())
-        g = view_real(g.to_dense() if g.layout is not torch.strided else g)
-        row[i] = float((g * w).sum(dtype=torch.float64))
+        g = view_real(g)
+        row[i] = inner(g, w)
         size = float(g.norm()) * float(w.norm())
         state.reach[i] = max(state.reach[i], Reach.SOME if size else Reach.ZERO)
         state.sizes[i] = max(float(state.sizes[i]), size)
         if slices:
             state.slices.setdefault(i, Slices()).add(g, w)
+
+    each_gradient(probe, outputs, u, take, which, keep=True)
     return row
 
 

@@ -67,6 +67,10 @@ class EpsSites(TorchDispatchMode):  # type: ignore[no-untyped-call]
     found: every site whose constant ended in a divisor, filled while the model runs.
     """
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # what is run here is not compiled, and loading dynamo takes seconds
+
     def __init__(self, active: frozenset[Key], eps: float | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.active, self.eps = active, eps

@@ -37,6 +37,7 @@ class State:
     spectrum: Spectrum = field(default_factory=lambda: spectrum(torch.zeros(0, 0)))
     single: list[int] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
+    signs: list[int] = field(default_factory=list)  # of ``single``, those whose sign alone counts: no gradient
     rest: list[int] = field(default_factory=list)
     fast: bool = True  # rows by activations agree with rows by whole gradients
     numeric: bool = False  # rows by differences of the outputs: there is no gradient, or it is not the function's
@@ -91,7 +92,8 @@ class Found:
 
     def claims(self, names: Sequence[str]) -> list[RescalingClaim]:
         """Everything that was found, in the form the test by scaling takes."""
-        claims = [RescalingClaim(names[i], {i: 1}) for i in self.order if i in self.state.single]
+        signs = set(self.state.signs)
+        claims = [RescalingClaim(names[i], {i: 1}, flat=i in signs) for i in self.order if i in self.state.single]
         for group in self.joint:
             claims.append(RescalingClaim(group_name(tuple(names[i] for i in group)), dict.fromkeys(group, 1)))
         for pair in [*self.weighted, *self.rescaling]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.symmetry.copies import view_real
-from scaleinv.symmetry.jacobian import cotangent, full_row
+from scaleinv.symmetry.jacobian import cotangent, each_gradient, factor_dots, inner
 from scaleinv.symmetry.probe import Probe
 
 #: largest relative change of the outputs that is rounding
@@ -21,6 +21,8 @@ TOLERANCE = 1e-7
 DEAD_TOLERANCE = 1e-10
 #: models with more parameters than this have their claims checked all at once, in random combinations
 EACH_BELOW = 2_000_000
+#: and models with more claims
+_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,21 @@ class RescalingClaim:
     exponents: dict[int, int]
     part: tuple[int, tuple[tuple[int, int], ...]] | None = None  # (dimension, ranges)
     terms: tuple[tuple[int, int | None, tuple[tuple[int, int], ...], int], ...] = ()
+    flat: bool = False  # its gradient is zero everywhere: of a norm's argument the sign alone counts
 
     def pieces(self, tensors: Sequence[Tensor] | Mapping[int, Tensor]) -> list[tuple[int, Tensor, int]]:
         """List (tensor, view of it, exponent) of everything that is scaled."""
+        return [(i, view, e) for i in self.exponents for view, e in self.views(i, tensors[i])]
+
+    def views(self, i: int, t: Tensor) -> list[tuple[Tensor, int]]:
+        """List (view of it, exponent) of what is scaled of ``t``, which is tensor ``i`` or its gradient."""
         dim, spans = self.part or (None, ())
-        terms = self.terms or [(i, dim, spans, e) for i, e in self.exponents.items()]
+        terms = self.terms or [(j, dim, spans, e) for j, e in self.exponents.items()]
         return [
-            (i, view, e)
-            for i, d, ranges, e in terms
-            for view in ([tensors[i]] if d is None else [tensors[i].narrow(d, a, b - a) for a, b in ranges])
+            (view, e)
+            for j, d, ranges, e in terms
+            if j == i
+            for view in ([t] if d is None else [t.narrow(d, a, b - a) for a, b in ranges])
         ]
 
 
@@ -109,13 +117,15 @@ def put_to_test(
     *,
     explain: bool = True,
     gradients: bool = True,
+    spared: frozenset[int] = frozenset(),
 ) -> Tested:
     """Test everything at the probe's present weights; ``explain``: find out which claims fail, if some do.
 
-    gradients: test <g, w> = 0 and g(c w) = g/c as well, not the outputs alone.
+    gradients: test <g, w> = 0 and g(c w) = g/c as well, not the outputs alone.  spared: tensors whose gradient is too
+    large to be held: their <g, w> is taken from the activations, and they are left out of the second test.
     """
     tested = Tested(mask=mask)
-    tested.residuals = verify(probe, claims, mask, generator, explain=explain, gradients=gradients)
+    tested.residuals = verify(probe, claims, mask, generator, explain=explain, gradients=gradients, spared=spared)
     tested.dead_change = verify_moves(probe, dict.fromkeys(dead), mask, generator)
     tested.row_change = verify_moves(probe, dict(rows), mask, generator)
     return tested.judged()
@@ -153,11 +163,13 @@ def verify(
     *,
     explain: bool = True,
     gradients: bool = True,
+    spared: frozenset[int] = frozenset(),
 ) -> dict[str, Residuals]:
     """Compute the residuals of every claim at the probe's present weights, by factors 0.5 and 2.
 
-    Small models: one claim at a time. Larger ones: all claims at once, each with 0.5 or 2 at random and then the other
-    way round; the residual of the combination stands for each, and where it is not rounding every claim is tried alone.
+    Small models: one claim at a time. Larger or deeper ones: all claims at once, each with 0.5 or 2 at random and then
+    the other way round; the residual of the combination stands for each, and where it is not rounding every claim is
+    tried alone.
     """
     if not claims:
         return {}
@@ -165,10 +177,8 @@ def verify(
     base = probe.value()
     scale = float(base[usable].abs().max()) if bool(usable.any()) else 1.0
     u = cotangent(mask, generator)
-    slopes = _gradients(probe, u) if gradients else []
-    dots = {claim.name: _dot(probe, claim, slopes) if gradients else 0.0 for claim in claims}
-    samples = [_sample(g) for g in slopes]
-    del slopes
+    held = [i for i in range(len(probe.tensors)) if i not in spared]
+    dots, samples = _dots(probe, claims, u, held) if gradients else ({claim.name: 0.0 for claim in claims}, {})
 
     def change(chosen: Sequence[RescalingClaim], factors: Sequence[float]) -> float:
         with applied(probe, chosen, factors):
@@ -176,17 +186,28 @@ def verify(
         return _largest((moved - base)[usable]) / max(scale, 1e-300)
 
     def law(chosen: Sequence[RescalingClaim], factors: Sequence[float]) -> dict[str, float]:
-        with applied(probe, chosen, factors):
-            after = _gradients(probe, u)
-        _scale(after, chosen, factors)
-        errors = {i: _relative(_sample(after[i]), samples[i]) for claim in chosen for i in claim.exponents}
-        return {claim.name: max(errors[i] for i in claim.exponents) for claim in chosen}
+        errors: dict[int, float] = {}
+
+        def take(i: int, g: Tensor) -> None:
+            if i in samples:
+                for claim, c in zip(chosen, factors):
+                    for view, e in claim.views(i, g) if i in claim.exponents else ():
+                        view.mul_(c**e)
+                errors[i] = _relative(_sample(g), samples[i])
+
+        with applied(probe, chosen, factors), probe.differentiable(held):
+            each_gradient(probe, probe.outputs(), u, take, held)
+        moving = (claim for claim in chosen if not claim.flat)
+        # a gradient that was there and is gone is as wrong as can be
+        found = {claim.name: [errors.get(i, 1.0) for i in claim.exponents if i in samples] for claim in moving}
+        return {claim.name: max(found.get(claim.name, []), default=0.0) for claim in chosen}
 
     signs = (torch.randint(0, 2, (len(claims),), generator=generator) * 2 - 1).tolist()
     designs = [[2.0**s for s in signs], [2.0**-s for s in signs]]
     together = max(change(claims, f) for f in designs)
     laws = law(claims, designs[0]) if gradients else dict.fromkeys(dots, 0.0)
-    each = sum(t.numel() for t in probe.tensors) <= EACH_BELOW or (explain and not together <= TOLERANCE)
+    few = sum(t.numel() for t in probe.tensors) <= EACH_BELOW and len(claims) <= _FEW
+    each = few or (explain and not together <= TOLERANCE)
     result = {}
     for claim in claims:
         alone = max(change([claim], [0.5]), change([claim], [2.0])) if each else together
@@ -229,14 +250,14 @@ def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, 
 def eps_law(
     probe: Probe, claim: RescalingClaim, mask: Tensor, start: float = 1.0, *, down: bool = False
 ) -> list[float]:
-    """Measure how the outputs change from c to 2c for c = 1, 1e2, 1e4 times ``start``.
+    """Measure how the outputs change from c to 2c for c = 1, 2^7, 2^14 times ``start``, a power of two.
 
     It falls as c^-2 if an eps inside a root alone is in the way, as c^-1 if the eps stands outside of the root.
     ``down``: with 1/c in place of c, which lets what has a negative exponent grow.
     """
     usable = mask > 0
     changes = []
-    for c in (start, 1e2 * start, 1e4 * start):
+    for c in (start, 2.0**7 * start, 2.0**14 * start):
         with applied(probe, [claim], [1 / c if down else c]):
             first = probe.value()[usable]
         with applied(probe, [claim], [0.5 / c if down else 2 * c]):
@@ -256,25 +277,42 @@ def holds_up_to_eps(changes: Sequence[float], *, outside: bool = False) -> bool:
     return falls and third <= 1e-4 and all(map(math.isfinite, changes))
 
 
-def _gradients(probe: Probe, u: Tensor) -> list[Tensor]:
-    with probe.differentiable():
-        rows = full_row(probe, probe.outputs(), u, list(range(len(probe.tensors))), keep=False)
-    return [
-        torch.zeros_like(p) if g is None else g.to_dense() if g.layout is not torch.strided else g
-        for p, g in zip(probe.tensors, rows)
-    ]
+def _dots(
+    probe: Probe, claims: Sequence[RescalingClaim], u: Tensor, held: Sequence[int]
+) -> tuple[dict[str, float], dict[int, Tensor]]:
+    """Compute |sum e <g, w>| / (|g| |w|) of every claim, and samples of the gradients; no gradient is kept whole.
 
+    Of tensors that are not ``held`` <g, w> comes from the activations, and |g| |w| counts as |u| |outputs|.
+    """
+    total, g2, w2 = ({claim.name: 0.0 for claim in claims} for _ in range(3))
+    samples: dict[int, Tensor] = {}
+    by_tensor: dict[int, list[RescalingClaim]] = {}
+    for claim in claims:
+        for i in claim.exponents:
+            by_tensor.setdefault(i, []).append(claim)
 
-def _dot(probe: Probe, claim: RescalingClaim, gradients: list[Tensor]) -> float:
-    total = torch.zeros((), dtype=torch.float64)
-    g2 = w2 = 0.0
-    slopes = {i: view_real(gradients[i]) for i in claim.exponents}
-    weights = {i: view_real(probe.tensors[i].detach()) for i in claim.exponents}
-    both = [claim.pieces(values) for values in (slopes, weights)]
-    for (_, g, e), (_, w, _) in zip(*both):
-        total += e * float((g * w).sum())
-        g2, w2 = g2 + float(g.square().sum()), w2 + float(w.square().sum())
-    return abs(float(total)) / max(math.sqrt(g2 * w2), 1e-300)
+    def take(i: int, g: Tensor) -> None:
+        samples[i] = _sample(g)
+        slope, weight = view_real(g), view_real(probe.tensors[i].detach())
+        for claim in by_tensor.get(i, ()):
+            for (gs, e), (ws, _) in zip(claim.views(i, slope), claim.views(i, weight)):
+                total[claim.name] += e * inner(gs, ws)
+                g2[claim.name] += float(torch.linalg.vector_norm(gs)) ** 2
+                w2[claim.name] += float(torch.linalg.vector_norm(ws)) ** 2
+
+    with probe.differentiable(held):
+        each_gradient(probe, probe.outputs(), u, take, held)
+    if len(held) < len(probe.tensors):
+        size = float(torch.linalg.vector_norm(u)) * float(torch.linalg.vector_norm(probe.value()))
+        for i, value in enumerate(factor_dots(probe, u).tolist()):
+            for claim in by_tensor.get(i, ()) if i not in held else ():
+                if claim.part is None and not claim.terms:
+                    total[claim.name] += claim.exponents[i] * value
+                    g2[claim.name], w2[claim.name] = g2[claim.name] + size, w2[claim.name] + size
+    flat = {claim.name for claim in claims if claim.flat}
+    return {
+        name: 0.0 if name in flat else abs(total[name]) / max(math.sqrt(g2[name] * w2[name]), 1e-300) for name in total
+    }, samples
 
 
 def _largest(t: Tensor) -> float:
