@@ -16,12 +16,20 @@ Granularity (what lies on one sphere):
 - ``group``: every group on its own sphere; all groups get the same ELR.
 - ``tensor``: every tensor on its own sphere; refused for groups of several tensors, which have only one scale in
   common.
-- ``row``: every row (output filter, neuron; first dimension) on its own sphere. One learning rate serves a whole tensor
-  only if its rows have one norm, so on wrapping every row is scaled to the root mean square of the row norms of its
-  tensor; the norm of the tensor is unchanged. The rows must be scale-invariant one by one, which a norm over channels
-  (batch norm) gives and a norm over features (layer norm) does not: ask ``find_symmetries(model, inputs).row``. Refused
-  for groups of several tensors, for tensors of fewer than two dimensions and for optimizers that treat a matrix as a
-  whole (Muon).
+- ``row``, ``column``: every row (output filter, neuron; first dimension) or column (second dimension) on its own
+  sphere; ``block`` with ``split=n``: n equal runs of rows (heads, the three parts of a fused qkv). A
+  :class:`~scaleinv.sphere.Cut` says anything else (experts in one tensor, a part of a tensor), and a mapping gives
+  every group a granularity of its own. One learning rate serves a whole tensor only if its pieces have one norm, so on
+  wrapping every piece is scaled to the root mean square of the norms of the pieces; the norm of the tensor is
+  unchanged. The pieces must be scale-invariant one by one: a norm over channels (batch norm) gives that to rows, a norm
+  over features (layer norm) to none. What ``find_symmetries`` found of these very tensors is remembered, and another
+  dimension is refused. Refused as well: groups of several tensors, tensors of fewer than two dimensions and optimizers
+  that treat a matrix as a whole (Muon).
+
+Projection. ``exact`` measures the norm at every step; a step of plain SGD is balanced (:mod:`scaleinv.sphere.balance`),
+so that it comes out on the sphere and the projection costs no pass of its own. ``folded`` trusts that and measures once
+in ``correct_every`` steps (SGD and weights that are scale-invariant only). ``literal`` follows the formula operation by
+operation, a few times slower; it differs from ``exact`` in the last bits.
 
 Momentum. By the law ``sgd`` a buffer that averages gradients (``momentum_buffer``, ``exp_avg``) belongs to the tangent
 space of the old point. After the step it is projected on the tangent space at the new point and rescaled to the norm it
@@ -37,11 +45,15 @@ groups (``lr`` of the others) under ``"lr"``; other options (momentum, betas, ..
 ``sphere.optimizer.param_groups``.
 
 Weights must be float32 or float64: half precision rounds away what the sphere is there to control. Under
-``torch.autocast`` the weights are float32, as they should be.
+``torch.autocast`` the weights are float32, as they should be; with ``masters=True`` weights in bfloat16 or float16 are
+the roundings of float32 copies, which lie on the spheres.
+
+Distributed. Under DDP nothing changes. Of a DTensor (FSDP2 and tensor parallelism) every process moves its shard, and
+norms are sums over the shards: wrap after ``fully_shard`` or ``parallelize_module``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, overload
 
@@ -51,18 +63,21 @@ from torch.optim import Optimizer
 
 from scaleinv import geometry
 from scaleinv.errors import StateError, UserError
-from scaleinv.sphere.traits import choose_law, traits_of
-from scaleinv.sphere.units import (
-    GRANULARITIES,
-    Groups,
-    Unit,
-    check_elr,
+from scaleinv.sphere import hyperball, shards, state
+from scaleinv.sphere.balance import Balance, Plan, suits
+from scaleinv.sphere.cut import Cut, cuts_of
+from scaleinv.sphere.learned import Radii
+from scaleinv.sphere.masters import Masters
+from scaleinv.sphere.refuse import (
+    OWNERS,
     check_membership,
-    make_units,
-    named_groups,
     refuse_inexact,
-    split_groups,
+    refuse_other_dimension,
+    refuse_overlap,
 )
+from scaleinv.sphere.ruler import Ruler
+from scaleinv.sphere.traits import choose_law, traits_of
+from scaleinv.sphere.units import Groups, Radius, Unit, check_elr, make_units, named_groups, split_groups
 from scaleinv.theory.rates import Law
 from scaleinv.theory.rates import lr as learning_rate_of
 
@@ -71,6 +86,10 @@ _ROUNDINGS = 16
 _LARGEST_RATE = 3.4e38
 #: on an accelerator the flag that something went wrong is read once in so many steps
 _DEFERRED_CHECK_EVERY = 100
+#: a plain step shorter than this part of the radius cannot reach the origin
+_SHORT = 0.9
+#: what "folded" finds in its gradients and norms at most before it gives up
+_RADIAL, _DRIFT = 1e-3, 1e-2
 
 Elr = float | Callable[[int], float]
 
@@ -87,12 +106,25 @@ class Sphere(Optimizer):
             of the number of steps done. It stands in ``sphere.param_groups[i]["lr"]``, so a torch LR scheduler attached
             to the *Sphere* schedules it (and the plain ``lr`` of the other groups; give ``LambdaLR`` a list of
             functions to treat them apart). A scheduler on the wrapped optimizer is refused.
-        granularity: ``total``, ``group``, ``tensor`` or ``row``; see the module's text.
+        granularity: ``total``, ``group``, ``tensor``, ``row``, ``column``, ``block``, a
+            :class:`~scaleinv.sphere.Cut`, or a mapping from the names of the groups to these; see the module's text.
+        split: for ``block``: how many equal blocks the first dimension has; a number, or one for each group by name.
         law: ``sgd`` or ``normalised``; needed only where :mod:`scaleinv.theory.optimizers` does not know the optimizer.
         radius: put every sphere at this radius first (the network's function does not change); default: as it is.
+        normalise_update: fix the size of the step as well. True: every step turns every sphere by ``elr`` radians.
+            ``published``: the form of the hyperball papers (:mod:`scaleinv.sphere.hyperball`). Pieces keep norms of
+            their own, and the law plays no part.
+        learn_radius: train the radii too, at this rate of their logarithms (:mod:`scaleinv.sphere.learned`).
+        projection: ``exact``, ``folded`` or ``literal``; see the module's text.
+        correct_every: ``folded`` measures norms once in so many steps; :attr:`drift` is the largest error it found.
+        zero: what to do with weights whose norm is zero: ``refuse``, or ``wait`` for the direction of their first step
+            (their ``radius`` must be given).
+        masters: train float32 copies of the optimizer's parameters in half precision.
+        claimed: refuse pieces that :func:`~scaleinv.find_symmetries` found not to be free. False: fix their norms
+            nevertheless.
         check: ``step`` looks for non-finite gradients before every step and for zero or non-finite norms after it, and
-            keeps a copy of the weights to go back to; ``deferred`` keeps none and reads a flag once in 100 steps,
-            without waiting for the device in between. Default: ``step`` on a CPU, else ``deferred``.
+            can take a step back; ``deferred`` cannot, and reads a flag once in 100 steps, without waiting for the
+            device in between. Default: ``step`` on a CPU, else ``deferred``.
 
     Raises:
         UserError: for arguments that make no sense (each says why).
@@ -114,45 +146,148 @@ class Sphere(Optimizer):
         groups: Groups,
         elr: Elr,
         *,
-        granularity: str = "total",
+        granularity: str | Cut | Mapping[str, str | Cut] = "total",
+        split: int | Mapping[str, int] | None = None,
         law: str | None = None,
-        radius: float | None = None,
+        radius: Radius = None,
+        normalise_update: hyperball.Normalise = False,
+        learn_radius: float | None = None,
+        projection: Literal["exact", "folded", "literal"] = "exact",
+        correct_every: int = 16,
+        zero: Literal["refuse", "wait"] = "refuse",
+        masters: bool = False,
+        claimed: bool = True,
         check: Literal["step", "deferred"] | None = None,
     ) -> None:
         if isinstance(optimizer, Sphere) or not isinstance(optimizer, Optimizer):
             hint = "pass all groups to one Sphere" if isinstance(optimizer, Sphere) else "pass a torch.optim optimizer"
             raise UserError(f"a {type(optimizer).__name__} cannot be wrapped; {hint}")
-        if granularity not in GRANULARITIES:
-            raise UserError(f"unknown granularity {granularity!r}; choose one of: {', '.join(GRANULARITIES)}")
-        if check not in (None, "step", "deferred"):
-            raise UserError(f"unknown check {check!r}; choose step or deferred")
+        hyperball.check_normalise(normalise_update)
+        _check_words(check=check, projection=projection, zero=zero)
         named = named_groups(groups)
+        word, cuts = cuts_of(granularity, split, list(named))
+        known = traits_of(optimizer)
+        if normalise_update and law is None and known.law is None:
+            law = "normalised"  # decides nothing but what becomes of averages
         self.law: Law = choose_law(optimizer, law)
         #: optimizer state that averages gradients and so has to follow the weights around the sphere
-        self._averages = traits_of(optimizer).gradient_averages
-        self.granularity = granularity
-        refuse_inexact(optimizer, named, granularity)
-        check_membership(optimizer, named)
+        self._averages = known.gradient_averages
+        self.granularity, self.projection, self.normalise_update = word, projection, normalise_update
+        self.correct_every, self._keep_pieces = correct_every, bool(normalise_update or learn_radius is not None)
+        self._zero, self._claimed = zero, claimed
+        if learn_radius is not None and not (math.isfinite(learn_radius) and learn_radius > 0):
+            raise UserError(f"learn_radius {learn_radius} is not a positive rate; leave it out to keep the radii")
+        self._refuse(optimizer, named, cuts, word, masters)
+        if projection == "folded":
+            self._refuse_folding(optimizer, cuts, learn_radius)
+        first = check_elr(elr(0) if callable(elr) else elr)
         self.optimizer = optimizer
         self._elr = elr if callable(elr) else None
         self._steps = 0
-        first = check_elr(elr(0) if callable(elr) else elr)
-        self.units: list[Unit] = make_units(named, granularity, radius)
+        self.drift = 0.0
+        #: float32 copies of weights in half precision
+        self.masters = Masters(optimizer) if masters else None
+        self.units: list[Unit] = []
+        self._rulers: list[Ruler] = []
+        self._balances: list[Balance] = []
+        self._unit_of_group: list[int | None] = []
+        try:
+            self._make(named, cuts, word, radius)
+        except (UserError, StateError):
+            if self.masters is not None:
+                self.masters.undo(optimizer)
+            raise
         tensors = [t for unit in self.units for t in unit.parameters]
         self.check = check or ("step" if all(t.device.type == "cpu" for t in tensors) else "deferred")
         self._bad: Tensor | None = None
         self._kept: list[Tensor] | None = None
         #: for every inner param group the index of its unit, None for weights with a scale of their own
-        self._unit_of_group: list[int | None] = split_groups(optimizer, self.units)
-        mirror = [
-            {"params": list(g["params"]), "lr": first if unit is not None else float(g["lr"])}
-            for g, unit in zip(optimizer.param_groups, self._unit_of_group)
-        ]
+        self._unit_of_group = split_groups(optimizer, self.units)
+        self._sizes = hyperball.Sizes(optimizer) if normalise_update else None
+        self.learned: Radii | None = None
+        if learn_radius is not None:
+            self.learned = Radii(self.units, self._rulers)
+            self._add_logs(self.learned.logs, learn_radius)
         self._constructing = True
-        super().__init__(mirror, {"lr": first})
+        super().__init__(self._mirror(0, first), {"lr": first})
         self._constructing = False
         self._last_elr: list[float] = [g["lr"] for g in self.param_groups]
         self._pushed: list[float | None] = self._present_rates()
+        self._known_owners = OWNERS.take(self, optimizer, tensors)
+
+    def _refuse(
+        self,
+        optimizer: Optimizer,
+        named: Mapping[str, tuple[Tensor, ...]],
+        cuts: Mapping[str, Cut | None],
+        word: str,
+        masters: bool,
+    ) -> None:
+        refuse_overlap(named)
+        refuse_inexact(optimizer, named, cuts, word, masters)
+        check_membership(optimizer, named)
+        if self._claimed and not self._keep_pieces:
+            refuse_other_dimension(named, cuts)
+        if not self._constructed:
+            OWNERS.refuse_wrapped(optimizer)
+
+    _constructed = False
+
+    def _refuse_folding(self, optimizer: Optimizer, cuts: Mapping[str, Cut | None], learn_radius: float | None) -> None:
+        remedy = "use projection='exact'"
+        if not suits(optimizer):
+            kind = type(optimizer).__name__
+            raise UserError(f"projection 'folded' balances the weight decay of torch's SGD, not of {kind}; {remedy}")
+        if any(group.get("nesterov") for group in optimizer.param_groups):
+            raise UserError(f"projection 'folded' does not know Nesterov's momentum; {remedy}")
+        if any(cut is not None for cut in cuts.values()):
+            raise UserError(f"projection 'folded' has one decay a tensor, not one for each of its pieces; {remedy}")
+        if self.normalise_update or learn_radius is not None:
+            raise UserError(f"projection 'folded' goes with neither normalise_update nor learn_radius; {remedy}")
+        if isinstance(self.correct_every, bool) or not isinstance(self.correct_every, int) or self.correct_every < 1:
+            raise UserError(f"correct_every={self.correct_every!r}: a whole number of steps, at least 1")
+
+    def _make(
+        self, named: Mapping[str, tuple[Tensor, ...]], cuts: Mapping[str, Cut | None], word: str, radius: Radius
+    ) -> None:
+        """Append the units of groups, with what measures and balances them."""
+        literal = self.projection == "literal"
+        if self.masters is not None:
+            named = {name: self.masters.of(tensors) for name, tensors in named.items()}
+        units = make_units(
+            named,
+            cuts,
+            word,
+            radius,
+            literal=literal,
+            keep_pieces=self._keep_pieces,
+            wait=self._zero == "wait",
+        )
+        self.units += units
+        self._rulers += [Ruler(unit.parameters, unit.cut, literal=literal) for unit in units]
+        self._balances += [Balance(unit) for unit in units]
+        if self.masters is not None:
+            self.masters.give_weights()
+
+    def _add_logs(self, logs: Sequence[Tensor], rate: float) -> None:
+        group = {k: v for k, v in self.optimizer.param_groups[0].items() if k not in ("params", "param_names", "lr")}
+        if any("param_names" in g for g in self.optimizer.param_groups):
+            group["params"] = [(f"log radius {len(self._unit_of_group)}.{i}", log) for i, log in enumerate(logs)]
+        else:
+            group["params"] = list(logs)
+        self.optimizer.add_param_group({**group, "lr": rate})
+        self._unit_of_group.append(None)
+
+    def _mirror(self, start: int, elr: float) -> list[dict[str, Any]]:
+        """Describe the inner param groups from ``start`` on as groups of this optimizer."""
+        model = {} if self.masters is None else {id(m): p for p, m in self.masters.pairs}
+        groups = []
+        for g, unit in list(zip(self.optimizer.param_groups, self._unit_of_group))[start:]:
+            params = [model.get(id(p), p) for p in g["params"]]
+            groups.append({"params": params, "lr": elr if unit is not None else float(g["lr"])})
+            if unit is not None and self.units[unit].rest_lr is not None:
+                groups[-1]["rest_lr"] = float(g["lr"])
+        return groups
 
     # -- the rate ------------------------------------------------------------------------------------------------------
 
@@ -171,17 +306,20 @@ class Sphere(Optimizer):
 
     def learning_rate(self, unit: int, elr: float) -> float:
         """Compute the learning rate that acts as ``elr`` on a sphere, by :func:`scaleinv.theory.rates.lr`."""
-        return float(learning_rate_of(elr, self.units[unit].radius, self.law))
+        radius = 1.0 if self.learned is not None else self.units[unit].radius
+        return float(learning_rate_of(elr, radius, self.law))
 
     def _present_rates(self) -> list[float | None]:
         """Read the rates inside the wrapped optimizer; None where reading one would wait for an accelerator."""
         rates = [g["lr"] for g in self.optimizer.param_groups]
         return [None if isinstance(r, Tensor) and r.device.type != "cpu" else float(r) for r in rates]
 
+    _elr_of_unit: dict[int, float]
+
     def _push_rates(self) -> None:
         inner = self.optimizer.param_groups
         scheduled = None if self._elr is None else check_elr(self._elr(self._steps), zero=True)
-        elr_of_unit: dict[int, float] = {}
+        elr_of_unit = self._elr_of_unit = {}
         for before, now in zip(self._pushed, self._present_rates()):
             if before != now:
                 raise UserError(
@@ -202,7 +340,10 @@ class Sphere(Optimizer):
                         f"one sphere ({self.units[unit].name}) got the two ELRs {elr_of_unit[unit]} and {elr}; "
                         "use granularity 'group' for different rates"
                     )
-                rate = self.learning_rate(unit, elr)
+                if self._sizes is not None:
+                    rate = self._sizes.rate(unit, self.units[unit].radius, elr)
+                else:
+                    rate = self.learning_rate(unit, elr)
                 if rate > _LARGEST_RATE:
                     raise UserError(
                         f"ELR {elr:g} at the radius {self.units[unit].radius:g} needs the learning rate "
@@ -230,87 +371,238 @@ class Sphere(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._known_owners != OWNERS.changes:
+            OWNERS.refuse_lost(self, [p for unit in self.units for p in unit.parameters])
+            self._known_owners = OWNERS.changes
         self._push_rates()
         with torch.no_grad():
-            if self.check == "step":
-                self._check_gradients()
-                self._keep_weights()
-            self.optimizer.step()
-            self._return_to_spheres()
+            if self.masters is not None:
+                self.masters.take_gradients()
+            self._take_step()
+            if self.masters is not None:
+                self.masters.give_weights()
         self._steps += 1
         if self.check == "deferred" and self._steps % _DEFERRED_CHECK_EVERY == 0:
             self.check_now()
         return loss
 
-    def _check_gradients(self) -> None:
-        for unit in self.units:
-            named = [(name, p.grad) for name, p in zip(unit.names, unit.parameters) if p.grad is not None]
-            # torch's own norm: only whether it is finite matters
-            if named and not math.isfinite(torch.stack(torch._foreach_norm([g for _, g in named])).sum().item()):
+    def _take_step(self) -> None:
+        plans = self._plans()
+        general = [i for i, plan in enumerate(plans) if plan is None]
+        safe = True
+        if self.check == "step" and general:
+            safe = self._check_gradients(general)
+        rest = any(ruler.pieces is not None and ruler.pieces.rest for ruler in self._rulers)
+        if not safe or rest or self._sizes is not None:
+            self._keep_weights()
+        for i in general:
+            self._balances[i].release(self.optimizer.state)
+        if self.learned is not None:
+            self.learned.enter()
+        try:
+            self._inner_step(plans)
+            for i, plan in enumerate(plans):
+                if plan is None:
+                    self._return_to_sphere(i)
+                else:
+                    self._settle(i, plan)
+        except BaseException:
+            if self.learned is not None:
+                self.learned.give_back()
+            raise
+        if self.learned is not None:
+            self.learned.leave()
+
+    def _plans(self) -> list[Plan | None]:
+        """Balance the step of every unit that can be balanced."""
+        plain = self.projection != "literal" and self.learned is None and self._sizes is None
+        if not plain or not suits(self.optimizer):
+            return [None] * len(self.units)
+        groups = self._inner_groups()
+        folded = self.projection == "folded"
+        plans = []
+        for i, balance in enumerate(self._balances):
+            rate = groups[i][0]["lr"]
+            plans.append(balance.plan(groups[i], self.optimizer.state, rate, folded=folded))
+        if folded and self._steps % self.correct_every == 0:
+            self._refuse_radial(plans)
+        return plans
+
+    def _inner_groups(self) -> list[list[dict[str, Any]]]:
+        found: list[list[dict[str, Any]]] = [[] for _ in self.units]
+        for group, unit in zip(self.optimizer.param_groups, self._unit_of_group):
+            if unit is not None:
+                found[unit].append(group)
+        return found
+
+    def _refuse_radial(self, plans: list[Plan | None]) -> None:
+        for i, plan in enumerate(plans):
+            radial = 0.0 if plan is None else self._balances[i].radial_part(plan)
+            if radial > _RADIAL:
+                raise UserError(
+                    f"the gradient of {self.units[i].name} has a radial part of {radial:.1e} of itself, so these "
+                    "weights are not scale-invariant and 'folded' would drift; use projection='exact'"
+                )
+
+    def _inner_step(self, plans: list[Plan | None]) -> None:
+        groups = self._inner_groups()
+        changed: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        if self._sizes is not None and self._sizes.zeros:
+            for unit in self.units:
+                torch._foreach_zero_([shards.local(p) for p in unit.parameters])
+        try:
+            for i, plan in enumerate(plans):
+                if plan is not None:
+                    changed += self._balances[i].enter(groups[i], plan)
+            self.optimizer.step()
+        finally:
+            for group, before in changed:
+                group.update(before)
+
+    def _check_gradients(self, units: Sequence[int]) -> bool:
+        """Raise for gradients that are not finite; whether the steps are too short to need a way back."""
+        plain = suits(self.optimizer) and self._sizes is None and self.learned is None
+        groups = self._inner_groups()
+        safe = True
+        for i in units:
+            unit, ruler = self.units[i], self._rulers[i]
+            found = [
+                (k, name, g)
+                for k, (name, p) in enumerate(zip(unit.names, unit.parameters))
+                if (g := shards.gradient(p)) is not None
+            ]
+            if not found:
+                continue
+            if ruler.sharded:
+                size = float(ruler.norms([g for _, _, g in found], [k for k, _, _ in found]).max())
+            else:  # torch's own norm: only whether it is finite matters
+                norms = torch._foreach_norm([g.coalesce().values() if g.is_sparse else g for _, _, g in found])
+                size = torch.stack(norms).square().sum().sqrt().item()
+                if math.isinf(size):
+                    size = torch.stack(norms).sum().item()
+            if not math.isfinite(size):
                 what = f"the norm of the gradient of {unit.name} is too large for its dtype"
-                for name, gradient in reversed(named):
+                for _, name, gradient in reversed(found):
                     if not bool(torch.isfinite(gradient).all()):
                         what = f"the gradient of {name} (shape {tuple(gradient.shape)}) is not finite"
-                raise StateError(f"{what} at step {self._steps}")
+                raise StateError(f"{what} at step {self._steps}; the weights are as they were")
+            short = plain and all(not g["momentum"] for g in groups[i])
+            radius = unit.radius
+            safe = safe and short and float(groups[i][0]["lr"]) * size < _SHORT * radius
+        return safe
 
     def _keep_weights(self) -> None:
         """Copy all weights, so that a step that ends nowhere can be taken back."""
-        weights = [p for g in self.optimizer.param_groups for p in g["params"]]
-        if self._kept is None:
+        weights = [shards.local(p) for g in self.optimizer.param_groups for p in g["params"]]
+        if self._kept is None or len(self._kept) != len(weights):
             self._kept = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._kept, weights)
 
-    def _sizes(self, tensors: list[Tensor]) -> Tensor:
-        """Norm of all, or norms of the rows."""
-        return geometry.row_norms(tensors[0]) if self.granularity == "row" else geometry.norm(tensors)
+    def _copies(self, unit: int) -> list[Tensor]:
+        """Give the kept weights of a unit."""
+        assert self._kept is not None
+        at = {id(p): k for k, p in enumerate(p for g in self.optimizer.param_groups for p in g["params"])}
+        return [self._kept[at[id(p)]] for p in self.units[unit].parameters]
 
-    def _multiply(self, tensors: list[Tensor], factor: Tensor) -> None:
-        if self.granularity == "row":
-            tensors[0].mul_(factor)
-        else:
-            torch._foreach_mul_(tensors, factor)
+    def _radius_now(self, index: int) -> Tensor | float:
+        unit = self.units[index]
+        return 1.0 if self.learned is not None else unit.radius if unit.radii is None else unit.radii
 
-    def _return_to_spheres(self) -> None:
-        for unit in self.units:
-            weights = list(unit.parameters)
-            sizes = self._sizes(weights)
-            if self.check != "step":
-                good = (torch.isfinite(sizes) & (sizes > 0)).all()
-                self._bad = ~good if self._bad is None else self._bad.to(good.device) | ~good
-            elif not (sizes.min().item() > 0 and math.isfinite(sizes.max().item())):
-                self._take_back(unit)
-            self._multiply(weights, unit.radius / sizes)
-            if self.law == "sgd":
-                self._transport(unit)
+    def _return_to_sphere(self, index: int) -> None:
+        unit, ruler = self.units[index], self._rulers[index]
+        weights = [shards.local(p) for p in unit.parameters]
+        elr = self._elr_of_unit[index]
+        if self._sizes is not None:
+            kept = self._copies(index)
+            if not self._sizes.zeros:
+                torch._foreach_sub_(weights, kept)
+            size = hyperball.turn(ruler, weights, kept, self._radius_now(index), elr, self.normalise_update)
+            if not self._sizes.zeros:
+                rate = self._sizes.rate(index, unit.radius, elr)
+                self._sizes.note(index, float(size.square().mean().sqrt()), rate)
+        sizes = ruler.norms(weights)
+        present = (sizes >= 0) if unit.waits else (sizes > 0)
+        if self.check != "step":
+            good = (torch.isfinite(sizes) & present).all()
+            self._bad = ~good if self._bad is None else self._bad.to(good.device) | ~good
+        elif not (bool(present.all()) and math.isfinite(sizes.max().item())):
+            self._take_back(unit)
+        factor = self._radius_now(index) / sizes
+        if unit.waits:
+            factor = torch.where(sizes > 0, factor, torch.ones_like(factor))
+            self.units[index] = replace(unit, waits=not bool((sizes > 0).all()))
+        ruler.multiply(weights, factor)
+        if ruler.pieces is not None and ruler.pieces.rest:
+            self._step_rest(index, weights[0])
+        if self.law == "sgd":
+            self._transport(index)
+
+    def _settle(self, index: int, plan: Plan) -> None:
+        folded = self.projection == "folded"
+        measure = not folded or (self._steps + 1) % self.correct_every == 0
+        momentum = float(self._inner_groups()[index][0]["momentum"])
+        error = self._balances[index].settle(plan, self.optimizer.state, momentum, measure=measure, folded=folded)
+        if folded and measure:
+            self.drift = max(self.drift, error)
+            if error > _DRIFT:
+                raise StateError(
+                    f"the norm of {self.units[index].name} drifted by {error:.1e} within {self.correct_every} steps "
+                    "and was put right: the gradients have a radial part; use projection='exact'"
+                )
+
+    def _step_rest(self, index: int, weight: Tensor) -> None:
+        """Give the slices outside the ranges of a cut the step of their own learning rate."""
+        pieces = self._rulers[index].pieces
+        assert pieces is not None
+        group = self._unit_of_group.index(index)
+        rate = float(self.optimizer.param_groups[group]["lr"])
+        share = float(self.param_groups[group]["rest_lr"]) / rate if rate else 0.0
+        kept = self._copies(index)[0]
+        outside = pieces.spread(weight.new_zeros(pieces.count), 1.0) > 0
+        update = weight if self._sizes is not None else weight - kept
+        weight.copy_(torch.where(outside, kept + share * update, weight))
 
     def _take_back(self, unit: Unit) -> None:
         """Name what went wrong, restore all weights, raise."""
-        bad = [name for name, w in zip(unit.names, unit.parameters) if not bool(torch.isfinite(w).all())]
+        local = [shards.local(p) for p in unit.parameters]
+        bad = [name for name, w in zip(unit.names, local) if not bool(torch.isfinite(w).all())]
         if self._kept is not None:
-            torch._foreach_copy_([p for g in self.optimizer.param_groups for p in g["params"]], self._kept)
+            torch._foreach_copy_(
+                [shards.local(p) for g in self.optimizer.param_groups for p in g["params"]], self._kept
+            )
         raise StateError(
             f"step {self._steps} at ELR {self.elr:g} leaves {(bad or [unit.name])[0]} with a zero or non-finite norm; "
             "the weights are as they were before it, the optimizer's averages are not"
         )
 
-    def _transport(self, unit: Unit) -> None:
+    def _transport(self, index: int) -> None:
         """Project averaged gradients on the new tangent space and rescale them to the norm they had."""
-        state = self.optimizer.state
+        unit, ruler = self.units[index], self._rulers[index]
+        state_of = self.optimizer.state
         for key in self._averages:
-            held = [(p, state[p][key]) for p in unit.parameters if p in state and state[p].get(key) is not None]
+            held = [
+                (k, p, state_of[p][key])
+                for k, p in enumerate(unit.parameters)
+                if p in state_of and state_of[p].get(key) is not None
+            ]
             if not held:
                 continue
-            weights, buffers = [p for p, _ in held], [b for _, b in held]
-            before = self._sizes(buffers)
-            if self.granularity == "row":
+            positions = [k for k, _, _ in held]
+            weights, buffers = [shards.local(p) for _, p, _ in held], [shards.local(b) for _, _, b in held]
+            before = ruler.norms(buffers, positions)
+            if ruler.pieces is not None:
+                radius = self._radius_now(index)
                 weight, buffer = weights[0], buffers[0]
-                dims = tuple(range(1, weight.ndim))
-                buffer.sub_(weight * ((buffer * weight).sum(dims, keepdim=True) / unit.radius**2))
+                coefficient = ruler.dot([buffer], [weight]) / radius**2
+                buffer.sub_(weight * ruler.pieces.spread(coefficient, 0.0))
+            elif ruler.sharded or ruler.quick:
+                size = ruler.dot(weights, weights, positions)
+                ruler.add(buffers, weights, -ruler.dot(buffers, weights, positions) / size)
             else:
                 geometry.project_tangent_(buffers, weights)
-            after = self._sizes(buffers)
+            after = ruler.norms(buffers, positions)
             noise = _ROUNDINGS * torch.finfo(buffers[0].dtype).eps
-            self._multiply(buffers, torch.where(after > noise * before, before / after, torch.ones_like(after)))
+            ruler.multiply(buffers, torch.where(after > noise * before, before / after, torch.ones_like(after)))
 
     def check_now(self) -> None:
         """Wait for the device and raise :class:`StateError` if any step since the last check met a bad norm."""
@@ -327,65 +619,98 @@ class Sphere(Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, as the wrapped optimizer does."""
         self.optimizer.zero_grad(set_to_none)
+        if self.masters is not None:
+            super().zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with a scale of their own; wrapped tensors are chosen at construction only."""
-        if not self._constructing:
-            self.optimizer.add_param_group(param_group)
-            added = self.optimizer.param_groups[-1]
+        """Add parameters later; with the key ``groups`` (as for the class) some or all of them lie on new spheres.
+
+        - ``param_group``: options of the wrapped optimizer. ``params`` may be left out where ``groups`` has them all.
+          Beside ``groups``: ``elr`` (else the present one), ``granularity``, ``split`` and ``radius`` as for the class.
+        """
+        if self._constructing:
+            super().add_param_group(param_group)
+            return
+        options = dict(param_group)
+        own: dict[str, Any] = {
+            key: options.pop(key) for key in ("groups", "elr", "granularity", "split", "radius") if key in options
+        }
+        count = len(self.optimizer.param_groups)
+        if "groups" not in own:
+            if own:
+                raise UserError(f"{next(iter(own))!r} is for weights on spheres; name these under 'groups'")
+            self._add_inner(options)
             self._unit_of_group.append(None)
-            self._pushed = self._present_rates()
-            self._last_elr.append(float(added["lr"]))
-            self._kept = None
-            param_group = {"params": list(added["params"]), "lr": float(added["lr"])}
-        super().add_param_group(param_group)
+            elr = 0.0
+        else:
+            elr = check_elr(own.get("elr", self.elr))
+            if self._elr is not None and "elr" in own:
+                raise UserError("the ELR is a function of the step here; leave 'elr' out")
+            self._add_units(options, own)
+        for group in self._mirror(count, elr):
+            super().add_param_group(group)
+            self._last_elr.append(group["lr"])
+        self._pushed = self._present_rates()
+        self._kept = None
+
+    def _add_inner(self, options: dict[str, Any]) -> None:
+        self.optimizer.add_param_group(options)
+        if self.masters is not None:
+            self.masters.add(self.optimizer, self.optimizer.param_groups[-1])
+
+    def _add_units(self, options: dict[str, Any], own: dict[str, Any]) -> None:
+        """Wrap groups that come later; nothing is added where anything is refused."""
+        named = named_groups(own["groups"])
+        flat = [t for tensors in named.values() for t in tensors]
+        options.setdefault("params", flat)
+        granularity = own.get("granularity", self.granularity if self.granularity != "mixed" else "group")
+        word, cuts = cuts_of(granularity, own.get("split"), list(named))
+        mine = {id(p) for unit in self.units for p in unit.parameters}
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        if any(id(t) in mine for t in flat) or any(id(t) in known for t in flat):
+            raise UserError("a tensor that is added is in the Sphere already; name new ones only")
+        if not {id(t) for t in flat} <= {id(p) for p in _parameters_in(options["params"])}:
+            raise UserError("'groups' names a tensor that is not among 'params'; leave 'params' out or add it there")
+        if self.learned is not None:
+            raise UserError("learn_radius knows the spheres of the start only; wrap all groups at once")
+        decay = options.get("weight_decay", self.optimizer.defaults.get("weight_decay", 0))
+        shown = torch.optim.SGD([{"params": flat, "weight_decay": decay}], lr=1.0)  # what the membership check reads
+        refuse_overlap(named)
+        check_membership(shown, named)
+        refuse_inexact(self.optimizer, named, cuts, word, self.masters is not None)
+        if self._claimed and not self._keep_pieces:
+            refuse_other_dimension(named, cuts)
+        if self.projection == "folded":
+            self._refuse_folding(self.optimizer, cuts, None)
+        count = len(self.units)
+        groups_before = len(self.optimizer.param_groups)
+        self._add_inner(options)
+        try:
+            self._make(named, cuts, word, own.get("radius"))
+        except (UserError, StateError):
+            del self.optimizer.param_groups[groups_before:]
+            raise
+        if word == "total":
+            self.units[count] = replace(self.units[count], name=f"total {count + 1}")
+        self._unit_of_group = split_groups(self.optimizer, self.units)
+        tensors = [t for unit in self.units for t in unit.parameters]
+        self._known_owners = OWNERS.take(self, self.optimizer, tensors)
 
     def state_dict(self) -> dict[str, Any]:
         """Give all that a resumed run needs: the wrapped optimizer's state, the ELRs, the radii, the step count."""
         self.check_now()
-        options: list[dict[str, Any]] = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
-        for unit, of_group in zip(self._unit_of_group, options):
-            if unit is not None:  # an ELR; in param_groups it has to be called lr, which is where schedulers look
-                of_group["elr"] = of_group.pop("lr")
-        own = {"steps": self._steps, "law": self.law, "granularity": self.granularity}
-        radii = [unit.radius for unit in self.units]
-        return {"optimizer": self.optimizer.state_dict(), "sphere": {**own, "radii": radii, "groups": options}}
+        return state.write(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave, on a Sphere built the same way."""
-        try:
-            inner, own = state_dict["optimizer"], state_dict["sphere"]
-            radii, options = own["radii"], own["groups"]
-            shape = (own["law"], own["granularity"], len(radii), len(options))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"this is not the state of a Sphere: {error!r} is missing") from error
-        mine = (self.law, self.granularity, len(self.units), len(self.param_groups))
-        if shape != mine:
-            raise UserError(f"the state is of another Sphere: (law, granularity, spheres, groups) {shape}, here {mine}")
-        self.optimizer.load_state_dict(inner)
-        self._restore_scalars(inner)
-        self.units = [replace(unit, radius=float(radius)) for unit, radius in zip(self.units, radii)]
-        for group, saved in zip(self.param_groups, options):
-            group.update({"lr" if name == "elr" else name: value for name, value in saved.items()})
-        self._steps = int(own["steps"])
-        self._pushed = self._present_rates()
-        self._last_elr = [g["lr"] for g in self.param_groups]
-
-    def _restore_scalars(self, inner: dict[str, Any]) -> None:
-        """Undo torch's cast of scalar state to the dtype of the weights: it changes NAdam's path in float64."""
-        numbers = [number for group in inner["param_groups"] for number in group["params"]]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for number, p in zip(numbers, parameters):
-            for key, value in inner["state"].get(number, {}).items():
-                if isinstance(value, Tensor) and value.ndim == 0 and self.optimizer.state[p][key].dtype != value.dtype:
-                    self.optimizer.state[p][key] = value.to(self.optimizer.state[p][key].device, copy=True)
+        """Restore what :meth:`state_dict` gave, on a Sphere built the same way; nothing changes where it is refused."""
+        state.read(self, state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         # as torch's optimizers: without hooks, and without the "step" by which a scheduler replaces the method: in a
         # copy that would step the original
         dropped = ("step", "_kept")
-        state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
-        return {**state, "_kept": None}
+        kept = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
+        return {**kept, "_kept": None}
 
     def __repr__(self) -> str:
         shown = [f"{unit.name} (rho {unit.radius:.4g}, {len(unit.parameters)} tensors)" for unit in self.units[:4]]
@@ -393,3 +718,19 @@ class Sphere(Optimizer):
             shown.append(f"and {len(self.units) - 4} more")
         kind, spheres = type(self.optimizer).__name__, ", ".join(shown)
         return f"Sphere({kind}, elr={self.elr:g}, law={self.law}, {self.granularity}: {spheres})"
+
+
+def _check_words(**given: str | None) -> None:
+    allowed = {
+        "check": ("step", "deferred"),
+        "projection": ("exact", "folded", "literal"),
+        "zero": ("refuse", "wait"),
+    }
+    for name, value in given.items():
+        if value not in allowed[name] and not (name == "check" and value is None):
+            raise UserError(f"unknown {name} {value!r}; choose one of: {', '.join(allowed[name])}")
+
+
+def _parameters_in(params: Any) -> list[Tensor]:
+    flat = [params] if isinstance(params, Tensor) else list(params)
+    return [p[1] if isinstance(p, tuple) else p for p in flat]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from scaleinv.errors import UserError
+from scaleinv.symmetry.claims import remember
 from scaleinv.symmetry.defect import eps_defect
 from scaleinv.symmetry.precision import DOUBLE, SINGLE
 from scaleinv.symmetry.probe import Probe
@@ -62,7 +63,7 @@ def find_symmetries(
     used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead
     groups = [[i] for i in order if i in single] + found.joint
     by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
-    return Symmetries(
+    answer = Symmetries(
         single=tuple(names[i] for i in order if i in single),
         row=tuple(names[i] for i in order if i in found.row),
         joint=tuple(tuple(names[i] for i in group) for group in found.joint),
@@ -77,6 +78,8 @@ def find_symmetries(
         frozen=tuple(n for n in names if not parameters[n].requires_grad),
         row_dim={names[i]: d for i, d in found.row.items()},
     )
+    remember(parameters, answer)
+    return answer
 
 
 def _searched(model: nn.Module, inputs: Any, seed: int, precision: str) -> tuple[Probe, Found, Tested]:
