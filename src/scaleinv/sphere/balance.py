@@ -56,8 +56,10 @@ class Plan:
 
 
 def suits(optimizer: Optimizer) -> bool:
-    """Tell whether the steps of an optimizer are those of torch's SGD."""
-    return type(optimizer) is torch.optim.SGD and not getattr(optimizer, "grad_scale", None)
+    """Tell whether the steps of an optimizer are those of torch's SGD, and nobody looks at its settings in between."""
+    own = "step" in vars(optimizer)  # compiled, or replaced by a scheduler
+    hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return type(optimizer) is torch.optim.SGD and not own and not hooked
 
 
 class Balance:

@@ -162,6 +162,7 @@ class Sphere(Optimizer):
         if isinstance(optimizer, Sphere) or not isinstance(optimizer, Optimizer):
             hint = "pass all groups to one Sphere" if isinstance(optimizer, Sphere) else "pass a torch.optim optimizer"
             raise UserError(f"a {type(optimizer).__name__} cannot be wrapped; {hint}")
+        _leave_steps_out_of_graphs()
         hyperball.check_normalise(normalise_update)
         _check_words(check=check, projection=projection, zero=zero)
         named = named_groups(groups)
@@ -177,6 +178,9 @@ class Sphere(Optimizer):
         self._zero, self._claimed = zero, claimed
         if learn_radius is not None and not (math.isfinite(learn_radius) and learn_radius > 0):
             raise UserError(f"learn_radius {learn_radius} is not a positive rate; leave it out to keep the radii")
+        if learn_radius is not None and known.matrix_wise:
+            kind = type(optimizer).__name__
+            raise UserError(f"learn_radius gives {kind} radii to train, which are no matrices; wrap an AdamW for these")
         self._refuse(optimizer, named, cuts, word, masters)
         if projection == "folded":
             self._refuse_folding(optimizer, cuts, learn_radius)
@@ -365,8 +369,15 @@ class Sphere(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Take a step of the wrapped optimizer at the present ELR, then return to the spheres.
 
-        ``closure``, if given, is called once before the step, as by the wrapped optimizers themselves.
+        ``closure``, if given, is called once before the step, as by the wrapped optimizers themselves. Under
+        ``torch.compile`` the step is left out of the graph; compile the wrapped optimizer's step to have it fused.
         """
+        return type(self)._outside_graphs(self, closure)
+
+    #: _whole_step as torch.compile leaves it alone; set by the first Sphere, since it loads the compiler
+    _outside_graphs: Callable[["Sphere", Any], float | None]
+
+    def _whole_step(self, closure: Callable[[], float] | None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -393,7 +404,8 @@ class Sphere(Optimizer):
         if self.check == "step" and general:
             safe = self._check_gradients(general)
         rest = any(ruler.pieces is not None and ruler.pieces.rest for ruler in self._rulers)
-        if not safe or rest or self._sizes is not None:
+        lost = self._sizes is not None or self.learned is not None  # the weights themselves stand aside in the step
+        if not safe or rest or lost:
             self._keep_weights()
         for i in general:
             self._balances[i].release(self.optimizer.state)
@@ -407,6 +419,8 @@ class Sphere(Optimizer):
                 else:
                     self._settle(i, plan)
         except BaseException:
+            if lost:
+                self._restore()
             if self.learned is not None:
                 self.learned.give_back()
             raise
@@ -497,12 +511,28 @@ class Sphere(Optimizer):
         if self._kept is None or len(self._kept) != len(weights):
             self._kept = [torch.empty_like(w) for w in weights]
         torch._foreach_copy_(self._kept, weights)
+        self._kept_at = self._steps
+
+    _kept_at = -1
+
+    def _restore(self) -> None:
+        """Put the kept weights back."""
+        if self._kept is None or self._kept_at != self._steps:
+            return
+        torch._foreach_copy_([shards.local(p) for g in self.optimizer.param_groups for p in g["params"]], self._kept)
 
     def _copies(self, unit: int) -> list[Tensor]:
         """Give the kept weights of a unit."""
         assert self._kept is not None
         at = {id(p): k for k, p in enumerate(p for g in self.optimizer.param_groups for p in g["params"])}
         return [self._kept[at[id(p)]] for p in self.units[unit].parameters]
+
+    def radius_of(self, unit: int) -> Tensor | float:
+        """Give the radius of a unit at present: a number, or one for each piece where they differ or are trained."""
+        if self.learned is not None:
+            return self.learned.values()[unit]
+        radii = self.units[unit].radii
+        return self.units[unit].radius if radii is None else radii
 
     def _radius_now(self, index: int) -> Tensor | float:
         unit = self.units[index]
@@ -566,10 +596,7 @@ class Sphere(Optimizer):
         """Name what went wrong, restore all weights, raise."""
         local = [shards.local(p) for p in unit.parameters]
         bad = [name for name, w in zip(unit.names, local) if not bool(torch.isfinite(w).all())]
-        if self._kept is not None:
-            torch._foreach_copy_(
-                [shards.local(p) for g in self.optimizer.param_groups for p in g["params"]], self._kept
-            )
+        self._restore()
         raise StateError(
             f"step {self._steps} at ELR {self.elr:g} leaves {(bad or [unit.name])[0]} with a zero or non-finite norm; "
             "the weights are as they were before it, the optimizer's averages are not"
@@ -712,12 +739,21 @@ class Sphere(Optimizer):
         kept = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
         return {**kept, "_kept": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _leave_steps_out_of_graphs()
+        super().__setstate__(state)
+
     def __repr__(self) -> str:
         shown = [f"{unit.name} (rho {unit.radius:.4g}, {len(unit.parameters)} tensors)" for unit in self.units[:4]]
         if len(self.units) > 4:
             shown.append(f"and {len(self.units) - 4} more")
         kind, spheres = type(self.optimizer).__name__, ", ".join(shown)
         return f"Sphere({kind}, elr={self.elr:g}, law={self.law}, {self.granularity}: {spheres})"
+
+
+def _leave_steps_out_of_graphs() -> None:
+    if not hasattr(Sphere, "_outside_graphs"):
+        Sphere._outside_graphs = torch.compiler.disable(Sphere._whole_step)
 
 
 def _check_words(**given: str | None) -> None:

@@ -101,8 +101,8 @@ def refuse_other_dimension(named: Mapping[str, Sequence[Tensor]], cuts: Mapping[
             found, remedy = ("the whole tensor" if claim.single else "nothing"), "use granularity 'tensor'"
         raise UserError(
             f"find_symmetries found {found} of {claim.name!r} scale-invariant alone, not each {cut.name} along "
-            f"dimension {cut.axis}: to bring these to one norm would change the network; {remedy}, or pass claimed=False "
-            "to do it"
+            f"dimension {cut.axis}: to bring these to one norm would change the network; {remedy}, or pass "
+            "claimed=False to do it"
         )
 
 
