@@ -114,6 +114,7 @@ def test_in_backward_is_the_same_path(optimizer: str, granularity: str) -> None:
     assert weights["w"].grad is not None
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch's compiler itself
 @pytest.mark.parametrize("what", ["the step of Sphere", "the wrapped step"])
 @pytest.mark.parametrize(
     ("optimizer", "granularity"),

@@ -496,6 +496,8 @@ class Sphere(Optimizer):
                     size = torch.stack(norms).sum().item()
             if not math.isfinite(size):
                 what = f"the norm of the gradient of {unit.name} is too large for its dtype"
+                if ruler.sharded:
+                    what = f"the gradient of {unit.name} is not finite on another process"
                 for _, name, gradient in reversed(found):
                     if not bool(torch.isfinite(gradient).all()):
                         what = f"the gradient of {name} (shape {tuple(gradient.shape)}) is not finite"
