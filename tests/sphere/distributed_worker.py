@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.sphere import table
 from torch import Tensor, nn
 
 from scaleinv import Sphere, StateError
-from tests.sphere import table
 
 #: optimizer, granularity and how the weights are distributed
 COMBINATIONS = [

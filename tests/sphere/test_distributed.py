@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from tests.sphere import table
 from tests.sphere.distributed_worker import COMBINATIONS
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.sphere import table
 from torch import nn
 
 from scaleinv import Sphere
 from scaleinv.sphere import StepInBackward
-from tests.sphere import table
 
 pytestmark = pytest.mark.numerics
 
@@ -132,7 +132,9 @@ def test_compiled_is_the_same_path(optimizer: str, granularity: str, what: str) 
     for step in range(table.STEPS):
         table.put(weights, step)
         step_of()
-    assert table.distance(table.slow(optimizer, granularity), table.as_numpy(weights)) < 1e-12
+    # torch's compiled Adam corrects its averages by powers in float32
+    near = 1e-5 if what == "the wrapped step" and optimizer.startswith("adam") else 1e-12
+    assert table.distance(table.slow(optimizer, granularity), table.as_numpy(weights)) < near
 
 
 @pytest.mark.parametrize("granularity", ["row", "column", "block", "blocks of columns", "mixed"])

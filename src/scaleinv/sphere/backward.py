@@ -55,9 +55,7 @@ class StepInBackward:
             own = granularity if not isinstance(granularity, dict) else granularity.get(name, "group")
             split = options.get("split")
             more = {**options, "split": split.get(name)} if isinstance(split, dict) else options
-            self.spheres.append(
-                Sphere(optimizer(list(tensors)), {name: tensors}, elr, granularity=own, **more)
-            )
+            self.spheres.append(Sphere(optimizer(list(tensors)), {name: tensors}, elr, granularity=own, **more))
         self._handles = []
         for one in (*self.spheres, *self.plain):
             waited = [p for group in one.param_groups for p in group["params"] if p.requires_grad]
@@ -78,7 +76,9 @@ class StepInBackward:
         """Restore what :meth:`state_dict` gave."""
         states = state_dict.get("optimizers", [])
         if len(states) != len(self.optimizers):
-            raise UserError(f"the state is of {len(states)} optimizers, here are {len(self.optimizers)}; group them alike")
+            raise UserError(
+                f"the state is of {len(states)} optimizers, here are {len(self.optimizers)}; group them alike"
+            )
         for one, state in zip(self.optimizers, states):
             one.load_state_dict(state)
 

@@ -90,6 +90,8 @@ _DEFERRED_CHECK_EVERY = 100
 _SHORT = 0.9
 #: what "folded" finds in its gradients and norms at most before it gives up
 _RADIAL, _DRIFT = 1e-3, 1e-2
+#: drift that is as small as rounding
+_HARMLESS = 1e-6
 
 Elr = float | Callable[[int], float]
 
@@ -438,7 +440,7 @@ class Sphere(Optimizer):
         for i, balance in enumerate(self._balances):
             rate = groups[i][0]["lr"]
             plans.append(balance.plan(groups[i], self.optimizer.state, rate, folded=folded))
-        if folded and self._steps % self.correct_every == 0:
+        if folded and self._steps == 0:
             self._refuse_radial(plans)
         return plans
 
@@ -452,7 +454,8 @@ class Sphere(Optimizer):
     def _refuse_radial(self, plans: list[Plan | None]) -> None:
         for i, plan in enumerate(plans):
             radial = 0.0 if plan is None else self._balances[i].radial_part(plan)
-            if radial > _RADIAL:
+            turn = 0.0 if plan is None else plan.rate * math.sqrt(plan.direction) / self.units[i].radius
+            if radial > _RADIAL and radial * turn * self.correct_every > _HARMLESS:
                 raise UserError(
                     f"the gradient of {self.units[i].name} has a radial part of {radial:.1e} of itself, so these "
                     "weights are not scale-invariant and 'folded' would drift; use projection='exact'"
@@ -566,7 +569,8 @@ class Sphere(Optimizer):
         ruler.multiply(weights, factor)
         if ruler.pieces is not None and ruler.pieces.rest:
             self._step_rest(index, weights[0])
-        if self.law == "sgd":
+        nowhere = self.units[index].waits and ruler.pieces is None  # at the origin every direction is tangent
+        if self.law == "sgd" and not nowhere:
             self._transport(index)
 
     def _settle(self, index: int, plan: Plan) -> None:
@@ -755,7 +759,7 @@ class Sphere(Optimizer):
 
 def _leave_steps_out_of_graphs() -> None:
     if not hasattr(Sphere, "_outside_graphs"):
-        Sphere._outside_graphs = torch.compiler.disable(Sphere._whole_step)
+        Sphere._outside_graphs = torch.compiler.disable(Sphere._whole_step)  # type: ignore[no-untyped-call]
 
 
 def _check_words(**given: str | None) -> None:
