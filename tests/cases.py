@@ -34,6 +34,10 @@ class Case:
     fixed: Names = ()
     partial: tuple[tuple[str, int, tuple[tuple[int, int], ...]], ...] = ()
     names: Names = field(default=(), repr=False)
+    weighted: tuple[dict[str, int], ...] = ()
+    unreached: Names = ()
+    row_dim: dict[str, int] | None = None
+    verdict: str = "clear"
 
 
 def _seeded(build: Callable[[], nn.Module], *inputs: Any) -> Callable[[], tuple[nn.Module, Any]]:

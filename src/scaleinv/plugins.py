@@ -77,6 +77,8 @@ def _module(where: str, form: str) -> ModuleType:
         ) from error
     except UserError:
         raise
+    except SystemExit as end:
+        raise UserError(f"{where} ends the program on import (exit code {end.code}); guard its main part") from end
     except Exception as error:
         raise UserError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
 
@@ -102,5 +104,7 @@ def call_object(factory: Any, target: str, form: str = _FORM) -> Any:
             return factory()
     except UserError:
         raise
+    except SystemExit as end:
+        raise UserError(f"{target}() ends the program (exit code {end.code}); give a function that returns") from end
     except Exception as error:
         raise UserError(f"{target}() fails: {type(error).__name__}: {error}") from error

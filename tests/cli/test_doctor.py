@@ -11,6 +11,8 @@ import pytest
 from scaleinv.cli import run
 
 NET = """
+import sys
+
 import torch
 from torch import nn
 
@@ -46,6 +48,29 @@ class Words(nn.Module):
 
     def forward(self, ids, x):
         return self.head(self.norm(self.table(ids)) + x)
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q = nn.Linear(4, 6, bias=False)
+        self.norm = nn.LayerNorm(6, elementwise_affine=False)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x, mask):
+        hidden = self.norm(self.q(x))
+        pooled = (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return {"logits": self.head(torch.tanh(pooled)), "raw": self.q(x)}
+
+class Rounded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(4, 5))
+
+    def forward(self, x):
+        return torch.tanh(x @ (self.w + (torch.sign(self.w) - self.w).detach()))
+
+def leaves():
+    sys.exit(0)
 
 number = 3
 """
@@ -106,15 +131,37 @@ def test_several_inputs_integers_and_names(user: Path, capsys: pytest.CaptureFix
         assert json.loads(capsys.readouterr().out)["single"] == ["table.weight"]
 
 
+@pytest.mark.parametrize("mask", ["mask:bool:5,3", "mask=bool:5,3"])
+def test_masks_and_the_outputs_that_count(user: Path, capsys: pytest.CaptureFixture[str], mask: str) -> None:
+    words = ["doctor", "usernet:Masked", "--input", "x=5,3,4", "--input", mask, "--json"]
+    assert run(words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["single"] == ["q.weight"]
+    assert answer["evidence"]["outputs_used"] == ["logits"]
+    assert answer["evidence"]["outputs_left_out"] == ["raw"]
+    assert run([*words, "--output", "logits", "--output", "raw"]) == 0
+    assert json.loads(capsys.readouterr().out)["single"] == []
+
+
+def test_undecided_has_an_exit_code_of_its_own(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "usernet:Rounded", "--input", "7,4"]) == 3
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("undecided: gradient and function disagree (straight-through or detached): w:")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["usernet:absent", "--input", "8,3,9,9"], "usernet has no 'absent'; it has: Net"),
+        (["usernet:absent", "--input", "8,3,9,9"], "usernet has no 'absent'; it has: Masked, Net"),
         (["nowhere:make", "--input", "8,3,9,9"], "there is no module 'nowhere'"),
         (["nowhere.py:make", "--input", "8,3,9,9"], "there is no file 'nowhere.py'"),
         (["usernet", "--input", "8,3,9,9"], "does not name an object"),
         (["usernet:needs", "--input", "8,3,9,9"], "needs arguments (width)"),
         (["usernet:fails", "--input", "8,3,9,9"], "fails: RuntimeError: no disk"),
+        (["usernet:leaves", "--input", "8,3,9,9"], "ends the program (exit code 0)"),
+        (["usernet:make", "--input", "8,3,9,9", "--output", "logits"], "has no output 'logits'; it gives: one tensor"),
+        (["usernet:make", "--input", "bool:2,0"], "not positive"),
+        (["usernet:make", "--input", "bool:2,3:4"], "is not understood"),
         (["usernet:number", "--input", "8,3,9,9"], "is int, not something that can be called"),
         (["usernet:make", "--input", "8,1,9,9"], "layer 'conv' (Conv2d) fails on input (8, 1, 9, 9) with its"),
         (["usernet:make"], "give at least one --input"),

@@ -233,8 +233,10 @@ def test_assert_scale_invariant() -> None:
 
 
 class _Noise(nn.Module):
+    """Randomness of the machine, which no seed repeats."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return x * random.random()
+        return x * random.SystemRandom().random()
 
 
 @pytest.mark.parametrize(
@@ -258,10 +260,16 @@ def test_failures_are_one_clear_line(model: nn.Module, inputs: Any, message: str
 
 
 @pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated
-def test_a_compiled_model_is_refused() -> None:
-    for compiled in (torch.jit.script(nn.Linear(4, 3)), torch.compile(nn.Linear(4, 3))):
-        with pytest.raises(UserError, match="the model is compiled"):
-            find_symmetries(compiled, torch.ones(2, 4))
+@pytest.mark.parametrize("wrapped", [torch.jit.script, torch.compile])
+def test_a_compiled_model_is_the_model(wrapped: Any) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3))
+    plain = find_symmetries(model, cases.normal(6, 4))
+    found = find_symmetries(wrapped(model), cases.normal(6, 4))
+    assert found.verdict == "clear"
+    names = [name for name, _ in wrapped(model).named_parameters()]
+    assert list(found.shapes) == names
+    assert [[names.index(n) for n in g] for g in found.joint] == [[0, 1]]
+    assert len(found.rescaling) == len(plain.rescaling) == 1
 
 
 def test_nan_weights_are_named() -> None:
@@ -278,3 +286,25 @@ def test_thresholds_stand_apart_from_rounding() -> None:
     assert evidence["largest_single_cosine"] < DOUBLE.zero * 1e-3
     assert evidence["smallest_other_cosine"] > DOUBLE.zero * 1e3
     assert evidence["largest_dropped"] < DOUBLE.floor * 1e-3
+
+
+def test_blocks_of_heads_and_groups_are_named() -> None:
+    """q and k under a norm per head, a convolution in front of a group norm: free block by block, not row by row."""
+    case = next(c for c in CASES if c.name == "transformer with qk-norm")
+    found = find_symmetries(*case.build(), defect=False)
+    assert {b.name for b in found.blocks} == {f"blocks.{i}.att.{x}.weight" for i in range(2) for x in "qk"}
+    assert all(b.dim == 0 and b.blocks == ((0, 4), (4, 8)) for b in found.blocks)
+    case = next(c for c in CASES if c.name == "group norm")
+    found = find_symmetries(*case.build(), defect=False)
+    assert [b.blocks for b in found.blocks] == [((0, 2), (2, 4), (4, 6), (6, 8))]
+    assert "each of 4 blocks of 2 rows by itself" in str(found)
+
+
+def test_no_square_where_a_simpler_set_spans_the_same() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = cases.Transformer(bias=False)
+    found = find_symmetries(model, cases.tokens(11, 3, 6), defect=False)
+    assert all(abs(n) == 1 for pair in found.rescaling for n in pair.values())
+    b = "blocks.0"
+    assert {f"{b}.ln1.weight": 1, **{f"{b}.att.{x}.weight": -1 for x in "qkv"}} in [dict(r) for r in found.rescaling]

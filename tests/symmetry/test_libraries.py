@@ -50,7 +50,15 @@ def test_gpt2() -> None:
     assert {frozenset(r.items()) for r in found.rescaling} == {frozenset(r.items()) for r in [stream, *pairs]}
     assert not found.single
     assert not found.joint
-    assert set(found.fixed) == {f"transformer.h.{i}.{x}.bias" for i in range(2) for x in ("attn.c_attn", "mlp.c_fc")}
+    assert set(found.fixed) == {f"transformer.h.{i}.mlp.c_fc.bias" for i in range(2)}
+    for i in range(2):
+        h = f"transformer.h.{i}.attn"
+        said = {str(trade) for trade in found.sliced if h in str(trade)}
+        assert said == {
+            f"{h}.c_attn.bias[8:16]",  # dead: a bias of k shifts all logits of a query alike
+            f"{h}.c_attn.weight[:, 0:8]^+1, {h}.c_attn.bias[0:8]^+1, {h}.c_attn.weight[:, 8:16]^-1",
+            f"{h}.c_attn.weight[:, 16:24]^+1, {h}.c_attn.bias[16:24]^+1, {h}.c_proj.weight^-1",
+        }
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -56,7 +56,10 @@ def complain(message: str) -> int:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run ``scaleinv ARGV``. Exit status 0: done. 1: the answer is no. 2: the user's mistake. 130: interrupted."""
+    """Run ``scaleinv ARGV``.
+
+    Exit status 0: done. 1: the answer is no. 2: the user's mistake. 3: the evidence does not decide. 130: interrupted.
+    """
     try:
         code = _run(argv)
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """``scaleinv doctor``: which weights of a model have no scale."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ import tyro
 from scaleinv.cli.parse import Json
 from scaleinv.errors import UserError
 
-_FORM = "write 8,3,32,32 for numbers, int:2,16:50257 for integers below 50257"
+_FORM = "write 8,3,32,32 for numbers, int:2,16:50257 for integers below 50257, bool:2,16 for a mask"
+#: shape, and below which number: None for real numbers, 0 for truth values
+_NAMED = re.compile(r"^(?!int:|bool:)([A-Za-z_]\w*):")
+Described = tuple[tuple[int, ...], int | None]
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,17 @@ class DoctorCommand:
     Works for any torch model; no names or layer types are assumed.
     Example: scaleinv doctor mypackage.nets:make_net --input 12,3,32,32
 
-    Exit status 0: groups printed and as expected. 1: groups differ from --expect.
+    Exit status 0: groups printed and as expected. 1: groups differ from --expect. 3: the answer is undecided.
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PACKAGE.MODULE:FACTORY")]
     """A function without arguments that gives the model, a Module class or a Module; FILE.py:FACTORY works too."""
     input: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="SHAPE")] = ()
-    """An input's shape: 8,3,32,32 (normal numbers) or int:2,16:50257 (integers below 50257). Repeat for several inputs;
-    NAME=SHAPE passes one by name."""
+    """An input's shape: 8,3,32,32 (normal numbers), int:2,16:50257 (integers below 50257) or bool:2,16 (a mask). Repeat
+    for several inputs; NAME=SHAPE passes one by name."""
+    output: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="NAME")] = ()
+    """Which of the model's results count, by name or place; repeat for several. Without it: the loss and the logits
+    where a result has such names, else all."""
     lr: float | None = None
     """Learning rate: show the effective learning rate lr/norm^2 of every group."""
     json: Json = False
@@ -46,18 +53,20 @@ class DoctorCommand:
         parse_inputs(self.input)
 
 
-def parse_inputs(texts: Sequence[str]) -> dict[str, tuple[tuple[int, ...], int | None]]:
+def parse_inputs(texts: Sequence[str]) -> dict[str, Described]:
     """Read (shape, high) of each input by its name, or by its place where none has a name; high: None for real numbers.
 
-    ``8,3,32,32``: standard normal numbers of that shape. ``int:2,16:50257``: whole numbers from 0 to 50256. With
-    ``NAME=`` in front of every one the model gets them by name.
+    ``8,3,32,32``: standard normal numbers of that shape. ``int:2,16:50257``: whole numbers from 0 to 50256.
+    ``bool:2,16``: truth values (high 0). With ``NAME=`` or ``NAME:`` in front of every one the model gets them by name.
 
     >>> parse_inputs(["8,3", "int:2,16:100"])
     {'0': ((8, 3), None), '1': ((2, 16), 100)}
+    >>> parse_inputs(["x=8,3", "mask:bool:8,3"])
+    {'x': ((8, 3), None), 'mask': ((8, 3), 0)}
     """
     if not texts:
         raise UserError("give at least one --input, for example --input 12,3,32,32 or --input int:2,16:50257")
-    pairs = [text.rpartition("=") for text in texts]
+    pairs = [_NAMED.sub(r"\1=", text).rpartition("=") for text in texts]
     if len({bool(equals) for _, equals, _ in pairs}) > 1:
         raise UserError("some inputs have a name and some have none; name all of them or none")
     return {
@@ -66,17 +75,17 @@ def parse_inputs(texts: Sequence[str]) -> dict[str, tuple[tuple[int, ...], int |
     }
 
 
-def _described(text: str) -> tuple[tuple[int, ...], int | None]:
+def _described(text: str) -> Described:
     parts = text.split(":")
-    whole = parts[0] == "int"
-    if len(parts) != (3 if whole else 1):
+    whole, truth = parts[0] == "int", parts[0] == "bool"
+    if len(parts) != (3 if whole else 2 if truth else 1):
         raise UserError(f"input {text!r} is not understood; {_FORM}")
     try:
-        shape = tuple(int(n) for n in parts[1 if whole else 0].split(","))
-        high = int(parts[2]) if whole else None
+        shape = tuple(int(n) for n in parts[1 if whole or truth else 0].split(","))
+        high = int(parts[2]) if whole else 0 if truth else None
     except ValueError:
         raise UserError(f"input {text!r} is not understood; {_FORM}") from None
-    if any(n < 1 for n in shape) or (high is not None and high < 1):
+    if any(n < 1 for n in shape) or (whole and high is not None and high < 1):
         raise UserError(f"input {text!r} has a size that is not positive; {_FORM}")
     if math.prod(shape) > 2**31:
         raise UserError(f"input {text!r} has {math.prod(shape)} numbers; a small batch is enough")

@@ -49,6 +49,13 @@ class Cut:
         along = () if axis is None else (len(self.ranges) or self.split or shape[axis],)
         return (*shape[: self.leading], *along)
 
+    def spans(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        """List the pieces of a tensor of that shape as (start, end) along the cut dimension."""
+        if self.ranges or self.axis is None:
+            return self.ranges
+        size = shape[self.axis] // (self.split or shape[self.axis])
+        return tuple((start, start + size) for start in range(0, shape[self.axis], size))
+
     def refuse(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise :class:`~scaleinv.UserError` where a tensor of that shape cannot be cut so."""
         axis = self.axis

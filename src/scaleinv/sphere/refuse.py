@@ -86,7 +86,7 @@ def refuse_other_dimension(named: Mapping[str, Sequence[Tensor]], cuts: Mapping[
     for name, tensors in named.items():
         cut = cuts[name]
         claim = claim_of(tensors[0]) if cut is not None else None
-        if cut is None or claim is None or _named_by(claim, cut):
+        if cut is None or claim is None or _named_by(claim, cut, tuple(tensors[0].shape)):
             continue
         if claim.dim is not None:
             word = Cut(dim=claim.dim).name
@@ -106,19 +106,15 @@ def refuse_other_dimension(named: Mapping[str, Sequence[Tensor]], cuts: Mapping[
         )
 
 
-def _named_by(claim: Claim, cut: Cut) -> bool:
+def _named_by(claim: Claim, cut: Cut, shape: tuple[int, ...]) -> bool:
     """Whether the claim says that each piece of the cut has no scale, or says nothing about such pieces."""
     if cut.leading:
         return True  # the doctor looks at one dimension at a time
     if claim.dim is not None:
         return claim.dim == cut.axis
     if claim.blocks:
-        if cut.axis != claim.blocks_dim or not cut.ranges:
-            return False
-        edges = set(claim.blocks)
-        return all(_is_union(span, edges) for span in cut.ranges)
-    # blocks of a tensor that is free as a whole: heads of a norm a head; the doctor names single slices only
-    return claim.single and cut.split is not None
+        return cut.axis == claim.blocks_dim and all(_is_union(span, set(claim.blocks)) for span in cut.spans(shape))
+    return False
 
 
 def _is_union(span: tuple[int, int], blocks: set[tuple[int, int]]) -> bool:

@@ -16,7 +16,9 @@ _KEYS: dict[str, Callable[[Any], Any]] = {
     "row": str,
     "joint": lambda names: tuple(sorted(names)),
     "rescaling": lambda pair: tuple(sorted(pair.items())),
+    "weighted": lambda pair: tuple(sorted(pair.items())),
     "dead": str,
+    "unreached": str,
     "fixed": str,
     "partial": lambda p: (p["name"], p["dim"], tuple(tuple(r) for r in p["ranges"])),
 }
@@ -40,9 +42,10 @@ def assert_scale_invariant(
     found = find_symmetries(model, inputs, seed=seed)
     if found.verdict != "clear":
         raise AssertionError(found.headline())
-    free = set(found.single) | {name for tensors in found.joint for name in tensors}
+    free = set(found.single) | {name for tensors in (*found.joint, *found.weighted) for name in tensors}
     if names is None:
-        kept = [n for n in found.shapes if n not in free and n not in found.dead and n not in found.frozen]
+        gone = {*free, *found.dead, *found.frozen, *found.unreached}
+        kept = [n for n in found.shapes if n not in gone]
         if kept:
             said = f"these trained tensors have a scale of their own: {', '.join(kept)}"
             raise AssertionError(f"{said}; {found.headline()}")
@@ -69,6 +72,8 @@ def assert_scale_invariant(
 def _kind(found: Symmetries, name: str) -> str:
     if name in found.dead:
         return "dead"
+    if name in found.unreached:
+        return "not reached by the gradient"
     pairs = any(name in pair for pair in found.rescaling)
     return "part of a rescaling symmetry" if pairs else "of a scale of its own"
 

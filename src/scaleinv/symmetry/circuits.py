@@ -1,9 +1,10 @@
 """Turn a null space into the rescalings a person would name: minimal supports, small whole exponents, one fixed choice.
 
 The null space N (vectors of exponents, one per tensor) is a rational subspace. Its vectors of minimal support are the
-circuits of a matroid: no part of such a symmetry is a symmetry. There may be very many; this file picks a basis of N
-made of circuits, the least in the order of :func:`rank_key`, which is what reads best: few tensors, small exponents,
-neighbours in the forward pass, and among equals the tensors used last.
+circuits of a matroid: no part of such a symmetry is a symmetry. There may be very many; this file picks a basis of N,
+the least in the order of :func:`rank_key`, which is what reads best: exponents of one where there are such, few
+tensors, neighbours in the forward pass, and among equals the tensors used last. It is made of circuits, but for those
+with larger exponents that a sum with another evens out: a gain against q, k and v, not against k^-2 and v.
 """
 
 from fractions import Fraction
@@ -63,11 +64,20 @@ def whole(vector: Array, position: list[int]) -> tuple[int, ...]:
 
 
 def rank_key(vector: tuple[int, ...], position: list[int]) -> tuple[float, ...]:
-    """Give a circuit its rank: number of tensors, size of the exponents, spread over the forward pass, late first."""
+    """Give a symmetry its rank: largest exponent, number of tensors, sum of the exponents, spread over the forward
+    pass, late first."""
     support = [position[i] for i, n in enumerate(vector) if n]
     joint = all(n >= 0 for n in vector)
     spread = 0 if joint else max(support) - min(support)
-    return (len(support), sum(map(abs, vector)), joint, spread, *sorted(-p for p in support), *vector)
+    return (
+        max(map(abs, vector)),
+        len(support),
+        sum(map(abs, vector)),
+        joint,
+        spread,
+        *sorted(-p for p in support),
+        *vector,
+    )
 
 
 def components(rows: Array) -> list[tuple[list[int], list[int]]]:
@@ -120,6 +130,7 @@ def _least_basis(rows: Array, position: list[int]) -> list[tuple[int, ...]]:
     while True:
         before = basis
         found.update(circuit for u in basis for v in basis for circuit in _combined(u, v, position))
+        found.update(even for u in basis for v in basis for even in _evened(u, v, position))
         basis = _greedy(found, position, len(rows))
         if basis == before:
             return basis
@@ -137,6 +148,15 @@ def _combined(u: tuple[int, ...], v: tuple[int, ...], position: list[int]) -> li
         if sum(1 for n in left if n) <= size:
             result.append(whole(np.array(left, dtype=np.float64), position))
     return result
+
+
+def _evened(u: tuple[int, ...], v: tuple[int, ...], position: list[int]) -> list[tuple[int, ...]]:
+    """The sum and the difference of u and v where its exponents are smaller: k^-1, q^-1 in place of k^-2."""
+    largest = max(map(abs, u))
+    if u == v or largest < 2:
+        return []
+    sums = [[x + sign * y for x, y in zip(u, v)] for sign in (1, -1)]
+    return [whole(np.array(s, dtype=np.float64), position) for s in sums if 0 < max(map(abs, s)) < largest]
 
 
 def _greedy(found: set[tuple[int, ...]], position: list[int], wanted: int) -> list[tuple[int, ...]]:

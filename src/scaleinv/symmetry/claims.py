@@ -18,7 +18,7 @@ class Claim:
     name: str
     single: bool  # scale-invariant alone
     dim: int | None = None  # each slice of this dimension is so by itself
-    blocks: tuple[tuple[int, int], ...] = ()  # runs of slices that are so by themselves, where not all of it is ...
+    blocks: tuple[tuple[int, int], ...] = ()  # runs of slices that are so by themselves ...
     blocks_dim: int | None = None  # ... along this dimension
 
 
@@ -29,7 +29,7 @@ def remember(parameters: Mapping[str, Tensor], found: Any) -> None:
     """Remember what a ``Symmetries`` claims about parameters, by their names; nothing where it is undecided."""
     if found.verdict != "clear":
         return
-    parts = {part.name: part for part in found.partial}
+    parts = {part.name: part for part in (*found.partial, *found.blocks)}
     for name, parameter in parameters.items():
         if name not in found.shapes or tuple(parameter.shape) != found.shapes[name]:
             continue

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from scaleinv.errors import UserError
+from scaleinv.symmetry.copies import deep_copy
 from scaleinv.symmetry.find import find_symmetries
-from scaleinv.symmetry.probe import Probe, deep_copy
+from scaleinv.symmetry.probe import Probe
 from scaleinv.symmetry.result import Symmetries
 
 _INSERTED = "inserted_norm"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scaleinv.symmetry.copies import view_real
 from scaleinv.symmetry.jacobian import cotangent, full_row
 from scaleinv.symmetry.probe import Probe
 
@@ -39,17 +40,21 @@ def _x(error: float) -> float:
 
 
 def eps_defect(
-    model: nn.Module, inputs: Any, groups: Mapping[str, Sequence[int]], generator: torch.Generator
+    model: nn.Module,
+    inputs: Any,
+    groups: Mapping[str, Sequence[int]],
+    generator: torch.Generator,
+    own: Probe | None = None,
 ) -> dict[str, dict[str, float | None]]:
     """Measure the defect of every group in the model's own dtype and eps, at its own weights.
 
     ``norm``, ``cosine`` |cos(g, w)|, ``error`` (relative, of the effective gradient; rounding included), and
     ``norm_1_percent``, ``norm_10_percent``, the norms at which that error is 1 % and 10 %, by the law of one norm from
-    an error measured between the two; None = not reached.
+    an error measured between the two; None = not reached. ``own``: a probe in the model's own precision and eps.
     """
     if not groups:
         return {}
-    own = Probe(model, inputs, dtype=None, eps=None)
+    own = own or Probe(model, inputs, dtype=None, eps=None)
     u = cotangent(torch.ones_like(own.value(), dtype=torch.float64), generator)
     together = sorted({i for group in groups.values() for i in group})
     present = dict(zip(together, _gradients(own, together, 1.0, u)))
@@ -58,7 +63,7 @@ def eps_defect(
     result: dict[str, dict[str, float | None]] = {}
     starts = {}
     for name, group in groups.items():
-        weights = torch.cat([own.tensors[i].detach().double().reshape(-1) for i in group])
+        weights = torch.cat([view_real(own.tensors[i].detach()).double().reshape(-1) for i in group])
         rho = float(weights.norm())
         now = _joined([present[i] for i in group])
         starts[name] = _error(now, _joined([far[i] for i in group], _FAR))
@@ -95,7 +100,10 @@ def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[T
     """Compute the gradients (flat) of <u, outputs> with the group's weights multiplied by a factor."""
     with own.scaled(dict.fromkeys(group, factor)), own.differentiable(group):
         gradients = full_row(own, own.outputs(), u, group, keep=False)
-    return [(torch.zeros_like(own.tensors[i]) if g is None else g).reshape(-1) for i, g in zip(group, gradients)]
+    return [
+        view_real(torch.zeros_like(own.tensors[i]) if g is None else g.to_dense() if g.is_sparse else g).reshape(-1)
+        for i, g in zip(group, gradients)
+    ]
 
 
 def _joined(parts: list[Tensor], factor: float = 1.0) -> Tensor:

@@ -1,6 +1,7 @@
 """Find every rescaling symmetry of a model's parameters, with no name rules and no list of layer types."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -8,16 +9,15 @@ from torch import nn
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry.claims import remember
+from scaleinv.symmetry.copies import whole
 from scaleinv.symmetry.defect import eps_defect
-from scaleinv.symmetry.precision import DOUBLE, SINGLE
-from scaleinv.symmetry.probe import Probe
-from scaleinv.symmetry.result import Partial, Symmetries, group_name
-from scaleinv.symmetry.search import PLACES, Found, search, usable_outputs
-from scaleinv.symmetry.trial import trial
-from scaleinv.symmetry.verify import TOLERANCE, Tested, eps_law, holds_up_to_eps, put_to_test
-
-#: models with more parameters than this are searched in single precision first
-_LARGE = 1_000_000
+from scaleinv.symmetry.fused import Trade, covered
+from scaleinv.symmetry.jacobian import NoGradient
+from scaleinv.symmetry.outputs import Outputs
+from scaleinv.symmetry.result import Partial, Slice, Sliced, Symmetries, group_name
+from scaleinv.symmetry.settle import Searched, searched_up_to_eps
+from scaleinv.symmetry.trial import FirstRuns, prepare
+from scaleinv.symmetry.verify import TOLERANCE
 
 
 def find_symmetries(
@@ -27,6 +27,7 @@ def find_symmetries(
     seed: int = 0,
     defect: bool = True,
     precision: Literal["auto", "double", "single"] = "auto",
+    outputs: Outputs = None,
 ) -> Symmetries:
     """Find every rescaling symmetry of ``model``'s parameters: which tensors have no scale, alone or together.
 
@@ -40,6 +41,8 @@ def find_symmetries(
     precision: of the search. ``single`` searches in float32 and falls back to ``double`` unless its gaps are wide and
     every claim passes the test in float64: the rank seen in float32 says that there is nothing more, the test that
     there is nothing less. ``auto`` does so for models of more than a million parameters.
+    outputs: which of the model's results count: a name, a place, several of them, or a function of the result. None:
+    those the loss sees (``loss`` and ``*logits`` of a result with names, else all).
 
     Raises UserError for a model that cannot be probed: NaN weights, no floating output, wrong shapes, non-determinism.
     Source: the identities <grad f(x), x> = 0 and grad f(c x) = grad f(x)/c of invariant f (Lobacheva et al. 2021).
@@ -53,109 +56,86 @@ def find_symmetries(
     """
     if precision not in ("auto", "double", "single"):
         raise UserError(f"precision {precision!r} is unknown; choose auto, double or single")
-    trial(Probe(model, inputs, dtype=None, eps=None))
-    probe, found, tested = _searched(model, inputs, seed, precision)
-    probe, found, tested, literals, laws = _settled(model, inputs, seed, probe, found, tested)
-    names, eps = probe.names, probe.eps
-    del probe  # the copy in double precision is the largest thing here
+    setup = prepare(model, inputs, outputs)
+    answer = searched_up_to_eps(setup, seed, precision)
+    found, tested, names = answer.found, answer.tested, setup.names
+    reasons = [answer.found.reason, tested.reason, _few(setup), *answer.doubts]
+    evidence = _evidence(answer, setup, "; ".join(filter(None, reasons)))
+    del answer  # the copy in double precision is the largest thing here
     parameters = dict(model.named_parameters())
     order, dead, single = found.order, set(found.state.dead), set(found.state.single)
-    used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead
+    used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead | set(found.unreached)
+    used |= covered(found.trades, [parameters[n].shape for n in names])
     groups = [[i] for i in order if i in single] + found.joint
     by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
-    answer = Symmetries(
+    measured = {} if found.state.numeric or not defect else by_name
+    result = Symmetries(
         single=tuple(names[i] for i in order if i in single),
         row=tuple(names[i] for i in order if i in found.row),
         joint=tuple(tuple(names[i] for i in group) for group in found.joint),
+        weighted=tuple({names[i]: n for i, n in group.items()} for group in found.weighted),
         partial=tuple(Partial(names[i], *part) for i, part in found.parts.items()),
+        blocks=tuple(Partial(names[i], *part) for i, part in found.blocks.items()),
         rescaling=tuple({names[i]: n for i, n in pair.items()} for pair in found.rescaling),
+        sliced=tuple(_sliced(trade, names) for trade in found.trades),
         dead=tuple(names[i] for i in order if i in dead),
+        unreached={names[i]: found.unreached[i] for i in order if i in found.unreached},
         fixed=tuple(names[i] for i in order if i not in used),
-        evidence=_evidence(found, tested, eps) | {"eps_by_hand": literals, "up_to_eps": laws},
-        defect=eps_defect(model, inputs, by_name, torch.Generator().manual_seed(seed + 3)) if defect else {},
+        evidence=evidence,
+        defect=_defect(setup, measured, seed),
         shapes={n: tuple(parameters[n].shape) for n in names},
-        norms={n: float(torch.linalg.vector_norm(parameters[n].detach(), dtype=torch.float64)) for n in names},
+        norms={n: float(torch.linalg.vector_norm(whole(parameters[n]).to(_wide(parameters[n])))) for n in names},
         frozen=tuple(n for n in names if not parameters[n].requires_grad),
         row_dim={names[i]: d for i, d in found.row.items()},
     )
-    remember(parameters, answer)
-    return answer
+    remember(parameters, result)
+    return result
 
 
-def _searched(model: nn.Module, inputs: Any, seed: int, precision: str) -> tuple[Probe, Found, Tested]:
-    """Search in the wanted precision and test in float64; the float64 probe stands where it was tested."""
-    large = sum(p.numel() for p in model.parameters()) > _LARGE
-    if precision == "single" or (precision == "auto" and large):
-        probe = Probe(model, inputs, dtype=torch.float32, eps=SINGLE.eps[0])
-        found = search(probe, SINGLE, seed)
-        order = probe.order
-        del probe
-        if _trusted(found):
-            probe = Probe(model, inputs)
-            probe.perturb(torch.Generator().manual_seed(seed + 1))
-            tested = _test(probe, found, seed)
-            probe.order = order
-            if not tested.reason:
-                return probe, found, tested
-            del probe
-    return _searched_in_double(model, inputs, seed)
+def _sliced(trade: Trade, names: Sequence[str]) -> Sliced:
+    parts = tuple((Slice(names[i], dim, spans), e or 1) for (i, dim, spans), e in trade.pieces)
+    return Sliced(parts, trade.blocks, dead=all(e == 0 for _, e in trade.pieces))
 
 
-def _searched_in_double(
-    model: nn.Module, inputs: Any, seed: int, *, literals: bool = True
-) -> tuple[Probe, Found, Tested]:
-    probe = Probe(model, inputs)
-    probe.literals = literals
-    found = search(probe, DOUBLE, seed)
-    return probe, found, _test(probe, found, seed)
+def _defect(setup: FirstRuns, groups: Mapping[str, Sequence[int]], seed: int) -> dict[str, dict[str, float | None]]:
+    """Measure the eps defect; nothing where the model has no gradient in its own precision."""
+    if not groups:
+        return {}
+    generator = torch.Generator().manual_seed(seed + 3)
+    try:
+        return eps_defect(setup.model, setup.inputs, groups, generator, setup.own_probe())
+    except NoGradient:
+        return {}
 
 
-def _trusted(found: Found) -> bool:
-    """Tell whether the float32 search saw gaps that no rounding makes; what it claims is tested in any case."""
-    state, size = found.state, found.state.rows.size
-    cosine = state.rows.cosine()
-    largest = max((float(cosine[i]) for i in state.single), default=0.0)
-    smallest = min((float(cosine[i]) for i in state.rest), default=1.0)
-    weakest = min((float(size[i]) for i in range(len(size)) if i not in state.dead), default=0.0)
-    apart = smallest >= 10 * max(largest, SINGLE.zero) and weakest >= 10 * SINGLE.dead * float(size.max())
-    return not found.reason and bool(state.mask.all()) and apart
+def _wide(p: torch.Tensor) -> torch.dtype:
+    return torch.complex128 if p.is_complex() else torch.float64
 
 
-def _test(probe: Probe, found: Found, seed: int) -> Tested:
-    """Test every claim at the probe's present place, in double precision."""
-    generator = torch.Generator().manual_seed(seed + 2)
-    single = found.precision.single
-    mask = usable_outputs(probe, DOUBLE) if single else found.state.mask
-    claims = found.claims(probe.names)
-    return put_to_test(probe, claims, found.state.dead, found.row, mask, generator, explain=not single)
+def _few(setup: FirstRuns) -> str:
+    if not setup.few:
+        return ""
+    return f"{setup.few} saw two values per channel, which it makes +1 and -1 whatever the weights: give a larger batch"
 
 
-def _settled(
-    model: nn.Module, inputs: Any, seed: int, probe: Probe, found: Found, tested: Tested
-) -> tuple[Probe, Found, Tested, list[float], dict[str, list[float]]]:
-    """Settle whether small added numbers are an eps: put them back and see whether every claim holds up to an eps."""
-    literals = sorted(probe.replaced)
-    if not literals:
-        return probe, found, tested, [], {}
-    probe.literals = False
-    laws = {claim.name: eps_law(probe, claim, tested.mask) for claim in found.claims(probe.names)}
-    if laws and all(holds_up_to_eps(law) for law in laws.values()):
-        return probe, found, tested, literals, laws
-    return *_searched_in_double(model, inputs, seed, literals=False), [], {}
-
-
-def _evidence(found: Found, tested: Tested, eps: float | None) -> dict[str, Any]:
+def _evidence(answer: Searched, setup: FirstRuns, reason: str) -> dict[str, Any]:
     """Collect the numbers behind the answer; None for one that is not finite, which JSON does not have."""
-    state, spectrum, reason = found.state, found.state.spectrum, found.reason or tested.reason
+    found, tested, probe = answer.found, answer.tested, answer.probe
+    state, spectrum = found.state, found.state.spectrum
     cosine = state.rows.cosine().tolist()
+    dtype = "float32, tested in float64" if found.precision.single else "float64"
     return {
         "verdict": "undecided" if reason else "clear",
         "reason": reason,
-        "dtype": "float32, tested in float64" if found.precision.single else "float64",
-        "eps": eps,
+        "notes": list(setup.notes),
+        "dtype": f"{dtype}, by differences of the outputs" if state.numeric else dtype,
+        "eps": probe.eps,
         "perturbation": 0.2,
-        "places": PLACES,
+        "places": len(state.places),
+        "random_draws": len({place.draw for place in state.places}) if setup.random else 1,
         "outputs": len(state.mask),
+        "outputs_used": list(probe.shown),
+        "outputs_left_out": list(probe.hidden),
         "skipped_outputs": int((state.mask == 0).sum()),
         "rows": len(state.rows.values),
         "rank": spectrum.cut,
@@ -165,7 +145,10 @@ def _evidence(found: Found, tested: Tested, eps: float | None) -> dict[str, Any]
         "largest_single_cosine": max([cosine[i] for i in state.single], default=0.0),
         "smallest_other_cosine": min([cosine[i] for i in state.rest], default=1.0),
         "residuals": {name: r.to_dict() for name, r in tested.residuals.items()},
-        "dead_change": tested.dead_change,
-        "row_change": tested.row_change,
+        "dead_change": tested.dead_change if math.isfinite(tested.dead_change) else None,
+        "row_change": tested.row_change if math.isfinite(tested.row_change) else None,
         "tolerance": TOLERANCE,
+        "eps_by_hand": sorted({site.value for site in answer.sites}),
+        "eps_sites": sorted(map(str, answer.sites)),
+        "up_to_eps": answer.laws,
     }

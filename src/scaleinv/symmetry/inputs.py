@@ -31,16 +31,25 @@ def random_inputs(
 ) -> tuple[Tensor, ...] | dict[str, Tensor]:
     """Make random inputs, one tensor for each (shape, high): standard normal numbers, or whole numbers below ``high``.
 
+    high 0: truth values, three of four true; along the last dimension the first is true and the last false, so that no
+    row is masked altogether, whichever of the two masks.
+
     A dict by name if the names are not "0", "1", ..., else a tuple.
 
     >>> [t.shape for t in random_inputs({"0": ((8, 3), None), "1": ((2, 16), 100)})]
     [torch.Size([8, 3]), torch.Size([2, 16])]
     """
     generator = torch.Generator().manual_seed(seed)
-    made = {
-        name: torch.randn(shape, generator=generator)
-        if high is None
-        else torch.randint(high, shape, generator=generator)
-        for name, (shape, high) in wanted.items()
-    }
+    made = {name: _random(shape, high, generator) for name, (shape, high) in wanted.items()}
     return tuple(made.values()) if all(name.isdigit() for name in made) else made
+
+
+def _random(shape: tuple[int, ...], high: int | None, generator: torch.Generator) -> Tensor:
+    if high is None:
+        return torch.randn(shape, generator=generator)
+    if high:
+        return torch.randint(high, shape, generator=generator)
+    mask = torch.rand(shape, generator=generator) < 0.75
+    if shape[-1] > 1:
+        mask[..., 0], mask[..., -1] = True, False
+    return mask

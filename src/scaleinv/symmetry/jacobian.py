@@ -17,6 +17,10 @@ from scaleinv.symmetry.probe import Probe
 SPARE_ROWS = 6
 
 
+class NoGradient(Exception):
+    """The model runs, but autograd cannot differentiate it."""
+
+
 @dataclass
 class JacobianRows:
     """Rows of J, collected at one or several places; all float64 on the CPU.
@@ -85,7 +89,12 @@ def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:
 def full_row(probe: Probe, outputs: Tensor, u: Tensor, which: list[int], *, keep: bool = True) -> list[Tensor | None]:
     """Compute the gradients of <u, outputs> for the chosen tensors; None where the outputs do not depend on one."""
     chosen = [probe.tensors[i] for i in which]
-    return list(torch.autograd.grad(outputs, chosen, u.to(outputs.dtype), retain_graph=keep, allow_unused=True))
+    if not outputs.requires_grad:
+        return [None] * len(which)
+    try:
+        return list(torch.autograd.grad(outputs, chosen, u.to(outputs.dtype), retain_graph=keep, allow_unused=True))
+    except (RuntimeError, NotImplementedError) as error:
+        raise NoGradient(str(error)) from error
 
 
 def factor_rows(outputs: Tensor, factors: Tensor, cotangents: list[Tensor]) -> Tensor:

@@ -1,7 +1,8 @@
 """What a model computes when every parameter tensor carries a factor, seen call by call.
 
-One ``TorchFunctionMode`` does four things that need no knowledge of the layers: it puts the factors in, notes the order
-in which tensors are used, keeps the arithmetic in one precision, and takes the eps out of normalization functions.
+One ``TorchFunctionMode`` does what needs no knowledge of the layers: it puts the factors in, notes the order in which
+tensors are used, keeps the arithmetic in one precision (constants that no module owns too), takes the eps out of
+normalization functions, and gives embeddings a gradient for every row.
 """
 
 import inspect
@@ -14,22 +15,23 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from scaleinv.errors import UserError
+
 _LOW = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _CASTS = ("float", "half", "bfloat16", "double")
 _DROPOUT = frozenset(
     [f"{kind}{end}" for kind in ("", "alpha_", "feature_", "feature_alpha_") for end in ("dropout", "dropout_")]
     + ["dropout1d", "dropout2d", "dropout3d"]
 )
-#: builtin normalization calls and the place of eps among their positional arguments
+#: normalization calls and the place of eps among their positional arguments; of Python functions, by its name
 _EPS_AT = {"batch_norm": 7, "instance_norm": 7, "layer_norm": 4, "group_norm": 4, "rms_norm": 3}
-#: calls that may hold an eps written by hand, and the largest number taken for one
-_ADDS = frozenset(["add", "add_", "__add__", "__radd__", "__iadd__", "clamp", "clamp_", "clamp_min", "clamp_min_"])
-LARGEST_EPS = 1e-3
+_PYTHON_EPS = frozenset([*_EPS_AT, "normalize", "cosine_similarity"])
 #: what only asks a tensor about itself: methods, attributes
 _QUESTIONS = frozenset([
     "size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex", "is_contiguous",
     "element_size", "data_ptr", "get_device", "storage_offset", "__hash__", "__len__", "is_same_size",
-    "untyped_storage", "has_names", "requires_grad_",
+    "untyped_storage", "has_names", "requires_grad_", "is_conj", "is_neg", "__repr__", "__format__", "register_hook",
+    "detach_", "_is_view", "is_shared", "is_pinned",
 ])  # fmt: skip
 _ASKED = frozenset([
     "shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "grad", "layout", "is_cuda", "is_sparse",
@@ -48,6 +50,19 @@ _LINEAR: dict[Any, tuple[int, int | None, str, str]] = {
 }
 
 
+#: embeddings and their further arguments
+_EMBEDDINGS = {
+    "embedding": ("padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse"),
+    "embedding_bag": (
+        "offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse", "per_sample_weights",
+        "include_last_offset", "padding_idx",
+    ),
+}  # fmt: skip
+_NORMS = frozenset(["batch_norm", "instance_norm"])
+#: calls whose arguments keep their precision
+_KEPT = frozenset(["set_", "__set__", "__setitem__", "numpy", "tolist", "item", "backward"])
+
+
 @cache
 def _eps_parameter(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of a Python function's parameters if ``eps`` is one of them."""
@@ -64,9 +79,8 @@ class Factors(TorchFunctionMode):
     factors: one 0-dim tensor per parameter, or None. A factor is applied to the result of a map that is linear in the
     tensor (convolution, linear, embedding, matmul) rather than to the tensor, which spares the weight's gradient; every
     other use sees the multiplied tensor itself, so no layer has to be known.
-    literals: also take small numbers that are added to a tensor, or bound it from below, for an eps written by hand;
-    ``replaced`` tells which. That is a guess, to be confirmed by scaling the weights.
     order: the number of the last call that used each tensor (0 = none), filled while the model runs.
+    few: what was normalised over two values only, which gives +1 and -1 whatever the weights are.
     """
 
     def __init__(
@@ -75,12 +89,11 @@ class Factors(TorchFunctionMode):
         factors: list[Tensor] | None,
         dtype: torch.dtype | None,
         eps: float | None,
-        literals: bool,
     ) -> None:
         super().__init__()
         self.place = {id(p): i for i, p in enumerate(parameters)}
-        self.factors, self.dtype, self.eps, self.literals = factors, dtype, eps, literals
-        self.replaced: set[float] = set()
+        self.factors, self.dtype, self.eps = factors, dtype, eps
+        self.few: list[str] = []
         self.calls = 0
         self.order = [0] * len(self.place)
 
@@ -96,15 +109,22 @@ class Factors(TorchFunctionMode):
         if "dropout_p" in kwargs:
             kwargs["dropout_p"] = 0.0
         if self.dtype is not None:
-            if name in _CASTS and args and isinstance(args[0], Tensor):
+            if name in _CASTS and args and isinstance(args[0], Tensor) and not args[0].is_complex():
                 return args[0].to(self.dtype)
             args = tuple(self.dtype if a in _LOW else a for a in args) if any(map(_is_low, args)) else args
             kwargs = {k: self.dtype if _is_low(v) else v for k, v in kwargs.items()}
+            if name not in _KEPT:
+                at = 1 if name.endswith("_") and not name.endswith("__") else 0  # in place: the target stays what it is
+                args = (*args[:at], *self._raised(args[at:]))
+                kwargs = {k: self._raised(v) if k != "out" else v for k, v in kwargs.items()}
+        if name in _EMBEDDINGS and inspect.isfunction(func):
+            args, kwargs = _every_row(name, args, kwargs)
+        if name in _NORMS:
+            self._count_values(name, args, kwargs)
         if self.eps is not None:
             args, kwargs = self._without_eps(func, name, args, kwargs)
-            if self.literals and name in _ADDS:
-                args = (*args[:1], *(self._literal(a) for a in args[1:]))
-                kwargs = {k: self._literal(v) if k in ("other", "min") else v for k, v in kwargs.items()}
+        if name in ("grouped_mm", "_grouped_mm") and self.dtype is torch.float64:
+            func = grouped_mm
         self.calls += 1
         used = self._used(args) + self._used(kwargs.values())
         if not used:
@@ -124,6 +144,8 @@ class Factors(TorchFunctionMode):
         self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         at, python = _EPS_AT.get(name), inspect.isfunction(func)
+        if name not in _PYTHON_EPS:
+            return args, kwargs
         if python:
             names = _eps_parameter(func)
             at = names.index("eps") if names else None
@@ -133,11 +155,29 @@ class Factors(TorchFunctionMode):
             args = (*args[:at], self.eps, *args[at + 1 :])
         return args, kwargs
 
-    def _literal(self, value: Any) -> Any:
-        if type(value) is float and 1e-20 < value <= LARGEST_EPS:
-            self.replaced.add(value)
-            return self.eps
+    def _raised(self, value: Any) -> Any:
+        """Bring floating tensors of another precision into this one; parameters are in it already."""
+        if isinstance(value, Tensor):
+            if id(value) in self.place or value.layout is not torch.strided:
+                return value
+            if value.dtype in _LOW and value.dtype is not self.dtype:
+                return value.to(self.dtype)
+            if self.dtype is torch.float64 and value.dtype is torch.complex64:
+                return value.to(torch.complex128)
+            return value
+        if type(value) in (list, tuple):
+            return type(value)([self._raised(v) for v in value])
         return value
+
+    def _count_values(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note a norm over two values: what comes out is +1 and -1, and no weight before it matters."""
+        x = args[0] if args else kwargs.get("input")
+        if not isinstance(x, Tensor) or x.dim() < 2:
+            return
+        batch = name == "batch_norm" and bool(kwargs.get("training", args[5] if len(args) > 5 else False))
+        count = x.numel() // x.shape[1] if batch else x[0, 0].numel() if name == "instance_norm" else 0
+        if count == 2:
+            self.few.append(f"{name.replace('_', ' ')} over {x.shape[1]} channels")
 
     def _used(self, values: Iterable[Any]) -> list[int]:
         found = []
@@ -166,10 +206,8 @@ class Factors(TorchFunctionMode):
             weight_at, bias_at, weight_name, bias_name = _LINEAR[func]
         except (KeyError, TypeError):  # another map, an unhashable callable
             return None
-        if func is functional.embedding and (len(args) > 2 or set(kwargs) - {"weight"}):
-            options = dict(zip(("padding_idx", "max_norm"), args[2:4])) | kwargs
-            if options.get("padding_idx") is not None or options.get("max_norm") is not None:
-                return None  # no gradient flows to that row; the table is changed in place
+        if func is functional.embedding and kwargs.get("max_norm", args[3] if len(args) > 3 else None) is not None:
+            return None  # the table is changed in place
         if func is torch.addmm and (len(args) > 3 or set(kwargs) & {"beta", "alpha", "out"}):
             return None
 
@@ -195,6 +233,44 @@ class Factors(TorchFunctionMode):
             spatial = 0 if func is functional.linear else weight.dim() - 2
             result = result + shift.reshape(-1, *[1] * spatial)
         return result
+
+
+def _every_row(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Let the gradient of an embedding be that of the function: dense, with the padding row, not scaled by counts."""
+    options = dict(zip(_EMBEDDINGS[name], args[2:]))
+    changed = options | kwargs
+    for key, plain in (("sparse", False), ("scale_grad_by_freq", False)):
+        if key in changed:
+            changed[key] = plain
+    if name == "embedding" and "padding_idx" in changed:
+        changed["padding_idx"] = None
+    return args[:2], changed
+
+
+def grouped_mm(
+    mat_a: Tensor, mat_b: Tensor, *, offs: Tensor | None = None, bias: Tensor | None = None, out_dtype: Any = None
+) -> Tensor:
+    """Multiply group by group, as ``torch.nn.functional.grouped_mm`` does, in any precision.
+
+    offs (G,): where each group ends, along the rows of ``mat_a`` (2-D by 3-D), the columns of ``mat_b`` (3-D by 2-D) or
+    the dimension that is summed over (2-D by 2-D).
+    """
+    if mat_a.dim() == mat_b.dim() == 3:
+        result = torch.bmm(mat_a, mat_b)
+        return result if bias is None else result + bias.unsqueeze(1)
+    if offs is None:
+        raise UserError("grouped_mm is called without offs on matrices of two dimensions")
+    ends = offs.tolist()
+    spans = list(zip([0, *ends[:-1]], ends))
+    if mat_a.dim() == 2 and mat_b.dim() == 3:
+        parts = [mat_a[a:b] @ mat_b[g] for g, (a, b) in enumerate(spans)]
+        if bias is not None:
+            parts = [part + bias[g] for g, part in enumerate(parts)]
+        rest = mat_a.shape[0] - ends[-1]  # rows behind the last group are not defined; zeros here
+        return torch.cat([*parts, mat_a.new_zeros(rest, mat_b.shape[-1])])
+    if mat_a.dim() == 3:
+        return torch.cat([mat_a[g] @ mat_b[:, a:b] for g, (a, b) in enumerate(spans)], dim=1)
+    return torch.stack([mat_a[:, a:b] @ mat_b[a:b] for a, b in spans])
 
 
 def _is_low(value: Any) -> bool:

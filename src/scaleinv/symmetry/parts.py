@@ -53,7 +53,7 @@ def each_slice(slices: Slices, zero: float = 1e-9) -> int | None:
             continue
         live = size > zero * size.max()
         worst = torch.stack(sums).abs().amax(0)
-        if bool(live.any()) and bool((worst[live] <= zero * size[live]).all()):
+        if int(live.sum()) > 1 and bool((worst[live] <= zero * size[live]).all()):
             return d
     return None
 
@@ -76,6 +76,22 @@ def ranges(slices: Slices, zero: float = 1e-9) -> tuple[int, list[tuple[int, int
 
 def _vector_like(slices: Slices) -> bool:
     return sum(len(s) > 1 for s in slices.sizes) < 2
+
+
+def closed_runs(sums: Tensor, size: Tensor, zero: float) -> list[tuple[int, int]]:
+    """Find the shortest runs of slices whose sums (K, n) cancel, if together they cover all slices; else none.
+
+    A sum of one slice that is zero by itself is a run of one.
+    """
+    bound = zero * float(size.norm())
+    runs: list[tuple[int, int]] = []
+    start, running = 0, torch.zeros_like(sums[:, 0])
+    for end in range(sums.shape[1]):
+        running = running + sums[:, end]
+        if float(running.abs().max()) <= bound:
+            runs.append((start, end + 1))
+            start, running = end + 1, torch.zeros_like(running)
+    return runs if start == sums.shape[1] else []
 
 
 def _blocks(sums: Tensor, size: Tensor, zero: float) -> list[tuple[int, int]]:

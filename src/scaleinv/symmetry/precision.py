@@ -36,3 +36,8 @@ SINGLE = Precision(
     torch.float32, (1e-14, 1e-13), None,
     zero=2e-6, dead=1e-7, noise=3e-7, floor=1e-4, gap=30.0, snap=2e-2, part=1e-5, agree=1e-3,
 )  # fmt: skip
+#: differences of the outputs in float64: 1e-12 of rounding, and a kink within the step here and there
+NUMERIC = Precision(
+    torch.float64, (1e-30, 1e-20), (1e-16, 4e-16),
+    zero=1e-8, dead=1e-10, noise=1e-9, floor=1e-6, gap=1e2, snap=1e-3, part=1e-7, agree=1e-8,
+)  # fmt: skip

@@ -1,35 +1,35 @@
 """Run a private copy of the user's model again and again: same randomness, same buffers, chosen precision."""
 
 import contextlib
-import copy
-import dataclasses
 import math
-import re
+import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import checkpoint
 
 from scaleinv.errors import UserError
+from scaleinv.symmetry.copies import (
+    KeptState,
+    call_arguments,
+    cast,
+    deep_copy,
+    refuse_unreadable,
+    unwrap,
+    view_real,
+    whole,
+)
 from scaleinv.symmetry.mode import Factors
+from scaleinv.symmetry.outputs import Outputs, chosen
+from scaleinv.symmetry.sites import EpsSites, Site
 
 #: eps of the probe: far below any variance, and BatchNorm refuses 0
 TINY = 1e-30
-#: outputs that are caches of inner states, not results
-_CACHES = frozenset({"past_key_values", "mems", "cache_params"})
 _SEED = 20260
-
-
-def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Give ``inputs`` as (args, kwargs): a tensor, a sequence of positional arguments, or a mapping of named ones."""
-    if isinstance(inputs, Mapping):
-        return (), {str(k): v for k, v in inputs.items()}
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    raise UserError(f"inputs is {type(inputs).__name__}; give a tensor, a tuple or a dict of named arguments")
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -43,120 +43,136 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def output_tensors(value: Any) -> list[Tensor]:
-    """List the floating tensors of a model's result in order: of tuples, lists, dicts, dataclasses (ModelOutput)."""
-    if isinstance(value, Tensor):
-        if value.is_complex():
-            return [torch.view_as_real(value)]
-        return [value] if value.is_floating_point() else []
-    if isinstance(value, Mapping):
-        return [t for k, v in value.items() if k not in _CACHES for t in output_tensors(v)]
-    if isinstance(value, (tuple, list)):
-        return [t for v in value for t in output_tensors(v)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [t for f in dataclasses.fields(value) for t in output_tensors(getattr(value, f.name))]
-    return []
+class Viewpoint(NamedTuple):
+    """Where a model is looked at: which random numbers and inputs it gets, and how its weights are moved."""
 
-
-def deep_copy(model: nn.Module) -> nn.Module:
-    """Copy a model, also one that holds results of earlier computations (the weight of an old-style weight norm)."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:
-        raise UserError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+    seed: int = 0  # of the weights' move
+    draw: int = 0  # of the model's own randomness
+    shuffle: int = 0  # which permutation of the inputs' entries; 0: as given
+    fresh: bool = False  # weights drawn anew, as large as the user's
+    quiet: bool = False  # with small vectors, so that biases decide nothing
 
 
 class Probe:
     """Evaluate a model's outputs as one vector, in ``dtype``, train mode, the same function at every call.
 
     The copy holds the user's weights until :meth:`perturb` moves them to a generic place. Modules named ``Dropout`` and
-    dropout calls are switched off; other randomness is frozen by the same seed before every call.
+    dropout calls are switched off; other randomness is frozen by the same seed before every call. ``sites``: small
+    constants in the code to be replaced by ``eps`` as well (:mod:`scaleinv.symmetry.sites`).
+
+    outputs: which of the model's results count; see :func:`scaleinv.symmetry.outputs.chosen`.
     """
 
     def __init__(
-        self, model: nn.Module, inputs: Any, *, dtype: torch.dtype | None = torch.float64, eps: float | None = TINY
+        self,
+        model: nn.Module,
+        inputs: Any,
+        *,
+        dtype: torch.dtype | None = torch.float64,
+        eps: float | None = TINY,
+        outputs: Outputs = None,
     ) -> None:
-        own = dict(model.named_parameters())
-        if not own:
-            raise UserError(f"{type(model).__name__} has no parameters, so there is nothing that could have a scale")
-        for name, p in own.items():
-            if isinstance(p, nn.parameter.UninitializedParameter):
-                raise UserError(f"parameter {name!r} is not initialised yet; run the model once before")
-            if not bool(torch.isfinite(p.detach()).all()):
-                raise UserError(f"parameter {name!r} holds NaN or infinite values; load weights that are finite")
-        if hasattr(model, "_orig_mod") or any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
-            raise UserError("the model is compiled, so its layers cannot be followed; give the module itself")
+        refuse_unreadable(model)
+        outer = {id(p): name for name, p in model.named_parameters()}
+        model = unwrap(model)
+        inner = dict(model.named_parameters())
+        own = {outer[id(p)]: whole(p) for p in inner.values()}
         self.model = deep_copy(model)
         if any(p.device.type == "mps" for p in own.values()):
             self.model.cpu()  # has no double precision
-        self.dtype = dtype
+        self.dtype, self.chosen = dtype, outputs
         if dtype is not None:
-            self.model.to(dtype)
+            cast(self.model, dtype)
         self.model.train()
         for module in self.model.modules():
             if "dropout" in type(module).__name__.lower() and not list(module.children()):
                 module.eval()
-        self.eps_attributes = [
-            (module, key, float(value))
-            for module in self.model.modules()
-            for key, value in vars(module).items()
-            if re.search("eps", key, re.IGNORECASE) and type(value) is float and 0 < value < 0.1
-        ]
-        self.literals = True  # take small added numbers for eps
-        self.replaced: set[float] = set()
+        self.sites: frozenset[Any] = frozenset()
         self.set_eps(eps)
-        floating = {name: p for name, p in self.model.named_parameters() if p.is_floating_point()}
-        for p in floating.values():
+        copied = list(self.model.parameters())
+        named = [(n, p) for n, p in zip(own, copied) if p.is_floating_point() or p.is_complex()]
+        for p in copied:
             p.requires_grad_(False)
             p.grad = None
-        self.names, self.tensors = list(floating), list(floating.values())
-        self.original = [own[name].detach() for name in self.names]  # the user's weights
-        device = self.tensors[0].device
+        self.names, self.tensors = [n for n, _ in named], [p for _, p in named]
+        if not self.names:
+            raise UserError(f"{type(model).__name__} has no floating parameters, so there is nothing to scale")
+        self.original = [own[name] for name in self.names]  # the user's weights
+        self.device = self.tensors[0].device
 
         def move(t: Tensor) -> Tensor:
-            t = t.detach().to(device)
+            t = t.detach().to(self.device)
+            if dtype is not None and t.is_complex():
+                return t.to(torch.complex128 if dtype is torch.float64 else torch.complex64)
             return t.to(dtype) if t.is_floating_point() and dtype is not None else t.clone()
 
-        self.args, self.kwargs = map_tensors(call_arguments(inputs), move)
-        self._buffers = {name: b.detach().clone() for name, b in self.model.named_buffers()}
+        self.given = map_tensors(call_arguments(inputs), move)
+        self.args, self.kwargs = self.given
+        self.state = KeptState(self.model)
         self.order = [0] * len(self.names)
+        self.few: list[str] = []
+        self.shown: tuple[str, ...] = ()  # names of the outputs that count
+        self.hidden: tuple[str, ...] = ()  # names of those that do not
+        self.place = Viewpoint()
+        self.needs_graph = False  # the forward takes gradients of its own
+        self.rewritten: tuple[int, ...] = ()  # tensors that the forward writes
+        self.keep_sign: frozenset[int] = frozenset()  # tensors that must not change their sign
+
+    def adopt(self, other: "Probe") -> None:
+        """Take over what another probe of the same model has learnt about it."""
+        self.needs_graph, self.rewritten, self.keep_sign = other.needs_graph, other.rewritten, other.keep_sign
+        self.sites = other.sites
 
     def set_eps(self, eps: float | None) -> None:
-        """Use ``eps`` in every module and normalization call; None restores the model's own."""
+        """Use ``eps`` in every normalization call, and at the active sites; None restores the model's own."""
         self.eps = eps
-        for module, key, own in self.eps_attributes:
-            setattr(module, key, own if eps is None else eps)
 
     def run(self, factors: list[Tensor] | None = None) -> Any:
         """Run the model and return its result, whatever it is."""
-        with torch.no_grad():
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(self._buffers[name])
-        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps, literals=self.literals)
-        with reproducible(self.tensors[0].device), precision(self.dtype), mode:
+        seed = _SEED + self.place.draw
+        self.state.restore(seed)
+        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps)
+        watch = EpsSites(self.sites, self.eps) if self.sites and self.eps is not None else contextlib.nullcontext()
+        kept = self.restored(self.rewritten) if self.rewritten else contextlib.nullcontext()
+        with kept, reproducible(self.device, seed), precision(self.dtype), mode, watch:
             result = self.model(*self.args, **self.kwargs)
         self.order = mode.order
-        self.replaced |= mode.replaced
+        self.few = mode.few
         return result
 
     def outputs(self, factors: list[Tensor] | None = None) -> Tensor:
-        """Compute all floating outputs as one vector (M,)."""
-        tensors = output_tensors(self.run(factors))
+        """Compute all floating outputs that count as one vector (M,)."""
+        tensors, self.shown, self.hidden = chosen(self.run(factors), self.chosen)
         if not tensors:
             kind = type(self.model).__name__
             raise UserError(f"{kind} returns no floating-point tensor; wrap it in a module that returns one")
-        dtype = self.dtype or tensors[0].dtype
+        dtype = self.dtype or (torch.float64 if tensors[0].dtype is torch.float64 else torch.float32)
         return torch.cat([t.reshape(-1).to(dtype) for t in tensors])
 
     def value(self) -> Tensor:
         """Compute the outputs (M,) without a graph."""
+        if self.needs_graph:
+            with torch.enable_grad():
+                return self.outputs().detach()
         with torch.no_grad():
             return self.outputs()
+
+    def scout(self) -> dict[Any, Site]:
+        """Run once and list the small constants that end in a divisor, by site."""
+        watch = EpsSites(self.sites, self.eps)
+        with self.differentiable(), watch:
+            self.outputs()
+        return watch.found
+
+    def touched(self) -> set[int]:
+        """List the tensors that the last run used in a call."""
+        return {i for i, call in enumerate(self.order) if call}
+
+    def goto(self, place: Viewpoint) -> None:
+        """Go to a place: the weights moved, the inputs permuted, the model's randomness by another seed."""
+        self.place = place
+        self.args, self.kwargs = self.given if not place.shuffle else map_tensors(self.given, _permuted(place.shuffle))
+        self.perturb(torch.Generator().manual_seed(place.seed), fresh=place.fresh, quiet=place.quiet)
 
     @contextlib.contextmanager
     def restored(self, which: Iterable[int]) -> Iterator[None]:
@@ -190,30 +206,95 @@ class Probe:
             for p in chosen:
                 p.requires_grad_(False)
 
-    def perturb(self, generator: torch.Generator, amount: float = 0.2) -> None:
+    def perturb(
+        self, generator: torch.Generator, amount: float = 0.2, *, fresh: bool = False, quiet: bool = False
+    ) -> None:
         """Put the weights near the user's, at a generic place: noise of 20 % of each tensor's rms.
 
         Where a tensor is zero or tiny (residual gains start at 0 or 1e-6), what is behind it would be hidden: noise of
-        0.1 for vectors, 0.3/sqrt(fan in) for matrices.
+        0.1 for vectors, 0.3/sqrt(fan in) for matrices. Tensors of ``keep_sign`` (a variance) are multiplied by
+        exp(noise) instead. ``fresh``: forget the user's weights, keep their size; ``quiet``: not that of vectors.
         """
         with torch.no_grad():
-            for p, start in zip(self.tensors, self.original):
-                rms = float(start.square().mean(dtype=torch.float64).sqrt()) if start.numel() else 0.0
+            for i, (p, start) in enumerate(zip(self.tensors, self.original)):
+                rms = float(view_real(start).square().mean(dtype=torch.float64).sqrt()) if start.numel() else 0.0
                 inputs = p.numel() // p.shape[0] if p.dim() > 0 and p.numel() else 1
                 normal = 0.1 if inputs == 1 else 0.3 / math.sqrt(inputs)
                 size = amount * rms if rms > 0.02 * normal else normal
-                noise = torch.randn(p.shape, generator=generator, dtype=torch.float32)  # the same in every precision
+                shape = view_real(p).shape
+                noise = torch.randn(shape, generator=generator, dtype=torch.float32)  # the same in every precision
+                if p.is_complex():
+                    noise = torch.view_as_complex(noise)
                 p.copy_(start)
-                p.add_(noise.to(p), alpha=size)
+                if i in self.keep_sign:
+                    p.mul_((amount * noise).to(p).exp())
+                elif fresh:
+                    p.copy_(noise).mul_(0.1 if quiet and p.dim() < 2 else max(rms, normal))
+                else:
+                    p.add_(noise.to(p), alpha=size)
+
+
+def _permuted(seed: int) -> Callable[[Tensor], Tensor]:
+    """Make a function that permutes the entries of every tensor; truth values stay where they are."""
+
+    def permute(t: Tensor) -> Tensor:
+        if t.dtype is torch.bool or t.numel() < 2:
+            return t
+        order = torch.randperm(t.numel(), generator=torch.Generator().manual_seed(seed))
+        return t.reshape(-1)[order.to(t.device)].reshape(t.shape)
+
+    return permute
 
 
 @contextlib.contextmanager
-def reproducible(device: torch.device) -> Iterator[None]:
-    """Draw the same random numbers at every use and leave torch's generators as they were."""
+def reproducible(device: torch.device, seed: int = _SEED) -> Iterator[None]:
+    """Draw the same random numbers at every use and leave the generators of torch, numpy and Python as they were.
+
+    Checkpointed parts run without being checkpointed, compiled ones without being compiled: the same numbers.
+    """
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(enabled=False):
-        torch.manual_seed(_SEED)
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 (what models draw from)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=devices))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(_no_checkpoints())
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # else nothing is compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+class _Direct:
+    """Stand in for the autograd function of reentrant checkpoints: call what is to be called."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+        return function(*args)
+
+
+def _once(*args: Any, **kwargs: Any) -> Iterator[None]:
+    """Stand in for the generator around a checkpointed call: do nothing before and after it."""
+    yield
+
+
+@contextlib.contextmanager
+def _no_checkpoints() -> Iterator[None]:
+    """Let ``torch.utils.checkpoint`` call functions directly while the context lasts."""
+    names = {"CheckpointFunction": _Direct, "_checkpoint_without_reentrant_generator": _once}
+    before = {name: getattr(checkpoint, name) for name in names if hasattr(checkpoint, name)}
+    for name in before:
+        setattr(checkpoint, name, names[name])
+    try:
         yield
+    finally:
+        for name, own in before.items():
+            setattr(checkpoint, name, own)
 
 
 @contextlib.contextmanager

@@ -46,8 +46,13 @@ def evidence_line(found: Symmetries) -> str:
     if e["skipped_outputs"]:
         parts.append(f"{e['skipped_outputs']} outputs skipped: a constant channel amplifies rounding there")
     if e["eps_by_hand"]:
-        numbers = ", ".join(f"{v:g}" for v in e["eps_by_hand"])
-        parts.append(f"{numbers} added in the code taken for eps: the groups hold up to it, the defect falls as c^-2")
+        numbers = ", ".join(e["eps_sites"])
+        parts.append(f"{numbers} taken for an eps: the groups hold up to it, the defect falls as the weights grow")
+    if e["random_draws"] > 1:
+        parts.append(f"{e['random_draws']} random draws of the model's own randomness")
+    if e["outputs_left_out"]:
+        parts.append(f"outputs looked at: {', '.join(e['outputs_used'])}; left out: {', '.join(e['outputs_left_out'])}")
+    parts += e["notes"]
     return "; ".join(parts)
 
 

@@ -1,5 +1,8 @@
-"""Run a user's model for the first time: what goes wrong is said in one line that names the module."""
+"""Run a user's model for the first time: what goes wrong is said in one line, what is unusual about it is found out."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -7,37 +10,257 @@ import torch
 from torch import Tensor, nn
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry.probe import Probe, output_tensors
+from scaleinv.symmetry.copies import call_arguments
+from scaleinv.symmetry.outputs import Outputs, output_tensors
+from scaleinv.symmetry.probe import TINY, Probe, Viewpoint, map_tensors
+
+#: the random draws that a model with randomness of its own is looked at under, at least
+DRAWS_OF_RANDOM = 6
+_BATCH_TIMES = 4
+
+
+@dataclass(frozen=True)
+class FirstRuns:
+    """What the first runs tell: the model and inputs to probe, and how."""
+
+    model: nn.Module
+    inputs: Any
+    outputs: Outputs
+    needs_graph: bool = False  # its forward takes gradients
+    rewritten: tuple[int, ...] = ()  # tensors that every forward writes
+    random: bool = False  # its outputs depend on a random draw
+    few: str = ""  # a norm over two values that no larger batch mends
+    notes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of the tensors, as the user's model calls them
+    own: torch.dtype | None = None  # a precision in which it runs, None: as it is
+
+    def probe(self, dtype: torch.dtype | None = torch.float64, eps: float | None = TINY) -> Probe:
+        """Make a probe of the model as it was found to be."""
+        probe = Probe(self.model, self.inputs, dtype=dtype, eps=eps, outputs=self.outputs)
+        probe.needs_graph, probe.rewritten, probe.names = self.needs_graph, self.rewritten, list(self.names)
+        return probe
+
+    def own_probe(self) -> Probe:
+        """Make a probe in the model's own precision, with its own eps."""
+        return self.probe(self.own, None)
+
+
+def prepare(model: nn.Module, inputs: Any, outputs: Outputs = None) -> FirstRuns:
+    """Run the model in its own precision and say how it can be probed.
+
+    Raises UserError if it fails, has no finite output, or differs from run to run.
+    """
+    probe = Probe(model, inputs, dtype=None, eps=None, outputs=outputs)
+    notes: list[str] = []
+    probe, inputs = _first_run(probe, model, inputs, outputs)
+    names = tuple(probe.names)
+    written, once = _written(probe)
+    if once:
+        model = probe.model
+        probe.state.hold()
+        probe.original = [p.detach().clone() for p in probe.tensors]
+        notes.append(f"the first batch sets {_some(probe, once)}: the answer holds for the weights after it")
+    if written:
+        notes.append(
+            f"the forward writes {_some(probe, written)} itself: the answer holds for the function of the weights as "
+            "stored; their norm is held by the forward"
+        )
+    probe.rewritten = tuple(written)
+    trial(probe)
+    few = probe.few[0] if probe.few else ""
+    if few:
+        larger = _larger(inputs)
+        with contextlib.suppress(Exception):
+            other = Probe(model, larger, dtype=None, eps=None, outputs=outputs)
+            other.needs_graph, other.rewritten = probe.needs_graph, probe.rewritten
+            other.value()
+            if not other.few:
+                notes.append(
+                    f"{few} saw two values per channel, which it makes +1 and -1 whatever the weights: answered for a "
+                    f"batch {_BATCH_TIMES} times as large"
+                )
+                probe, inputs, few = other, larger, ""
+    return FirstRuns(
+        model, inputs, outputs, probe.needs_graph, tuple(written), _random(probe), few, tuple(notes), names, probe.dtype
+    )
+
+
+def _first_run(probe: Probe, model: nn.Module, inputs: Any, outputs: Outputs) -> tuple[Probe, Any]:
+    """Find a way to run the model: as it is, with gradients on, with the inputs in its precision."""
+    with _traced(probe) as trace:
+        try:
+            probe.value()
+            return probe, inputs
+        except UserError:
+            raise
+        except Exception as error:
+            failure, cause = _failure(list(trace.stack), error), error
+        _restore(probe)
+        with contextlib.suppress(Exception):
+            probe.needs_graph = True
+            probe.value()
+            return probe, inputs
+    own = {p.dtype for p in probe.tensors if p.is_floating_point()}
+    for dtype in sorted(own, key=str):
+        changed = map_tensors(inputs, partial(_in_precision, dtype))
+        for graph in (False, True):
+            with contextlib.suppress(Exception):
+                other = Probe(model, changed, dtype=None, eps=None, outputs=outputs)
+                other.needs_graph = graph
+                other.value()
+                return other, changed
+    if len(own) > 1 or own & {torch.float16, torch.bfloat16}:  # parts in several precisions, joined by autocast
+        with contextlib.suppress(Exception):
+            other = Probe(model, inputs, dtype=torch.float32, eps=None, outputs=outputs)
+            other.value()
+            return other, inputs
+    raise UserError(failure) from cause
+
+
+def _in_precision(dtype: torch.dtype, t: Tensor) -> Tensor:
+    return t.to(dtype) if t.is_floating_point() else t
+
+
+def _some(probe: Probe, which: list[int]) -> str:
+    return ", ".join(probe.names[i] for i in which[:4]) + (" ..." if len(which) > 4 else "")
+
+
+def _restore(probe: Probe) -> None:
+    with torch.no_grad():
+        for p, own in zip(probe.tensors, probe.original):
+            p.copy_(own)
+
+
+def _written(probe: Probe) -> tuple[list[int], list[int]]:
+    """List the tensors that every forward writes, and those that the first one alone writes."""
+    changed = _changed(probe, probe.original)
+    if not changed:
+        return [], []
+    after = [p.detach().clone() for p in probe.tensors]
+    state = probe.state
+    buffers = [{k: None if b is None else b.detach().clone() for k, b in m._buffers.items()} for m in _modules(probe)]
+    with torch.no_grad():
+        for i in changed:
+            probe.tensors[i].mul_(2)
+    doubled = [p.detach().clone() for p in probe.tensors]
+    held = state.buffers, state.attributes
+    state.hold()
+    probe.value()
+    again = _changed(probe, doubled)
+    once = [i for i in changed if i not in again]
+    state.buffers, state.attributes = held
+    with torch.no_grad():
+        for i, p in enumerate(probe.tensors):
+            p.copy_(after[i] if i in once else probe.original[i])
+    if once:
+        for module, own in zip(_modules(probe), buffers):
+            module._buffers.update(own)
+    return again, once
+
+
+def _modules(probe: Probe) -> list[nn.Module]:
+    return [m for m in probe.model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+
+
+def _changed(probe: Probe, before: list[Tensor]) -> list[int]:
+    return [i for i, (p, old) in enumerate(zip(probe.tensors, before)) if not torch.equal(p, old.to(p))]
+
+
+def _random(probe: Probe) -> bool:
+    """Tell whether another random draw changes the outputs."""
+    with _own_weights(probe):
+        first = probe.value()
+        for draw in (1, 2, 3):
+            probe.place = Viewpoint(draw=draw)
+            other = probe.value()
+            if other.shape != first.shape or not torch.equal(torch.nan_to_num(first), torch.nan_to_num(other)):
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def _own_weights(probe: Probe) -> Iterator[None]:
+    before = probe.place
+    try:
+        yield
+    finally:
+        probe.place = before
+
+
+def _larger(inputs: Any) -> Any:
+    """Make the batch larger: to every tensor whose first size is the batch, permuted copies of itself are joined."""
+    args, kwargs = call_arguments(inputs)
+    sizes = [t.shape[0] for t in every_tensor((args, kwargs)) if t.dim()]
+    batch = sizes[0] if sizes else 0
+    generator = torch.Generator().manual_seed(5)
+
+    def grow(t: Tensor) -> Tensor:
+        if not t.dim() or t.shape[0] != batch:
+            return t
+        parts = [t]
+        for _ in range(_BATCH_TIMES - 1):
+            order = torch.randperm(t.numel(), generator=generator)
+            parts.append(t if t.dtype is torch.bool else t.reshape(-1)[order.to(t.device)].reshape(t.shape))
+        return torch.cat(parts)
+
+    return map_tensors(inputs, grow)
+
+
+def every_tensor(value: Any) -> list[Tensor]:
+    """List all tensors in ``value``, whatever their type, in order."""
+    found: list[Tensor] = []
+
+    def note(t: Tensor) -> Tensor:
+        found.append(t)
+        return t
+
+    map_tensors(value, note)
+    return found
+
+
+@dataclass
+class _Trace:
+    """Where the run is, and what each module took and gave."""
+
+    stack: list[tuple[str, nn.Module, tuple[Any, ...]]]
+    records: list[tuple[str, float, float]]
+
+
+@contextlib.contextmanager
+def _traced(probe: Probe) -> Iterator[_Trace]:
+    trace = _Trace([], [])
+    hooks: list[Any] = []
+
+    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        trace.stack.append((name, module, args))
+
+    def leave(name: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        trace.stack.pop()
+        trace.records.append((name, _print(args), _print(result)))
+
+    for name, module in probe.model.named_modules():
+        with contextlib.suppress(RuntimeError):  # scripted modules take no hooks
+            hooks.append(module.register_forward_pre_hook(partial(enter, name)))
+            hooks.append(module.register_forward_hook(partial(leave, name)))
+    try:
+        yield trace
+    finally:
+        for handle in hooks:
+            handle.remove()
 
 
 def trial(probe: Probe) -> Tensor:
     """Compute the model's outputs (M,); UserError if it fails, has no finite output, or differs from run to run."""
-    stack: list[tuple[str, nn.Module, tuple[Any, ...]]] = []
-    records: list[tuple[str, float, float]] = []
-    hooks: list[Any] = []
-
-    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
-        stack.append((name, module, args))
-
-    def leave(name: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        stack.pop()
-        records.append((name, _print(args), _print(result)))
-
-    for name, module in probe.model.named_modules():
-        hooks.append(module.register_forward_pre_hook(partial(enter, name)))
-        hooks.append(module.register_forward_hook(partial(leave, name)))
-    try:
-        with torch.no_grad():
-            first = probe.outputs()
-            earlier, records[:] = list(records), []
-            second = probe.outputs()
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(_failure(stack, error)) from error
-    finally:
-        for handle in hooks:
-            handle.remove()
+    with _traced(probe) as trace:
+        try:
+            first = probe.value()
+            earlier, trace.records[:] = list(trace.records), []
+            second = probe.value()
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(_failure(trace.stack, error)) from error
+        records = list(trace.records)
     kind = type(probe.model).__name__
     if not bool(torch.isfinite(first).any()):
         raise UserError(f"every output of {kind} is NaN or infinite on these inputs; give inputs on which it works")
@@ -47,6 +270,17 @@ def trial(probe: Probe) -> Tensor:
             "call although torch's random state is the same; switch that randomness off"
         )
     return first
+
+
+def one_line(action: Callable[[], Any], what: str) -> Any:
+    """Do ``action``; what it raises becomes a UserError of one line that begins with ``what``."""
+    try:
+        return action()
+    except UserError:
+        raise
+    except (RuntimeError, TypeError, ValueError, NotImplementedError, AttributeError, IndexError, KeyError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what}: {type(error).__name__}: {reason[:240]}") from error
 
 
 def _print(value: Any) -> float:

@@ -6,11 +6,12 @@ Nothing here uses the null space or how it was found.
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 
 import torch
 from torch import Tensor
 
+from scaleinv.symmetry.copies import view_real
 from scaleinv.symmetry.jacobian import cotangent, full_row
 from scaleinv.symmetry.probe import Probe
 
@@ -24,11 +25,25 @@ EACH_BELOW = 2_000_000
 
 @dataclass(frozen=True)
 class RescalingClaim:
-    """Multiplying tensor i by c^exponents[i] (its slices along a dimension only, for a part) changes no output."""
+    """Multiplying tensor i by c^exponents[i] (its slices along a dimension only, for a part) changes no output.
+
+    terms: of a claim about slices, (tensor, dimension or None for all of it, ranges, exponent).
+    """
 
     name: str
     exponents: dict[int, int]
     part: tuple[int, tuple[tuple[int, int], ...]] | None = None  # (dimension, ranges)
+    terms: tuple[tuple[int, int | None, tuple[tuple[int, int], ...], int], ...] = ()
+
+    def pieces(self, tensors: Sequence[Tensor] | Mapping[int, Tensor]) -> list[tuple[int, Tensor, int]]:
+        """List (tensor, view of it, exponent) of everything that is scaled."""
+        dim, spans = self.part or (None, ())
+        terms = self.terms or [(i, dim, spans, e) for i, e in self.exponents.items()]
+        return [
+            (i, view, e)
+            for i, d, ranges, e in terms
+            for view in ([tensors[i]] if d is None else [tensors[i].narrow(d, a, b - a) for a, b in ranges])
+        ]
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,15 @@ class Tested:
     mask: Tensor = field(default_factory=lambda: torch.zeros(0))
     reason: str = ""  # what failed
 
+    def worst(self, other: "Tested") -> "Tested":
+        """Join with what was found at another place: the larger of each number."""
+        joined = {
+            name: Residuals(*(max(a, b) if a == a and b == b else math.nan for a, b in zip(astuple(r), astuple(s))))
+            for (name, r), s in zip(self.residuals.items(), other.residuals.values())
+        }
+        dead, row = max(self.dead_change, other.dead_change), max(self.row_change, other.row_change)
+        return Tested(joined, dead, row, self.mask, self.reason or other.reason)
+
 
 def put_to_test(
     probe: Probe,
@@ -68,10 +92,14 @@ def put_to_test(
     generator: torch.Generator,
     *,
     explain: bool = True,
+    gradients: bool = True,
 ) -> Tested:
-    """Test everything at the probe's present weights; ``explain``: find out which claims fail, if some do."""
+    """Test everything at the probe's present weights; ``explain``: find out which claims fail, if some do.
+
+    gradients: test <g, w> = 0 and g(c w) = g/c as well, not the outputs alone.
+    """
     tested = Tested(mask=mask)
-    tested.residuals = verify(probe, claims, mask, generator, explain=explain)
+    tested.residuals = verify(probe, claims, mask, generator, explain=explain, gradients=gradients)
     tested.dead_change = verify_moves(probe, dict.fromkeys(dead), mask, generator)
     tested.row_change = verify_moves(probe, dict(rows), mask, generator)
     bad = [name for name, r in tested.residuals.items() if not r.good]
@@ -108,20 +136,18 @@ def _multiply(probe: Probe, claims: Sequence[RescalingClaim], factors: Sequence[
 
 def _scale(tensors: Sequence[Tensor], claims: Sequence[RescalingClaim], factors: Sequence[float]) -> None:
     for claim, c in zip(claims, factors):
-        for i, e in claim.exponents.items():
-            for view in _views(tensors[i], claim):
-                view.mul_(c**e)
-
-
-def _views(tensor: Tensor, claim: RescalingClaim) -> list[Tensor]:
-    if claim.part is None:
-        return [tensor]
-    dim, spans = claim.part
-    return [tensor.narrow(dim, a, b - a) for a, b in spans]
+        for _, view, e in claim.pieces(tensors):
+            view.mul_(c**e)
 
 
 def verify(
-    probe: Probe, claims: Sequence[RescalingClaim], mask: Tensor, generator: torch.Generator, *, explain: bool = True
+    probe: Probe,
+    claims: Sequence[RescalingClaim],
+    mask: Tensor,
+    generator: torch.Generator,
+    *,
+    explain: bool = True,
+    gradients: bool = True,
 ) -> dict[str, Residuals]:
     """Compute the residuals of every claim at the probe's present weights, by factors 0.5 and 2.
 
@@ -134,10 +160,10 @@ def verify(
     base = probe.value()
     scale = float(base[usable].abs().max()) if bool(usable.any()) else 1.0
     u = cotangent(mask, generator)
-    gradients = _gradients(probe, u)
-    dots = {claim.name: _dot(probe, claim, gradients) for claim in claims}
-    samples = [_sample(g) for g in gradients]
-    del gradients
+    slopes = _gradients(probe, u) if gradients else []
+    dots = {claim.name: _dot(probe, claim, slopes) if gradients else 0.0 for claim in claims}
+    samples = [_sample(g) for g in slopes]
+    del slopes
 
     def change(chosen: Sequence[RescalingClaim], factors: Sequence[float]) -> float:
         with applied(probe, chosen, factors):
@@ -154,7 +180,7 @@ def verify(
     signs = (torch.randint(0, 2, (len(claims),), generator=generator) * 2 - 1).tolist()
     designs = [[2.0**s for s in signs], [2.0**-s for s in signs]]
     together = max(change(claims, f) for f in designs)
-    laws = law(claims, designs[0])
+    laws = law(claims, designs[0]) if gradients else dict.fromkeys(dots, 0.0)
     each = sum(t.numel() for t in probe.tensors) <= EACH_BELOW or (explain and not together <= TOLERANCE)
     result = {}
     for claim in claims:
@@ -164,6 +190,19 @@ def verify(
             value = law([claim], [2.0])[claim.name]
         result[claim.name] = Residuals(alone, dots[claim.name], value)
     return result
+
+
+def verify_slices(probe: Probe, slices: Sequence[tuple[int, int, tuple[tuple[int, int], ...]]], mask: Tensor) -> float:
+    """Measure how far the outputs move, relative, when every entry of some slices (tensor, dimension, ranges) moves."""
+    usable, base = mask > 0, probe.value()
+    with probe.restored({i for i, _, _ in slices}), torch.no_grad():
+        for i, dim, spans in slices:
+            for a, b in spans:
+                view = probe.tensors[i].narrow(dim, a, b - a)
+                steps = torch.linspace(0.5, 1.5, view.numel(), dtype=torch.float64, device=view.device)
+                view.mul_(steps.reshape(view.shape).to(view.dtype))
+        moved = probe.value()
+    return _largest((moved - base)[usable]) / max(_largest(base[usable]), 1e-300)
 
 
 def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, generator: torch.Generator) -> float:
@@ -182,11 +221,14 @@ def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, 
     return _largest((moved - base)[usable]) / max(_largest(base[usable]), 1e-300)
 
 
-def eps_law(probe: Probe, claim: RescalingClaim, mask: Tensor) -> list[float]:
-    """Measure how the outputs change from c to 2c for c = 1, 1e2, 1e4: it falls as c^-2 if eps alone is in the way."""
+def eps_law(probe: Probe, claim: RescalingClaim, mask: Tensor, start: float = 1.0) -> list[float]:
+    """Measure how the outputs change from c to 2c for c = 1, 1e2, 1e4 times ``start``.
+
+    It falls as c^-2 if an eps inside a root alone is in the way, as c^-1 if the eps stands outside of the root.
+    """
     usable = mask > 0
     changes = []
-    for c in (1.0, 1e2, 1e4):
+    for c in (start, 1e2 * start, 1e4 * start):
         with applied(probe, [claim], [c]):
             first = probe.value()[usable]
         with applied(probe, [claim], [2 * c]):
@@ -195,27 +237,35 @@ def eps_law(probe: Probe, claim: RescalingClaim, mask: Tensor) -> list[float]:
     return changes
 
 
-def holds_up_to_eps(changes: Sequence[float]) -> bool:
-    """Tell whether the changes of :func:`eps_law` are zero, or fall as c^-2 and not c^-1, until rounding."""
+def holds_up_to_eps(changes: Sequence[float], *, outside: bool = False) -> bool:
+    """Tell whether the changes of :func:`eps_law` are zero, or fall as c^-2, until rounding.
+
+    outside: an eps stands outside of a root, so that c^-1 will do.
+    """
     first, second, third = changes
-    rounding = 1e-2 * TOLERANCE
-    falls = second <= max(1e-3 * first, rounding) and third <= max(1e-3 * second, rounding)
-    return falls and all(map(math.isfinite, changes))
+    rounding, power = 1e-2 * TOLERANCE, 3e-2 if outside else 1e-3
+    falls = second <= max(power * first, rounding) and third <= max(power * second, rounding)
+    return falls and third <= 1e-4 and all(map(math.isfinite, changes))
 
 
 def _gradients(probe: Probe, u: Tensor) -> list[Tensor]:
     with probe.differentiable():
         rows = full_row(probe, probe.outputs(), u, list(range(len(probe.tensors))), keep=False)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(probe.tensors, rows)]
+    return [
+        torch.zeros_like(p) if g is None else g.to_dense() if g.layout is not torch.strided else g
+        for p, g in zip(probe.tensors, rows)
+    ]
 
 
 def _dot(probe: Probe, claim: RescalingClaim, gradients: list[Tensor]) -> float:
     total = torch.zeros((), dtype=torch.float64)
     g2 = w2 = 0.0
-    for i, e in claim.exponents.items():
-        for g, w in zip(_views(gradients[i], claim), _views(probe.tensors[i].detach(), claim)):
-            total += e * float((g * w).sum())
-            g2, w2 = g2 + float(g.square().sum()), w2 + float(w.square().sum())
+    slopes = {i: view_real(gradients[i]) for i in claim.exponents}
+    weights = {i: view_real(probe.tensors[i].detach()) for i in claim.exponents}
+    both = [claim.pieces(values) for values in (slopes, weights)]
+    for (_, g, e), (_, w, _) in zip(*both):
+        total += e * float((g * w).sum())
+        g2, w2 = g2 + float(g.square().sum()), w2 + float(w.square().sum())
     return abs(float(total)) / max(math.sqrt(g2 * w2), 1e-300)
 
 
@@ -225,7 +275,7 @@ def _largest(t: Tensor) -> float:
 
 def _sample(t: Tensor) -> Tensor:
     """Take at most 65536 entries, evenly spread: enough to see a wrong factor, without a copy of all gradients."""
-    flat = t.reshape(-1)
+    flat = view_real(t).reshape(-1)
     return flat[:: max(1, len(flat) // 65536)].clone()
 
 

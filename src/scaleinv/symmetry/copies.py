@@ -1,0 +1,230 @@
+"""Copy a user's model for the probe: without wrappers, with state that can be put back before every run."""
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scaleinv.errors import UserError
+
+#: what torch keeps in a module's dict for itself
+_OWN = frozenset(["_parameters", "_buffers", "_modules", "training"])
+_PLAIN = (int, float, bool, str, bytes, complex, type(None), tuple)
+
+
+#: wrappers that hold the model as ``module`` and compute what it computes
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Give the module inside ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` and their like."""
+    while True:
+        if isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        elif isinstance(model, _WRAPPERS):
+            wrapped = model.module
+            assert isinstance(wrapped, nn.Module)
+            model = wrapped
+        else:
+            return model
+
+
+def whole(p: Tensor) -> Tensor:
+    """Give the values of a parameter; one that is sharded over processes (a DTensor) is gathered."""
+    gathered: Tensor = p.full_tensor() if hasattr(p, "full_tensor") else p
+    return gathered.detach()
+
+
+def deep_copy(model: nn.Module) -> nn.Module:
+    """Copy a model, also one that holds results of earlier computations (the weight of an old-style weight norm)."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+            if isinstance(value, torch.Generator):
+                memo[id(value)] = torch.Generator(value.device)
+                memo[id(value)].set_state(value.get_state())
+    for p in model.parameters():
+        if hasattr(p, "full_tensor"):
+            memo[id(p)] = nn.Parameter(whole(p).clone(), requires_grad=p.requires_grad)
+    try:
+        with torch.no_grad(), _without_sharding(model):  # a scripted module is copied by operations
+            copied = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise UserError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+    return _plain(copied)
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """Take compiled and synchronised parts out of a copy: they compute the same as the parts they stand for."""
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if (inner := unwrap(child)) is not child:
+                setattr(module, name, inner)
+        if getattr(module, "_compiled_call_impl", None) is not None:
+            module._compiled_call_impl = None
+        if isinstance(module, nn.SyncBatchNorm):
+            module.__class__ = _BatchNorm  # type: ignore[assignment]
+    return model
+
+
+@contextlib.contextmanager
+def _without_sharding(model: nn.Module) -> Iterator[None]:
+    """Let modules under ``fully_shard`` be what they were, without its class and hooks, while the context lasts."""
+    before: list[tuple[nn.Module, type[nn.Module], dict[str, Any]]] = []
+    for module in model.modules():
+        kind = type(module)
+        if any(base.__name__ == "FSDPModule" for base in kind.__mro__):
+            before.append((module, kind, module.__dict__))
+            plain = {k: _own_hooks(v) if k.endswith("_hooks") else v for k, v in module.__dict__.items()}
+            module.__dict__ = {k: v for k, v in plain.items() if not k.startswith("__composable_api")}
+            module.__class__ = next(base for base in kind.__mro__ if not base.__name__.startswith("FSDP"))
+    try:
+        yield
+    finally:
+        for module, kind, own in before:
+            module.__class__ = kind
+            module.__dict__ = own
+
+
+def _own_hooks(hooks: Any) -> Any:
+    return type(hooks)((k, h) for k, h in hooks.items() if "fsdp" not in f"{getattr(h, '__module__', '')}{h!r}".lower())
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take inputs of every dimension, as the synchronised batch norm does."""
+
+
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Convert a model's floating tensors to ``dtype`` and complex ones to the complex type of that precision."""
+    if not any(t.is_complex() for t in (*model.parameters(), *model.buffers())):
+        model.to(dtype)
+        return
+    complex_type = torch.complex128 if dtype is torch.float64 else torch.complex64
+
+    def convert(t: Tensor) -> Tensor:
+        return t.to(dtype) if t.is_floating_point() else t.to(complex_type) if t.is_complex() else t
+
+    model._apply(convert)  # type: ignore[no-untyped-call]
+
+
+class KeptState:
+    """Hold what a model keeps besides its parameters: buffers, attributes, generators; put it back before a run."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.hold()
+
+    def hold(self) -> None:
+        """Take the present state for the one to be put back."""
+        self.buffers = [(m, {k: None if b is None else b.detach().clone() for k, b in m._buffers.items()})
+                        for m in self.model.modules()]  # fmt: skip
+        self.attributes: list[tuple[nn.Module, dict[str, Any]]] = []
+        for module in self.model.modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            kept = {k: _kept(v) for k, v in vars(module).items() if k not in _OWN and not k.endswith("_hooks")}
+            self.attributes.append((module, kept))
+
+    def restore(self, seed: int) -> None:
+        """Put the state back; generators that a module owns start from ``seed``."""
+        shared: dict[int, Tensor] = {}
+        for module, buffers in self.buffers:
+            for name, b in buffers.items():
+                if b is not None and id(b) not in shared:
+                    shared[id(b)] = b.clone()
+                new = None if b is None else shared[id(b)]
+                if isinstance(module, torch.jit.ScriptModule):
+                    if new is not None:
+                        module.get_buffer(name).copy_(new)
+                else:
+                    module._buffers[name] = new
+        for module, kept in self.attributes:
+            own = vars(module)
+            for name, value in kept.items():
+                own[name] = _fresh(value, seed)
+            for name in [k for k in own if k not in kept and k not in _OWN and not k.endswith("_hooks")]:
+                del own[name]
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        return value.detach().clone() if value.is_leaf else value
+    return copy.copy(value) if type(value) in (list, dict, set) else value
+
+
+def _fresh(value: Any, seed: int) -> Any:
+    if isinstance(value, torch.Generator):
+        value.manual_seed(seed)
+    elif isinstance(value, np.random.Generator):
+        return np.random.default_rng(seed)
+    elif isinstance(value, np.random.RandomState):
+        return np.random.RandomState(seed)
+    elif isinstance(value, random.Random):
+        return random.Random(seed)
+    elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.is_leaf:
+        return value.clone()
+    elif type(value) in (list, dict, set):
+        return copy.copy(value)
+    return value
+
+
+def refuse_unreadable(model: nn.Module) -> None:
+    """Raise UserError for parameters without finite floating values: not initialised, meta, quantised, NaN."""
+    own = dict(model.named_parameters())
+    for name, module in model.named_modules():
+        kind = type(module)
+        packed = getattr(module, "_packed_params", None)
+        if kind.__name__ == "FullyShardedDataParallel":
+            raise UserError(
+                "the model is wrapped in FullyShardedDataParallel; give it before wrapping (or fully_shard)"
+            )
+        if packed is not None or "quantized" in kind.__module__.split(".") or "bitsandbytes" in kind.__module__:
+            where = repr(name) if name else "the model"
+            raise UserError(
+                f"{where} ({kind.__name__}) is quantised: its weights are whole numbers, which no factor can scale; "
+                "give the model before quantising it"
+            )
+    if not own:
+        raise UserError(f"{type(model).__name__} has no parameters, so there is nothing that could have a scale")
+    for name, p in own.items():
+        if isinstance(p, nn.parameter.UninitializedParameter):
+            raise UserError(f"parameter {name!r} is not initialised yet; run the model once before")
+        if p.is_meta:
+            raise UserError(
+                f"parameter {name!r} is on the meta device and has no values; make the model on a real device, "
+                "or model.to_empty(device='cpu') and initialise it"
+            )
+        if p.dtype in (torch.int8, torch.uint8) or p.is_quantized:
+            raise UserError(
+                f"parameter {name!r} is of {str(p.dtype).removeprefix('torch.')}: quantised weights have no factor; "
+                "give the model before quantising it"
+            )
+        if not bool(torch.isfinite(p.detach()).all()):
+            raise UserError(f"parameter {name!r} holds NaN or infinite values; load weights that are finite")
+    for name, b in model.named_buffers():
+        if b.is_meta:
+            raise UserError(f"buffer {name!r} is on the meta device and has no values; make the model on a real device")
+
+
+def view_real(t: Tensor) -> Tensor:
+    """Give a tensor as real numbers: of a complex one real and imaginary parts in a last dimension."""
+    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
+
+
+def call_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give ``inputs`` as (args, kwargs): a tensor, a sequence of positional arguments, or a mapping of named ones."""
+    if isinstance(inputs, Mapping):
+        return (), {str(k): v for k, v in inputs.items()}
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    raise UserError(f"inputs is {type(inputs).__name__}; give a tensor, a tuple or a dict of named arguments")

@@ -1,0 +1,215 @@
+"""Find rescalings between slices of fused tensors: q against k inside one qkv matrix, v against the output projection.
+
+A fused tensor is cut in the ways libraries cut them (thirds, halves, q with fewer heads of k and v, the same head by
+head). Two slices trade their scales where the products g * w, summed over each, agree for every cotangent: <g_A, w_A>
+= <g_B, w_B> for all of them says that A may go up when B goes down. A slice of the bias goes with its slice of the
+weight.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scaleinv.symmetry.parts import Slices, closed_runs
+from scaleinv.symmetry.precision import Precision
+
+Spans = tuple[tuple[int, int], ...]
+#: a slice of a tensor: index, dimension (None: all of it), ranges
+Piece = tuple[int, int | None, Spans]
+
+
+@dataclass(frozen=True)
+class Trade:
+    """Pieces with exponents that keep the outputs; a dead slice is one piece with exponent 0."""
+
+    pieces: tuple[tuple[Piece, int], ...]
+    blocks: int = 0  # sub-slices that trade by themselves
+
+
+def layouts(length: int, other: int) -> Iterator[list[Spans]]:
+    """List the ways in which a dimension may be cut: each a list of slices, a slice a tuple of ranges.
+
+    >>> list(layouts(4, 4))
+    [[((0, 2),), ((2, 4),)]]
+    """
+    for parts in (3, 2):
+        if length % parts == 0 and length >= 2 * parts:
+            size = length // parts
+            yield [((k * size, (k + 1) * size),) for k in range(parts)]
+    if 0 < (rest := length - other) < 2 * other and rest % 2 == 0 and rest // 2 > 1:
+        ends = (0, other, other + rest // 2, length)
+        yield [((a, b),) for a, b in itertools.pairwise(ends)]
+    for parts in (3, 2):
+        for heads in range(2, 65):
+            if length % (parts * heads) == 0 and (size := length // (parts * heads)) > 1:
+                yield [
+                    tuple(((h * parts + k) * size, (h * parts + k + 1) * size) for h in range(heads))
+                    for k in range(parts)
+                ]
+
+
+def candidates(shapes: Sequence[tuple[int, ...]], rest: Sequence[int]) -> list[int]:
+    """List the matrices that may be fused: their longer side can be cut, and they are in no symmetry alone."""
+    return [
+        i
+        for i in rest
+        if len(shapes[i]) >= 2
+        and min(shapes[i][:2]) > 1
+        and any(next(layouts(shapes[i][d], shapes[i][1 - d]), None) for d in (0, 1))
+    ]
+
+
+def trades(
+    slices: dict[int, Slices],
+    shapes: Sequence[tuple[int, ...]],
+    names: Sequence[str],
+    rest: Sequence[int],
+    precision: Precision,
+) -> list[Trade]:
+    """Find the trades between slices of the matrices in ``rest``, from their sums of g * w over slices."""
+    draws = min((s.draws for i, s in slices.items() if i in set(rest)), default=0)
+    if draws < 3:
+        return []
+    totals = {i: torch.stack(_sums(slices[i], 0, draws)).sum(1) for i in rest if i in slices}
+    biases = _biases(shapes, names, slices)
+    found: list[Trade] = []
+    taken: set[tuple[int, Spans]] = set()
+    for i in candidates(shapes, [i for i in rest if i in slices]):
+        best: list[Trade] = []
+        for d in (0, 1):
+            length, other = shapes[i][d], shapes[i][1 - d]
+            bias = biases.get(i) if length == (shapes[biases[i]][0] if i in biases else -1) else None
+            for cut in layouts(length, other):
+                here = _trades_of(i, d, cut, bias, slices, totals, biases, shapes, draws, precision)
+                if len(here) > len(best):
+                    best = here
+        for trade in best:
+            key = tuple((p[0], p[2]) for p, _ in trade.pieces)
+            if not taken & set(key):
+                found.append(trade)
+    return found
+
+
+def _sums(slices: Slices, dim: int, draws: int) -> list[Tensor]:
+    return slices.sums[dim][:draws]
+
+
+def _biases(shapes: Sequence[tuple[int, ...]], names: Sequence[str], slices: dict[int, Slices]) -> dict[int, int]:
+    """Match each matrix with the bias of its layer: a vector of the same owner, as long as the matrix has outputs."""
+    by_name = {name: i for i, name in enumerate(names)}
+    found = {}
+    for i, name in enumerate(names):
+        bias = by_name.get(name[: -len("weight")] + "bias") if name.endswith("weight") else None
+        if bias is not None and len(shapes[bias]) == 1 and len(shapes[i]) > 1 and bias in slices:
+            found[i] = bias
+    return found
+
+
+def _take(rows: Tensor, spans: Spans) -> Tensor:
+    return torch.cat([rows[:, a:b] for a, b in spans], dim=1)
+
+
+def _trades_of(
+    i: int,
+    d: int,
+    cut: list[Spans],
+    bias: int | None,
+    slices: dict[int, Slices],
+    totals: dict[int, Tensor],
+    biases: dict[int, int],
+    shapes: Sequence[tuple[int, ...]],
+    draws: int,
+    precision: Precision,
+) -> list[Trade]:
+    """Find the trades of one way to cut tensor ``i`` along dimension ``d``."""
+    zero = precision.part
+    rows = torch.stack(_sums(slices[i], d, draws))  # (K, n)
+    size = slices[i].sizes[d]
+    whole = float(size.norm())
+    of_bias = None if bias is None else torch.stack(_sums(slices[bias], 0, draws))
+    result: list[Trade] = []
+    sides: list[list[tuple[Tensor, list[Piece]]]] = []
+    for spans in cut:
+        own = _take(rows, spans)
+        side: list[tuple[Tensor, list[Piece]]] = [(own, [(i, d, spans)])]
+        if of_bias is not None and bias is not None:
+            part = _take(of_bias, spans)
+            if float(_take(slices[bias].sizes[0][None], spans).max()) <= precision.dead * float(size.max()):
+                if float(slices[bias].sizes[0].max()) > 1e3 * precision.dead * float(size.max()):
+                    result.append(Trade((((bias, 0, spans), 0),)))
+            else:
+                side.append((own + part, [(i, d, spans), (bias, 0, spans)]))
+        sides.append(side)
+
+    def same(a: Tensor, b: Tensor) -> bool:
+        largest = max(float(a.norm()), float(b.norm()))
+        return largest > 1e3 * zero * whole and float((a - b).norm()) <= zero * max(whole, largest)
+
+    matched: set[int] = set()
+    for x, first in enumerate(sides):
+        for y in range(x + 1, len(sides)):
+            pair = next(
+                ((a, b) for a in first for b in sides[y] if same(a[0].sum(1), b[0].sum(1)) and not {x, y} & matched),
+                None,
+            )
+            if pair is not None:
+                (up, ups), (down, downs) = pair
+                blocks = _runs(up, down, whole, zero)
+                pieces = (*((p, 1) for p in ups), *((p, -1) for p in downs))
+                result.append(Trade(pieces, blocks))
+                matched |= {x, y}
+    for x, side in enumerate(sides):
+        if x in matched:
+            continue
+        for j, total in totals.items():
+            if j in (i, bias) or len(shapes[j]) < 2:
+                continue
+            hit = next((s for s in side if same(s[0].sum(1), total)), None)
+            if hit is not None:
+                result.append(
+                    Trade(
+                        (*((p, 1) for p in hit[1]), ((j, None, ()), -1)),
+                        _columns(hit[0], j, slices, draws, whole, zero),
+                    )
+                )
+                break
+            partner = biases.get(j)
+            if partner is not None and partner in totals and same(side[0][0].sum(1), total + totals[partner]):
+                pieces = (((j, None, ()), 1), ((partner, None, ()), 1), ((i, d, cut[x]), -1))
+                result.append(Trade(pieces))
+                break
+    only_dead = all(e == 0 for t in result for _, e in t.pieces)
+    return [] if only_dead else result
+
+
+def _columns(rows: Tensor, j: int, slices: dict[int, Slices], draws: int, whole: float, zero: float) -> int:
+    """Count the blocks in which the rows of a slice trade with the columns of tensor ``j`` by themselves."""
+    runs = [0]
+    for d in range(len(slices[j].sums)):
+        other = torch.stack(_sums(slices[j], d, draws))
+        if other.shape == rows.shape:
+            runs.append(_runs(rows, other, whole, zero))
+    return max(runs)
+
+
+def _runs(up: Tensor, down: Tensor, whole: float, zero: float) -> int:
+    """Count the sub-slices that trade by themselves; where one side has several heads to one of the other, groups."""
+    long, short = max(up.shape[1], down.shape[1]), min(up.shape[1], down.shape[1])
+    if short == 0 or long % short:
+        return 0
+    up, down = (t.reshape(len(t), short, -1).sum(2) for t in (up, down))
+    return len(closed_runs(up - down, up.new_full((short,), whole / short**0.5), zero))
+
+
+def covered(found: Sequence[Trade], shapes: Sequence[tuple[int, ...]]) -> set[int]:
+    """List the tensors of which every slice is in a trade, or dead."""
+    whole = {i for t in found for (i, d, _), _ in t.pieces if d is None}
+    slices: dict[int, set[int]] = {}
+    for i, d, spans in (piece for t in found for piece, _ in t.pieces):
+        if d is not None:
+            slices.setdefault(i, set()).update(k for a, b in spans for k in range(a, b))
+    cut = {i: d for t in found for (i, d, _), _ in t.pieces if d is not None}
+    return whole | {i for i, rows in slices.items() if len(rows) == shapes[i][cut[i]]}
