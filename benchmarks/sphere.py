@@ -105,6 +105,13 @@ def measure(momentum: float, rounds: int) -> dict[str, float]:
     return {name: statistics.median(t / b for t, b in zip(values[2:], base[2:])) for name, values in times.items()}
 
 
+def table(found: dict[float, dict[str, float]]) -> str:
+    """The ratios as a table."""
+    lines = ["| step | momentum 0 | momentum 0.9 |", "|---|---|---|"]
+    lines += [f"| {name} | {found[0.0][name]:.2f} | {found[0.9][name]:.2f} |" for name in found[0.0]]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
@@ -112,9 +119,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {momentum: measure(momentum, rounds) for momentum in (0.0, 0.9)}
     print(f"ResNet-18, {sum(torch.Size(s).numel() for s in shapes()) / 1e6:.1f} M weights, one thread, checks on")
-    print("step (ratio to default SGD)   momentum 0   momentum 0.9")
-    for name in found[0.0]:
-        print(f"{name:<28}  {found[0.0][name]:10.2f}   {found[0.9][name]:12.2f}")
+    print(table(found))
 
 
 if __name__ == "__main__":

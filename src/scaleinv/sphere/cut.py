@@ -1,5 +1,6 @@
 """Say which numbers of a tensor lie on one sphere: a whole tensor, its rows, its columns, blocks, or a part of it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.sphere import shards
 
+#: numbers that a chunk has about
+_CHUNK = 1 << 16
 #: what lies on one sphere, by name
 GRANULARITIES = ("total", "group", "tensor", "row", "column", "block")
 
@@ -127,13 +130,29 @@ class Pieces:
         self._groups = shards.groups_to_sum(parameter, tuple(range(cut.leading)))
         self._shape = tuple(local.shape)
 
-    def sums(self, t: Tensor) -> Tensor:
-        """Sum the local tensor ``t`` over every piece."""
-        found = t.sum(self._others) if self._others else t.clone()
+    def sums(self, a: Tensor, b: Tensor | None = None) -> Tensor:
+        """Sum the products of the local tensors ``a`` and ``b`` (of ``a`` with itself) over every piece."""
+        parts = []
+        for here in self.chunks():
+            product = a[here].square() if b is None else a[here] * b[here]
+            parts.append(product.sum(self._others) if self._others else product)
+        if len(parts) == 1:
+            found = parts[0]
+        else:
+            found = torch.cat(parts) if 0 in self.cut.kept else torch.stack(parts).sum(0)
         if self._ids is not None:
             wide = found.new_zeros((*found.shape[:-1], self.count[-1] + 1))
             found = wide.index_add_(-1, self._ids, found)[..., :-1]
         return shards.all_sum(found, self._groups)
+
+    def chunks(self) -> list[slice]:
+        """Cut the first dimension so that what is made of a chunk stays in the cache; a row is never cut."""
+        rows = self._shape[0]
+        size = math.prod(self._shape[1:])
+        step = max(1, _CHUNK // max(1, size))
+        if rows * size <= 2 * _CHUNK:
+            return [slice(None)]
+        return [slice(start, start + step) for start in range(0, rows, step)]
 
     def spread(self, values: Tensor, outside: float) -> Tensor:
         """Give every slice the number of its piece (``outside`` the ranges: that), in a form that broadcasts."""

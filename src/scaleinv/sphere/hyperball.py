@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 from scaleinv.errors import UserError
 from scaleinv.sphere.ruler import Ruler
 from scaleinv.sphere.traits import traits_of
+from scaleinv.theory.rates import lr as learning_rate_of
 
 Normalise = bool | Literal["published"]
 _ROUNDINGS = 16
@@ -84,7 +85,7 @@ class Sizes:
         """Give 1 where the weights are zero in the step, else what would have made the last step of the right size."""
         if self.zeros:
             return 1.0
-        wanted = max(elr, 1e-6) * radius
+        wanted = float(learning_rate_of(max(elr, 1e-6), radius, "normalised"))
         return wanted / self.last[unit] if self.last.get(unit) else wanted
 
     def note(self, unit: int, size: float, rate: float) -> None:

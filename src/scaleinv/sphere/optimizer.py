@@ -624,10 +624,7 @@ class Sphere(Optimizer):
             weights, buffers = [shards.local(p) for _, p, _ in held], [shards.local(b) for _, _, b in held]
             before = ruler.norms(buffers, positions)
             if ruler.pieces is not None:
-                radius = self._radius_now(index)
-                weight, buffer = weights[0], buffers[0]
-                coefficient = ruler.dot([buffer], [weight]) / radius**2
-                buffer.sub_(weight * ruler.pieces.spread(coefficient, 0.0))
+                ruler.add(buffers, weights, -(ruler.dot(buffers, weights) / self._radius_now(index) ** 2))
             elif ruler.sharded or ruler.quick:
                 size = ruler.dot(weights, weights, positions)
                 ruler.add(buffers, weights, -ruler.dot(buffers, weights, positions) / size)

@@ -12,7 +12,7 @@ from scaleinv.errors import UserError
 from scaleinv.sphere import shards
 from scaleinv.sphere.cut import Cut
 from scaleinv.sphere.traits import traits_of
-from scaleinv.symmetry.claims import Claim, claim_of
+from scaleinv.symmetry.claims import KnownSlices, claim_of
 
 HALF = (torch.float16, torch.bfloat16)
 _EXACT = (torch.float32, torch.float64)
@@ -106,7 +106,7 @@ def refuse_other_dimension(named: Mapping[str, Sequence[Tensor]], cuts: Mapping[
         )
 
 
-def _named_by(claim: Claim, cut: Cut, shape: tuple[int, ...]) -> bool:
+def _named_by(claim: KnownSlices, cut: Cut, shape: tuple[int, ...]) -> bool:
     """Whether the claim says that each piece of the cut has no scale, or says nothing about such pieces."""
     if cut.leading:
         return True  # the doctor looks at one dimension at a time

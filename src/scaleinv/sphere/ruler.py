@@ -67,7 +67,7 @@ class Ruler:
     def norms(self, tensors: Sequence[Tensor], positions: Sequence[int] | None = None) -> Tensor:
         """Measure the norm of the unit, or of its pieces; ``positions`` of the tensors where not all are given."""
         if self.pieces is not None:
-            return self.pieces.sums(tensors[0].square()).sqrt()
+            return self.pieces.sums(tensors[0]).sqrt()
         if self.sharded:
             return self._summed([t.square().sum() for t in tensors], positions).sqrt()
         if self.quick:
@@ -77,7 +77,7 @@ class Ruler:
     def dot(self, a: Sequence[Tensor], b: Sequence[Tensor], positions: Sequence[int] | None = None) -> Tensor:
         """Measure the inner product of two vectors of the unit, or of their pieces."""
         if self.pieces is not None:
-            return self.pieces.sums(a[0] * b[0])
+            return self.pieces.sums(a[0], b[0])
         if self.sharded:
             return self._summed([(x * y).sum() for x, y in zip(a, b)], positions)
         if self.quick:
@@ -102,6 +102,10 @@ class Ruler:
     def add(self, tensors: Sequence[Tensor], others: Sequence[Tensor], factor: Tensor) -> None:
         """Add ``factor`` times ``others`` in place; slices outside the ranges of a cut stay as they are."""
         if self.pieces is not None:
-            tensors[0].add_(others[0] * self.pieces.spread(factor, 0.0))
+            wide = self.pieces.spread(factor, 0.0)
+            for here in self.pieces.chunks():
+                tensors[0][here].add_(others[0][here] * (wide[here] if len(wide) > 1 else wide))
+        elif self.quick:
+            torch._foreach_add_(list(tensors), list(others), alpha=float(factor))
         else:
             torch._foreach_add_(list(tensors), torch._foreach_mul(list(others), factor))

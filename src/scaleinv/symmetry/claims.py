@@ -12,7 +12,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 
 @dataclass(frozen=True)
-class Claim:
+class KnownSlices:
     """What is known of one parameter."""
 
     name: str
@@ -22,7 +22,7 @@ class Claim:
     blocks_dim: int | None = None  # ... along this dimension
 
 
-_CLAIMS: MutableMapping[Tensor, Claim] = WeakIdKeyDictionary()
+_CLAIMS: MutableMapping[Tensor, KnownSlices] = WeakIdKeyDictionary()
 
 
 def remember(parameters: Mapping[str, Tensor], found: Any) -> None:
@@ -36,9 +36,10 @@ def remember(parameters: Mapping[str, Tensor], found: Any) -> None:
         part = parts.get(name)
         dim = found.row_dim.get(name)
         blocks = () if part is None else part.blocks or part.ranges
-        _CLAIMS[parameter] = Claim(name, name in found.single, dim, tuple(blocks), None if part is None else part.dim)
+        along = None if part is None else part.dim
+        _CLAIMS[parameter] = KnownSlices(name, name in found.single, dim, tuple(blocks), along)
 
 
-def claim_of(parameter: Tensor) -> Claim | None:
+def claim_of(parameter: Tensor) -> KnownSlices | None:
     """Find what was said of a parameter last; None if nothing was."""
     return _CLAIMS.get(parameter)
