@@ -77,6 +77,14 @@ def train(optimizer: str, granularity: str, way: str, mesh: Any, rank: int, **op
     return {n: (w.full_tensor() if isinstance(w, DTensor) else w).detach().clone() for n, w in weights.items()}
 
 
+#: options beside a combination, whose path is that of one process with the same options
+OPTIONS = {
+    "hyperball, rows": ("adam", "row", {"normalise_update": True}),
+    "hyperball": ("momentum", "total", {"normalise_update": True}),
+    "learned, columns": ("adam", "column", {"learn_radius": 0.05}),
+}
+
+
 def failures(mesh: Any, rank: int) -> dict[str, str]:
     """A gradient that is not finite on one process stops all of them, before the step."""
     from torch.distributed.tensor import Shard, distribute_tensor
@@ -108,6 +116,7 @@ def main() -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     found = {c: train(*c, mesh, rank) for c in COMBINATIONS}
+    found |= {k: train(o, g, "fsdp", mesh, rank, **more) for k, (o, g, more) in OPTIONS.items()}
     torch.save({"weights": found, "failures": failures(mesh, rank)}, folder / f"rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from tests.sphere import table
-from tests.sphere.distributed_worker import COMBINATIONS
+from tests.sphere.distributed_worker import COMBINATIONS, OPTIONS
+
+from scaleinv import Sphere
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("distributed_worker.py")
@@ -51,6 +53,22 @@ def test_two_processes_take_the_path_of_one(
     weights = table.as_numpy(first)
     assert table.distance(path, weights) < 1e-12
     np.testing.assert_allclose(path.norms(weights), path.radii, rtol=1e-14)
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_steps_of_fixed_size_and_trained_radii_over_shards(case: str, ranks: list[dict[str, Any]]) -> None:
+    optimizer, granularity, options = OPTIONS[case]
+    weights = table.start()
+    law, make = table.OPTIMIZERS[optimizer]
+    chosen = table.GRANULARITIES[granularity][0]
+    groups = {n: [w] for n, w in weights.items()}
+    sphere = Sphere(make(list(weights.values())), groups, table.ELR[law], **chosen, **options)
+    for step in range(table.STEPS):
+        table.put(weights, step)
+        sphere.step()
+    for found in ranks:
+        for name, w in weights.items():
+            torch.testing.assert_close(found["weights"][case][name], w.detach(), rtol=1e-11, atol=1e-12)
 
 
 def test_a_gradient_that_is_not_finite_on_one_process_stops_both(ranks: list[dict[str, Any]]) -> None:

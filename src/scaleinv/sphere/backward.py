@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
-from scaleinv.sphere.optimizer import Elr, Sphere
+from scaleinv.sphere.optimizer import Sphere
+from scaleinv.sphere.rate import Elr
 from scaleinv.sphere.units import Groups, named_groups
 
 

@@ -15,6 +15,7 @@ Where d is not tangent (weights that are not scale-invariant), the direction tha
 same, since only the ratio ``eta / a = lr`` decides it; the norm is off, is measured and is put right.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,18 @@ def suits(optimizer: Optimizer) -> bool:
     own = "step" in vars(optimizer)  # compiled, or replaced by a scheduler
     hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     return type(optimizer) is torch.optim.SGD and not own and not hooked
+
+
+@functools.cache
+def fused_works() -> bool:
+    """Tell whether this torch has a fused SGD for the CPU."""
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.ones(2)
+    try:
+        torch.optim.SGD([p], lr=0.5, fused=True).step()
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return float(p.detach()[0]) == 0.5
 
 
 class Balance:
@@ -125,10 +138,10 @@ class Balance:
         """Put the balanced rate and decay into the param groups; returns what stood there."""
         before = []
         for group in groups:
-            before.append((group, {key: group[key] for key in ("lr", "weight_decay", "fused")}))
+            before.append((group, {key: group[key] for key in ("lr", "weight_decay", "fused") if key in group}))
             group["lr"], group["weight_decay"] = plan.rate, plan.decay
-            if group["fused"] is None and group["foreach"] is None:  # torch may choose, and this one reads once
-                group["fused"] = True
+            if "fused" in group and group["fused"] is None and group["foreach"] is None and fused_works():
+                group["fused"] = True  # torch may choose, and this one reads once
         return before
 
     def settle(self, plan: Plan, state: State, momentum: float, *, measure: bool, folded: bool) -> float:

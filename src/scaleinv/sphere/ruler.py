@@ -13,7 +13,7 @@ from scaleinv.sphere import shards
 from scaleinv.sphere.cut import Cut, Pieces
 
 #: numbers added up in float32 before the sum goes on in float64
-_CHUNK = 1 << 16
+_CHUNK = 1 << 17
 
 
 def flat(t: Tensor) -> Tensor | None:
