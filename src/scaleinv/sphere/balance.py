@@ -136,7 +136,7 @@ class Balance:
 
     def enter(self, groups: Groups, plan: Plan) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Put the balanced rate and decay into the param groups; returns what stood there."""
-        before = []
+        before: list[tuple[dict[str, Any], dict[str, Any]]] = []
         for group in groups:
             before.append((group, {key: group[key] for key in ("lr", "weight_decay", "fused") if key in group}))
             group["lr"], group["weight_decay"] = plan.rate, plan.decay

@@ -76,13 +76,13 @@ from scaleinv.sphere.refuse import (
     refuse_overlap,
 )
 from scaleinv.sphere.ruler import Ruler
-from scaleinv.sphere.step import Steps, leave_steps_out_of_graphs
+from scaleinv.sphere.step import SphereSteps, leave_steps_out_of_graphs
 from scaleinv.sphere.traits import choose_law, traits_of
 from scaleinv.sphere.units import Groups, Radius, Unit, check_elr, make_units, named_groups, split_groups
 from scaleinv.theory.rates import Law
 
 
-class Sphere(Steps):
+class Sphere(SphereSteps):
     r"""Keep groups of scale-invariant weights on spheres while a torch optimizer trains them.
 
     Args:

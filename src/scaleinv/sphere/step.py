@@ -30,7 +30,7 @@ _RADIAL, _DRIFT = 1e-3, 1e-2
 _HARMLESS = 1e-6
 
 
-class Steps(ScheduledRates):
+class SphereSteps(ScheduledRates):
     """Step the wrapped optimizer and return every unit to its sphere."""
 
     masters: Masters | None
@@ -61,7 +61,7 @@ class Steps(ScheduledRates):
         return type(self)._outside_graphs(self, closure)
 
     #: _whole_step as torch.compile leaves it alone; set by the first Sphere, since it loads the compiler
-    _outside_graphs: Callable[["Steps", Any], float | None]
+    _outside_graphs: Callable[["SphereSteps", Any], float | None]
 
     def _whole_step(self, closure: Callable[[], float] | None) -> float | None:
         loss = None
@@ -331,5 +331,5 @@ class Steps(ScheduledRates):
 
 def leave_steps_out_of_graphs() -> None:
     """Tell torch.compile to leave the steps alone, once."""
-    if not hasattr(Steps, "_outside_graphs"):
-        Steps._outside_graphs = torch.compiler.disable(Steps._whole_step)  # type: ignore[no-untyped-call]
+    if not hasattr(SphereSteps, "_outside_graphs"):
+        SphereSteps._outside_graphs = torch.compiler.disable(SphereSteps._whole_step)  # type: ignore[no-untyped-call]
