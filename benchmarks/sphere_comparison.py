@@ -36,7 +36,7 @@ import sphere as cost  # noqa: E402
 STEPS, BATCH = 40, 4
 OTHER_LR = 1e-3
 #: two weights are the same if they differ by no more than rounding makes of it in so many steps
-SAME = 1e-9
+SAME = 1e-12
 Step = Callable[[], None]
 
 
@@ -417,7 +417,7 @@ def rows() -> list[Row]:
             "granularity='row', radius=1",
             oblique(elr, True),
             sphere_rows(elr),
-            "these rows are free only head by head: oblique SGD takes the radial part off the gradient first",
+            "second order: rows are free only head by head, and oblique SGD takes the radial part off first",
             prepare=unit_rows,
         ),
     ]

@@ -171,6 +171,8 @@ def refusals() -> dict[str, tuple[str, dict[str, Any]]]:
         "split 0": ("needs split=", {"granularity": "block", "split": 0}),
         "split of rows": ("is for granularity 'block'", {"granularity": "row", "split": 2}),
         "columns of three": ("shape", {"granularity": Cut(dim=2)}),
+        "no word": ("is no name and no Cut", {"granularity": None}),
+        "a text": ("are whole numbers", {"granularity": Cut(split="2")}),  # type: ignore[arg-type]
         "negative": ("count from 0", {"granularity": Cut(dim=-1)}),
         "both": ("give one of the two", {"granularity": Cut(split=2, ranges=((0, 2),))}),
         "overlap": ("ascending order", {"granularity": Cut(ranges=((0, 3), (2, 4)))}),

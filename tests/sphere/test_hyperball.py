@@ -13,7 +13,7 @@ from tests.sphere import table
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from scaleinv import Sphere, UserError, geometry
+from scaleinv import Sphere, StateError, UserError, geometry
 
 pytestmark = pytest.mark.numerics
 
@@ -191,6 +191,18 @@ def test_learned_radii_are_those_of_autograd(name: str, granularity: str) -> Non
     assert sphere.param_groups[-1]["lr"] == 0.05  # a rate of its own, to be scheduled
 
 
+def test_a_radius_beyond_the_numbers_is_taken_back() -> None:
+    w = parameter(4, 3, dtype=torch.float32)
+    sphere = Sphere(torch.optim.SGD([w], lr=1.0), [w], 1e-2, granularity="row", learn_radius=1e4)
+    kept = w.detach().clone()
+    for sign in (-1, 1):  # to infinity, to zero
+        w.grad = sign * 100 * w.detach()
+        with pytest.raises(StateError, match="a trained radius to zero or beyond the numbers"):
+            sphere.step()
+        assert torch.equal(w, kept)
+        torch.testing.assert_close(sphere.radius_of(0), kept.norm(dim=1))
+
+
 def test_gains_beside_a_direction_have_rates_of_their_own() -> None:
     """torch's weight_norm: the direction on spheres row by row, the gains at a plain rate."""
     with torch.random.fork_rng():
@@ -211,6 +223,7 @@ def test_what_makes_no_sense_is_refused() -> None:
     for match, options in (
         ("normalise_update='yes'", {"normalise_update": "yes"}),
         ("learn_radius -1", {"learn_radius": -1.0}),
+        ("learn_radius fast", {"learn_radius": "fast"}),
         ("learn_radius nan", {"learn_radius": math.nan}),
         ("goes with neither", {"normalise_update": True, "projection": "folded"}),
         ("goes with neither", {"learn_radius": 0.1, "projection": "folded"}),

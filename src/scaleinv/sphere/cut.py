@@ -61,6 +61,9 @@ class Cut:
 
     def refuse(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise :class:`~scaleinv.UserError` where a tensor of that shape cannot be cut so."""
+        numbers = (self.leading, *(n for n in (self.dim, self.split) if n is not None), *sum(self.ranges, ()))
+        if any(isinstance(n, bool) or not isinstance(n, int) for n in numbers):
+            raise UserError(f"{self}: dim, split, leading and the ends of ranges are whole numbers")
         axis = self.axis
         if self.leading < 0 or (self.dim is not None and self.dim < 0):
             raise UserError(f"{self}: dim and leading count from 0; give numbers of at least 0")
@@ -181,6 +184,10 @@ def cuts_of(
     granularity: "str | Cut | Mapping[str, str | Cut]", split: "int | Mapping[str, int] | None", names: list[str]
 ) -> "tuple[str, dict[str, Cut | None]]":
     """Find for every group how its tensors are cut; the word for all of it, ``mixed`` where they differ."""
+    given = list(granularity.values()) if isinstance(granularity, Mapping) else [granularity]
+    for one in given:
+        if not isinstance(one, (str, Cut)):
+            raise UserError(f"granularity {one!r} is no name and no Cut; choose one of: {', '.join(GRANULARITIES)}")
     if isinstance(granularity, Mapping):
         unknown = sorted(set(granularity) - set(names))
         missing = [name for name in names if name not in granularity]

@@ -58,6 +58,11 @@ class Radii:
                 p.grad = gradient
 
     @torch.no_grad()
+    def usable(self) -> bool:
+        """Tell whether all radii are positive numbers."""
+        return all(bool((log.exp().isfinite() & (log.exp() > 0)).all()) for log in self.logs)
+
+    @torch.no_grad()
     def give_back(self) -> None:
         """Give the gradients of the loss back after a step that failed; the weights are restored by who kept them."""
         for unit, gradients in zip(self._units, self._gradients):

@@ -164,7 +164,8 @@ class Sphere(SphereSteps):
         self.granularity, self.projection, self.normalise_update = word, projection, normalise_update
         self.correct_every, self._keep_pieces = correct_every, bool(normalise_update or learn_radius is not None)
         self._zero, self._claimed = zero, claimed
-        if learn_radius is not None and not (math.isfinite(learn_radius) and learn_radius > 0):
+        number = isinstance(learn_radius, (int, float)) and math.isfinite(learn_radius) and learn_radius > 0
+        if learn_radius is not None and not number:
             raise UserError(f"learn_radius {learn_radius} is not a positive rate; leave it out to keep the radii")
         if learn_radius is not None and known.matrix_wise:
             kind = type(optimizer).__name__

@@ -104,6 +104,11 @@ class SphereSteps(ScheduledRates):
                     self._return_to_sphere(i)
                 else:
                     self._settle(i, plan)
+            if self.learned is not None and self.check == "step" and not self.learned.usable():
+                raise StateError(
+                    f"step {self._steps} takes a trained radius to zero or beyond the numbers; choose a smaller "
+                    "learn_radius; the weights are as they were before it, the optimizer's averages are not"
+                )
         except BaseException:
             if lost:
                 self._restore()
