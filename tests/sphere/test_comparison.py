@@ -15,6 +15,7 @@ DIFFERENT = {
     ("15 lines of one's own, momentum 0.9", "granularity='tensor'"),
     ("geoopt RiemannianSGD, momentum 0.9", "granularity='tensor'"),
     ("geoopt, momentum 0.9, averages begun at zero", "granularity='tensor'"),
+    ("EDM2 with its eps = 1e-4", "granularity='row', an ELR a matrix"),
     ("hyperball, Adam", "normalise_update=True"),
     ("row-wise oblique SGD", "granularity='row', radius=1"),
 }
