@@ -151,7 +151,7 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
     assert law is not None
     sphere = None
     if config.elr is not None:
-        optimizer = sphere = Sphere(optimizer, groups, config.elr, granularity=config.granularity)
+        optimizer = sphere = Sphere(optimizer, groups, config.elr, granularity=config.granularity, projection="literal")
     if before is not None:
         rescale_statistics(model, dataset.train_images, before)
     return Setup(

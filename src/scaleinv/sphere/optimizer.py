@@ -16,12 +16,20 @@ Granularity (what lies on one sphere):
 - ``group``: every group on its own sphere; all groups get the same ELR.
 - ``tensor``: every tensor on its own sphere; refused for groups of several tensors, which have only one scale in
   common.
-- ``row``: every row (output filter, neuron; first dimension) on its own sphere. One learning rate serves a whole tensor
-  only if its rows have one norm, so on wrapping every row is scaled to the root mean square of the row norms of its
-  tensor; the norm of the tensor is unchanged. The rows must be scale-invariant one by one, which a norm over channels
-  (batch norm) gives and a norm over features (layer norm) does not: ask ``find_symmetries(model, inputs).row``. Refused
-  for groups of several tensors, for tensors of fewer than two dimensions and for optimizers that treat a matrix as a
-  whole (Muon).
+- ``row``, ``column``: every row (output filter, neuron; first dimension) or column (second dimension) on its own
+  sphere; ``block`` with ``split=n``: n equal runs of rows (heads, the three parts of a fused qkv). A
+  :class:`~scaleinv.sphere.Cut` says anything else (experts in one tensor, a part of a tensor), and a mapping gives
+  every group a granularity of its own. One learning rate serves a whole tensor only if its pieces have one norm, so on
+  wrapping every piece is scaled to the root mean square of the norms of the pieces; the norm of the tensor is
+  unchanged. The pieces must be scale-invariant one by one: a norm over channels (batch norm) gives that to rows, a norm
+  over features (layer norm) to none. What ``find_symmetries`` found of these very tensors is remembered, and another
+  dimension is refused. Refused as well: groups of several tensors, tensors of fewer than two dimensions and optimizers
+  that treat a matrix as a whole (Muon).
+
+Projection. ``exact`` measures the norm at every step; a step of plain SGD is balanced (:mod:`scaleinv.sphere.balance`),
+so that it comes out on the sphere and the projection costs no pass of its own. ``folded`` trusts that and measures once
+in ``correct_every`` steps (SGD and weights that are scale-invariant only). ``literal`` follows the formula operation by
+operation, a few times slower; it differs from ``exact`` in the last bits.
 
 Momentum. By the law ``sgd`` a buffer that averages gradients (``momentum_buffer``, ``exp_avg``) belongs to the tangent
 space of the old point. After the step it is projected on the tangent space at the new point and rescaled to the norm it
@@ -37,45 +45,44 @@ groups (``lr`` of the others) under ``"lr"``; other options (momentum, betas, ..
 ``sphere.optimizer.param_groups``.
 
 Weights must be float32 or float64: half precision rounds away what the sphere is there to control. Under
-``torch.autocast`` the weights are float32, as they should be.
+``torch.autocast`` the weights are float32, as they should be; with ``masters=True`` weights in bfloat16 or float16 are
+the roundings of float32 copies, which lie on the spheres.
+
+Distributed. Under DDP nothing changes. Of a DTensor (FSDP2 and tensor parallelism) every process moves its shard, and
+norms are sums over the shards: wrap after ``fully_shard`` or ``parallelize_module``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from scaleinv import geometry
 from scaleinv.errors import StateError, UserError
-from scaleinv.sphere.traits import choose_law, traits_of
-from scaleinv.sphere.units import (
-    GRANULARITIES,
-    Groups,
-    Unit,
-    check_elr,
+from scaleinv.sphere import hyperball, state
+from scaleinv.sphere.balance import Balance, suits
+from scaleinv.sphere.cut import Cut, cuts_of
+from scaleinv.sphere.learned import Radii
+from scaleinv.sphere.masters import Masters
+from scaleinv.sphere.rate import Elr
+from scaleinv.sphere.refuse import (
+    OWNERS,
     check_membership,
-    make_units,
-    named_groups,
     refuse_inexact,
-    split_groups,
+    refuse_other_dimension,
+    refuse_overlap,
 )
+from scaleinv.sphere.ruler import Ruler
+from scaleinv.sphere.step import SphereSteps, leave_steps_out_of_graphs
+from scaleinv.sphere.traits import choose_law, traits_of
+from scaleinv.sphere.units import Groups, Radius, Unit, check_elr, make_units, named_groups, split_groups
 from scaleinv.theory.rates import Law
-from scaleinv.theory.rates import lr as learning_rate_of
-
-#: a projection shorter than so many roundings of what it projects has no direction
-_ROUNDINGS = 16
-_LARGEST_RATE = 3.4e38
-#: on an accelerator the flag that something went wrong is read once in so many steps
-_DEFERRED_CHECK_EVERY = 100
-
-Elr = float | Callable[[int], float]
 
 
-class Sphere(Optimizer):
+class Sphere(SphereSteps):
     r"""Keep groups of scale-invariant weights on spheres while a torch optimizer trains them.
 
     Args:
@@ -87,12 +94,25 @@ class Sphere(Optimizer):
             of the number of steps done. It stands in ``sphere.param_groups[i]["lr"]``, so a torch LR scheduler attached
             to the *Sphere* schedules it (and the plain ``lr`` of the other groups; give ``LambdaLR`` a list of
             functions to treat them apart). A scheduler on the wrapped optimizer is refused.
-        granularity: ``total``, ``group``, ``tensor`` or ``row``; see the module's text.
+        granularity: ``total``, ``group``, ``tensor``, ``row``, ``column``, ``block``, a
+            :class:`~scaleinv.sphere.Cut`, or a mapping from the names of the groups to these; see the module's text.
+        split: for ``block``: how many equal blocks the first dimension has; a number, or one for each group by name.
         law: ``sgd`` or ``normalised``; needed only where :mod:`scaleinv.theory.optimizers` does not know the optimizer.
         radius: put every sphere at this radius first (the network's function does not change); default: as it is.
+        normalise_update: fix the size of the step as well. True: every step turns every sphere by ``elr`` radians.
+            ``published``: the form of the hyperball papers (:mod:`scaleinv.sphere.hyperball`). Pieces keep norms of
+            their own, and the law plays no part.
+        learn_radius: train the radii too, at this rate of their logarithms (:mod:`scaleinv.sphere.learned`).
+        projection: ``exact``, ``folded`` or ``literal``; see the module's text.
+        correct_every: ``folded`` measures norms once in so many steps; :attr:`drift` is the largest error it found.
+        zero: what to do with weights whose norm is zero: ``refuse``, or ``wait`` for the direction of their first step
+            (their ``radius`` must be given).
+        masters: train float32 copies of the optimizer's parameters in half precision.
+        claimed: refuse pieces that :func:`~scaleinv.find_symmetries` found not to be free. False: fix their norms
+            nevertheless.
         check: ``step`` looks for non-finite gradients before every step and for zero or non-finite norms after it, and
-            keeps a copy of the weights to go back to; ``deferred`` keeps none and reads a flag once in 100 steps,
-            without waiting for the device in between. Default: ``step`` on a CPU, else ``deferred``.
+            can take a step back; ``deferred`` cannot, and reads a flag once in 100 steps, without waiting for the
+            device in between. Default: ``step`` on a CPU, else ``deferred``.
 
     Raises:
         UserError: for arguments that make no sense (each says why).
@@ -114,278 +134,253 @@ class Sphere(Optimizer):
         groups: Groups,
         elr: Elr,
         *,
-        granularity: str = "total",
+        granularity: str | Cut | Mapping[str, str | Cut] = "total",
+        split: int | Mapping[str, int] | None = None,
         law: str | None = None,
-        radius: float | None = None,
+        radius: Radius = None,
+        normalise_update: hyperball.Normalise = False,
+        learn_radius: float | None = None,
+        projection: Literal["exact", "folded", "literal"] = "exact",
+        correct_every: int = 16,
+        zero: Literal["refuse", "wait"] = "refuse",
+        masters: bool = False,
+        claimed: bool = True,
         check: Literal["step", "deferred"] | None = None,
     ) -> None:
         if isinstance(optimizer, Sphere) or not isinstance(optimizer, Optimizer):
             hint = "pass all groups to one Sphere" if isinstance(optimizer, Sphere) else "pass a torch.optim optimizer"
             raise UserError(f"a {type(optimizer).__name__} cannot be wrapped; {hint}")
-        if granularity not in GRANULARITIES:
-            raise UserError(f"unknown granularity {granularity!r}; choose one of: {', '.join(GRANULARITIES)}")
-        if check not in (None, "step", "deferred"):
-            raise UserError(f"unknown check {check!r}; choose step or deferred")
+        leave_steps_out_of_graphs()
+        hyperball.check_normalise(normalise_update)
+        _check_words(check=check, projection=projection, zero=zero)
         named = named_groups(groups)
+        word, cuts = cuts_of(granularity, split, list(named))
+        known = traits_of(optimizer)
+        if normalise_update and law is None and known.law is None:
+            law = "normalised"  # decides nothing but what becomes of averages
         self.law: Law = choose_law(optimizer, law)
         #: optimizer state that averages gradients and so has to follow the weights around the sphere
-        self._averages = traits_of(optimizer).gradient_averages
-        self.granularity = granularity
-        refuse_inexact(optimizer, named, granularity)
-        check_membership(optimizer, named)
+        self._averages = known.gradient_averages
+        self.granularity, self.projection, self.normalise_update = word, projection, normalise_update
+        self.correct_every, self._keep_pieces = correct_every, bool(normalise_update or learn_radius is not None)
+        self._zero, self._claimed = zero, claimed
+        number = isinstance(learn_radius, (int, float)) and math.isfinite(learn_radius) and learn_radius > 0
+        if learn_radius is not None and not number:
+            raise UserError(f"learn_radius {learn_radius} is not a positive rate; leave it out to keep the radii")
+        if learn_radius is not None and known.matrix_wise:
+            kind = type(optimizer).__name__
+            raise UserError(f"learn_radius gives {kind} radii to train, which are no matrices; wrap an AdamW for these")
+        self._refuse(optimizer, named, cuts, word, masters)
+        if projection == "folded":
+            self._refuse_folding(optimizer, cuts, learn_radius)
+        first = check_elr(elr(0) if callable(elr) else elr)
         self.optimizer = optimizer
         self._elr = elr if callable(elr) else None
         self._steps = 0
-        first = check_elr(elr(0) if callable(elr) else elr)
-        self.units: list[Unit] = make_units(named, granularity, radius)
+        self.drift = 0.0
+        #: float32 copies of weights in half precision
+        self.masters = Masters(optimizer) if masters else None
+        self.units: list[Unit] = []
+        self._rulers: list[Ruler] = []
+        self._balances: list[Balance] = []
+        self._unit_of_group: list[int | None] = []
+        try:
+            self._make(named, cuts, word, radius)
+        except (UserError, StateError):
+            if self.masters is not None:
+                self.masters.undo(optimizer)
+            raise
         tensors = [t for unit in self.units for t in unit.parameters]
         self.check = check or ("step" if all(t.device.type == "cpu" for t in tensors) else "deferred")
         self._bad: Tensor | None = None
         self._kept: list[Tensor] | None = None
         #: for every inner param group the index of its unit, None for weights with a scale of their own
-        self._unit_of_group: list[int | None] = split_groups(optimizer, self.units)
-        mirror = [
-            {"params": list(g["params"]), "lr": first if unit is not None else float(g["lr"])}
-            for g, unit in zip(optimizer.param_groups, self._unit_of_group)
-        ]
+        self._unit_of_group = split_groups(optimizer, self.units)
+        self._sizes = hyperball.Sizes(optimizer) if normalise_update else None
+        self.learned: Radii | None = None
+        if learn_radius is not None:
+            self.learned = Radii(self.units, self._rulers)
+            self._add_logs(self.learned.logs, learn_radius)
         self._constructing = True
-        super().__init__(mirror, {"lr": first})
+        super().__init__(self._mirror(0, first), {"lr": first})
         self._constructing = False
         self._last_elr: list[float] = [g["lr"] for g in self.param_groups]
         self._pushed: list[float | None] = self._present_rates()
+        self._known_owners = OWNERS.take(self, optimizer, tensors)
 
-    # -- the rate ------------------------------------------------------------------------------------------------------
+    def _refuse(
+        self,
+        optimizer: Optimizer,
+        named: Mapping[str, tuple[Tensor, ...]],
+        cuts: Mapping[str, Cut | None],
+        word: str,
+        masters: bool,
+    ) -> None:
+        refuse_overlap(named)
+        refuse_inexact(optimizer, named, cuts, word, masters)
+        check_membership(optimizer, named)
+        if self._claimed and not self._keep_pieces:
+            refuse_other_dimension(named, cuts)
+        if not self._constructed:
+            OWNERS.refuse_wrapped(optimizer)
 
-    @property
-    def elr(self) -> float:
-        """The ELR of the next step (of the first sphere, should a scheduler treat them differently)."""
-        if self._elr is not None:
-            return check_elr(self._elr(self._steps), zero=True)
-        index = next(i for i, unit in enumerate(self._unit_of_group) if unit is not None)
-        return float(self.param_groups[index]["lr"])
+    _constructed = False
 
-    @property
-    def steps(self) -> int:
-        """The number of steps taken."""
-        return self._steps
+    def _refuse_folding(self, optimizer: Optimizer, cuts: Mapping[str, Cut | None], learn_radius: float | None) -> None:
+        remedy = "use projection='exact'"
+        if not suits(optimizer):
+            kind = type(optimizer).__name__
+            raise UserError(f"projection 'folded' balances the weight decay of torch's SGD, not of {kind}; {remedy}")
+        if any(group.get("nesterov") for group in optimizer.param_groups):
+            raise UserError(f"projection 'folded' does not know Nesterov's momentum; {remedy}")
+        if any(cut is not None for cut in cuts.values()):
+            raise UserError(f"projection 'folded' has one decay a tensor, not one for each of its pieces; {remedy}")
+        if self.normalise_update or learn_radius is not None:
+            raise UserError(f"projection 'folded' goes with neither normalise_update nor learn_radius; {remedy}")
+        if isinstance(self.correct_every, bool) or not isinstance(self.correct_every, int) or self.correct_every < 1:
+            raise UserError(f"correct_every={self.correct_every!r}: a whole number of steps, at least 1")
 
-    def learning_rate(self, unit: int, elr: float) -> float:
-        """Compute the learning rate that acts as ``elr`` on a sphere, by :func:`scaleinv.theory.rates.lr`."""
-        return float(learning_rate_of(elr, self.units[unit].radius, self.law))
-
-    def _present_rates(self) -> list[float | None]:
-        """Read the rates inside the wrapped optimizer; None where reading one would wait for an accelerator."""
-        rates = [g["lr"] for g in self.optimizer.param_groups]
-        return [None if isinstance(r, Tensor) and r.device.type != "cpu" else float(r) for r in rates]
-
-    def _push_rates(self) -> None:
-        inner = self.optimizer.param_groups
-        scheduled = None if self._elr is None else check_elr(self._elr(self._steps), zero=True)
-        elr_of_unit: dict[int, float] = {}
-        for before, now in zip(self._pushed, self._present_rates()):
-            if before != now:
-                raise UserError(
-                    f"the lr of the wrapped optimizer was changed from {before} to {now} by something else; "
-                    "attach the scheduler to the Sphere: there it schedules the ELR"
-                )
-        for i, unit in enumerate(self._unit_of_group):
-            group = self.param_groups[i]
-            rate = group["lr"]
-            if unit is not None:
-                if scheduled is not None:
-                    if rate != self._last_elr[i]:
-                        raise UserError("a function of the step and a scheduler both set the ELR; use one of the two")
-                    group["lr"] = self._last_elr[i] = scheduled
-                elr = check_elr(group["lr"], zero=True)
-                if elr_of_unit.setdefault(unit, elr) != elr:
-                    raise UserError(
-                        f"one sphere ({self.units[unit].name}) got the two ELRs {elr_of_unit[unit]} and {elr}; "
-                        "use granularity 'group' for different rates"
-                    )
-                rate = self.learning_rate(unit, elr)
-                if rate > _LARGEST_RATE:
-                    raise UserError(
-                        f"ELR {elr:g} at the radius {self.units[unit].radius:g} needs the learning rate "
-                        f"{rate:g}, beyond float32; choose a smaller ELR or radius"
-                    )
-            if isinstance(inner[i]["lr"], Tensor):
-                inner[i]["lr"].fill_(rate)
-            else:
-                inner[i]["lr"] = rate
-        self._pushed = self._present_rates()
-
-    # -- the step ------------------------------------------------------------------------------------------------------
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take a step of the wrapped optimizer at the present ELR, then return to the spheres.
-
-        ``closure``, if given, is called once before the step, as by the wrapped optimizers themselves.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._push_rates()
-        with torch.no_grad():
-            if self.check == "step":
-                self._check_gradients()
-                self._keep_weights()
-            self.optimizer.step()
-            self._return_to_spheres()
-        self._steps += 1
-        if self.check == "deferred" and self._steps % _DEFERRED_CHECK_EVERY == 0:
-            self.check_now()
-        return loss
-
-    def _check_gradients(self) -> None:
-        for unit in self.units:
-            named = [(name, p.grad) for name, p in zip(unit.names, unit.parameters) if p.grad is not None]
-            # torch's own norm: only whether it is finite matters
-            if named and not math.isfinite(torch.stack(torch._foreach_norm([g for _, g in named])).sum().item()):
-                what = f"the norm of the gradient of {unit.name} is too large for its dtype"
-                for name, gradient in reversed(named):
-                    if not bool(torch.isfinite(gradient).all()):
-                        what = f"the gradient of {name} (shape {tuple(gradient.shape)}) is not finite"
-                raise StateError(f"{what} at step {self._steps}")
-
-    def _keep_weights(self) -> None:
-        """Copy all weights, so that a step that ends nowhere can be taken back."""
-        weights = [p for g in self.optimizer.param_groups for p in g["params"]]
-        if self._kept is None:
-            self._kept = [torch.empty_like(w) for w in weights]
-        torch._foreach_copy_(self._kept, weights)
-
-    def _sizes(self, tensors: list[Tensor]) -> Tensor:
-        """Norm of all, or norms of the rows."""
-        return geometry.row_norms(tensors[0]) if self.granularity == "row" else geometry.norm(tensors)
-
-    def _multiply(self, tensors: list[Tensor], factor: Tensor) -> None:
-        if self.granularity == "row":
-            tensors[0].mul_(factor)
-        else:
-            torch._foreach_mul_(tensors, factor)
-
-    def _return_to_spheres(self) -> None:
-        for unit in self.units:
-            weights = list(unit.parameters)
-            sizes = self._sizes(weights)
-            if self.check != "step":
-                good = (torch.isfinite(sizes) & (sizes > 0)).all()
-                self._bad = ~good if self._bad is None else self._bad.to(good.device) | ~good
-            elif not (sizes.min().item() > 0 and math.isfinite(sizes.max().item())):
-                self._take_back(unit)
-            self._multiply(weights, unit.radius / sizes)
-            if self.law == "sgd":
-                self._transport(unit)
-
-    def _take_back(self, unit: Unit) -> None:
-        """Name what went wrong, restore all weights, raise."""
-        bad = [name for name, w in zip(unit.names, unit.parameters) if not bool(torch.isfinite(w).all())]
-        if self._kept is not None:
-            torch._foreach_copy_([p for g in self.optimizer.param_groups for p in g["params"]], self._kept)
-        raise StateError(
-            f"step {self._steps} at ELR {self.elr:g} leaves {(bad or [unit.name])[0]} with a zero or non-finite norm; "
-            "the weights are as they were before it, the optimizer's averages are not"
+    def _make(
+        self, named: Mapping[str, tuple[Tensor, ...]], cuts: Mapping[str, Cut | None], word: str, radius: Radius
+    ) -> None:
+        """Append the units of groups, with what measures and balances them."""
+        literal = self.projection == "literal"
+        if self.masters is not None:
+            named = {name: self.masters.of(tensors) for name, tensors in named.items()}
+        units = make_units(
+            named,
+            cuts,
+            word,
+            radius,
+            literal=literal,
+            keep_pieces=self._keep_pieces,
+            wait=self._zero == "wait",
         )
+        self.units += units
+        self._rulers += [Ruler(unit.parameters, unit.cut, literal=literal) for unit in units]
+        self._balances += [Balance(unit) for unit in units]
+        if self.masters is not None:
+            self.masters.give_weights()
 
-    def _transport(self, unit: Unit) -> None:
-        """Project averaged gradients on the new tangent space and rescale them to the norm they had."""
-        state = self.optimizer.state
-        for key in self._averages:
-            held = [(p, state[p][key]) for p in unit.parameters if p in state and state[p].get(key) is not None]
-            if not held:
-                continue
-            weights, buffers = [p for p, _ in held], [b for _, b in held]
-            before = self._sizes(buffers)
-            if self.granularity == "row":
-                weight, buffer = weights[0], buffers[0]
-                dims = tuple(range(1, weight.ndim))
-                buffer.sub_(weight * ((buffer * weight).sum(dims, keepdim=True) / unit.radius**2))
-            else:
-                geometry.project_tangent_(buffers, weights)
-            after = self._sizes(buffers)
-            noise = _ROUNDINGS * torch.finfo(buffers[0].dtype).eps
-            self._multiply(buffers, torch.where(after > noise * before, before / after, torch.ones_like(after)))
+    def _add_logs(self, logs: Sequence[Tensor], rate: float) -> None:
+        group = {k: v for k, v in self.optimizer.param_groups[0].items() if k not in ("params", "param_names", "lr")}
+        if any("param_names" in g for g in self.optimizer.param_groups):
+            group["params"] = [(f"log radius {len(self._unit_of_group)}.{i}", log) for i, log in enumerate(logs)]
+        else:
+            group["params"] = list(logs)
+        self.optimizer.add_param_group({**group, "lr": rate})
+        self._unit_of_group.append(None)
 
-    def check_now(self) -> None:
-        """Wait for the device and raise :class:`StateError` if any step since the last check met a bad norm."""
-        if self._bad is not None and bool(self._bad):
-            self._bad = None
-            raise StateError(
-                f"within the {_DEFERRED_CHECK_EVERY} steps before step {self._steps} a norm became zero or not finite; "
-                "use check='step' to stop before the step that does it"
-            )
-        self._bad = None
-
-    # -- the rest of an optimizer -------------------------------------------------------------------------------------
+    def _mirror(self, start: int, elr: float) -> list[dict[str, Any]]:
+        """Describe the inner param groups from ``start`` on as groups of this optimizer."""
+        model = {} if self.masters is None else {id(m): p for p, m in self.masters.pairs}
+        groups = []
+        for g, unit in list(zip(self.optimizer.param_groups, self._unit_of_group))[start:]:
+            params = [model.get(id(p), p) for p in g["params"]]
+            groups.append({"params": params, "lr": elr if unit is not None else float(g["lr"])})
+            if unit is not None and self.units[unit].rest_lr is not None:
+                groups[-1]["rest_lr"] = float(g["lr"])
+        return groups
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, as the wrapped optimizer does."""
         self.optimizer.zero_grad(set_to_none)
+        if self.masters is not None:
+            super().zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with a scale of their own; wrapped tensors are chosen at construction only."""
-        if not self._constructing:
-            self.optimizer.add_param_group(param_group)
-            added = self.optimizer.param_groups[-1]
+        """Add parameters later; with the key ``groups`` (as for the class) some or all of them lie on new spheres.
+
+        - ``param_group``: options of the wrapped optimizer. ``params`` may be left out where ``groups`` has them all.
+          Beside ``groups``: ``elr`` (else the present one), ``granularity``, ``split`` and ``radius`` as for the class.
+        """
+        if self._constructing:
+            super().add_param_group(param_group)
+            return
+        options = dict(param_group)
+        own: dict[str, Any] = {
+            key: options.pop(key) for key in ("groups", "elr", "granularity", "split", "radius") if key in options
+        }
+        count = len(self.optimizer.param_groups)
+        if "groups" not in own:
+            if own:
+                raise UserError(f"{next(iter(own))!r} is for weights on spheres; name these under 'groups'")
+            self._add_inner(options)
             self._unit_of_group.append(None)
-            self._pushed = self._present_rates()
-            self._last_elr.append(float(added["lr"]))
-            self._kept = None
-            param_group = {"params": list(added["params"]), "lr": float(added["lr"])}
-        super().add_param_group(param_group)
+            elr = 0.0
+        else:
+            elr = check_elr(own.get("elr", self.elr))
+            if self._elr is not None and "elr" in own:
+                raise UserError("the ELR is a function of the step here; leave 'elr' out")
+            self._add_units(options, own)
+        for group in self._mirror(count, elr):
+            super().add_param_group(group)
+            self._last_elr.append(group["lr"])
+        self._pushed = self._present_rates()
+        self._kept = None
+
+    def _add_inner(self, options: dict[str, Any]) -> None:
+        self.optimizer.add_param_group(options)
+        if self.masters is not None:
+            self.masters.add(self.optimizer, self.optimizer.param_groups[-1])
+
+    def _add_units(self, options: dict[str, Any], own: dict[str, Any]) -> None:
+        """Wrap groups that come later; nothing is added where anything is refused."""
+        named = named_groups(own["groups"])
+        flat = [t for tensors in named.values() for t in tensors]
+        options.setdefault("params", flat)
+        granularity = own.get("granularity", self.granularity if self.granularity != "mixed" else "group")
+        word, cuts = cuts_of(granularity, own.get("split"), list(named))
+        mine = {id(p) for unit in self.units for p in unit.parameters}
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        if any(id(t) in mine for t in flat) or any(id(t) in known for t in flat):
+            raise UserError("a tensor that is added is in the Sphere already; name new ones only")
+        if not {id(t) for t in flat} <= {id(p) for p in _parameters_in(options["params"])}:
+            raise UserError("'groups' names a tensor that is not among 'params'; leave 'params' out or add it there")
+        if self.learned is not None:
+            raise UserError("learn_radius knows the spheres of the start only; wrap all groups at once")
+        decay = options.get("weight_decay", self.optimizer.defaults.get("weight_decay", 0))
+        shown = torch.optim.SGD([{"params": flat, "weight_decay": decay}], lr=1.0)  # what the membership check reads
+        refuse_overlap(named)
+        check_membership(shown, named)
+        refuse_inexact(self.optimizer, named, cuts, word, self.masters is not None)
+        if self._claimed and not self._keep_pieces:
+            refuse_other_dimension(named, cuts)
+        if self.projection == "folded":
+            self._refuse_folding(self.optimizer, cuts, None)
+        count = len(self.units)
+        groups_before = len(self.optimizer.param_groups)
+        self._add_inner(options)
+        try:
+            self._make(named, cuts, word, own.get("radius"))
+        except (UserError, StateError):
+            del self.optimizer.param_groups[groups_before:]
+            raise
+        if word == "total":
+            self.units[count] = replace(self.units[count], name=f"total {count + 1}")
+        self._unit_of_group = split_groups(self.optimizer, self.units)
+        tensors = [t for unit in self.units for t in unit.parameters]
+        self._known_owners = OWNERS.take(self, self.optimizer, tensors)
 
     def state_dict(self) -> dict[str, Any]:
         """Give all that a resumed run needs: the wrapped optimizer's state, the ELRs, the radii, the step count."""
         self.check_now()
-        options: list[dict[str, Any]] = [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups]
-        for unit, of_group in zip(self._unit_of_group, options):
-            if unit is not None:  # an ELR; in param_groups it has to be called lr, which is where schedulers look
-                of_group["elr"] = of_group.pop("lr")
-        own = {"steps": self._steps, "law": self.law, "granularity": self.granularity}
-        radii = [unit.radius for unit in self.units]
-        return {"optimizer": self.optimizer.state_dict(), "sphere": {**own, "radii": radii, "groups": options}}
+        return state.write(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave, on a Sphere built the same way."""
-        try:
-            inner, own = state_dict["optimizer"], state_dict["sphere"]
-            radii, options = own["radii"], own["groups"]
-            shape = (own["law"], own["granularity"], len(radii), len(options))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"this is not the state of a Sphere: {error!r} is missing") from error
-        mine = (self.law, self.granularity, len(self.units), len(self.param_groups))
-        if shape != mine:
-            raise UserError(f"the state is of another Sphere: (law, granularity, spheres, groups) {shape}, here {mine}")
-        self.optimizer.load_state_dict(inner)
-        self._restore_scalars(inner)
-        self.units = [replace(unit, radius=float(radius)) for unit, radius in zip(self.units, radii)]
-        for group, saved in zip(self.param_groups, options):
-            group.update({"lr" if name == "elr" else name: value for name, value in saved.items()})
-        self._steps = int(own["steps"])
-        self._pushed = self._present_rates()
-        self._last_elr = [g["lr"] for g in self.param_groups]
-
-    def _restore_scalars(self, inner: dict[str, Any]) -> None:
-        """Undo torch's cast of scalar state to the dtype of the weights: it changes NAdam's path in float64."""
-        numbers = [number for group in inner["param_groups"] for number in group["params"]]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for number, p in zip(numbers, parameters):
-            for key, value in inner["state"].get(number, {}).items():
-                if isinstance(value, Tensor) and value.ndim == 0 and self.optimizer.state[p][key].dtype != value.dtype:
-                    self.optimizer.state[p][key] = value.to(self.optimizer.state[p][key].device, copy=True)
+        """Restore what :meth:`state_dict` gave, on a Sphere built the same way; nothing changes where it is refused."""
+        state.read(self, state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
         # as torch's optimizers: without hooks, and without the "step" by which a scheduler replaces the method: in a
         # copy that would step the original
         dropped = ("step", "_kept")
-        state = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
-        return {**state, "_kept": None}
+        kept = {k: v for k, v in self.__dict__.items() if k not in dropped and not k.startswith("_optimizer_")}
+        return {**kept, "_kept": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        leave_steps_out_of_graphs()
+        super().__setstate__(state)
 
     def __repr__(self) -> str:
         shown = [f"{unit.name} (rho {unit.radius:.4g}, {len(unit.parameters)} tensors)" for unit in self.units[:4]]
@@ -393,3 +388,19 @@ class Sphere(Optimizer):
             shown.append(f"and {len(self.units) - 4} more")
         kind, spheres = type(self.optimizer).__name__, ", ".join(shown)
         return f"Sphere({kind}, elr={self.elr:g}, law={self.law}, {self.granularity}: {spheres})"
+
+
+def _check_words(**given: str | None) -> None:
+    allowed = {
+        "check": ("step", "deferred"),
+        "projection": ("exact", "folded", "literal"),
+        "zero": ("refuse", "wait"),
+    }
+    for name, value in given.items():
+        if value not in allowed[name] and not (name == "check" and value is None):
+            raise UserError(f"unknown {name} {value!r}; choose one of: {', '.join(allowed[name])}")
+
+
+def _parameters_in(params: Any) -> list[Tensor]:
+    flat = [params] if isinstance(params, Tensor) else list(params)
+    return [p[1] if isinstance(p, tuple) else p for p in flat]

@@ -1,4 +1,4 @@
-"""Find what lies on each sphere of a :class:`scaleinv.Sphere`, and refuse what could not be exact."""
+"""Find what lies on each sphere of a :class:`scaleinv.Sphere`, with its radius, and give it param groups of its own."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,22 +11,28 @@ from torch.optim import Optimizer
 
 from scaleinv import geometry
 from scaleinv.errors import StateError, UserError
-from scaleinv.sphere.traits import traits_of
+from scaleinv.sphere import shards
+from scaleinv.sphere.cut import GRANULARITIES, Cut
+from scaleinv.sphere.ruler import Ruler
 
-GRANULARITIES = ("total", "group", "tensor", "row")
+__all__ = ["GRANULARITIES", "Groups", "Radius", "Unit", "check_elr", "make_units", "named_groups", "split_groups"]
+
 Groups = Mapping[str, Sequence[Tensor]] | Iterable[Tensor | Sequence[Tensor]]
-
-_HALF = (torch.float16, torch.bfloat16)
+Radius = float | Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What lies on one sphere together."""
+    """What lies on one sphere together; of a cut tensor, pieces that lie on spheres of one kind."""
 
     name: str
     names: tuple[str, ...]  # of the tensors, for messages
     parameters: tuple[Tensor, ...] = field(repr=False)
-    radius: float  # of the whole unit; of one row for ``row``
+    radius: float  # of the whole unit; of one piece where the tensor is cut (their root mean square, if they differ)
+    cut: Cut | None = None
+    radii: Tensor | None = field(default=None, repr=False)  # of every piece, where they differ
+    waits: bool = False  # something in it is zero and waits for its first direction
+    rest_lr: float | None = None  # of the slices outside the ranges of the cut
 
 
 def named_groups(groups: Groups) -> dict[str, tuple[Tensor, ...]]:
@@ -46,87 +52,129 @@ def named_groups(groups: Groups) -> dict[str, tuple[Tensor, ...]]:
         named[name] = members
     if not named or not all(named.values()):
         raise UserError("Sphere needs at least one group, and no empty one: pass the model's scale-invariant tensors")
-    flat = [id(t) for tensors in named.values() for t in tensors]
-    if len(set(flat)) != len(flat):
-        raise UserError("a tensor stands in two groups; groups on a sphere must not overlap")
     return named
 
 
-def refuse_inexact(optimizer: Optimizer, named: Mapping[str, Sequence[Tensor]], granularity: str) -> None:
-    """Raise where the promise (the function stays, the norm returns, the rate is the ELR) could not be kept."""
-    for name, tensors in named.items():
-        for tensor in tensors:
-            if tensor.dtype in _HALF:
-                raise UserError(
-                    f"group {name!r} is in {tensor.dtype}, which rounds steps and norms off at 1e-3; "
-                    "keep the weights in float32 and compute under torch.autocast"
-                )
-            if not tensor.dtype.is_floating_point:
-                raise UserError(f"group {name!r} is in {tensor.dtype}; real floating-point weights are needed")
-        if granularity in ("tensor", "row") and len(tensors) > 1:
-            raise UserError(
-                f"granularity {granularity!r} is not exact for group {name!r}: its {len(tensors)} tensors have "
-                "only one scale in common; use 'group' or 'total'"
-            )
-        if granularity == "row" and tensors[0].ndim < 2:
-            shape = tuple(tensors[0].shape)
-            raise UserError(f"granularity 'row' needs tensors with rows; {name!r} has the shape {shape}")
-    if granularity == "row" and traits_of(optimizer).matrix_wise:
-        kind = type(optimizer).__name__
-        raise UserError(f"granularity 'row' is not exact for {kind}, which updates a matrix as a whole; use 'tensor'")
+def _wanted_radius(radius: Radius, name: str) -> float | None:
+    wanted = radius.get(name) if isinstance(radius, Mapping) else radius
+    return None if wanted is None else float(wanted)
 
 
-def check_membership(optimizer: Optimizer, named: Mapping[str, Sequence[Tensor]]) -> None:
-    """Raise for a wrapped tensor that is not the optimizer's, or that has weight decay."""
-    group_of = {id(p): g for g in optimizer.param_groups for p in g["params"]}
-    for name, tensors in named.items():
-        for tensor in tensors:
-            group = group_of.get(id(tensor))
-            if group is None:
-                raise UserError(f"a tensor of group {name!r} is not a parameter of the optimizer; add it there first")
-            if group.get("weight_decay", 0):
-                raise UserError(
-                    f"weight decay {group['weight_decay']} on group {name!r}: on a sphere it only sets another ELR; "
-                    "put weight_decay=0 for the wrapped tensors and choose the ELR instead"
-                )
+def _check_radius(radius: Radius, names: Iterable[str]) -> None:
+    values = dict(radius) if isinstance(radius, Mapping) else {"": radius}
+    unknown = sorted(set(values) - {"", *names})
+    if unknown:
+        raise UserError(f"radius names {unknown[0]!r}, which is no group; the groups are: {', '.join(names)}")
+    for value in values.values():
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+            raise UserError(f"radius {value} is not a positive number")
 
 
 @torch.no_grad()
-def make_units(named: Mapping[str, tuple[Tensor, ...]], granularity: str, radius: float | None) -> list[Unit]:
-    """Make the units with their radii; rescale weights where ``radius`` or ``row`` asks for it, after all checks."""
-    if radius is not None and not (math.isfinite(radius) and radius > 0):
-        raise UserError(f"radius {radius} is not a positive number")
-    present = {name: [float(torch.linalg.vector_norm(t.double())) for t in tensors] for name, tensors in named.items()}
-    for name, sizes in present.items():
+def make_units(
+    named: Mapping[str, tuple[Tensor, ...]],
+    cuts: Mapping[str, Cut | None],
+    word: str,
+    radius: Radius,
+    *,
+    literal: bool = False,
+    keep_pieces: bool = False,
+    wait: bool = False,
+) -> list[Unit]:
+    """Make the units with their radii; rescale weights where ``radius`` or a cut asks for it, after all checks.
+
+    - ``keep_pieces``: leave pieces at norms of their own instead of bringing them to one.
+    - ``wait``: let weights of norm zero wait for their first direction; their radius must be given.
+    """
+    _check_radius(radius, named)
+    if word == "total" and isinstance(radius, Mapping):
+        raise UserError("granularity 'total' has one sphere: give radius= as a number")
+    whole: dict[str, list[float]] = {}
+    pieces: dict[str, Tensor] = {}
+    waiting: set[str] = set()
+    for name, tensors in named.items():
+        local = [shards.local(t).double() for t in tensors]
+        if local[0].device.type == "meta":
+            raise UserError(f"group {name!r} is on the meta device, without numbers; wrap after to_empty and the start")
+        rulers = [Ruler([t], None, literal=True) for t in tensors]
+        sizes = whole[name] = [_norm(ruler, t) for ruler, t in zip(rulers, local)]
+        zero = math.hypot(*sizes) == 0
         for index, size in enumerate(sizes):
-            if not math.isfinite(size) or math.hypot(*sizes) == 0:
-                raise StateError(f"tensor {index} of group {name!r} has the norm {size}: no direction on a sphere")
-    if granularity == "row":
-        rows = {name: geometry.row_norms(tensors[0].double()) for name, tensors in named.items()}
-        for name, sizes_of_rows in rows.items():
-            if not bool((sizes_of_rows > 0).all()):
-                dead = int((sizes_of_rows.flatten() == 0).nonzero()[0])
-                raise StateError(f"row {dead} of {name!r} has the norm 0: no direction on a sphere")
-        units = []
-        for name, tensors in named.items():
-            wanted = float(rows[name].square().mean().sqrt()) if radius is None else float(radius)
-            tensors[0].mul_((wanted / rows[name]).to(tensors[0].dtype))
-            units.append(Unit(name, (name,), tensors, wanted))
-        return units
-    if granularity == "total":
-        everything = tuple(t for tensors in named.values() for t in tensors)
-        names = tuple(n for name, tensors in named.items() for n in _tensor_names(name, tensors))
-        parts = [("total", names, everything, math.hypot(*(s for sizes in present.values() for s in sizes)))]
-    else:
-        parts = [(n, _tensor_names(n, tensors), tensors, math.hypot(*present[n])) for n, tensors in named.items()]
-    if radius is not None:
-        for _, _, tensors, size in parts:
-            torch._foreach_mul_(list(tensors), radius / size)
-    return [Unit(n, names, tensors, size if radius is None else float(radius)) for n, names, tensors, size in parts]
+            if not math.isfinite(size) or (zero and not wait):
+                what = f"tensor {index} of group {name!r} has the norm {size}"
+                raise StateError(f"{what}: no direction on a sphere{_remedy(size)}")
+        cut = cuts[name]
+        if cut is not None:
+            plain = cut == Cut() and not shards.is_sharded(tensors[0])
+            ruler = Ruler(tensors, cut, literal=literal)
+            pieces[name] = geometry.row_norms(local[0]).flatten() if plain else ruler.norms(local)
+            zero = not bool((pieces[name] > 0).all())
+            if zero and not wait:
+                dead = int((pieces[name].flatten() == 0).nonzero()[0])
+                raise StateError(f"{cut.part(dead)} of {name!r} has the norm 0: no direction on a sphere{_remedy(0.0)}")
+        if zero:
+            waiting.add(name)
+            if _wanted_radius(radius, name) is None:
+                raise UserError(
+                    f"group {name!r} is zero and waits for its first direction, so the norm it is to have is not "
+                    "known; give radius="
+                )
+    if word == "total":
+        return [_total(named, whole, _wanted_radius(radius, "total"), bool(waiting))]
+    units = []
+    for name, tensors in named.items():
+        cut, wanted, names = cuts[name], _wanted_radius(radius, name), tensor_names(name, tensors)
+        waits = name in waiting
+        if cut is None:
+            size = math.hypot(*whole[name])
+            if wanted is not None and size > 0:
+                torch._foreach_mul_([shards.local(t) for t in tensors], wanted / size)
+            units.append(Unit(name, names, tensors, size if wanted is None else wanted, waits=waits))
+            continue
+        found = pieces[name]
+        rms = float(found.square().mean().sqrt())
+        ruler = Ruler(tensors, cut, literal=literal)
+        here = shards.local(tensors[0])
+        if wanted is None and keep_pieces:
+            units.append(Unit(name, names, tensors, rms, cut, found.to(_at_least_float32(here.dtype))))
+            continue
+        size = rms if wanted is None else wanted
+        factor = torch.where(found > 0, size / found, torch.ones_like(found))
+        ruler.multiply([here], factor.to(here.dtype))
+        rest = 0.0 if ruler.pieces is not None and ruler.pieces.rest else None
+        units.append(Unit(name, names, tensors, size, cut, waits=waits, rest_lr=rest))
+    return units
 
 
-def _tensor_names(name: str, tensors: Sequence[Tensor]) -> tuple[str, ...]:
-    """The group's name, with the position where it has several tensors."""
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _norm(ruler: Ruler, local: Tensor) -> float:
+    if ruler.sharded:
+        return float(ruler.norms([local]))
+    return float(torch.linalg.vector_norm(local))
+
+
+def _remedy(size: float) -> str:
+    if size != 0:
+        return "; wrap weights that are finite"
+    return "; wrap after the first step, initialise it otherwise, or pass zero='wait' and a radius"
+
+
+def _total(
+    named: Mapping[str, tuple[Tensor, ...]], sizes: Mapping[str, list[float]], radius: float | None, waits: bool
+) -> Unit:
+    everything = tuple(t for tensors in named.values() for t in tensors)
+    names = tuple(n for name, tensors in named.items() for n in tensor_names(name, tensors))
+    size = math.hypot(*(s for found in sizes.values() for s in found))
+    if radius is not None and size > 0:
+        torch._foreach_mul_([shards.local(t) for t in everything], radius / size)
+    return Unit("total", names, everything, size if radius is None else radius, waits=waits)
+
+
+def tensor_names(name: str, tensors: Sequence[Tensor]) -> tuple[str, ...]:
+    """Name the tensors of a group: the group's name, with the position where it has several."""
     return (name,) if len(tensors) == 1 else tuple(f"{name}[{i}]" for i in range(len(tensors)))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from scaleinv.errors import UserError
+from scaleinv.symmetry.claims import remember
 from scaleinv.symmetry.copies import whole
 from scaleinv.symmetry.defect import eps_defect
 from scaleinv.symmetry.fused import Trade, covered
@@ -74,7 +75,7 @@ def _found(model: nn.Module, inputs: Any, seed: int, defect: bool, precision: st
     groups = [[i] for i in order if i in single] + found.joint
     by_name = {group_name(tuple(names[i] for i in group)): group for group in groups}
     measured = {} if found.state.numeric or not defect else by_name
-    return Symmetries(
+    result = Symmetries(
         single=tuple(names[i] for i in order if i in single),
         row=tuple(names[i] for i in order if i in found.row),
         joint=tuple(tuple(names[i] for i in group) for group in found.joint),
@@ -93,6 +94,8 @@ def _found(model: nn.Module, inputs: Any, seed: int, defect: bool, precision: st
         frozen=tuple(n for n in names if not parameters[n].requires_grad),
         row_dim={names[i]: d for i, d in found.row.items()},
     )
+    remember(parameters, result)
+    return result
 
 
 def _sliced(trade: Trade, names: Sequence[str]) -> Sliced:

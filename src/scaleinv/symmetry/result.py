@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from scaleinv.errors import UserError
+from scaleinv.symmetry.claims import remember
 from scaleinv.text import count
 
 
@@ -144,6 +145,7 @@ class Symmetries:
         for tensor in (tensor for _, tensors in chosen for tensor in tensors):
             if tensor not in named or tuple(named[tensor].shape) != self.shapes[tensor]:
                 raise UserError(f"{type(model).__name__} has no parameter {tensor!r} of shape {self.shapes[tensor]}")
+        remember(named, self)
         groups = {name: tuple(named[tensor] for tensor in tensors) for name, tensors in chosen}
         return ParameterGroups(groups, {name: dim for name, dim in self.row_dim.items() if name in groups})
 

@@ -20,11 +20,13 @@ from torch.optim import Optimizer, lr_scheduler
 
 from scaleinv import geometry
 from scaleinv.errors import StateError, UserError
-from scaleinv.sphere import GRANULARITIES, Sphere
+from scaleinv.sphere import Sphere
 from scaleinv.sphere.traits import traits_of
 
 pytestmark = pytest.mark.numerics
 
+#: without further arguments; columns, blocks and other cuts: test_cuts.py
+GRANULARITIES = ("total", "group", "tensor", "row")
 EPS = 1e-30  # of the norm layers: scale-invariant to the last digit
 WIDTH, CLASSES, BATCH = 6, 4, 12
 
