@@ -10,8 +10,7 @@ import numpy as np
 from scaleinv.analysis.invariance import invariance
 from scaleinv.analysis.periods.books import keep_books
 from scaleinv.analysis.periods.bounds import norm_band
-from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Destabilisation, chosen, find_events, smooth, vary
+from scaleinv.analysis.periods.events import Destabilisation, chosen, find_events, vary
 from scaleinv.analysis.periods.folder import run_columns
 from scaleinv.analysis.periods.interval import MeanInterval, mean_interval, next_break_down
 from scaleinv.analysis.periods.log import Log, make_log
@@ -21,6 +20,8 @@ from scaleinv.analysis.periods.sentences import answer, end_sentences, evidence
 from scaleinv.analysis.periods.verdict import judge
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import load_run
+from scaleinv.theory.breakdowns.definition import Definition
+from scaleinv.theory.breakdowns.find import smooth
 from scaleinv.theory.rates import sgd_pace
 
 _FEWEST_SETTLED = 3
@@ -102,7 +103,7 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
     on = chosen(log, definition)
     if on == "norm" and log.rho_sq is None:
         raise UserError("the definition looks at the norm, but no norm is logged; use on='loss'")
-    series = smooth(log, definition)
+    series = smooth(log.bare, definition)
     candidates, turns = find_events(log, definition, series, on)
     spikes = [event for event in candidates if event.spike]
     first_row = 0 if log.time is None else int(np.searchsorted(log.time, log.time[0] + definition.burn_in))

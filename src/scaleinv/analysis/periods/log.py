@@ -7,21 +7,20 @@ SGD with momentum counts 1/(1 - momentum) times (:mod:`scaleinv.theory.optimizer
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from scaleinv.analysis.periods.definition import FIXED
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import count
 from scaleinv.theory import rates
+from scaleinv.theory.breakdowns.find import LogRows, is_fixed
 
 ClockSource = Literal["given", "estimated", "none"]
 #: fewer rows say nothing
 FEWEST_ROWS = 20
-#: a loss below this counts as this: cross-entropy in float32 reaches 0
-LEAST_LOSS = 1e-12
 #: rows over which the fastest fall of the norm is looked for where lr wd is not known
 _FALL_ROWS = 10
 _SIGNS = {
@@ -70,9 +69,14 @@ class Log:
         return len(self.step)
 
     @property
+    def bare(self) -> LogRows:
+        """What the definition of a break-down looks at."""
+        return LogRows(self.step, self.rho_sq, self.loss, self.eg, self.time, self.clock == "given")
+
+    @cached_property
     def fixed_norm(self) -> bool:
         """The norm stays where it is: nothing makes the ELR grow."""
-        return self.rho_sq is not None and bool(np.ptp(self.rho_sq) <= 2 * FIXED * np.mean(self.rho_sq))
+        return self.rho_sq is not None and is_fixed(self.rho_sq)
 
     @property
     def unit(self) -> float:
@@ -106,19 +110,19 @@ class Log:
             gap = max(gap, -fastest * self.spacing / 2)
         return gap
 
-    @property
+    @cached_property
     def elr(self) -> Floats | None:
         """Effective learning rate by the optimizer's law; None where rates, norms or the law are not known."""
         if self.lr is None or self.rho_sq is None or self.law not in rates.LAWS:
             return None
         return np.asarray(rates.elr_of_square(self.lr, self.rho_sq, self.law))
 
-    @property
+    @cached_property
     def constant(self) -> bool:
         """lr and wd do not change."""
         return len(self) > 0 and all(x is not None and bool(np.ptp(x) <= 1e-6 * np.max(x)) for x in (self.lr, self.wd))
 
-    @property
+    @cached_property
     def rated(self) -> Rated | None:
         """What the formulas of the theory need; None where a column is missing or the rates change or are 0."""
         if self.rho_sq is None or self.eg is None or self.lr is None or self.wd is None or not self.constant:

@@ -12,7 +12,7 @@ from scaleinv.analysis.periods.events import Sensitivity
 from scaleinv.analysis.periods.interval import Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.result import Periods
-from scaleinv.analysis.periods.verdict import carried, coarse, rests
+from scaleinv.analysis.periods.verdict import FINE, carried, coarse, rests
 from scaleinv.text import count
 
 
@@ -43,6 +43,7 @@ def answer(found: Periods) -> str:
         few = f" (95 % {number(interval.low)}-{number(interval.high)})" if math.isfinite(interval.high) else ""
         clock = f" = {time.mean:.2g}/(lr wd)" if math.isfinite(time.mean) else ""
         parts.append(f"{count(len(found.periods), 'period')} of {number(interval.mean)} steps{few}{clock}")
+        parts += _missed(found)
         if found.next is not None and found.diverged_at is None:
             parts.append(f"next break-down expected {expected(found.next)}")
     else:
@@ -55,6 +56,20 @@ def answer(found: Periods) -> str:
     if found.phase:
         parts.append(f"phase {found.phase}")
     return "; ".join(parts)
+
+
+def _missed(found: Periods) -> list[str]:
+    """Say that the interval is an upper bound where break-downs may hide between the rows, with the lower one."""
+    log = found.log
+    if not coarse(log, FINE):
+        return []
+    said = f"at most: rows {number(log.gap)}/(lr wd) apart miss break-downs"
+    if found.on == "norm":
+        settled = [event.step for event in found.candidates if event.settled or not found.interval_settled]
+        least = (settled[-1] - settled[0]) / (len(settled) - 1) if len(settled) > 1 else math.nan
+        if least < 0.95 * found.interval.mean:
+            said += f" (every rise of the norm counted: {number(least)} steps)"
+    return [said]
 
 
 def evidence(found: Periods, plain_sgd: bool) -> list[str]:
@@ -112,9 +127,10 @@ def log_sentences(found: Periods) -> list[str]:
         verb = "is" if log.dropped == 1 else "are"
         said.append(f"{count(log.dropped, 'row')} with a loss or norm that is not finite {verb} left out.")
     said += end_sentences(log)
-    hidden = coarse(log)
-    if hidden and found.verdict == "periodic":
-        said.append(f"Caution: {hidden}. What looks like one period may be several.")
+    hidden = coarse(log, FINE)
+    if hidden and found.verdict in ("periodic", "equilibrium"):
+        many = "What looks like one period may be several" if found.verdict == "periodic" else "A few may be unseen"
+        said.append(f"Caution: {hidden}. {many}.")
     elif log.spacing > 1:
         said.append(f"Rows are {log.spacing:g} steps apart: events are known to that.")
     return said
