@@ -74,11 +74,10 @@ def _event(log: Log, definition: Definition, series: Smooth, rise: Rise, previou
     if rise.loss_factor >= LEAST_LOSS_RISE:
         half = (rise.loss_low + float(series.log_loss[rise.loss_high])) / 2
         onset = last_below(series.log_loss, half, rise.base, rise.loss_high)
-    norm_half, log_rise, free_fall = None, NAN, NAN
+    norm_half, log_rise, free_fall = None, _log_rise(log, rise), NAN
     if log.rho_sq is not None and not log.fixed_norm:
         stretch = np.log(log.rho_sq[row : rise.last + 1])
         norm_half = row + int(np.argmax(stretch >= (stretch[0] + stretch.max()) / 2))
-        log_rise = float(np.log(log.rho_sq[after] / log.rho_sq[row])) if after > row else 0.0
         passed = 0.0 if log.time is None else float(log.time[row] - log.time[before])
         if passed > 0:
             free_fall = float(np.log(log.rho_sq[before] / log.rho_sq[row])) / (2 * passed)
@@ -119,18 +118,45 @@ class Sensitivity:
     half_mean_rise: float  # half the mean log rise: what the books say mean_time is
 
 
-def vary(log: Log, definition: Definition, on: On) -> list[Sensitivity]:
-    """Find the events with one threshold varied at a time; the row with a threshold's own value is the result's own."""
+def vary(log: Log, definition: Definition, on: On, series: Smooth | None = None) -> list[Sensitivity]:
+    """Find the events with one threshold varied at a time; the row with a threshold's own value is the result's own.
+
+    ``series``: smoothed by ``definition``. Rises are looked for again only where a threshold moves them.
+    """
     found = []
+    smoothed = {} if series is None else {(definition.window, definition.loss_window): series}
+    rises: dict[tuple[float, ...], list[Rise]] = {}
+    begin = 0.0 if log.time is None else float(log.time[0])
     for name, value in _values(definition, on):
         changes: dict[str, Any] = {name: value}
         other = replace(definition, **changes)
-        events = [e for e in find_events(log, other, smooth(log.bare, other), on)[0] if e.spike and e.settled]
-        steps, times = (np.diff([getattr(e, field) for e in events]) for field in ("step", "time"))
-        rises = [e.log_rise for e in events if math.isfinite(e.log_rise)]
-        means = (float(np.mean(x)) if len(x) else NAN for x in (steps, times, rises))
+        windows = (other.window, other.loss_window)
+        key = (*windows, other.rise if on == "norm" else other.loss_spike)
+        if key not in rises:
+            if windows not in smoothed:  # one at a time is kept besides the result's own
+                smoothed = {w: s for w, s in smoothed.items() if w == (definition.window, definition.loss_window)}
+                smoothed[windows] = smooth(log.bare, other)
+            rises[key] = find_rises(log.bare, other, smoothed[windows], on)[0]
+        events = [
+            rise
+            for rise in rises[key]
+            if (other.plain or other.is_break_down(rise.eg_factor, rise.loss_factor, rise.excess))
+            and (log.time is None or float(log.time[rise.row]) - begin >= other.burn_in)
+        ]
+        rows = [rise.row for rise in events]
+        steps = np.diff(log.step[rows])
+        times = np.full(len(steps), NAN) if log.time is None else np.diff(log.time[rows])
+        log_rises = [r for rise in events if math.isfinite(r := _log_rise(log, rise))]
+        means = (float(np.mean(x)) if len(x) else NAN for x in (steps, times, log_rises))
         found.append(Sensitivity(name, float(value), len(events), next(means), next(means), next(means) / 2))
     return found
+
+
+def _log_rise(log: Log, rise: Rise) -> float:
+    """Compute the rise of log rho^2 from its minimum to the maximum after; NaN without norm, or with a fixed one."""
+    if log.rho_sq is None or log.fixed_norm:
+        return NAN
+    return float(np.log(log.rho_sq[rise.after] / log.rho_sq[rise.row])) if rise.after > rise.row else 0.0
 
 
 def _values(definition: Definition, on: On) -> Iterator[tuple[str, float]]:

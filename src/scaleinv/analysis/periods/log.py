@@ -15,7 +15,7 @@ import numpy as np
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import count
-from scaleinv.theory import rates
+from scaleinv.theory import lobacheva2021, rates
 from scaleinv.theory.breakdowns.find import LogRows, is_fixed
 
 ClockSource = Literal["given", "estimated", "none"]
@@ -116,6 +116,16 @@ class Log:
         if self.lr is None or self.rho_sq is None or self.law not in rates.LAWS:
             return None
         return np.asarray(rates.elr_of_square(self.lr, self.rho_sq, self.law))
+
+    @cached_property
+    def cosine_distance(self) -> Floats | None:
+        """1 - cos of consecutive weights in every row: by the angle where it is logged, else by SGD's step."""
+        if self.angle is not None:
+            return np.asarray(2 * np.sin(self.angle / 2) ** 2)
+        if self.rho_sq is None or self.eg is None or self.lr is None or self.wd is None:
+            return None
+        rate = np.maximum(self.lr, np.finfo(np.float64).tiny)
+        return np.asarray(lobacheva2021.step_cosine_distance(self.rho_sq, self.eg, rate, self.wd))
 
     @cached_property
     def constant(self) -> bool:

@@ -8,12 +8,16 @@ import numpy as np
 
 from scaleinv.analysis.periods.books import UNEXPLAINED, Books, unexplained
 from scaleinv.analysis.periods.bounds import BREAK, NormBand, Since, envelopes, predict
+from scaleinv.analysis.periods.contradiction import contradiction
 from scaleinv.analysis.periods.events import Sensitivity
 from scaleinv.analysis.periods.interval import Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.result import Periods
 from scaleinv.analysis.periods.verdict import FINE, carried, coarse, rests
 from scaleinv.text import count
+
+#: periods that are compared with Propositions 1 and 2
+_MOST_COMPARED = 200
 
 
 def number(value: float) -> str:
@@ -55,6 +59,8 @@ def answer(found: Periods) -> str:
         parts.append(f"the weights are 0 from step {found.zero_at} on")
     if found.phase:
         parts.append(f"phase {found.phase}")
+    if wrong := contradiction(found.log):
+        parts.append(wrong)
     return "; ".join(parts)
 
 
@@ -111,7 +117,11 @@ def log_sentences(found: Periods) -> list[str]:
             f"{verdicts}."
         )
     if log.rho_sq is None:
-        said.append("No norm is logged: phases A and B, ELR and bounds are not known.")
+        said.append(
+            "No norm is logged: phases A and B, ELR and bounds are not known, and only break-downs that raise the loss "
+            f"{found.definition.loss_spike:g}-fold are seen. To know more, log rho, the norm of the scale-invariant "
+            "weights, and g, that of their gradient (scaleinv.Monitor writes both)."
+        )
     elif log.fixed_norm and on == "loss":
         said.append("The norm is fixed (within 0.1 %): break-downs are looked for in the loss, and only C is a phase.")
     if on == "loss" and found.verdict == "equilibrium" and (log.fixed_norm or not log.no_decay):
@@ -267,8 +277,9 @@ def proposition_sentences(found: Periods) -> list[str]:
     """Compare Propositions 1 and 2 with phase B of the periods, with l and L of earlier training."""
     said = []
     sources: tuple[Since, ...] = ("before", "start")
-    within = {since: envelopes(found.log, found.periods, since) for since in sources}
-    predictions = {since: predict(found.log, found.periods, since) for since in sources}
+    among = _some(len(found.periods))
+    within = {since: envelopes(found.log, found.periods, since, among) for since in sources}
+    predictions = {since: predict(found.log, found.periods, since, among) for since in sources}
     inside = {since: _pooled("inside", those) for since, those in within.items()}
     if math.isfinite(inside["before"]):
         said.append(
@@ -287,6 +298,13 @@ def proposition_sentences(found: Periods) -> list[str]:
         if not any(math.isfinite(p.holds_max) for p in predictions["before"]):
             said.append("Its t_max never applies: the conditions rho^2 > kappa L or delta < lr wd l^2/L^2 fail.")
     return said
+
+
+def _some(periods: int) -> list[int]:
+    """Choose the periods that are compared with the propositions: all but the first, or 200 of very many."""
+    if periods <= _MOST_COMPARED:
+        return list(range(1, periods))
+    return [int(k) for k in np.unique(np.linspace(1, periods - 1, _MOST_COMPARED).round())]
 
 
 def _pooled(name: str, of: Sequence[Any]) -> float:
