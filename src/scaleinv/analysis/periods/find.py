@@ -77,6 +77,7 @@ def find_periods(
         assert isinstance(folder, str | Path)
         return _of_run(Path(folder), definition)
     read: tuple[str, ...] = ()
+    counted = ""
     if folder is not None:
         several = [folder] if isinstance(folder, str | Path) else list(folder)
         source = read_log(*several, columns=names, steps_per_epoch=steps_per_epoch)
@@ -84,14 +85,17 @@ def find_periods(
         if twice:
             raise UserError(f"{twice[0]}: {several[0]} has a column {twice[0]}; leave one of the two out")
         given, read = {**given, **source.columns}, source.said
-        if source.epochs:  # rates are those of a step
+        if source.counted:  # rates are those of a step
             given["lr"] = given["wd"] = None
+            counted = source.counted
     elif loss is None:
         raise UserError("find_periods needs the folder of a run, a log, or at least the column loss")
     acting = acts_as(optimizer, momentum)
     log = make_log(**acting.of(given), pace=acting.pace or 1.0)
-    found = analyse(replace(log, law=acting.law), definition, plain_sgd=acting.plain_sgd)
+    found = analyse(replace(log, law=acting.law, counted=counted), definition, plain_sgd=acting.plain_sgd)
     _check_decay(found)
+    if counted:
+        found = replace(found, answer=f"{found.answer}; a step here is {counted}")
     return replace(found, evidence=(*read, *acting.said, *found.evidence)) if read or acting.said else found
 
 

@@ -64,6 +64,7 @@ class Log:
     unjudged: str = ""  # why a run that ended like this is too short to be looked at; mostly empty
     law: str = "sgd"  # of the optimizer: sgd | normalised | measured (scaleinv.theory.rates)
     pace: float = 1.0  # by how much the optimizer's learning rate counts: 1/(1 - momentum) for SGD
+    counted: str = ""  # what ``step`` counts where no steps are logged: "an epoch", "a row"
 
     def __len__(self) -> int:
         return len(self.step)

@@ -59,8 +59,10 @@ def rests(log: Log, on: On) -> bool:
 
 def coarse(log: Log, least: float = COARSE) -> str:
     """Say ``rows are 200 steps = 1/(lr wd) apart`` and what to do, where they are more than ``least`` units apart."""
-    if log.spacing <= 1 or not log.gap > least * (1 + 1e-6):
+    if (log.spacing <= 1 and not log.counted) or not log.gap > least * (1 + 1e-6):
         return ""
+    if log.counted:
+        return f"rows are {log.gap:.2g}/(lr wd) apart, break-downs fall between them; log every few steps"
     finer = max(1, math.floor(FINE / log.gap * log.spacing * (1 + 1e-9)))
     every = "every step" if finer == 1 else f"every {finer} steps or closer"
     return f"rows are {log.spacing:g} steps = {log.gap:.2g}/(lr wd) apart, break-downs fall between them; log {every}"

@@ -89,7 +89,7 @@ def _columns(path: Path, names: Sequence[str], rows: Any) -> Table:
         name: np.frombuffer(g, dtype=np.int8).astype(bool) if len(g) else np.empty(0, bool)
         for name, g in zip(names, given)
     }
-    return Table("a table", columns, known, wrong, said)
+    return Table("a table", columns, known, wrong, said, pandas=True)
 
 
 def _long(names: Sequence[str]) -> tuple[int, int] | None:
@@ -110,4 +110,4 @@ def _pivot(path: Path, names: Sequence[str], long: tuple[int, int], rows: Iterab
         row = [(cells[key].strip(), number(cells[value].strip()))]
         row += [(name, number(cells[place].strip())) for place, name in others]
         built.add((name, found) for name, found in row if found is not None)
-    return built.table("a table of one value a row")
+    return built.table("a table of one value a row", long=True)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from scaleinv.analysis.periods.logs.mlflow import is_metric
 from scaleinv.analysis.periods.logs.tensorboard import is_event_file
 from scaleinv.errors import UserError
 
@@ -33,11 +34,13 @@ def files_of(folder: Path) -> list[list[Path]]:
         found = {path.parent: [path] for path in files if path.name == name or path.name == f"{name}.gz"}
         if found:
             return [found[_one(folder, found)]]
-    metrics = [path for path in files if "metrics" in path.relative_to(folder).parts[:-1] and not path.suffix]
-    if metrics or (folder.name == "metrics" and files):
-        raise UserError(
-            f"{folder} looks like a run of MLflow; name the files of loss and norm, such as {(metrics or files)[0]}"
-        )
+    runs: dict[Path, list[Path]] = {}
+    for path in files:
+        above = [parent for parent in path.parents if parent.name == "metrics" and parent.is_relative_to(folder)]
+        if above and is_metric(path):
+            runs.setdefault(above[-1], []).append(path)
+    if runs:
+        return [runs[_one(folder, runs)]]
     if any(path.suffix == ".wandb" for path in files):
         raise UserError(
             f"{folder} is an offline run of W&B, whose form is not read; export it: "

@@ -46,6 +46,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "wd": ("wd", "weight_decay", "train_weight_decay", "weightdecay", "train_wd", "optim_weight_decay"),
     "angle": ("angle", "total_angle", "scaleinv_total_angle"),
 }  # fmt: skip
+#: a name with fewer cells than this share of another's is not what it says (a summary at the end)
+_SELDOM = 0.2
 #: words by which a column is not of training
 _OTHERS = re.compile(r"(^|_)(val|valid|validation|eval|evaluation|test|dev|ema|min|max|ppl|aux|z|scaled?|best)(_|$)")
 
@@ -88,17 +90,25 @@ def places(table: Table, where: str, wanted: Mapping[str, str]) -> dict[str, str
     Errors: UserError for a name that is not there, or for one that could be several columns.
     """
     names = [name for name in table.columns if table.known(name) or name in table.wrong]
+    often = {name: int(table.given[name].sum()) for name in names}
     found = {role: _exactly(names, where, role, name) for role, name in wanted.items() if name}
     taken = set(found.values())
+    lone = [name for name in names if name.lower() == "value"]
+    if lone and "loss" not in wanted and not {plain(name) for name in names} & set(NAMES["loss"]):
+        found["loss"] = lone[0]  # TensorBoard's page: Wall time, Step, Value
+        taken.add(lone[0])
     short = _short(names)
-    for role, known in NAMES.items():
+    for role in ("loss", *(role for role in NAMES if role != "loss")):
+        known = NAMES[role]
         if role in wanted:
             continue
         usual = known
         if table.norm_is_gradient:  # what training scripts print as "norm" is the gradient's
             usual = tuple(n for n in known if n != "norm") + (("norm",) if role == "g" else ())
         free = [name for name in names if name not in taken]
-        name = _likely(free, short, role, usual, where)
+        if role == "step" and (loss := found.get("loss")):  # of several counters the one that stands beside the loss
+            often = {name: int((table.given[name] & table.given[loss]).sum()) for name in names}
+        name = _likely(free, short, role, usual, where, often)
         if name is not None:
             found[role] = name
             taken.add(name)
@@ -132,10 +142,16 @@ def _short(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def _likely(
-    names: Sequence[str], short: Mapping[str, tuple[str, str]], role: str, known: Sequence[str], where: str
+    names: Sequence[str],
+    short: Mapping[str, tuple[str, str]],
+    role: str,
+    known: Sequence[str],
+    where: str,
+    often: Mapping[str, int],
 ) -> str | None:
+    most = max((often[name] for name in names if short[name][1] in known), default=0)
     for usual in known:
-        alike = [name for name in names if short[name][1] == usual]
+        alike = [name for name in names if short[name][1] == usual and often[name] >= _SELDOM * most]
         if len(alike) > 1:
             exact = [name for name in alike if name == usual]
             alike = exact or alike

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 from scaleinv.analysis.periods.logs.arrange import arrange, filled, merged
 from scaleinv.analysis.periods.logs.delimited import read_delimited, split_by
 from scaleinv.analysis.periods.logs.folders import files_of
-from scaleinv.analysis.periods.logs.names import NAMES, asked
+from scaleinv.analysis.periods.logs.mlflow import is_metric, read_metrics
+from scaleinv.analysis.periods.logs.names import NAMES, asked, plain
 from scaleinv.analysis.periods.logs.source import lines, opened
-from scaleinv.analysis.periods.logs.table import Table
+from scaleinv.analysis.periods.logs.table import Table, number
 from scaleinv.analysis.periods.logs.tensorboard import is_event_file, read_events
 from scaleinv.analysis.periods.logs.text import pairs, read_json, read_jsonl, read_text
 from scaleinv.errors import UserError
@@ -34,7 +35,7 @@ class LogColumns:
 
     columns: dict[str, Any]
     said: tuple[str, ...]
-    epochs: bool  # rows are counted in epochs: rates a step do not apply
+    counted: str  # what is counted in place of steps, where rates of a step do not apply: "an epoch", "a row", or ""
 
 
 def read_log(
@@ -89,7 +90,7 @@ def read_log(
     if (g := arrays.pop("g", None)) is not None and "rho" in arrays:
         arrays.setdefault("eg", g * arrays["rho"])
     useful = {role: x for role, x in arrays.items() if role in ("loss", "rho") or np.isfinite(x).any()}
-    return LogColumns({"step": step, **useful}, (*found.said, *more), found.epochs)
+    return LogColumns({"step": step, **useful}, (*found.said, *more), found.counted)
 
 
 def _tables(path: Path) -> list[tuple[str, Table]]:
@@ -99,6 +100,8 @@ def _tables(path: Path) -> list[tuple[str, Table]]:
 
 
 def _of(files: Sequence[Path]) -> list[tuple[str, Table]]:
+    if files[0].parent.name == "metrics" and all(is_metric(path) for path in files):
+        return [(str(files[0] if len(files) == 1 else files[0].parent), read_metrics(files))]
     if all(is_event_file(path) for path in files):
         return [(str(files[0] if len(files) == 1 else files[0].parent), read_events(files))]
     return [(str(path), _named(path, _table(path))) for path in files]
@@ -123,11 +126,8 @@ def _table(path: Path) -> Table:
             if first[0] == "{" and (rows and (second or not _one_document(first))):
                 try_python = not first.startswith('{"') and first != "{}"
                 return (read_text if try_python else read_jsonl)(path, chain(head, read))
-            if first[0] == "{" or re.match(r'\[\s*($|[\[{"\d])', first):
-                text = "".join(chain(head, read))
-                if first[0] == "{" or not pairs(first):
-                    return read_json(path, text)
-                return read_text(path, text.splitlines())
+            if first[0] == "{" or re.match(r'\[\s*($|[\[{"\]])', first):
+                return read_json(path, "".join(chain(head, read)))
         if _is_table(head):
             return read_delimited(path, chain(head, read))
         return read_text(path, chain(head, read))
@@ -153,7 +153,7 @@ def _is_table(head: Sequence[str]) -> bool:
     cut = split_by(first)
     cells = first.count(cut) + 1
     if cells == 1:
-        return len(rows) > 1 and not pairs(first) and not pairs(rows[1])
+        return len(rows) > 1 and not pairs(first) and number(rows[1].strip()) is not None
     if len(rows) == 1:
         return not pairs(first)
     named = [cell for cell in first.split(cut) if re.search(r"[:=]\s*[-+]?\d", cell)]
@@ -171,7 +171,9 @@ def _named(path: Path, table: Table) -> Table:
     if name is None:
         return table
     stem = re.sub(r"\.(csv|json|txt|gz)\b", "", path.name)
-    tag = stem.rpartition("tag-")[2] or stem
+    tag = stem.rpartition("tag-")[2]
+    if "tag-" not in stem and not any(plain(tag) in known for known in NAMES.values()):
+        return table  # its name says nothing
     columns, given = dict(table.columns), dict(table.given)
     columns[tag], given[tag] = columns.pop(name), given.pop(name)
-    return Table(table.form, columns, given, table.wrong, table.said, table.norm_is_gradient)
+    return replace(table, columns=columns, given=given)

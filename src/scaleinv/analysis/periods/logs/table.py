@@ -27,6 +27,8 @@ class Table:
     wrong: dict[str, str] = field(default_factory=dict)  # column -> what is wrong with its first bad cell
     said: tuple[str, ...] = ()  # what a reader of the answer should know
     norm_is_gradient: bool = False  # a bare "norm" of this form is the gradient's
+    long: bool = False  # one value a row: the order of the rows says nothing
+    pandas: bool = False  # a missing cell may be a NaN, which pandas writes so
 
     def __len__(self) -> int:
         return max((len(column) for column in self.columns.values()), default=0)
@@ -61,7 +63,9 @@ class Builder:
             if self.rows > MOST_ROWS:
                 raise UserError(f"{self.where} has more than {MOST_ROWS} rows; keep every n-th row")
 
-    def table(self, form: str, *, said: tuple[str, ...] = (), norm_is_gradient: bool = False) -> Table:
+    def table(
+        self, form: str, *, said: tuple[str, ...] = (), norm_is_gradient: bool = False, long: bool = False
+    ) -> Table:
         """Make the table of all rows."""
         columns, given = {}, {}
         for name, (rows, values) in self._cells.items():
@@ -70,7 +74,7 @@ class Builder:
             columns[name][at] = np.frombuffer(values, dtype=np.float64)
             given[name] = np.zeros(self.rows, dtype=bool)
             given[name][at] = True
-        return Table(form, columns, given, said=said, norm_is_gradient=norm_is_gradient)
+        return Table(form, columns, given, said=said, norm_is_gradient=norm_is_gradient, long=long)
 
 
 def number(text: str, *, commas: bool = True) -> float | None:

@@ -22,7 +22,7 @@ _NUMBER = re.compile(
 )
 _CLOCK = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?(?:[T ]\d\d?:\d\d(?::\d\d)?(?:[.,]\d+)?)?Z?|\b\d\d?:\d\d:\d\d(?:[.,]\d+)?")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_ENDS = re.compile(r"[|,;()\[\]{}\t]|\s-\s|\s{3,}")
+_ENDS = re.compile(r"[|,;()\[\]{}\t]|\s-\s|\s{3,}|\b(?:INFO|DEBUG|WARNING|ERROR)\b")
 _EDGES = " \t:=>*~#'\"[]({})"
 #: a name is at most so long
 _LONGEST = 40
@@ -119,15 +119,16 @@ def read_json(path: Path, text: str) -> Table:
                 content = rows[0]
     if not isinstance(content, list) or not content:
         raise UserError(f"{path} holds no rows: a list of objects, or of columns, or a Trainer's log_history is needed")
-    built = Builder(str(path))
+    built, long = Builder(str(path)), False
     for row in content:
         if isinstance(row, Mapping):
+            long = long or (isinstance(row.get("key"), str) and "value" in row)
             built.add(_flat(_unkeyed(row)))
         elif isinstance(row, list) and len(row) == 3 and all(isinstance(x, int | float) for x in row):
             built.add([("step", float(row[1])), ("value", float(row[2]))])
     if not built.rows:
         raise UserError(f"{path}: its rows hold no numbers with names")
-    return built.table(form)
+    return built.table(form, long=long)
 
 
 def _unkeyed(row: Mapping[str, Any]) -> Mapping[str, Any]:
