@@ -355,7 +355,9 @@ def test_epochs_in_place_of_steps(tmp_path):
     steps = find_periods(path, lr=0.1, wd=0.01, steps_per_epoch=50)
     assert steps.log.step.tolist() == (50 * N).tolist()
     assert steps.unit == pytest.approx(1000, rel=1e-3)
-    dicts = "".join(str({"loss": float(LOSS[k]), "epoch": round(k / 20, 2)}) + "\n" for k in N)
+    dicts = "Some weights were not initialised\n" + "".join(
+        str({"loss": float(LOSS[k]), "epoch": round(k / 20, 2)}) + "\n" for k in N
+    )
     (tmp_path / "trainer.txt").write_text(dicts)
     assert read_log(tmp_path / "trainer.txt").counted == "a row"
     assert read_log(tmp_path / "trainer.txt", steps_per_epoch=20).columns["step"].tolist() == N.tolist()
@@ -371,7 +373,8 @@ def test_epochs_in_place_of_steps(tmp_path):
         ("[12:01:02] step=4, loss=-1.5e-3 (best)", {"step": 4, "loss": -1.5e-3}),
         ("\x1b[32mINFO\x1b[0m step 5 loss nan", {"step": 5, "loss": float("nan")}),
         ("model v2.1 resnet18 on cuda:0", {}),
-        ("loss: 3,5", {"loss": 3}),
+        ("INFO:trainer:step=6 loss=np.float64(0.5)", {"step": 6, "loss": 0.5}),
+        ("step 7: loss tensor(2.5, device='cuda:0', grad_fn=<NllLossBackward0>)", {"step": 7, "loss": 2.5}),
     ],
 )
 def test_numbers_with_names_in_a_line(line, found):

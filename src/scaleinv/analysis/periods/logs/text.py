@@ -18,9 +18,11 @@ from scaleinv.errors import UserError
 
 #: a number that stands alone: not within a word, a date, a time or a version
 _NUMBER = re.compile(
-    r"(?<![\w.])[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|nan|inf(?:inity)?)(?![.\d])", re.I
+    r"(?<![\w.])[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|(?:nan|inf(?:inity)?)(?!\w))(?![.\d])", re.I
 )
 _CLOCK = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?(?:[T ]\d\d?:\d\d(?::\d\d)?(?:[.,]\d+)?)?Z?|\b\d\d?:\d\d:\d\d(?:[.,]\d+)?")
+#: numbers as numpy and torch print them: np.float64(0.5), tensor(0.5, grad_fn=...)
+_WRAPPED = re.compile(r"\b(?:np\.\w+|tensor)\(([-+\w.]+)(?:,[^()]*(?:\(\))?[^()]*)?\)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _ENDS = re.compile(r"[|,;()\[\]{}\t]|\s-\s|\s{3,}|\b(?:INFO|DEBUG|WARNING|ERROR)\b")
 _EDGES = " \t:=>*~#'\"[]({})"
@@ -35,7 +37,7 @@ def pairs(line: str) -> list[tuple[str, float]]:
     [('step', 10.0), ('train_loss', 3.1), ('lr', 0.001)]
     """
     found: list[tuple[str, float]] = []
-    line = _CLOCK.sub(lambda match: "," + " " * (len(match.group()) - 1), _COLOUR.sub("", line))
+    line = _CLOCK.sub(lambda match: "," + " " * (len(match.group()) - 1), _COLOUR.sub("", unwrapped(line)))
     end = 0
     for match in _NUMBER.finditer(line):
         between = line[end : match.start()]
@@ -48,10 +50,19 @@ def pairs(line: str) -> list[tuple[str, float]]:
             if found or between[:1].isalpha() is False
             else between
         )
-        name = re.split(_ENDS, between.rstrip(_EDGES))[-1].strip(_EDGES)
+        name = re.split(_ENDS, between.rstrip(_EDGES))[-1].rpartition(":")[2].strip(_EDGES)
         if name and len(name) <= _LONGEST and re.search(r"[A-Za-z]", name):
             found.append((" ".join(name.split()), float(match.group())))
     return found
+
+
+def unwrapped(line: str) -> str:
+    """Write numbers bare that numpy or torch printed with their type.
+
+    >>> unwrapped("loss np.float64(0.5) tensor(2.5, grad_fn=<NllLossBackward0>)")
+    'loss 0.5 2.5'
+    """
+    return _WRAPPED.sub(r"\1", line) if "(" in line else line
 
 
 def read_text(path: Path, lines: Iterable[str]) -> Table:
@@ -145,7 +156,8 @@ def _row(line: str) -> dict[str, Any] | None:
         found = json.loads(line)
     except (ValueError, RecursionError):
         try:
-            found = ast.literal_eval(re.sub(r"\b(nan|inf)\b", "None", line.strip())) if len(line) < 10_000 else None
+            bare = re.sub(r"\bnan\b", "'nan'", re.sub(r"\binf\b", "1e999", unwrapped(line.strip())))
+            found = ast.literal_eval(bare) if len(line) < 10_000 else None
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
     return found if isinstance(found, dict) else None
