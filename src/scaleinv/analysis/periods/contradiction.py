@@ -22,26 +22,29 @@ def contradiction(log: Log) -> str:
     """
     if log.clock != "given" or log.time is None or log.rho_sq is None or len(log) < 2 * _LEAST_ROWS:
         return ""
-    rows = max(_LEAST_ROWS, int(np.ceil(_LEAST_FALL / 2 * log.unit / max(log.spacing, 1))))
-    rows = min(rows, len(log) // 2)
     log_rho_sq = np.log(log.rho_sq)
+    steps = np.abs(np.diff(log_rho_sq))
+    # a norm printed with few digits moves by whole units of the last one
+    digit = float(np.median(steps[steps > 0])) if np.mean(steps == 0) > 0.2 and np.any(steps > 0) else 0.0
+    least = max(_LEAST_FALL, 10 * digit)
+    rows = min(max(_LEAST_ROWS, int(np.ceil(least / 2 * log.unit / max(log.spacing, 1)))), len(log) // 2)
     fall, able = log_rho_sq[:-rows] - log_rho_sq[rows:], 2 * (log.time[rows:] - log.time[:-rows])
-    falling = fall > 2e-3
-    fast = falling & (fall > _TOLERANCE * able) & (fall - able > 2e-3)
+    falling = fall > max(2e-3, digit)
+    fast = falling & (fall > _TOLERANCE * able) & (fall - able > max(2e-3, digit))
     if not fast.any():
         return ""
     first = int(np.argmax(fast))
     if fast.sum() < _MANY * falling.sum():
         return (
-            f"at step {log.step[first]} the norm falls faster than weight decay can make it: weights changed from "
-            "outside, a loaded state, or other rates there"
+            f"at step {log.step[first]} the norm falls faster than these lr and wd can make it: other rates, or "
+            "weights changed from outside"
         )
     ratio = float(np.median(fall[fast] / np.maximum(able[fast], 1e-300)))
     if not np.isfinite(ratio) or ratio > 1e6:
         return "lr and wd contradict the log: the norm falls where they are 0"
-    least = float(np.median(fall[fast] / (log.step[rows:] - log.step[:-rows])[fast])) / 2
+    lr_wd = float(np.median(fall[fast] / (log.step[rows:] - log.step[:-rows])[fast])) / 2
     hint = "" if log.pace != 1 else "; with momentum m give --momentum m, whose rate counts lr/(1 - m)"
     return (
         f"lr and wd contradict the log: the norm falls {ratio:.2g} times as fast as decay can make it, so lr wd is at "
-        f"least {least:.2g}, and what is said in 1/(lr wd) is wrong{hint}"
+        f"least {lr_wd:.2g}, and what is said in 1/(lr wd) is wrong{hint}"
     )

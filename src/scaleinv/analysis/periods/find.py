@@ -78,6 +78,8 @@ def find_periods(
         return _of_run(Path(folder), definition)
     read: tuple[str, ...] = ()
     counted = ""
+    if folder is not None and any(given[name] is not None for name in ("loss", "rho", "eg", "step", "angle")):
+        raise UserError("give the folder of a run or a log, or columns, not both")
     if folder is not None:
         several = [folder] if isinstance(folder, str | Path) else list(folder)
         source = read_log(*several, columns=names, steps_per_epoch=steps_per_epoch)

@@ -11,8 +11,9 @@
   steps were seen after the burn-in, and log rho^2 does not drift (its first and last third differ by less than 0.15, or
   by less than 3 standard errors and less than 0.5).
 - **equilibrium** in name only (:func:`rests` is False; the answer says "no periods"): without weight decay, where
-  periods are impossible; and, where the norm is fixed or not logged, no destabilisation in at least 2/(lr wd) steps and
-  four windows of the loss (fewer are **not yet**).
+  periods are impossible; and, where the norm is fixed, no destabilisation in at least 2/(lr wd) steps and four windows
+  of the loss (fewer are **not yet**). Where no norm is logged the same is **undecided**: a break-down may raise the
+  loss less than tenfold.
 - **undecided** otherwise, with the reason: one or two destabilisations, a mixture of both kinds, a norm that drifts.
 """
 
@@ -28,6 +29,7 @@ from scaleinv.analysis.statistics import drift
 from scaleinv.text import count as counted
 from scaleinv.theory.breakdowns.definition import Definition
 from scaleinv.theory.breakdowns.find import On, Smooth
+from scaleinv.theory.breakdowns.turning import turning_points
 
 PeriodVerdict = Literal["periodic", "equilibrium", "not yet", "undecided"]
 FEWEST = 3
@@ -36,6 +38,8 @@ SHORT = 2.0  # units of 1/(lr wd)
 LONG = 3.0
 #: windows of the loss that a log judged by the loss alone has to be long
 WINDOWS = 4
+#: a rise of the loss that is worth a word where nothing else is known
+_SMALL = 3.0
 #: units of 1/(lr wd) between rows: what to log at least (9 in 10 break-downs of small networks were then found);
 #: above SPARSE (a third is missed) their absence is no evidence, above COARSE (half) nothing is judged by it,
 #: above BLIND even a regular interval may be one of the rows
@@ -75,7 +79,7 @@ def judge(
     spikes = [e for e in events if e.spike]
     count = len(spikes)
     if on == "loss":
-        return _judge_loss(log, count, definition)
+        return _judge_loss(log, count, definition, series)
     share = carried(events)
     if count >= FEWEST and share >= MOSTLY and not coarse(log, BLIND):
         return "periodic", f"{count} destabilisations, which carry {share:.0%} of the rises of the norm"
@@ -141,7 +145,7 @@ def _judge_without_decay(count: int) -> tuple[PeriodVerdict, str]:
     return "equilibrium", "without weight decay none are possible, since nothing brings the ELR back up"
 
 
-def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[PeriodVerdict, str]:
+def _judge_loss(log: Log, count: int, definition: Definition, series: Smooth) -> tuple[PeriodVerdict, str]:
     fixed = log.fixed_norm
     where = "the norm is fixed" if fixed else "judged by the loss alone"
     if count >= FEWEST:
@@ -164,6 +168,10 @@ def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[PeriodVer
         length = float(log.time[-1] - log.time[0])
         if length < SHORT:
             return "not yet", f"{words}, {length:.2g}/(lr wd): shorter than a period may be"
+    if not fixed:  # that the norm rests, or that no break-down raises the loss less, is not known
+        small = sum(turn.low for turn in turning_points(series.long_loss, math.log(_SMALL)).turns)
+        rises = f", but {counted(small, 'rise')} of {_SMALL:g}-fold or more" if small else ""
+        return "undecided", f"{words}{rises}; the loss alone does not tell periods from noise: log the norm too"
     return "equilibrium", f"{words}; {_course(log)}"
 
 
