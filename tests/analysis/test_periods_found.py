@@ -333,7 +333,7 @@ def test_rows_too_far_apart_decide_nothing(fast, every, rates):
 
 @pytest.mark.parametrize("every", [1, 4, 5, 10, 20, 25])
 def test_periods_seen_through_rows_far_apart_come_with_a_caution(fast, every):
-    """On small networks 9 in 10 break-downs are found at 0.02/(lr wd) between rows, 2 in 3 at 0.05, half at 0.1."""
+    """On small networks 9 in 10 break-downs are found at 0.02/(lr wd) between rows, 2 in 3 at 0.05, 1 in 3 at 0.1."""
     found = thinned(fast, every)
     assert found.verdict == "periodic"
     words = f"rows are {every} steps = {every / 200:.2g}/(lr wd) apart"

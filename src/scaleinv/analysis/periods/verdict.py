@@ -41,7 +41,7 @@ WINDOWS = 4
 #: a rise of the loss that is worth a word where nothing else is known
 _SMALL = 3.0
 #: units of 1/(lr wd) between rows: what to log at least (9 in 10 break-downs of small networks were then found);
-#: above SPARSE (a third is missed) their absence is no evidence, above COARSE (half) nothing is judged by it,
+#: above SPARSE (a third is missed) their absence is no evidence, above COARSE (two thirds) nothing is judged by it,
 #: above BLIND even a regular interval may be one of the rows
 FINE, SPARSE, COARSE, BLIND = 0.02, 0.05, 0.1, 0.25
 FALLING = 0.5  # of what decay takes
