@@ -450,3 +450,145 @@ def test_periods_are_the_same_in_every_form(tmp_path):
     loss_alone = find_periods(tmp_path / "a.csv", names={"rho": ""}, lr=0.1, wd=0.01)
     assert loss_alone.mean_interval == pytest.approx(found[0].mean_interval, abs=5)
     assert any("log rho, the norm of the scale-invariant weights" in sentence for sentence in loss_alone.evidence)
+
+
+#: what other tools print, as found in their documentation and issues: the loss of 60 rows in each
+PRINTED = {
+    "titan.txt": "".join(
+        f"[rank0]:[titan] 2025-03-12 11:10:21,511 - root - INFO - \x1b[31mstep: {k:2d}  \x1b[32mloss: {LOSS[k]:8.5f}  \x1b[33mgrad_norm: {RHO[k]:7.4f}  memory:  1.41GiB(1.79%)  tps: 193,831  tflops: 18.36  mfu: 1.86%\x1b[39m\n"
+        for k in N
+    ),
+    "titan4.txt": "".join(
+        f"[titan] 2025-03-12 11:10:21,511 - root - INFO - step: {k:2d}  loss: {LOSS[k]:8.5f}  memory: 66.91GiB(37.51%)\n"
+        for k in N
+        for _ in range(4)
+    ),
+    "d2.json": "".join(
+        json.dumps(
+            {"data_time": 0.1, "iteration": int(k), "lr": 0.1, "total_loss": LOSS[k], "loss_cls": 1.0, "loss_box": 2.0}
+        )
+        + "\n"
+        for k in N
+    ),
+    "mmengine.json": "".join(
+        json.dumps(
+            {
+                "lr": 0.1,
+                "data_time": 0.1,
+                "loss": LOSS[k],
+                "loss_cls": 3.0,
+                "time": 0.2,
+                "epoch": 1 + int(k) // 20,
+                "iter": int(k),
+                "memory": 300,
+                "step": int(k),
+            }
+        )
+        + "\n"
+        for k in N
+    ),
+    "olmo.txt": "".join(
+        f"2024-01-01 00:00:00.000\tnode:0\tolmo.train:800\tINFO\t[step={k}/1000,epoch=0]\n    optim/total_grad_norm=1.3\n    train/CrossEntropyLoss={LOSS[k]:.6f}\n    train/Perplexity=100.1\n"
+        for k in N
+    ),
+    "deepspeed.txt": "".join(
+        f"[2023-05-01 10:00:00,123] [INFO] [logging.py:96:log_dist] [Rank 0] step={k}, skipped=0, lr=[0.001, 0.001], mom=[(0.9, 0.95), (0.9, 0.95)]\nsteps: {k} loss: {LOSS[k]:.4f} iter time (s): 0.123 samples/sec: 100.1\n"
+        for k in N
+    ),
+    "timm.txt": "".join(
+        f"Train: {k // 20} [{k % 20:>4d}/20 ({k % 20 * 5:>3.0f}%)]  Loss: {LOSS[k]:.4g} (6.91)  Time: 0.312s,  410.31/s  (0.312s,  410.31/s)  LR: 1.000e-01  Data: 0.011 (0.011)\n"
+        for k in N
+    ),
+    "summary.csv": "epoch,train_loss,eval_loss,eval_top1,eval_top5,lr\n"
+    + "".join(f"{k},{LOSS[k]},{LOSS[k]},1.0,2.0,0.1\n" for k in N),
+    "tqdm.txt": "\r".join(
+        f"Epoch 0:  {k}%|█▏        | {k}/60 [00:01<00:09,  9.80it/s, v_num=3, loss={LOSS[k]:.4f}]" for k in N
+    )
+    + "\n",
+    "hftqdm.txt": "".join(
+        f"{{'loss': {LOSS[k]:.4f}, 'grad_norm': 1.2, 'learning_rate': 4.9e-05, 'epoch': {k / 20:.2f}}}\n  1%|▏         | {k}/60 [00:12<33:20,  2.01s/it]\n"
+        for k in N
+    ),
+    "keras.txt": "".join(
+        f"Epoch {k + 1}/60\n\x1b[1m100/100\x1b[0m \x1b[32m━━━━\x1b[0m\x1b[37m\x1b[0m \x1b[1m1s\x1b[0m 2ms/step - accuracy: 0.91 - loss: {LOSS[k]:.4f} - val_accuracy: 0.9 - val_loss: 0.33\n"
+        for k in N
+    ),
+    "composer.txt": "".join(
+        f"[batch={k}/1000]:\n         Train trainer/device_train_microbatch_size: 8\n         Train loss/train/total: {LOSS[k]:.4f}\n         Train metrics/train/LanguageCrossEntropy: 3.1\n"
+        for k in N
+    ),
+    "kaggle.txt": "".join(f"Epoch: {k} | train_loss: {LOSS[k]:.4f} | val_loss: 1.0 | lr: 0.001\n" for k in N),
+    "mlx.txt": "".join(
+        f"Iter {k}: Train loss {LOSS[k]:.3f}, Learning Rate 1.000e-05, It/sec 0.5, Tokens/sec 200.1, Trained Tokens {k * 100}, Peak mem 10 GB\n"
+        for k in N
+    ),
+    "torchtune.txt": "".join(
+        f"Step {k} | loss:{LOSS[k]} lr:2e-05 tokens_per_second_per_gpu:300.1 grad_norm:1.2\n" for k in N
+    ),
+    "buildnano.txt": "".join(
+        f"step {k:5d} | loss: {LOSS[k]:.6f} | lr 1.0e-04 | norm: 0.3 | dt: 300.1ms | tok/sec: 180000.12\n" for k in N
+    ),
+    "mlflow_api.json": json.dumps(
+        {"metrics": [{"key": "train_loss", "value": LOSS[k], "timestamp": 1, "step": int(k)} for k in N]}
+    ),
+    "ppo.csv": "rollout/ep_rew_mean,time/total_timesteps,train/loss,train/learning_rate\n"
+    + "".join(f"1,{k * 2048},{LOSS[k]},0.0003\n" for k in N),
+    "wandbnum.csv": '"Step","lr: 0.1 - loss","lr: 0.1 - loss__MIN","lr: 0.1 - loss__MAX"\n'
+    + "".join(f'"{k}","{LOSS[k]}","{LOSS[k]}","{LOSS[k]}"\n' for k in N),
+    "two_epochs.csv": "epoch,batch,loss\n" + "".join(f"{k // 20},{k % 20},{LOSS[k]}\n" for k in N),
+    "head.csv": "# created by me\n# lr=0.1\nstep,loss\n" + "".join(f"{k},{LOSS[k]}\n" for k in N),
+    "space.txt": "step loss rho\n" + "".join(f"{k} {LOSS[k]:.6f} {RHO[k]:.5f}\n" for k in N),
+    "index.csv": ",loss,rho\n" + "".join(f"{k},{LOSS[k]},{RHO[k]}\n" for k in N),
+    "thousand.csv": "step,loss\n" + "".join(f'"{k * 1000:,}",{LOSS[k]}\n' for k in N),
+    "crlf.csv": "step,loss\r\n" + "".join(f"{k},{LOSS[k]}\r\n" for k in N),
+    "utf16.csv": ("step,loss\n" + "".join(f"{k},{LOSS[k]}\n" for k in N)).encode("utf-16"),
+    "sci.csv": "Steps;Train Loss\n" + "".join(f"{k};{LOSS[k]:.6E}\n" for k in N),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_what_other_tools_print(name, tmp_path):
+    content = PRINTED[name]
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    read = read_log(path)
+    assert read.columns["loss"] == pytest.approx(LOSS, abs=2e-3)
+    steps = read.columns["step"]
+    assert (np.diff(steps) == steps[1] - steps[0]).all()
+
+
+def test_parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    columns = {
+        "_step": N,
+        "train/loss": pa.array([None if k % 5 == 4 else x for k, x in enumerate(LOSS)]),
+        "name": ["a"] * 60,
+    }
+    pq.write_table(pa.table({**columns, "weight_norm": RHO}), tmp_path / "0000.parquet")
+    read = read_log(tmp_path / "0000.parquet")
+    assert read.columns["loss"].tolist() == [x for k, x in enumerate(LOSS) if k % 5 != 4]
+    assert len(read.columns["rho"]) == 48
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="is no Parquet file"):
+        read_log(tmp_path / "bad.parquet")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_logs_are_read_or_refused_in_one_line(seed, tmp_path):
+    draw, said = np.random.default_rng(seed), []
+    for name, content in FORMS.values():
+        data = bytearray(content if isinstance(content, bytes) else content.encode())
+        for _ in range(draw.integers(1, 6)):
+            at = int(draw.integers(len(data)))
+            data[at : at + int(draw.integers(3))] = bytes(draw.integers(0, 256, int(draw.integers(4)), dtype=np.uint8))
+        del data[int(draw.integers(len(data) // 2, len(data))) :]
+        path = tmp_path / name
+        path.write_bytes(bytes(data))
+        try:
+            said.append(find_periods(path).answer)
+        except UserError as error:
+            said.append(str(error))
+    assert len(said) == len(FORMS)
+    assert not any("\n" in words for words in said)

@@ -14,6 +14,7 @@ from scaleinv.analysis.periods.logs.delimited import read_delimited, split_by
 from scaleinv.analysis.periods.logs.folders import files_of
 from scaleinv.analysis.periods.logs.mlflow import is_metric, read_metrics
 from scaleinv.analysis.periods.logs.names import NAMES, asked, plain
+from scaleinv.analysis.periods.logs.parquet import read_parquet
 from scaleinv.analysis.periods.logs.source import lines, opened
 from scaleinv.analysis.periods.logs.table import Table, number
 from scaleinv.analysis.periods.logs.tensorboard import is_event_file, read_events
@@ -24,7 +25,7 @@ from scaleinv.errors import UserError
 _REFUSED = {
     ".pt": "a checkpoint", ".pth": "a checkpoint", ".ckpt": "a checkpoint", ".pkl": "a pickle", ".pickle": "a pickle",
     ".safetensors": "a checkpoint", ".npz": "an array file", ".npy": "an array file", ".zip": "an archive",
-    ".tar": "an archive", ".xlsx": "a spreadsheet", ".parquet": "a Parquet file", ".db": "a data base",
+    ".tar": "an archive", ".xlsx": "a spreadsheet", ".db": "a data base",
     ".wandb": "an offline run of W&B (export its history: run.history(samples=10**6).to_csv(...))",
 }  # fmt: skip
 
@@ -112,6 +113,8 @@ def _table(path: Path) -> Table:
         raise UserError(
             f"{path} is {_REFUSED[path.suffix.lower()]}; a table of columns, JSON or lines of text is needed"
         )
+    if path.suffix.lower() == ".parquet":
+        return read_parquet(path)
     with opened(path) as stream:
         if is_event_file(path) or _is_events(stream.peek(64)):
             return read_events([path])
@@ -120,14 +123,17 @@ def _table(path: Path) -> Table:
         first = next((line.strip() for line in head if line.strip()), "")
         if not first:
             raise UserError(f"{path} is empty; a line of column names and rows are needed")
+        if first[0] == "{" and first.endswith("}") and first != "{}" and not re.match(r'\{\s*"', first):
+            return read_text(path, chain(head, read))  # as Python prints a dict
         if first[0] in "{[":
             second = [line.strip() for line in head if line.strip()][1:2]
             rows = first[0] == "{" and first.endswith("}") and (not second or second[0].startswith("{"))
             if first[0] == "{" and (rows and (second or not _one_document(first))):
-                try_python = not first.startswith('{"') and first != "{}"
-                return (read_text if try_python else read_jsonl)(path, chain(head, read))
+                return read_jsonl(path, chain(head, read))
             if first[0] == "{" or re.match(r'\[\s*($|[\[{"\]])', first):
                 return read_json(path, "".join(chain(head, read)))
+        if _is_columns(head):
+            return read_delimited(path, (",".join(line.split()) + "\n" for line in chain(head, read) if line.strip()))
         if _is_table(head):
             return read_delimited(path, chain(head, read))
         return read_text(path, chain(head, read))
@@ -143,6 +149,14 @@ def _is_events(start: bytes) -> bool:
     return b"brain.Event:" in start[:64]
 
 
+def _is_columns(head: Sequence[str]) -> bool:
+    """Tell a table whose cells stand apart by blanks: names, and below them as many numbers."""
+    rows = [line.split() for line in head if line.strip() and not line.startswith("# ")][:2]
+    if len(rows) < 2 or len(rows[0]) < 2 or len(rows[0]) != len(rows[1]) or any(c in head[0] for c in ",;\t"):
+        return False
+    return all(number(cell) is None for cell in rows[0]) and all(number(cell) is not None for cell in rows[1])
+
+
 def _is_table(head: Sequence[str]) -> bool:
     """Tell a table, whose first line has names without values, from lines of text."""
     rows = [line for line in head if line.strip()]
@@ -152,6 +166,8 @@ def _is_table(head: Sequence[str]) -> bool:
         first = rows[0]
     cut = split_by(first)
     cells = first.count(cut) + 1
+    if first.startswith('"') and cells > 1:
+        return True
     if cells == 1:
         return len(rows) > 1 and not pairs(first) and number(rows[1].strip()) is not None
     if len(rows) == 1:

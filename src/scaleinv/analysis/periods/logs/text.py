@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from scaleinv.analysis.periods.logs.names import NAMES, plain
 from scaleinv.analysis.periods.logs.table import Builder, Table
 from scaleinv.errors import UserError
 
@@ -44,12 +45,8 @@ def pairs(line: str) -> list[tuple[str, float]]:
         end = match.end()
         if between.strip() in ("/", "of", "out of"):  # 10/1390
             continue
-        # a unit that hangs on the number before: 3.2ms, 12%
-        between = (
-            re.sub(r"^[A-Za-z%µ/]+(?=[\s|,;)\]]|$)", "", between)
-            if found or between[:1].isalpha() is False
-            else between
-        )
+        if match.start() > len(between):  # a unit that hangs on the number before: 3.2ms, 12%
+            between = re.sub(r"^[A-Za-z%µ/]+(?=[\s|,;)\]]|$)", "", between)
         name = re.split(_ENDS, between.rstrip(_EDGES))[-1].rpartition(":")[2].strip(_EDGES)
         if name and len(name) <= _LONGEST and re.search(r"[A-Za-z]", name):
             found.append((" ".join(name.split()), float(match.group())))
@@ -65,18 +62,31 @@ def unwrapped(line: str) -> str:
     return _WRAPPED.sub(r"\1", line) if "(" in line else line
 
 
+def _counts(cells: Mapping[str, float]) -> bool:
+    return any(plain(name) in NAMES["step"] or plain(name) in NAMES["epoch"] for name in cells)
+
+
 def read_text(path: Path, lines: Iterable[str]) -> Table:
-    """Read plain lines; those without a number with a name are left out.
+    """Read plain lines; those without a number with a name are left out, and what stands below a step belongs to it.
 
     Errors: UserError where no line has one.
     """
     built = Builder(str(path))
+    block: dict[str, float] = {}  # of a row that goes over several lines: a counter first, the loss below it
     for line in lines:
         line = line.strip()
-        if line.endswith("}") and "{" in line and (row := _row(line[line.index("{") :])) is not None:
-            built.add(_flat(row))
+        row = _row(line[line.index("{") :]) if line.endswith("}") and "{" in line else None
+        cells = dict(reversed(pairs(line) if row is None else list(_flat(row))))  # of a name twice the first counts
+        if block and not cells.keys() & block.keys():
+            block.update(cells)
+            continue
+        built.add(block.items())
+        block = {}
+        if _counts(cells) and not any("loss" in name.lower() for name in cells):
+            block = cells
         else:
-            built.add(pairs(line))
+            built.add(cells.items())
+    built.add(block.items())
     if not built.rows:
         raise UserError(
             f"{path}: no line has a number with a name, such as step:10 loss:3.1; it is no log that can be read"
