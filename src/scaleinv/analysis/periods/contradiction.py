@@ -22,6 +22,8 @@ def contradiction(log: Log) -> str:
     """
     if log.clock != "given" or log.time is None or log.rho_sq is None or len(log) < 2 * _LEAST_ROWS:
         return ""
+    if not np.all(log.rho_sq > 0):
+        return ""
     log_rho_sq = np.log(log.rho_sq)
     steps = np.abs(np.diff(log_rho_sq))
     # a norm printed with few digits moves by whole units of the last one

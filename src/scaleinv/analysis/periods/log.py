@@ -23,6 +23,8 @@ ClockSource = Literal["given", "estimated", "none"]
 FEWEST_ROWS = 20
 #: rows over which the fastest fall of the norm is looked for where lr wd is not known
 _FALL_ROWS = 10
+#: the square of a larger norm overflows, that of one below 1/this is 0
+_LARGEST = 1e150
 _SIGNS = {
     "rho": "norms are positive",
     "eg": "norms are not negative",
@@ -231,6 +233,14 @@ def _cut(step: Ints, arrays: dict[str, Floats], diverged: bool | None) -> Log:
             wrong = arrays[name] <= 0 if name == "rho" else arrays[name] < 0
             if wrong.any():
                 raise NotJudgedError(f"{name} is {arrays[name][wrong][0]:g} at step {step[wrong][0]}; {words}")
+    if "rho" in arrays:
+        beyond = (arrays["rho"] > _LARGEST) | (arrays["rho"] < 1 / _LARGEST)
+        if beyond.any():
+            at = int(np.argmax(beyond))
+            least, most = 1 / _LARGEST, _LARGEST
+            raise NotJudgedError(
+                f"rho is {arrays['rho'][at]:g} at step {step[at]}; norms from {least:g} to {most:g} can be judged"
+            )
     for name in ("lr", "wd"):
         unknown = step[~np.isfinite(arrays.get(name, step))]
         if len(unknown):

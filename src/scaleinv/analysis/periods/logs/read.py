@@ -42,7 +42,7 @@ class LogColumns:
 def read_log(
     *paths: str | Path, columns: str | Mapping[str, str] | None = None, steps_per_epoch: float | None = None
 ) -> LogColumns:
-    """Read a log of one's own: a file, a folder of a tool's, or several files of one run.
+    r"""Read a log of one's own: a file, a folder of a tool's, or several files of one run.
 
     - ``paths``: CSV with any names (of W&B, Lightning, Keras, MLflow, TensorBoard's page), JSON lines, JSON (a
       Trainer's ``trainer_state.json``), plain text such as ``step:10 train_loss:3.1``, TensorBoard's event files;
