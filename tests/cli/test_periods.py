@@ -123,12 +123,12 @@ def test_a_diverged_log(table, tmp_path, capsys):
     ("text", "words"),
     [
         ("", "is empty"),
-        ("step,loss\n1,2\n", "has no column rho (it has step, loss)"),
-        ("a,b\n1,2\n", "no column step and no column loss and no column rho"),
+        ("step,loss\n1,2\n", "log.csv: 1 finite row is too few"),
+        ("a,b\n1,2\n", "no column that looks like a loss (it has a, b); name it: --columns loss=NAME"),
         ("step,loss,rho\n1,2,3\n2,high,3\n", "line 3, column loss: 'high' is not a number"),
-        ("step,loss,rho\n1,2,3\n1,2,3\n", "line 3: step 1 comes after step 1"),
+        ("step,loss,rho\n1,2,3\n1,2,3\n", "log.csv: 1 finite row is too few"),  # the last row of a step counts
+        ("step,loss,rho\n1,2,3\n1.5,2,3\n", "column step holds 1.5, which is not whole"),
         ("step,loss,rho\n1,2,3\n2,2\n", "line 3 has 2 cells, the line of names 3"),
-        ("step,loss,rho\n,2,3\n", "line 2 has no step number"),
         ("step,loss,rho\n1,2,3\n2,2,3\n", "log.csv: 2 finite rows are too few"),
         ("step,loss,rho\n1,2,3\n", "log.csv: 1 finite row is too few"),
     ],

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from monitor_nets import FREE, batches, net, train
+from tests.analysis.series import balanced, breaking
 
 from scaleinv import Monitor
 from scaleinv.monitor.breakdowns import FEWEST, STUDENT, Breakdowns, Journal
 from scaleinv.monitor.quantities import COLUMN, QUANTITIES
 from scaleinv.monitor.records import Record
 from scaleinv.monitor.watch import Watch
+from scaleinv.theory.breakdowns import LogRows, break_downs
 
 LR, WD = 0.1, 1e-2
 
@@ -185,3 +187,20 @@ def test_the_summary_tells_the_window() -> None:
     assert "Training broke down 7 times so far, at an ELR about" in text
     assert "the next is expected in" in text
     assert "windows held so far)" in text
+
+
+@pytest.mark.parametrize("every", [1, 4, 30])
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("kind", ["periods", "noise"])
+def test_the_monitor_counts_what_periods_counts(kind: str, told: bool, every: int) -> None:
+    """One definition: the rows as they come give the break-downs of the whole log, with a loss and without."""
+    series = breaking(4000, LR, WD) if kind == "periods" else balanced(4000, LR, WD, spread=0.7)
+    n = np.arange(0, 4000, every)
+    rho, eg, loss = series["rho"][n], series["eg"][n], series["loss"][n]
+    found = Breakdowns()
+    for k, step in enumerate(n.tolist()):
+        found.look(step, rho[k], eg[k], LR / rho[k] ** 2, LR * WD, loss[k] if told else math.nan)
+    whole = break_downs(LogRows(n, rho**2, loss if told else None, eg, LR * WD * n))
+    # a window, and so a period, begins once the norm has fallen by 5 %: the first break-down ends the first of them
+    assert [p.step for p in found.periods] == [n[rise.row] for rise in whole]
+    assert len(whole) == (len(series["bursts"]) if kind == "periods" else 0)

@@ -15,19 +15,27 @@ from scaleinv.errors import UserError
 class PeriodsCommand:
     """Find the periods of a training with weight decay: break-downs, phases, intervals, when the next is due.
 
-    Reads the folder of a run (made with --lr, or by the monitor) or a CSV log with the columns step, loss, rho (norm of
-    the scale-invariant weights) and, if there, eg (effective gradient norm, rho times gradient norm; or g, the gradient
-    norm), lr and wd. Example: scaleinv periods log.csv --lr 0.1 --wd 5e-4
+    Reads the folder of a run (made with --lr, or by the monitor) or a training log: CSV (of W&B, Lightning, Keras,
+    MLflow, ...), JSON lines, trainer_state.json, TensorBoard's event files, text such as "step:10 train_loss:3.1"; gz
+    too. Looked for are step, loss, rho (norm of the scale-invariant weights), eg (effective gradient norm, rho times
+    gradient norm; or g, the gradient norm), lr and wd; the loss alone will do. Example:
+    scaleinv periods log.csv --columns loss=train/loss,rho=weight_norm --lr 0.1 --wd 5e-4
     """
 
-    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG.csv|RUN")]
-    """A CSV log, or the folder of a run."""
+    source: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="LOG|RUN")]
+    """A log, several files of one run, or the folder of a run."""
+    columns: str | None = None
+    """Names of columns where they do not tell: step=_step,loss=train/loss,rho=weight_norm."""
+    steps_per_epoch: float | None = None
+    """Steps of an epoch, where a log counts epochs."""
     lr: float | None = None
     """Learning rate, where the log has no column lr."""
     wd: float | None = None
     """Weight decay, where the log has no column wd."""
     momentum: float | None = None
     """Momentum of SGD, where a log is of such a training: its rate counts lr/(1 - momentum)."""
+    optimizer: str | None = None
+    """Optimizer of a log, such as AdamW; SGD if not given."""
     rise: float = 0.05
     """Least rise of rho^2 that makes an event."""
     burn_in: float = 2.0
@@ -47,5 +55,9 @@ class PeriodsCommand:
         for name, value in (("lr", self.lr), ("wd", self.wd)):
             if value is not None and not 0 <= value < math.inf:
                 raise UserError(f"--{name} {value:g}: must be a number of at least 0; leave it out where unknown")
+        if not self.source:
+            raise UserError("name a log, or the folder of a run")
+        if self.steps_per_epoch is not None and not 0 < self.steps_per_epoch < math.inf:
+            raise UserError(f"--steps-per-epoch {self.steps_per_epoch:g}: must be a number above 0")
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise UserError(f"--momentum {self.momentum:g}: must be a number from 0 to below 1, such as 0.9")

@@ -6,7 +6,7 @@ they can fail.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,12 +101,7 @@ def norm_band(log: Log, first_row: int) -> NormBand | None:
 
 def cosine_distance(log: Log) -> Floats | None:
     """Compute 1 - cos of consecutive weights in every row: by the angle where it is logged, else by SGD's step."""
-    if log.angle is not None:
-        return np.asarray(2 * np.sin(log.angle / 2) ** 2)
-    if log.rho_sq is None or log.eg is None or log.lr is None or log.wd is None:
-        return None
-    rate = np.maximum(log.lr, np.finfo(np.float64).tiny)
-    return np.asarray(lobacheva2021.step_cosine_distance(log.rho_sq, log.eg, rate, log.wd))
+    return log.cosine_distance
 
 
 @dataclass(frozen=True)
@@ -152,13 +147,15 @@ def earlier(log: Log, periods: Sequence[Period], k: int, since: Since, *, phase_
     return found if found.low > 0 else None
 
 
-def envelopes(log: Log, periods: Sequence[Period], since: Since = "before") -> list[Envelope]:
+def envelopes(
+    log: Log, periods: Sequence[Period], since: Since = "before", among: Iterable[int] | None = None
+) -> list[Envelope]:
     """Compare phase B of every period but the first with l and L of phase B of the period before (or all).
 
     Phase B on phase B: the break-down itself (large eg) is what the envelope is to warn of, not what it is made of.
     """
     found = []
-    for k in range(1, len(periods) if log.rated else 0):
+    for k in (among or range(1, len(periods))) if log.rated else ():
         bounds = earlier(log, periods, k, since, phase_b=True)
         one = None if bounds is None else envelope(log, *periods[k].b, bounds)
         if one is not None and len(one.step):
@@ -220,7 +217,8 @@ def time_to_jump(log: Log, first: int, last: int, bounds: Bounds, delta: float) 
         np.asarray(formula(rho_sq, low, high, rated.lr, rated.wd, delta))
         for formula in (lobacheva2021.t_min, lobacheva2021.t_max)
     )
-    jumps = log.step[np.nonzero(distance > delta)[0]]
+    after = distance[rows.start :] > delta  # what was before is not asked for
+    jumps = log.step[rows.start :][after]
     at = np.searchsorted(jumps, steps)
     observed = np.full(len(rho_sq), NAN)
     seen = at < len(jumps)
@@ -228,7 +226,9 @@ def time_to_jump(log: Log, first: int, last: int, bounds: Bounds, delta: float) 
     return t_min, t_max, observed
 
 
-def predict(log: Log, periods: Sequence[Period], since: Since = "before") -> list[Prediction]:
+def predict(
+    log: Log, periods: Sequence[Period], since: Since = "before", among: Iterable[int] | None = None
+) -> list[Prediction]:
     """Predict the jump of every period but the first, with l and L of the period before it, or of all before."""
     rated = log.rated
     if rated is None:
@@ -237,7 +237,7 @@ def predict(log: Log, periods: Sequence[Period], since: Since = "before") -> lis
     if turn >= math.pi / 2:
         return []
     found = []
-    for k in range(1, len(periods)):
+    for k in among or range(1, len(periods)):
         bounds = earlier(log, periods, k, since)
         first, last = periods[k].b
         rows = log.rows(first, last)

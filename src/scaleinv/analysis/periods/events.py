@@ -3,16 +3,15 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from scaleinv.analysis.periods.definition import BREAK_DOWN, LEAST_LOSS_RISE, Definition
-from scaleinv.analysis.periods.log import LEAST_LOSS, Log
-from scaleinv.analysis.periods.turning import Turns, centred_mean, finite_log, rows, running_median, turning_points
-from scaleinv.runfolder.read import Floats
+from scaleinv.analysis.periods.log import Log
+from scaleinv.theory.breakdowns.definition import LEAST_LOSS_RISE, Definition
+from scaleinv.theory.breakdowns.find import On, Rise, Smooth, find_rises, last_below, smooth
+from scaleinv.theory.breakdowns.turning import Turns
 
-On = Literal["norm", "loss"]
 NAN = math.nan
 #: what each threshold is set to in turn, as factors of its value
 _VARIED: dict[On, dict[str, tuple[float, ...]]] = {
@@ -53,30 +52,6 @@ class Destabilisation:
     row: int  # of ``step`` in the log
 
 
-@dataclass(frozen=True)
-class Smooth:
-    """Smoothed series of a log, shape (n,) each."""
-
-    log_rho_sq: Floats | None  # log of the mean over ``window`` steps
-    log_loss: Floats  # running median
-    log_eg: Floats | None  # running median
-    mean_loss: Floats  # mean over ``window`` steps
-    long_loss: Floats  # log of the mean over ``loss_window`` steps
-
-
-def smooth(log: Log, definition: Definition) -> Smooth:
-    """Smooth the series that detection looks at."""
-    width = rows(definition.window, log.spacing)
-    median = rows(definition.window + 1, log.spacing)
-    return Smooth(
-        log_rho_sq=None if log.rho_sq is None else np.log(centred_mean(log.rho_sq, width)),
-        log_loss=running_median(finite_log(log.loss, LEAST_LOSS), median),
-        log_eg=None if log.eg is None else running_median(finite_log(log.eg, LEAST_LOSS), median),
-        mean_loss=centred_mean(log.loss, width),
-        long_loss=finite_log(centred_mean(log.loss, rows(definition.loss_window, log.spacing)), LEAST_LOSS),
-    )
-
-
 def chosen(log: Log, definition: Definition) -> On:
     """Choose whether norm or loss is looked at."""
     if definition.on != "auto":
@@ -86,74 +61,23 @@ def chosen(log: Log, definition: Definition) -> On:
 
 def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tuple[list[Destabilisation], Turns]:
     """Find all candidates in order, and the turning points they come from."""
-    if on == "norm":
-        assert series.log_rho_sq is not None
-        turns = turning_points(series.log_rho_sq, math.log1p(definition.rise))
-    else:
-        turns = turning_points(series.long_loss, math.log(definition.loss_spike))
+    rises, turns = find_rises(log.bare, definition, series, on)
     events: list[Destabilisation] = []
-    previous = 0
-    points = turns.turns
-    least = 2 * rows(definition.window if on == "norm" else definition.loss_window, log.spacing)
-    for k, turn in enumerate(points):
-        if not turn.low or (k == 0 and turn.row < least):  # a rise from the very start: nothing was low before
-            continue
-        complete = k + 1 < len(points)
-        before, after = points[k - 1].row if k else 0, points[k + 1].row if complete else turns.extreme
-        place = (_place_in_norm if on == "norm" else _place_in_loss)(log, definition, series, before, turn.row, after)
-        events.append(_event(log, definition, series, *place, previous, complete))
-        previous = events[-1].row
+    for rise in rises:
+        events.append(_event(log, definition, series, rise, events[-1].row if events else 0))
     return events, turns
 
 
-def _place_in_norm(
-    log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int
-) -> tuple[int, int, int]:
-    """Find the turning points of the norm itself, up to half a window off those of the smoothed norm."""
-    assert log.rho_sq is not None
-    width = rows(definition.window, log.spacing)
-    row = max(before, low - width) + int(np.argmin(log.rho_sq[max(before, low - width) : min(after, low + width) + 1]))
-    top = max(row, after - width) + int(np.argmax(log.rho_sq[max(row, after - width) : after + width + 1]))
-    start = max(0, before - width)
-    return start + int(np.argmax(log.rho_sq[start : min(row, before + width) + 1])), row, top
-
-
-def _place_in_loss(
-    log: Log, definition: Definition, series: Smooth, before: int, low: int, after: int
-) -> tuple[int, int, int]:
-    """Find the row between the turning points at which the loss passes half-way (log) from its low to its high."""
-    top = low + int(np.argmax(series.log_loss[low : after + 1]))
-    base = float(np.median(series.log_loss[(before + low) // 2 : low + 1]))
-    return before, _last_below(series.log_loss, (base + float(series.log_loss[top])) / 2, low, top), after
-
-
-def _event(
-    log: Log, definition: Definition, series: Smooth, before: int, row: int, after: int, previous: int, complete: bool
-) -> Destabilisation:
-    base = (before + row) // 2
-    width = rows(definition.window, log.spacing)
-    # the break-down: a tenth of 1/(lr wd) steps on, at least two windows, not after the peak
-    last = after
-    if log.time is not None:
-        last = min(after, int(np.searchsorted(log.time, log.time[row] + BREAK_DOWN)))
-    last = min(max(last, row + 2 * width), max(after, row), len(log) - 1)
-    first = max(base, row - 2 * width)
-    loss_high = first + int(np.argmax(series.log_loss[first : last + 1]))
-    loss_low = float(np.median(series.log_loss[base : row + 1]))
-    loss_factor = float(np.exp(series.log_loss[loss_high] - loss_low))
-    eg_factor = NAN
-    if series.log_eg is not None:
-        eg_factor = float(np.exp(np.max(series.log_eg[first : last + 1]) - np.median(series.log_eg[base : row + 1])))
-    decides = series.log_loss if series.log_eg is None else series.log_eg
-    excess = float(np.exp(np.max(decides[first : last + 1]) - np.max(decides[base : max(first, base + 1)])))
+def _event(log: Log, definition: Definition, series: Smooth, rise: Rise, previous: int) -> Destabilisation:
+    before, row, after = rise.before, rise.row, rise.after
     onset = None
-    if loss_factor >= LEAST_LOSS_RISE:
-        onset = _last_below(series.log_loss, (loss_low + float(series.log_loss[loss_high])) / 2, base, loss_high)
-    norm_half, log_rise, free_fall = None, NAN, NAN
+    if rise.loss_factor >= LEAST_LOSS_RISE:
+        half = (rise.loss_low + float(series.log_loss[rise.loss_high])) / 2
+        onset = last_below(series.log_loss, half, rise.base, rise.loss_high)
+    norm_half, log_rise, free_fall = None, _log_rise(log, rise), NAN
     if log.rho_sq is not None and not log.fixed_norm:
-        stretch = np.log(log.rho_sq[row : last + 1])
+        stretch = np.log(log.rho_sq[row : rise.last + 1])
         norm_half = row + int(np.argmax(stretch >= (stretch[0] + stretch.max()) / 2))
-        log_rise = float(np.log(log.rho_sq[after] / log.rho_sq[row])) if after > row else 0.0
         passed = 0.0 if log.time is None else float(log.time[row] - log.time[before])
         if passed > 0:
             free_fall = float(np.log(log.rho_sq[before] / log.rho_sq[row])) / (2 * passed)
@@ -163,37 +87,23 @@ def _event(
         time=time,
         fall_from=int(log.step[before]),
         onset=None if onset is None else int(log.step[onset]),
-        loss_high=int(log.step[loss_high]),
+        loss_high=int(log.step[rise.loss_high]),
         peak=int(log.step[max(after, row)]),
         log_rise=log_rise,
         large=log_rise >= math.log(definition.large),
-        eg_factor=eg_factor,
-        loss_factor=loss_factor,
-        excess=excess,
+        eg_factor=rise.eg_factor,
+        loss_factor=rise.loss_factor,
+        excess=rise.excess,
         free_fall=free_fall,
         lead=NAN if onset is None or norm_half is None else float(log.step[norm_half] - log.step[onset]),
         lead_minimum=NAN if onset is None or log.rho_sq is None else float(log.step[row] - log.step[onset]),
         elr=NAN if log.elr is None else float(log.elr[row]),
         min_loss=float(np.min(series.mean_loss[previous : row + 1])),
-        spike=definition.plain or _is_spike(definition, eg_factor, loss_factor, excess),
+        spike=rise.breaks,
         settled=log.time is None or time - float(log.time[0]) >= definition.burn_in,
-        complete=complete,
+        complete=rise.complete,
         row=row,
     )
-
-
-def _is_spike(definition: Definition, eg_factor: float, loss_factor: float, excess: float) -> bool:
-    if excess < definition.excess:
-        return False
-    if math.isnan(eg_factor):
-        return loss_factor >= definition.loss_spike
-    return eg_factor >= definition.spike and loss_factor >= LEAST_LOSS_RISE
-
-
-def _last_below(x: Floats, level: float, first: int, last: int) -> int:
-    """Find the row after the last one in [first, last] at which ``x`` is not above ``level``."""
-    below = np.nonzero(x[first : last + 1] <= level)[0]
-    return min(first + int(below[-1]) + 1, last) if len(below) else first
 
 
 @dataclass(frozen=True)
@@ -208,18 +118,45 @@ class Sensitivity:
     half_mean_rise: float  # half the mean log rise: what the books say mean_time is
 
 
-def vary(log: Log, definition: Definition, on: On) -> list[Sensitivity]:
-    """Find the events with one threshold varied at a time; the row with a threshold's own value is the result's own."""
+def vary(log: Log, definition: Definition, on: On, series: Smooth | None = None) -> list[Sensitivity]:
+    """Find the events with one threshold varied at a time; the row with a threshold's own value is the result's own.
+
+    ``series``: smoothed by ``definition``. Rises are looked for again only where a threshold moves them.
+    """
     found = []
+    smoothed = {} if series is None else {(definition.window, definition.loss_window): series}
+    rises: dict[tuple[float, ...], list[Rise]] = {}
+    begin = 0.0 if log.time is None else float(log.time[0])
     for name, value in _values(definition, on):
         changes: dict[str, Any] = {name: value}
         other = replace(definition, **changes)
-        events = [e for e in find_events(log, other, smooth(log, other), on)[0] if e.spike and e.settled]
-        steps, times = (np.diff([getattr(e, field) for e in events]) for field in ("step", "time"))
-        rises = [e.log_rise for e in events if math.isfinite(e.log_rise)]
-        means = (float(np.mean(x)) if len(x) else NAN for x in (steps, times, rises))
+        windows = (other.window, other.loss_window)
+        key = (*windows, other.rise if on == "norm" else other.loss_spike)
+        if key not in rises:
+            if windows not in smoothed:  # one at a time is kept besides the result's own
+                smoothed = {w: s for w, s in smoothed.items() if w == (definition.window, definition.loss_window)}
+                smoothed[windows] = smooth(log.bare, other)
+            rises[key] = find_rises(log.bare, other, smoothed[windows], on)[0]
+        events = [
+            rise
+            for rise in rises[key]
+            if (other.plain or other.is_break_down(rise.eg_factor, rise.loss_factor, rise.excess))
+            and (log.time is None or float(log.time[rise.row]) - begin >= other.burn_in)
+        ]
+        rows = [rise.row for rise in events]
+        steps = np.diff(log.step[rows])
+        times = np.full(len(steps), NAN) if log.time is None else np.diff(log.time[rows])
+        log_rises = [r for rise in events if math.isfinite(r := _log_rise(log, rise))]
+        means = (float(np.mean(x)) if len(x) else NAN for x in (steps, times, log_rises))
         found.append(Sensitivity(name, float(value), len(events), next(means), next(means), next(means) / 2))
     return found
+
+
+def _log_rise(log: Log, rise: Rise) -> float:
+    """Compute the rise of log rho^2 from its minimum to the maximum after; NaN without norm, or with a fixed one."""
+    if log.rho_sq is None or log.fixed_norm:
+        return NAN
+    return float(np.log(log.rho_sq[rise.after] / log.rho_sq[rise.row])) if rise.after > rise.row else 0.0
 
 
 def _values(definition: Definition, on: On) -> Iterator[tuple[str, float]]:

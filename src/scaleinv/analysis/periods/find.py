@@ -1,6 +1,7 @@
 """Find the periods of a run folder or of the columns of a log."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,26 @@ import numpy as np
 from scaleinv.analysis.invariance import invariance
 from scaleinv.analysis.periods.books import keep_books
 from scaleinv.analysis.periods.bounds import norm_band
-from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Destabilisation, chosen, find_events, smooth, vary
+from scaleinv.analysis.periods.events import Destabilisation, chosen, find_events, vary
 from scaleinv.analysis.periods.folder import run_columns
 from scaleinv.analysis.periods.interval import MeanInterval, mean_interval, next_break_down
 from scaleinv.analysis.periods.log import Log, make_log
+from scaleinv.analysis.periods.logs import read_log
+from scaleinv.analysis.periods.optimizers import acts_as
 from scaleinv.analysis.periods.phases import make_periods, make_spans, present_phase
 from scaleinv.analysis.periods.result import Periods
 from scaleinv.analysis.periods.sentences import answer, end_sentences, evidence
 from scaleinv.analysis.periods.verdict import judge
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import load_run
-from scaleinv.theory.rates import sgd_pace
+from scaleinv.theory.breakdowns.definition import Definition
+from scaleinv.theory.breakdowns.find import smooth
 
 _FEWEST_SETTLED = 3
 
 
 def find_periods(
-    folder: str | Path | None = None,
+    folder: str | Path | Sequence[str | Path] | None = None,
     *,
     loss: Any = None,
     rho: Any = None,
@@ -37,19 +40,28 @@ def find_periods(
     step: Any = None,
     angle: Any = None,
     momentum: float = 0.0,
+    optimizer: str = "SGD",
+    names: str | Mapping[str, str] | None = None,
+    steps_per_epoch: float | None = None,
     definition: Definition = Definition(),  # noqa: B008 - frozen
 ) -> Periods:
     """Find the periods of a run in the whole space with weight decay (Lobacheva et al. 2021), with the evidence.
 
-    Either the folder of a run with a per-step record (or one that the monitor wrote), or columns: ``loss``; ``rho`` the
-    norm of the scale-invariant weights; ``eg`` the effective gradient norm, rho x gradient norm; ``lr`` and ``wd``,
-    numbers or columns; ``step``, counted from 0 if not given; ``angle`` between the weights before and after a step,
-    radians (else computed from the rest); ``momentum`` of SGD, whose rate counts lr/(1 - momentum), in 1/(lr wd) as in
-    the ELR (the folder of a run knows its own). Only ``loss`` must be there: what cannot be said without the others is
-    said.
+    Of the folder of a run with a per-step record (or one that the monitor wrote), of a log of one's own, or of columns.
 
-    Errors: UserError for columns that do not fit together, too few rows, a record that is damaged, or wd = 0 beside a
-    norm that falls.
+    - ``folder``: of a run; or a log in any form of :func:`~scaleinv.analysis.periods.logs.read_log`, or several files
+      of one run.
+    - ``loss``; ``rho`` the norm of the scale-invariant weights; ``eg`` the effective gradient norm, rho x gradient
+      norm; ``lr`` and ``wd``, numbers or columns; ``step``, counted from 0 if not given; ``angle`` between the weights
+      before and after a step, radians (else computed from the rest). Only ``loss`` must be there: what cannot be said
+      without the others is said. Beside a log ``lr`` and ``wd`` may be given, where it has no such column.
+    - ``momentum`` of SGD, whose rate counts lr/(1 - momentum), in 1/(lr wd) as in the ELR; ``optimizer``, the name of
+      its class, for any other (the folder of a run knows its own).
+    - ``names``: of the columns of a log, where they do not tell: ``{"loss": "train/loss"}``; ``steps_per_epoch``: where
+      its rows are counted in epochs.
+    - ``definition``: what counts as a break-down.
+    - Raises UserError for columns that do not fit together, too few rows, a record that is damaged, or wd = 0 beside a
+      norm that falls.
 
     >>> steps = np.arange(6000)
     >>> sawtooth = 10.0 * np.exp(-2e-3 * (steps % 600))          # lr wd = 1e-3, a jump every 600 steps
@@ -59,26 +71,53 @@ def find_periods(
     ('periodic', 600, 0.6)
     """
     given = {"loss": loss, "rho": rho, "eg": eg, "lr": lr, "wd": wd, "step": step, "angle": angle}
-    said = silenced = ""
-    if folder is not None:
-        if momentum or any(x is not None for x in given.values()):
+    if folder is not None and is_run(folder):
+        if momentum or optimizer != "SGD" or names or any(x is not None for x in given.values()):
             raise UserError("give the folder of a run, or columns, not both")
-        columns, plain_sgd = run_columns(Path(folder))
-        run = load_run(folder)
-        if plain_sgd:
-            eps = invariance(run)
-            said, silenced = eps.sentence, eps.silenced
-        log = replace(make_log(**columns, diverged=run.status == "diverged"), law=run.law)
+        assert isinstance(folder, str | Path)
+        return _of_run(Path(folder), definition)
+    read: tuple[str, ...] = ()
+    counted = ""
+    if folder is not None and any(given[name] is not None for name in ("loss", "rho", "eg", "step", "angle")):
+        raise UserError("give the folder of a run or a log, or columns, not both")
+    if folder is not None:
+        several = [folder] if isinstance(folder, str | Path) else list(folder)
+        source = read_log(*several, columns=names, steps_per_epoch=steps_per_epoch)
+        twice = [name for name, x in given.items() if x is not None and name in source.columns]
+        if twice:
+            raise UserError(f"{twice[0]}: {several[0]} has a column {twice[0]}; leave one of the two out")
+        given, read = {**given, **source.columns}, source.said
+        if source.counted:  # rates are those of a step
+            given["lr"] = given["wd"] = None
+            counted = source.counted
     elif loss is None:
-        raise UserError("find_periods needs the folder of a run, or at least the column loss")
-    else:
-        if not 0 <= momentum < 1:
-            raise UserError(f"momentum {momentum:g} is not in [0, 1); give that of SGD, or leave it out")
-        plain_sgd = not momentum
-        log = make_log(**given, pace=sgd_pace(momentum))
+        raise UserError("find_periods needs the folder of a run, a log, or at least the column loss")
+    acting = acts_as(optimizer, momentum)
+    log = make_log(**acting.of(given), pace=acting.pace or 1.0)
+    found = analyse(replace(log, law=acting.law, counted=counted), definition, plain_sgd=acting.plain_sgd)
+    _check_decay(found)
+    if counted:
+        found = replace(found, answer=f"{found.answer}; a step here is {counted}")
+    return replace(found, evidence=(*read, *acting.said, *found.evidence)) if read or acting.said else found
+
+
+def is_run(folder: str | Path | Sequence[str | Path]) -> bool:
+    """Tell the folder of a run of the lab or of a monitor (or a sweep's) from a log of one's own."""
+    if not isinstance(folder, str | Path):
+        return False
+    path = Path(folder)
+    return (path / "config.json").exists() or (path / "sweep-config.json").exists()
+
+
+def _of_run(folder: Path, definition: Definition) -> Periods:
+    columns, plain_sgd = run_columns(folder)
+    run = load_run(folder)
+    said = silenced = ""
+    if plain_sgd:
+        eps = invariance(run)
+        said, silenced = eps.sentence, eps.silenced
+    log = replace(make_log(**columns, diverged=run.status == "diverged"), law=run.law)
     found = analyse(log, definition, plain_sgd=plain_sgd, silenced=silenced)
-    if folder is None:
-        _check_decay(found)
     return replace(found, evidence=(*found.evidence, said)) if said else found
 
 
@@ -102,7 +141,7 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
     on = chosen(log, definition)
     if on == "norm" and log.rho_sq is None:
         raise UserError("the definition looks at the norm, but no norm is logged; use on='loss'")
-    series = smooth(log, definition)
+    series = smooth(log.bare, definition)
     candidates, turns = find_events(log, definition, series, on)
     spikes = [event for event in candidates if event.spike]
     first_row = 0 if log.time is None else int(np.searchsorted(log.time, log.time[0] + definition.burn_in))
@@ -135,7 +174,7 @@ def analyse(log: Log, definition: Definition, *, plain_sgd: bool = True, silence
         next=following,
         books=keep_books(log, spikes, first_row),
         equilibrium=norm_band(log, first_row) if plain_sgd and on == "norm" else None,
-        sensitivity=tuple(vary(log, definition, on)),
+        sensitivity=tuple(vary(log, definition, on, series)),
         settled_from=int(log.step[min(first_row, len(log) - 1)]),
         diverged_at=log.diverged_at,
         zero_at=log.zero_at,

@@ -7,23 +7,24 @@ SGD with momentum counts 1/(1 - momentum) times (:mod:`scaleinv.theory.optimizer
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from scaleinv.analysis.periods.definition import FIXED
 from scaleinv.errors import UserError
 from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import count
-from scaleinv.theory import rates
+from scaleinv.theory import lobacheva2021, rates
+from scaleinv.theory.breakdowns.find import LogRows, is_fixed
 
 ClockSource = Literal["given", "estimated", "none"]
 #: fewer rows say nothing
 FEWEST_ROWS = 20
-#: a loss below this counts as this: cross-entropy in float32 reaches 0
-LEAST_LOSS = 1e-12
 #: rows over which the fastest fall of the norm is looked for where lr wd is not known
 _FALL_ROWS = 10
+#: the square of a larger norm overflows, that of one below 1/this is 0
+_LARGEST = 1e150
 _SIGNS = {
     "rho": "norms are positive",
     "eg": "norms are not negative",
@@ -65,14 +66,20 @@ class Log:
     unjudged: str = ""  # why a run that ended like this is too short to be looked at; mostly empty
     law: str = "sgd"  # of the optimizer: sgd | normalised | measured (scaleinv.theory.rates)
     pace: float = 1.0  # by how much the optimizer's learning rate counts: 1/(1 - momentum) for SGD
+    counted: str = ""  # what ``step`` counts where no steps are logged: "an epoch", "a row"
 
     def __len__(self) -> int:
         return len(self.step)
 
     @property
+    def bare(self) -> LogRows:
+        """What the definition of a break-down looks at."""
+        return LogRows(self.step, self.rho_sq, self.loss, self.eg, self.time, self.clock == "given")
+
+    @cached_property
     def fixed_norm(self) -> bool:
         """The norm stays where it is: nothing makes the ELR grow."""
-        return self.rho_sq is not None and bool(np.ptp(self.rho_sq) <= 2 * FIXED * np.mean(self.rho_sq))
+        return self.rho_sq is not None and is_fixed(self.rho_sq)
 
     @property
     def unit(self) -> float:
@@ -106,19 +113,29 @@ class Log:
             gap = max(gap, -fastest * self.spacing / 2)
         return gap
 
-    @property
+    @cached_property
     def elr(self) -> Floats | None:
         """Effective learning rate by the optimizer's law; None where rates, norms or the law are not known."""
         if self.lr is None or self.rho_sq is None or self.law not in rates.LAWS:
             return None
         return np.asarray(rates.elr_of_square(self.lr, self.rho_sq, self.law))
 
-    @property
+    @cached_property
+    def cosine_distance(self) -> Floats | None:
+        """1 - cos of consecutive weights in every row: by the angle where it is logged, else by SGD's step."""
+        if self.angle is not None:
+            return np.asarray(2 * np.sin(self.angle / 2) ** 2)
+        if self.rho_sq is None or self.eg is None or self.lr is None or self.wd is None:
+            return None
+        rate = np.maximum(self.lr, np.finfo(np.float64).tiny)
+        return np.asarray(lobacheva2021.step_cosine_distance(self.rho_sq, self.eg, rate, self.wd))
+
+    @cached_property
     def constant(self) -> bool:
         """lr and wd do not change."""
         return len(self) > 0 and all(x is not None and bool(np.ptp(x) <= 1e-6 * np.max(x)) for x in (self.lr, self.wd))
 
-    @property
+    @cached_property
     def rated(self) -> Rated | None:
         """What the formulas of the theory need; None where a column is missing or the rates change or are 0."""
         if self.rho_sq is None or self.eg is None or self.lr is None or self.wd is None or not self.constant:
@@ -216,6 +233,14 @@ def _cut(step: Ints, arrays: dict[str, Floats], diverged: bool | None) -> Log:
             wrong = arrays[name] <= 0 if name == "rho" else arrays[name] < 0
             if wrong.any():
                 raise NotJudgedError(f"{name} is {arrays[name][wrong][0]:g} at step {step[wrong][0]}; {words}")
+    if "rho" in arrays:
+        beyond = (arrays["rho"] > _LARGEST) | (arrays["rho"] < 1 / _LARGEST)
+        if beyond.any():
+            at = int(np.argmax(beyond))
+            least, most = 1 / _LARGEST, _LARGEST
+            raise NotJudgedError(
+                f"rho is {arrays['rho'][at]:g} at step {step[at]}; norms from {least:g} to {most:g} can be judged"
+            )
     for name in ("lr", "wd"):
         unknown = step[~np.isfinite(arrays.get(name, step))]
         if len(unknown):

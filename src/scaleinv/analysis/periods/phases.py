@@ -13,9 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from scaleinv.analysis.periods.events import Destabilisation, On, Smooth
+from scaleinv.analysis.periods.events import Destabilisation
 from scaleinv.analysis.periods.log import Log
-from scaleinv.analysis.periods.turning import Turns
+from scaleinv.theory.breakdowns.find import On, Smooth
+from scaleinv.theory.breakdowns.turning import Turns
 
 Phase = Literal["A", "B", "C", ""]
 StepRange = tuple[int, int]

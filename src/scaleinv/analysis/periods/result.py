@@ -8,13 +8,14 @@ from typing import Any
 
 from scaleinv.analysis.periods.books import Books
 from scaleinv.analysis.periods.bounds import Envelope, NormBand, Prediction, envelopes, predict
-from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Destabilisation, On, Sensitivity
+from scaleinv.analysis.periods.events import Destabilisation, Sensitivity
 from scaleinv.analysis.periods.interval import MeanInterval, Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period, Phase, Span
 from scaleinv.analysis.periods.verdict import PeriodVerdict, rests
 from scaleinv.runfolder.files import plain
+from scaleinv.theory.breakdowns.definition import Definition
+from scaleinv.theory.breakdowns.find import On
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,16 @@ import numpy as np
 
 from scaleinv.analysis.periods.books import UNEXPLAINED, Books, unexplained
 from scaleinv.analysis.periods.bounds import BREAK, NormBand, Since, envelopes, predict
+from scaleinv.analysis.periods.contradiction import contradiction
 from scaleinv.analysis.periods.events import Sensitivity
 from scaleinv.analysis.periods.interval import Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.result import Periods
-from scaleinv.analysis.periods.verdict import carried, coarse, rests
+from scaleinv.analysis.periods.verdict import FINE, carried, coarse, rests
 from scaleinv.text import count
+
+#: periods that are compared with Propositions 1 and 2
+_MOST_COMPARED = 200
 
 
 def number(value: float) -> str:
@@ -43,6 +47,7 @@ def answer(found: Periods) -> str:
         few = f" (95 % {number(interval.low)}-{number(interval.high)})" if math.isfinite(interval.high) else ""
         clock = f" = {time.mean:.2g}/(lr wd)" if math.isfinite(time.mean) else ""
         parts.append(f"{count(len(found.periods), 'period')} of {number(interval.mean)} steps{few}{clock}")
+        parts += _missed(found)
         if found.next is not None and found.diverged_at is None:
             parts.append(f"next break-down expected {expected(found.next)}")
     else:
@@ -54,7 +59,23 @@ def answer(found: Periods) -> str:
         parts.append(f"the weights are 0 from step {found.zero_at} on")
     if found.phase:
         parts.append(f"phase {found.phase}")
+    if wrong := contradiction(found.log):
+        parts.append(wrong)
     return "; ".join(parts)
+
+
+def _missed(found: Periods) -> list[str]:
+    """Say that the interval is an upper bound where break-downs may hide between the rows, with the lower one."""
+    log = found.log
+    if not coarse(log, FINE):
+        return []
+    said = f"at most: rows {number(log.gap)}/(lr wd) apart miss break-downs"
+    if found.on == "norm":
+        settled = [event.step for event in found.candidates if event.settled or not found.interval_settled]
+        least = (settled[-1] - settled[0]) / (len(settled) - 1) if len(settled) > 1 else math.nan
+        if least < 0.95 * found.interval.mean:
+            said += f" (every rise of the norm counted: {number(least)} steps)"
+    return [said]
 
 
 def evidence(found: Periods, plain_sgd: bool) -> list[str]:
@@ -96,7 +117,11 @@ def log_sentences(found: Periods) -> list[str]:
             f"{verdicts}."
         )
     if log.rho_sq is None:
-        said.append("No norm is logged: phases A and B, ELR and bounds are not known.")
+        said.append(
+            "No norm is logged: phases A and B, ELR and bounds are not known, and only break-downs that raise the loss "
+            f"{found.definition.loss_spike:g}-fold are seen. To know more, log rho, the norm of the scale-invariant "
+            "weights, and g, that of their gradient (scaleinv.Monitor writes both)."
+        )
     elif log.fixed_norm and on == "loss":
         said.append("The norm is fixed (within 0.1 %): break-downs are looked for in the loss, and only C is a phase.")
     if on == "loss" and found.verdict == "equilibrium" and (log.fixed_norm or not log.no_decay):
@@ -112,9 +137,10 @@ def log_sentences(found: Periods) -> list[str]:
         verb = "is" if log.dropped == 1 else "are"
         said.append(f"{count(log.dropped, 'row')} with a loss or norm that is not finite {verb} left out.")
     said += end_sentences(log)
-    hidden = coarse(log)
-    if hidden and found.verdict == "periodic":
-        said.append(f"Caution: {hidden}. What looks like one period may be several.")
+    hidden = coarse(log, FINE)
+    if hidden and found.verdict in ("periodic", "equilibrium"):
+        many = "What looks like one period may be several" if found.verdict == "periodic" else "A few may be unseen"
+        said.append(f"Caution: {hidden}. {many}.")
     elif log.spacing > 1:
         said.append(f"Rows are {log.spacing:g} steps apart: events are known to that.")
     return said
@@ -251,8 +277,9 @@ def proposition_sentences(found: Periods) -> list[str]:
     """Compare Propositions 1 and 2 with phase B of the periods, with l and L of earlier training."""
     said = []
     sources: tuple[Since, ...] = ("before", "start")
-    within = {since: envelopes(found.log, found.periods, since) for since in sources}
-    predictions = {since: predict(found.log, found.periods, since) for since in sources}
+    among = _some(len(found.periods))
+    within = {since: envelopes(found.log, found.periods, since, among) for since in sources}
+    predictions = {since: predict(found.log, found.periods, since, among) for since in sources}
     inside = {since: _pooled("inside", those) for since, those in within.items()}
     if math.isfinite(inside["before"]):
         said.append(
@@ -271,6 +298,13 @@ def proposition_sentences(found: Periods) -> list[str]:
         if not any(math.isfinite(p.holds_max) for p in predictions["before"]):
             said.append("Its t_max never applies: the conditions rho^2 > kappa L or delta < lr wd l^2/L^2 fail.")
     return said
+
+
+def _some(periods: int) -> list[int]:
+    """Choose the periods that are compared with the propositions: all but the first, or 200 of very many."""
+    if periods <= _MOST_COMPARED:
+        return list(range(1, periods))
+    return [int(k) for k in np.unique(np.linspace(1, periods - 1, _MOST_COMPARED).round())]
 
 
 def _pooled(name: str, of: Sequence[Any]) -> float:

@@ -1,8 +1,9 @@
 """Judge a log: periodic, equilibrium, not yet, or undecided; the rules, in their order.
 
 - **periodic**: at least 3 destabilisations, and they carry at least half of all log rises of rho^2 (the rest are rises
-  without a spike).
-- **undecided** where rows are more than 0.1/(lr wd) steps apart: whole break-downs lie between them.
+  without a spike), in rows that are not too far apart for it.
+- **undecided** where rows are more than 0.25/(lr wd) steps apart, or 0.1 and it is not periodic, or 0.05 and it would
+  be an equilibrium: whole break-downs lie between them.
 - **undecided** where the weights became exactly 0 before any: they stay there.
 - **not yet**: no destabilisation, and decay still wins at the end: over the last 1/(lr wd) steps (or the whole of a
   shorter log) log rho^2 fell by at least half of what decay takes; or the log is shorter than 2/(lr wd) steps.
@@ -10,8 +11,9 @@
   steps were seen after the burn-in, and log rho^2 does not drift (its first and last third differ by less than 0.15, or
   by less than 3 standard errors and less than 0.5).
 - **equilibrium** in name only (:func:`rests` is False; the answer says "no periods"): without weight decay, where
-  periods are impossible; and, where the norm is fixed or not logged, no destabilisation in at least 2/(lr wd) steps and
-  four windows of the loss (fewer are **not yet**).
+  periods are impossible; and, where the norm is fixed, no destabilisation in at least 2/(lr wd) steps and four windows
+  of the loss (fewer are **not yet**). Where no norm is logged the same is **undecided**: a break-down may raise the
+  loss less than tenfold.
 - **undecided** otherwise, with the reason: one or two destabilisations, a mixture of both kinds, a norm that drifts.
 """
 
@@ -21,11 +23,13 @@ from typing import Literal
 
 import numpy as np
 
-from scaleinv.analysis.periods.definition import Definition
-from scaleinv.analysis.periods.events import Destabilisation, On, Smooth
+from scaleinv.analysis.periods.events import Destabilisation
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.statistics import drift
 from scaleinv.text import count as counted
+from scaleinv.theory.breakdowns.definition import Definition
+from scaleinv.theory.breakdowns.find import On, Smooth
+from scaleinv.theory.breakdowns.turning import turning_points
 
 PeriodVerdict = Literal["periodic", "equilibrium", "not yet", "undecided"]
 FEWEST = 3
@@ -34,8 +38,12 @@ SHORT = 2.0  # units of 1/(lr wd)
 LONG = 3.0
 #: windows of the loss that a log judged by the loss alone has to be long
 WINDOWS = 4
-#: units of 1/(lr wd) between rows above which break-downs hide between them; what to log at least
-COARSE, FINE = 0.1, 0.05
+#: a rise of the loss that is worth a word where nothing else is known
+_SMALL = 3.0
+#: units of 1/(lr wd) between rows: what to log at least (9 in 10 break-downs of small networks were then found);
+#: above SPARSE (a third is missed) their absence is no evidence, above COARSE (two thirds) nothing is judged by it,
+#: above BLIND even a regular interval may be one of the rows
+FINE, SPARSE, COARSE, BLIND = 0.02, 0.05, 0.1, 0.25
 FALLING = 0.5  # of what decay takes
 STILL, STILL_AT_MOST = 0.15, 0.5  # drift of log rho^2
 SIGNIFICANT = 3.0
@@ -53,10 +61,12 @@ def rests(log: Log, on: On) -> bool:
     return on == "norm" and not log.no_decay
 
 
-def coarse(log: Log) -> str:
-    """Say ``rows are 200 steps = 1/(lr wd) apart`` and what to do, where break-downs hide between rows."""
-    if log.spacing <= 1 or not log.gap > COARSE:
+def coarse(log: Log, least: float = COARSE) -> str:
+    """Say ``rows are 200 steps = 1/(lr wd) apart`` and what to do, where they are more than ``least`` units apart."""
+    if (log.spacing <= 1 and not log.counted) or not log.gap > least * (1 + 1e-6):
         return ""
+    if log.counted:
+        return f"rows are {log.gap:.2g}/(lr wd) apart, break-downs fall between them; log every few steps"
     finer = max(1, math.floor(FINE / log.gap * log.spacing * (1 + 1e-9)))
     every = "every step" if finer == 1 else f"every {finer} steps or closer"
     return f"rows are {log.spacing:g} steps = {log.gap:.2g}/(lr wd) apart, break-downs fall between them; log {every}"
@@ -69,9 +79,9 @@ def judge(
     spikes = [e for e in events if e.spike]
     count = len(spikes)
     if on == "loss":
-        return _judge_loss(log, count, definition)
+        return _judge_loss(log, count, definition, series)
     share = carried(events)
-    if count >= FEWEST and share >= MOSTLY:
+    if count >= FEWEST and share >= MOSTLY and not coarse(log, BLIND):
         return "periodic", f"{count} destabilisations, which carry {share:.0%} of the rises of the norm"
     if log.no_decay:
         return _judge_without_decay(count)
@@ -97,6 +107,8 @@ def judge(
         few = f"; {FEWEST} are needed to speak of periods"
         little = f", but they carry only {share:.0%} of the rises of the norm"
         return "undecided", f"{_number(count)}{few if count < FEWEST else little}"
+    if hidden := coarse(log, SPARSE):
+        return "undecided", hidden
     seen = float(log.time[-1] - log.time[min(first_row, len(log) - 1)])
     if seen < LONG:
         return "undecided", _too_short(log, seen, definition)
@@ -133,7 +145,7 @@ def _judge_without_decay(count: int) -> tuple[PeriodVerdict, str]:
     return "equilibrium", "without weight decay none are possible, since nothing brings the ELR back up"
 
 
-def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[PeriodVerdict, str]:
+def _judge_loss(log: Log, count: int, definition: Definition, series: Smooth) -> tuple[PeriodVerdict, str]:
     fixed = log.fixed_norm
     where = "the norm is fixed" if fixed else "judged by the loss alone"
     if count >= FEWEST:
@@ -156,6 +168,10 @@ def _judge_loss(log: Log, count: int, definition: Definition) -> tuple[PeriodVer
         length = float(log.time[-1] - log.time[0])
         if length < SHORT:
             return "not yet", f"{words}, {length:.2g}/(lr wd): shorter than a period may be"
+    if not fixed:  # that the norm rests, or that no break-down raises the loss less, is not known
+        small = sum(turn.low for turn in turning_points(series.long_loss, math.log(_SMALL)).turns)
+        rises = f", but {counted(small, 'rise')} of {_SMALL:g}-fold or more" if small else ""
+        return "undecided", f"{words}{rises}; the loss alone does not tell periods from noise: log the norm too"
     return "equilibrium", f"{words}; {_course(log)}"
 
 

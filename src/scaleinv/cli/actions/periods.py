@@ -3,11 +3,12 @@
 import json
 import math
 import textwrap
+from typing import Any
 
 from rich.markup import escape
 
 from scaleinv.analysis.periods import Definition, Period, Periods, find_periods
-from scaleinv.analysis.periods.log_file import read_csv
+from scaleinv.analysis.periods.find import is_run
 from scaleinv.cli.periods import PeriodsCommand
 from scaleinv.cli.tables import columns, console, number
 from scaleinv.errors import UserError
@@ -19,23 +20,23 @@ _WIDTH = 80
 def run(command: PeriodsCommand) -> int:
     """Find the periods and print them. Exit status 0: printed."""
     definition = Definition(rise=command.rise, burn_in=command.burn_in, plain=command.plain)
-    flags = {"lr": command.lr, "wd": command.wd, "momentum": command.momentum}
-    given = {name: value for name, value in flags.items() if value is not None}
-    if command.source.is_dir():
-        if given:
-            raise UserError(f"--{next(iter(given))}: the folder of a run knows its own; leave it out")
-        found = find_periods(command.source, definition=definition)
-    else:
-        table = read_csv(command.source)
-        twice = [name for name in given if name in table]
-        if twice:
-            raise UserError(f"--{twice[0]}: {command.source} has a column {twice[0]}; leave one of the two out")
-        try:
-            found = find_periods(**{**table, **given}, definition=definition)
-        except UserError as error:
-            raise UserError(f"{command.source}: {error}") from None
+    flags = {
+        name: getattr(command, name) for name in ("lr", "wd", "momentum", "optimizer", "columns", "steps_per_epoch")
+    }
+    given = {{"columns": "names"}.get(name, name): value for name, value in flags.items() if value is not None}
+    source: Any = command.source[0] if len(command.source) == 1 else command.source
+    if is_run(source) and given:
+        name = next(name for name, value in flags.items() if value is not None)
+        raise UserError(f"--{name.replace('_', '-')}: the folder of a run knows its own; leave it out")
+    try:
+        found = find_periods(source, **given, definition=definition)
+    except UserError as error:
+        # mistakes in columns do not name the file themselves
+        known = str(error).startswith("--") or any(str(path) in str(error) for path in command.source)
+        raise error if known else UserError(f"{command.source[0]}: {error}") from None
     if command.json:
-        print(json.dumps({"source": str(command.source), **found.to_dict()}, indent=1, allow_nan=False))
+        said = {"source": ", ".join(map(str, command.source)), **found.to_dict()}
+        print(json.dumps(said, indent=1, allow_nan=False))
     else:
         print_periods(found, rows=None if command.all else 12)
     return 0

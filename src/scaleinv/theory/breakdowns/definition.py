@@ -1,5 +1,7 @@
-"""Define what counts as a destabilisation. Fixed before any result was seen; every threshold can be changed, and its
-influence is part of the evidence (:func:`scaleinv.analysis.periods.events.vary`).
+"""Define what counts as a destabilisation: once, for the monitor and for ``scaleinv periods``.
+
+The thresholds were fixed before any result was seen; every one can be changed, and its influence is part of the
+evidence (:func:`scaleinv.analysis.periods.events.vary`).
 
 - **candidate**: a local minimum of the ``window``-step mean of rho^2 that is followed by a rise of at least ``rise``;
   two minima are two candidates only if rho^2 fell by the same factor in between.
@@ -9,6 +11,10 @@ influence is part of the evidence (:func:`scaleinv.analysis.periods.events.vary`
   logged, the loss has to rise ``loss_spike``-fold, and to exceed in the same way. Candidates without a spike are
   fluctuations of an equilibrium: the norm of a noisy stationary run has minima too, and a gradient that is noisy enough
   reaches five times its median at any time, hence the comparison with its maximum.
+- **between rows**: where rows are several steps apart, the gradient of a logged step is one draw, and a break-down may
+  lie between two. What the gradients gave to the norm from row to row shows their RMS there, and takes their place
+  (:func:`~scaleinv.theory.breakdowns.find.gradient_between`).
+- **no loss** (a monitor that was not told one): the gradient decides alone.
 - **plain**: every candidate counts, without a spike: the definition as one would first write it down.
 - **fixed norm** (rho stays within 0.1 %, or none is logged): a rise of the ``loss_window``-step mean of the loss by a
   factor of ``loss_spike`` above its lowest value since it last fell by that factor, with a spike as above.
@@ -60,6 +66,22 @@ class Definition:
             if not math.isfinite(value) or value < least or (strict and value == least):
                 words = "above" if strict else "at least"
                 raise UserError(f"definition: {name} is {value:g}; it has to be {words} {least}")
+
+    def is_break_down(self, eg_factor: float, loss_factor: float, excess: float) -> bool:
+        """Tell whether a rise of the norm is a break-down.
+
+        - ``eg_factor``: of the effective gradient over its median in the fall before; NaN: not known, the loss decides.
+        - ``loss_factor``: of the loss; NaN: not known, the gradient decides alone.
+        - ``excess``: of what decides, over its maximum there.
+
+        >>> Definition().is_break_down(8.0, 3.0, 2.5), Definition().is_break_down(math.nan, 3.0, 2.5)
+        (True, False)
+        """
+        if not excess >= self.excess:
+            return False
+        if math.isnan(eg_factor):
+            return loss_factor >= self.loss_spike
+        return eg_factor >= self.spike and not loss_factor < LEAST_LOSS_RISE
 
     def sentence(self, on: str, *, clock: bool = True) -> str:
         """Say it in words, for ``on`` = norm or loss; without a ``clock`` there is no burn-in."""

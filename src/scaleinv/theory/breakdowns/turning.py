@@ -4,10 +4,13 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import median_filter
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
-from scaleinv.analysis.statistics import Floats
-from scaleinv.runfolder.read import Ints
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+#: rows whose windows are sorted at a time
+_AT_ONCE = 1 << 15
 
 
 def centred_mean(x: Floats, width: int) -> Floats:
@@ -36,7 +39,13 @@ def running_median(x: Floats, width: int) -> Floats:
     half = width // 2
     if half < 1 or len(x) < 3:
         return np.array(x, dtype=np.float64)
-    return np.asarray(median_filter(x, 2 * half + 1, mode="nearest"))
+    x = np.asarray(x, dtype=np.float64)
+    padded = np.concatenate([np.full(half, x[0]), x, np.full(half, x[-1])])
+    middle = np.empty(len(x))
+    for first in range(0, len(x), _AT_ONCE):
+        windows = sliding_window_view(padded[first : first + _AT_ONCE + 2 * half], 2 * half + 1)
+        middle[first : first + _AT_ONCE] = np.partition(windows, half, axis=1)[:, half]
+    return middle
 
 
 class Turn(NamedTuple):
