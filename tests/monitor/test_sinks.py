@@ -470,7 +470,7 @@ def test_a_monitor_that_gives_up_writes_what_it_has(tmp_path: Path, monkeypatch:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
     train(model, optimizer, 3, monitor)
-    monkeypatch.setattr("scaleinv.monitor.monitor.rates", lambda optimizer: 1 / 0)
+    monkeypatch.setattr("scaleinv.monitor.monitor.RateBook.rates", lambda book, optimizer: 1 / 0)
     with pytest.warns(RuntimeWarning, match="stopped measuring at step 3"):
         train(model, optimizer, 2, monitor)
     assert rows_of(tmp_path / "run")[0] == [0, 1, 2]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import FrameType, MethodType
 from typing import Any
 
 import torch
@@ -79,9 +81,16 @@ class StepProbe:
         scale = getattr(self.optimizer, "grad_scale", None)
         if isinstance(scale, Tensor):
             right = right / scale.to(right) ** torch.tensor([2.0, 1.0]).to(right)
-            left[:, 4] /= scale.to(left)
+            # the kernel may have unscaled the gradient where it lies: its present size tells
+            left[:, 4] *= right[:, 0].sqrt().to(left) / self._present_norms(left)
         self.sums = reduce_shards(self.tensors, torch.cat([left, right], dim=1))
         self.copies, self.slopes = [], []
+
+    def _present_norms(self, like: Tensor) -> Tensor:
+        """Compute the norm of every gradient as it is after the step; NaN where there is none."""
+        nothing = [torch.full((), torch.nan)] * 2
+        rows = [nothing if p.grad is None else gradient_sums(p, p.grad) for p in self.tensors]
+        return accumulate(rows, 2)[:, 0].sqrt().to(like)
 
 
 def shard_groups(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
@@ -138,20 +147,87 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     return list(torch.split(host, [len(p) for p in parts])), event
 
 
-class Hook:
-    """What an optimizer holds of a monitor. A copy of the optimizer, deep or pickled, gets a hook that does nothing."""
+#: torch's file that wraps ``step`` to call hooks
+_HOOKED_IN = sys.modules[Optimizer.__module__].__file__
 
-    def __init__(self, call: Callable[..., Any] | None) -> None:
-        self.call = call
+
+class Hook:
+    """What an optimizer holds of a monitor. A copy of the optimizer, deep or pickled, gets a hook that does nothing.
+
+    A hook that was registered after it may clip gradients before the step or put weights back after it; this one is
+    called behind the last of them all the same.
+    """
+
+    def __init__(self, call: Callable[..., Any] | None, hooks: Any = None) -> None:
+        self.call, self.hooks = call, hooks
+        self.key: int | None = None
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        return None if self.call is None else self.call(args, kwargs)
+        if self.call is None:
+            return None
+        if self.hooks and next(reversed(self.hooks)) != self.key:
+            return self._behind_the_last(args, kwargs)
+        return self.call(args, kwargs)
+
+    def _behind_the_last(self, args: Any, kwargs: Any) -> Any:
+        """Have the last hook call this one behind itself, this once: the order cannot change while hooks are called."""
+        hooks, call = self.hooks, self.call
+        last = next(reversed(hooks))
+        theirs = hooks[last]
+        if isinstance(theirs, Hook):  # of another monitor, which changes nothing
+            return call(args, kwargs) if call is not None else None
+
+        def both(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+            hooks[last] = theirs
+            changed = theirs(optimizer, args, kwargs)
+            if isinstance(changed, tuple) and len(changed) == 2:
+                args, kwargs = changed
+            ours = call(args, kwargs) if call is not None else None
+            return changed if ours is None else ours
+
+        hooks[last] = both
+        return None
 
     def __deepcopy__(self, memo: Any) -> Hook:
         return Hook(None)
 
     def __reduce__(self) -> Any:
         return Hook, (None,)
+
+
+class _Instead:
+    """Stands in place of ``optimizer.step`` where torch calls no hooks: the class was never initialised as torch's."""
+
+    def __init__(self, optimizer: Optimizer, first: Hook, last: Hook) -> None:
+        self._optimizer, self._step = optimizer, optimizer.step
+        step = self._step
+
+        def stepped(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            given = (self, *args)
+            changed = first(self, given, kwargs)
+            if changed is not None:
+                given, kwargs = changed
+            result = step(*given[1:], **kwargs)
+            last(self, given, kwargs)
+            return result
+
+        self._stepped = MethodType(stepped, optimizer)  # schedulers want a method
+        optimizer.step = self._stepped  # type: ignore[method-assign]
+
+    def remove(self) -> None:
+        if self._optimizer.__dict__.get("step") is self._stepped:
+            del self._optimizer.__dict__["step"]
+
+
+def steps_on_the_stack(optimizer: Optimizer) -> int:
+    """Count the hooked steps of an optimizer that are being taken, one within the other."""
+    found = 0
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == _HOOKED_IN:
+            found += frame.f_locals.get("args", (None,))[0] is optimizer
+        frame = frame.f_back
+    return found
 
 
 def attach(
@@ -162,16 +238,27 @@ def attach(
     for i, one in enumerate(optimizers):
         first = Hook(lambda args, kwargs, i=i: before(i, args, kwargs))
         last = Hook(lambda args, kwargs, i=i: after(i))
-        handles += [one.register_step_pre_hook(first), one.register_step_post_hook(last)]
+        if not getattr(type(one).step, "hooked", False):
+            handles.append(_Instead(one, first, last))
+            continue
+        for hook, name in ((first, "pre"), (last, "post")):
+            handle = getattr(one, f"register_step_{name}_hook")(hook)
+            hook.hooks, hook.key = getattr(one, f"_optimizer_step_{name}_hooks", None), handle.id
+            handles.append(handle)
     return handles
 
 
 class StepCounter:
-    """Counts steps. With several optimizers a round is over when each has stepped, or when one steps again."""
+    """Counts steps. With several optimizers a round is over when each has stepped, or when one steps again.
+
+    Each optimizer is measured when as many rounds have passed since it was: also one that steps in every k-th round.
+    """
 
     def __init__(self, optimizers: int) -> None:
         self._count = optimizers
         self.stepped: set[int] = set()  # in this round
+        self.seen = [0] * optimizers  # steps of each
+        self._due = [0] * optimizers  # the round from which each is to be measured
         self.round = 0  # calls of step, those included that GradScaler has skipped inside
         self.skipped = 0  # known on the host
         self.late: Tensor | None = None  # (this one is skipped, how many were so far), where it is counted on a device
@@ -181,9 +268,22 @@ class StepCounter:
         """Steps taken; reads the device where skipped ones are counted there."""
         return self.round - self.skipped - (0 if self.late is None else int(self.late[1]))
 
+    def is_due(self, index: int) -> bool:
+        """Tell whether this optimizer is to be measured in this round."""
+        return self.round >= self._due[index]
+
+    def any_due(self) -> bool:
+        """Tell whether one of them is."""
+        return self.round >= min(self._due)
+
+    def measured(self, index: int, every: int) -> None:
+        """Take note that it was; the next time is when ``every`` rounds have passed, on the grid of ``every``."""
+        self._due[index] = (self.round // every + 1) * every
+
     def took(self, index: int) -> bool:
         """Take note that this optimizer has stepped; True if the round is over by that."""
         self.stepped.add(index)
+        self.seen[index] += 1
         return len(self.stepped) == self._count
 
     def skips(self, optimizer: Optimizer) -> bool:
@@ -201,10 +301,15 @@ class StepCounter:
         self.late = torch.stack([flag, flag + (0.0 if self.late is None else self.late[1])])
         return False
 
-    def restart(self, done: int) -> None:
+    def reschedule(self, every: int) -> None:
+        """Measure each optimizer that is not due yet at the next round of the grid of ``every``."""
+        self._due = [due if due <= self.round else (self.round // every + 1) * every for due in self._due]
+
+    def restart(self, done: int, every: int) -> None:
         """Go on behind so many steps."""
         self.round, self.skipped, self.late = done, 0, None
         self.stepped.clear()
+        self._due = [-(-done // every) * every] * self._count
 
 
 def _on_host(tensor: Tensor) -> bool:
