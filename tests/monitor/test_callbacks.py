@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from scaleinv import Monitor, UserError
+from scaleinv import Monitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -77,8 +77,9 @@ def test_lightning(tmp_path: Path) -> None:
     text = (Path(logger.log_dir) / "metrics.csv").read_text()
     assert "scaleinv/net.0.weight/elr" in text.splitlines()[0]
     first.save_checkpoint(tmp_path / "x.ckpt")
-    with pytest.raises(UserError, match="holds a run, logged up to step 7"):
-        trainer(3, MonitorCallback(groups=groups, every=1, **sinks), logger=False).fit(Module(), loader)
+    trainer(1, MonitorCallback(groups=groups, every=1, **sinks), logger=False).fit(Module(), loader)
+    assert steps_of(tmp_path / "rows") == list(range(8))  # left as it is
+    assert steps_of(tmp_path / "rows-2") == list(range(4))
     again = MonitorCallback(groups=groups, every=1, **sinks)
     trainer(3, again, logger=False).fit(module, loader, ckpt_path=tmp_path / "x.ckpt", weights_only=False)
     assert again.monitor.history()["step"].tolist() == list(range(12))
@@ -132,8 +133,9 @@ def test_hugging_face_trainer(tmp_path: Path) -> None:
     np.testing.assert_allclose(h["net.0.weight/elr"], h["net.0.weight/lr"] / h["net.0.weight/rho"], rtol=1e-6)
     assert callback.monitor.total_steps == 4
     assert not model._forward_hooks
-    with pytest.raises(UserError, match="holds a run, logged up to step 3"):
-        trainer(Classifier(), MonitorCallback(groups=groups, every=1, **sinks), 6).train()
+    trainer(Classifier(), MonitorCallback(groups=groups, every=1, **sinks), 2).train()
+    assert steps_of(tmp_path / "rows") == [0, 1, 2, 3]  # left as it is
+    assert steps_of(tmp_path / "rows-2") == [0, 1]
     again = MonitorCallback(groups=groups, every=1, **sinks)
     trainer(Classifier(), again, 6).train(resume_from_checkpoint=True)
     assert again.monitor.history()["step"].tolist() == [0, 1, 2, 3, 4, 5]

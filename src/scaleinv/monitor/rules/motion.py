@@ -51,10 +51,11 @@ class Spikes:
         that schedules, warm-ups and restarts do not count; and as it is where the rate jumps to three times the largest
         so far and the turn is above 0.2 rad.
 
-        Silent: vectors (a bias that starts at zero turns by radians), dead tensors, fewer than 16 steps before, turns
+        Silent: vectors (a bias that starts at zero turns by radians), dead tensors, fewer than 16 steps before (8 where
+        the rate jumps), turns
         below 0.02 rad; within 32 logged steps of the last spike, and then all but the 1st, 2nd, 4th, 8th.
         """
-        if len(past) <= BACK // 2:
+        if len(past) <= BACK // 4:
             return
         matrices = np.array([False, *(is_matrix(g) for g in monitor.groups)])
         with np.errstate(all="ignore"):
@@ -121,10 +122,10 @@ def norm_jump(monitor: MonitorState, past: Past, reading: Reading, spikes: Spike
     """Triggers: the norm of a matrix grew by 65 % from one logged step to the next, and ten times as much as ever in
     the logged steps before.
 
-    Silent: the start of a run (16 logged steps); break-downs of a run that breaks down again and again, from the
+    Silent: the start of a run (8 logged steps); break-downs of a run that breaks down again and again, from the
     second on in 32 logged steps; behind a turn that stood out (see spikes).
     """
-    if len(past) <= BACK // 2 or spikes.just_now(past):
+    if len(past) <= BACK // 4 or spikes.just_now(past):
         return
     with np.errstate(all="ignore"):
         logs = np.log(past.column("rho"))
