@@ -2,8 +2,8 @@
 
     python benchmarks/alerts.py [--seeds N]
 
-Two tables. Healthy: 12 kinds of runs, five seeds each; every alert of severity warning or error is a false alarm, and at
-most one in all 60 is allowed. Faults: six kinds, four runs each, half of them logged at every step and half at every
+Two tables. Healthy: 12 kinds of runs, five seeds each; every alert of severity warning or error is a false alarm, and
+at most one in all 60 is allowed. Faults: six kinds, four runs each, half of them logged at every step and half at every
 tenth; each has to be told within 20 steps, or two intervals. Exit status 1 where either fails.
 """
 

@@ -120,6 +120,10 @@ def forecast(
     whole = float(options.get("weight_decay", 0.0) or 0.0)
     decays = columns["wd"] if "wd" in columns else np.full(len(rho), whole)
     wd = float(decays[-1]) if len(rho) else NAN
+    if wd > 0 and np.isfinite(decays).all() and (weights := columns["lr"][np.isfinite(columns["lr"])]).sum() > 0:
+        # the norm remembers more than a window: of a decay that changes from step to step the mean acts
+        wd = float(np.sum(columns["lr"] * decays) / weights.sum()) if len(weights) == len(decays) else wd
+        decays = np.full(len(decays), wd)
     if isinstance(optimizer, Sphere):
         return replace(base, why="on a sphere the norm is fixed: the ELR alone sets the angle")
     if not wd > 0:
@@ -180,7 +184,6 @@ def _time_on_the_way(
         if at is None or not float(at.norm) > 0:  # the learning rate is 0: nothing moves any more
             continue
         rest, power = float(at.norm), at.power
-        y = (rho / rest) ** power
         if abs((rho / rest) ** 2 - 1) <= NEAR:
             return float(start)
         last = i + 1 == len(ahead.steps)
@@ -188,8 +191,18 @@ def _time_on_the_way(
         needs = _time_left(rho, rest, float(at.time_scale), power)
         if last:
             return float(start) + needs
-        rho = rest * max(1.0 + (y - 1.0) * math.exp(-span / float(at.time_scale)), 1e-300) ** (1 / power)
+        rho = relaxed(rho, at, span)
     return math.inf
+
+
+def relaxed(rho: float, at: Equilibrium, steps: float) -> float:
+    """Compute the norm after so many steps on its way to an equilibrium that stands still.
+
+    ``rho^p = r^p + (rho0^p - r^p) exp(-steps/T)`` with the equilibrium's norm r, power p and time scale T.
+    """
+    rest, power = float(at.norm), at.power
+    y = 1.0 + ((rho / rest) ** power - 1.0) * math.exp(-steps / float(at.time_scale))
+    return rest * float(max(y, 1e-300) ** (1 / power))
 
 
 def jump_window(rho: float, low: float, high: float, lr: float, wd: float) -> dict[str, Any]:

@@ -127,7 +127,9 @@ class RateBook:
         traits = self.said.traits(optimizer, group)
         law = optimizer.law if isinstance(optimizer, Sphere) else traits.law or "measured"
         lr = _number(group.get("lr", math.nan))
-        largest = [_number(group[k]) for k in ("max_lr", "lr_max", "initial_lr") if k in group]
+        largest = [
+            _number(group[k] or 0.0) for k in ("max_lr", "lr_max", "max_lr_snapshot", "initial_lr") if k in group
+        ]
         most = self._largest[key] = max([lr, self._largest.get(key, 0.0), *largest])
         factor = 1.0 if traits.rate_factor is None else float(traits.rate_factor(group))
         lr *= factor * self.hidden.get(key, 1.0)

@@ -6,6 +6,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
+from scaleinv.theory.known_optimizers import as_set
 from scaleinv.theory.optimizers import OptimizerTraits, traits_of_names
 from scaleinv.theory.rates import LAWS, Law
 
@@ -31,7 +32,9 @@ def traits_of(optimizer: Optimizer, group: Mapping[str, Any] | None = None) -> O
     'sgd'
     """
     found = traits_of_names(class_names(optimizer))
-    return found if group is None or found.of_group is None else found.of_group(group)
+    if group is None:
+        return found
+    return as_set(found if found.of_group is None else found.of_group(group), group)
 
 
 def choose_law(optimizer: Optimizer, law: str | None) -> Law:

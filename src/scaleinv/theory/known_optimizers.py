@@ -94,8 +94,8 @@ def _projected_sgd_rest(options: Options, lr: float, wd: float, measured: Measur
 
 
 def _trust(options: Options) -> float:
-    given = options.get("trust_coefficient") or options.get("trust_coef") or options.get("eta") or 1e-3
-    return float(given)
+    names = ("trust_coefficient", "trust_coeff", "trust_coef", "eta")
+    return float(next((options[name] for name in names if options.get(name)), 1e-3))
 
 
 def _lars_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
@@ -127,6 +127,11 @@ def _package_clock(options: Options) -> float | None:
 
 def _projected_share(options: Options) -> float:
     return float(options.get("wd_ratio", _WD_RATIO))
+
+
+def _projected_sgd_share(options: Options) -> float:
+    """SGDP divides its decay by ``1 - momentum``, so that it is as strong as a coupled one."""
+    return _projected_share(options) / (1 - _momentum(options))
 
 
 def _of_d(options: Options) -> float:
@@ -192,7 +197,9 @@ _LAMB = OptimizerTraits("relative", "coupled", decay_in_gradient, equilibrium=_l
 _ADAMP = OptimizerTraits(
     "normalised", "decoupled", _projected_share, equilibrium=_projected_rest, share=_projected_share
 )
-_SGDP = OptimizerTraits("sgd", "decoupled", _projected_share, equilibrium=_projected_sgd_rest, share=_projected_share)
+_SGDP = OptimizerTraits(
+    "sgd", "decoupled", _projected_sgd_share, equilibrium=_projected_sgd_rest, share=_projected_sgd_share
+)
 _ADAMC = OptimizerTraits("normalised", "corrected", decoupled_clock, equilibrium=_adamw_rest, first_step=_sign_first)
 _CAUTIOUS = OptimizerTraits("normalised", "cautious", cautious_clock, equilibrium=_adamw_rest, share=cautious_share)
 _D_ADAM = OptimizerTraits("normalised", "decoupled", decoupled_clock, rate_factor=_of_d, equilibrium=_adamw_rest)
@@ -230,6 +237,27 @@ def stated(base: OptimizerTraits, law: str | None, decay: str | None) -> Optimiz
             clock = _sgd_clock if base.law == "sgd" else decay_in_gradient
     share = cautious_share if kind == "cautious" else base.share if kind == base.decay else None
     return replace(base, decay=kind, clock=clock, share=share, of_group=None)
+
+
+def as_set(traits: OptimizerTraits, options: Options) -> OptimizerTraits:
+    """Change traits to the kind of decay that the options of a param group choose, by the names that packages use.
+
+    ``corrected_weight_decay`` (timm), ``fixed_decay`` (pytorch_optimizer: independent), ``weight_decouple=False``
+    (coupled), ``cautious_weight_decay``.
+
+    >>> as_set(KNOWN["AdamW"], {"fixed_decay": True}).decay
+    'independent'
+    """
+    kind = None
+    if options.get("corrected_weight_decay"):
+        kind = "corrected"
+    elif options.get("fixed_decay"):
+        kind = "independent"
+    elif options.get("cautious_weight_decay"):
+        kind = "cautious"
+    elif options.get("weight_decouple") is False and traits.decay == "decoupled":
+        kind = "coupled"
+    return traits if kind is None else stated(traits, None, kind)
 
 
 def _plain_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:

@@ -1,5 +1,6 @@
 """Say what the package needs to know of an optimizer: its law, how its weight decay acts, where it comes to rest."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -31,13 +32,22 @@ def decoupled_clock(options: Options) -> float | None:
 
 
 def cautious_clock(options: Options) -> float | None:
-    """Give the clock of cautious decay, about 1/2: it acts where update and weight have one sign."""
-    return 0.5
+    """Give the clock of cautious decay, a little less than 1/2: it acts where update and weight have one sign."""
+    return cautious_share(options)
 
 
 def cautious_share(options: Options) -> float:
-    """Give the share of cautious decay that acts: about 1/2, where update and weight have one sign."""
-    return 0.5
+    """Give the share of cautious decay that acts: where update and weight have one sign.
+
+        1/2 + (asin c + c sqrt(1 - c^2))/pi,  c = -b sqrt((1 - a^2)/((1 - a b)(1 + a b))),  a = 1 - lr wd/2
+
+    ``c`` is the correlation of update and weight at rest, ``b`` the decay of the update's average (beta1).
+    """
+    betas = options.get("betas")
+    b = float(betas[0]) if betas else float(options.get("momentum") or 0.0)
+    a = 1 - min(1.0, float(options.get("lr") or 0.0) * float(options.get("weight_decay") or 0.0) / 2)
+    c = -b * math.sqrt((1 - a * a) / ((1 - a * b) * (1 + a * b)))
+    return 0.5 + (math.asin(c) + c * math.sqrt(1 - c * c)) / math.pi
 
 
 def decay_in_gradient(options: Options) -> float | None:
