@@ -215,9 +215,11 @@ class Holder(nn.Module):
 def rest_now(optimizer: Optimizer, monitor: Monitor, case: dict[str, Any], lr: float) -> Equilibrium:
     """The equilibrium at this learning rate, as the Monitor's forecasts have it."""
     (group,) = optimizer.param_groups
-    options = {**group, "lr": lr}
+    kept, group["lr"] = group["lr"], lr
+    options = dict(group)
     rate = next(iter(RateBook(monitor.said).rates(optimizer).values()))
     traits = monitor.said.traits(optimizer, group)
+    group["lr"] = kept
     known = Measured(EG, SHAPE[0] * SHAPE[1], case["update"])
     at = traits.equilibrium(options, rate.lr, case.get("mean_wd", rate.wd), known)
     assert at is not None
@@ -226,7 +228,7 @@ def rest_now(optimizer: Optimizer, monitor: Monitor, case: dict[str, Any], lr: f
 
 def run(case: dict[str, Any], steps: int, schedule: Callable[[int], float] | None) -> tuple[Monitor, float, float]:
     """Train on random gradients, logging the last steps; the Monitor, the RMS norm there, and the predicted norm."""
-    case, way = {**case}, math.nan
+    case, start = {**case}, math.nan
     model = Holder()
     optimizer = case["make"](model.parameters())
     monitor = Monitor(model, optimizer, groups=["w"], every=1, **case.get("said", {}))
@@ -235,17 +237,11 @@ def run(case: dict[str, Any], steps: int, schedule: Callable[[int], float] | Non
     for k in range(steps):
         if k == 8:
             start = monitor.forecasts()[-1].equilibrium_rho
-            columns = monitor.history()
-            sizes = np.hypot(columns["w/tangential"], columns["w/pull"]) / columns["w/lr"]
-            case["update"] = float(np.median(sizes))
             with torch.no_grad():
                 model.w.mul_(start / model.w.norm())
             for state in (optimizer.state, getattr(optimizer, "optim", optimizer).state):
                 state.clear()  # averages of steps at the other norm
             monitor.close()
-            way = start
-        if schedule is not None and k >= 8 and k % 10 == 0:
-            way = relaxed(way, rest_now(optimizer, monitor, case, base[0] * schedule(k)), 10 if k > 8 else 2)
         if k == steps - 2 * WINDOW:
             monitor = Monitor(model, optimizer, groups=["w"], every=1, **case.get("said", {}))
         for group, lr in zip(optimizer.param_groups, base):
@@ -258,6 +254,11 @@ def run(case: dict[str, Any], steps: int, schedule: Callable[[int], float] | Non
         g -= (g * w).sum() / (w * w).sum() * w
         model.w.grad = g * (EG / g.norm() / w.norm())
         optimizer.step()
+    h, way = monitor.history(), start
+    case["update"] = float(np.median(np.hypot(h["w/tangential"], h["w/pull"]) / h["w/lr"]))
+    for k in range(10, steps, 10):
+        lr = base[0] * (1.0 if schedule is None else schedule(k - 5))
+        way = relaxed(way, rest_now(optimizer, monitor, case, lr), 10)
     return monitor, float(np.sqrt(np.mean(monitor.history()["w/rho"][-WINDOW:] ** 2))), way
 
 
