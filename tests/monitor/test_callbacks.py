@@ -142,6 +142,41 @@ def test_hugging_face_trainer(tmp_path: Path) -> None:
     assert steps_of(tmp_path / "rows") == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("accumulated", [1, 3])
+@pytest.mark.parametrize("kwargs", [True, False])
+def test_the_loss_is_the_trainers(tmp_path: Path, accumulated: int, kwargs: bool) -> None:
+    """A model that takes ``num_items_in_batch`` divides by it already, one that does not gives means."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    from scaleinv.monitor.callbacks.huggingface import MonitorCallback
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = net()
+
+        def forward(self, x: Any, labels: Any = None) -> dict[str, Any]:
+            return {"loss": functional.cross_entropy(self.net(x), labels)}
+
+    class Scaled(Tokens):
+        def forward(self, x: Any, labels: Any = None, **more: Any) -> dict[str, Any]:
+            items = more.get("num_items_in_batch")
+            whole = functional.cross_entropy(self.net(x), labels, reduction="sum")
+            return {"loss": whole / (len(x) if items is None else items)}
+
+    options = transformers.TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=8, gradient_accumulation_steps=accumulated, max_steps=4,
+        logging_steps=1, report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    data = [{"x": x[i], "labels": y[i]} for x, y in batches(5) for i in range(24)]
+    callback = MonitorCallback(every=1)
+    trainer = transformers.Trainer(Scaled() if kwargs else Tokens(), options, train_dataset=data, callbacks=[callback])
+    trainer.train()
+    told = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    np.testing.assert_allclose(callback.monitor.history()["loss"], told, rtol=1e-3)
+
+
 def test_accelerate_loop() -> None:
     accelerate = pytest.importorskip("accelerate")
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)

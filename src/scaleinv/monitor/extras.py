@@ -79,7 +79,7 @@ class Extras:
         if self._spectral:
             for t in probe.tensors:
                 if t.ndim >= 2 and shard_groups(t) is None and t.is_floating_point():
-                    numbers.add(("column", id(t), COLUMN["spectral"]), self._largest_singular(t.detach()))
+                    numbers.add(("column", id(t), COLUMN["spectral"]), self._largest_singular(t))
 
     def after(
         self, probe: StepProbe, index: int, first: bool, book: RateBook, roster: Roster, numbers: Numbers
@@ -126,7 +126,7 @@ class Extras:
                 numbers.add(("new rows", id(t)), new)
 
     def _largest_singular(self, weight: Tensor) -> Tensor:
-        matrix = weight.flatten(1)
+        matrix = weight.detach().flatten(1)
         matrix = matrix if matrix.dtype in (torch.float32, torch.float64) else matrix.float()
         vector = self._vectors.get(id(weight))
         repeat = 1

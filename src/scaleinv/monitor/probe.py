@@ -166,16 +166,18 @@ class Hook:
         if self.call is None:
             return None
         if self.hooks and next(reversed(self.hooks)) != self.key:
-            return self._behind_the_last(args, kwargs)
+            for last in reversed(self.hooks):
+                if last == self.key:
+                    break
+                if not isinstance(self.hooks[last], Hook):  # those of other monitors change nothing
+                    self._behind(last)
+                    return None
         return self.call(args, kwargs)
 
-    def _behind_the_last(self, args: Any, kwargs: Any) -> Any:
-        """Have the last hook call this one behind itself, this once: the order cannot change while hooks are called."""
+    def _behind(self, last: int) -> None:
+        """Have a later hook call this one behind itself, this once: the order cannot change while hooks are called."""
         hooks, call = self.hooks, self.call
-        last = next(reversed(hooks))
         theirs = hooks[last]
-        if isinstance(theirs, Hook):  # of another monitor, which changes nothing
-            return call(args, kwargs) if call is not None else None
 
         def both(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
             hooks[last] = theirs
@@ -186,7 +188,6 @@ class Hook:
             return changed if ours is None else ours
 
         hooks[last] = both
-        return None
 
     def __deepcopy__(self, memo: Any) -> Hook:
         return Hook(None)

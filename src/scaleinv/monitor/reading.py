@@ -135,7 +135,7 @@ class Arrival:
             length = math.hypot(float(tangential_parts(row[None])[0]), dw / math.sqrt(ww) if ww > 0 else 0.0)
             rate = self.rates.get(key[3])
             # of a step near the rounding of the weights nothing can be said
-            if rate is None or not (math.isfinite(length) and length > 1e-4 * math.sqrt(ww) and rate.lr > 0):
+            if rate is None or not (math.isfinite(length) and length > 1e-5 * math.sqrt(ww) and rate.lr > 0):
                 continue
             owner, place = self.keys_of_optimizers[key[1]], key[2]
             label = rate.lr / book.hidden.get((owner, place), 1.0)
@@ -163,7 +163,7 @@ class Arrival:
             radial = dw / math.sqrt(ww) + (rate.lr * rate.wd * math.sqrt(ww) if rate.direct else 0.0) if ww > 0 else 0.0
             length = math.hypot(float(tangential_parts(row[None])[0]), radial) if ww > 0 else math.nan
             wanted = predict(rate, math.sqrt(gg), int(entries))
-            if wanted and math.isfinite(length) and wanted > 1e-4 * math.sqrt(ww):
+            if wanted and math.isfinite(length) and wanted > 1e-5 * math.sqrt(ww):
                 found[self.roster.names.get(key[1], "a tensor outside the model")] = length / wanted
         return found
 

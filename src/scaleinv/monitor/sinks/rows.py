@@ -15,8 +15,8 @@ from scaleinv.runfolder.files import Lock, written
 from scaleinv.runfolder.layout import ALERTS, LINES, PARTS, next_part, part_name
 from scaleinv.runfolder.rows import Row, read_part, to_line, to_table, write_part
 
-#: seconds between two writes are at least so many times what the last one took
-_RARELY = 100.0
+#: seconds between two writes are at least so many times what the last one took, up to the second number of seconds
+_RARELY, _LATEST = 100.0, 5.0
 
 
 class Rows:
@@ -84,7 +84,7 @@ class Rows:
             self._part += 1
         self._fresh = 0
         now = time.monotonic()
-        self._due = now + max(self._seconds, _RARELY * (now - begin))
+        self._due = now + max(self._seconds, min(_RARELY * (now - begin), _LATEST))
 
     def cut(self, step: int) -> None:
         """Leave out ``step`` and all after it: a run goes on there."""
