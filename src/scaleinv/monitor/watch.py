@@ -15,6 +15,8 @@ from scaleinv.monitor.state import MonitorState
 
 #: told again each time, by their own count
 _AGAIN = ("spike-eg", "spike-angle", "break-down")
+#: at an interval of one step, rules about what is slow look at one logged step in so many
+_SLOWLY = 4
 #: told once a group
 _LASTING = (
     "dead-decay", "not-scale-free", "eps", "out-of-time", "rows-decay", "never-moves", "law", "first-step", "collapse",
@@ -34,6 +36,7 @@ class Watch:
         self._rows = rows
         self._past = Past()
         self._standing: set[tuple[str, str]] = set()
+        self._looked_slowly = True  # in this logged step
         self._spikes = motion.Spikes()
         self._decaying = stillness.DecayingRows()
 
@@ -62,7 +65,11 @@ class Watch:
             found = list(self._of_finite(reading, window))
         self._past.seen_lr(record)
         news = [a for a in found if a.kind in _AGAIN or (a.kind, a.group) not in self._standing]
-        lasting = {k for k in self._standing if k[0] in _LASTING or k[0] == "no-step"}
+        lasting = {
+            k
+            for k in self._standing
+            if k[0] in _LASTING or k[0] == "no-step" or (k[0] == "still" and not self._looked_slowly)
+        }
         self._standing = lasting | {(a.kind, a.group) for a in found}
         return news
 
@@ -74,19 +81,23 @@ class Watch:
         yield from broken.first_step(monitor, past, reading)
         yield from self._decaying.look(monitor, past, reading, self._rows, monitor.owners)
         if len(past) > 1:
+            yield from ahead.boundary(monitor, past, reading)
+            if window is not None and self._spikes.sparingly("break-down"):
+                yield from ahead.break_down(reading, window)
+            if ("out-of-time", "total") not in self._standing:
+                yield from ahead.out_of_time(monitor, past, reading)
             alerts, names = motion.outside_change(monitor, past, reading)
             monitor.changed_outside |= names
             yield from alerts
             yield from self._spikes.look(monitor, past, reading)
             yield from motion.norm_jump(monitor, past, reading, self._spikes)
+            if past.steps[-1] - past.steps[-2] == 1 and past.rows % _SLOWLY:
+                self._looked_slowly = False
+                return  # what takes many steps to show is looked for in one of a few
+            self._looked_slowly = True
             yield from motion.collapse(monitor, past, reading)
             yield from stillness.still(monitor, past, reading)
             yield from stillness.never_moves(monitor, past, reading)
             starved = {group for kind, group in self._standing if kind in ("rows-decay", "still", "collapse")}
             starved |= self._decaying.starved(monitor)
             yield from scale.scale(monitor, past, reading, monitor.records[0], starved)
-            yield from ahead.boundary(monitor, past, reading)
-        if window is not None and self._spikes.sparingly("break-down"):
-            yield from ahead.break_down(reading, window)
-        if ("out-of-time", "total") not in self._standing:
-            yield from ahead.out_of_time(monitor, past, reading)

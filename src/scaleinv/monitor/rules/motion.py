@@ -57,18 +57,21 @@ class Spikes:
         """
         if len(past) <= BACK // 4:
             return
-        matrices = np.array([False, *(is_matrix(g) for g in monitor.groups)])
+        matrices, free = past.kinds(monitor)
         with np.errstate(all="ignore"):
             lr, turn = past.column("lr"), past.column("angle")
-            free = np.array([False, *(g.scale_free for g in monitor.groups)])
             size = np.where(free, past.column("eg"), past.column("g"))
-            rate = np.where(np.isfinite(lr) & (lr > 0), lr, np.where(np.isnan(lr), 1.0, np.nan))
-            ups = {"eg": _stands_out(size), "angle": _stands_out(turn / rate) & (turn[-1] > SMALL)}
-            most = np.nanmax(np.where(np.isfinite(turn[:-1]), turn[:-1], 0.0), axis=0)
+            rate = np.where(lr > 0, lr, np.where(np.isnan(lr), 1.0, np.nan))
             raised = lr[-1] > 3 * past.largest_lr
-            ups["angle"] |= raised & (turn[-1] > WILD) & (turn[-1] > SPIKE * most)
+            ups = {
+                "eg": _stands_out(size, matrices),
+                "angle": _stands_out(turn / rate, matrices & (turn[-1] > SMALL)),
+            }
+            if raised.any():
+                most = np.fmax.reduce(turn[:-1], axis=0)
+                ups["angle"] = ups["angle"] | (matrices & raised & (turn[-1] > WILD) & (turn[-1] > SPIKE * most))
         for quantity, what in (("eg", "gradient norm"), ("angle", "angle of the step")):
-            yield from self._of(past, reading, quantity, what, ups[quantity] & matrices, raised, free)
+            yield from self._of(past, reading, quantity, what, ups[quantity], raised, free)
 
     def _of(
         self, past: Past, reading: Reading, quantity: str, what: str, up: Any, raised: Any, free: Any
@@ -105,17 +108,21 @@ class Spikes:
         yield Alert(kind, record.step, name, reason, numbers, ahead, remedy)
 
 
-def _stands_out(values: Any) -> Any:
-    """Tell of each column whether its last value stands out of those before, in logs."""
-    logs = np.log(np.where(values > 0, values, np.nan))
-    before, now = logs[:-1], logs[-1]
-    enough = np.isfinite(before).sum(axis=0) >= BACK // 2
-    filled = np.where(enough, before, 0.0)
-    middle = np.nanmedian(filled, axis=0)
-    spread = 1.4826 * np.nanmedian(np.abs(filled - middle), axis=0)
-    high = np.nanmax(np.where(np.isfinite(filled), filled, -np.inf), axis=0)
-    bound = np.maximum(middle + np.maximum(math.log(SPIKE), DEVIATIONS * spread), high + math.log(2))
-    return enough & (now > bound)
+def _stands_out(values: Any, wanted: Any) -> Any:
+    """Tell of each column that is wanted whether its last value stands out of those before, in logs."""
+    before, now = values[:-1], values[-1]
+    # cheap first: it has to be twice the largest
+    found = wanted & (now > 2 * np.fmax.reduce(before, axis=0))
+    for i in np.flatnonzero(found):
+        known = before[:, i][before[:, i] > 0]
+        if len(known) < BACK // 2:
+            found[i] = False
+            continue
+        logs = np.log(known)
+        middle = np.median(logs)
+        spread = 1.4826 * np.median(np.abs(logs - middle))
+        found[i] = np.log(now[i]) > middle + max(math.log(SPIKE), DEVIATIONS * float(spread))
+    return found
 
 
 def norm_jump(monitor: MonitorState, past: Past, reading: Reading, spikes: Spikes) -> Iterator[Alert]:
@@ -127,10 +134,13 @@ def norm_jump(monitor: MonitorState, past: Past, reading: Reading, spikes: Spike
     """
     if len(past) <= BACK // 4 or spikes.just_now(past):
         return
+    rho = past.column("rho")
     with np.errstate(all="ignore"):
-        logs = np.log(past.column("rho"))
+        if not (rho[-1] > math.exp(JUMP) * rho[-2]).any():
+            return
+        logs = np.log(rho)
         moves = np.diff(logs, axis=0)
-        usual = np.nanmax(np.abs(np.where(np.isfinite(moves[:-1]), moves[:-1], 0.0)), axis=0)
+        usual = np.fmax.reduce(np.abs(moves[:-1]), axis=0)
         up = (moves[-1] > JUMP) & (moves[-1] > SPIKE * usual)
     for i, g in enumerate(monitor.groups, start=1):
         if up[i] and is_matrix(g):
@@ -153,6 +163,8 @@ def collapse(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[Al
     rows = past.enough(3, span)
     with np.errstate(all="ignore"):
         gone = rho[-1] < COLLAPSED * past.largest
+        if not gone.any() and not (rows and (rho[-1] < 0.5 * rho[-rows]).any()):
+            return
         falls = np.zeros(len(gone), bool)
         rest = np.full(len(gone), np.nan)
         if rows:

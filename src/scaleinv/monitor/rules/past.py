@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scaleinv.monitor.groups import DEAD, FREE, Group
 from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.records import Record
+from scaleinv.monitor.state import MonitorState
 
 Array = npt.NDArray[np.float64]
 #: logged steps a rule looks back
@@ -25,6 +26,7 @@ class Past:
     def clear(self) -> None:
         """Forget all rows."""
         self._names, self._count, self.rows = (), 0, 0
+        self._kinds: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None = None
         self.largest = self.first = np.zeros(0)
 
     def take(self, record: Record) -> None:
@@ -46,6 +48,13 @@ class Past:
         self._count += 1
         self.rows += 1
         self.largest = np.fmax(self.largest, record.values[:, COLUMN["rho"]])
+
+    def kinds(self, monitor: MonitorState) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Tell of the total (no) and every group whether it is a matrix, and whether it has no scale."""
+        if self._kinds is None or len(self._kinds[0]) != 1 + len(monitor.groups):
+            matrices = np.array([False, *(is_matrix(g) for g in monitor.groups)])
+            self._kinds = matrices, np.array([False, *(g.scale_free for g in monitor.groups)])
+        return self._kinds
 
     def seen_lr(self, record: Record) -> None:
         """Take the learning rates of the newest row, once the rules have looked at it."""
