@@ -8,11 +8,22 @@ from dataclasses import dataclass, field
 from types import FrameType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from scaleinv.monitor.measure import accumulate, accumulate_steps, gradient_sums, keep, step_sums, still_sums
+from scaleinv.monitor.measure import (
+    accumulate,
+    accumulate_steps,
+    gradient_sums,
+    is_small,
+    keep,
+    small_gradient,
+    small_step,
+    step_sums,
+    still_sums,
+)
 
 
 @dataclass
@@ -22,7 +33,8 @@ class StepProbe:
     optimizer: Optimizer
     tensors: Sequence[Tensor]
     copies: list[Tensor | None] = field(default_factory=list)
-    slopes: list[tuple[Tensor, int, list[Tensor]] | None] = field(default_factory=list)  # gradient, its version, sums
+    slopes: list[tuple[Tensor, int, list[Any]] | None] = field(default_factory=list)  # gradient, its version, sums
+    small: list[bool] = field(default_factory=list)  # tensors that numpy measures; empty: none
     loss: Tensor | float | None = None
     sums: Tensor | None = None
     has_gradient: list[bool] = field(default_factory=list)
@@ -56,35 +68,65 @@ class StepProbe:
         return call
 
     def _gradients(self) -> None:
-        self.slopes = [
-            None if p.grad is None else (p.grad, p.grad._version, gradient_sums(p, p.grad)) for p in self.tensors
-        ]
+        if not isinstance(getattr(self.optimizer, "grad_scale", None), Tensor):
+            self.small = is_small(self.tensors)
+        self.slopes = [self._slope(i, p) for i, p in enumerate(self.tensors)]
+
+    def _slope(self, i: int, p: Tensor) -> tuple[Tensor, int, list[Any]] | None:
+        if p.grad is None:
+            return None
+        if self._is_small(i) and is_small([p.grad])[0]:
+            return p.grad, p.grad._version, small_gradient(p, p.grad)
+        if self._is_small(i):
+            self.small[i] = False
+        return p.grad, p.grad._version, gradient_sums(p, p.grad)
+
+    def _is_small(self, i: int) -> bool:
+        return bool(self.small) and self.small[i]
 
     @torch.no_grad()
     def after(self) -> None:
         """Work out the sums of the step on the device, and let the copy go."""
         slopes = self.slopes or [None] * len(self.tensors)
         self.has_gradient = [s is not None for s in slopes]
+        large = [i for i in range(len(self.tensors)) if not self._is_small(i)]
+        rows = np.full((len(self.tensors), 7), np.nan)
+        for i, (p, copy, kept) in enumerate(zip(self.tensors, self.copies, slopes)):
+            if not self._is_small(i):
+                continue
+            before = p if copy is None else copy
+            rows[i, :5] = small_step(before, p, self._unchanged(p, kept))
+            rows[i, 5:] = (0.0, 0.0) if kept is None else kept[2]
+        if len(large) < len(self.tensors):
+            sums = torch.from_numpy(rows)
+            if large:
+                sums[large] = self._large(large, slopes).to(sums)
+        else:
+            sums = self._large(large, slopes)
+        self.sums = reduce_shards(self.tensors, sums)
+        self.copies, self.slopes = [], []
+
+    def _unchanged(self, p: Tensor, kept: tuple[Tensor, int, list[Any]] | None) -> Tensor | None:
+        """The gradient of before the step: not one that the step has written into."""
+        return p.grad if kept is not None and p.grad is kept[0] and kept[0]._version == kept[1] else None
+
+    def _large(self, places: Sequence[int], slopes: Sequence[tuple[Tensor, int, list[Any]] | None]) -> Tensor:
         post = []
-        for p, copy, kept in zip(self.tensors, self.copies, slopes):
-            if copy is None:
-                post.append(still_sums(p))
-            else:
-                # the gradient of before the step: not one that the step has written into
-                same = kept is not None and p.grad is kept[0] and kept[0]._version == kept[1]
-                post.append(step_sums(copy, p, p.grad if same else None))
+        for i in places:
+            p, copy = self.tensors[i], self.copies[i]
+            post.append(still_sums(p) if copy is None else step_sums(copy, p, self._unchanged(p, slopes[i])))
         nothing = torch.zeros((), dtype=torch.float64)
         left = accumulate_steps(post)
         # a tensor without a gradient has no row of its own: zeros in its place
-        right = accumulate([[nothing.to(left.device)] * 2 if s is None else s[2] for s in slopes], 2)
+        mine = [slopes[i] for i in places]
+        right = accumulate([[nothing.to(left.device)] * 2 if s is None else s[2] for s in mine], 2)
         # GradScaler's, where the optimizer unscales by itself (fused), so the gradients seen here are scaled
         scale = getattr(self.optimizer, "grad_scale", None)
         if isinstance(scale, Tensor):
             right = right / scale.to(right) ** torch.tensor([2.0, 1.0]).to(right)
             # the kernel may have unscaled the gradient where it lies: its present size tells
             left[:, 4] *= right[:, 0].sqrt().to(left) / self._present_norms(left)
-        self.sums = reduce_shards(self.tensors, torch.cat([left, right], dim=1))
-        self.copies, self.slopes = [], []
+        return torch.cat([left, right], dim=1)
 
     def _present_norms(self, like: Tensor) -> Tensor:
         """Compute the norm of every gradient as it is after the step; NaN where there is none."""
