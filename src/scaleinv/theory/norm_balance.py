@@ -22,7 +22,7 @@ def sgdw_norm(eg: Number, lr: Number, wd: Number, momentum: Number) -> Number:
     - Raises :class:`~scaleinv.UserError` outside these ranges. Source: ours, from the norm of an AR(1) sum.
 
     >>> round(sgdw_norm(1.0, 0.1, 0.1, 0.0), 4)
-    0.8420
+    0.842
     """
     a = 1 - lr * wd
     return (lr**2 * eg**2 * (1 + a * momentum) / ((1 - momentum**2) * (1 - a * momentum) * (1 - a**2))) ** 0.25
@@ -38,7 +38,7 @@ def projected_angle(lr: Number, wd: Number) -> Number:
     - Raises :class:`~scaleinv.UserError` outside these ranges. Source: ours; Heo et al. 2021 for the projection.
 
     >>> round(projected_angle(0.1, 0.005), 6)
-    0.031626
+    0.031624
     """
     a = 1 - lr * wd
     return np.arctan2(np.sqrt(1 - a**2), a)
@@ -69,7 +69,7 @@ def projected_sgd_norm(eg: Number, lr: Number, wd: Number, momentum: Number) -> 
     Arguments, ranges and errors as for :func:`sgdw_norm`. Source: ours.
 
     >>> round(projected_sgd_norm(1.0, 0.1, 0.1, 0.0), 4)
-    0.8420
+    0.842
     """
     return (lr**2 * eg**2 / ((1 - momentum**2) * (1 - (1 - lr * wd) ** 2))) ** 0.25
 

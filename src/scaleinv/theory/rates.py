@@ -29,7 +29,7 @@ def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
         lr / rho^2 (sgd),  lr / rho (normalised),  lr (relative)
 
     - ``lr``: learning rate, >= 0.
-    - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf.
+    - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf (relative: lr).
     - ``law``: ``sgd``, ``normalised`` or ``relative``.
     - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna
       2026, homogeneity classes (normalised); You et al. 2017 (relative).

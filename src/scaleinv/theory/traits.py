@@ -107,7 +107,7 @@ class OptimizerTraits:
         - ``lr``, ``wd``: learning rate of the step and weight decay of the param group.
         - ``lr_max``: the largest learning rate of the run, which the corrected decay is measured against.
 
-        >>> OptimizerTraits("normalised", "independent").shrinks({}, 0.1, 0.02, 0.1)
+        >>> round(OptimizerTraits("normalised", "independent").shrinks({}, 0.1, 0.02, 0.1), 6)
         0.2
         """
         wd *= 1.0 if self.share is None else self.share(options)
