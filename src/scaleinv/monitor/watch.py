@@ -91,11 +91,11 @@ class Watch:
             yield from alerts
             yield from self._spikes.look(monitor, past, reading)
             yield from motion.norm_jump(monitor, past, reading, self._spikes)
+            yield from motion.collapse(monitor, past, reading)
             if past.steps[-1] - past.steps[-2] == 1 and past.rows % _SLOWLY:
                 self._looked_slowly = False
                 return  # what takes many steps to show is looked for in one of a few
             self._looked_slowly = True
-            yield from motion.collapse(monitor, past, reading)
             yield from stillness.still(monitor, past, reading)
             yield from stillness.never_moves(monitor, past, reading)
             starved = {group for kind, group in self._standing if kind in ("rows-decay", "still", "collapse")}

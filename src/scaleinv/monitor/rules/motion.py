@@ -152,14 +152,14 @@ def norm_jump(monitor: MonitorState, past: Past, reading: Reading, spikes: Spike
 
 
 def collapse(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[Alert]:
-    """Triggers: the norm of a matrix is below 1e-3 of its largest; or it halved within 20 steps (two intervals), ever
+    """Triggers: the norm of a matrix is below 1e-3 of its largest; or it halved within 15 steps (two intervals), ever
     falling by 1 % a step and more, and what makes it grow is so weak that it would come to rest below 5 % of its
     largest.
 
     Silent: norms on their way to an equilibrium of the same order; vectors; dead tensors.
     """
     rho, record = past.column("rho"), reading.record
-    span = 20 if len(past) > 2 and past.steps[-1] - past.steps[-2] <= 10 else 0
+    span = 15 if len(past) > 2 and past.steps[-1] - past.steps[-2] <= 10 else 0
     rows = past.enough(3, span)
     with np.errstate(all="ignore"):
         gone = rho[-1] < COLLAPSED * past.largest
