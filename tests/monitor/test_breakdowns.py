@@ -13,7 +13,9 @@ from tests.analysis.series import balanced, breaking
 from scaleinv import Monitor
 from scaleinv.monitor.breakdowns import FEWEST, STUDENT, Breakdowns, Journal
 from scaleinv.monitor.quantities import COLUMN, QUANTITIES
+from scaleinv.monitor.reading import Reading
 from scaleinv.monitor.records import Record
+from scaleinv.monitor.rules import ahead
 from scaleinv.monitor.watch import Watch
 from scaleinv.theory.breakdowns import LogRows, break_downs
 
@@ -136,11 +138,12 @@ def test_alert_tells_the_window_sparingly() -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, weight_decay=WD)
     monitor = Monitor(model, optimizer, groups=FREE)
-    watch, journal, said = Watch(monitor), Journal(), []
+    watch, journal, said = Watch(monitor, {}), Journal(), []
     for record in records(sawtooth(14, 0.05)[0]):
         told = journal.take(record)
         window = journal.of["total"].window() if told else None
-        said += list(watch._break_down(record, window))
+        if window is not None and watch._spikes.sparingly("break-down"):
+            said += list(ahead.break_down(Reading(record, [], []), window))
     assert len(journal.of["w"].periods) == 14
     turns = sawtooth(14, 0.05)[1]
     # windows for the 6th, 7th, ... break-down; told of the first, second, fourth and eighth
@@ -152,9 +155,9 @@ def test_alert_tells_the_window_sparingly() -> None:
     assert "expected in" in said[0].forecast
     assert "windows so far held" in said[1].forecast
     # after a resume it is not told again at once
-    other = Watch(monitor)
+    other = Watch(monitor, {})
     other.told(said)
-    assert other._count["break-down"] == 8
+    assert other._spikes.count["break-down"] == 8
 
 
 def test_a_run_without_break_downs_and_one_that_is_resumed() -> None:

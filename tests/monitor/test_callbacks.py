@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from scaleinv import Monitor, UserError
+from scaleinv import Monitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -77,8 +77,9 @@ def test_lightning(tmp_path: Path) -> None:
     text = (Path(logger.log_dir) / "metrics.csv").read_text()
     assert "scaleinv/net.0.weight/elr" in text.splitlines()[0]
     first.save_checkpoint(tmp_path / "x.ckpt")
-    with pytest.raises(UserError, match="holds a run, logged up to step 7"):
-        trainer(3, MonitorCallback(groups=groups, every=1, **sinks), logger=False).fit(Module(), loader)
+    trainer(1, MonitorCallback(groups=groups, every=1, **sinks), logger=False).fit(Module(), loader)
+    assert steps_of(tmp_path / "rows") == list(range(8))  # left as it is
+    assert steps_of(tmp_path / "rows-2") == list(range(4))
     again = MonitorCallback(groups=groups, every=1, **sinks)
     trainer(3, again, logger=False).fit(module, loader, ckpt_path=tmp_path / "x.ckpt", weights_only=False)
     assert again.monitor.history()["step"].tolist() == list(range(12))
@@ -132,12 +133,48 @@ def test_hugging_face_trainer(tmp_path: Path) -> None:
     np.testing.assert_allclose(h["net.0.weight/elr"], h["net.0.weight/lr"] / h["net.0.weight/rho"], rtol=1e-6)
     assert callback.monitor.total_steps == 4
     assert not model._forward_hooks
-    with pytest.raises(UserError, match="holds a run, logged up to step 3"):
-        trainer(Classifier(), MonitorCallback(groups=groups, every=1, **sinks), 6).train()
+    trainer(Classifier(), MonitorCallback(groups=groups, every=1, **sinks), 2).train()
+    assert steps_of(tmp_path / "rows") == [0, 1, 2, 3]  # left as it is
+    assert steps_of(tmp_path / "rows-2") == [0, 1]
     again = MonitorCallback(groups=groups, every=1, **sinks)
     trainer(Classifier(), again, 6).train(resume_from_checkpoint=True)
     assert again.monitor.history()["step"].tolist() == [0, 1, 2, 3, 4, 5]
     assert steps_of(tmp_path / "rows") == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("accumulated", [1, 3])
+@pytest.mark.parametrize("kwargs", [True, False])
+def test_the_loss_is_the_trainers(tmp_path: Path, accumulated: int, kwargs: bool) -> None:
+    """A model that takes ``num_items_in_batch`` divides by it already, one that does not gives means."""
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    from scaleinv.monitor.callbacks.huggingface import MonitorCallback
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = net()
+
+        def forward(self, x: Any, labels: Any = None) -> dict[str, Any]:
+            return {"loss": functional.cross_entropy(self.net(x), labels)}
+
+    class Scaled(Tokens):
+        def forward(self, x: Any, labels: Any = None, **more: Any) -> dict[str, Any]:
+            items = more.get("num_items_in_batch")
+            whole = functional.cross_entropy(self.net(x), labels, reduction="sum")
+            return {"loss": whole / (len(x) if items is None else items)}
+
+    options = transformers.TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=8, gradient_accumulation_steps=accumulated, max_steps=4,
+        logging_steps=1, report_to=[], save_strategy="no", use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    data = [{"x": x[i], "labels": y[i]} for x, y in batches(5) for i in range(24)]
+    callback = MonitorCallback(every=1)
+    trainer = transformers.Trainer(Scaled() if kwargs else Tokens(), options, train_dataset=data, callbacks=[callback])
+    trainer.train()
+    told = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    np.testing.assert_allclose(callback.monitor.history()["loss"], told, rtol=1e-3)
 
 
 def test_accelerate_loop() -> None:

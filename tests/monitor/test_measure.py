@@ -30,7 +30,8 @@ def quantities(before: list[Tensor], after: list[Tensor], slopes: list[Tensor], 
     right = accumulate([gradient_sums(b, g) for b, g in zip(before, slopes)], 2)
     sums = torch.cat([left, right], dim=1).numpy().astype(np.float64).sum(axis=0, keepdims=True)
     row = derive(sums, [rate], [True])[0]
-    return {name: float(row[i]) for name, i in COLUMN.items()}
+    made_later = ("pull", "growth", "update_rms", "spectral")
+    return {name: float(row[i]) for name, i in COLUMN.items() if name not in made_later}
 
 
 def slow(before: list[Tensor], after: list[Tensor], slopes: list[Tensor], rate: Rates = SGD) -> dict[str, float]:
@@ -211,5 +212,6 @@ def test_rates_of_a_mixed_group() -> None:
     assert common([one, one]) == one
     mixed = common([one, two])
     assert np.isnan(mixed.lr)
-    assert mixed.law == "measured"
+    assert mixed.law == "sgd"
+    assert common([one, Rates(0.1, 0.0, "normalised")]).law == "mixed"
     assert mixed.wd == 0.0

@@ -107,11 +107,14 @@ def test_parts_alerts_and_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert [a["kind"] for a in alerts] == ["non-finite"]
 
 
-def test_folders_that_will_not_do(tmp_path: Path) -> None:
+def test_folders_that_will_not_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path / "run")
     other = torch.nn.Linear(2, 2)
-    with pytest.raises(UserError, match="holds another run"):
-        Monitor(other, torch.optim.Adam(other.parameters()), sinks=tmp_path / "run")
+    before = files(tmp_path / "run")
+    with Monitor(other, torch.optim.Adam(other.parameters()), sinks=(sink := RunFolder(tmp_path / "run"))):
+        assert "holds another run, which is left as it is; this one goes to" in caplog.text
+    assert sink.folder == tmp_path / "run-2"
+    assert files(tmp_path / "run") == before
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot write"):
         Monitor(other, torch.optim.Adam(other.parameters()), sinks=tmp_path / "file" / "run")
@@ -284,21 +287,23 @@ FORMS = pytest.mark.parametrize("form", ["parquet", "jsonl"])
 
 
 @FORMS
-def test_a_second_run_is_refused_before_its_first_step(tmp_path: Path, form: str) -> None:
+def test_a_second_run_goes_beside_the_first_and_says_so(
+    tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "run"
     run(RunFolder(folder, form=form))
     before = files(folder)
-    model = net(1)
-    start = [p.clone() for p in model.parameters()]
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, weight_decay=1e-3)
-    monitor = Monitor(model, optimizer, groups=FREE, every=2, sinks=RunFolder(folder, form=form))
-    with pytest.raises(UserError, match=r"holds a run, logged up to step 4; choose another folder. To go on .*load_st"):
-        train(model, optimizer, 2, monitor)
-    assert all(torch.equal(a, b) for a, b in zip(start, model.parameters()))
-    train(model, optimizer, 2, monitor)  # whoever takes the error and trains on is not measured
-    monitor.close()
+    for number in (2, 3):
+        model = net(1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, weight_decay=1e-3)
+        sink = RunFolder(folder, form=form)
+        with Monitor(model, optimizer, groups=FREE, every=2, sinks=sink) as monitor:
+            train(model, optimizer, 4, monitor)
+        assert sink.folder == tmp_path / f"run-{number}"
+        assert rows_of(sink.folder)[0] == [0, 2]
+        assert f"this one goes to {sink.folder}" in caplog.text
+    assert "holds a run, logged up to step 4" in caplog.text
     assert files(folder) == before
-    assert rows_of(folder)[0] == [0, 2, 4]
 
 
 @FORMS
@@ -349,8 +354,11 @@ def test_a_state_of_step_zero_does_not_clear_a_run(tmp_path: Path) -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     empty = Monitor(model, optimizer, groups=FREE).state_dict()
-    with pytest.raises(UserError, match="holds a run, logged up to step 4"):
-        Monitor(model, optimizer, groups=FREE, sinks=tmp_path / "run").load_state_dict(empty)
+    sink = RunFolder(tmp_path / "run")
+    with Monitor(model, optimizer, groups=FREE, sinks=sink) as monitor:
+        monitor.load_state_dict(empty)
+        train(model, optimizer, 2, monitor)
+    assert sink.folder == tmp_path / "run-2"
     assert files(tmp_path / "run") == before
 
 
@@ -358,17 +366,17 @@ def test_two_open_monitors_do_not_share_a_folder(tmp_path: Path) -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     first = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
-    with pytest.raises(UserError, match=r"another Monitor is working on .*; close it \(monitor.close\(\)\)"):
-        Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
+    second = Monitor(model, optimizer, groups=FREE, every=2, sinks=tmp_path / "run")  # a cell that is run again
     train(model, optimizer, 3, first)
     first.close()
+    second.close()
+    assert rows_of(tmp_path / "run-2", "rho")[0] == [0, 2]
     assert rows_of(tmp_path / "run")[0] == [0, 1, 2]
     # a monitor that was never started leaves nothing to protect, and one that is refused locks nothing
     Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "new").close()
     Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "new").close()
-    with pytest.raises(UserError, match="another Monitor"):
-        Monitor(model, optimizer, groups=FREE, sinks=[tmp_path / "two", tmp_path / "two"])
-    Monitor(model, optimizer, groups=FREE, sinks=tmp_path / "two").close()
+    Monitor(model, optimizer, groups=FREE, sinks=[tmp_path / "two", tmp_path / "two"]).close()
+    assert (tmp_path / "two-2" / "config.json").exists()
 
 
 @FORMS
@@ -470,7 +478,7 @@ def test_a_monitor_that_gives_up_writes_what_it_has(tmp_path: Path, monkeypatch:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "run")
     train(model, optimizer, 3, monitor)
-    monkeypatch.setattr("scaleinv.monitor.monitor.rates", lambda optimizer: 1 / 0)
+    monkeypatch.setattr("scaleinv.monitor.monitor.RateBook.rates", lambda book, optimizer: 1 / 0)
     with pytest.warns(RuntimeWarning, match="stopped measuring at step 3"):
         train(model, optimizer, 2, monitor)
     assert rows_of(tmp_path / "run")[0] == [0, 1, 2]

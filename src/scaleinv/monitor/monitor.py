@@ -16,9 +16,12 @@ from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
 from scaleinv.monitor.breakdowns import Journal
+from scaleinv.monitor.extras import Extras, Numbers
+from scaleinv.monitor.forces import Forces
 from scaleinv.monitor.groups import FREE, Given, Roster, bare, held, parameter_names
-from scaleinv.monitor.probe import StepProbe, agree, attach
-from scaleinv.monitor.rates import Rates, rates, unwrap
+from scaleinv.monitor.probe import StepProbe, agree, attach, steps_on_the_stack
+from scaleinv.monitor.quantities import OPTIONAL
+from scaleinv.monitor.rates import RateBook, Rates, Stated, engine, unwrap
 from scaleinv.monitor.reading import Arrival, mean_loss
 from scaleinv.monitor.records import Alert, History
 from scaleinv.monitor.sinks import Sink
@@ -30,6 +33,8 @@ from scaleinv.symmetry import find_symmetries
 from scaleinv.symmetry.result import Symmetries
 
 _log = logging.getLogger("scaleinv")
+#: rounds, or losses told, without a step of an optimizer, after which that is said
+NO_STEP = 100
 
 
 class Monitor(MonitorState):
@@ -53,6 +58,15 @@ class Monitor(MonitorState):
         keep: logged steps kept in memory.
         total_steps: length of the run, for the forecasts.
         boundary: an ELR known from a sweep at which training changes its regime; nearing it is an alert.
+        law: ``sgd``, ``normalised`` or ``relative`` (:mod:`scaleinv.theory.rates`), or ``measured``: instead of what
+            the name of the optimizer says.
+        decay: ``coupled``, ``decoupled``, ``corrected``, ``independent``, ``cautious`` or ``none``, likewise
+            (:mod:`scaleinv.theory.traits`).
+        schedule: the learning-rate scheduler, or several, or a function from the step to the learning rate (or to a
+            multiple of it): asked for the future by the forecasts. Default: torch's schedulers of these optimizers are
+            found; without one the past is extrapolated.
+        extra: more columns: ``update_rms`` (root mean square of the step's numbers), ``spectral`` (largest singular
+            value of every matrix, by power iteration).
 
     Raises:
         UserError: an optimizer that holds no parameter of the model, unknown groups, a folder that cannot be written.
@@ -84,15 +98,27 @@ class Monitor(MonitorState):
         keep: int = 10_000,
         total_steps: int | None = None,
         boundary: float | None = None,
+        law: str | None = None,
+        decay: str | None = None,
+        schedule: Any = None,
+        extra: str | Iterable[str] = (),
     ) -> None:
         if not isinstance(model, nn.Module):
             raise UserError(f"Monitor(model, optimizer): the model is a {type(model).__name__}, not a torch.nn.Module")
-        given = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
+        if isinstance(optimizer, Optimizer):
+            given = [optimizer]
+        else:
+            given = list(optimizer) if isinstance(optimizer, Iterable) else [optimizer]
         for one in given:
             if not isinstance(one, Optimizer):
                 raise UserError(
-                    f"Monitor(model, optimizer): the optimizer is a {type(one).__name__}, not a torch.optim.Optimizer"
+                    f"Monitor(model, optimizer): the optimizer is a {type(one).__name__}, not a torch.optim.Optimizer; "
+                    "give the optimizer whose step() the loop calls, or a list of them"
                 )
+        said = Stated(law, decay)
+        for name in (wanted := (extra,) if isinstance(extra, str) else tuple(extra)):
+            if name not in OPTIONAL:
+                raise UserError(f"extra={name!r}: choose from {', '.join(OPTIONAL)}")
         if every is not None and (not isinstance(every, int) or every < 1):
             raise UserError(f"every={every}: log every n-th step with a whole number n >= 1, or leave it out")
         if keep < 1:
@@ -109,10 +135,19 @@ class Monitor(MonitorState):
         if groups is not None and not isinstance(groups, (Symmetries, Mapping)):
             groups = list(groups)
         super().__init__(model, optimizers, groups, every, keep)
+        self.extra = wanted
+        self.said = said
+        self.schedule = schedule
+        self._book = RateBook(said)
+        fresh = not any(engine(one).state for one in optimizers)
+        self._extras, self._numbers = Extras(wanted, fresh), Numbers()
+        self._forces = Forces(fresh)
         self.total_steps = total_steps
         self.boundary = boundary
         self.closed = False
-        self._watch = Watch(self)
+        self._watch = Watch(self, self._extras.rows)
+        self._depth = [0] * len(optimizers)  # hooked steps within one another: a subclass calls super().step()
+        self._untaken = 0  # losses told before any step was seen
         self._measured: list[tuple[StepProbe, dict[int, Rates]]] = []  # in this round
         self._open: dict[int, StepProbe] = {}  # between the two hooks
         self._losses: list[Tensor | float] = []  # told for the coming step
@@ -131,8 +166,12 @@ class Monitor(MonitorState):
 
         It reads nothing from the device, and does nothing at all for a step that is not logged.
         """
-        if not self.closed and self._logged_now():
+        if not self.closed and (self._open or self._steps.any_due()):
             self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
+            if not self._steps.round:
+                self._untaken += 1
+                if self._untaken == NO_STEP:
+                    self._say(self._watch.no_step(self.step, range(len(self.optimizers)), NO_STEP))
 
     def summary(self) -> Summary:
         """Say what the numbers mean, the answer first; prints as a table, shows itself in a notebook."""
@@ -167,15 +206,17 @@ class Monitor(MonitorState):
         """
         self._collect(wait=True)
         try:
-            step, every, alerts = int(state["step"]), int(state["every"]), [Alert(**a) for a in state["alerts"]]
+            step, every, alerts = int(state["step"]), int(state["every"]), [Alert.of(a) for a in state["alerts"]]
             self._history.load_state_dict(state["history"])
         except (KeyError, TypeError) as error:
             raise UserError(f"this is not the state of a Monitor: {error!r}") from error
         if not self._interval.given:
             self._interval.every = every
         self._start(step, resumed=True)
-        self._steps.restart(step)
+        self._steps.restart(step, self._interval.every)
         self._drop()
+        self._forces.forget()
+        self._extras.forget()
         self._journal = Journal()  # what is in memory is read again; break-downs before that are forgotten
         for record in self._history.records:
             self._journal.take(record)
@@ -190,9 +231,10 @@ class Monitor(MonitorState):
         twin.__dict__.update(self.__dict__)
         twin._history = History(self._history.records.maxlen or 1)
         twin._history.records.extend(self._history.records)
+        twin._history.rates.extend(self._history.rates)
         twin.alerts = list(self.alerts)
         twin._handles, twin._sinks, twin.closed = [], [], True
-        twin._open, twin._measured, twin._losses, twin._waiting = {}, [], [], deque()
+        twin._open, twin._measured, twin._losses, twin._waiting, twin._numbers = {}, [], [], deque(), Numbers()
         return twin
 
     def _repr_html_(self) -> str:
@@ -205,13 +247,15 @@ class Monitor(MonitorState):
 
     # -- the hooks -----------------------------------------------------------------------------------------------------
 
-    def _logged_now(self) -> bool:
-        return self._steps.round % self._interval.every == 0
-
     def _before(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        depth = self._depth[index]
+        if depth and depth < steps_on_the_stack(self.optimizers[index]):
+            self._depth[index] = depth + 1
+            return None  # the step of a base class within a step
+        self._depth[index] = 1  # also where a step has ended in an exception
         if index in self._steps.stepped:
             self._finish_round()
-        if not self._logged_now():
+        if not self._steps.is_due(index):
             return None
         if not self._started:
             self._start(self.step, resumed=False)
@@ -225,7 +269,9 @@ class Monitor(MonitorState):
                 taken = {id(t) for probe, _ in self._measured for t in probe.tensors}
                 mine = [t for t in mine if id(t) not in taken]
             probe = StepProbe(optimizer, list({id(t): t for t in mine}.values()))
+            self._steps.measured(index, self._interval.every)
             self._open[index] = probe
+            self._extras.before(probe, self._numbers)
             return probe.before(args, kwargs)
         except Exception as error:  # a monitor must not end the training it watches
             self._give_up(error)
@@ -234,6 +280,9 @@ class Monitor(MonitorState):
             self._spent += time.perf_counter() - begin
 
     def _after(self, index: int) -> None:
+        self._depth[index] -= 1
+        if self._depth[index] > 0:
+            return
         probe = self._open.pop(index, None)
         optimizer = self.optimizers[index]
         if self._steps.skips(optimizer):
@@ -242,8 +291,10 @@ class Monitor(MonitorState):
         if probe is not None:
             begin = time.perf_counter()
             try:
+                first = not self._steps.seen[index]
+                self._extras.after(probe, index, first, self._book, self._roster, self._numbers)
                 probe.after()
-                self._measured.append((probe, rates(optimizer)))
+                self._measured.append((probe, self._book.rates(optimizer)))
                 if probe.loss is not None and not self._losses:
                     self._losses.append(probe.loss)
             except Exception as error:
@@ -254,19 +305,31 @@ class Monitor(MonitorState):
 
     def _finish_round(self) -> None:
         begin = time.perf_counter()
-        measured, losses, steps = self._measured, self._losses, self._steps
+        measured, losses, steps, numbers = self._measured, self._losses, self._steps, self._numbers
         self._drop()
         steps.stepped.clear()
         try:
             if measured:
                 step = steps.round - steps.skipped
-                arrival = Arrival(step, self.epoch, measured, mean_loss(losses), steps.late, self._roster)
+                arrival = Arrival(
+                    step,
+                    self.epoch,
+                    measured,
+                    mean_loss(losses),
+                    steps.late,
+                    self._roster,
+                    numbers,
+                    self.optimizers,
+                    self.extra,
+                )
                 self._waiting.append(arrival)
             if self._waiting:
                 self._collect(wait=False)
         except Exception as error:
             self._give_up(error)
         steps.round += 1
+        if steps.round in (NO_STEP, 10 * NO_STEP) and not all(steps.seen):
+            self._say(self._watch.no_step(self.step, [i for i, n in enumerate(steps.seen) if not n], steps.round))
         if self._interval.given:
             return
         end = time.perf_counter()
@@ -276,25 +339,30 @@ class Monitor(MonitorState):
         self._spent, self._last_end = 0.0, end
         if measured and self._interval.logged(spent):
             self._interval.every = agree(self._interval.choice(self.total_steps), self._roster.tensors)
+            steps.reschedule(self._interval.every)
 
     def _collect(self, wait: bool) -> None:
         while self._waiting and self._waiting[0].ready(wait):
-            reading = self._waiting.popleft().read()
+            reading = self._waiting.popleft().read(self._forces, self._book)
             if reading is None:
                 continue
-            record, self.rates, first_bad = reading
-            self._history.records.append(record)
+            record, self.rates = reading.record, reading.rates
+            self.first_steps.update(reading.firsts)
+            self._history.append(record, self.rates)
             for sink in self._sinks:
                 sink.take(record)
             window = self._journal.of["total"].window() if self._journal.take(record) else None
-            for alert in self._watch.look(record, self.rates, first_bad, window):
-                self.alerts.append(alert)
-                _log.warning("%s", alert)
-                for sink in self._sinks:
-                    sink.alert(alert)
+            self._say(self._watch.look(reading, window))
+
+    def _say(self, alerts: Iterable[Alert]) -> None:
+        for alert in alerts:
+            self.alerts.append(alert)
+            _log.log(logging.INFO if alert.severity == "note" else logging.WARNING, "%s", alert)
+            for sink in self._sinks:
+                sink.alert(alert)
 
     def _drop(self) -> None:
-        self._measured, self._losses = [], []
+        self._measured, self._losses, self._numbers = [], [], Numbers()
         self._open.clear()
 
     def _start(self, step: int, resumed: bool) -> None:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import FrameType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from scaleinv.monitor.measure import accumulate, accumulate_steps, gradient_sums, keep, step_sums, still_sums
+from scaleinv.monitor.measure import (
+    accumulate,
+    accumulate_steps,
+    gradient_sums,
+    is_small,
+    keep,
+    small_gradient,
+    small_step,
+    step_sums,
+    still_sums,
+)
 
 
 @dataclass
@@ -20,7 +33,8 @@ class StepProbe:
     optimizer: Optimizer
     tensors: Sequence[Tensor]
     copies: list[Tensor | None] = field(default_factory=list)
-    slopes: list[tuple[Tensor, int, list[Tensor]] | None] = field(default_factory=list)  # gradient, its version, sums
+    slopes: list[tuple[Tensor, int, list[Any]] | None] = field(default_factory=list)  # gradient, its version, sums
+    small: list[bool] = field(default_factory=list)  # tensors that numpy measures; empty: none
     loss: Tensor | float | None = None
     sums: Tensor | None = None
     has_gradient: list[bool] = field(default_factory=list)
@@ -54,34 +68,71 @@ class StepProbe:
         return call
 
     def _gradients(self) -> None:
-        self.slopes = [
-            None if p.grad is None else (p.grad, p.grad._version, gradient_sums(p, p.grad)) for p in self.tensors
-        ]
+        if not isinstance(getattr(self.optimizer, "grad_scale", None), Tensor):
+            self.small = is_small(self.tensors)
+        self.slopes = [self._slope(i, p) for i, p in enumerate(self.tensors)]
+
+    def _slope(self, i: int, p: Tensor) -> tuple[Tensor, int, list[Any]] | None:
+        if p.grad is None:
+            return None
+        if self._is_small(i) and is_small([p.grad])[0]:
+            return p.grad, p.grad._version, small_gradient(p, p.grad)
+        if self._is_small(i):
+            self.small[i] = False
+        return p.grad, p.grad._version, gradient_sums(p, p.grad)
+
+    def _is_small(self, i: int) -> bool:
+        return bool(self.small) and self.small[i]
 
     @torch.no_grad()
     def after(self) -> None:
         """Work out the sums of the step on the device, and let the copy go."""
         slopes = self.slopes or [None] * len(self.tensors)
         self.has_gradient = [s is not None for s in slopes]
+        large = [i for i in range(len(self.tensors)) if not self._is_small(i)]
+        rows = np.full((len(self.tensors), 7), np.nan)
+        for i, (p, copy, kept) in enumerate(zip(self.tensors, self.copies, slopes)):
+            if not self._is_small(i):
+                continue
+            before = p if copy is None else copy
+            rows[i, :5] = small_step(before, p, self._unchanged(p, kept))
+            rows[i, 5:] = (0.0, 0.0) if kept is None else kept[2]
+        if len(large) < len(self.tensors):
+            sums = torch.from_numpy(rows)
+            if large:
+                sums[large] = self._large(large, slopes).to(sums)
+        else:
+            sums = self._large(large, slopes)
+        self.sums = reduce_shards(self.tensors, sums)
+        self.copies, self.slopes = [], []
+
+    def _unchanged(self, p: Tensor, kept: tuple[Tensor, int, list[Any]] | None) -> Tensor | None:
+        """The gradient of before the step: not one that the step has written into."""
+        return p.grad if kept is not None and p.grad is kept[0] and kept[0]._version == kept[1] else None
+
+    def _large(self, places: Sequence[int], slopes: Sequence[tuple[Tensor, int, list[Any]] | None]) -> Tensor:
         post = []
-        for p, copy, kept in zip(self.tensors, self.copies, slopes):
-            if copy is None:
-                post.append(still_sums(p))
-            else:
-                # the gradient of before the step: not one that the step has written into
-                same = kept is not None and p.grad is kept[0] and kept[0]._version == kept[1]
-                post.append(step_sums(copy, p, p.grad if same else None))
+        for i in places:
+            p, copy = self.tensors[i], self.copies[i]
+            post.append(still_sums(p) if copy is None else step_sums(copy, p, self._unchanged(p, slopes[i])))
         nothing = torch.zeros((), dtype=torch.float64)
         left = accumulate_steps(post)
         # a tensor without a gradient has no row of its own: zeros in its place
-        right = accumulate([[nothing.to(left.device)] * 2 if s is None else s[2] for s in slopes], 2)
+        mine = [slopes[i] for i in places]
+        right = accumulate([[nothing.to(left.device)] * 2 if s is None else s[2] for s in mine], 2)
         # GradScaler's, where the optimizer unscales by itself (fused), so the gradients seen here are scaled
         scale = getattr(self.optimizer, "grad_scale", None)
         if isinstance(scale, Tensor):
             right = right / scale.to(right) ** torch.tensor([2.0, 1.0]).to(right)
-            left[:, 4] /= scale.to(left)
-        self.sums = reduce_shards(self.tensors, torch.cat([left, right], dim=1))
-        self.copies, self.slopes = [], []
+            # the kernel may have unscaled the gradient where it lies: its present size tells
+            left[:, 4] *= right[:, 0].sqrt().to(left) / self._present_norms(left)
+        return torch.cat([left, right], dim=1)
+
+    def _present_norms(self, like: Tensor) -> Tensor:
+        """Compute the norm of every gradient as it is after the step; NaN where there is none."""
+        nothing = [torch.full((), torch.nan)] * 2
+        rows = [nothing if p.grad is None else gradient_sums(p, p.grad) for p in self.tensors]
+        return accumulate(rows, 2)[:, 0].sqrt().to(like)
 
 
 def shard_groups(tensor: Tensor) -> tuple[Any, tuple[int, ...]] | None:
@@ -138,20 +189,88 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     return list(torch.split(host, [len(p) for p in parts])), event
 
 
-class Hook:
-    """What an optimizer holds of a monitor. A copy of the optimizer, deep or pickled, gets a hook that does nothing."""
+#: torch's file that wraps ``step`` to call hooks
+_HOOKED_IN = sys.modules[Optimizer.__module__].__file__
 
-    def __init__(self, call: Callable[..., Any] | None) -> None:
-        self.call = call
+
+class Hook:
+    """What an optimizer holds of a monitor. A copy of the optimizer, deep or pickled, gets a hook that does nothing.
+
+    A hook that was registered after it may clip gradients before the step or put weights back after it; this one is
+    called behind the last of them all the same.
+    """
+
+    def __init__(self, call: Callable[..., Any] | None, hooks: Any = None) -> None:
+        self.call, self.hooks = call, hooks
+        self.key: int | None = None
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-        return None if self.call is None else self.call(args, kwargs)
+        if self.call is None:
+            return None
+        if self.hooks and next(reversed(self.hooks)) != self.key:
+            for last in reversed(self.hooks):
+                if last == self.key:
+                    break
+                if not isinstance(self.hooks[last], Hook):  # those of other monitors change nothing
+                    self._behind(last)
+                    return None
+        return self.call(args, kwargs)
+
+    def _behind(self, last: int) -> None:
+        """Have a later hook call this one behind itself, this once: the order cannot change while hooks are called."""
+        hooks, call = self.hooks, self.call
+        theirs = hooks[last]
+
+        def both(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+            hooks[last] = theirs
+            changed = theirs(optimizer, args, kwargs)
+            if isinstance(changed, tuple) and len(changed) == 2:
+                args, kwargs = changed
+            ours = call(args, kwargs) if call is not None else None
+            return changed if ours is None else ours
+
+        hooks[last] = both
 
     def __deepcopy__(self, memo: Any) -> Hook:
         return Hook(None)
 
     def __reduce__(self) -> Any:
         return Hook, (None,)
+
+
+class _Instead:
+    """Stands in place of ``optimizer.step`` where torch calls no hooks: the class was never initialised as torch's."""
+
+    def __init__(self, optimizer: Optimizer, first: Hook, last: Hook) -> None:
+        self._optimizer, self._step = optimizer, optimizer.step
+        step = self._step
+
+        def stepped(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+            given = (self, *args)
+            changed = first(self, given, kwargs)
+            if changed is not None:
+                given, kwargs = changed
+            result = step(*given[1:], **kwargs)
+            last(self, given, kwargs)
+            return result
+
+        self._stepped = MethodType(stepped, optimizer)  # schedulers want a method
+        optimizer.step = self._stepped  # type: ignore[method-assign]
+
+    def remove(self) -> None:
+        if self._optimizer.__dict__.get("step") is self._stepped:
+            del self._optimizer.__dict__["step"]
+
+
+def steps_on_the_stack(optimizer: Optimizer) -> int:
+    """Count the hooked steps of an optimizer that are being taken, one within the other."""
+    found = 0
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "wrapper" and frame.f_code.co_filename == _HOOKED_IN:
+            found += frame.f_locals.get("args", (None,))[0] is optimizer
+        frame = frame.f_back
+    return found
 
 
 def attach(
@@ -162,16 +281,27 @@ def attach(
     for i, one in enumerate(optimizers):
         first = Hook(lambda args, kwargs, i=i: before(i, args, kwargs))
         last = Hook(lambda args, kwargs, i=i: after(i))
-        handles += [one.register_step_pre_hook(first), one.register_step_post_hook(last)]
+        if not getattr(type(one).step, "hooked", False):
+            handles.append(_Instead(one, first, last))
+            continue
+        for hook, name in ((first, "pre"), (last, "post")):
+            handle = getattr(one, f"register_step_{name}_hook")(hook)
+            hook.hooks, hook.key = getattr(one, f"_optimizer_step_{name}_hooks", None), handle.id
+            handles.append(handle)
     return handles
 
 
 class StepCounter:
-    """Counts steps. With several optimizers a round is over when each has stepped, or when one steps again."""
+    """Counts steps. With several optimizers a round is over when each has stepped, or when one steps again.
+
+    Each optimizer is measured when as many rounds have passed since it was: also one that steps in every k-th round.
+    """
 
     def __init__(self, optimizers: int) -> None:
         self._count = optimizers
         self.stepped: set[int] = set()  # in this round
+        self.seen = [0] * optimizers  # steps of each
+        self._due = [0] * optimizers  # the round from which each is to be measured
         self.round = 0  # calls of step, those included that GradScaler has skipped inside
         self.skipped = 0  # known on the host
         self.late: Tensor | None = None  # (this one is skipped, how many were so far), where it is counted on a device
@@ -181,9 +311,22 @@ class StepCounter:
         """Steps taken; reads the device where skipped ones are counted there."""
         return self.round - self.skipped - (0 if self.late is None else int(self.late[1]))
 
+    def is_due(self, index: int) -> bool:
+        """Tell whether this optimizer is to be measured in this round."""
+        return self.round >= self._due[index]
+
+    def any_due(self) -> bool:
+        """Tell whether one of them is."""
+        return self.round >= min(self._due)
+
+    def measured(self, index: int, every: int) -> None:
+        """Take note that it was; the next time is when ``every`` rounds have passed, on the grid of ``every``."""
+        self._due[index] = (self.round // every + 1) * every
+
     def took(self, index: int) -> bool:
         """Take note that this optimizer has stepped; True if the round is over by that."""
         self.stepped.add(index)
+        self.seen[index] += 1
         return len(self.stepped) == self._count
 
     def skips(self, optimizer: Optimizer) -> bool:
@@ -201,10 +344,15 @@ class StepCounter:
         self.late = torch.stack([flag, flag + (0.0 if self.late is None else self.late[1])])
         return False
 
-    def restart(self, done: int) -> None:
+    def reschedule(self, every: int) -> None:
+        """Measure each optimizer that is not due yet at the next round of the grid of ``every``."""
+        self._due = [due if due <= self.round else (self.round // every + 1) * every for due in self._due]
+
+    def restart(self, done: int, every: int) -> None:
         """Go on behind so many steps."""
         self.round, self.skipped, self.late = done, 0, None
         self.stepped.clear()
+        self._due = [-(-done // every) * every] * self._count
 
 
 def _on_host(tensor: Tensor) -> bool:

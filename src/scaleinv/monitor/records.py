@@ -1,18 +1,24 @@
 """Hold what was measured in memory: a record a logged step, the history, and the alerts."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.monitor.quantities import COLUMN, QUANTITIES
+from scaleinv.monitor.quantities import COLUMN, OPTIONAL, QUANTITIES
 
 Array = npt.NDArray[np.float64]
+Severity = Literal["error", "warning", "note"]
+#: of every kind of alert that is not a warning
+SEVERITY: dict[str, Severity] = {
+    "non-finite": "error", "break-down": "note", "out-of-time": "note", "dead-decay": "note",
+    "first-step": "note", "law": "note", "no-step": "note", "never-moves": "note",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Record:
     groups: tuple[str, ...]  # "total", then the groups
     values: Array  # (groups, quantities)
     told: bool = True  # whether the loss was told; a NaN that was told is a result
+    extra: tuple[str, ...] = ()  # further columns that were asked for, which sinks get too
 
     def get(self, group: str, quantity: str) -> float:
         """Look up one number; NaN for a group that this step did not have."""
@@ -38,7 +45,8 @@ class Record:
         if self.told:
             result["loss"] = self.loss
         for name, row in zip(self.groups, self.values.tolist()):
-            result.update({f"{name}/{q}": v for q, v in zip(QUANTITIES, row) if v == v})
+            known = ((q, v) for q, v in zip(QUANTITIES, row) if v == v and (q not in OPTIONAL or q in self.extra))
+            result.update({f"{name}/{q}": v for q, v in known})
         return result
 
 
@@ -47,6 +55,13 @@ class History:
 
     def __init__(self, keep: int) -> None:
         self.records: deque[Record] = deque(maxlen=keep)
+        #: how the optimizers treated the total and the groups at each record; empty where a state was loaded
+        self.rates: deque[Sequence[Any]] = deque(maxlen=keep)
+
+    def append(self, record: Record, rates: Sequence[Any] = ()) -> None:
+        """Take a record, and the rates that acted in it."""
+        self.records.append(record)
+        self.rates.append(rates)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -101,14 +116,19 @@ class History:
             if quantity in COLUMN:
                 values[:, :, COLUMN[quantity]] = cube[:, :, j]
         self.records.clear()
+        self.rates.clear()
         for step, epoch, loss, row in zip(steps, epochs, losses, values):
-            self.records.append(Record(step, epoch, loss, names, row.copy(), loss == loss))
+            self.append(Record(step, epoch, loss, names, row.copy(), loss == loss))
 
 
 @dataclass(frozen=True)
 class Alert:
-    """Something a monitor says by itself. ``kind`` is one of: non-finite, spike-eg, spike-angle, still, dead-decay,
-    not-scale-free, eps, boundary, break-down, out-of-time.
+    """Something a monitor says by itself. ``kind`` is one of: non-finite, spike-eg, spike-angle, norm-jump, collapse,
+    still, never-moves, rows-decay, dead-decay, not-scale-free, eps, outside-change, law, first-step, no-step, boundary,
+    break-down, out-of-time.
+
+    ``severity``: ``error``, training is broken; ``warning``, something is wrong or about to be; ``note``, a fact that
+    may be meant. Errors and warnings have a false-alarm budget (``benchmarks/alerts.py``); notes are facts.
     """
 
     kind: str
@@ -119,6 +139,11 @@ class Alert:
     forecast: str = ""
     remedy: str = ""
 
+    @property
+    def severity(self) -> Severity:
+        """How bad it is, by its kind."""
+        return SEVERITY.get(self.kind, "warning")
+
     def __str__(self) -> str:
         parts = [f"step {self.step}, {self.group}: {self.reason}"]
         parts += [f"Forecast: {self.forecast}."] if self.forecast else []
@@ -126,5 +151,10 @@ class Alert:
         return ". ".join(p.rstrip(".") for p in parts) + "."
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the arguments of :class:`Alert` as plain values."""
-        return asdict(self)
+        """Give the arguments of :class:`Alert` and its severity as plain values."""
+        return {**asdict(self), "severity": self.severity}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Alert":
+        """Make an alert of what :meth:`to_dict` gave, also in an earlier version."""
+        return cls(**{k: v for k, v in values.items() if k != "severity"})

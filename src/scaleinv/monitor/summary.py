@@ -8,6 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from scaleinv.monitor.forecast import FEWEST, WINDOW
 from scaleinv.monitor.groups import FREE, short_name
 from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.rates import engine
@@ -15,21 +19,34 @@ from scaleinv.monitor.records import Alert
 from scaleinv.monitor.state import MonitorState
 from scaleinv.text import count
 
+Array = npt.NDArray[np.float64]
 _HEAD = ("group", "rho", "eg", "ELR", "angle", "expected", "rho there", "steps to it", "phase")
+#: what an ELR is by each law
+_ELR_UNIT = {
+    "sgd": "lr/rho^2", "normalised": "lr/rho", "relative": "lr", "measured": "angle/eg", "mixed": "by group",
+}  # fmt: skip
 #: more rows than this are cut in the printed table, the fastest turning first
 MOST_ROWS = 24
 
 
+#: how the lines of the alerts begin
+_WORD = {"error": "error", "warning": "alert", "note": "note "}
+
+
 @dataclass(frozen=True)
 class Summary:
-    """``answer``: sentences. ``rows``: a row a group, as text. Prints itself as text, with rich in colour, in a
-    notebook as HTML.
+    """``answer``: sentences. ``rows``: a row a group, as text. ``units``: of the columns. Prints itself as text, with
+    rich in colour, in a notebook as HTML.
+
+    A column means one thing in every row: rho, eg and ELR are those of the last logged step, angles (measured and
+    expected) root mean squares over the same window of logged steps.
     """
 
     answer: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     alerts: tuple[Alert, ...]
+    units: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, monitor: MonitorState) -> Summary:
@@ -37,13 +54,15 @@ class Summary:
         records = monitor.records
         if not records:
             told = f"nothing was logged yet (every {monitor.every} steps)"
-            return cls((told,), (), (), tuple(monitor.alerts))
+            return cls((told,), (), (*_forgotten(monitor), *_unseen(monitor)), tuple(monitor.alerts))
         found = {f.group: f for f in monitor.forecasts()}
         last = records[-1]
         rows: list[tuple[float, tuple[str, ...]]] = []
-        for name, values in zip(last.groups, last.values):
+        window = _window(monitor)
+        newest = _newest(window, last.groups)
+        for name, values in zip(last.groups, newest):
             f = found.get(name)
-            angle = f.angle if f else float(values[COLUMN["angle"]])
+            angle = f.angle if f else _rms_angle(window, last.groups.index(name))
             cells = [short_name(name), *(_show(values[COLUMN[q]]) for q in ("rho", "eg", "elr")), _show(angle)]
             if f is None:
                 cells += ["", "", "", next((g.kind for g in monitor.groups if g.name == name), "")]
@@ -55,12 +74,19 @@ class Summary:
         return cls(
             tuple(_answer(monitor, found)),
             tuple(cells for _, cells in rows),
-            tuple(_notes(found)) + tuple(_measured(monitor)),
+            (*_notes(found), *_measured(monitor), *_forgotten(monitor), *_unseen(monitor), *_first_steps(monitor)),
             tuple(monitor.alerts),
+            _units(monitor),
         )
 
     def _table(self) -> list[tuple[str, ...]]:
-        return [_HEAD, *self.rows[:MOST_ROWS]] if self.rows else []
+        return [self.head, *self.rows[:MOST_ROWS]] if self.rows else []
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The titles of the columns, with their units."""
+        units = self.units or ("",) * len(_HEAD)
+        return tuple(f"{title} [{unit}]" if unit else title for title, unit in zip(_HEAD, units))
 
     def _rest(self) -> list[str]:
         more = len(self.rows) - MOST_ROWS
@@ -74,7 +100,7 @@ class Summary:
             for row in table:
                 cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1])), row[-1]]
                 lines.append("  ".join(cells).rstrip())
-        return "\n".join([*lines, *self._rest(), *(f"alert  {a}" for a in self.alerts)])
+        return "\n".join([*lines, *self._rest(), *(f"{_WORD[a.severity]}  {a}" for a in self.alerts)])
 
     def __rich__(self) -> Any:
         from rich.console import Group
@@ -82,13 +108,15 @@ class Summary:
         from rich.text import Text
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for title in _HEAD:
-            table.add_column(title, justify="left" if title in (_HEAD[0], _HEAD[-1]) else "right", overflow="fold")
+        for title in self.head:
+            side: Any = "left" if title in (_HEAD[0], _HEAD[-1]) else "right"
+            table.add_column(Text(title), justify=side, overflow="fold")
         for row in self._table()[1:]:
             table.add_row(*map(Text, row))
         lines = [Text(line, style="bold") for line in self.answer]
         notes = [Text(line, style="dim") for line in self._rest()]
-        alerts = [Text(f"alert  {a}", style="red") for a in self.alerts]
+        styles = {"error": "bold red", "warning": "red", "note": "dim"}
+        alerts = [Text(f"{_WORD[a.severity]}  {a}", style=styles[a.severity]) for a in self.alerts]
         return Group(*lines, *([table] if self.rows else []), *notes, *alerts)
 
     def _repr_html_(self) -> str:
@@ -97,7 +125,37 @@ class Summary:
         table = "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>" if rows else ""
         answer = "".join(f"<p><b>{html.escape(line)}</b></p>" for line in self.answer)
         rest = "".join(f"<p>{html.escape(line)}</p>" for line in self._rest())
-        return answer + table + rest + "".join(f"<p style='color:#b00'>{html.escape(str(a))}</p>" for a in self.alerts)
+        told = [
+            (_WORD[a.severity], "#666" if a.severity == "note" else "#b00", html.escape(str(a))) for a in self.alerts
+        ]
+        return answer + table + rest + "".join(f"<p style='color:{colour}'>{word}  {a}</p>" for word, colour, a in told)
+
+
+def _window(monitor: MonitorState) -> Array:
+    """Stack the last logged steps with the present groups, shape (rows, groups, quantities)."""
+    records = list(monitor.records)
+    last = min(WINDOW, max(FEWEST, len(records) // 2))
+    return np.stack([r.values for r in records[-last:] if r.groups == records[-1].groups])
+
+
+def _newest(window: Array, names: tuple[str, ...]) -> Array:
+    """Take of every group the newest row that was measured: optimizers may step at different times."""
+    known = np.isfinite(window[:, :, COLUMN["rho"]])
+    rows = np.where(known.any(axis=0), len(window) - 1 - np.argmax(known[::-1], axis=0), len(window) - 1)
+    return window[rows, np.arange(len(names))]
+
+
+def _rms_angle(window: Array, place: int) -> float:
+    values = window[:, place, COLUMN["angle"]]
+    values = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(values**2))) if len(values) else math.nan
+
+
+def _units(monitor: MonitorState) -> tuple[str, ...]:
+    """Name the units of the columns; of the ELR by the law of the groups that have one."""
+    laws = {r.law for r, g in zip(monitor.rates[1:], monitor.groups) if g.kind == FREE}
+    elr = "" if not laws else _ELR_UNIT[laws.pop()] if len(laws) == 1 else _ELR_UNIT["mixed"]
+    return ("", "", "", elr, "rad/step", "rad/step", "", "", "")
 
 
 def _answer(monitor: MonitorState, found: dict[str, Any]) -> list[str]:
@@ -114,10 +172,13 @@ def _answer(monitor: MonitorState, found: dict[str, Any]) -> list[str]:
         ratios = sorted(f.angle / f.equilibrium_angle for f in compared)
         near = sum(0.8 <= r <= 1.25 for r in ratios)
         line = f"{near} of {count(len(compared), 'group')} turn within 20 % of their equilibrium rotation"
-        line += f" (measured / predicted: {ratios[0]:.2g} to {ratios[-1]:.2g})"
+        line += f" (measured / predicted: {ratios[0]:.2g} to {ratios[-1]:.2g}"
+        varies = any(f.schedule for f in compared)
+        line += ", step by step at the rate of the step)" if varies else ")"
         slow = max((f.time_to_equilibrium for f in compared if math.isfinite(f.time_to_equilibrium)), default=math.nan)
         if slow > 0:
             line += f"; the slowest norm needs {slow:.3g} steps to its equilibrium"
+            line += f" ({next(f.schedule for f in compared if f.schedule)})" if varies else ""
             if monitor.total_steps is not None:
                 line += f", {max(0, monitor.total_steps - monitor.step)} are left"
         lines.append(line + ".")
@@ -173,8 +234,35 @@ def _measured(monitor: MonitorState) -> list[str]:
     if not number:
         return []
     kinds = "+".join(dict.fromkeys(type(engine(one)).__name__ for one in monitor.optimizers))
-    told = f"{kinds}: no law of its rate is known, or the group has several learning rates"
+    told = f"{kinds}: no law of its rate is known; say law= if you know it"
     return [f"{count(number, 'group')}: the ELR is measured from the step, as plain SGD would need it ({told})"]
+
+
+def _forgotten(monitor: MonitorState) -> list[str]:
+    """Name the parameters that ask for gradients and that no optimizer holds."""
+    names = monitor.forgotten()
+    if not names:
+        return []
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    verb = "asks" if len(names) == 1 else "ask"
+    return [f"{count(len(names), 'parameter')} {verb} for gradients and no optimizer here holds them: {shown}"]
+
+
+def _unseen(monitor: MonitorState) -> list[str]:
+    """Say of which optimizers no step was seen, though the others stepped or the weights moved."""
+    found = []
+    for i in monitor.unseen():
+        kind = type(engine(monitor.optimizers[i])).__name__
+        found.append(f"I saw no step of optimizer {i + 1} ({kind}), so its weights were not measured")
+    return found
+
+
+def _first_steps(monitor: MonitorState) -> list[str]:
+    """Say whether the very first step was as long as the formula of the optimizer says."""
+    ratios = sorted(monitor.first_steps.values())
+    if not ratios:
+        return []
+    return [f"first step: measured / predicted {ratios[0]:.3g} to {ratios[-1]:.3g} ({count(len(ratios), 'tensor')})"]
 
 
 def _show(value: float) -> str:

@@ -203,14 +203,20 @@ class Equilibrium:
     """Where weight decay and updates balance.
 
     ``angle``: RMS radians per step. ``norm``: of the weight (NaN where it needs a quantity that was not given;
-    ``missing`` names it). ``time_scale``: steps in which a deviation of the squared norm falls by e.
+    ``missing`` names it). ``time_scale``: steps in which a deviation of the norm, to the power of ``power``, falls by
+    e: 4 for SGD, whose steps grow as the norm falls, 2 for updates of fixed norm.
     """
 
-    law: OptimizerLaw
+    law: str
     angle: Number
     norm: Number
     time_scale: Number
     missing: str = ""
+
+    @property
+    def power(self) -> int:
+        """The power of the norm that relaxes exponentially."""
+        return {"sgd": 4, "sgdm": 4, "sgdw": 4, "lars": -2, "lamb": -1}.get(self.law, 2)
 
 
 def equilibrium(

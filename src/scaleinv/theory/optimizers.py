@@ -12,117 +12,37 @@ which weight decay takes from log rho in a step, in units of ``lr wd``; periods 
 - Decay that passes through a normalisation (Adam with L2) has no clock: what it takes from the norm depends on the
   gradients.
 
+The optimizers that are known by name stand in :mod:`scaleinv.theory.known_optimizers`.
+
 :func:`register_optimizer` adds an optimizer of your own; Sphere, Monitor, the lab, the analysis and the report all ask
 here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from scaleinv.errors import UserError
-from scaleinv.theory.kosson2024 import Equilibrium, OptimizerLaw, equilibrium
-from scaleinv.theory.rates import LAWS, Law, sgd_pace
+from scaleinv.theory.known_optimizers import KNOWN
+from scaleinv.theory.rates import LAWS
+from scaleinv.theory.traits import (
+    DECAYS,
+    Clock,
+    Decay,
+    Measured,
+    OptimizerTraits,
+    Options,
+    Rest,
+    cautious_clock,
+    decay_in_gradient,
+    decoupled_clock,
+)
 
-Decay = Literal["coupled", "decoupled", "corrected", "independent", "none"]
-Options = Mapping[str, Any]
-Clock = Callable[[Options], float | None]
-#: (options, lr, wd, measured) -> where it comes to rest; None where no formula is known for it as it is set
-Rest = Callable[[Options, float, float, "Measured"], Equilibrium | None]
+__all__ = [
+    "DECAYS", "Clock", "Decay", "Measured", "OptimizerTraits", "Options", "Rest", "cautious_clock", "clocks_of",
+    "decay_in_gradient", "decoupled_clock", "law_of", "register_optimizer", "traits_named", "traits_of_names",
+]  # fmt: skip
 
-
-@dataclass(frozen=True)
-class Measured:
-    """What is known of a group of weights besides its optimizer; NaN: not known."""
-
-    eg: float = float("nan")  # RMS effective gradient norm
-    dimension: int = 2  # how many numbers the group has
-    update: float = float("nan")  # norm of the update in units of the learning rate, without weight decay
-
-
-def decoupled_clock(options: Options) -> float | None:
-    """Give the clock of decoupled decay, which is 1: the weights are multiplied by ``1 - lr wd``."""
-    return 1.0
-
-
-def decay_in_gradient(options: Options) -> float | None:
-    """Give the clock of decay through a normalisation: None, or 1 where ``decoupled_weight_decay`` is set."""
-    return 1.0 if options.get("decoupled_weight_decay") else None
-
-
-@dataclass(frozen=True)
-class OptimizerTraits:
-    """What the package needs to know of an optimizer.
-
-    - ``law``: ``sgd``, the update grows with the gradient; ``normalised``, it does not; None, not known: the ELR is
-      then measured from the steps.
-    - ``decay``: ``coupled``, weight decay is added to the gradient; ``decoupled``, the weights shrink by ``1 - lr wd``;
-      ``corrected``, decoupled with a decay that follows the schedule; ``independent``, by ``1 - wd`` whatever the
-      learning rate is; ``none``.
-    - ``clock``: of the options of a param group the factor before ``lr wd`` above; None where there is none.
-    - ``matrix_wise``: the update of a row depends on the other rows of its matrix (Muon), so no sphere a row.
-    - ``gradient_averages``: state entries that average gradients and so live in the tangent space, by the law ``sgd``.
-    - ``rate_factor``: of the options the factor that the step hides beside ``lr`` (Prodigy's ``d``); None: 1.
-    - ``equilibrium``: of options, lr, wd and a :class:`Measured` where decay and updates balance; None: not known.
-    """
-
-    law: Law | None
-    decay: Decay = "coupled"
-    clock: Clock = decay_in_gradient
-    matrix_wise: bool = False
-    gradient_averages: tuple[str, ...] = ("momentum_buffer", "exp_avg")
-    rate_factor: Callable[[Options], float] | None = None
-    equilibrium: Rest | None = None
-
-    def __post_init__(self) -> None:
-        if self.law is not None and self.law not in LAWS:
-            raise UserError(f"law {self.law!r} is not known; choose one of: {', '.join(LAWS)}")
-        if self.decay not in get_args(Decay):
-            raise UserError(f"decay {self.decay!r} is not known; choose one of: {', '.join(get_args(Decay))}")
-
-
-def _sgd_clock(options: Options) -> float | None:
-    return float(sgd_pace(float(options.get("momentum") or 0.0), float(options.get("dampening") or 0.0)))
-
-
-def _sgd_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
-    if options.get("dampening"):
-        return None
-    momentum = float(options.get("momentum") or 0.0)
-    eg = measured.eg if measured.eg == measured.eg else None
-    return equilibrium("sgdm" if momentum else "sgd", lr, wd, momentum=momentum, eg=eg)
-
-
-def _normalised_rest(law: OptimizerLaw, *needs: str) -> Rest:
-    def rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
-        betas = options.get("betas") or (options.get("momentum"), None)
-        known: dict[str, Any] = {"beta2": betas[1], "dimension": measured.dimension, "update": measured.update}
-        return equilibrium(law, lr, wd, beta1=betas[0], **{name: known[name] for name in needs})
-
-    return rest
-
-
-_adamw_rest = _normalised_rest("adamw", "dimension")
-
-
-def _adam_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
-    return _adamw_rest(options, lr, wd, measured) if options.get("decoupled_weight_decay") else None
-
-
-_TRAITS: dict[str, OptimizerTraits] = {
-    "SGD": OptimizerTraits("sgd", clock=_sgd_clock, equilibrium=_sgd_rest),
-    "Adam": OptimizerTraits("normalised", equilibrium=_adam_rest),
-    "AdamW": OptimizerTraits("normalised", "decoupled", decoupled_clock, equilibrium=_adamw_rest),
-    "Lion": OptimizerTraits(
-        "normalised", "decoupled", decoupled_clock, equilibrium=_normalised_rest("lion", "beta2", "dimension")
-    ),
-    "Muon": OptimizerTraits(
-        "normalised", "decoupled", decoupled_clock, True, equilibrium=_normalised_rest("muon", "update")
-    ),
-    "Adafactor": OptimizerTraits(None, "decoupled", decoupled_clock, True),
-    **dict.fromkeys(("NAdam", "RAdam", "Adamax", "Adagrad", "RMSprop"), OptimizerTraits("normalised")),
-    **dict.fromkeys(("Shampoo", "SOAP", "Scion"), OptimizerTraits(None, matrix_wise=True)),
-}
+_TRAITS: dict[str, OptimizerTraits] = dict(KNOWN)
 #: of an optimizer that is not known
 UNKNOWN = OptimizerTraits(None)
 #: torch's names of the lab's optimizers

@@ -6,6 +6,7 @@ law            ELR, per step    optimizers
 ``sgd``        ``lr / rho^2``   the gradient grows as 1/rho: SGD with or without momentum (Lobacheva et al. 2021)
 ``normalised`` ``lr / rho``     the update does not grow with the gradient: Adam and kin, Lion, Muon (homogeneity
                                 classes of Amin et al. 2026)
+``relative``   ``lr``           the update grows with the weights: LARS, LAMB, Adafactor that scales by the parameter
 ============== ================ ====================================================================================
 
 Numbers and numpy arrays are welcome; results have their shape. What optimizer has which law, and how a user names one
@@ -18,24 +19,27 @@ import numpy as np
 
 from scaleinv.errors import UserError
 
-Law = Literal["sgd", "normalised"]
-LAWS: tuple[Law, ...] = ("sgd", "normalised")
+Law = Literal["sgd", "normalised", "relative"]
+LAWS: tuple[Law, ...] = ("sgd", "normalised", "relative")
 
 
 def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
     """Compute the effective learning rate.
 
-        lr / rho^2 (sgd),  lr / rho (normalised)
+        lr / rho^2 (sgd),  lr / rho (normalised),  lr (relative)
 
     - ``lr``: learning rate, >= 0.
-    - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf.
-    - ``law``: ``sgd`` or ``normalised``.
-    - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021; normalised: Amin et al. 2026.
+    - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf (relative: lr).
+    - ``law``: ``sgd``, ``normalised`` or ``relative``.
+    - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna
+      2026, homogeneity classes (normalised); You et al. 2017 (relative).
 
     >>> elr(0.1, 2.0), elr(0.1, 2.0, "normalised")
     (0.025, 0.05)
     """
-    return _divide(lr, rho**2 if _known(law) == "sgd" else rho)
+    if _known(law) == "relative":
+        return lr * (rho * 0 + 1)
+    return _divide(lr, rho**2 if law == "sgd" else rho)
 
 
 def elr_of_square(lr: Any, rho_sq: Any, law: str = "sgd") -> Any:
@@ -46,38 +50,43 @@ def elr_of_square(lr: Any, rho_sq: Any, law: str = "sgd") -> Any:
     >>> elr_of_square(0.1, np.array([1.0, 4.0]))
     array([0.1  , 0.025])
     """
-    return _divide(lr, rho_sq if _known(law) == "sgd" else np.sqrt(rho_sq))
+    if _known(law) == "relative":
+        return lr * (rho_sq * 0 + 1)
+    return _divide(lr, rho_sq if law == "sgd" else np.sqrt(rho_sq))
 
 
 def lr(elr: Any, rho: Any, law: str = "sgd") -> Any:
     """Compute the learning rate that acts as ``elr`` at the norm ``rho``: the inverse of :func:`elr`.
 
-        elr rho^2 (sgd),  elr rho (normalised)
+        elr rho^2 (sgd),  elr rho (normalised),  elr (relative)
 
     - ``elr``: effective learning rate per step, >= 0. The others, errors and source as for :func:`elr`.
 
     >>> lr(0.025, 2.0), lr(0.05, 2.0, "normalised")
     (0.1, 0.1)
     """
-    return elr * rho * rho if _known(law) == "sgd" else elr * rho
+    if _known(law) == "relative":
+        return elr * (rho * 0 + 1)
+    return elr * rho * rho if law == "sgd" else elr * rho
 
 
 def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
     """Compute the effective step size: how far one step turns the weights.
 
-        elr eg (sgd),  tan(angle) (normalised)
+        elr eg (sgd),  tan(angle) (normalised, relative)
 
     - ``elr``: effective learning rate per step, >= 0.
     - ``eg``: effective gradient norm, >= 0.
-    - ``law``: ``sgd`` or ``normalised``.
-    - ``angle``: that of the step, radians, for the law ``normalised``; inf from a right angle on, NaN where it is NaN.
+    - ``law``: ``sgd``, ``normalised`` or ``relative``.
+    - ``angle``: between the weights before and after the step, radians; for every law but ``sgd``. From a right angle
+      on the answer is inf, where it is NaN NaN.
 
     A normalised update has no length that ``elr eg`` could give. (Where a Monitor does not know the law, it measures
     the ELR that SGD would need for the step, and ``elr eg`` holds.) For plain SGD without weight decay both forms are
     one number, since the gradient is tangential; with it ``tan(angle) = elr eg / (1 - lr wd)``. The tangent is the same
     before and after the weights return to their sphere, and whatever the radial part of an update is.
 
-    Raises :class:`~scaleinv.UserError` for another law, and for the law ``normalised`` without an angle. Source:
+    Raises :class:`~scaleinv.UserError` for another law, and for a law other than ``sgd`` without an angle. Source:
     Kodryan et al. 2022, eqs. 7-9 (sgd); Lobacheva et al. 2021, Proposition 1 follows from the tangent.
 
     >>> ess(0.025, 4.0), round(float(ess(0.05, 4.0, "normalised", angle=0.1)), 6)
@@ -108,7 +117,9 @@ def sgd_pace(momentum: Any = 0.0, dampening: Any = 0.0) -> Any:
 
 def _known(law: str) -> str:
     if law not in LAWS:
-        raise UserError(f"law {law!r}: it gives no ELR; choose sgd (lr / rho^2) or normalised (lr / rho)")
+        raise UserError(
+            f"law {law!r}: it gives no ELR; choose sgd (lr / rho^2), normalised (lr / rho) or relative (lr)"
+        )
     return law
 
 

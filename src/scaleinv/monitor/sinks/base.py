@@ -1,9 +1,13 @@
 """What a sink is, and the simple ones."""
 
+import re
 import sys
+import weakref
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, Literal
 
+from scaleinv.errors import UserError
+from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.state import MonitorState
 
@@ -68,18 +72,50 @@ class Lines(Sink):
         self._print(f"alert  {alert}")
 
 
-class Tracker(Sink):
-    """Base of the experiment trackers: numbers under ``scaleinv/``, of all groups or of the total only."""
+#: which groups trackers get: the scale-invariant ones and the total, all, or the total alone
+Groups = Literal["free", "all", "total"] | bool
 
-    def __init__(self, *, groups: bool = True) -> None:
-        self.groups = groups
+
+class Tracker(Sink):
+    """Base of the experiment trackers: numbers under ``scaleinv/``.
+
+    groups: ``free``, the total and the scale-invariant groups (where none is known: the total alone); ``all`` or True,
+    every group; ``total`` or False, the total alone.  select: a regular expression; of these names
+    (``loss``, ``0.weight/elr``) those that it is found in.  invert: those that it is not found in.
+    """
+
+    def __init__(self, *, groups: Groups = "free", select: str | None = None, invert: bool = False) -> None:
+        if groups not in (True, False, "free", "all", "total"):
+            raise UserError(f"groups={groups!r}: choose free, all or total")
+        try:
+            self._select = None if select is None else re.compile(select)
+        except re.error as error:
+            raise UserError(f"select={select!r} is not a regular expression: {error}") from None
+        self.groups: Groups = groups
+        self._invert = invert
+        self._kinds: dict[str, str] = {}
+        self._wanted: dict[str, bool] = {}
+        self._watched: weakref.ref[MonitorState] | None = None
+
+    def open(self, monitor: MonitorState) -> None:
+        self._watched = weakref.ref(monitor)
+
+    def _wants(self, name: str) -> bool:
+        group = name.rpartition("/")[0]
+        if group not in ("", "total") and self.groups not in (True, "all"):
+            if self.groups != "free":
+                return False
+            if group not in self._kinds and self._watched is not None and (monitor := self._watched()) is not None:
+                self._kinds = {g.name: g.kind for g in monitor.groups}
+            if self._kinds.get(group, FREE) != FREE:
+                return False
+        return self._select is None or (self._select.search(name) is None) == self._invert
 
     def numbers(self, record: Record) -> dict[str, float]:
         """Give ``{"scaleinv/total/rho": ...}``; the step is given apart."""
         found = record.to_dict()
         found.pop("step")
-        return {
-            f"scaleinv/{name}": value
-            for name, value in found.items()
-            if self.groups or "/" not in name or name.startswith("total/")
-        }
+        for name in found:
+            if name not in self._wanted:
+                self._wanted[name] = self._wants(name)
+        return {f"scaleinv/{name}": value for name, value in found.items() if self._wanted[name]}

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import time
 import weakref
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.monitor.groups import FREE
-from scaleinv.monitor.quantities import QUANTITIES
+from scaleinv.monitor.quantities import OPTIONAL, QUANTITIES
 from scaleinv.monitor.rates import description
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.sinks.base import Sink
@@ -26,6 +27,8 @@ from scaleinv.runfolder.rows import Row, read_lines, to_table, write_part
 from scaleinv.runfolder.write import write_head
 from scaleinv.theory.guessing import chance_error as error_of_equal_classes
 
+_log = logging.getLogger("scaleinv")
+
 
 class RunFolder(Sink):
     """Writes ``config.json``, ``metrics/``, ``alerts.jsonl`` and, on closing, ``result.json``.
@@ -34,9 +37,10 @@ class RunFolder(Sink):
     with a row a line, which :func:`to_parquet` turns into parts. A row's ``epoch`` is ``monitor.epoch`` if that was
     told, else the step (``config["time"]`` says which it was at the start). The split is ``online``.
 
-    A folder that holds a run is refused, and left as it is: one of another model or optimizer when the Monitor is made,
-    one of the same at the first step, unless ``monitor.load_state_dict()`` was called before it. Then the run goes on
-    at the step of that state, and rows from there on (of steps done after the state was saved) are left out.
+    A folder that holds a run is left as it is: this one goes to ``NAME-2`` (``-3``, ...), and that is said; the sink's
+    ``folder`` then names it. Where model or optimizer differ, or another Monitor is at work, that is so when the
+    Monitor is made, else at the first step, unless ``monitor.load_state_dict()`` was called before it. Then the run
+    goes on at the step of that state, and rows from there on (of steps done after the state was saved) are left out.
 
     folder: created if it is not there.  everything: also write the tensors that are not scale-invariant, their kind
     behind their names; without it they are written only where no scale-invariant group is known.  rows: written in
@@ -75,6 +79,24 @@ class RunFolder(Sink):
         self._held = 0  # steps of a run that is here already
 
     def open(self, monitor: MonitorState) -> None:
+        self._monitor = weakref.ref(monitor)
+        while not self._open(monitor):
+            self._move()
+        self._first, self._started = monitor.step, time.time()
+
+    def _move(self) -> None:
+        """Take the next free name, and say so."""
+        name = self.folder
+        stem, number = name.name, 2
+        if (match := re.fullmatch(r"(.+)-(\d+)", stem)) and (name.parent / match[1]).exists():
+            stem, number = match[1], int(match[2]) + 1
+        while (name.parent / f"{stem}-{number}").exists():
+            number += 1
+        self.folder = name.parent / f"{stem}-{number}"
+        _log.warning("%s holds another run, which is left as it is; this one goes to %s", name, self.folder)
+
+    def _open(self, monitor: MonitorState) -> bool:
+        """Get the folder ready; False where another run has it."""
         lines = (self.folder / LINES).exists()
         self.form = self._wanted or ("parquet" if has_pyarrow() and not lines else "jsonl")
         if self.form == "parquet" and not has_pyarrow():
@@ -86,9 +108,13 @@ class RunFolder(Sink):
         same = {name: config[name] for name in ("source", "model", "optimizer", "groups")}
         identity = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
         try:
-            self._refuse_what_is_not(identity)
+            if self._is_of_another(identity):
+                return False
             (self.folder / "metrics").mkdir(parents=True, exist_ok=True)
-            rows = Rows(self.folder, self.form, self._limit, self._seconds)
+            try:
+                rows = Rows(self.folder, self.form, self._limit, self._seconds)
+            except UserError:  # another Monitor is at work there
+                return False
             try:
                 held = steps_held(self.folder)
                 if not held:
@@ -103,30 +129,36 @@ class RunFolder(Sink):
         except OSError as error:
             raise UserError(f"cannot write {self.folder}: {error.strerror or error}; choose another folder") from error
         self._rows, self._held, self._kinds = rows, held, {}
-        self._monitor, self._first, self._started = weakref.ref(monitor), monitor.step, time.time()
         # of a monitor that nobody closes: when nothing refers to this sink any more, and when the process ends
         self._final = weakref.finalize(self, _last, rows)
+        return True
 
-    def _refuse_what_is_not(self, identity: str) -> None:
+    def _is_of_another(self, identity: str) -> bool:
+        """Tell whether the folder holds a run of another model or optimizer; raise where it holds something else."""
         path = self.folder / CONFIG
         if path.exists():
-            present = None
             with contextlib.suppress(ValueError, AttributeError):
-                present = json.loads(path.read_text("utf-8")).get("identity")
-            if present != identity:
-                raise UserError(f"{self.folder} holds another run; choose another folder")
-        elif self.folder.exists() and any(p.name not in ("metrics", LOCK) for p in self.folder.iterdir()):
+                return bool(json.loads(path.read_text("utf-8")).get("identity") != identity)
+            return True
+        if self.folder.exists() and any(p.name not in ("metrics", LOCK) for p in self.folder.iterdir()):
             raise UserError(f"{self.folder} is not empty and not a run folder; choose another folder")
+        return False
 
     def start(self, step: int, resumed: bool) -> None:
         if self._rows is None:
             return
-        if self._held and not (resumed and step):
-            raise UserError(
-                f"{self.folder} holds a run, logged up to step {self._held - 1}; choose another folder. To go on with "
-                "that run give the monitor the state saved with its checkpoint, before the first step: "
-                "monitor.load_state_dict(state)"
-            )
+        monitor = self._watched()
+        if self._held and not (resumed and step) and monitor is not None:
+            _log.warning(
+                "%s holds a run, logged up to step %s; to go on with it give the monitor the state saved with its "
+                "checkpoint before the first step: monitor.load_state_dict(state)", self.folder, self._held - 1
+            )  # fmt: skip
+            self._rows.close()
+            self._final.detach()
+            self._held = 0
+            self._move()
+            while not self._open(monitor):
+                self._move()
         if resumed:
             self._rows.cut(step)
             (self.folder / RESULT).unlink(missing_ok=True)
@@ -146,7 +178,8 @@ class RunFolder(Sink):
             label = self._label(name)
             if label is None:
                 continue
-            rows += [Row(record.step, epoch, "online", label, q, v) for q, v in zip(QUANTITIES, row) if v == v]
+            named = ((q, v) for q, v in zip(QUANTITIES, row) if v == v and (q not in OPTIONAL or q in record.extra))
+            rows += [Row(record.step, epoch, "online", label, q, v) for q, v in named]
         self._rows.add(rows)
 
     def _watched(self) -> MonitorState | None:
@@ -176,7 +209,7 @@ class RunFolder(Sink):
         self._rows.close()
         self._rows = None
         self._final.detach()
-        if self._held:  # refused: what is here is not ours
+        if self._held:  # not a step was taken: what is here is not ours
             return
         monitor = self._watched()
         steps = 0 if monitor is None else monitor.step
@@ -208,7 +241,7 @@ def to_parquet(folder: str | Path) -> Path:
 
 def _config(monitor: MonitorState) -> dict[str, Any]:
     """Say what tells this run from another: model, optimizers and their first options."""
-    optimizers = [description(one) for one in monitor.optimizers]
+    optimizers = [description(one, monitor.said) for one in monitor.optimizers]
     return {
         "source": "monitor",
         "model": type(monitor.model).__name__,

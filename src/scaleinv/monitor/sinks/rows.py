@@ -3,7 +3,9 @@
 import contextlib
 import importlib.util
 import json
+import logging
 import os
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +15,8 @@ from scaleinv.runfolder.files import Lock, written
 from scaleinv.runfolder.layout import ALERTS, LINES, PARTS, next_part, part_name
 from scaleinv.runfolder.rows import Row, read_part, to_line, to_table, write_part
 
-#: seconds between two writes are at least so many times what the last one took
-_RARELY = 100.0
+#: seconds between two writes are at least so many times what the last one took, up to the second number of seconds
+_RARELY, _LATEST = 100.0, 5.0
 
 
 class Rows:
@@ -35,13 +37,28 @@ class Rows:
             folder, holder="another Monitor", advice="close it (monitor.close()), or choose another folder"
         )
         self._owner = os.getpid()
+        self._writing = threading.RLock()
+        self._timer: threading.Timer | None = None
 
     def add(self, rows: list[Row]) -> None:
         """Take rows, of the newest step."""
-        self._rows += rows
-        self._fresh += len(rows)
+        with self._writing:
+            self._rows += rows
+            self._fresh += len(rows)
         if len(self._rows) >= self._limit or time.monotonic() >= self._due:
             self.flush()
+        elif self._timer is None:  # the loop may pause now, for an evaluation say
+            self._timer = threading.Timer(max(0.0, self._due - time.monotonic()), self._flush_in_time)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _flush_in_time(self) -> None:
+        with self._writing:
+            self._timer = None
+            try:
+                self.flush()
+            except Exception as error:  # the next row tells, in the thread that trains
+                logging.getLogger("scaleinv").debug("rows of %s are not written yet: %s", self.folder, error)
 
     def alert(self, line: str) -> None:
         """Take one line of ``alerts.jsonl``; it and the rows before it are on the disk at once."""
@@ -50,6 +67,10 @@ class Rows:
 
     def flush(self) -> None:
         """Put what was taken on the disk."""
+        with self._writing:
+            self._flush()
+
+    def _flush(self) -> None:
         if not self._fresh or os.getpid() != self._owner:
             return
         begin = time.monotonic()
@@ -63,7 +84,7 @@ class Rows:
             self._part += 1
         self._fresh = 0
         now = time.monotonic()
-        self._due = now + max(self._seconds, _RARELY * (now - begin))
+        self._due = now + max(self._seconds, min(_RARELY * (now - begin), _LATEST))
 
     def cut(self, step: int) -> None:
         """Leave out ``step`` and all after it: a run goes on there."""
@@ -78,6 +99,8 @@ class Rows:
         """Put the rest on the disk and let the next monitor in; a second call does nothing."""
         if os.getpid() != self._owner:
             return
+        if self._timer is not None:
+            self._timer.cancel()
         try:
             self.flush()
         finally:
