@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "sweep": Command("train at many ELRs on the sphere and map the three regimes"),
     "train": Command("train one network and record its metrics"),
+    "run": Command("train a prepared run folder to its end, under any engine"),
     "periods": Command("find the periods (break-downs) of a training with weight decay"),
     "landscape": Command("curvature, paths, walks, minima of ended runs"),
     "report": Command("make the page (or figures) of a run or a sweep", "report"),
@@ -89,6 +90,7 @@ def _run(argv: Sequence[str]) -> int:
             raise
         install = how_to_install(error.name or "", COMMANDS[name].extra)
         return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: {install}")
-    except KeyboardInterrupt:
-        print(f"scaleinv: interrupted; the same command goes on where `{name}` stopped", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        remedy = str(interrupt) or f"the same command goes on where `{name}` stopped"
+        print(f"scaleinv: interrupted; {remedy}", file=sys.stderr)
         return 130

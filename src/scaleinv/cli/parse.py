@@ -40,6 +40,20 @@ DataDir = Annotated[
 ]
 Json = Annotated[bool, tyro.conf.arg(help="Print the answer as JSON on stdout, and nothing else.")]
 Quiet = Annotated[bool, tyro.conf.arg(help="Show no progress.")]
+LauncherName = Annotated[
+    str,
+    tyro.conf.arg(
+        name="launcher",
+        help="Where runs run: processes (this machine), slurm, ray, or PACKAGE.MODULE:FACTORY of your own.",
+    ),
+]
+LauncherArgs = Annotated[
+    str,
+    tyro.conf.arg(
+        name="launcher-args",
+        help="What the launcher takes, as name=value pairs: partition=gpu,time=240,runs_per_job=4 or gpus=0.25.",
+    ),
+]
 Workers = Annotated[int | None, tyro.conf.arg(help="Runs at a time, one thread each (default: one per core).")]
 
 

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Quiet, Workers, check_at_least
+from scaleinv.cli.parse import LauncherArgs, LauncherName, Quiet, Workers, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
+from scaleinv.lab.launch.names import check_launcher, parse_arguments
 from scaleinv.studies.grid import parse_grid
 
 
@@ -34,6 +35,12 @@ class SweepCommand(CommonSettings):
     seeds: int | None = None
     """Number of seeds: every rate is run with seeds 0 to N-1 (default: 1; with --from the seed of the run)."""
     workers: Workers = None
+    launcher: LauncherName = "processes"
+    launcher_args: LauncherArgs = ""
+    prepare: bool = False
+    """Only write the run folders and print them, for `scaleinv run` under an engine of your own."""
+    cancel: bool = False
+    """Cancel the jobs that an engine (slurm) still has of this sweep."""
     json: bool = False
     """Print the content of sweep.json on stdout, and nothing else."""
     quiet: Quiet = False
@@ -54,3 +61,5 @@ class SweepCommand(CommonSettings):
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
         check_at_least(1, seeds=self.seeds, workers=self.workers)
+        check_launcher(self.launcher)
+        parse_arguments(self.launcher_args)

@@ -24,6 +24,7 @@ from scaleinv.lab.start import Start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.runfolder.environment import environment
 from scaleinv.runfolder.files import write_json
+from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.rows import Row
 from scaleinv.runfolder.store import RunStore
 from scaleinv.runfolder.write import read_result
@@ -34,6 +35,10 @@ CHECKPOINT_SECONDS = 4.0
 CHECKPOINT_SHARE = 0.05
 #: a train error of at least this share of the error of guessing may become that of regime 3
 GUESSING = 0.75
+
+
+class Stopped(Exception):
+    """A run was asked to stop before its end; its checkpoint holds the step of the message."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,16 @@ class _Run:
     """The loop's state between its steps."""
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, setup: Setup, store: RunStore, watch: Callable[[RunEvent], None]
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        setup: Setup,
+        store: RunStore,
+        watch: Callable[[RunEvent], None],
+        stop: Callable[[], bool],
     ) -> None:
-        self.config, self.setup, self.store, self.watch = config, setup, store, watch
+        self.config, self.setup, self.store, self.watch, self.stop = config, setup, store, watch, stop
+        self.progress = Progress(store.folder, config.steps)
         self.pad = dataset.pad_value
         self.count = len(dataset.train_labels)
         self.per_epoch = len(self.steps_of(0))
@@ -149,11 +161,14 @@ class _Run:
         }
 
     def save_if_due(self) -> None:
-        started = time.monotonic()
-        if started >= self.next_save:
+        self.progress.write(self.step, self.step // self.per_epoch)
+        started, stop = time.monotonic(), self.stop()
+        if started >= self.next_save or stop:
             self.store.checkpoint(self.step, self.setup.model.state_dict(), self.state())
             ended = time.monotonic()
             self.next_save = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
+        if stop:
+            raise Stopped(f"stopped at step {self.step} of {self.config.steps}")
 
     def keep(self, epoch: int) -> None:
         every = self.config.keep_every
@@ -195,6 +210,7 @@ class _Run:
                     draw = reference_generator(self.config, 0)
                     self.store.append(limit_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
+        self.progress.write(self.step, epoch, shown)
         self.watch(RunEvent("epoch", self.step, self.config.steps, epoch, shown))
 
     @np.errstate(over="ignore", invalid="ignore")  # a diverged run: inf and NaN are its result
@@ -256,11 +272,13 @@ def run(
     watch: Callable[[RunEvent], None] = lambda event: None,
     origin: Mapping[str, Any] | None = None,
     lock_wait: float = 0.0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train ``config`` in ``folder`` and return its result; a run that has ended is not run again.
 
     ``start``: the weights that ``config.start`` names. Sets torch's thread count to ``config.threads`` for the process.
-    ``origin`` replaces :func:`environment`.
+    ``origin`` replaces :func:`environment`. ``stop``: asked after every step; once it says yes, a checkpoint is written
+    and :class:`Stopped` raised.
     """
     check(config)
     if (dataset.fingerprint, dataset.classes) != (config.data_fingerprint, config.classes):
@@ -277,7 +295,7 @@ def run(
             return result
         for sentence in complaints:
             watch(RunEvent("notice", 0, config.steps, message=sentence))
-        live = _Run(config, dataset, setup, store, watch)
+        live = _Run(config, dataset, setup, store, watch, stop)
         live.restore()
         resumed_at = live.step
         live.train()
@@ -297,6 +315,7 @@ def run(
             "evidence": None,
         }
         store.finish(live.step, live.setup.model.state_dict(), live.state(), result)
+        live.progress.remove()
         watch(RunEvent("ended", live.step, config.steps, live.epochs, message=live.status))
         return result
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from scaleinv.lab.build import build
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
-from scaleinv.lab.launch.processes import Processes
+from scaleinv.lab.launch.choose import LOCAL, Place
+from scaleinv.lab.launch.unit import prepare
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import Lock, read_json, write_json
-from scaleinv.runfolder.layout import FORMAT, FORMATS_READ
+from scaleinv.runfolder.files import LINK, Lock, read_json, write_json
+from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK
 from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
@@ -74,12 +76,40 @@ def run_folder(out: Path, config: RunConfig) -> Path:
     return out / "runs" / config.identity()
 
 
+@contextmanager
+def _opened(sweep: SweepConfig, dataset: Dataset, out: Path) -> Iterator[list[Job]]:
+    """Hold the folder of a sweep, made or found; give its jobs. Raises :class:`UserError` for anything else."""
+    if not sweep.values or not (sweep.seeds or sweep.starts):
+        raise UserError("a sweep needs at least one rate and one seed")
+    _present(out, sweep)
+    # what it refuses is refused once, before anything is written
+    build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
+    with Lock(out, wait=2.0):
+        if _present(out, sweep) is None:
+            write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
+        origin = environment(sweep.base.threads)
+        yield [Job(config, run_folder(out, config), origin, sweep.start_of(config)) for config in sweep.runs()]
+
+
+def prepare_sweep(sweep: SweepConfig, dataset: Dataset, out: Path, *, data_dir: Path | None = None) -> list[Path]:
+    """Write the folders of all runs, trained by none; the folders of those that have not ended, in the sweep's order.
+
+    Each is to be trained by ``scaleinv run FOLDER``, anywhere; the sweep's own command then makes the map.
+    """
+    with _opened(sweep, dataset, out) as jobs:
+        for job in jobs:
+            prepare(job, data_dir)
+        return [job.folder for job in jobs if not (job.folder / "result.json").exists()]
+
+
 def run_sweep(
     sweep: SweepConfig,
     dataset: Dataset,
     out: Path,
     *,
     workers: int,
+    launch: Callable[[Place], Launcher] = LOCAL,
+    data_dir: Path | None = None,
     watch: Watcher = unwatched,
     on_finished: Callable[[Finished], None] = lambda finished: None,
 ) -> list[Finished]:
@@ -90,19 +120,10 @@ def run_sweep(
     """
     if workers < 1:
         raise UserError(f"workers {workers}: at least one is needed")
-    if not sweep.values or not (sweep.seeds or sweep.starts):
-        raise UserError("a sweep needs at least one rate and one seed")
-    _present(out, sweep)
-    # what it refuses is refused once, before anything is written
-    build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
-    with Lock(out, wait=2.0):
-        if _present(out, sweep) is None:
-            write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
-        origin = environment(sweep.base.threads)
-        jobs = [Job(config, run_folder(out, config), origin, sweep.start_of(config)) for config in sweep.runs()]
+    with _opened(sweep, dataset, out) as jobs:
         ended: dict[Path, Finished] = {}
         waiting = []
-        launcher: Launcher = Processes(dataset, out / ".shared", workers)
+        launcher = launch(Place(out, dataset, workers, data_dir))
 
         def finish() -> Iterator[Finished]:
             for job in jobs:
@@ -135,6 +156,8 @@ def map_sweep(
     out: Path,
     *,
     workers: int,
+    launch: Callable[[Place], Launcher] = LOCAL,
+    data_dir: Path | None = None,
     watch: Watcher = unwatched,
     on_row: Callable[[Job, Mapping[str, Any]], None] = lambda job, row: None,
 ) -> MappedSweep:
@@ -159,7 +182,9 @@ def map_sweep(
             failed.append(name)
         on_row(finished.job, rows[name])
 
-    runs = run_sweep(sweep, dataset, out, workers=workers, watch=watch, on_finished=ended)
+    runs = run_sweep(
+        sweep, dataset, out, workers=workers, launch=launch, data_dir=data_dir, watch=watch, on_finished=ended
+    )
     place = {origin.weights: k for k, origin in enumerate(sorted(sweep.origins(), key=lambda origin: origin.order))}
     ordered = sorted(
         (rows[finished.job.config.identity()] for finished in runs),
@@ -191,7 +216,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
     if out.exists():
         if not out.is_dir():
             raise UserError(f"{out} is a file, not a folder; choose another --out")
-        if any(p.name not in (".lock", ".sweep-config.json.part") for p in out.iterdir()):
+        if any(p.name not in (LOCK, LINK, ".sweep-config.json.part") for p in out.iterdir()):
             raise UserError(f"{out} is not empty and not a sweep; choose another --out")
     return None
 

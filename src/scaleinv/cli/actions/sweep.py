@@ -3,7 +3,10 @@
 from scaleinv.cli.sweep import SweepCommand
 from scaleinv.cli.tables import outcome_line, print_map
 from scaleinv.errors import UserError
-from scaleinv.lab.launch.base import Job
+from scaleinv.lab.launch.base import Job, Launcher
+from scaleinv.lab.launch.choose import Choice, Place
+from scaleinv.lab.launch.names import parse_arguments
+from scaleinv.lab.launch.slurm import Slurm
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_starts
 from scaleinv.lab.train import RunEvent
@@ -12,7 +15,8 @@ from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.lineage import short_names
 from scaleinv.studies.progress import ProgressView
-from scaleinv.studies.sweep import SweepConfig, map_sweep
+from scaleinv.studies.sweep import SweepConfig, map_sweep, prepare_sweep
+from scaleinv.text import count
 
 
 def run(command: SweepCommand) -> int:
@@ -28,6 +32,12 @@ def run(command: SweepCommand) -> int:
         start.check_fits(base)
     several = tuple(decays) if len(decays) > 1 else ()
     sweep = SweepConfig(base, axis, tuple(values), seeds, several, starts)
+    launch = Choice(command.launcher, parse_arguments(command.launcher_args))
+    if command.prepare:
+        print("\n".join(map(str, prepare_sweep(sweep, dataset, command.out, data_dir=command.data_dir))))
+        return 0
+    if command.cancel:
+        return _cancel(command, launch(Place(command.out, dataset, 1, command.data_dir)))
     origins = sweep.origins()
     with ProgressView(total=len(sweep.runs()), quiet=command.quiet, starts=short_names(origins)) as view:
 
@@ -39,6 +49,8 @@ def run(command: SweepCommand) -> int:
             dataset,
             command.out,
             workers=command.workers or cores(),
+            launch=launch,
+            data_dir=command.data_dir,
             watch=watch,
             on_row=lambda job, row: view.run_ended(job.config, outcome_line(row)),
         )
@@ -53,3 +65,11 @@ def run(command: SweepCommand) -> int:
     else:
         print_map(mapped.summary, base.to_dict(), report, origins)
     return 1 if failed else 0
+
+
+def _cancel(command: SweepCommand, launcher: Launcher) -> int:
+    """End the jobs of the sweep; their runs go on from their checkpoints when it is started again."""
+    if not isinstance(launcher, Slurm):
+        raise UserError(f"--cancel: the launcher {command.launcher} has no jobs that outlive its command")
+    print(f"{count(launcher.cancel_jobs(), 'job')} cancelled; the same command without --cancel goes on")
+    return 0
