@@ -114,11 +114,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcntl.flock", fail(errno.ENOLCK))
-    with pytest.warns(UserWarning, match="file system without locks"), Lock(tmp_path):
-        assert (tmp_path / files.LINK).exists()
-        second = pytest.raises(files.Busy, match="another process")
-        with pytest.warns(UserWarning, match="without locks"), second:
-            Lock(tmp_path)
+    with pytest.warns(UserWarning, match="file system without locks"):
+        held = Lock(tmp_path)
+    assert (tmp_path / files.LINK).exists()
+    busy = pytest.raises(files.Busy, match="another process")
+    with pytest.warns(UserWarning, match="without locks"), busy:
+        Lock(tmp_path)
+    held.release()
     assert not (tmp_path / files.LINK).exists()
     with pytest.warns(UserWarning, match="without locks"), Lock(tmp_path):  # as free as before
         pass

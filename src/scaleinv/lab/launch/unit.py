@@ -88,7 +88,7 @@ def attempt(folder: Path, dataset: Dataset | None = None, stop: Callable[[], boo
     except (Stopped, Busy):
         return False
     except UserError as error:
-        write_bytes(folder / ERROR, f"UserError: {error}\n".encode())
+        write_bytes(folder / ERROR, f"UserError: {error}\n".encode(), parents=True)
     except Exception:  # its traceback is there
         traceback.print_exc()
     return True
