@@ -18,7 +18,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.launch import polled
 from scaleinv.lab.launch.base import Finished, Job
-from scaleinv.lab.launch.choose import Choice, Place
+from scaleinv.lab.launch.choose import Choice, Site
 from scaleinv.lab.launch.polled import Polled
 from scaleinv.lab.launch.unit import attempt, prepare, train_folder
 from scaleinv.lab.resolve import load_data, resolve
@@ -142,7 +142,7 @@ def test_progress_says_how_far_a_run_is(tmp_path: Path) -> None:
 class Mine:
     """A launcher of one's own: one job after the other, in this process."""
 
-    def __init__(self, place: Place, note: str = "") -> None:
+    def __init__(self, place: Site, note: str = "") -> None:
         self.note = note
 
     def run(self, jobs: Sequence[Job], watch: object = None) -> Iterator[Finished]:
@@ -155,7 +155,7 @@ class Mine:
 
 
 def test_a_launcher_of_ones_own(tmp_path: Path) -> None:
-    place = Place(tmp_path, load_data(SETTINGS), 1)
+    place = Site(tmp_path, load_data(SETTINGS), 1)
     launcher = Choice("tests.launch.test_unit:Mine", {"note": "hello"})(place)
     (finished,) = launcher.run([job(tmp_path / "run")], lambda *_: None)
     assert finished.result is not None
@@ -205,3 +205,14 @@ def test_folders_trained_one_by_one_make_the_sweep(tmp_path: Path) -> None:
         assert json.loads(done.stdout)["status"] == "finished"
     assert sweeps.run(sweeps.command(parts)).returncode == 0
     assert sweeps.bits(parts) == sweeps.bits(whole)
+
+
+@pytest.mark.slow
+def test_the_launcher_of_the_docs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "cluster.md").read_text("utf-8")
+    (tmp_path / "mycluster.py").write_text(page.split("```python\n")[1].split("```")[0])
+    whole, mine = tmp_path / "whole", tmp_path / "mine"
+    assert sweeps.run(sweeps.command(whole)).returncode == 0
+    done = sweeps.run(sweeps.command(mine, "--launcher", f"{tmp_path}/mycluster.py:launcher"))
+    assert done.returncode == 0, done.stderr
+    assert sweeps.bits(mine) == sweeps.bits(whole)

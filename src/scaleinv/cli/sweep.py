@@ -9,7 +9,7 @@ import tyro
 from scaleinv.cli.parse import LauncherArgs, LauncherName, Quiet, Workers, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
-from scaleinv.lab.launch.names import check_launcher, parse_arguments
+from scaleinv.lab.launch.names import check_launcher
 from scaleinv.studies.grid import parse_grid
 
 
@@ -61,5 +61,4 @@ class SweepCommand(CommonSettings):
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
         check_at_least(1, seeds=self.seeds, workers=self.workers)
-        check_launcher(self.launcher)
-        parse_arguments(self.launcher_args)
+        check_launcher(self.launcher, self.launcher_args)

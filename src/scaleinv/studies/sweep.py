@@ -12,7 +12,7 @@ from scaleinv.lab.build import build
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
-from scaleinv.lab.launch.choose import LOCAL, Place
+from scaleinv.lab.launch.choose import LOCAL, Site
 from scaleinv.lab.launch.unit import prepare
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
@@ -108,7 +108,7 @@ def run_sweep(
     out: Path,
     *,
     workers: int,
-    launch: Callable[[Place], Launcher] = LOCAL,
+    launch: Callable[[Site], Launcher] = LOCAL,
     data_dir: Path | None = None,
     watch: Watcher = unwatched,
     on_finished: Callable[[Finished], None] = lambda finished: None,
@@ -123,7 +123,7 @@ def run_sweep(
     with _opened(sweep, dataset, out) as jobs:
         ended: dict[Path, Finished] = {}
         waiting = []
-        launcher = launch(Place(out, dataset, workers, data_dir))
+        launcher = launch(Site(out, dataset, workers, data_dir))
 
         def finish() -> Iterator[Finished]:
             for job in jobs:
@@ -156,7 +156,7 @@ def map_sweep(
     out: Path,
     *,
     workers: int,
-    launch: Callable[[Place], Launcher] = LOCAL,
+    launch: Callable[[Site], Launcher] = LOCAL,
     data_dir: Path | None = None,
     watch: Watcher = unwatched,
     on_row: Callable[[Job, Mapping[str, Any]], None] = lambda job, row: None,

@@ -4,7 +4,7 @@ from scaleinv.cli.sweep import SweepCommand
 from scaleinv.cli.tables import outcome_line, print_map
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.base import Job, Launcher
-from scaleinv.lab.launch.choose import Choice, Place
+from scaleinv.lab.launch.choose import Choice, Site
 from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.lab.launch.slurm import Slurm
 from scaleinv.lab.resolve import load_data, resolve
@@ -37,7 +37,7 @@ def run(command: SweepCommand) -> int:
         print("\n".join(map(str, prepare_sweep(sweep, dataset, command.out, data_dir=command.data_dir))))
         return 0
     if command.cancel:
-        return _cancel(command, launch(Place(command.out, dataset, 1, command.data_dir)))
+        return _cancel(command, launch(Site(command.out, dataset, 1, command.data_dir)))
     origins = sweep.origins()
     with ProgressView(total=len(sweep.runs()), quiet=command.quiet, starts=short_names(origins)) as view:
 

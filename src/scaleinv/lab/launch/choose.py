@@ -16,7 +16,7 @@ from scaleinv.plugins import load_object
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """What a launcher may need to know besides its jobs."""
 
     out: Path  # the folder of the study; the runs lie below it
@@ -28,18 +28,18 @@ class Place:
 
 @dataclass(frozen=True)
 class Choice:
-    """A launcher by name, with its arguments; calling it makes one for a place.
+    """A launcher by name, with its arguments; calling it makes one for a site.
 
-    ``name``: one of :data:`LAUNCHERS`, or ``package.module:factory``, called as ``factory(place, **arguments)``.
+    ``name``: one of :data:`LAUNCHERS`, or ``package.module:factory``, called as ``factory(site, **arguments)``.
     """
 
     name: str = "processes"
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, place: Place) -> Launcher:
+    def __call__(self, site: Site) -> Launcher:
         """Make the launcher. Raises :class:`UserError` where it or what it needs is not there."""
         try:
-            return self._factory()(place, **self.arguments)
+            return self._factory()(site, **self.arguments)
         except TypeError as error:
             told = " ".join(f"{name}={value}" for name, value in self.arguments.items())
             raise UserError(f"--launcher-args {told}: the launcher {self.name} does not take this ({error})") from None
@@ -54,16 +54,16 @@ class Choice:
 LOCAL = Choice()
 
 
-def _processes(place: Place) -> Launcher:
-    return Processes(place.dataset, place.out / place.shared, place.workers)
+def _processes(site: Site) -> Launcher:
+    return Processes(site.dataset, site.out / site.shared, site.workers)
 
 
-def _slurm(place: Place, **arguments: Any) -> Launcher:
-    return Slurm(place.out, place.data_dir, **arguments)
+def _slurm(site: Site, **arguments: Any) -> Launcher:
+    return Slurm(site.out, site.data_dir, **arguments)
 
 
-def _ray(place: Place, **arguments: Any) -> Launcher:
-    return Ray(place.out, place.dataset, place.data_dir, **{"workers": place.workers, **arguments})
+def _ray(site: Site, **arguments: Any) -> Launcher:
+    return Ray(site.out, site.dataset, site.data_dir, **{"workers": site.workers, **arguments})
 
 
 _OWN: dict[str, Callable[..., Launcher]] = {"processes": _processes, "slurm": _slurm, "ray": _ray}

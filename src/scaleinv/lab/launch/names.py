@@ -8,8 +8,8 @@ from scaleinv.errors import UserError
 LAUNCHERS = ("processes", "slurm", "ray")
 
 
-def check_launcher(name: str) -> None:
-    """Refuse a name that is neither a launcher's nor that of a factory.
+def check_launcher(name: str, arguments: str = "") -> None:
+    """Refuse a name that is neither a launcher's nor that of a factory, and arguments that are no pairs.
 
     >>> check_launcher("slurn")
     Traceback (most recent call last):
@@ -22,6 +22,8 @@ or give PACKAGE.MODULE:FACTORY
         hint = f" (did you mean {near[0]}?)" if near else ""
         choices = ", ".join(LAUNCHERS)
         raise UserError(f"unknown launcher {name!r}{hint}; choose one of: {choices}, or give PACKAGE.MODULE:FACTORY")
+    if parse_arguments(arguments) and name == "processes":
+        raise UserError(f"--launcher-args {arguments}: the launcher processes takes none; it has --workers")
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
