@@ -38,6 +38,7 @@ class RunStore:
         *,
         present: Callable[[], bool],
         lineage: Mapping[str, Any] | None = None,
+        problem: Mapping[str, Any] | None = None,
         wait: float = 0.0,
     ) -> None:
         self.folder = folder
@@ -49,7 +50,7 @@ class RunStore:
         self._lock = Lock(folder, wait=wait)
         try:
             if not present():
-                write_head(folder, config, identity, environment, lineage)
+                write_head(folder, config, identity, environment, lineage, problem)
         except UserError:
             self._lock.release()
             raise

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
-from scaleinv.lab.build import lay_out
 from scaleinv.lab.data import Dataset, SharedDataset, share
+from scaleinv.lab.images import lay_out
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.lab.train import run
