@@ -60,8 +60,12 @@ def _check(
             "draws from a generator that is seeded neither by torch.manual_seed nor by numpy's or Python's seed"
         )
     inputs, targets = _first_batch(problem, train, batch_size)
-    outputs = _outputs(problem, model, inputs, seed)
-    _loss(problem, model, outputs, targets)
+    with seeded(seed, PASS, 1), mode(model, True), fresh_bn_statistics(model):
+        outputs = _outputs(problem, model, inputs)
+        look = getattr(problem, "check_outputs", None)
+        if look is not None:
+            look(outputs, targets)
+        _loss(problem, model, outputs, targets)
     told = names_of_groups(problem, model, variant).words(other_lr)
     model.zero_grad(set_to_none=True)
     if isinstance(outputs, Tensor):
@@ -88,10 +92,9 @@ def _shapes(value: Any) -> str:
     return ", ".join(str(tuple(t.shape)) for t in leaves(value)) or type(value).__name__
 
 
-def _outputs(problem: Problem, model: nn.Module, inputs: Any, seed: int) -> Any:
+def _outputs(problem: Problem, model: nn.Module, inputs: Any) -> Any:
     try:
-        with seeded(seed, PASS, 1), mode(model, True), fresh_bn_statistics(model):
-            return problem.call(model, inputs)
+        return problem.call(model, inputs)
     except UserError:
         raise
     except Exception as error:
@@ -126,3 +129,16 @@ def _loss(problem: Problem, model: nn.Module, outputs: Any, targets: Any) -> Non
     bad = [n for n, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
     if bad:
         raise UserError(f"the gradient of {bad[0]} of {problem.name} is not finite on the first batch, before training")
+    _refuse_sums(problem, outputs, targets, float(mean.detach()))
+
+
+def _refuse_sums(problem: Problem, outputs: Any, targets: Any, mean: float) -> None:
+    """A loss that doubles when the batch is repeated is a sum: its learning rates would be those of the batch size."""
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor) and mean):
+        return
+    with torch.no_grad():
+        total, weight = problem.loss(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+    if abs(float(total / weight) / mean - 2) < 1e-3:
+        raise UserError(
+            f"the loss of {problem.name} is a sum over the batch: it doubles when the batch is repeated; give the mean"
+        )

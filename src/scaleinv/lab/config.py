@@ -241,7 +241,8 @@ class _Hint:
         if self.choices and not self._is_known(name, value):
             own = f", or {self.own}" if self.own else ""
             raise UserError(
-                f"unknown {flag} {value!r}{near(str(value), self.choices)}; choose one of: {', '.join(self.choices)}{own}"
+                f"unknown {flag} {value!r}{near(str(value), self.choices)}; "
+                f"choose one of: {', '.join(self.choices)}{own}"
             )
         if self.rule is not None and value is not None and not self.rule.holds(value):
             raise UserError(f"{flag} {value} is not {self.rule.words}")

@@ -1,6 +1,7 @@
 """Make the optimizer a config names, and find its law."""
 
 import dataclasses
+import functools
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import OPTIMIZERS, RunConfig
+from scaleinv.lab.references import reference_to
 from scaleinv.plugins import load_object
 from scaleinv.sphere.traits import traits_of
 from scaleinv.theory.rates import Law
@@ -33,6 +35,32 @@ def arguments_of(config: RunConfig) -> dict[str, Any]:
     """Read the arguments of an optimizer of one's own; momentum among them."""
     arguments: dict[str, Any] = json.loads(config.optimizer_args or "{}")
     return {"momentum": config.momentum, **arguments} if config.momentum else arguments
+
+
+def named_optimizer(given: Any) -> tuple[str, dict[str, Any]]:
+    """Name an optimizer and its arguments as a config stores them: a name, a class, or a partial of a class.
+
+    >>> named_optimizer(torch.optim.NAdam), named_optimizer(functools.partial(torch.optim.Adam, betas=(0.9, 0.95)))
+    (('NAdam', {}), ('Adam', {'betas': [0.9, 0.95]}))
+    """
+    if isinstance(given, str):
+        return given, {}
+    if isinstance(given, torch.optim.Optimizer):
+        raise UserError(f"optimizer is a {type(given).__name__} that holds weights already; give its class or its name")
+    arguments: dict[str, Any] = {}
+    if isinstance(given, functools.partial):
+        if given.args:
+            raise UserError("optimizer is a partial with positional arguments; give them by name")
+        arguments, given = json.loads(json.dumps(given.keywords, default=str)), given.func
+    if not callable(given):
+        raise UserError(f"optimizer {given!r} is no name and no class of an optimizer")
+    name = str(getattr(given, "__name__", ""))
+    if getattr(torch.optim, name, None) is given:
+        return name, arguments
+    reference = reference_to(given)
+    if not isinstance(reference, str):
+        raise UserError(f"optimizer {name} has no name that can be imported; put it into a file")
+    return reference, arguments
 
 
 def optimizer_class(name: str) -> Callable[..., Any]:

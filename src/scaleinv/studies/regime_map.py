@@ -100,3 +100,14 @@ def verdict_of(folder: Path) -> tuple[Run, Verdict]:
     """Load a run folder and classify it."""
     run = load_run(folder)
     return run, classify(run)
+
+
+def regime_name(regime: int | None) -> str:
+    """``2 chaotic equilibrium``; ``? undecided``."""
+    return f"{'?' if regime is None else regime} {NAMES[regime]}"
+
+
+def outcome_line(row: Mapping[str, Any]) -> str:
+    """Say in one line how a run of a sweep has ended."""
+    reason = str(row["evidence"]["reason"])
+    return reason if row["status"] == "failed" else f"{regime_name(row['regime'])} - {reason}"

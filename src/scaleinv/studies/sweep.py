@@ -1,6 +1,8 @@
 """Train a sweep, runs that differ in the rate, the weight decay, the start and the seed alone, and keep its folder."""
 
 import dataclasses
+import hashlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,14 @@ from scaleinv.lab.build import build
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
+from scaleinv.lab.launch.here import Here
 from scaleinv.lab.launch.processes import Processes
+from scaleinv.lab.problem import Problem
+from scaleinv.lab.recipe import recipe_of
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import Lock, read_json, write_json
+from scaleinv.runfolder.files import Lock, json_text, read_json, write_json
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ
 from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.stored import DERIVED
@@ -33,6 +38,7 @@ class SweepConfig:
     seeds: tuple[int, ...]  # empty: a run has the seed of the run it starts from
     weight_decays: tuple[float, ...] = ()  # empty: the base's
     starts: tuple[Start, ...] = ()  # empty: from the initialisation
+    weights: tuple[tuple[int, str], ...] = ()  # of a problem of one's own: checksum of the start of each seed
 
     def runs(self) -> list[RunConfig]:
         """One config a run, seeds outermost, then starts, then weight decays."""
@@ -41,9 +47,17 @@ class SweepConfig:
         if self.seeds:
             starts = [start for start, _ in pairs] or [self.base.start]
             pairs = [(start, seed) for seed in self.seeds for start in starts]
+        known = dict(self.weights)
         rates: list[dict[str, Any]] = [{self.axis: value} for value in self.values]
         return [
-            dataclasses.replace(self.base, seed=seed, weight_decay=decay, start=start, **rate)
+            dataclasses.replace(
+                self.base,
+                seed=seed,
+                weight_decay=decay,
+                start=start,
+                weights=known.get(seed, self.base.weights),
+                **rate,
+            )
             for start, seed in pairs
             for decay in decays
             for rate in rates
@@ -57,9 +71,21 @@ class SweepConfig:
         """The runs that the starts come from."""
         return [origin for origin in (origin_of(start.lineage()) for start in self.starts) if origin is not None]
 
+    def short_hash(self) -> str:
+        """Give a name to the sweep that the same call finds again; 8 hex digits."""
+        text = json_text(
+            [self.base.identity(), self.axis, list(self.values), list(self.seeds), list(self.weight_decays)]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``base`` without what differs."""
-        differ = [self.axis, "seed"] + ["weight_decay"] * bool(self.weight_decays) + ["start"] * bool(self.starts)
+        differ = (
+            [self.axis, "seed"]
+            + ["weights"] * (len(self.weights) > 1)
+            + ["weight_decay"] * bool(self.weight_decays)
+            + ["start"] * bool(self.starts)
+        )
         base = {k: v for k, v in self.base.to_dict().items() if k not in differ}
         content = {"base": base, "axis": self.axis, "values": list(self.values), "seeds": list(self.seeds)}
         if self.weight_decays:
@@ -76,10 +102,11 @@ def run_folder(out: Path, config: RunConfig) -> Path:
 
 def run_sweep(
     sweep: SweepConfig,
-    dataset: Dataset,
+    dataset: Dataset | Problem,
     out: Path,
     *,
     workers: int,
+    device: str | None = None,
     watch: Watcher = unwatched,
     on_finished: Callable[[Finished], None] = lambda finished: None,
 ) -> list[Finished]:
@@ -94,15 +121,16 @@ def run_sweep(
         raise UserError("a sweep needs at least one rate and one seed")
     _present(out, sweep)
     # what it refuses is refused once, before anything is written
-    build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
+    if isinstance(dataset, Dataset) or sweep.starts:
+        build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
     with Lock(out, wait=2.0):
         if _present(out, sweep) is None:
             write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
-        origin = environment(sweep.base.threads)
-        jobs = [Job(config, run_folder(out, config), origin, sweep.start_of(config)) for config in sweep.runs()]
+        origin = environment(sweep.base.threads, device or sweep.base.device)
+        jobs = [Job(config, run_folder(out, config), origin, sweep.start_of(config), device) for config in sweep.runs()]
         ended: dict[Path, Finished] = {}
         waiting = []
-        launcher: Launcher = Processes(dataset, out / ".shared", workers)
+        launcher = launcher_for(dataset, out, workers)
 
         def finish() -> Iterator[Finished]:
             for job in jobs:
@@ -121,6 +149,23 @@ def run_sweep(
         return [ended[job.folder] for job in jobs]
 
 
+def launcher_for(source: Dataset | Problem, out: Path, workers: int) -> Launcher:
+    """Choose where runs run: worker processes; for a problem of one's own, with one worker, this process.
+
+    A problem that another process cannot make again trains here too, and a line says why.
+    """
+    if isinstance(source, Dataset):
+        return Processes(source, out / ".shared", workers)
+    recipe = recipe_of(source, out)
+    if recipe is None and workers > 1:
+        why = getattr(source, "why_not_elsewhere", lambda: "its class")()
+        sys.stderr.write(
+            f"scaleinv: worker processes cannot make {source.name} again: {why} has no name they could import (a "
+            "notebook, a lambda, an object); the runs train one after another in this process\n"
+        )
+    return Here(source) if recipe is None or workers == 1 else Processes(recipe, out / ".shared", workers)
+
+
 @dataclass(frozen=True)
 class MappedSweep:
     """A sweep that has ended: the content of its sweep.json, and the names of the runs that failed."""
@@ -131,10 +176,11 @@ class MappedSweep:
 
 def map_sweep(
     sweep: SweepConfig,
-    dataset: Dataset,
+    dataset: Dataset | Problem,
     out: Path,
     *,
     workers: int,
+    device: str | None = None,
     watch: Watcher = unwatched,
     on_row: Callable[[Job, Mapping[str, Any]], None] = lambda job, row: None,
 ) -> MappedSweep:
@@ -159,7 +205,7 @@ def map_sweep(
             failed.append(name)
         on_row(finished.job, rows[name])
 
-    runs = run_sweep(sweep, dataset, out, workers=workers, watch=watch, on_finished=ended)
+    runs = run_sweep(sweep, dataset, out, workers=workers, device=device, watch=watch, on_finished=ended)
     place = {origin.weights: k for k, origin in enumerate(sorted(sweep.origins(), key=lambda origin: origin.order))}
     ordered = sorted(
         (rows[finished.job.config.identity()] for finished in runs),

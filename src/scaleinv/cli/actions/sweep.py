@@ -1,7 +1,7 @@
 """Run ``scaleinv sweep``."""
 
 from scaleinv.cli.sweep import SweepCommand
-from scaleinv.cli.tables import outcome_line, print_map
+from scaleinv.cli.tables import print_map
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.base import Job
 from scaleinv.lab.resolve import load_data, resolve
@@ -12,6 +12,7 @@ from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.lineage import short_names
 from scaleinv.studies.progress import ProgressView
+from scaleinv.studies.regime_map import outcome_line
 from scaleinv.studies.sweep import SweepConfig, map_sweep
 
 
