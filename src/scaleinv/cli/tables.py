@@ -92,7 +92,7 @@ def print_map(
     else:
         many = count(len({row["seed"] for row in runs}), "seed")
         terminal.print(
-            f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) "
+            f"[bold]Regime map[/] of {config['model']} ({_form(config)}) "
             f"on {config['data']}, batch {config['batch_size']}, {epochs(horizon)}, {many}"
         )
     starts, decays = ({one[name] for one in maps} for name in ("start", "weight_decay"))
@@ -118,6 +118,13 @@ def print_map(
             why = f"{rate} {number(row[summary['axis']])}: {escape(row['evidence']['reason'])}"
             terminal.print(f"  {'failed':<21}{why}")
     terminal.print(f"  {'report':<21}{escape(report)}")
+
+
+def _form(config: Mapping[str, Any]) -> str:
+    """Say in what form a network is trained; one of the user's own has no width that we know."""
+    if config.get("problem") is None:
+        return f"{config['variant']}, width {config['width']}"
+    return "made scale-invariant" if config["variant"] == "si" else "as it is"
 
 
 def _start_cells(origins: Sequence[Origin], runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

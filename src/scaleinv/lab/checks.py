@@ -122,7 +122,7 @@ def _loss(problem: Problem, model: nn.Module, outputs: Any, targets: Any) -> Non
         shape = tuple(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
         raise UserError(f"the loss of {problem.name} is no scalar but {shape}; give the mean over the batch")
     if not bool(mean.isfinite()):
-        raise UserError(f"the loss of {problem.name} is {float(mean):g} on the first batch, before training")
+        raise UserError(f"the loss of {problem.name} is {float(mean.detach()):g} on the first batch, before training")
     if not mean.requires_grad:
         raise UserError(f"the loss of {problem.name} has no gradient with respect to the weights; do not detach it")
     mean.backward()  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ It stands in config.json, and a run that goes on compares it before anything is 
 """
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,10 @@ def stored_task(config: RunConfig, setup: "Setup", folder: Path) -> Mapping[str,
                 f"{folder}: the first batch has the loss {loss:.9g}, and had {kept:.9g} when the run was made: the "
                 "code of the model, the loss or the data has changed; choose another --out"
             )
-    recipe = getattr(setup.problem, "recipe", None)
-    groups = [[*names.split("+")] for names in setup.groups]
+    stored = getattr(setup.problem, "stored", None) or getattr(setup.problem, "recipe", None)
+    content = dict(stored) if isinstance(stored, Mapping) else {}
+    if "place" in content:
+        content["place"] = os.path.relpath(content["place"], folder)
+    groups = {config.variant: [names.split("+") for names in setup.groups]}
     told = {"name": config.problem, "groups": groups, "law": setup.law}
-    kept_loss = {"first_loss": loss} if math.isfinite(loss) else {}
-    return {**(recipe if isinstance(recipe, Mapping) else {}), **told, **kept_loss}
+    return {**content, **told, **({"first_loss": loss} if math.isfinite(loss) else {})}

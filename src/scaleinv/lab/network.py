@@ -3,6 +3,7 @@
 import hashlib
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,14 +101,16 @@ def names_of_groups(problem: Problem, model: nn.Module, variant: str) -> Invaria
     UserError, with the doctor's reason and the call that would help, where no weight is scale-invariant.
     """
     known = getattr(problem, "groups", None)
-    if isinstance(known, Mapping) and variant in known:
-        return Invariant(tuple(tuple(group) for group in known[variant]))
     try:
         kept = _found.setdefault(problem, {})
     except TypeError:  # it cannot be referred to weakly
-        return _find(problem, model, variant)
+        kept = {}
     if variant not in kept:
+        if isinstance(known, Mapping) and variant in known:
+            return Invariant(tuple(tuple(group) for group in known[variant]))
         kept[variant] = _find(problem, model, variant)
+        if isinstance(known, dict):
+            known[variant] = [list(group) for group in kept[variant].names]
     return kept[variant]
 
 
@@ -139,7 +142,8 @@ def _find(problem: Problem, model: nn.Module, variant: str) -> Invariant:
 
 def _symmetries(problem: Problem, model: nn.Module, inputs: Any) -> Symmetries:
     if getattr(problem, "calls_plainly", False):
-        return find_symmetries(model, inputs, defect=False)
+        with suppress(UserError):  # it may answer with an object that has logits, which the problem takes out
+            return find_symmetries(model, inputs, defect=False)
     wrapped = _Called(model, problem, inputs)
     return _renamed(find_symmetries(wrapped, tuple(leaves(inputs)), defect=False))
 

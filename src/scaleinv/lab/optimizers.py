@@ -31,6 +31,11 @@ def make_optimizer(config: RunConfig, plans: Sequence[dict[str, Any]], rate: flo
     return made(optimizer_class(config.optimizer), config.optimizer, plans, rate, arguments_of(config))
 
 
+def arguments_text(arguments: dict[str, Any]) -> str:
+    """Write the arguments of an optimizer as a config stores them."""
+    return json.dumps(arguments, sort_keys=True) if arguments else ""
+
+
 def arguments_of(config: RunConfig) -> dict[str, Any]:
     """Read the arguments of an optimizer of one's own; momentum among them."""
     arguments: dict[str, Any] = json.loads(config.optimizer_args or "{}")

@@ -31,14 +31,14 @@ FOLDER = "data"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a problem is made again: small, and may go to any process. ``place``: of its data."""
+    """How a problem is made again: small, and may go to any process."""
 
     text: str  # JSON
-    place: str
 
     def open(self) -> Problem:
         """Make the problem."""
-        return made_again(json.loads(self.text), Path(self.place))
+        content = json.loads(self.text)
+        return made_again(content, Path(content["place"]))
 
 
 def recipe_of(problem: Problem, root: Path) -> Recipe | None:
@@ -55,7 +55,9 @@ def recipe_of(problem: Problem, root: Path) -> Recipe | None:
         content["held"] = {"folder": folder.name, **held}
     elif isinstance(problem, Supervised):
         content["sources"] = {name: source for name, source in problem.sources.items() if source}
-    return Recipe(json.dumps({**content, "groups": getattr(problem, "groups", {})}), str((root / FOLDER).absolute()))
+    content |= {"groups": getattr(problem, "groups", {}), "place": str((root / FOLDER).absolute())}
+    _attach(problem, "stored", content)
+    return Recipe(json.dumps(content))
 
 
 def made_again(content: Mapping[str, Any], place: Path) -> Problem:
@@ -95,7 +97,8 @@ def made_again(content: Mapping[str, Any], place: Path) -> Problem:
     else:
         raise UserError(f"the problem of config.json is of an unknown kind {kind!r}")
     problem.data_name = content.get("data_name", problem.data_name)
-    problem.groups = content.get("groups", {})
+    problem.groups = dict(content.get("groups", {}))
+    problem.stored = {**content, "place": str(place)}
     return problem  # type: ignore[no-any-return]
 
 
@@ -116,7 +119,7 @@ def own_problem(ref: str, args: Mapping[str, Any] | None = None) -> Problem:
     if missing:
         raise UserError(f"{ref} gives {type(found).__name__}, no Problem: it has no {', '.join(missing)}")
     if getattr(found, "recipe", None) is None:
-        _attach(found, {"kind": "own", "ref": _absolute(ref), "args": dict(args or {})})
+        _attach(found, "recipe", {"kind": "own", "ref": _absolute(ref), "args": dict(args or {})})
     return found  # type: ignore[no-any-return]
 
 
@@ -125,9 +128,9 @@ def _absolute(ref: str) -> str:
     return f"{Path(where).resolve()}:{name}" if where.endswith(".py") else ref
 
 
-def _attach(problem: Any, recipe: dict[str, Any]) -> None:
+def _attach(problem: Any, name: str, value: dict[str, Any]) -> None:
     try:
-        problem.recipe = recipe
+        setattr(problem, name, value)
     except AttributeError:  # it takes no more attributes: it trains in this process alone
         return
 

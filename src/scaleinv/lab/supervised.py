@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scaleinv.errors import UserError
 from scaleinv.lab.classes import unequal_shares
+from scaleinv.lab.global_random import READ, seeded
 from scaleinv.lab.own_losses import LossSpec, loss_spec
 from scaleinv.lab.problem import Judge, Measured, Split, SplitName, class_errors, default_call
 from scaleinv.lab.references import Reference, object_of, reference_to, short_name
@@ -191,7 +192,8 @@ def classification(
     )
     if test is None and isinstance(source, dict) and "test" in source:
         test_split = source.pop("test")
-    targets = train_split.targets if isinstance(train_split, Held) else train_split.batch(slice(0, 1))[1]
+    with seeded(0, READ):  # a transform may draw
+        targets = train_split.targets if isinstance(train_split, Held) else train_split.batch(slice(0, 1))[1]
     integer = isinstance(targets, Tensor) and not targets.is_floating_point()
     spec = loss_spec(loss, integer)
     levels = _levels(targets, spec, integer and error is None and isinstance(train_split, Held))

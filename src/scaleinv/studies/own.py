@@ -1,7 +1,6 @@
 """Sweep the ELR of a problem of one's own: five lines in a script or a notebook."""
 
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Iterable
@@ -10,13 +9,14 @@ from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.lab.checks import checked
-from scaleinv.lab.config import Settings, check_settings
+from scaleinv.lab.config import RunConfig, Settings, check_settings
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
-from scaleinv.lab.optimizers import named_optimizer
+from scaleinv.lab.optimizers import arguments_text, named_optimizer
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.resolve import load_data, resolve
+from scaleinv.lab.start import Start
 from scaleinv.lab.train import RunEvent
 from scaleinv.plugins import stop_loading
 from scaleinv.runfolder.environment import cores
@@ -71,7 +71,7 @@ def sweep(
         raise UserError(f"workers {workers!r} is not a positive whole number")
     check_settings(said)
     source = load_data(said) if problem is None else problem
-    config = sweep_config(said, source, axis, values, seeds, where)
+    config = sweep_config(said, source, axis, values, tuple(range(seeds)), where)
     folder = Path(out) if out is not None else default_folder(config, source)
     if not quiet:
         tell(source, config, folder)
@@ -102,9 +102,7 @@ def settings_of(given: dict[str, Any], optimizer: Any) -> Settings:
         )
     name, arguments = named_optimizer(optimizer)
     try:
-        return Settings(
-            **given, optimizer=name, optimizer_args=json.dumps(arguments, sort_keys=True) if arguments else ""
-        )
+        return Settings(**given, optimizer=name, optimizer_args=arguments_text(arguments))
     except TypeError as error:
         raise UserError(str(error)) from None
 
@@ -124,22 +122,40 @@ def grid_of(given: Any, axis: str) -> list[float]:
 
 
 def sweep_config(
-    settings: Settings, source: Dataset | Problem, axis: str, values: list[float], seeds: int, device: str
+    settings: Settings,
+    source: Dataset | Problem,
+    axis: str,
+    values: list[float],
+    seeds: tuple[int, ...],
+    device: str,
+    starts: tuple[Start, ...] = (),
+    decays: tuple[float, ...] = (),
 ) -> SweepConfig:
     """Make the configs of the runs; of a problem of one's own the start of every seed is made and tried."""
     rates = {"elr": None, "lr": None, axis: values[0]}
     base = resolve(settings, source, elr=rates["elr"], lr=rates["lr"], seed=0, threads=1, device=device)
-    starts: list[tuple[int, str]] = []
+    made: list[tuple[int, str]] = []
     if not isinstance(source, Dataset):
         common = base.variant, base.head_norm, base.batch_size, base.other_lr
-        starts = [(seed, checked(source, seed, *common).weights) for seed in range(seeds)]
-    return SweepConfig(base, axis, tuple(values), tuple(range(seeds)), weights=tuple(starts))
+        every = sorted({*seeds, *(start.config.seed for start in starts)})
+        made = [(seed, checked(source, seed, *common).weights) for seed in every]
+    several = decays if len(decays) > 1 else ()
+    return SweepConfig(base, axis, tuple(values), seeds, several, starts, tuple(made))
 
 
 def default_folder(config: SweepConfig, source: Dataset | Problem) -> Path:
     """Name a folder after the problem and the sweep: the same call finds it again."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).strip("-")[:60] or "sweep"
-    return RUNS / f"{name}-{config.short_hash()}"
+    return RUNS / f"{_title(config.base, source)}-{config.short_hash()}"
+
+
+def run_folder_name(config: RunConfig, source: Dataset | Problem) -> Path:
+    """Name a folder after the problem and the run: the same call finds it again."""
+    return RUNS / f"{_title(config, source)}-{config.identity()[:8]}"
+
+
+def _title(config: RunConfig, source: Dataset | Problem) -> str:
+    name = f"{config.model} on {config.data}" if isinstance(source, Dataset) else source.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")[:60] or "problem"
 
 
 def tell(source: Dataset | Problem, config: SweepConfig, folder: Path) -> None:
