@@ -180,7 +180,7 @@ def _test_results(what: Evaluated, suffix: str = "") -> dict[str, float]:
     if judge.classes and isinstance(what.test, Held):
         images, labels = what.test
         return dict(zip((f"loss{suffix}", f"error{suffix}"), test_metrics(what.model, images, labels, what.loss)))
-    found = {"loss": math.nan, "error": math.nan}
+    found: dict[str, float] = {}
     if what.test is not None and len(what.test):
         size, tally = what.batch_size or TEST_PART, Tally(what)
         with mode(what.model, False), torch.no_grad():
@@ -188,7 +188,7 @@ def _test_results(what: Evaluated, suffix: str = "") -> dict[str, float]:
                 x, y = what.test.batch(slice(start, min(start + size, len(what.test))), what.device)
                 outputs = judge.outputs(what.model, x)
                 tally.add(*judge.measure(outputs, y), outputs, y)
-        found |= tally.results()
+        found = tally.results()
     return {f"{name}{suffix}": value for name, value in found.items()}
 
 

@@ -41,9 +41,17 @@ def make_network(problem: Problem, seed: int, variant: str, head_norm: float) ->
         if bad:
             raise UserError(f"the model of {problem.name} starts with {bad[0]} that is not finite")
         model = model.cpu()
-        if variant == "si":
-            model = make_scale_invariant(model, first_inputs(problem), head_norm or None)
-    return model
+        return _converted(problem, model, head_norm or None) if variant == "si" else model
+
+
+def _converted(problem: Problem, model: nn.Module, head_norm: float | None) -> nn.Module:
+    inputs = first_inputs(problem)
+    if getattr(problem, "calls_plainly", False):
+        with suppress(UserError):
+            return make_scale_invariant(model, inputs, head_norm)
+    wrapped = make_scale_invariant(_Called(model, problem, inputs), tuple(leaves(inputs)), head_norm)
+    assert isinstance(wrapped, _Called)
+    return wrapped.model
 
 
 def first_inputs(problem: Problem, most: int = PROBED) -> Any:

@@ -149,7 +149,10 @@ def source_of(folder: Path, config: RunConfig, data_dir: Path | None = None) -> 
             f"{folder}: its problem, {config.problem}, has a part without a name (a function of a notebook, a lambda), "
             "so it cannot be made again; put it into a file"
         )
-    problem = made_again(told, folder / told.get("place", f"../../{FOLDER}"))
+    try:
+        problem = made_again(told, folder / told.get("place", f"../../{FOLDER}"))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / CONFIG}: 'problem' is not whole ({error!r}); make the run anew") from error
     if problem.fingerprint != config.data_fingerprint:
         raise UserError(f"the data, loss or arguments of {config.problem} are not those {folder} was made with")
     return problem

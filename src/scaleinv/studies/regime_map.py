@@ -75,7 +75,7 @@ def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[st
     maps = []
     for decay, start in sorted({series_of(row) for row in rows}):
         own = [row for row in rows if series_of(row) == (decay, start)]
-        points = [(float(row[axis]), int(row["seed"]), row["regime"]) for row in own if row[axis] is not None]
+        points = [(float(row[axis]), int(row["seed"] or 0), row["regime"]) for row in own if row[axis] is not None]
         maps.append({"weight_decay": decay, "start": start or None, "boundaries": boundaries(points)})
     return {
         "boundaries": maps[0]["boundaries"] if len(maps) == 1 else boundaries([]) if not maps else None,
