@@ -215,7 +215,8 @@ def group_names(
     twin = build_model(
         model, variant=variant, in_shape=twin_shape, classes=classes, width=_TWIN_WIDTH, norm=norm, generator=generator
     )
-    found = find_symmetries(twin, torch.randn(_TWIN_BATCH, *twin_shape, generator=generator), defect=False)
+    inputs = torch.randn(_TWIN_BATCH, *twin_shape, generator=generator, device="cpu")
+    found = find_symmetries(twin, inputs, defect=False)
     if found.verdict != "clear":
         raise UserError(f"the scale-invariant weights of {model} ({variant}, {norm} norm): {found.headline()}")
     return tuple(tensors for _, tensors in found.groups)

@@ -143,8 +143,8 @@ def measured_law(make: Callable[[list[Tensor]], torch.optim.Optimizer], name: st
     'normalised'
     """
     generator = torch.Generator().manual_seed(0)
-    start = torch.randn(8, 6, generator=generator)
-    gradients = [torch.randn(8, 6, generator=generator) for _ in range(8)]
+    start = torch.randn(8, 6, generator=generator, device="cpu")
+    gradients = [torch.randn(8, 6, generator=generator, device="cpu") for _ in range(8)]
     lengths = []
     for factor in (1.0, _FACTOR):
         weight = start.clone().requires_grad_(True)

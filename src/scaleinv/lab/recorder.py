@@ -251,7 +251,7 @@ class StepRecorder:
         self._pack()
         n = self._filled
         counts = {name: -(-n // RADIAL_EVERY) if name == "radial" else n for name in self._held()}
-        return {name: torch.as_tensor(held[: counts[name]]).cpu().clone() for name, held in self._held().items()}
+        return {name: _on_cpu(held[: counts[name]]) for name, held in self._held().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of :meth:`state_dict`."""
@@ -259,6 +259,10 @@ class StepRecorder:
         state = {"counts": state["sizes"], **state}  # a checkpoint of before they differed
         for name, held in self._held().items():
             held[: len(state[name])] = state[name]
+
+
+def _on_cpu(held: Any) -> Tensor:
+    return held.cpu().clone() if isinstance(held, Tensor) else torch.from_numpy(held.copy())
 
 
 def _norms(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:

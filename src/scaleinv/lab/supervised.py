@@ -139,12 +139,15 @@ def as_counts(found: Any, count: int) -> Measured | None:
     if found is None:
         return None
     if isinstance(found, (tuple, list)):
-        wrong, counted = found
-        return torch.as_tensor(wrong), counted
-    value = torch.as_tensor(found)
+        return _tensor(found[0]), found[1]
+    value = _tensor(found)
     if value.dtype == torch.bool:
         return value.sum(), value.numel()
     return value.detach().float().mean() * count, float(count)
+
+
+def _tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
 
 
 def classification(

@@ -150,7 +150,8 @@ def normalise(images: npt.NDArray[np.uint8], spec: Spec) -> Tensor:
     """Return (images / levels - mean) / std per channel, float32, the only copy made."""
     shape = (1, len(spec.mean), 1, 1)
     out = torch.from_numpy(images.astype(np.float32))
-    return out.div_(spec.levels).sub_(torch.tensor(spec.mean).view(shape)).div_(torch.tensor(spec.std).view(shape))
+    mean, std = (torch.tensor(values, device="cpu").view(shape) for values in (spec.mean, spec.std))
+    return out.div_(spec.levels).sub_(mean).div_(std)
 
 
 def _fingerprint(spec: Spec, train: RawSplit, test: RawSplit) -> str:
