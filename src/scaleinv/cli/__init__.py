@@ -24,7 +24,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "sweep": Command("train at many ELRs on the sphere and map the three regimes"),
     "train": Command("train one network and record its metrics"),
-    "run": Command("train a prepared run folder to its end, under any engine"),
+    "run": Command("train the config.json in a folder to its end, from wherever it stopped"),
     "periods": Command("find the periods (break-downs) of a training with weight decay"),
     "landscape": Command("curvature, paths, walks, minima of ended runs"),
     "report": Command("make the page (or figures) of a run or a sweep", "report"),

@@ -23,6 +23,8 @@ class RunCommand:
     time_limit: float | None = None
     """Stop after so many minutes, with a checkpoint and exit code 75."""
     data_dir: DataDir = None
+    device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
+    """Which device of the type the run was made for (default: the first)."""
     json: Json = False
     quiet: Quiet = False
 

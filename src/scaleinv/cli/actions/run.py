@@ -1,9 +1,11 @@
 """Run ``scaleinv run``."""
 
 import sys
+from functools import partial
+from typing import Any
 
 from scaleinv.cli.run import RunCommand
-from scaleinv.cli.tables import outcome_line
+from scaleinv.cli.tables import print_run
 from scaleinv.errors import UserError
 from scaleinv.lab.config import read_config
 from scaleinv.lab.launch.unit import AGAIN, Stopping, train_folder
@@ -21,9 +23,8 @@ def run(command: RunCommand) -> int:
     limit = None if command.time_limit is None else 60 * command.time_limit
     with Stopping(limit) as stop, ProgressView(total=1, quiet=command.quiet) as view:
         try:
-            result = train_folder(
-                command.folder, data_dir=command.data_dir, watch=lambda event: view.event(config, event), stop=stop
-            )
+            at: dict[str, Any] = {"data_dir": command.data_dir, "device": command.device}
+            result = train_folder(command.folder, watch=partial(view.event, config), stop=stop, **at)
         except Stopped as stopped:
             sys.stderr.write(f"scaleinv: {describe(config)}: {stopped}; the same command goes on\n")
             return AGAIN
@@ -32,6 +33,6 @@ def run(command: RunCommand) -> int:
     row = run_row(folder, verdict)
     if command.json:
         print(json_text({**row, "folder": str(command.folder), "timing": result["timing"]}))
-    elif not command.quiet:
-        print(f"{describe(config)}: {outcome_line(row)}")
+    else:
+        print_run(folder, row, result)
     return 0

@@ -1,14 +1,13 @@
 """What launchers share whose jobs run out of sight: the run folders say how far each is, and how it ended."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
-from scaleinv.lab.launch.unit import prepare
 from scaleinv.lab.train import RunEvent
 from scaleinv.runfolder.layout import ERROR, PROGRESS, RESULT
 from scaleinv.runfolder.progress import read_progress
@@ -35,8 +34,8 @@ class Polled:
 
     engine = "the engine"
 
-    def __init__(self, data_dir: Path | None = None) -> None:
-        self.data_dir = data_dir
+    def __init__(self, prepare: Callable[[Sequence[Job]], None]) -> None:
+        self.prepare = prepare  # writes the folders of jobs
         self._cancelled = False
         self._seen: dict[Path, tuple[int, int]] = {}  # time and size of the progress.json read last
         self._farthest: dict[Path, int] = {}  # step
@@ -60,8 +59,7 @@ class Polled:
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends. Jobs that the engine has of an earlier call are waited for, not started twice."""
         waiting = {job.folder: job for job in jobs}
-        for job in jobs:
-            prepare(job, self.data_dir)
+        self.prepare(jobs)
         held = self.held(jobs)
         self._start([job for job in jobs if job.folder not in held])
         asked = time.monotonic()

@@ -8,7 +8,7 @@ import socket
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,15 @@ class Ray(Polled):
     def __init__(
         self,
         out: Path,
-        dataset: Dataset,
-        data_dir: Path | None = None,
+        prepare: Callable[[Sequence[Job]], None],
+        dataset: Dataset | None = None,
         *,
         workers: int = 1,
         address: str | None = None,
         gpus: float = 0.0,
         cpus: float | None = None,
     ) -> None:
-        super().__init__(data_dir)
+        super().__init__(prepare)
         try:
             import ray
         except ModuleNotFoundError:
@@ -77,7 +77,7 @@ class Ray(Polled):
             self.out.mkdir(parents=True, exist_ok=True)
             (self.out / TOKEN).write_text(token)
         self._token = token
-        self._data = self.ray.put(_packed(self.dataset)) if jobs else None
+        self._data = self.ray.put(_packed(self.dataset)) if self.dataset is not None else None
         try:
             yield from super().run(jobs, watch)
         finally:
@@ -141,9 +141,9 @@ def _unpacked(fields: Mapping[str, Any]) -> Dataset:
     return Dataset(**made)
 
 
-def _train(folder: str, token_file: str, token: str, data: Mapping[str, Any], head: bytes) -> bytes | None:
+def _train(folder: str, token_file: str, token: str, data: Mapping[str, Any] | None, head: bytes) -> bytes | None:
     """On a node: train a folder. Return None where the driver sees it, else the folder as it is then."""
-    dataset = _unpacked(data)
+    dataset = None if data is None else _unpacked(data)
     place = Path(token_file)
     if place.is_file() and place.read_text() == token:
         attempt(Path(folder), dataset)

@@ -5,7 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ class Slurm(Polled):
 
     engine = "Slurm"
 
-    def __init__(self, out: Path, data_dir: Path | None = None, **arguments: Any) -> None:
-        super().__init__(data_dir)
+    def __init__(self, out: Path, prepare: Callable[[Sequence[Job]], None], **arguments: Any) -> None:
+        super().__init__(prepare)
         try:
             import submitit
         except ModuleNotFoundError:

@@ -6,16 +6,19 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import present_config, read_config
-from scaleinv.lab.data import Dataset, load_dataset
+from scaleinv.lab.data import Dataset
 from scaleinv.lab.data.source import ENVIRONMENT
+from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
+from scaleinv.lab.problem import Problem
+from scaleinv.lab.recipe import source_of
 from scaleinv.lab.start import Start, find_start
 from scaleinv.lab.train import RunEvent, Stopped, run
 from scaleinv.runfolder.files import Busy, Lock, read_json, write_bytes
@@ -30,9 +33,10 @@ GRACE = 20.0
 AGAIN = 75
 
 
-def prepare(job: Job, data_dir: Path | None = None) -> None:
+def prepare(job: Job, data_dir: Path | None = None, problem: Mapping[str, Any] | None = None) -> None:
     """Write config.json of a job, so that its folder says all: the config, where the data and the weights it starts
-    from lie. A folder that is prepared or further is left as it is; one that holds anything else is a `UserError`.
+    from lie, how a ``problem`` of one's own is made again. A folder that is prepared or further is left as it is; one
+    that holds anything else is a :class:`UserError`.
     """
     if present_config(job.folder, job.config) is not None:
         return
@@ -41,22 +45,25 @@ def prepare(job: Job, data_dir: Path | None = None) -> None:
     with Lock(job.folder, wait=5.0):
         if present_config(job.folder, job.config) is None:
             lineage = None if job.start is None else job.start.lineage()
-            head = (job.config.to_dict(), job.config.identity(), {**job.origin, **absolute}, lineage)
+            told = problem and {**problem, "place": os.path.relpath(problem["place"], job.folder)}
+            head = (job.config.to_dict(), job.config.identity(), {**job.origin, **absolute}, lineage, told)
             write_head(job.folder, *head)
 
 
 def train_folder(
     folder: Path,
     *,
-    dataset: Dataset | None = None,
+    source: Dataset | Problem | None = None,
     data_dir: Path | None = None,
+    device: str | None = None,
     watch: Callable[[RunEvent], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
     lock_wait: float = 5.0,
 ) -> dict[str, Any]:
     """Train what ``folder/config.json`` says to its end, from wherever it stands, and return its result.
 
-    ``dataset`` spares reading it; ``data_dir``: where it lies, if not where config.json says. Raises
+    ``source`` spares reading the data; ``data_dir``: where it lies, if not where config.json says; ``device``:
+    which one of the type the run was made for. Raises
     :class:`scaleinv.lab.train.Stopped` after ``stop`` said yes, and :class:`UserError` for a folder that is not one of
     a run. A bug leaves its traceback in ``folder/error.txt``.
     """
@@ -64,13 +71,15 @@ def train_folder(
     if config is None:
         raise UserError(f"{folder} has no {CONFIG}; write it by: scaleinv sweep ... --prepare")
     try:
-        if dataset is None:
+        where = choose_device(device or config.device)
+        if where.partition(":")[0] != config.device:
+            raise UserError(f"{folder} is a run on {config.device}; on {where} its numbers would be others")
+        if source is None:
             told = read_json(folder / CONFIG).get("environment", {}).get("data_dir")
             place = data_dir or (Path(told) if isinstance(told, str) and Path(told).is_dir() else None)
-            dataset = load_dataset(config.data, data_dir=place, subset=config.subset, label_noise=config.label_noise)
-        return run(
-            config, dataset, folder, start=_start(folder, config.start), watch=watch, stop=stop, lock_wait=lock_wait
-        )
+            source = source_of(folder, config, place)
+        at: dict[str, Any] = {"lock_wait": lock_wait, "device": where}
+        return run(config, source, folder, start=_start(folder, config.start), watch=watch, stop=stop, **at)
     except (UserError, Stopped):
         raise
     except Exception:
@@ -79,12 +88,12 @@ def train_folder(
         raise
 
 
-def attempt(folder: Path, dataset: Dataset | None = None, stop: Callable[[], bool] = lambda: False) -> bool:
+def attempt(folder: Path, source: Dataset | Problem | None = None, stop: Callable[[], bool] = lambda: False) -> bool:
     """Train a folder where nobody sees it, for an engine: False where it is to be started again. What goes wrong stands
     in ``folder/error.txt``, the user's mistakes in one line.
     """
     try:
-        train_folder(folder, dataset=dataset, stop=stop, lock_wait=60.0)  # the job before may be about to end
+        train_folder(folder, source=source, stop=stop, lock_wait=60.0)  # the job before may be about to end
     except (Stopped, Busy):
         return False
     except UserError as error:
