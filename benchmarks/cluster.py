@@ -46,7 +46,7 @@ def polling(count: int, root: Path) -> None:
         prepare(job)
         Progress(job.folder, 8).write(1, 0)
     print(f"{count} folders prepared: {time.perf_counter() - begin:.2f} s")
-    watcher, told = Watched(), []
+    watcher, told = Watched(lambda jobs: None), []
     for words in ("every one has news", "none has news"):
         begin = time.perf_counter()
         for job in jobs:

@@ -79,7 +79,7 @@ class Engine(Polled):
     engine = "the engine"
 
     def __init__(self, losses: int) -> None:
-        super().__init__()
+        super().__init__(lambda jobs: [prepare(one) for one in jobs])  # type: ignore[func-returns-value]
         self.losses, self.starts = losses, 0
 
     def submit(self, jobs: Sequence[Job]) -> None:
