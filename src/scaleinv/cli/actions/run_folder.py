@@ -2,7 +2,7 @@
 
 import functools
 
-from scaleinv.cli.run import RunCommand
+from scaleinv.cli.run_folder import RunCommand
 from scaleinv.cli.tables import print_run
 from scaleinv.errors import UserError
 from scaleinv.lab import train
