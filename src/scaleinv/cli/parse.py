@@ -38,7 +38,10 @@ _SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
 Command = TypeVar("Command")
 
 DataDir = Annotated[
-    Path | None, tyro.conf.arg(help="Folder of the data sets (default: the environment variable SCALEINV_DATA).")
+    Path | None,
+    tyro.conf.arg(
+        help="Folder of the data sets (default: the environment variable SCALEINV_DATA, else the cache directory)."
+    ),
 ]
 Json = Annotated[bool, tyro.conf.arg(help="Print the answer as JSON on stdout, and nothing else.")]
 Quiet = Annotated[bool, tyro.conf.arg(help="Show no progress.")]
