@@ -7,6 +7,8 @@ STAMP  := $(VENV)/.ready
 .DEFAULT_GOAL := help
 # small tensors gain nothing from two threads, and waiting threads steal the other core
 export OMP_NUM_THREADS ?= 1
+# a worker for each core; the tests of a file stay together, since they share what they trained
+SPREAD ?= -n auto --dist loadfile
 
 .PHONY: help setup demo test lint quick nightly kernels mutants bench dist clean
 
@@ -36,19 +38,19 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 quick: $(STAMP) ## the tests that take seconds
-	$(BIN)/python -m pytest -q -m "not slow and not nightly"
+	$(BIN)/python -m pytest -q $(SPREAD) -m "not slow and not nightly"
 
 # each part runs even if one before it fails, and the target then fails
 test: lint ## everything CI runs
 	@status=0; set -x; \
-	$(BIN)/python -m pytest -q -m "not nightly" || status=1; \
+	$(BIN)/python -m pytest -q $(SPREAD) -m "not nightly" || status=1; \
 	$(BIN)/scaleinv verify --scale toy || status=1; \
 	$(BIN)/python benchmarks/kernels.py --numerics || status=1; \
 	exit $$status
 
 nightly: $(STAMP) ## all tests, the claims that take long, and make kernels
 	@status=0; set -x; \
-	$(BIN)/python -m pytest -q || status=1; \
+	$(BIN)/python -m pytest -q $(SPREAD) || status=1; \
 	$(BIN)/scaleinv verify || status=1; \
 	$(MAKE) kernels || status=1; \
 	exit $$status
