@@ -190,6 +190,8 @@ class _Run:
             ) from error
         self.step = checkpoint.step
         self.status, self.message = (str(checkpoint.state.get(name, "")) for name in ("status", "message"))
+        if self.status == "finished" and self.step < self.config.steps:  # it was prolonged
+            self.status = ""
         self.watch(RunEvent("resumed", self.step, self.config.steps, self.step // self.per_epoch))
 
     def state(self) -> dict[str, Any]:
