@@ -17,7 +17,10 @@ from scaleinv.errors import UserError
 from scaleinv.lab.config import read_config
 from scaleinv.lab.prolong import prolong
 
-TRAIN = ["train", "--data", "digits", "--subset", "64", "--model", "mlp", "--width", "4", "--threads", "1", "--quiet", "--json", "--device", "cpu"]
+TRAIN = [
+    *("train", "--data", "digits", "--subset", "64", "--model", "mlp", "--width", "4", "--threads", "1"),
+    *("--quiet", "--json", "--device", "cpu"),
+]
 
 
 def train(out: Path, *flags: str) -> int:
