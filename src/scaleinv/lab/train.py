@@ -24,7 +24,7 @@ from scaleinv.lab.levels import limit_rows, reference_rows
 from scaleinv.lab.memory import keep_freed_memory
 from scaleinv.lab.problem import Judge, Problem
 from scaleinv.lab.random import TRANSFORM, generator
-from scaleinv.lab.recorder import Counted, StepRecorder
+from scaleinv.lab.recorder import BatchCounts, StepRecorder
 from scaleinv.lab.similarity import EpochSimilarity
 from scaleinv.lab.splits import Held, examples_in
 from scaleinv.lab.start import Start
@@ -89,7 +89,7 @@ def _answer(judge: Judge, outputs: Any, targets: Any, weight: Tensor | float) ->
         return outputs.detach(), targets
     with torch.no_grad():
         error = judge.wrong(outputs, targets)
-    return Counted(weight, None, 0.0) if error is None else Counted(weight, error[0].detach(), error[1])
+    return BatchCounts(weight, None, 0.0) if error is None else BatchCounts(weight, error[0].detach(), error[1])
 
 
 def _accumulate(setup: Setup, parts: Sequence[Batch]) -> tuple[Tensor, list[Any]]:
