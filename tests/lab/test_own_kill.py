@@ -1,4 +1,4 @@
-"""A user's problem, killed while it trains in a process of its own, goes on bit for bit: dropout, a random transform."""
+"""A killed run of a user's problem goes on bit for bit, with dropout and a transform that draws at random."""
 
 from __future__ import annotations
 
