@@ -79,9 +79,9 @@ def newest_change(out: Path) -> float:
 
 
 def wait_for_training(out: Path, process: subprocess.Popen[str], since: float) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while newest_change(out) <= since and process.poll() is None:
-        assert time.monotonic() < deadline, "no checkpoint within a minute"
+        assert time.monotonic() < deadline, "no checkpoint within five minutes"
         time.sleep(0.005)
 
 
@@ -175,7 +175,7 @@ def test_second_process_dead_worker_and_interrupt(tmp_path: Path) -> None:
     training = [pid for pid in workers_of(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(training) == 2
     os.kill(training[1], signal.SIGKILL)
-    deadline = time.monotonic() + 60  # a new worker takes the place of the dead one
+    deadline = time.monotonic() + 300  # a new worker takes the place of the dead one
     while len({*workers_of(process.pid)} - {*training}) < 2:  # the resource tracker is the other
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -38,7 +38,10 @@ _SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
 Command = TypeVar("Command")
 
 DataDir = Annotated[
-    Path | None, tyro.conf.arg(help="Folder of the data sets (default: the environment variable SCALEINV_DATA).")
+    Path | None,
+    tyro.conf.arg(
+        help="Folder of the data sets (default: the environment variable SCALEINV_DATA, else the cache directory)."
+    ),
 ]
 Json = Annotated[bool, tyro.conf.arg(help="Print the answer as JSON on stdout, and nothing else.")]
 Quiet = Annotated[bool, tyro.conf.arg(help="Show no progress.")]
@@ -84,6 +87,16 @@ def names_in(text: str | None) -> tuple[str, ...]:
 def _may_be_left_out(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Let ``int | None`` take an INT; ``None`` is what stands there without the flag."""
     kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
+    if len(kinds) == 1 and len(get_args(info.type)) == 2 and get_origin(kinds[0]) is Literal:
+        names = get_args(kinds[0])
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{" + ",".join(names) + "}",
+            instance_from_str=lambda words: words[0],
+            is_instance=lambda value: value is None or value in names,
+            str_from_instance=lambda value: ["none" if value is None else str(value)],
+            choices=names,
+        )
     if len(kinds) != 1 or len(get_args(info.type)) != 2 or kinds[0] not in _KINDS:
         return None
     name, convert = _KINDS[kinds[0]]
@@ -102,7 +115,7 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
     The help names no default of a switch, nor one that is empty: the flag's text says what then holds.
     """
     arguments = with_config(kind, arguments)
-    prog = f"scaleinv {kind.__module__.rpartition('.')[2]}"
+    prog = f"scaleinv {kind.__name__.removesuffix('Command').lower()}"
     hints = get_type_hints(kind, include_extras=True)
     for one in dataclasses.fields(kind):  # type: ignore[arg-type]
         if one.default is None or one.default is False or one.default == "":

@@ -139,7 +139,7 @@ class CommonSettings(RunFields):
     """What a user says that means the same to ``train`` and to ``sweep``."""
 
     data_dir: Path | None = None
-    """Folder of the data sets (default: the environment variable SCALEINV_DATA)."""
+    """Folder of the data sets (default: the environment variable SCALEINV_DATA, else the cache directory)."""
     epochs: Annotated[int | None, _COUNT] = None
     """Passes over the train set (default: 60)."""
     norm: Annotated[float | None, _POSITIVE] = None

@@ -33,7 +33,7 @@ from scaleinv.theory import rates as theory
 
 Array = npt.NDArray[np.float64]
 #: of the batches of a step: logits (N, C) and labels (N,), or what was counted of each
-Answers = Sequence["tuple[Tensor, Tensor] | Counted"]
+Answers = Sequence["tuple[Tensor, Tensor] | BatchCounts"]
 
 #: steps whose numbers wait as single tensors at most
 PACK_EVERY = 256
@@ -41,7 +41,7 @@ PACK_EVERY = 256
 RADIAL_EVERY = 64
 
 
-class Counted(NamedTuple):
+class BatchCounts(NamedTuple):
     """What was counted of a batch: for outputs that are not kept until many steps can be counted at a time."""
 
     weight: Tensor | float  # of the mean loss
@@ -142,7 +142,7 @@ class StepRecorder:
         count = self._filled - self._packed
         if count:
             self._losses[steps, 0] = torch.stack(self._waiting[0][:count]).to(self._losses)
-            if isinstance(self._answers[0][0], Counted):
+            if isinstance(self._answers[0][0], BatchCounts):
                 self._add_counted(steps, count)
             else:
                 right, self._sizes[steps] = _right_answers(self._answers[:count])  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ class StepRecorder:
 
     def _add_counted(self, steps: slice, count: int) -> None:
         """Add up what was counted of the batches of each step."""
-        parts: list[list[Counted]] = self._answers[:count]  # type: ignore[assignment]
+        parts: list[list[BatchCounts]] = self._answers[:count]  # type: ignore[assignment]
         self._has_error = parts[0][0].wrong is not None
         for place, held in ((0, self._sizes), (2, self._counts)):
             held[steps] = _sums([[one[place] for one in step] for step in parts])

@@ -24,7 +24,7 @@ from scaleinv.lab.levels import limit_rows, reference_rows
 from scaleinv.lab.memory import keep_freed_memory
 from scaleinv.lab.problem import Judge, Problem
 from scaleinv.lab.random import TRANSFORM, generator
-from scaleinv.lab.recorder import Counted, StepRecorder
+from scaleinv.lab.recorder import BatchCounts, StepRecorder
 from scaleinv.lab.similarity import EpochSimilarity
 from scaleinv.lab.splits import Held, examples_in
 from scaleinv.lab.start import Start
@@ -94,7 +94,7 @@ def _answer(judge: Judge, outputs: Any, targets: Any, weight: Tensor | float) ->
         return outputs.detach(), targets
     with torch.no_grad():
         error = judge.wrong(outputs, targets)
-    return Counted(weight, None, 0.0) if error is None else Counted(weight, error[0].detach(), error[1])
+    return BatchCounts(weight, None, 0.0) if error is None else BatchCounts(weight, error[0].detach(), error[1])
 
 
 def _accumulate(setup: Setup, parts: Sequence[Batch]) -> tuple[Tensor, list[Any]]:
@@ -203,6 +203,8 @@ class _Run:
             ) from error
         self.step = checkpoint.step
         self.status, self.message = (str(checkpoint.state.get(name, "")) for name in ("status", "message"))
+        if self.status == "finished" and self.step < self.config.steps:  # it was prolonged
+            self.status = ""
         self.watch(RunEvent("resumed", self.step, self.config.steps, self.step // self.per_epoch))
 
     def state(self) -> dict[str, Any]:

@@ -159,10 +159,11 @@ def _title(config: RunConfig, source: Dataset | Problem) -> str:
 
 
 def tell(source: Dataset | Problem, config: SweepConfig, folder: Path) -> None:
-    """Say before training what is trained on the sphere, and where the runs lie."""
+    """Say before training what of a problem of one's own is trained on the sphere, and where the runs lie."""
+    if isinstance(source, Dataset):
+        return
     base = config.base
-    if not isinstance(source, Dataset):
-        found = checked(source, 0, base.variant, base.head_norm, base.batch_size, base.other_lr)
-        if found.told:
-            sys.stderr.write(f"{source.name}: {found.told}\n")
+    found = checked(source, 0, base.variant, base.head_norm, base.batch_size, base.other_lr)
+    if found.told:
+        sys.stderr.write(f"{source.name}: {found.told}\n")
     sys.stderr.write(f"{len(config.runs())} runs in {folder}\n")

@@ -10,6 +10,7 @@ from scaleinv.lab import train
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.optimizers import arguments_text
+from scaleinv.lab.prolong import prolong
 from scaleinv.lab.recipe import recipe_of
 from scaleinv.lab.resolve import resolve
 from scaleinv.lab.start import find_start
@@ -45,6 +46,7 @@ def run(command: TrainCommand) -> int:
     out = command.out or run_folder_name(config, source)
     if not isinstance(source, Dataset):
         recipe_of(source, out.parent)
+    prolong(out, config)
     if start is not None:
         start.check_fits(config)
     starts = short_names([] if start is None else filter(None, [origin_of(start.lineage())]))

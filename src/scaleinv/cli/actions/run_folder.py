@@ -4,7 +4,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from scaleinv.cli.run import RunCommand
+from scaleinv.cli.run_folder import RunCommand
 from scaleinv.cli.tables import print_run
 from scaleinv.errors import UserError
 from scaleinv.lab.config import read_config
