@@ -21,13 +21,18 @@ _PUBLIC = {
     "Sphere": "scaleinv.sphere",
     "StateError": "scaleinv.errors",
     "UserError": "scaleinv.errors",
+    "Sweep": "scaleinv.studies.results",
     "assert_scale_invariant": "scaleinv.symmetry",
+    "classification": "scaleinv.lab.supervised",
     "equilibrium": "scaleinv.theory",
     "find_symmetries": "scaleinv.symmetry",
+    "language_model": "scaleinv.lab.language",
+    "load": "scaleinv.studies.load",
     "make_scale_invariant": "scaleinv.symmetry",
     "param_groups": "scaleinv.symmetry",
     "register_optimizer": "scaleinv.theory.optimizers",
     "review_optimizer": "scaleinv.symmetry",
+    "sweep": "scaleinv.studies.own",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
@@ -35,8 +40,13 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 if TYPE_CHECKING:
     from scaleinv.errors import StateError as StateError
     from scaleinv.errors import UserError as UserError
+    from scaleinv.lab.language import language_model as language_model
+    from scaleinv.lab.supervised import classification as classification
     from scaleinv.monitor import Monitor as Monitor
     from scaleinv.sphere import Sphere as Sphere
+    from scaleinv.studies.load import load as load
+    from scaleinv.studies.own import sweep as sweep
+    from scaleinv.studies.results import Sweep as Sweep
     from scaleinv.symmetry import assert_scale_invariant as assert_scale_invariant
     from scaleinv.symmetry import find_symmetries as find_symmetries
     from scaleinv.symmetry import make_scale_invariant as make_scale_invariant

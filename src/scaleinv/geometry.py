@@ -253,4 +253,4 @@ def random_tangent(x: Vector, generator: torch.Generator, length: Tensor | float
 
 
 def _normal(like: Vector, generator: torch.Generator) -> list[Tensor]:
-    return [torch.randn(t.shape, generator=generator, dtype=t.dtype).to(t.device) for t in like]
+    return [torch.randn(t.shape, generator=generator, dtype=t.dtype, device="cpu").to(t.device) for t in like]

@@ -68,14 +68,7 @@ def _module(where: str, form: str) -> ModuleType:
             path = Path(where)
             if not path.is_file():
                 raise UserError(f"there is no file {where!r}; {form}")
-            # not by its stem alone: nobody who imports copy is to get the user's copy.py
-            spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path)
-            assert spec is not None
-            assert spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module
-            spec.loader.exec_module(module)
-            return module
+            return _file(path)
         return importlib.import_module(where)
 
     try:
@@ -92,6 +85,47 @@ def _module(where: str, form: str) -> ModuleType:
         raise UserError(f"{where} ends the program on import (exit code {end.code}); guard its main part") from end
     except Exception as error:
         raise UserError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+class _Enough(BaseException):
+    """Ends the loading of a script at the call that would start training; what stands above it is defined."""
+
+
+#: files as they were loaded, by path, time and size
+_files: dict[tuple[str, int, int], ModuleType] = {}
+_loading: list[str] = []
+
+
+def stop_loading() -> None:
+    """End the loading of a file here, if one is being loaded: a script without a main guard that trains.
+
+    Called by what trains. A worker that looks up a factory in the script must not train in turn.
+    """
+    if _loading:
+        raise _Enough
+
+
+def _file(path: Path) -> ModuleType:
+    """Load a file as a module, once; again where it has changed."""
+    where, state = str(path.resolve()), path.stat()
+    key = where, state.st_mtime_ns, state.st_size
+    if key not in _files:
+        # not by its stem alone: nobody who imports copy is to get the user's copy.py
+        spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", where)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        if str(path.resolve().parent) not in sys.path:
+            sys.path.append(str(path.resolve().parent))  # what stands beside it, last
+        _loading.append(where)
+        try:
+            with contextlib.suppress(_Enough):
+                spec.loader.exec_module(module)
+        finally:
+            _loading.pop()
+        _files[key] = module
+    return _files[key]
 
 
 def call_object(factory: Any, target: str, form: str = _FORM) -> Any:

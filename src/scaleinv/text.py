@@ -1,5 +1,6 @@
 """Write numbers, counts and names for people, as text or HTML."""
 
+import difflib
 import html
 import math
 import re
@@ -12,6 +13,16 @@ MISSING = "–"
 def number(value: Any) -> float:
     """Read a float from JSON: NaN for None, text and truth values."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Ask whether a known name was meant, as a part of a sentence; empty where none is near.
+
+    >>> near("covnet", ["mlp", "convnet"]), near("vgg", ["mlp", "convnet"])
+    (", did you mean 'convnet'?", '')
+    """
+    found = difflib.get_close_matches(name, list(known), 1)
+    return f", did you mean {found[0]!r}?" if found else ""
 
 
 def show(value: Any, digits: int = 3) -> str:

@@ -24,6 +24,7 @@ def make():
 USES = {
     "sweep": "sweep --data digits --model mlp --elr 0.01,0.1 --steps 2 --workers 2 --out s",
     "train": "train --data digits --model mlp --elr 0.01 --steps 2 --out t",
+    "run": "run nowhere",
     "periods": "periods log.csv --lr 0.1 --wd 0.01",
     "landscape": "landscape nowhere",
     "report": "report nowhere",
@@ -34,7 +35,7 @@ USES = {
     "reproduce": "reproduce --list",
 }
 #: the others end with 0
-CODES = {"landscape": 2, "report": 2, "verify": 2}
+CODES = {"run": 2, "landscape": 2, "report": 2, "verify": 2}
 
 
 @pytest.fixture

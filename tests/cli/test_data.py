@@ -13,8 +13,9 @@ from scaleinv.lab.data import catalog
 
 
 @pytest.fixture(autouse=True)
-def _no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.delenv("SCALEINV_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     form = catalog.CATALOG["fashion-mnist"][0]
     monkeypatch.setitem(catalog.CATALOG, "fashion-mnist", (form._replace(system_folders=()),))
 
@@ -26,7 +27,8 @@ def test_table_without_a_data_folder(capsys: pytest.CaptureFixture[str]) -> None
         ["digits", "intact"], ["mnist", "missing"], ["fashion-mnist", "missing"], ["cifar10", "missing"],
         ["cifar100", "missing"],
     ]  # fmt: skip
-    assert lines[-1] == "no data folder: name it with --data-dir or the environment variable SCALEINV_DATA"
+    assert lines[-1].startswith("no data folder: `scaleinv data fetch NAME` makes ")
+    assert lines[-1].endswith("/scaleinv/data; or name one with --data-dir or the environment variable SCALEINV_DATA")
 
 
 def test_json_and_a_damaged_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +63,6 @@ def test_the_real_sets_are_intact(capsys: pytest.CaptureFixture[str], real_folde
         (["data", "fetch"], "scaleinv: which data set? scaleinv data fetch NAME"),
         (["data", "fetch", "digits", "--data-dir", "."], "scaleinv: digits comes with scikit-learn"),
         (["data", "fetch", "foo"], "scaleinv: unknown data set 'foo'; choose one of: mnist"),
-        (["data", "fetch", "mnist"], "scaleinv: no data folder to download into"),
         (["data", "list", "mnist"], "scaleinv: `scaleinv data list` takes no name"),
     ],
 )

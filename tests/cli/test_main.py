@@ -61,10 +61,11 @@ def test_a_flag_that_is_missing(
     columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    assert cli.run(["train", "--elr", "0.1"]) == 2
+    assert cli.run(["run"]) == 2
     assert capsys.readouterr() == (
         "",
-        "scaleinv: Missing from scaleinv train: --out PATH Folder of the run. (required); see scaleinv train --help\n",
+        "scaleinv: Missing from scaleinv run: FOLDER The folder of a run, with its config.json. (required); "
+        "see scaleinv run --help\n",
     )
 
 

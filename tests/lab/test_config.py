@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import RunConfig, Settings, check
+from scaleinv.lab.config import LATER, RunConfig, Settings, check
 from scaleinv.lab.data import DATASETS, load_dataset
 from scaleinv.lab.data.dataset import SPECS
 from scaleinv.lab.resolve import resolve
@@ -91,6 +91,11 @@ OTHER: dict[str, Any] = {
     "eval_every": 2,
     "recompute_bn": True,
     "threads": 2,
+    "problem": "mine",
+    "weights": "3" * 64,
+    "optimizer_args": '{"betas": [0.9, 0.95]}',
+    "law": "normalised",
+    "device": "cuda",
 }
 
 
@@ -99,6 +104,15 @@ def test_every_field_but_the_derived_ones_is_part_of_the_identity() -> None:
     assert names == OTHER.keys() | DERIVED.keys()
     identities = {dataclasses.replace(CONFIG, **{name: value}).identity() for name, value in OTHER.items()}
     assert len({*identities, CONFIG.identity()}) == len(OTHER) + 1
+
+
+def test_later_fields_are_stored_where_they_are_used_alone() -> None:
+    """So that the names of runs, and the folders of older versions, stay what they were."""
+    assert not set(LATER) & CONFIG.to_dict().keys()
+    used = dataclasses.replace(CONFIG, **{name: OTHER[name] for name in LATER})
+    assert {name: used.to_dict()[name] for name in LATER} == {name: OTHER[name] for name in LATER}
+    assert RunConfig.from_dict(used.to_dict()) == used
+    assert RunConfig.from_dict(CONFIG.to_dict()) == CONFIG
 
 
 def test_the_identity_is_stable() -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing as mp
 import os
+import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,9 +113,37 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("filelock._api.BaseFileLock.acquire", fail(37))
-    with pytest.raises(UserError, match=r"cannot write .*No locks available"):
+    monkeypatch.setattr("fcntl.flock", fail(errno.ENOLCK))
+    with pytest.warns(UserWarning, match="file system without locks"):
+        held = Lock(tmp_path)
+    assert (tmp_path / files.LINK).exists()
+    busy = pytest.raises(files.Busy, match="another process")
+    with pytest.warns(UserWarning, match="without locks"), busy:
         Lock(tmp_path)
+    held.release()
+    assert not (tmp_path / files.LINK).exists()
+    with pytest.warns(UserWarning, match="without locks"), Lock(tmp_path):  # as free as before
+        pass
+
+
+def _held_and_killed(folder: Path) -> None:
+    import fcntl
+
+    fcntl.flock = fail(errno.ENOLCK)
+    warnings.simplefilter("ignore")
+    held = Lock(folder)
+    assert held
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_lock_file_of_a_dead_process_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = mp.get_context("spawn").Process(target=_held_and_killed, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert (tmp_path / files.LINK).exists()
+    monkeypatch.setattr("fcntl.flock", fail(errno.ENOLCK))
+    with pytest.warns(UserWarning, match="without locks"), Lock(tmp_path, wait=10.0):
+        pass
 
 
 def test_json_text_is_json() -> None:

@@ -15,6 +15,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.data.sharing import share
+from scaleinv.lab.launch import job as job_module
 from scaleinv.lab.launch import processes
 from scaleinv.lab.launch.base import Finished, Job
 from scaleinv.lab.launch.processes import Processes
@@ -73,7 +74,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def bug(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(processes, "run", bug)
+    monkeypatch.setattr(job_module, "run", bug)
     with pytest.raises(RuntimeError) as told:
         processes._train(handle, job, lambda event: None)
     assert str(told.value) == f"ZeroDivisionError: a bug (traceback: {tmp_path / 'run' / 'error.txt'})"

@@ -30,6 +30,7 @@ squared loss); ``threshold = 0.01 constant_loss``. Where one is missing, so is e
   that still moves, a run shorter than 20 epochs.
 """
 
+import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ import numpy as np
 
 from scaleinv.analysis.statistics import UNKNOWN, Estimate, Floats, drift, mean, rank_correlation_with_time, sample_mean
 from scaleinv.runfolder.read import Run
+from scaleinv.runfolder.tables import frame
 from scaleinv.theory.guessing import CHANCE_ACCURACY, guesses
 
 THRESHOLD = 0.01  # of the loss of the best constant answer
@@ -63,6 +65,20 @@ class Verdict:
 
     regime: int | None
     evidence: dict[str, Any]  # "reason" is a sentence; the rest numbers
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {self.regime or '?'} {NAMES[self.regime]}, {self.evidence.get('reason', '')}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in self._numbers())
+        return f"<p>{html.escape(repr(self).strip('<>'))}</p><table>{rows}</table>"
+
+    def _numbers(self) -> list[tuple[str, Any]]:
+        return [(name, value) for name, value in self.evidence.items() if name != "reason"]
+
+    def to_pandas(self) -> Any:
+        """Give the evidence as a DataFrame of quantity and value. Needs pandas."""
+        return frame([{"quantity": name, "value": value} for name, value in self.evidence.items()])
 
 
 @dataclass(frozen=True)

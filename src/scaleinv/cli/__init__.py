@@ -24,6 +24,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "sweep": Command("train at many ELRs on the sphere and map the three regimes"),
     "train": Command("train one network and record its metrics"),
+    "run": Command("train the run of a folder to its end, on any machine"),
     "periods": Command("find the periods (break-downs) of a training with weight decay"),
     "landscape": Command("curvature, paths, walks, minima of ended runs"),
     "report": Command("make the page (or figures) of a run or a sweep", "report"),
@@ -33,6 +34,10 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("check the claims of the papers"),
     "reproduce": Command("draw the figures of the papers"),
 }
+
+
+#: of a command whose name is taken here
+_MODULES = {"run": "run_folder"}
 
 
 def usage() -> str:
@@ -80,10 +85,11 @@ def _run(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         return complain(f"unknown command {name!r}; choose one of: {', '.join(COMMANDS)}")
     try:
-        flags = importlib.import_module(f"scaleinv.cli.{name}")
+        module = _MODULES.get(name, name)
+        flags = importlib.import_module(f"scaleinv.cli.{module}")
         parse = importlib.import_module("scaleinv.cli.parse").parse
         parsed = parse(getattr(flags, f"{name.title()}Command"), argv[1:])
-        code: int = importlib.import_module(f"scaleinv.cli.actions.{name}").run(parsed)
+        code: int = importlib.import_module(f"scaleinv.cli.actions.{module}").run(parsed)
         return code
     except UserError as error:
         return complain(str(error))
@@ -92,6 +98,7 @@ def _run(argv: Sequence[str]) -> int:
             raise
         install = how_to_install(error.name or "", COMMANDS[name].extra)
         return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: {install}")
-    except KeyboardInterrupt:
-        print(f"scaleinv: interrupted; the same command goes on where `{name}` stopped", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        remedy = str(interrupt) or f"the same command goes on where `{name}` stopped"
+        print(f"scaleinv: interrupted; {remedy}", file=sys.stderr)
         return 130

@@ -3,16 +3,18 @@
 import contextlib
 import dataclasses
 import io
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from scaleinv.errors import UserError
+from scaleinv.text import near
 
 
 def _number(kind: Callable[[str], Any], what: str) -> Callable[[str], Any]:
@@ -36,11 +38,33 @@ _SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
 Command = TypeVar("Command")
 
 DataDir = Annotated[
-    Path | None, tyro.conf.arg(help="Folder of the data sets (default: the environment variable SCALEINV_DATA).")
+    Path | None,
+    tyro.conf.arg(
+        help="Folder of the data sets (default: the environment variable SCALEINV_DATA, else the cache directory)."
+    ),
 ]
 Json = Annotated[bool, tyro.conf.arg(help="Print the answer as JSON on stdout, and nothing else.")]
 Quiet = Annotated[bool, tyro.conf.arg(help="Show no progress.")]
-Workers = Annotated[int | None, tyro.conf.arg(help="Runs at a time, one thread each (default: one per core).")]
+Device = Annotated[
+    str, tyro.conf.arg(help="Where to train: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
+]
+LauncherName = Annotated[
+    str,
+    tyro.conf.arg(
+        name="launcher",
+        help="Where runs run: processes (this machine), slurm, ray, or PACKAGE.MODULE:FACTORY of your own.",
+    ),
+]
+LauncherArgs = Annotated[
+    str,
+    tyro.conf.arg(
+        name="launcher-args",
+        help="What the launcher takes, as name=value pairs: partition=gpu,time=240,runs_per_job=4 or gpus=0.25.",
+    ),
+]
+Workers = Annotated[
+    int | None, tyro.conf.arg(help="Runs at a time, one thread each (default: one per core; one on a GPU).")
+]
 
 
 def check_at_least(least: int, **numbers: int | None) -> None:
@@ -63,6 +87,16 @@ def names_in(text: str | None) -> tuple[str, ...]:
 def _may_be_left_out(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Let ``int | None`` take an INT; ``None`` is what stands there without the flag."""
     kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
+    if len(kinds) == 1 and len(get_args(info.type)) == 2 and get_origin(kinds[0]) is Literal:
+        names = get_args(kinds[0])
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{" + ",".join(names) + "}",
+            instance_from_str=lambda words: words[0],
+            is_instance=lambda value: value is None or value in names,
+            str_from_instance=lambda value: ["none" if value is None else str(value)],
+            choices=names,
+        )
     if len(kinds) != 1 or len(get_args(info.type)) != 2 or kinds[0] not in _KINDS:
         return None
     name, convert = _KINDS[kinds[0]]
@@ -80,7 +114,8 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
 
     The help names no default of a switch, nor one that is empty: the flag's text says what then holds.
     """
-    prog = f"scaleinv {kind.__module__.rpartition('.')[2]}"
+    arguments = with_config(kind, arguments)
+    prog = f"scaleinv {kind.__name__.removesuffix('Command').lower()}"
     hints = get_type_hints(kind, include_extras=True)
     for one in dataclasses.fields(kind):  # type: ignore[arg-type]
         if one.default is None or one.default is False or one.default == "":
@@ -96,6 +131,84 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
     if hasattr(command, "check"):
         command.check()
     return command
+
+
+def with_config(kind: type[Any], arguments: Sequence[str]) -> list[str]:
+    """Put the flags that ``--config FILE.toml`` holds before those that were typed, which therefore win."""
+    names = {one.name for one in dataclasses.fields(kind)}
+    given = list(arguments)
+    place = next((k for k, word in enumerate(given) if word == "--config" or word.startswith("--config=")), None)
+    if place is None or "config" not in names:
+        return given
+    word = given.pop(place)
+    path = word.partition("=")[2] or (given.pop(place) if place < len(given) else "")
+    return [*_flags(Path(path), kind), *given]
+
+
+def _flags(path: Path, kind: type[Any]) -> list[str]:
+    """Read the flags of a TOML file; tables are groups of flags and may have any name."""
+    try:
+        import tomllib  # type: ignore[import-not-found]
+    except ImportError:  # Python 3.10
+        raise UserError("--config needs Python 3.11 or newer, which reads TOML; give the flags") from None
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read --config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} is not TOML: {error}") from None
+    fields = {_flag_name(one, kind): one for one in dataclasses.fields(kind) if one.name != "config"}
+    flags: list[str] = []
+    for name, value in _flat(content).items():
+        flag = name.replace("_", "-")
+        if flag not in fields:
+            raise UserError(
+                f"--config {path}: unknown key {name!r}{near(flag, fields)}; keys are the flags of the command"
+            )
+        if isinstance(value, bool) and fields[flag].type in (bool, "bool", Json, Quiet):
+            flags += [f"--{flag}"] if value else []
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            flags += [f"--{flag}={text}"]
+    return flags
+
+
+def _flag_name(one: Any, kind: type[Any]) -> str:
+    return "from" if one.name == "start" else str(one.name).replace("_", "-")
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict) and name not in ("model_args", "model-args", "optimizer_args", "optimizer-args"):
+            found |= _flat(value)
+        elif isinstance(value, dict):
+            found[name] = ",".join(f"{key}={one}" for key, one in value.items())
+        else:
+            found[name] = value
+    return found
+
+
+def named_values(text: str, flag: str) -> dict[str, Any]:
+    """Read ``NAME=VALUE,NAME=VALUE``; a value is a number, true, false, none, a JSON list or a text.
+
+    >>> named_values("width=16,act=relu,betas=[0.9,0.95]", "--model-args")
+    {'width': 16, 'act': 'relu', 'betas': [0.9, 0.95]}
+    """
+    found: dict[str, Any] = {}
+    for piece in filter(None, re.split(r",(?![^\[]*\])", text)):
+        name, equals, value = piece.strip().partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"{flag} {piece!r} is not NAME=VALUE; write {flag} width=16,depth=2")
+        try:
+            found[name] = (
+                {"True": True, "False": False, "None": None}[value]
+                if value in ("True", "False", "None")
+                else json.loads(value)
+            )
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def _choices(message: str) -> str:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json, Quiet, Workers, check_at_least, names_in
+from scaleinv.cli.parse import Json, LauncherArgs, LauncherName, Quiet, Workers, check_at_least, names_in
 from scaleinv.errors import UserError
+from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers import shelf
 from scaleinv.papers.figure import FigureEntry
 from scaleinv.papers.scales import SCALES, Scale
@@ -38,6 +39,8 @@ class ReproduceCommand:
     """Formats, a comma list of svg, pdf and png."""
     list: bool = False
     """Show the figures with their scales and what they cost in core-seconds; draw nothing."""
+    launcher: LauncherName = "processes"
+    launcher_args: LauncherArgs = ""
     json: Json = False
     quiet: Quiet = False
 
@@ -70,4 +73,5 @@ class ReproduceCommand:
         """Refuse unknown figures, scales and formats, and less than one worker."""
         self.formats()
         check_at_least(1, workers=self.workers)
+        check_launcher(self.launcher, self.launcher_args)
         self.chosen()

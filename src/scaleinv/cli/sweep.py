@@ -6,14 +6,16 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Quiet, Workers, check_at_least
+from scaleinv.cli.own import OwnFlags
+from scaleinv.cli.parse import LauncherArgs, LauncherName, Quiet, Workers, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
+from scaleinv.lab.launch.names import check_launcher
 from scaleinv.studies.grid import parse_grid
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepCommand(CommonSettings):
+class SweepCommand(CommonSettings, OwnFlags):
     """Train one network at many effective learning rates and map the three regimes.
 
     All runs of a seed share their initialisation and batch order. DIR is the sweep's folder; the same command again
@@ -21,8 +23,8 @@ class SweepCommand(CommonSettings):
     DIR/report.html. In the whole space (--lr) the runs may differ in --weight-decay too.
     """
 
-    out: Path
-    """Folder of the sweep."""
+    out: Path | None = None
+    """Folder of the sweep (default: runs/<problem>-<hash>)."""
     elr: str | None = None
     """Effective learning rates: a:b:n for n log-spaced values, or a comma list."""
     lr: str | None = None
@@ -34,6 +36,12 @@ class SweepCommand(CommonSettings):
     seeds: int | None = None
     """Number of seeds: every rate is run with seeds 0 to N-1 (default: 1; with --from the seed of the run)."""
     workers: Workers = None
+    launcher: LauncherName = "processes"
+    launcher_args: LauncherArgs = ""
+    prepare: bool = False
+    """Only write the run folders and print them, for `scaleinv run` under an engine of your own."""
+    cancel: bool = False
+    """Cancel the jobs that an engine (slurm) still has of this sweep."""
     json: bool = False
     """Print the content of sweep.json on stdout, and nothing else."""
     quiet: Quiet = False
@@ -53,4 +61,6 @@ class SweepCommand(CommonSettings):
         """Refuse what can be refused before the data set is read."""
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
+        self.arguments()
         check_at_least(1, seeds=self.seeds, workers=self.workers)
+        check_launcher(self.launcher, self.launcher_args)

@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from scaleinv.analysis.periods.summary import in_words, verdict_words
-from scaleinv.analysis.regimes import NAMES
 from scaleinv.runfolder.lineage import Origin, origin_of, short_names
 from scaleinv.runfolder.read import Run
-from scaleinv.studies.regime_map import count_regimes, series_of
+from scaleinv.studies.regime_map import count_regimes, regime_name, series_of
 from scaleinv.text import count
 
 _STYLE = {1: "green", 2: "yellow", 3: "red", None: "dim"}
@@ -45,17 +44,6 @@ def epochs(value: float) -> str:
 def shorten(name: str, width: int = _NAME_WIDTH) -> str:
     """Keep the end of a long name, which tells tensors apart: ``…stages.0.conv1.weight``."""
     return name if len(name) <= width else "…" + name[1 - width :]
-
-
-def regime_name(regime: int | None) -> str:
-    """``2 chaotic equilibrium``; ``? undecided``."""
-    return f"{'?' if regime is None else regime} {NAMES[regime]}"
-
-
-def outcome_line(row: Mapping[str, Any]) -> str:
-    """Say in one line how a run of a sweep has ended."""
-    reason = str(row["evidence"]["reason"])
-    return reason if row["status"] == "failed" else f"{regime_name(row['regime'])} - {reason}"
 
 
 def console() -> Console:
@@ -103,7 +91,7 @@ def print_map(
     else:
         many = count(len({row["seed"] for row in runs}), "seed")
         terminal.print(
-            f"[bold]Regime map[/] of {config['model']} ({config['variant']}, width {config['width']}) "
+            f"[bold]Regime map[/] of {config['model']} ({_form(config)}) "
             f"on {config['data']}, batch {config['batch_size']}, {epochs(horizon)}, {many}"
         )
     starts, decays = ({one[name] for one in maps} for name in ("start", "weight_decay"))
@@ -129,6 +117,13 @@ def print_map(
             why = f"{rate} {number(row[summary['axis']])}: {escape(row['evidence']['reason'])}"
             terminal.print(f"  {'failed':<21}{why}")
     terminal.print(f"  {'report':<21}{escape(report)}")
+
+
+def _form(config: Mapping[str, Any]) -> str:
+    """Say in what form a network is trained; one of the user's own has no width that we know."""
+    if config.get("problem") is None:
+        return f"{config['variant']}, width {config['width']}"
+    return "made scale-invariant" if config["variant"] == "si" else "as it is"
 
 
 def _start_cells(origins: Sequence[Origin], runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

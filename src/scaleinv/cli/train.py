@@ -6,20 +6,21 @@ from typing import Annotated
 
 import tyro
 
+from scaleinv.cli.own import OwnFlags
 from scaleinv.cli.parse import Json, Quiet
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCommand(Settings):
+class TrainCommand(Settings, OwnFlags):
     """Train one network, on the sphere (--elr) or in the whole space (--lr), and record its metrics.
 
     DIR is the run's folder. The same command again goes on where it stopped; a run that has ended is only shown.
     """
 
-    out: Path
-    """Folder of the run."""
+    out: Path | None = None
+    """Folder of the run (default: runs/<problem>-<hash>)."""
     elr: float | None = None
     """Effective learning rate: train on the sphere."""
     lr: float | None = None
@@ -36,5 +37,6 @@ class TrainCommand(Settings):
     def check(self) -> None:
         """Refuse what can be refused before the data set is read."""
         check_settings(self)
+        self.arguments()
         if (self.elr is None) == (self.lr is None):
             raise UserError("give one of --elr (train on the sphere) and --lr (train in the whole space)")

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import Json, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
+from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers.shelf import select
 
 
@@ -31,6 +32,8 @@ class VerifyCommand:
     """Checks at a time, one thread each (default: one per core)."""
     html: Path | None = None
     """Also write everything compared to this HTML file."""
+    launcher: LauncherName = "processes"
+    launcher_args: LauncherArgs = ""
     json: Json = False
     quiet: Quiet = False
 
@@ -43,4 +46,5 @@ class VerifyCommand:
         if self.only is not None and not self.ids():
             raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
         check_at_least(1, workers=self.workers)
+        check_launcher(self.launcher, self.launcher_args)
         select("all" if self.list and self.scale == "quick" else self.scale, self.ids())

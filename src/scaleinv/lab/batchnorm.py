@@ -1,22 +1,19 @@
 """Recompute BatchNorm's running statistics, or rescale them together with the weights, so that eval mode fits them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-#: images on which the size of what enters a layer is measured
-IMAGES = 256
-
 #: by BN layer the root mean square of every channel that enters it
 Sizes = Mapping[_BatchNorm, Tensor]
 
 
 @torch.no_grad()
-def entering_sizes(model: nn.Module, images: Tensor) -> Sizes:
-    """Measure what enters the BN layers in train mode, on the first ``IMAGES`` images; leave the network as it was."""
+def entering_sizes(model: nn.Module, see: Callable[[], None]) -> Sizes:
+    """Measure what enters the BN layers in train mode while ``see`` passes a batch; leave the network as it was."""
     found: dict[_BatchNorm, Tensor] = {}
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -28,7 +25,7 @@ def entering_sizes(model: nn.Module, images: Tensor) -> Sizes:
     try:
         if hooks:
             with mode(model, True), fresh_bn_statistics(model):
-                model(images[:IMAGES])
+                see()
     finally:
         for hook in hooks:
             hook.remove()
@@ -36,13 +33,13 @@ def entering_sizes(model: nn.Module, images: Tensor) -> Sizes:
 
 
 @torch.no_grad()
-def rescale_statistics(model: nn.Module, images: Tensor, before: Sizes) -> None:
+def rescale_statistics(model: nn.Module, see: Callable[[], None], before: Sizes) -> None:
     """Scale running means by the factor by which their inputs have grown since ``before``, variances by its square.
 
     The factor is measured channel by channel: rows may have factors of their own, and not every BN layer follows a
     rescaled weight (those in the shortcuts of ResNet-18 see what is normalised already).
     """
-    for layer, now in entering_sizes(model, images).items():
+    for layer, now in entering_sizes(model, see).items():
         mean, variance, then = layer.running_mean, layer.running_var, before[layer]
         if mean is not None and variance is not None:
             factor = torch.where((then > 0) & (now > 0), now / then, torch.ones_like(then))  # 0: nothing enters

@@ -1,11 +1,11 @@
 """Build what trains from a config: the network, its groups, the optimizer, the data as the network wants them."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +16,22 @@ from scaleinv.lab.batchnorm import entering_sizes, rescale_statistics
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.evaluate import Evaluated
-from scaleinv.lab.losses import Loss, get_loss
+from scaleinv.lab.images import Images, as_problem
 from scaleinv.lab.models import build_model
-from scaleinv.lab.random import generator
+from scaleinv.lab.network import make_network, names_of_groups, weights_checksum
+from scaleinv.lab.optimizers import law_of_optimizer, make_optimizer
+from scaleinv.lab.problem import Judge, Problem, Split, judge_of
+from scaleinv.lab.random import INIT, REFERENCE, generator
 from scaleinv.lab.schedule import parse_schedule, rate_share
+from scaleinv.lab.splits import Held
 from scaleinv.lab.start import read_start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.sphere.optimizer import Sphere
-from scaleinv.sphere.traits import traits_of
 from scaleinv.symmetry import find_symmetries
 from scaleinv.theory.rates import Law
 
-#: what a random stream is for; a number once used keeps its meaning
-_INIT, _HEAD, _REFERENCE = 1, 2, 3
+#: examples on which the size of what enters a BN layer is measured
+STATISTICS_EXAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,29 @@ class Setup:
 
     config: RunConfig
 
+    problem: Problem
+    judge: Judge
     model: nn.Module
     groups: Mapping[str, Sequence[Tensor]]  # scale-invariant tensors, by group
     optimizer: torch.optim.Optimizer
     sphere: Sphere | None  # the same object as optimizer, on the sphere
-    loss: Loss
-    train: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
+    train: Any  # a Split; Held unpacks to (inputs, targets)
+    test: Any  # None: there is none
     law: Law  # sgd: ELR = rate / rho^2; normalised: rate / rho
+    device: torch.device
     base_rates: list[float] = field(default_factory=list)  # of the optimizer's groups, before the schedule
     radius: float = math.nan  # norm of all scale-invariant weights at the start
     started: bool = False  # whether the weights are those of config.start
 
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """Compute the mean loss of a batch."""
+        return self.judge.measure(outputs, targets)[0]
+
     def evaluated(self) -> Evaluated:
         """Return what the exact metrics look at; one batch where the gradient is ``full``."""
         size = None if self.config.gradient == "full" else self.config.batch_size
-        return Evaluated(self.model, self.groups, self.loss, self.train, self.test, size)
+        given = None if isinstance(self.problem, Images) else self.judge
+        return Evaluated(self.model, self.groups, self.loss, self.train, self.test, size, given, self.device)
 
     def set_rates(self, step: int) -> None:
         """Put the rates of ``step`` into the optimizer; nothing where they never change."""
@@ -84,48 +94,43 @@ class Setup:
         return [rate] * (1 + len(self.groups))
 
 
-def lay_out(dataset: Dataset, model: str) -> Dataset:
-    """Bring the data set into the memory format the network is fastest with; no copy where it has it already."""
-    if model == "mlp":
-        return dataset
-    names = ("train_images", "test_images")
-    images = {name: getattr(dataset, name).contiguous(memory_format=torch.channels_last) for name in names}
-    return dataclasses.replace(dataset, **images)
-
-
-def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> Setup:
+def build(
+    config: RunConfig,
+    source: Dataset | Problem,
+    *,
+    start: Path | None = None,
+    device: torch.device | str | None = None,
+) -> Setup:
     """Build a run's parts; equal configs give equal bits. The weights of all runs with one seed start equal.
 
-    ``start``: the file of weights that ``config.start`` names; without it the weights are as drawn, for a run that
-    loads a checkpoint of its own anyway.
+    - ``source``: a data set of the package, for the network that ``config`` names, or a Problem.
+    - ``start``: the file of weights that ``config.start`` names; without it the weights are as drawn, for a run that
+      loads a checkpoint of its own anyway.
+    - ``device``: which one of ``config.device``'s type.
     """
-    model = build_model(
-        config.model,
-        variant=config.variant,
-        in_shape=dataset.in_shape,
-        classes=dataset.classes,
-        width=config.width,
-        head_norm=config.head_norm,
-        norm=config.normalization,
-        norm_eps=config.norm_eps,
-        generator=generator(config.seed, _INIT),
-        head_generator=generator(config.seed, _HEAD),
-    )
-    dataset = lay_out(dataset, config.model)
-    if config.model != "mlp":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    place = torch.device(config.device if device is None else device)
+    problem = as_problem(config, source)
+    model, names = network(config, problem)
+    model = model.to(place)
+    judge = judge_of(problem)
+    train, test = (on_device(problem.split(name), place) for name in ("train", "test"))
+    assert train is not None
     if start is not None:
         try:
             load_weights(model, read_start(start, config.start))
         except DamagedCheckpoint as error:
             raise UserError(f"{start} is of another network ({error}); --from takes a run of the same one") from error
-    names = group_names(config.model, config.variant, config.normalization, dataset.in_shape, dataset.classes)
     groups = group_tensors(model, names)
     tensors = [t for ts in groups.values() for t in ts]
     by_rows = config.elr is not None and config.granularity == "row"
+
+    def look() -> None:
+        inputs, _ = train.batch(slice(0, min(len(train), STATISTICS_EXAMPLES)), place)
+        judge.outputs(model, inputs)
+
     before = None
     if start is not None and (config.radius is not None or by_rows):  # fresh statistics speak of no weights yet
-        before = entering_sizes(model, dataset.train_images)
+        before = entering_sizes(model, look)
     with torch.no_grad():
         norm = geometry.norm(tensors)
         radius = float(norm) if config.radius is None else config.radius
@@ -141,38 +146,55 @@ def build(config: RunConfig, dataset: Dataset, *, start: Path | None = None) -> 
     plans: list[dict[str, object]] = [{"params": tensors, "lr": rate, "weight_decay": config.weight_decay}]
     if others:
         plans.append({"params": others, "lr": other_rate, "weight_decay": config.weight_decay})
-    optimizer: torch.optim.Optimizer
-    if config.optimizer == "sgd":
-        optimizer = torch.optim.SGD(plans, lr=rate, momentum=config.momentum, foreach=True)
-    else:
-        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(plans, lr=rate, foreach=True)
-    law = traits_of(optimizer).law
-    assert law is not None
+    optimizer: torch.optim.Optimizer = make_optimizer(config, plans, rate)
+    law = law_of_optimizer(config, optimizer)
     sphere = None
     if config.elr is not None:
-        optimizer = sphere = Sphere(optimizer, groups, config.elr, granularity=config.granularity, projection="literal")
+        at: dict[str, Any] = {"granularity": config.granularity, "law": law, "projection": "literal"}
+        optimizer = sphere = Sphere(optimizer, groups, config.elr, **at)
     if before is not None:
-        rescale_statistics(model, dataset.train_images, before)
+        rescale_statistics(model, look, before)
     return Setup(
         config=config,
+        problem=problem,
+        judge=judge,
         model=model,
         groups=groups,
         optimizer=optimizer,
         sphere=sphere,
-        loss=get_loss(config.loss),
-        train=(dataset.train_images, dataset.train_labels),
-        test=(dataset.test_images, dataset.test_labels),
+        train=train,
+        test=test,
         law=law,
+        device=place,
         base_rates=[float(group["lr"]) for group in optimizer.param_groups],
         radius=radius,
         started=start is not None,
     )
 
 
+def network(config: RunConfig, problem: Problem) -> tuple[nn.Module, tuple[tuple[str, ...], ...]]:
+    """Make the network at its start and name the tensors of every scale-invariant group."""
+    if isinstance(problem, Images):
+        model = problem.model(generator(config.seed, INIT))
+        shape, classes = problem.dataset.in_shape, problem.dataset.classes
+        return model, group_names(config.model, config.variant, config.normalization, shape, classes)
+    model = make_network(problem, config.seed, config.variant, config.head_norm)
+    if config.weights is not None and weights_checksum(model) != config.weights:
+        raise UserError(
+            f"the model of {config.problem} starts with other weights than when the run was made: its code has "
+            "changed, which is another run; choose another --out"
+        )
+    return model, names_of_groups(problem, model, config.variant).names
+
+
+def on_device(split: Split | None, device: torch.device) -> Split | None:
+    """Have what is held in memory lie on the device."""
+    return split.to(device) if isinstance(split, Held) and device.type != "cpu" else split
+
+
 def reference_generator(config: RunConfig, step: int) -> torch.Generator:
     """Make the generator of the random directions that set the level of regime 3 at a step, one for all of a seed."""
-    return generator(config.seed, _REFERENCE, step)
+    return generator(config.seed, REFERENCE, step)
 
 
 _TWIN_WIDTH, _TWIN_SIDE, _TWIN_BATCH = 4, 16, 12
@@ -194,7 +216,8 @@ def group_names(
     twin = build_model(
         model, variant=variant, in_shape=twin_shape, classes=classes, width=_TWIN_WIDTH, norm=norm, generator=generator
     )
-    found = find_symmetries(twin, torch.randn(_TWIN_BATCH, *twin_shape, generator=generator), defect=False)
+    inputs = torch.randn(_TWIN_BATCH, *twin_shape, generator=generator, device="cpu")
+    found = find_symmetries(twin, inputs, defect=False)
     if found.verdict != "clear":
         raise UserError(f"the scale-invariant weights of {model} ({variant}, {norm} norm): {found.headline()}")
     return tuple(tensors for _, tensors in found.groups)

@@ -22,15 +22,27 @@ from scaleinv.lab.schedule import parse_schedule
 from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.layout import BEFORE_CONFIG, FORMATS_READ, NUMBERS
 from scaleinv.runfolder.stored import DERIVED, complete
+from scaleinv.text import near
 
-Model = Literal["mlp", "convnet", "resnet18"]
+MODELS = ("mlp", "convnet", "resnet18")
 Variant = Literal["si", "standard"]
 Normalization = Literal["batch", "layer", "group", "weight"]
-LossName = Literal["ce", "mse"]
-OptimizerName = Literal["sgd", "adam", "adamw"]
+LOSSES = ("ce", "mse")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 Gradient = Literal["batch", "full", "accumulate"]
 Granularity = Literal["total", "group", "tensor", "row"]
 Evaluation = Literal["exact", "online"]
+
+#: fields of a config that came later: stored, and part of the identity, only where they are used
+LATER = ("problem", "weights", "optimizer_args", "law", "device")
+#: what is said of the package's own networks and data sets alone
+PACKAGE_ONLY = ("data", "subset", "label_noise", "augment", "model", "normalization", "norm_eps", "width", "loss")
+
+#: of torch.optim, besides OPTIMIZERS; LBFGS evaluates the loss several times a step
+OPTIMIZERS_OF_TORCH = (
+    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop",
+    "SGD", "SparseAdam",
+)  # fmt: skip
 
 #: torch refuses a factor beyond float32, 3e38; on the sphere it is elr rho^2
 LARGEST_RATE = 1e30
@@ -43,6 +55,14 @@ class Rule:
 
     holds: Callable[[float], bool]  # of NaN it must be False
     words: str
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names that a text may be; one with a colon names an object of the user's (:mod:`scaleinv.plugins`)."""
+
+    known: tuple[str, ...]
+    own: str = "FILE.py:NAME"
 
 
 _COUNT = Rule(lambda n: n >= 1, "a positive whole number")
@@ -64,10 +84,11 @@ class RunFields:
     """Fraction of train labels redrawn at random."""
     augment: bool = False
     """Random crops (padding 4) and horizontal flips."""
-    model: Model = "convnet"
-    """Network."""
-    variant: Variant = "si"
-    """si: fully scale-invariant, last layer frozen. standard: affine norms, trained last layer."""
+    model: Annotated[str, Names(MODELS, "FILE.py:FACTORY")] = "convnet"
+    """Network: mlp, convnet, resnet18, or your own: PACKAGE.MODULE:FACTORY or FILE.py:FACTORY."""
+    variant: Variant | None = None
+    """si: fully scale-invariant, last layer frozen. standard: affine norms, trained last layer; a model of your own as
+    it is (default: si; standard for a model of your own)."""
     normalization: Normalization = "batch"
     """batch, layer or group: the layer after every weight. weight: weight normalization in its place."""
     norm_eps: float = 1e-5
@@ -76,7 +97,7 @@ class RunFields:
     """Width of the network (default: 32, on digits 8; mlp 64)."""
     head_norm: float = 10.0
     """Frobenius norm of the frozen last layer (variant si)."""
-    loss: LossName = "ce"
+    loss: Annotated[str, Names(LOSSES)] = "ce"
     """ce: cross-entropy. mse: squared error on one-hot targets, mean over classes."""
     batch_size: Annotated[int | None, Rule(lambda n: n >= 2, "at least 2: normalization needs two images")] = None
     """Images a step (default: 128, on digits 16)."""
@@ -84,8 +105,11 @@ class RunFields:
     """Optimizer steps, in place of --epochs."""
     other_lr: Annotated[float | None, _RATE] = None
     """Learning rate of weights with a scale of their own (default: si 0; standard --lr, or 0.1 on the sphere)."""
-    optimizer: OptimizerName = "sgd"
-    """adam: weight decay as part of the gradient (L2). adamw: decoupled."""
+    optimizer: Annotated[str, Names(OPTIMIZERS)] = "sgd"
+    """sgd, adam (weight decay as part of the gradient, L2), adamw (decoupled), another of torch.optim by its class
+    name, or FILE.py:CLASS."""
+    optimizer_args: str = ""
+    """Arguments of another optimizer: NAME=VALUE,NAME=VALUE."""
     momentum: Annotated[float, Rule(lambda m: 0 <= m < 1, "a number in [0, 1)")] = 0.0
     """Momentum of SGD."""
     gradient: Gradient = "batch"
@@ -115,7 +139,7 @@ class CommonSettings(RunFields):
     """What a user says that means the same to ``train`` and to ``sweep``."""
 
     data_dir: Path | None = None
-    """Folder of the data sets (default: the environment variable SCALEINV_DATA)."""
+    """Folder of the data sets (default: the environment variable SCALEINV_DATA, else the cache directory)."""
     epochs: Annotated[int | None, _COUNT] = None
     """Passes over the train set (default: 60)."""
     norm: Annotated[float | None, _POSITIVE] = None
@@ -139,8 +163,9 @@ class Settings(CommonSettings):
 class RunConfig(RunFields):
     """Everything that decides a run's numbers, and nothing else; all defaults are filled in."""
 
-    data_fingerprint: str  # of the images and labels used
-    width: Annotated[int, _COUNT]
+    variant: Variant
+    data_fingerprint: str  # of the examples used; of all of a problem of one's own
+    width: Annotated[int | None, _COUNT]
     batch_size: Annotated[int, Rule(lambda n: n >= 2, "at least 2: normalization needs two images")]
     steps: Annotated[int, _COUNT]  # the horizon
     record_steps: bool
@@ -152,10 +177,16 @@ class RunConfig(RunFields):
     #: of the initialisation, the head, the batch order, the noise and the augmentation
     seed: Annotated[int, Rule(lambda n: 0 <= n < 2**63, "a whole number from 0 to 2^63 - 1")]
     threads: Annotated[int, _COUNT]  # reductions are split over threads, so their number is part of the numbers
-    classes: Annotated[int, Rule(lambda n: n >= 2, "at least two classes to tell apart")] = field(compare=False)
+    classes: Annotated[int | None, Rule(lambda n: n >= 2, "at least two classes to tell apart")] = field(compare=False)
     #: of the best constant answer; None: not known (the loss: not for this loss)
     chance_error: Annotated[float | None, _FRACTION] = field(compare=False)
     constant_loss: Annotated[float | None, _POSITIVE] = field(compare=False)
+    # fields that came later: no part of a config that does not use them
+    problem: str | None = None  # the name of a problem of one's own
+    weights: str | None = None  # sha256 of the weights that its factory gives for the seed
+    optimizer_args: str = ""  # arguments of an optimizer beside lr, momentum and weight decay: JSON, keys sorted
+    law: str | None = None  # of an optimizer that the package does not know: sgd | normalised, as measured
+    device: str = "cpu"  # its type: cuda and mps compute other roundings
 
     def __post_init__(self) -> None:
         for name, hint in _hints(type(self)).items():  # 1 and 1.0 are one config
@@ -165,13 +196,14 @@ class RunConfig(RunFields):
 
     def identity(self) -> str:
         """The run's name: a hash over all fields but the derived ones and the version of the numbers; 16 hex digits."""
-        fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in DERIVED}
+        fields = {name: value for name, value in self.to_dict().items() if name not in DERIVED}
         text = json.dumps({"format": NUMBERS, **fields}, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return dataclasses.asdict(self)
+        """Plain JSON types; without the later fields that are not used."""
+        later = {one.name: one.default for one in dataclasses.fields(self) if one.name in LATER}
+        return {n: v for n, v in dataclasses.asdict(self).items() if n not in later or v != later[n]}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any], where: str = "config.json") -> RunConfig:
@@ -180,6 +212,8 @@ class RunConfig(RunFields):
         if unknown := [name for name in fields if name not in hints]:
             raise UserError(f"{where}: unknown field {unknown[0]!r}; was it written by another version of scaleinv?")
         for name, hint in hints.items():
+            if name in LATER and name not in fields:
+                continue
             if name not in fields:
                 why = "; was it written by another version of scaleinv?"
                 if name == "classes":
@@ -187,6 +221,8 @@ class RunConfig(RunFields):
                     why += 'add the number of classes to "config", as "classes": N'
                 raise UserError(f"{where}: field {name!r} is missing{why}")
             hint.check_type(where, name, fields[name])
+            if fields[name] is None and name in ("width", "classes") and fields.get("problem") is None:
+                raise UserError(f"{where}: {name} is None; a value of type int is needed")
         return cls(**fields)
 
 
@@ -195,16 +231,26 @@ class _Hint:
     """The type of a field, taken apart."""
 
     kinds: frozenset[type]  # str, int, float, bool, NoneType
-    choices: tuple[str, ...] = ()  # of a Literal
+    choices: tuple[str, ...] = ()  # of a Literal, or of Names
     rule: Rule | None = None
+    own: str = ""  # the form of a name of the user's own, where one may be given
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value of the right type that is not allowed."""
         flag = name.replace("_", "-")
-        if self.choices and value not in self.choices:
-            raise UserError(f"unknown {flag} {value!r}; choose one of: {', '.join(self.choices)}")
+        if self.choices and not self._is_known(name, value):
+            own = f", or {self.own}" if self.own else ""
+            raise UserError(
+                f"unknown {flag} {value!r}{near(str(value), self.choices)}; "
+                f"choose one of: {', '.join(self.choices)}{own}"
+            )
         if self.rule is not None and value is not None and not self.rule.holds(value):
             raise UserError(f"{flag} {value} is not {self.rule.words}")
+
+    def _is_known(self, name: str, value: Any) -> bool:
+        if value in self.choices or (value is None and NoneType in self.kinds):
+            return True
+        return bool(self.own) and (":" in str(value) or (name == "optimizer" and value in OPTIMIZERS_OF_TORCH))
 
     def check_type(self, where: str, name: str, value: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
@@ -228,14 +274,19 @@ def _hints(kind: type[RunFields]) -> dict[str, _Hint]:
 
 
 def _taken_apart(hint: Any) -> _Hint:
-    rule = None
+    rule = names = None
     if get_origin(hint) is Annotated:
         rule = next((extra for extra in hint.__metadata__ if isinstance(extra, Rule)), None)
+        names = next((extra for extra in hint.__metadata__ if isinstance(extra, Names)), None)
         hint = get_args(hint)[0]
+    if names is not None:
+        return _Hint(frozenset({str}), names.known, rule, names.own)
     if get_origin(hint) is Literal:
         return _Hint(frozenset({str}), get_args(hint), rule)
-    kinds = frozenset(get_args(hint) or (hint,))
-    return _Hint(frozenset(NoneType if kind is None else kind for kind in kinds), (), rule)
+    parts = get_args(hint) or (hint,)
+    literal = next((get_args(part) for part in parts if get_origin(part) is Literal), ())
+    kinds = {str if get_origin(part) is Literal else NoneType if part is None else part for part in parts}
+    return _Hint(frozenset(kinds), literal, rule)
 
 
 def check_settings(settings: CommonSettings) -> None:
@@ -252,7 +303,8 @@ def check(config: RunConfig) -> None:
     if (config.elr is None) == (config.lr is None):
         raise UserError("give one of --elr (train on the sphere) and --lr (train in the whole space)")
     for name, hint in _hints(RunConfig).items():
-        hint.check(name, getattr(config, name))
+        if config.problem is None or name not in PACKAGE_ONLY:
+            hint.check(name, getattr(config, name))
     rate = config.elr or config.lr or 0.0
     if rate > LARGEST_RATE:
         name = "elr" if config.elr is not None else "lr"
@@ -264,7 +316,7 @@ def check(config: RunConfig) -> None:
             f"weight decay {config.weight_decay} on the sphere only sets another ELR; "
             "leave it out, or use --lr for the whole space"
         )
-    if config.momentum and config.optimizer != "sgd":
+    if config.momentum and config.optimizer in OPTIMIZERS[1:]:
         raise UserError(f"momentum {config.momentum} is SGD's; {config.optimizer} averages with betas 0.9 and 0.999")
     parse_schedule(config.schedule)
     if not 0 <= config.warmup <= config.steps:
@@ -305,7 +357,12 @@ def present_config(folder: Path, config: RunConfig) -> RunConfig | None:
 
 
 def _difference(present: RunConfig, wanted: RunConfig) -> str:
-    theirs, ours = present.to_dict(), wanted.to_dict()
+    theirs, ours = dataclasses.asdict(present), dataclasses.asdict(wanted)
     differ = [name for name in ours if theirs[name] != ours[name] and name not in DERIVED]
-    parts = [f"{name} {theirs[name]} there, {ours[name]} here" for name in differ]
+    parts = [f"{name} {_short(theirs[name])} there, {_short(ours[name])} here" for name in differ]
     return "; ".join(parts[:3]) + ("; ..." if len(parts) > 3 else "")
+
+
+def _short(value: Any) -> Any:
+    """Cut a checksum to the digits that tell it from another."""
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) == 64 else value

@@ -10,6 +10,7 @@ for, with the recomputed ones.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from scaleinv.errors import UserError
 from scaleinv.lab.batchnorm import fresh_bn_statistics, has_bn_statistics, mode
 from scaleinv.lab.data import eval_batches
 from scaleinv.lab.losses import Loss
+from scaleinv.lab.problem import Judge, plain_judge
+from scaleinv.lab.splits import Held
 from scaleinv.runfolder.rows import Row
 from scaleinv.theory import rates
 
@@ -52,9 +55,21 @@ class Evaluated:
     model: nn.Module
     groups: Mapping[str, Sequence[Tensor]]
     loss: Loss  # mean over a batch of a function of (logits of one image, its label)
-    train: tuple[Tensor, Tensor]  # images, labels
-    test: tuple[Tensor, Tensor]
+    train: Any  # a Split; (images, labels) stand for one that is held in memory, which unpacks to them
+    test: Any  # None: there is none
     batch_size: int | None = None  # None: the whole train set is one batch
+    judged_by: Judge | None = None  # None: logits and labels, by `loss`
+    device: torch.device | None = None  # None: where the examples lie
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            if type(split := getattr(self, name)) is tuple:
+                object.__setattr__(self, name, Held(*split))
+
+    @property
+    def judge(self) -> Judge:
+        """How outputs are judged."""
+        return plain_judge(self.loss) if self.judged_by is None else self.judged_by
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -63,19 +78,24 @@ class Evaluated:
 
     def batches(self, images: int | None = None) -> list[slice]:
         """The fixed batches, as slices of the train set; ``images``: of its first so many images only."""
-        n = len(self.train[1])
+        n = len(self.train)
         if images is not None:
             if images < 2:
                 raise UserError(f"images must be at least 2, since batch normalization needs two, got {images}")
             n = min(n, images)
         return [slice(int(b[0]), int(b[-1]) + 1) for b in eval_batches(n, self.batch_size or n)]
 
-    def parts(self, images: int | None = None) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def parts(self, images: int | None = None) -> Iterator[tuple[Any, Any, float]]:
         """Images, labels and share n_b/N of every batch."""
         cuts = self.batches(images)
         n = cuts[-1].stop
         for cut in cuts:
-            yield self.train[0][cut], self.train[1][cut], (cut.stop - cut.start) / n
+            yield *self.train.batch(cut, self.device), (cut.stop - cut.start) / n
+
+    def zeros(self, *shape: int) -> Tensor:
+        """Make zeros to sum into, in float64 where the device has it, which mps has not."""
+        device = self.tensors[0].device
+        return torch.zeros(shape, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
 
 def test_metrics(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> tuple[float, float]:
@@ -108,31 +128,29 @@ def exact_metrics(
     ``learning_rates``: the rates that would act now, of the total and of every group: ELR = rate / rho^2, by the law
     ``normalised`` rate / rho (then the effective step size is not known without a step: NaN).
     """
-    model, groups, tensors, (images, labels) = what.model, what.groups, what.tensors, what.train
+    model, groups, tensors, judge = what.model, what.groups, what.tensors, what.judge
     rows: list[Row] = []
 
     def add(split: str, group: str, quantity: str, value: float) -> None:
         rows.append(Row(step, epoch, split, group, quantity, float(value)))
 
     with mode(model, True), fresh_bn_statistics(model):
-        total = torch.zeros((), dtype=torch.float64, device=images.device)
-        wrong = torch.zeros((), dtype=torch.int64, device=images.device)
-        squares = torch.zeros((len(what.batches()), len(tensors)), dtype=torch.float64, device=images.device)
+        tally = Tally(what)
+        squares = what.zeros(len(what.batches()), len(tensors))
         for k, (x, y, _) in enumerate(what.parts()):
-            logits = model(x)
-            objective = what.loss(logits, y)
-            gradients = torch.autograd.grad(objective, tensors)
-            squares[k] = torch.stack(geometry.norms(gradients)).double().square()
-            total += objective.detach().double() * len(y)
-            wrong += (logits.detach().argmax(1) != y).sum()
-        add("train", "total", "loss", float(total) / len(labels))
-        add("train", "total", "error", float(wrong) / len(labels))
+            outputs = judge.outputs(model, x)
+            objective, weight = judge.measure(outputs, y)
+            gradients = torch.autograd.grad(objective, tensors, allow_unused=not judge.classes)
+            squares[k] = _squares(gradients, tensors, squares.dtype)
+            tally.add(objective.detach(), weight, outputs, y)
+        for quantity, number in tally.results().items():
+            add("train", "total", quantity, number)
         recomputed = _test_results(what, "_recomputed_bn") if recompute_bn and has_bn_statistics(model) else {}
     owner = [name for name, ts in groups.items() for _ in ts]
     for name, rate in zip(["total", *groups], learning_rates):
         columns = [i for i, o in enumerate(owner) if name in ("total", o)]
         g = float(squares[:, columns].sum(dim=1).sqrt().mean())
-        rho = float(geometry.norm([tensors[i].detach().double() for i in columns]))
+        rho = float(geometry.norm([tensors[i].detach().to(squares.dtype) for i in columns]))
         elr = rates.elr(rate, rho, law) if rho > 0 else math.nan
         # (elr g) rho, not elr (g rho): the bits that rows always had. No step is taken, so there is no angle
         ess = rates.ess(elr * g, rho, law, angle=math.nan)
@@ -152,10 +170,58 @@ def test_rows(what: Evaluated, *, recompute_bn: bool, step: int, epoch: int) -> 
         with fresh_bn_statistics(what.model):
             with mode(what.model, True), torch.no_grad():
                 for x, _, _ in what.parts():
-                    what.model(x)
+                    what.judge.outputs(what.model, x)
             results |= _test_results(what, "_recomputed_bn")
     return [Row(step, epoch, "test", "total", quantity, value) for quantity, value in results.items()]
 
 
 def _test_results(what: Evaluated, suffix: str = "") -> dict[str, float]:
-    return dict(zip((f"loss{suffix}", f"error{suffix}"), test_metrics(what.model, *what.test, what.loss)))
+    judge = what.judge
+    if judge.classes and isinstance(what.test, Held):
+        images, labels = what.test
+        return dict(zip((f"loss{suffix}", f"error{suffix}"), test_metrics(what.model, images, labels, what.loss)))
+    found: dict[str, float] = {}
+    if what.test is not None and len(what.test):
+        size, tally = what.batch_size or TEST_PART, Tally(what)
+        with mode(what.model, False), torch.no_grad():
+            for start in range(0, len(what.test), size):
+                x, y = what.test.batch(slice(start, min(start + size, len(what.test))), what.device)
+                outputs = judge.outputs(what.model, x)
+                tally.add(*judge.measure(outputs, y), outputs, y)
+        found = tally.results()
+    return {f"{name}{suffix}": value for name, value in found.items()}
+
+
+class Tally:
+    """Sums of losses and errors over batches, on the device: nothing waits for it before :meth:`results`."""
+
+    def __init__(self, what: Evaluated) -> None:
+        self.judge = what.judge
+        self.loss, self.wrong = what.zeros(), what.zeros()
+        self.weight: Tensor | float = 0.0
+        self.counted: Tensor | float = 0.0
+        self.has_error = True
+
+    def add(self, mean: Tensor, weight: Tensor | float, outputs: Any, targets: Any) -> None:
+        """Take a batch; ``mean``: its mean loss."""
+        self.loss += mean.to(self.loss.dtype) * weight
+        self.weight = self.weight + weight
+        error = self.judge.wrong(outputs, targets)
+        self.has_error = error is not None
+        if error is not None:
+            self.wrong += error[0]
+            self.counted = self.counted + error[1]
+
+    def results(self) -> dict[str, float]:
+        """Give the mean loss and, where the task has one, the error."""
+        found = {"loss": _ratio(self.loss, self.weight)}
+        return {**found, "error": _ratio(self.wrong, self.counted)} if self.has_error else found
+
+
+def _ratio(total: Tensor, weight: Tensor | float) -> float:
+    return float(total) / float(weight) if float(weight) else math.nan
+
+
+def _squares(gradients: Sequence[Tensor | None], tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    there = [torch.zeros_like(t) if g is None else g for g, t in zip(gradients, tensors)]
+    return torch.stack(geometry.norms(there)).to(dtype).square()

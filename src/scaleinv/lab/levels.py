@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scaleinv import geometry
 from scaleinv.lab.batchnorm import fresh_bn_statistics, mode
-from scaleinv.lab.evaluate import Evaluated
+from scaleinv.lab.evaluate import Evaluated, Tally
 from scaleinv.runfolder.rows import Row
 
 #: random directions that set the level of regime 3, and the images they are judged on at most
@@ -47,15 +47,17 @@ def limit_rows(what: Evaluated, generator: torch.Generator, *, step: int = 0, ep
     before it, which is not quite a random direction, and its loss may lie a quarter below (CIFAR-10). From random
     directions ``LIMIT_STEPS`` such steps on successive batches, judged as those are. The weights are restored exactly.
     """
-    (images, labels), order = what.train, what.batches()
+    judge, order = what.judge, what.batches()
     radius = geometry.norm([t.detach() for t in what.tensors])
 
     def lead(k: int, point: list[Tensor], tensors: list[Tensor]) -> None:
         torch._foreach_copy_(tensors, point)
         for j in range(LIMIT_STEPS):
-            part = order[(k * LIMIT_STEPS + j) % len(order)]
+            x, y = what.train.batch(order[(k * LIMIT_STEPS + j) % len(order)], what.device)
             with torch.enable_grad():
-                gradients = torch.autograd.grad(what.loss(what.model(images[part]), labels[part]), tensors)
+                objective, _ = judge.measure(judge.outputs(what.model, x), y)
+                found = torch.autograd.grad(objective, tensors, allow_unused=not judge.classes)
+            gradients = [torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors)]
             size = geometry.norm(gradients)
             if not size > 0:  # all ReLUs silent, or the loss exactly 0: it stays there
                 break
@@ -68,7 +70,7 @@ def _level_rows(
     what: Evaluated, lead: Lead, generator: torch.Generator, step: int, epoch: int, split: str
 ) -> list[Row]:
     """Measure at the points where ``lead`` goes from random directions; the network is as before."""
-    tensors = what.tensors
+    tensors, judge = what.tensors, what.judge
     keep = [t.detach().clone() for t in tensors]
     radius = geometry.norm(keep)
     rows = []
@@ -76,13 +78,11 @@ def _level_rows(
         try:
             for k in range(REFERENCE_DIRECTIONS):
                 lead(k, geometry.random_direction(tensors, generator, radius), tensors)
-                total, wrong, count = 0.0, 0, 0
+                tally = Tally(what)
                 for x, y, _ in what.parts(REFERENCE_IMAGES):
-                    logits = what.model(x)
-                    total += float(what.loss(logits, y)) * len(y)
-                    wrong += int((logits.argmax(1) != y).sum())
-                    count += len(y)
-                for quantity, value in (("loss", total / count), ("error", wrong / count)):
+                    outputs = judge.outputs(what.model, x)
+                    tally.add(*judge.measure(outputs, y), outputs, y)
+                for quantity, value in tally.results().items():
                     rows.append(Row(step, epoch, split, f"direction-{k}", quantity, value))
         finally:
             torch._foreach_copy_(tensors, keep)

@@ -12,7 +12,9 @@ import torch
 
 from scaleinv.errors import UserError
 
-BATCHES, NOISE, DIGITS, AUGMENT = 1, 2, 3, 4  #: purposes; a number once used keeps its meaning
+BATCHES, NOISE, DIGITS, AUGMENT, GLOBAL = 1, 2, 3, 4, 5  #: purposes; a number once used keeps its meaning
+#: what a stream of :func:`generator` is for; a number once used keeps its meaning
+INIT, HEAD, REFERENCE, TRANSFORM = 1, 2, 3, 4
 
 _WORD = 1 << 64
 

@@ -21,7 +21,7 @@ Once in ``RADIAL_EVERY`` steps the cosine between gradient and weights is taken 
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +32,21 @@ from scaleinv.runfolder.rows import Row
 from scaleinv.theory import rates as theory
 
 Array = npt.NDArray[np.float64]
-#: logits (N, C) and labels (N,) of the batches of a step
-Answers = Sequence[tuple[Tensor, Tensor]]
+#: of the batches of a step: logits (N, C) and labels (N,), or what was counted of each
+Answers = Sequence["tuple[Tensor, Tensor] | BatchCounts"]
 
 #: steps whose numbers wait as single tensors at most
 PACK_EVERY = 256
 #: steps between measurements of the radial part of the gradient
 RADIAL_EVERY = 64
+
+
+class BatchCounts(NamedTuple):
+    """What was counted of a batch: for outputs that are not kept until many steps can be counted at a time."""
+
+    weight: Tensor | float  # of the mean loss
+    wrong: Tensor | float | None  # None: the task has no error
+    counted: Tensor | float
 
 
 class StepRecorder:
@@ -69,13 +77,17 @@ class StepRecorder:
         sizes = [len(tensors) for tensors in groups.values()]
         self._firsts = np.cumsum([0, *sizes[:-1]])  # of the tensors, the first of every group
         device = self.tensors[0].device
-        self._numbers = torch.zeros((capacity, 3, len(self.tensors)), dtype=torch.float64, device=device)
-        self._losses = torch.zeros((capacity, 2), dtype=torch.float64, device=device)
-        self._sizes = np.zeros(capacity)  # images of each batch
+        #: what the device sums in: mps has no float64
+        self._double = torch.float32 if device.type == "mps" else torch.float64
+        self._numbers = torch.zeros((capacity, 3, len(self.tensors)), dtype=self._double, device=device)
+        self._losses = torch.zeros((capacity, 2), dtype=self._double, device=device)
+        self._sizes = np.zeros(capacity)  # images of each batch, or the weight of its mean loss
+        self._counts = np.zeros(capacity)  # answers of each batch that are right or wrong
+        self._has_error = True
         self._rates = np.zeros((capacity, 1 + len(groups)))  # the learning rates that acted: total, groups
         # the dot of gradient and weights, once in RADIAL_EVERY steps
         measured = -(-capacity // RADIAL_EVERY)
-        self._radial = torch.zeros((measured, len(self.tensors)), dtype=torch.float64, device=device)
+        self._radial = torch.zeros((measured, len(self.tensors)), dtype=self._double, device=device)
         small = device.type == "cpu" and all(_is_small(t) for t in self.tensors)
         self._plain = plain_decay is not None and small
         self._weights = [_Numbers(t) for t in self.tensors] if self._plain else []
@@ -105,10 +117,10 @@ class StepRecorder:
     def _measure(self) -> None:
         _, g, n, _ = self._waiting
         gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in self.tensors]
-        g += _norms(gradients)
-        n += _norms(self.tensors)
+        g += _norms(gradients, self._double)
+        n += _norms(self.tensors, self._double)
         if self._filled % RADIAL_EVERY == 0:
-            dots = [p.sum(dtype=torch.float64) for p in torch._foreach_mul(gradients, self.tensors)]
+            dots = [p.sum(dtype=self._double) for p in torch._foreach_mul(gradients, self.tensors)]
             self._radial[self._filled // RADIAL_EVERY] = torch.stack(dots)
         torch._foreach_copy_(self._before, self.tensors)
 
@@ -117,7 +129,7 @@ class StepRecorder:
         if not self._plain:
             with torch.no_grad():
                 torch._foreach_sub_(self._before, self.tensors)
-                self._waiting[3].extend(_norms(self._before))
+                self._waiting[3].extend(_norms(self._before, self._double))
         self._acted.append(learning_rates)
         self._filled += 1
         if self._filled - self._packed >= PACK_EVERY:
@@ -130,8 +142,12 @@ class StepRecorder:
         count = self._filled - self._packed
         if count:
             self._losses[steps, 0] = torch.stack(self._waiting[0][:count]).to(self._losses)
-            right, self._sizes[steps] = _right_answers(self._answers[:count])
-            self._losses[steps, 1] = right.to(self._losses)
+            if isinstance(self._answers[0][0], BatchCounts):
+                self._add_counted(steps, count)
+            else:
+                right, self._sizes[steps] = _right_answers(self._answers[:count])  # type: ignore[arg-type]
+                self._losses[steps, 1] = right.to(self._losses)
+                self._counts[steps] = self._sizes[steps]
             self._rates[steps] = self._acted[:count]
             if self._products:
                 products = np.array(self._products[: 3 * count * len(self.tensors)]).reshape(count, -1, 3)
@@ -146,6 +162,16 @@ class StepRecorder:
             waiting.clear()
         self._packed = self._filled
 
+    def _add_counted(self, steps: slice, count: int) -> None:
+        """Add up what was counted of the batches of each step."""
+        parts: list[list[BatchCounts]] = self._answers[:count]  # type: ignore[assignment]
+        self._has_error = parts[0][0].wrong is not None
+        for place, held in ((0, self._sizes), (2, self._counts)):
+            held[steps] = _sums([[one[place] for one in step] for step in parts])
+        if self._has_error:
+            wrong = _sums([[one.wrong for one in step] for step in parts])
+            self._losses[steps, 1] = torch.from_numpy(self._counts[steps] - wrong).to(self._losses)
+
     def first_nonfinite(self, step: int) -> int:
         """The first recorded step that leaves weights of non-finite norm (``step``: done so far); else ``step``."""
         self._pack()
@@ -156,9 +182,9 @@ class StepRecorder:
     def _after(self) -> Array:
         """Norms after every step: those before the next one; after the last, of the weights as they are."""
         if self._plain:  # as the next step will measure it
-            last = torch.tensor([weight.norm() for weight in self._weights], dtype=torch.float64)
+            last = torch.tensor([weight.norm() for weight in self._weights], dtype=torch.float64, device="cpu")
         else:
-            last = torch.stack(_norms(self.tensors)).to(self._numbers)
+            last = torch.stack(_norms(self.tensors, self._double)).to(self._numbers)
         norms: Array = torch.cat([self._numbers[1 : self._filled, 1], last[None]]).cpu().numpy()
         return norms
 
@@ -169,7 +195,7 @@ class StepRecorder:
         if n == 0:
             return []
         numbers, losses = self._numbers[:n].cpu().numpy(), self._losses[:n].cpu().numpy()
-        sizes, rates = self._sizes[:n], self._rates[:n]
+        sizes, counts, rates = self._sizes[:n], self._counts[:n], self._rates[:n]
         squares = np.stack([numbers[:, 0], numbers[:, 1], self._after(), numbers[:, 2]]) ** 2
         rows: list[Row] = []
 
@@ -177,7 +203,8 @@ class StepRecorder:
             rows.append(Row(step, epoch, "online", group, quantity, float(value)))
 
         add("total", "loss", np.sum(losses[:, 0] * sizes) / sizes.sum())
-        add("total", "error", 1.0 - losses[:, 1].sum() / sizes.sum())
+        if self._has_error:
+            add("total", "error", 1.0 - losses[:, 1].sum() / counts.sum())
         rare = self._radial[: -(-n // RADIAL_EVERY)].cpu().numpy()
         with np.errstate(all="ignore"):  # a diverged run: NaN and inf are its result
             part = dict(zip(("g", "before", "after", "d"), self._by_group(squares)))
@@ -216,7 +243,7 @@ class StepRecorder:
         return blocks
 
     def _held(self) -> dict[str, Any]:
-        names = ("numbers", "losses", "sizes", "rates", "radial")
+        names = ("numbers", "losses", "sizes", "counts", "rates", "radial")
         return {name: getattr(self, f"_{name}") for name in names}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -224,17 +251,22 @@ class StepRecorder:
         self._pack()
         n = self._filled
         counts = {name: -(-n // RADIAL_EVERY) if name == "radial" else n for name in self._held()}
-        return {name: torch.as_tensor(held[: counts[name]]).cpu().clone() for name, held in self._held().items()}
+        return {name: _on_cpu(held[: counts[name]]) for name, held in self._held().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of :meth:`state_dict`."""
         self._filled = self._packed = len(state["numbers"])
+        state = {"counts": state["sizes"], **state}  # a checkpoint of before they differed
         for name, held in self._held().items():
             held[: len(state[name])] = state[name]
 
 
-def _norms(tensors: list[Tensor]) -> list[Tensor]:
-    return list(torch._foreach_norm(tensors, dtype=torch.float64))
+def _on_cpu(held: Any) -> Tensor:
+    return held.cpu().clone() if isinstance(held, Tensor) else torch.from_numpy(held.copy())
+
+
+def _norms(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    return list(torch._foreach_norm(tensors, dtype=dtype))
 
 
 def _is_small(tensor: Tensor) -> bool:
@@ -286,9 +318,20 @@ class _Numbers:
         return math.sqrt(square if math.isfinite(square) else float((self.tensor.detach().double() ** 2).sum()))
 
 
-def _right_answers(steps: Sequence[Answers]) -> tuple[Tensor, Array]:
+def _sums(steps: Sequence[Sequence[Any]]) -> Array:
+    """Add up the numbers of every step; tensors wait for the device once."""
+    flat = [number for step in steps for number in step]
+    if any(isinstance(number, Tensor) for number in flat):
+        place = next(number.device for number in flat if isinstance(number, Tensor))
+        double = torch.float32 if place.type == "mps" else torch.float64
+        flat = torch.stack([torch.as_tensor(n, device=place).to(double) for n in flat]).cpu().double().tolist()
+    given = iter(flat)
+    return np.array([sum(float(next(given)) for _ in step) for step in steps])
+
+
+def _right_answers(steps: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Array]:
     """Count the right answers of every step, and all; steps of one size at once: many small operations cost more."""
-    found, sizes = torch.zeros(len(steps), dtype=torch.float64), np.zeros(len(steps))
+    found, sizes = torch.zeros(len(steps), dtype=torch.float64, device="cpu"), np.zeros(len(steps))
     by_shape = defaultdict[torch.Size, list[tuple[int, Tensor, Tensor]]](list)
     for number, answers in enumerate(steps):
         for logits, labels in answers:
@@ -296,7 +339,7 @@ def _right_answers(steps: Sequence[Answers]) -> tuple[Tensor, Array]:
     for shape, batches in by_shape.items():
         numbers, given, wanted = zip(*batches)
         right = (torch.stack(given).argmax(2) == torch.stack(wanted)).sum(1)
-        found.index_add_(0, torch.tensor(numbers), right.to("cpu", torch.float64))
+        found.index_add_(0, torch.tensor(numbers, device="cpu"), right.to("cpu", torch.float64))
         np.add.at(sizes, list(numbers), shape[0])
     return found, sizes
 

@@ -14,16 +14,24 @@ from torch import Tensor
 from scaleinv.errors import StateError, UserError
 from scaleinv.lab.build import Setup, build, reference_generator
 from scaleinv.lab.config import RunConfig, check, present_config
-from scaleinv.lab.data import Dataset, augment, batches
+from scaleinv.lab.data import Dataset, batches
+from scaleinv.lab.devices import reproducible
 from scaleinv.lab.evaluate import evaluation_epochs, exact_metrics, test_rows
+from scaleinv.lab.first_loss import stored_task
+from scaleinv.lab.global_random import READ, STEP, kept_generators, seed_all, seed_torch
+from scaleinv.lab.images import Images
 from scaleinv.lab.levels import limit_rows, reference_rows
 from scaleinv.lab.memory import keep_freed_memory
-from scaleinv.lab.recorder import StepRecorder
+from scaleinv.lab.problem import Judge, Problem
+from scaleinv.lab.random import TRANSFORM, generator
+from scaleinv.lab.recorder import BatchCounts, StepRecorder
 from scaleinv.lab.similarity import EpochSimilarity
+from scaleinv.lab.splits import Held, examples_in
 from scaleinv.lab.start import Start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.runfolder.environment import environment
 from scaleinv.runfolder.files import write_json
+from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.rows import Row
 from scaleinv.runfolder.store import RunStore
 from scaleinv.runfolder.write import read_result
@@ -34,6 +42,10 @@ CHECKPOINT_SECONDS = 4.0
 CHECKPOINT_SHARE = 0.05
 #: a train error of at least this share of the error of guessing may become that of regime 3
 GUESSING = 0.75
+
+
+class Stopped(Exception):
+    """A run was asked to stop before its end; its checkpoint holds the step of the message."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,8 @@ class RunEvent:
     message: str = ""
 
 
-#: images and labels
-Batch = tuple[Tensor, Tensor]
+#: inputs and targets
+Batch = tuple[Any, Any]
 
 
 def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], radius: float | None = None) -> None:
@@ -58,23 +70,55 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
     ``radius``: put the scale-invariant weights back to that norm. Raises :class:`StateError` where the sphere has no
     next step.
     """
+    judge, model = setup.judge, setup.model
     setup.optimizer.zero_grad(set_to_none=True)
-    count = 0 if len(parts) == 1 else sum(len(labels) for _, labels in parts)
-    losses, answers = [], []
-    for images, labels in parts:
-        logits = setup.model(images)
-        loss = setup.loss(logits, labels)
-        if count:
-            loss = loss * (len(labels) / count)
+    if len(parts) == 1:
+        inputs, targets = parts[0]
+        outputs = model(inputs) if judge.call is None else judge.call(model, inputs)
+        loss, weight = judge.measure(outputs, targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
-        answers.append((logits.detach(), labels))
+        mean, answers = loss.detach(), [_answer(judge, outputs, targets, weight)]
+    else:
+        mean, answers = _accumulate(setup, parts)
     rates = setup.learning_rates()
-    recorder.before_step(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), answers)
+    recorder.before_step(mean, answers)
     setup.optimizer.step()
     if radius is not None:
         setup.hold_norm(radius)
     recorder.after_step(rates)
+
+
+def _answer(judge: Judge, outputs: Any, targets: Any, weight: Tensor | float) -> Any:
+    """What the recorder is told of a batch: plain logits and labels wait, all else is counted at once."""
+    if judge.classes:
+        return outputs.detach(), targets
+    with torch.no_grad():
+        error = judge.wrong(outputs, targets)
+    return BatchCounts(weight, None, 0.0) if error is None else BatchCounts(weight, error[0].detach(), error[1])
+
+
+def _accumulate(setup: Setup, parts: Sequence[Batch]) -> tuple[Tensor, list[Any]]:
+    """Add up the gradients of several batches to that of their common mean; return the mean loss."""
+    judge = setup.judge
+    total = sum(examples_in(targets) for _, targets in parts)
+    losses, weights, answers = [], [], []
+    for inputs, targets in parts:
+        outputs = judge.outputs(setup.model, inputs)
+        loss, weight = judge.measure(outputs, targets)
+        # the share of the batch; of a weight that is not the number of examples it is known after the last one
+        scaled = loss * (len(targets) / total) if judge.classes else loss * weight
+        scaled.backward()  # type: ignore[no-untyped-call]
+        losses.append(scaled.detach())
+        weights.append(weight)
+        answers.append(_answer(judge, outputs, targets, weight))
+    mean = torch.stack(losses).sum()
+    if not judge.classes:
+        whole = sum(weights)
+        mean = mean / whole
+        for p in setup.model.parameters():
+            if p.grad is not None:
+                p.grad.div_(whole)
+    return mean, answers
 
 
 def recorder_of(setup: Setup, capacity: int) -> StepRecorder:
@@ -90,11 +134,16 @@ class _Run:
     """The loop's state between its steps."""
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, setup: Setup, store: RunStore, watch: Callable[[RunEvent], None]
+        self,
+        config: RunConfig,
+        setup: Setup,
+        store: RunStore,
+        watch: Callable[[RunEvent], None],
+        stop: Callable[[], bool],
     ) -> None:
-        self.config, self.setup, self.store, self.watch = config, setup, store, watch
-        self.pad = dataset.pad_value
-        self.count = len(dataset.train_labels)
+        self.config, self.setup, self.store, self.watch, self.stop = config, setup, store, watch, stop
+        self.progress = Progress(store.folder, config.steps)
+        self.count = len(setup.train)
         self.per_epoch = len(self.steps_of(0))
         self.radius = setup.radius if config.fix_norm else None
         self.recorder = recorder_of(setup, min(self.per_epoch, config.steps))
@@ -108,9 +157,27 @@ class _Run:
         """For every step of the epoch the batches, as indices, whose mean gradient it takes."""
         config = self.config
         if config.gradient == "full":
-            return [[torch.arange(self.count)]]
+            return [[torch.arange(self.count, device="cpu")]]
         order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
         return [order] if config.gradient == "accumulate" else [[batch] for batch in order]
+
+    def read(self, indices: Sequence[Tensor]) -> list[Batch]:
+        """Read the batches of the present step; every batch has draws of its own."""
+        setup, config = self.setup, self.config
+        own, number = isinstance(setup.problem, Images), self.step * len(indices)
+        parts: list[Batch] = []
+        for k, batch in enumerate(indices, number):
+            if own:
+                inputs, targets = setup.train.batch(batch)
+                parts.append((setup.problem.augmented(inputs, k) if config.augment else inputs, targets))  # type: ignore[attr-defined]
+            else:
+                draw = generator(config.seed, TRANSFORM, k)
+                if not isinstance(setup.train, Held):
+                    seed_all(config.seed, READ, k)
+                parts.append(setup.train.batch(batch, setup.device, draw))
+        if not own:
+            seed_torch(config.seed, STEP, self.step)
+        return parts
 
     def restore(self) -> None:
         checkpoint, complaints = self.store.resume()
@@ -136,6 +203,8 @@ class _Run:
             ) from error
         self.step = checkpoint.step
         self.status, self.message = (str(checkpoint.state.get(name, "")) for name in ("status", "message"))
+        if self.status == "finished" and self.step < self.config.steps:  # it was prolonged
+            self.status = ""
         self.watch(RunEvent("resumed", self.step, self.config.steps, self.step // self.per_epoch))
 
     def state(self) -> dict[str, Any]:
@@ -149,11 +218,14 @@ class _Run:
         }
 
     def save_if_due(self) -> None:
-        started = time.monotonic()
-        if started >= self.next_save:
+        self.progress.write(self.step, self.step // self.per_epoch)
+        started, stop = time.monotonic(), self.stop()
+        if started >= self.next_save or stop:
             self.store.checkpoint(self.step, self.setup.model.state_dict(), self.state())
             ended = time.monotonic()
             self.next_save = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
+        if stop:
+            raise Stopped(f"stopped at step {self.step} of {self.config.steps}")
 
     def keep(self, epoch: int) -> None:
         every = self.config.keep_every
@@ -187,31 +259,28 @@ class _Run:
         if evaluate and epoch in self.evaluated:
             measured = self.evaluate(epoch)
             # in the window in which regimes are judged, and only a run that guesses is compared with random directions
-            chance = self.config.chance_error
-            better = chance is not None and shown["error"] < GUESSING * chance
+            chance, constant = self.config.chance_error, self.config.constant_loss
+            if chance is not None and "error" in shown:
+                better = shown["error"] < GUESSING * chance
+            else:
+                better = constant is not None and shown["loss"] < GUESSING * constant
             if 2 * epoch > self.epochs and not better:
                 self.measure_reference(epoch)
                 if epoch == self.epochs:
                     draw = reference_generator(self.config, 0)
                     self.store.append(limit_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
+        self.progress.write(self.step, epoch, shown)
         self.watch(RunEvent("epoch", self.step, self.config.steps, epoch, shown))
 
     @np.errstate(over="ignore", invalid="ignore")  # a diverged run: inf and NaN are its result
     def train(self) -> None:
         setup, config = self.setup, self.config
-        images, labels = setup.train
         setup.model.train()
         while self.step < config.steps and not self.status:
             epoch = self.step // self.per_epoch
             for indices in self.steps_of(epoch)[self.step % self.per_epoch :]:
-                parts = [(images[batch], labels[batch]) for batch in indices]
-                if config.augment:
-                    number = self.step * len(parts)  # every batch has a draw of its own
-                    parts = [
-                        (augment(x, seed=config.seed, step=number + k, pad_value=self.pad), y)
-                        for k, (x, y) in enumerate(parts)
-                    ]
+                parts = self.read(indices)
                 setup.set_rates(self.step)
                 try:
                     train_step(setup, self.recorder, parts, self.radius)
@@ -249,35 +318,66 @@ def open_store(folder: Path, config: RunConfig, origin: Mapping[str, Any], **opt
 
 def run(
     config: RunConfig,
-    dataset: Dataset,
+    source: Dataset | Problem,
     folder: Path,
     *,
     start: Start | None = None,
     watch: Callable[[RunEvent], None] = lambda event: None,
     origin: Mapping[str, Any] | None = None,
     lock_wait: float = 0.0,
+    device: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train ``config`` in ``folder`` and return its result; a run that has ended is not run again.
 
-    ``start``: the weights that ``config.start`` names. Sets torch's thread count to ``config.threads`` for the process.
-    ``origin`` replaces :func:`environment`.
+    ``source``: a data set of the package, or a Problem. ``start``: the weights that ``config.start`` names. Sets
+    torch's thread count to ``config.threads`` for the process. ``origin`` replaces :func:`environment`. ``device``:
+    which one of ``config.device``'s type. ``stop``: asked after every step; once it says yes, a checkpoint is written
+    and :class:`Stopped` raised.
     """
     check(config)
-    if (dataset.fingerprint, dataset.classes) != (config.data_fingerprint, config.classes):
+    classes = source.classes if isinstance(source, Dataset) else config.classes
+    if (source.fingerprint, classes) != (config.data_fingerprint, config.classes):
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
     torch.set_num_threads(config.threads)
     keep_freed_memory()
+    with kept_generators(), reproducible(config.device):
+        return _run(
+            config,
+            source,
+            folder,
+            start,
+            watch,
+            origin or environment(config.threads, config.device),
+            lock_wait,
+            device,
+            stop,
+        )
+
+
+def _run(
+    config: RunConfig,
+    source: Dataset | Problem,
+    folder: Path,
+    start: Start | None,
+    watch: Callable[[RunEvent], None],
+    origin: Mapping[str, Any],
+    lock_wait: float,
+    device: str | None,
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
     started = time.monotonic()
     # what it refuses is refused before anything is written
-    setup = build(config, dataset, start=None if start is None else start.file)
-    origin, lineage = origin or environment(config.threads), None if start is None else start.lineage()
-    with open_store(folder, config, origin, lineage=lineage, wait=lock_wait) as store:
+    setup = build(config, source, start=None if start is None else start.file, device=device)
+    lineage = None if start is None else start.lineage()
+    task = stored_task(config, setup, folder)
+    with open_store(folder, config, origin, lineage=lineage, problem=task, wait=lock_wait) as store:
         result, complaints = store.result()
         if result is not None:
             return result
         for sentence in complaints:
             watch(RunEvent("notice", 0, config.steps, message=sentence))
-        live = _Run(config, dataset, setup, store, watch)
+        live = _Run(config, setup, store, watch, stop)
         live.restore()
         resumed_at = live.step
         live.train()
@@ -297,6 +397,7 @@ def run(
             "evidence": None,
         }
         store.finish(live.step, live.setup.model.state_dict(), live.state(), result)
+        live.progress.remove()
         watch(RunEvent("ended", live.step, config.steps, live.epochs, message=live.status))
         return result
 

@@ -8,8 +8,10 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.lab.build import Setup, build
 from scaleinv.lab.config import RunConfig, read_config
-from scaleinv.lab.data import Dataset, load_dataset
+from scaleinv.lab.data import Dataset
 from scaleinv.lab.memory import keep_freed_memory
+from scaleinv.lab.problem import Problem
+from scaleinv.lab.recipe import source_of
 from scaleinv.lab.start import find_start, read_start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.runfolder.layout import kept_epochs
@@ -48,12 +50,9 @@ def fresh(folder: str | Path, *, data_dir: Path | None = None) -> Setup:
     return build(replace(config, start=None), dataset)
 
 
-def _config_and_data(folder: str | Path, data_dir: Path | None) -> tuple[RunConfig, Dataset]:
+def _config_and_data(folder: str | Path, data_dir: Path | None) -> tuple[RunConfig, Dataset | Problem]:
     config = read_config(Path(folder))
     if config is None:
         raise UserError(f"{folder} is not the folder of a run")
-    dataset = load_dataset(config.data, data_dir=data_dir, subset=config.subset, label_noise=config.label_noise)
-    if dataset.fingerprint != config.data_fingerprint:
-        raise UserError(f"the images of {config.data} are not those {folder} was trained on")
     keep_freed_memory()
-    return config, dataset
+    return config, source_of(Path(folder), config, data_dir)

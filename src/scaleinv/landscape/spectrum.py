@@ -76,7 +76,11 @@ def top_eigenpairs(
         image: Floats = operator(torch.from_numpy(np.array(v, dtype=np.float64).reshape(-1))).numpy()
         return image
 
-    first = torch.randn(operator.size, generator=generator, dtype=torch.float64) if start is None else start.double()
+    first = (
+        torch.randn(operator.size, generator=generator, dtype=torch.float64, device="cpu")
+        if start is None
+        else start.double()
+    )
     first = operator.project(first)
     matrix = LinearOperator((operator.size, operator.size), matvec=matvec, dtype=np.float64)
     ncv = None if krylov is None else min(max(krylov, k + 2), operator.size)
@@ -122,11 +126,11 @@ def trace(
     """
     if probes < 1:
         raise UserError(f"probes must be at least 1, and 2 for a standard error, got {probes}")
-    vectors = torch.zeros((0, operator.size), dtype=torch.float64) if known is None else known.vectors
+    vectors = torch.zeros((0, operator.size), dtype=torch.float64, device="cpu") if known is None else known.vectors
     exact = 0.0 if known is None else math.fsum(w for w in known.values if not math.isnan(w))
     samples = []
     for _ in range(probes):
-        z = torch.randint(0, 2, (operator.size,), generator=generator).double() * 2 - 1
+        z = torch.randint(0, 2, (operator.size,), generator=generator, device="cpu").double() * 2 - 1
         z = operator.project(z)
         z = z - vectors.T @ (vectors @ z)
         samples.append(float(z @ operator(z)))

@@ -132,9 +132,10 @@ def values(surface: Surface, weights: Weights | None = None, *, recompute_bn: bo
     ``recompute_bn=False`` asks for the running statistics among the weights, as the papers'
     released code has it for the test error.
     """
+    images, labels = surface.test
     with surface.at(weights), torch.no_grad():
         if not recompute_bn:
-            test = test_metrics(surface.model, *surface.test, surface.loss)
+            test = test_metrics(surface.model, images, labels, surface.loss)
         with fresh_bn_statistics(surface.model):
             total, wrong, count = 0.0, 0, 0
             for x, y, share in surface.parts():
@@ -143,5 +144,5 @@ def values(surface: Surface, weights: Weights | None = None, *, recompute_bn: bo
                 wrong += int((logits.argmax(1) != y).sum())
                 count += len(y)
             if recompute_bn:
-                test = test_metrics(surface.model, *surface.test, surface.loss)
+                test = test_metrics(surface.model, images, labels, surface.loss)
     return Values(total, wrong / count, *test)

@@ -112,7 +112,7 @@ def walk(
 def _orders(surface: Surface, seed: int, epoch: int) -> Iterator[Tensor]:
     n, size = len(surface.train[1]), surface.batch_size
     while True:
-        yield from [torch.arange(n)] if size is None else batches(n, size, seed=seed, epoch=epoch)
+        yield from [torch.arange(n, device="cpu")] if size is None else batches(n, size, seed=seed, epoch=epoch)
         epoch += 1
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaleinv.lab.launch.base import Watcher
+from scaleinv.lab.launch.choose import LOCAL, Choice
 from scaleinv.runfolder.read import Run, load_run
 from scaleinv.studies.obtain import Request, obtain_many
 
@@ -17,10 +18,11 @@ class Context:
     root: Path = Path("runs/reproduce")
     workers: int = 1  # runs at a time
     watch: Watcher | None = None  # told what the runs report
+    launch: Choice = LOCAL  # where runs run
 
     def folders(self, requests: Sequence[Request]) -> list[Path]:
         """Return the folders of the requested runs, in their order; train those that are not in ``root`` yet."""
-        return obtain_many(self.root, requests, workers=self.workers, watch=self.watch)
+        return obtain_many(self.root, requests, workers=self.workers, launch=self.launch, watch=self.watch)
 
     def runs(self, requests: Sequence[Request]) -> list[Run]:
         """Read the requested runs, in their order; train those that are not in ``root`` yet."""

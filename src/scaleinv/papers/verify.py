@@ -24,6 +24,7 @@ from typing import Any
 from scaleinv import __version__
 from scaleinv.errors import UserError
 from scaleinv.lab.data.source import find
+from scaleinv.lab.launch.choose import LOCAL, Choice
 from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
@@ -80,10 +81,12 @@ def run(
     *,
     fresh: bool = False,
     workers: int | None = None,
+    launch: Choice = LOCAL,
     started: Callable[[Claim, Scale], None] = lambda claim, scale: None,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Check all, at most ``workers`` at a time (default: one a core), each on one thread; in the order given.
+    ``launch``: where the runs that checks need are trained.
 
     ``started`` and ``ended`` are told as it goes. Interrupted, what has ended is kept. Raises :class:`UserError` where
     a claim needs what only the user can give, such as the folder of a data set: nothing is said of the claim then.
@@ -103,7 +106,7 @@ def run(
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
-    crew = Crew(partial(_check, runs), workers or os.cpu_count() or 1)
+    crew = Crew(partial(_check, runs, launch), workers or os.cpu_count() or 1)
     try:
         for answer in crew.run(waiting, started=lambda pair: started(*pair)):
             claim, scale = answer.item
@@ -121,12 +124,12 @@ def run(
     return [outcomes[claim.id, scale] for claim, scale in chosen]
 
 
-def _check(runs: Path, pair: tuple[Claim, Scale], report: Report) -> Outcome:
+def _check(runs: Path, launch: Choice, pair: tuple[Claim, Scale], report: Report) -> Outcome:
     """Run one check in a process of the crew."""
     claim, scale = pair
     start = time.perf_counter()
     try:
-        result = claim.run(Context(scale, runs))
+        result = claim.run(Context(scale, runs, launch=launch))
     except UserError as error:
         raise UserError(f"{claim.id} ({scale}): {error}") from error
     except Exception as error:

@@ -162,10 +162,10 @@ def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
     listed = [entry for entry in (sweep.summary or {}).get("runs", []) if isinstance(entry, dict)]
     known = {str(entry.get("run")) for entry in listed}
     entries = [(entry, sweep.find(str(entry.get("run")))) for entry in listed]
-    return [*entries, *((_row(run), run) for run in sweep.runs if run.name not in known)]
+    return [*entries, *((judged_row(run), run) for run in sweep.runs if run.name not in known)]
 
 
-def _row(run: Run) -> dict[str, Any]:
+def judged_row(run: Run) -> dict[str, Any]:
     """Make a run's entry as the regime map will hold it; a run that has not ended is not judged."""
     return run_row(run, stored_verdict(run) or Verdict(None, {"reason": "the run has not ended"}))
 

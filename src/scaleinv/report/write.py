@@ -6,6 +6,7 @@ from pathlib import Path
 from scaleinv.errors import UserError
 from scaleinv.plots.style import FORMATS, rendered
 from scaleinv.report.gather import run_facts, sweep_facts
+from scaleinv.report.joined import join_folders
 from scaleinv.report.page import section_drawings, section_page
 from scaleinv.report.run_page import RUN_SECTIONS, run_title
 from scaleinv.report.sweep_page import SWEEP_SECTIONS, sweep_title
@@ -34,6 +35,18 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
         run = run_facts(load_run(source))
         content = section_page(run_title(run), RUN_SECTIONS, run)
     write_bytes(path, content.encode("utf-8"), parents=True)
+    return path
+
+
+def write_joined(folders: Sequence[Path], out: str | Path | None = None) -> Path:
+    """Write one page about the runs of several folders, by default ``report.html`` in the folder that holds them all.
+
+    Errors: as :func:`write_report` and :func:`scaleinv.report.joined.join_folders`.
+    """
+    joined = join_folders(folders)
+    path = _page_path(joined.folder, out)
+    facts = sweep_facts(joined)
+    write_bytes(path, section_page(sweep_title(facts), SWEEP_SECTIONS, facts).encode("utf-8"), parents=True)
     return path
 
 

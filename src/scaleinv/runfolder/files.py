@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from scaleinv.errors import UserError
 
@@ -125,7 +127,15 @@ def read_json(path: Path, *, advice: str = _MEND, nan: bool = False) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
+#: what flock says on NFS without a lock daemon, and where it is not known
+_NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+#: the lock of a folder whose file system has none
+LINK = ".lock.link"
 _WAIT = "wait for it, or choose another --out"
+
+
+class Busy(UserError):
+    """Another process is working on the folder."""
 
 
 class Lock:
@@ -135,16 +145,31 @@ class Lock:
         self, folder: Path, *, wait: float = 0.0, holder: str = "another process", advice: str = _WAIT
     ) -> None:
         path = folder / ".lock"
+        self._lock: BaseFileLock
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
             # not for each thread: a finalizer may release it from another one
             self._lock = FileLock(path, timeout=wait, thread_local=False)
             try:
-                self._lock.acquire()
+                self._acquire(path, wait)
             except Timeout:
-                raise UserError(f"{holder} is working on {folder}; {advice}") from None
-            except NotImplementedError as error:  # a file system without locks
-                raise UserError(f"cannot lock {path}: {error}; choose another folder") from error
+                raise Busy(f"{holder} is working on {folder}; {advice}") from None
+
+    def _acquire(self, path: Path, wait: float) -> None:
+        try:
+            self._lock.acquire()
+        except OSError as error:
+            if isinstance(error, TimeoutError) or error.errno not in _NO_FLOCK:
+                raise
+            # a file that only one process can make; a holder that died on this machine is found out by its pid
+            link = path.with_name(LINK)
+            warnings.warn(
+                f"{path.parent} lies on a file system without locks ({error.strerror}): {link.name} stands for one; "
+                "remove it if the machine that made it is gone",
+                stacklevel=3,
+            )
+            self._lock = SoftFileLock(link, timeout=wait, thread_local=False)
+            self._lock.acquire()
 
     def release(self) -> None:
         """Let the next process in; a second call does nothing."""

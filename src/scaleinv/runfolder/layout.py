@@ -8,13 +8,14 @@
     RUN/alerts.jsonl       what a Monitor said, a line each
     RUN/checkpoints/       step-N/: weights, state and a manifest of checksums
     RUN/weights/           weights kept for good, by epoch
+    RUN/progress.json      how far a run in training is
     RUN/result.json        written last: the run has ended
     RUN/.lock              held by the process that writes
 """
 
 from pathlib import Path
 
-from scaleinv.runfolder.files import read_json
+from scaleinv.runfolder.files import LINK, read_json
 
 #: of the folder. 4: the config of a monitored run has the traits of its optimizers; NaN in alerts is null
 FORMAT = 4
@@ -22,7 +23,9 @@ FORMATS_READ = (3, 4)
 #: changed whenever the same config would give other numbers; part of a run's identity
 NUMBERS = 3
 
-CONFIG, RESULT, LOCK = "config.json", "result.json", ".lock"
+CONFIG, RESULT, LOCK, PROGRESS = "config.json", "result.json", ".lock", "progress.json"
+#: traceback, where a bug ended the run
+ERROR = "error.txt"
 LINES, ALERTS = "metrics.jsonl", "alerts.jsonl"
 PARTS, FINAL_PART = "part-*.parquet", "part-final.parquet"
 STEPS, FINAL_STEPS = "steps-*.parquet", "steps-final.parquet"
@@ -30,7 +33,7 @@ STEPS, FINAL_STEPS = "steps-*.parquet", "steps-final.parquet"
 LANDSCAPE = "landscape.json"
 LANDSCAPE_PARTS = ("sharpness", "paths", "walks", "averages", "minima")
 #: what a process killed before config.json was there may leave
-BEFORE_CONFIG = {LOCK, f".{CONFIG}.part", "error.txt"}
+BEFORE_CONFIG = {LOCK, LINK, f".{CONFIG}.part", ERROR}
 
 
 def part_name(kind: str, number: int) -> str:

@@ -6,7 +6,7 @@ sweep without ``sweep.json``. What cannot be read is a :class:`~scaleinv.errors.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +22,7 @@ from scaleinv.errors import UserError
 from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.layout import ALERTS, CONFIG, FINAL_PART, FORMATS_READ, LINES, PARTS, RESULT
 from scaleinv.runfolder.rows import COLUMNS, TEXTS, read_lines, read_part, read_parts, to_table
+from scaleinv.runfolder.shown import run_frame, run_html, run_line, run_plot
 from scaleinv.runfolder.stored import complete
 from scaleinv.theory.optimizers import law_of
 
@@ -53,6 +54,20 @@ class Run:
     result: Mapping[str, Any] | None
     metrics: Mapping[Key, Series] = field(repr=False)
     lineage: Mapping[str, Any] | None = None  # of a run that goes on from another one
+
+    def __repr__(self) -> str:
+        return run_line(self)
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
+
+    def to_pandas(self) -> Any:
+        """Give every measured number as a tidy DataFrame: step, epoch, split, group, quantity, value. Needs pandas."""
+        return run_frame(self)
+
+    def plot(self, quantities: Sequence[str] | None = None, ax: Any = None) -> Any:
+        """Draw quantities of the whole network (default: loss and error) over the epochs; returns matplotlib axes."""
+        return run_plot(self, quantities, ax)
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from scaleinv.runfolder.checkpoint import Checkpoint, load_newest, save_checkpoi
 from scaleinv.runfolder.files import Lock, disk_errors, write_json, written
 from scaleinv.runfolder.layout import FINAL_PART, FINAL_STEPS, PARTS, RESULT, STEPS, kept_file, part_name
 from scaleinv.runfolder.rows import Row, read_part, to_table, write_part
-from scaleinv.runfolder.write import read_result, write_head
+from scaleinv.runfolder.write import complete_head, read_result, write_head
 
 
 class RunStore:
@@ -38,6 +38,7 @@ class RunStore:
         *,
         present: Callable[[], bool],
         lineage: Mapping[str, Any] | None = None,
+        problem: Mapping[str, Any] | None = None,
         wait: float = 0.0,
     ) -> None:
         self.folder = folder
@@ -49,7 +50,9 @@ class RunStore:
         self._lock = Lock(folder, wait=wait)
         try:
             if not present():
-                write_head(folder, config, identity, environment, lineage)
+                write_head(folder, config, identity, environment, lineage, problem)
+            elif problem is not None:
+                complete_head(folder, problem)
         except UserError:
             self._lock.release()
             raise

@@ -29,7 +29,17 @@ def write_head(
     identity: str,
     environment: Mapping[str, Any],
     lineage: Mapping[str, Any] | None = None,
+    problem: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write config.json, whole or not at all."""
+    """Write config.json, whole or not at all; ``problem``: how a problem of one's own is made again."""
     head = {"format": FORMAT, "config": config, "identity": identity, "environment": environment}
-    write_json(folder / CONFIG, head if lineage is None else {**head, "lineage": lineage})
+    more = {"lineage": lineage, "problem": problem}
+    write_json(folder / CONFIG, head | {name: value for name, value in more.items() if value is not None})
+
+
+def complete_head(folder: Path, problem: Mapping[str, Any]) -> None:
+    """Add to config.json, where a sweep has prepared it, what is known of a problem once it was built."""
+    head = read_json(folder / CONFIG)
+    held = head.get("problem") if isinstance(head, dict) else None
+    if isinstance(held, Mapping) and set(problem) - set(held):
+        write_json(folder / CONFIG, {**head, "problem": {**held, **problem}})

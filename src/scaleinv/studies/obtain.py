@@ -10,7 +10,7 @@ from scaleinv.errors import StateError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Job, Watcher, unwatched
-from scaleinv.lab.launch.processes import Processes
+from scaleinv.lab.launch.choose import LOCAL, Choice, Site
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start
 from scaleinv.lab.train import run
@@ -76,9 +76,15 @@ def obtain(
 
 
 def obtain_many(
-    root: Path, requests: Sequence[Request], *, workers: int = 1, watch: Watcher | None = None
+    root: Path,
+    requests: Sequence[Request],
+    *,
+    workers: int = 1,
+    launch: Choice = LOCAL,
+    watch: Watcher | None = None,
 ) -> list[Path]:
-    """Return the folders of the runs, in the order asked for; ``workers`` > 1 trains as many at a time in processes.
+    """Return the folders of the runs, in the order asked for; ``workers`` > 1 trains as many at a time in processes,
+    another ``launch`` where it says.
 
     Raises :class:`StateError` where a run ends by an error (a diverged run is a result).
     """
@@ -89,14 +95,15 @@ def obtain_many(
         for job, request in zip(jobs, requests)
         if not (job.folder / "result.json").exists()
     }
-    if workers == 1:
+    if workers == 1 and launch.name == LOCAL.name:
         for job, key in missing.values():
             tell = functools.partial(watch, job)
             run(job.config, _dataset(key), job.folder, start=job.start, watch=tell, origin=job.origin, lock_wait=_WAIT)
         return [job.folder for job in jobs]
     root.mkdir(parents=True, exist_ok=True)
     for number, key in enumerate(dict.fromkeys(key for _, key in missing.values())):
-        launcher = Processes(_dataset(key), root / f".shared-{os.getpid()}-{number}", workers)
+        shared = f".shared-{os.getpid()}-{number}"
+        launcher = launch(Site(root, _dataset(key), workers, key.data_dir, shared))
         try:
             for job, result, error in launcher.run([job for job, its in missing.values() if its == key], watch):
                 if result is None:

@@ -35,7 +35,8 @@ def describe(config: RunConfig, starts: Mapping[str, str] | None = None) -> str:
 
 def _numbers(numbers: Mapping[str, float]) -> str:
     shown = {"loss": "loss {:.3g}", "test_error": "test error {:.1%}", "eg": "eg {:.3g}", "cosine": "cos {:.3f}"}
-    return ", ".join(form.format(numbers[key]) for key, form in shown.items() if key in numbers)
+    known = {key: number for key, number in numbers.items() if number == number}  # NaN: not measured
+    return ", ".join(form.format(known[key]) for key, form in shown.items() if key in known)
 
 
 _Shown = TypeVar("_Shown", bound="_Bars")

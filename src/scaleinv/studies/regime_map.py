@@ -75,7 +75,7 @@ def regime_map(rows: Sequence[Mapping[str, Any]], axis: str, horizon: Mapping[st
     maps = []
     for decay, start in sorted({series_of(row) for row in rows}):
         own = [row for row in rows if series_of(row) == (decay, start)]
-        points = [(float(row[axis]), int(row["seed"]), row["regime"]) for row in own if row[axis] is not None]
+        points = [(float(row[axis]), int(row["seed"] or 0), row["regime"]) for row in own if row[axis] is not None]
         maps.append({"weight_decay": decay, "start": start or None, "boundaries": boundaries(points)})
     return {
         "boundaries": maps[0]["boundaries"] if len(maps) == 1 else boundaries([]) if not maps else None,
@@ -100,3 +100,14 @@ def verdict_of(folder: Path) -> tuple[Run, Verdict]:
     """Load a run folder and classify it."""
     run = load_run(folder)
     return run, classify(run)
+
+
+def regime_name(regime: int | None) -> str:
+    """``2 chaotic equilibrium``; ``? undecided``."""
+    return f"{'?' if regime is None else regime} {NAMES[regime]}"
+
+
+def outcome_line(row: Mapping[str, Any]) -> str:
+    """Say in one line how a run of a sweep has ended."""
+    reason = str(row["evidence"]["reason"])
+    return reason if row["status"] == "failed" else f"{regime_name(row['regime'])} - {reason}"

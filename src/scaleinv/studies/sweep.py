@@ -1,7 +1,9 @@
 """Train a sweep, runs that differ in the rate, the weight decay, the start and the seed alone, and keep its folder."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ from scaleinv.lab.build import build
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
-from scaleinv.lab.launch.processes import Processes
+from scaleinv.lab.launch.choose import LOCAL, Site, prepare_all
+from scaleinv.lab.problem import Problem
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import Lock, read_json, write_json
-from scaleinv.runfolder.layout import FORMAT, FORMATS_READ
+from scaleinv.runfolder.files import LINK, Lock, json_text, read_json, write_json
+from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK
 from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
@@ -33,6 +36,7 @@ class SweepConfig:
     seeds: tuple[int, ...]  # empty: a run has the seed of the run it starts from
     weight_decays: tuple[float, ...] = ()  # empty: the base's
     starts: tuple[Start, ...] = ()  # empty: from the initialisation
+    weights: tuple[tuple[int, str], ...] = ()  # of a problem of one's own: checksum of the start of each seed
 
     def runs(self) -> list[RunConfig]:
         """One config a run, seeds outermost, then starts, then weight decays."""
@@ -41,9 +45,17 @@ class SweepConfig:
         if self.seeds:
             starts = [start for start, _ in pairs] or [self.base.start]
             pairs = [(start, seed) for seed in self.seeds for start in starts]
+        known = dict(self.weights)
         rates: list[dict[str, Any]] = [{self.axis: value} for value in self.values]
         return [
-            dataclasses.replace(self.base, seed=seed, weight_decay=decay, start=start, **rate)
+            dataclasses.replace(
+                self.base,
+                seed=seed,
+                weight_decay=decay,
+                start=start,
+                weights=known.get(seed, self.base.weights),
+                **rate,
+            )
             for start, seed in pairs
             for decay in decays
             for rate in rates
@@ -57,9 +69,21 @@ class SweepConfig:
         """The runs that the starts come from."""
         return [origin for origin in (origin_of(start.lineage()) for start in self.starts) if origin is not None]
 
+    def short_hash(self) -> str:
+        """Give a name to the sweep that the same call finds again; 8 hex digits."""
+        text = json_text(
+            [self.base.identity(), self.axis, list(self.values), list(self.seeds), list(self.weight_decays)]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``base`` without what differs."""
-        differ = [self.axis, "seed"] + ["weight_decay"] * bool(self.weight_decays) + ["start"] * bool(self.starts)
+        differ = (
+            [self.axis, "seed"]
+            + ["weights"] * (len(self.weights) > 1)
+            + ["weight_decay"] * bool(self.weight_decays)
+            + ["start"] * bool(self.starts)
+        )
         base = {k: v for k, v in self.base.to_dict().items() if k not in differ}
         content = {"base": base, "axis": self.axis, "values": list(self.values), "seeds": list(self.seeds)}
         if self.weight_decays:
@@ -74,12 +98,43 @@ def run_folder(out: Path, config: RunConfig) -> Path:
     return out / "runs" / config.identity()
 
 
+@contextmanager
+def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: str | None) -> Iterator[list[Job]]:
+    """Hold the folder of a sweep, made or found; give its jobs. Raises :class:`UserError` for anything else."""
+    if not sweep.values or not (sweep.seeds or sweep.starts):
+        raise UserError("a sweep needs at least one rate and one seed")
+    _present(out, sweep)
+    # what it refuses is refused once, before anything is written
+    if isinstance(dataset, Dataset) or sweep.starts:
+        build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
+    with Lock(out, wait=2.0):
+        if _present(out, sweep) is None:
+            write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
+        origin = environment(sweep.base.threads, device or sweep.base.device)
+        yield [Job(config, run_folder(out, config), origin, sweep.start_of(config), device) for config in sweep.runs()]
+
+
+def prepare_sweep(
+    sweep: SweepConfig, dataset: Dataset | Problem, out: Path, *, data_dir: Path | None = None
+) -> list[Path]:
+    """Write the folders of all runs, trained by none; the folders of those that have not ended, in the sweep's order.
+
+    Each is to be trained by ``scaleinv run FOLDER``, anywhere; the sweep's own command then makes the map.
+    """
+    with _opened(sweep, dataset, out, None) as jobs:
+        prepare_all(jobs, Site(out, dataset, 1, data_dir))
+        return [job.folder for job in jobs if not (job.folder / "result.json").exists()]
+
+
 def run_sweep(
     sweep: SweepConfig,
-    dataset: Dataset,
+    dataset: Dataset | Problem,
     out: Path,
     *,
     workers: int,
+    launch: Callable[[Site], Launcher] = LOCAL,
+    data_dir: Path | None = None,
+    device: str | None = None,
     watch: Watcher = unwatched,
     on_finished: Callable[[Finished], None] = lambda finished: None,
 ) -> list[Finished]:
@@ -90,19 +145,10 @@ def run_sweep(
     """
     if workers < 1:
         raise UserError(f"workers {workers}: at least one is needed")
-    if not sweep.values or not (sweep.seeds or sweep.starts):
-        raise UserError("a sweep needs at least one rate and one seed")
-    _present(out, sweep)
-    # what it refuses is refused once, before anything is written
-    build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
-    with Lock(out, wait=2.0):
-        if _present(out, sweep) is None:
-            write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
-        origin = environment(sweep.base.threads)
-        jobs = [Job(config, run_folder(out, config), origin, sweep.start_of(config)) for config in sweep.runs()]
+    with _opened(sweep, dataset, out, device) as jobs:
         ended: dict[Path, Finished] = {}
         waiting = []
-        launcher: Launcher = Processes(dataset, out / ".shared", workers)
+        launcher = launch(Site(out, dataset, workers, data_dir))
 
         def finish() -> Iterator[Finished]:
             for job in jobs:
@@ -131,10 +177,13 @@ class MappedSweep:
 
 def map_sweep(
     sweep: SweepConfig,
-    dataset: Dataset,
+    dataset: Dataset | Problem,
     out: Path,
     *,
     workers: int,
+    launch: Callable[[Site], Launcher] = LOCAL,
+    data_dir: Path | None = None,
+    device: str | None = None,
     watch: Watcher = unwatched,
     on_row: Callable[[Job, Mapping[str, Any]], None] = lambda job, row: None,
 ) -> MappedSweep:
@@ -159,7 +208,8 @@ def map_sweep(
             failed.append(name)
         on_row(finished.job, rows[name])
 
-    runs = run_sweep(sweep, dataset, out, workers=workers, watch=watch, on_finished=ended)
+    at: dict[str, Any] = {"launch": launch, "data_dir": data_dir, "device": device}
+    runs = run_sweep(sweep, dataset, out, workers=workers, watch=watch, on_finished=ended, **at)
     place = {origin.weights: k for k, origin in enumerate(sorted(sweep.origins(), key=lambda origin: origin.order))}
     ordered = sorted(
         (rows[finished.job.config.identity()] for finished in runs),
@@ -191,7 +241,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
     if out.exists():
         if not out.is_dir():
             raise UserError(f"{out} is a file, not a folder; choose another --out")
-        if any(p.name not in (".lock", ".sweep-config.json.part") for p in out.iterdir()):
+        if any(p.name not in (LOCK, LINK, ".sweep-config.json.part") for p in out.iterdir()):
             raise UserError(f"{out} is not empty and not a sweep; choose another --out")
     return None
 

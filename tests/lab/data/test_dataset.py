@@ -87,6 +87,7 @@ def test_frozen() -> None:
 )  # fmt: skip
 def test_bad_input_is_one_clear_line(kwargs: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCALEINV_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere/at/all")
     with pytest.raises(UserError) as caught:
         load_dataset(**kwargs)
     assert words in str(caught.value)

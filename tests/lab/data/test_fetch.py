@@ -19,6 +19,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.data.catalog import CATALOG
 from scaleinv.lab.data.fetch import fetch
+from scaleinv.lab.data.source import resolve
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -211,8 +212,14 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fetch("digits", tmp_path)
     with pytest.raises(UserError, match="unknown data set 'foo'; choose one of: mnist"):
         fetch("foo", tmp_path)
-    with pytest.raises(UserError, match="no data folder to download into: name it with --data-dir or SCALEINV_DATA"):
-        fetch("mnist")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(UserError, match="cannot download"):  # into the cache directory, which it leaves as it was
+        fetch("mnist", mirror="http://127.0.0.1:1")
+    assert not (tmp_path / "cache").exists()
+    assert resolve(None) is None
+    (tmp_path / "cache" / "scaleinv" / "data").mkdir(parents=True)
+    assert resolve(None) == tmp_path / "cache" / "scaleinv" / "data"
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot make data folder"):
         fetch("mnist", tmp_path / "file" / "below")

@@ -53,6 +53,7 @@ def test_the_system_package_is_found_without_a_data_folder(
     compress(tmp_path)
     monkeypatch.setitem(catalog.CATALOG, "fashion-mnist", (form._replace(system_folders=(str(tmp_path),)),))
     monkeypatch.delenv("SCALEINV_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere/at/all")
     assert len(load_dataset("fashion-mnist", verify=False).train_labels) == 20
 
 

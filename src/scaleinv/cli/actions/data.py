@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from scaleinv.cli.data import DataCommand
 from scaleinv.lab.data.fetch import fetch, statuses
-from scaleinv.lab.data.source import ENVIRONMENT, resolve
+from scaleinv.lab.data.source import ENVIRONMENT, cache_folder, resolve
 
 
 def run(command: DataCommand) -> int:
@@ -22,7 +22,10 @@ def run(command: DataCommand) -> int:
         nowhere = resolve(command.data_dir) is None
         details = [row.detail for row in rows if row.detail and not (nowhere and row.state == "missing")]
         if nowhere:
-            details.append(f"no data folder: name it with --data-dir or the environment variable {ENVIRONMENT}")
+            details.append(
+                f"no data folder: `scaleinv data fetch NAME` makes {cache_folder()}; "
+                f"or name one with --data-dir or the environment variable {ENVIRONMENT}"
+            )
         if details:
             print("\n" + "\n".join(details))
     return 1 if any(row.state == "damaged" for row in rows) else 0

@@ -11,6 +11,8 @@ from urllib.parse import quote
 from scaleinv.cli.reproduce import ReproduceCommand
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.base import Job
+from scaleinv.lab.launch.choose import Choice
+from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.lab.train import RunEvent
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import FigureEntry
@@ -46,7 +48,8 @@ def run(command: ReproduceCommand) -> int:
                 head = f"[{number}/{len(chosen)}] {entry.id} ({scale})"
                 view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept")
                 begin = time.perf_counter()
-                context = Context(scale, command.runs, command.workers or cores(), watch)
+                launch = Choice(command.launcher, parse_arguments(command.launcher_args))
+                context = Context(scale, command.runs, command.workers or cores(), watch, launch)
                 paths += entry.make(context, command.out, formats).paths
                 view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")
         if command.all:

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from scaleinv import __version__
 from scaleinv.cli.verify import VerifyCommand
+from scaleinv.lab.launch.choose import Choice
+from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.papers import verify
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.findings import finding
@@ -38,7 +40,13 @@ def run(command: VerifyCommand) -> int:
     with Counted("checking", len(chosen), quiet=command.quiet) as counted:
         view = _View(counted)
         outcomes = verify.run(
-            chosen, command.cache, fresh=command.fresh, workers=command.workers, started=view.started, ended=view.ended
+            chosen,
+            command.cache,
+            fresh=command.fresh,
+            workers=command.workers,
+            launch=Choice(command.launcher, parse_arguments(command.launcher_args)),
+            started=view.started,
+            ended=view.ended,
         )
     outcomes = sorted(outcomes, key=lambda outcome: (outcome.id, outcome.scale))
     if command.html is not None:

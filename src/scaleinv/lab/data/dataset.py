@@ -1,7 +1,6 @@
 """Load a data set: read, cut to what is used, make labels noisy, normalise once, fingerprint."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +12,10 @@ from torch import Tensor
 
 from scaleinv.errors import UserError
 from scaleinv.lab import random as _random
+from scaleinv.lab.classes import unequal_shares
 from scaleinv.lab.data import digits
 from scaleinv.lab.data.formats import RawSplit
 from scaleinv.lab.data.source import find
-from scaleinv.theory.guessing import chance_error, guesses
-
-#: standard errors by which the largest class must exceed 1/C before the classes count as unequal
-_UNEQUAL = 5.0
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,7 @@ class Dataset:
                 f"{self.name} has train labels from {int(labels.min())} to {int(labels.max())}, and classes={classes}: "
                 f"labels are 0 to {classes - 1}"
             )
-        shares = tuple(count / len(labels) for count in torch.bincount(labels, minlength=classes).tolist())
-        equal, largest = 1 / classes, max(shares)
-        significant = largest - equal > _UNEQUAL * math.sqrt(equal * (1 - equal) / len(labels))
-        unequal = significant and not guesses(chance_error(classes, shares), chance_error(classes))
-        return shares if unequal else None
+        return unequal_shares(labels, classes)
 
 
 class Spec(NamedTuple):
@@ -158,7 +150,8 @@ def normalise(images: npt.NDArray[np.uint8], spec: Spec) -> Tensor:
     """Return (images / levels - mean) / std per channel, float32, the only copy made."""
     shape = (1, len(spec.mean), 1, 1)
     out = torch.from_numpy(images.astype(np.float32))
-    return out.div_(spec.levels).sub_(torch.tensor(spec.mean).view(shape)).div_(torch.tensor(spec.std).view(shape))
+    mean, std = (torch.tensor(values, device="cpu").view(shape) for values in (spec.mean, spec.std))
+    return out.div_(spec.levels).sub_(mean).div_(std)
 
 
 def _fingerprint(spec: Spec, train: RawSplit, test: RawSplit) -> str:

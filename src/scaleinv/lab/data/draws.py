@@ -51,7 +51,7 @@ def eval_batches(n: int, batch_size: int) -> list[Tensor]:
     [[0, 1], [2, 3, 4]]
     """
     sizes = _sizes(n, batch_size)
-    return list(torch.split(torch.arange(n), sizes))
+    return list(torch.split(torch.arange(n, device="cpu"), sizes))
 
 
 def augment(images: Tensor, *, seed: int, step: int, pad_value: Sequence[float]) -> Tensor:
@@ -79,11 +79,12 @@ def augment(images: Tensor, *, seed: int, step: int, pad_value: Sequence[float])
     padded = images.new_empty(b, h + 2 * PADDING, w + 2 * PADDING, c)
     padded[:] = images.new_tensor(pad_value)
     padded[:, PADDING : PADDING + h, PADDING : PADDING + w] = images.permute(0, 2, 3, 1)
-    across = torch.arange(w).expand(b, w)
+    across = torch.arange(w, device="cpu").expand(b, w)
     across = torch.where(flip[:, None], across.flip(1), across) + columns[:, None]
-    down = torch.arange(h) + rows[:, None]
+    down = torch.arange(h, device="cpu") + rows[:, None]
     # pixels as rows of a (B * H' * W', C) table: one gather makes every crop and flip
-    flat = (torch.arange(b)[:, None, None] * (h + 2 * PADDING) + down[:, :, None]) * (w + 2 * PADDING) + across[:, None]
+    image = torch.arange(b, device="cpu")[:, None, None]
+    flat = (image * (h + 2 * PADDING) + down[:, :, None]) * (w + 2 * PADDING) + across[:, None]
     taken = padded.view(-1, c).index_select(0, flat.flatten().to(images.device))
     out = taken.view(b, h, w, c).permute(0, 3, 1, 2)  # channels_last, as it comes from the gather
     wanted = torch.empty_like(images)

@@ -23,7 +23,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.data import digits
 from scaleinv.lab.data.catalog import CATALOG, Form
 from scaleinv.lab.data.dataset import DATASETS
-from scaleinv.lab.data.source import ENVIRONMENT, Source, find, resolve
+from scaleinv.lab.data.source import ENVIRONMENT, Source, cache_folder, find, resolve
 
 _TIMEOUT = 30.0  # seconds without a byte from the server
 _PIECE = 1 << 18
@@ -90,9 +90,7 @@ def _fetch(name: str, folder: Path, mirror: str | None, progress: Progress | Non
 @contextmanager
 def _data_folder(data_dir: str | Path | None) -> Iterator[Path]:
     """The data folder, made if need be; what was made and has stayed empty is removed at the end."""
-    named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
-    if named is None:
-        raise UserError(f"no data folder to download into: name it with --data-dir or {ENVIRONMENT}")
+    named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or cache_folder()
     folder = Path(named).expanduser()
     made: list[Path] = []
     try:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -130,11 +131,28 @@ class Source:
         raise UserError(f"{self.path} holds no {order[0]}; delete it, then {_get(self.name)}")
 
 
+def cache_folder() -> Path:
+    """Name the data folder of a user who names none: ``scaleinv/data`` in the platform's cache directory.
+
+    $XDG_CACHE_HOME or ~/.cache; ~/Library/Caches on macOS; %LOCALAPPDATA% on Windows.
+    """
+    if sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "scaleinv" / "data"
+
+
 def resolve(data_dir: str | Path | None) -> Path | None:
-    """Find the data folder: ``data_dir``, else the environment's, else None. Raises `UserError` if it is no folder."""
+    """Find the data folder: ``data_dir``, else the environment's, else :func:`cache_folder` if it is there, else None.
+
+    Raises `UserError` if it is no folder.
+    """
     named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
     if named is None:
-        return None
+        return folder if (folder := cache_folder()).is_dir() else None
     folder = Path(named).expanduser()
     if not folder.is_dir():
         origin = "" if data_dir is not None else f" (from {ENVIRONMENT})"

@@ -16,6 +16,7 @@ class Job(NamedTuple):
     folder: Path
     origin: Mapping[str, Any]  # what config.json says about where it was made
     start: Start | None = None  # the weights it goes on from
+    device: str | None = None  # which one of config.device's type
 
 
 class Finished(NamedTuple):

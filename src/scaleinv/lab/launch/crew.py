@@ -11,6 +11,7 @@ import multiprocessing as mp
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -133,7 +134,7 @@ class Crew(Generic[Item, Result]):
         context = mp.get_context("spawn")  # a fork of a process with threads (torch, a live display) may hang
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.work))
-        with _environment(dict.fromkeys(_THREADS, str(self.threads))), _interrupts_held():
+        with _environment(dict.fromkeys(_THREADS, str(self.threads))), _interrupts_held(), _main_left_alone():
             process.start()
             self._workers.append(_Worker(process, ours))  # known to `close` before an interrupt may come
         theirs.close()
@@ -157,6 +158,25 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Have processes started within not run the main script again: one that starts training would do so there too.
+
+    What of the script a worker needs it finds by name (``script.py:make_net``, :mod:`scaleinv.plugins`).
+    """
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    try:
+        main.__spec__ = None
+        if file is not None:
+            del main.__file__
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is not None:
+            main.__file__ = file
 
 
 @contextmanager

@@ -2,29 +2,29 @@
 
 import functools
 import shutil
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
-from scaleinv.lab.build import lay_out
 from scaleinv.lab.data import Dataset, SharedDataset, share
+from scaleinv.lab.images import lay_out
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.launch.crew import Crew, Report
-from scaleinv.lab.train import run
+from scaleinv.lab.launch.job import train_job
+from scaleinv.lab.problem import Problem
+from scaleinv.lab.recipe import Recipe
 
 
 class Processes:
-    """Trains jobs on ``dataset``, ``workers`` at a time; ``shared``: a folder for the copy of the data, removed later.
+    """Trains jobs, ``workers`` at a time; ``shared``: a folder for the copy of the data, removed later.
 
-    With one worker everything happens in a child process too, so that numbers cannot depend on ``workers``. A job whose
-    worker dies is tried once more.
+    ``source``: a data set of the package, or the recipe of a Problem. With one worker everything happens in a child
+    process too, so that numbers cannot depend on ``workers``. A job whose worker dies is tried once more.
     """
 
-    def __init__(self, dataset: Dataset, shared: Path, workers: int) -> None:
-        self.dataset, self.shared, self.workers = dataset, shared, workers
+    def __init__(self, source: Dataset | Recipe, shared: Path, workers: int) -> None:
+        self.source, self.shared, self.workers = source, shared, workers
         self._crew: Crew[Job, Mapping[str, Any]] | None = None
 
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
@@ -36,7 +36,11 @@ class Processes:
             raise UserError(f"the runs of a sweep must have one thread count, not {sorted(threads)}")
         shutil.rmtree(self.shared, ignore_errors=True)  # what a killed sweep left
         try:
-            handle = share(lay_out(self.dataset, jobs[0].config.model), self.shared)
+            handle: SharedDataset | Recipe
+            if isinstance(self.source, Recipe):
+                handle = self.source
+            else:
+                handle = share(lay_out(self.source, jobs[0].config.model), self.shared)
             self._crew = Crew(functools.partial(_train, handle), self.workers, threads=threads.pop())
             for answer in self._crew.run(jobs, reported=watch):
                 yield Finished(answer.item, answer.result, "" if answer.error is None else str(answer.error))
@@ -50,24 +54,11 @@ class Processes:
             shutil.rmtree(self.shared, ignore_errors=True)
 
 
-class _JobFailed(RuntimeError):
-    """Tells in the parent why a job has no result."""
+@functools.lru_cache(maxsize=1)
+def _opened(handle: SharedDataset | Recipe) -> Dataset | Problem:
+    return handle.open()
 
 
-_opened = functools.lru_cache(maxsize=1)(SharedDataset.open)
-
-
-def _train(handle: SharedDataset, job: Job, report: Report) -> dict[str, Any]:
+def _train(handle: SharedDataset | Recipe, job: Job, report: Report) -> dict[str, Any]:
     """In a worker: train a job; a bug leaves its traceback in the run folder."""
-    try:
-        return run(
-            job.config, _opened(handle), job.folder, start=job.start, watch=report, origin=job.origin, lock_wait=5.0
-        )
-    except UserError:
-        raise
-    except Exception as error:
-        place = job.folder / "error.txt"
-        with suppress(OSError):
-            job.folder.mkdir(parents=True, exist_ok=True)
-            place.write_text(traceback.format_exc())
-        raise _JobFailed(f"{type(error).__name__}: {error} (traceback: {place})") from error
+    return train_job(lambda: _opened(handle), job, report)

@@ -127,8 +127,8 @@ class Affine(nn.Module):
 
     def __init__(self, channels: int, images: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels, device="cpu"))
+        self.bias = nn.Parameter(torch.zeros(channels, device="cpu"))
         self.shape = (-1, 1, 1) if images else (-1,)
 
     def forward(self, input: Tensor) -> Tensor:

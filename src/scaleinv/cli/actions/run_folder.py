@@ -1,0 +1,38 @@
+"""Run ``scaleinv run``."""
+
+import sys
+from functools import partial
+from typing import Any
+
+from scaleinv.cli.run_folder import RunCommand
+from scaleinv.cli.tables import print_run
+from scaleinv.errors import UserError
+from scaleinv.lab.config import read_config
+from scaleinv.lab.launch.unit import AGAIN, Stopping, train_folder
+from scaleinv.lab.train import Stopped, record_verdict
+from scaleinv.runfolder.files import json_text
+from scaleinv.studies.progress import ProgressView, describe
+from scaleinv.studies.regime_map import run_row, verdict_of
+
+
+def run(command: RunCommand) -> int:
+    """Train the run to its end. Exit status 0: it has ended. 75: stopped in time, to be started again."""
+    config = read_config(command.folder)
+    if config is None:
+        raise UserError(f"{command.folder} has no config.json; write it by: scaleinv sweep ... --prepare")
+    limit = None if command.time_limit is None else 60 * command.time_limit
+    with Stopping(limit) as stop, ProgressView(total=1, quiet=command.quiet) as view:
+        try:
+            at: dict[str, Any] = {"data_dir": command.data_dir, "device": command.device}
+            result = train_folder(command.folder, watch=partial(view.event, config), stop=stop, **at)
+        except Stopped as stopped:
+            sys.stderr.write(f"scaleinv: {describe(config)}: {stopped}; the same command goes on\n")
+            return AGAIN
+    folder, verdict = verdict_of(command.folder)
+    record_verdict(command.folder, verdict.regime, verdict.evidence)
+    row = run_row(folder, verdict)
+    if command.json:
+        print(json_text({**row, "folder": str(command.folder), "timing": result["timing"]}))
+    else:
+        print_run(folder, row, result)
+    return 0

@@ -1,0 +1,144 @@
+"""Try a problem of one's own on its first batch before anything is written, and tell what is wrong in one line."""
+
+import weakref
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scaleinv.errors import UserError
+from scaleinv.lab.batchnorm import fresh_bn_statistics, mode
+from scaleinv.lab.global_random import PASS, seeded
+from scaleinv.lab.network import make_network, names_of_groups, weights_checksum
+from scaleinv.lab.problem import Problem, Split
+from scaleinv.lab.splits import leaves
+
+
+class Checked(NamedTuple):
+    """A network at its start that has taken the first batch."""
+
+    model: nn.Module
+    weights: str  # checksum
+    outputs: Any  # of the first examples
+    told: str  # what of it is scale-invariant
+
+
+_known: "weakref.WeakKeyDictionary[Any, dict[Any, Checked]]" = weakref.WeakKeyDictionary()
+
+
+def checked(
+    problem: Problem, seed: int, variant: str, head_norm: float, batch_size: int, other_lr: float | None
+) -> Checked:
+    """Make the network of a seed twice, pass the first batch, take the gradient; once for each problem and seed.
+
+    UserError, before anything is written: a factory that fails or makes other weights twice; inputs with NaN; a network
+    that refuses its inputs; a loss that is no scalar, not finite or without a gradient; no scale-invariant weight.
+    """
+    key = seed, variant, head_norm, batch_size, other_lr
+    try:
+        kept = _known.setdefault(problem, {})
+    except TypeError:  # it cannot be referred to weakly
+        kept = {}
+    if key not in kept:
+        kept[key] = _check(problem, seed, variant, head_norm, batch_size, other_lr)
+    return kept[key]
+
+
+def _check(
+    problem: Problem, seed: int, variant: str, head_norm: float, batch_size: int, other_lr: float | None
+) -> Checked:
+    train = problem.split("train")
+    if train is None or len(train) < 2:
+        raise UserError(
+            f"{problem.name} has {0 if train is None else len(train)} train example(s); at least 2 are needed"
+        )
+    model = make_network(problem, seed, variant, head_norm)
+    weights = weights_checksum(model)
+    if weights_checksum(make_network(problem, seed, variant, head_norm)) != weights:
+        raise UserError(
+            f"the model of {problem.name} starts with other weights when it is made again for seed {seed}: its factory "
+            "draws from a generator that is seeded neither by torch.manual_seed nor by numpy's or Python's seed"
+        )
+    inputs, targets = _first_batch(problem, train, batch_size)
+    with seeded(seed, PASS, 1), mode(model, True), fresh_bn_statistics(model):
+        outputs = _outputs(problem, model, inputs)
+        look = getattr(problem, "check_outputs", None)
+        if look is not None:
+            look(outputs, targets)
+        _loss(problem, model, outputs, targets)
+    told = names_of_groups(problem, model, variant).words(other_lr)
+    model.zero_grad(set_to_none=True)
+    if isinstance(outputs, Tensor):
+        outputs = outputs.detach()
+    return Checked(model, weights, outputs, told)
+
+
+def _first_batch(problem: Problem, train: Split, batch_size: int) -> tuple[Any, Any]:
+    numbers = torch.arange(min(batch_size, len(train)), device="cpu")
+    try:
+        with seeded(0, PASS):
+            inputs, targets = train.batch(numbers, torch.device("cpu"))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the first batch of {problem.name} cannot be read: {type(error).__name__}: {error}") from error
+    for tensor in leaves(inputs):
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise UserError(f"the inputs of {problem.name} hold NaN or infinity; remove those examples")
+    return inputs, targets
+
+
+def _shapes(value: Any) -> str:
+    return ", ".join(str(tuple(t.shape)) for t in leaves(value)) or type(value).__name__
+
+
+def _outputs(problem: Problem, model: nn.Module, inputs: Any) -> Any:
+    try:
+        return problem.call(model, inputs)
+    except UserError:
+        raise
+    except Exception as error:
+        first = next((p for p in model.parameters()), None)
+        wants = "" if first is None else f"; its first weight has the shape {tuple(first.shape)}"
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(
+            f"the model of {problem.name} refuses inputs of shape {_shapes(inputs)}{wants} ({why})"
+        ) from error
+
+
+def _loss(problem: Problem, model: nn.Module, outputs: Any, targets: Any) -> None:
+    try:
+        total, weight = problem.loss(outputs, targets)
+        mean = total / weight
+    except UserError:
+        raise
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(
+            f"the loss of {problem.name} refuses outputs of shape {_shapes(outputs)} with targets of shape "
+            f"{_shapes(targets)} ({why})"
+        ) from error
+    if not isinstance(mean, Tensor) or mean.numel() != 1 or mean.ndim:
+        shape = tuple(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
+        raise UserError(f"the loss of {problem.name} is no scalar but {shape}; give the mean over the batch")
+    if not bool(mean.isfinite()):
+        raise UserError(f"the loss of {problem.name} is {float(mean.detach()):g} on the first batch, before training")
+    if not mean.requires_grad:
+        raise UserError(f"the loss of {problem.name} has no gradient with respect to the weights; do not detach it")
+    mean.backward()  # type: ignore[no-untyped-call]
+    bad = [n for n, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
+    if bad:
+        raise UserError(f"the gradient of {bad[0]} of {problem.name} is not finite on the first batch, before training")
+    _refuse_sums(problem, outputs, targets, float(mean.detach()))
+
+
+def _refuse_sums(problem: Problem, outputs: Any, targets: Any, mean: float) -> None:
+    """A loss that doubles when the batch is repeated is a sum: its learning rates would be those of the batch size."""
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor) and mean):
+        return
+    with torch.no_grad():
+        total, weight = problem.loss(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+    if abs(float(total / weight) / mean - 2) < 1e-3:
+        raise UserError(
+            f"the loss of {problem.name} is a sum over the batch: it doubles when the batch is repeated; give the mean"
+        )

@@ -1,0 +1,86 @@
+"""A run that has ended goes on: to the same weights as if it had been meant to be so long."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import scaleinv as si
+from scaleinv.cli import run as scaleinv
+from scaleinv.errors import UserError
+from scaleinv.lab.config import read_config
+from scaleinv.lab.prolong import prolong
+
+TRAIN = [
+    *("train", "--data", "digits", "--subset", "64", "--model", "mlp", "--width", "4", "--threads", "1"),
+    *("--quiet", "--json", "--device", "cpu"),
+]
+
+
+def train(out: Path, *flags: str) -> int:
+    return scaleinv([*TRAIN, "--out", str(out), *flags])
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    (checkpoint,) = (folder / "checkpoints").glob("step-*")
+    return load_file(checkpoint / "weights.safetensors")
+
+
+@pytest.mark.parametrize("flags", [["--elr", "0.1"], ["--lr", "0.1", "--momentum", "0.9"]])
+def test_a_prolonged_run_ends_where_a_long_one_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    assert train(tmp_path / "run", *flags, "--epochs", "3") == 0
+    assert train(tmp_path / "run", *flags, "--epochs", "6") == 0
+    assert train(tmp_path / "long", *flags, "--epochs", "6") == 0
+    capsys.readouterr()
+    short, long = si.load(tmp_path / "run"), si.load(tmp_path / "long")
+    assert (short.identity, short.config) == (long.identity, long.config)
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(tmp_path / "run").values(), weights(tmp_path / "long").values())
+    )
+    for quantity in ("loss", "rho", "angle"):
+        epochs, values = short.series("online", "total", quantity)
+        assert epochs.tolist() == [1, 2, 3, 4, 5, 6]
+        assert values.tolist() == long.series("online", "total", quantity)[1].tolist()
+    assert train(tmp_path / "run", *flags, "--epochs", "6") == 0  # a run that has ended is shown
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (
+            ["--epochs", "3", "--schedule", "cosine"],
+            ["--epochs", "5", "--schedule", "cosine"],
+            "the schedule cosine has run",
+        ),
+        (["--steps", "5"], ["--steps", "9"], "it ended within an epoch of 4 steps"),
+        (["--epochs", "3"], ["--epochs", "2"], "holds another run (steps 12 there, 8 here)"),
+        (["--epochs", "3"], ["--epochs", "5", "--seed", "1"], "holds another run"),
+    ],
+)
+def test_why_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], first: list[str], then: list[str], message: str
+) -> None:
+    assert train(tmp_path / "run", "--elr", "0.1", *first) == 0
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    capsys.readouterr()
+    assert train(tmp_path / "run", "--elr", "0.1", *then) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
+
+
+def test_a_run_that_has_not_ended_is_not_prolonged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path / "run", "--elr", "0.1", "--epochs", "2") == 0
+    (tmp_path / "run" / "result.json").unlink()
+    config = read_config(tmp_path / "run")
+    assert config is not None
+    with pytest.raises(UserError, match="has not ended; finish it first"):
+        prolong(tmp_path / "run", dataclasses.replace(config, steps=config.steps * 2))

@@ -1,0 +1,41 @@
+"""A small sweep, its command, and what to compare of two folders of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ELR = (1e-3, 3e-2, 1.0)
+#: some seconds of training a run: there is time to disturb it
+FLAGS = ("--data", "digits", "--subset", "256", "--model", "mlp", "--width", "16", "--quiet", "--evaluation", "online")
+
+
+def command(out: Path, *more: str, elr: tuple[float, ...] = ELR, epochs: int = 20) -> list[str]:
+    rates = ",".join(map(str, elr))
+    return [
+        *(sys.executable, "-m", "scaleinv", "sweep", *FLAGS, "--elr", rates, "--epochs", str(epochs)),
+        *("--out", str(out), *more),
+    ]
+
+
+def run(words: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, env={**os.environ, **environment}, capture_output=True, text=True, timeout=550, check=False
+    )
+
+
+def bits(out: Path) -> dict[str, bytes]:
+    """Weights and metrics of all runs, and the regime map, as they lie on the disk."""
+    runs = {
+        str(path.relative_to(out)): path.read_bytes()
+        for pattern in ("checkpoints/*/weights.safetensors", "metrics/part-final.parquet")
+        for path in sorted(out.glob(f"runs/*/{pattern}"))
+    }
+    return {**runs, "sweep.json": (out / "sweep.json").read_bytes()}
+
+
+def results(out: Path) -> list[str]:
+    return [json.loads(path.read_text())["status"] for path in sorted(out.glob("runs/*/result.json"))]

@@ -1,0 +1,159 @@
+"""Sweeps through a real Slurm controller: the same bits as on one machine, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.launch import slurm_cluster, sweeps
+from tests.launch.slurm_cluster import SlurmCluster
+
+pytest.importorskip("submitit")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "there is a cluster"),
+]
+LONG = 400  # epochs: some seconds a run
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    made = SlurmCluster(tmp_path_factory.mktemp("slurm"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The sweep as worker processes of this machine train it."""
+    out = tmp_path_factory.mktemp("here") / "sweep"
+    assert sweeps.run(sweeps.command(out, epochs=LONG)).returncode == 0
+    return sweeps.bits(out)
+
+
+def launched(cluster: SlurmCluster, out: Path, *more: str) -> subprocess.Popen[str]:
+    words = sweeps.command(out, "--launcher", "slurm", "--launcher-args", "time=10", *more, epochs=LONG)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(words, env=cluster.environment, **pipes)  # type: ignore[call-overload]
+
+
+def in_training(cluster: SlurmCluster, out: Path) -> None:
+    cluster.wait_for("a run trains", lambda: any(out.glob("runs/*/checkpoints/step-*")), 120)
+
+
+def ends(process: subprocess.Popen[str]) -> str:
+    told, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, (told, errors)
+    return told
+
+
+def test_the_bits_are_those_of_one_machine_after_a_cancelled_job(
+    cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = launched(cluster, tmp_path / "sweep")
+    in_training(cluster, tmp_path / "sweep")
+    cluster.ask("scancel", "--me")
+    ends(process)
+    assert sweeps.bits(tmp_path / "sweep") == here
+
+
+def test_a_job_out_of_time_goes_on_under_its_number(
+    cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "sweep"
+    process = launched(cluster, out)
+    in_training(cluster, out)
+    running = cluster.ask("squeue", "--me", "--noheader", "--array", "--states=R", "--format=%i").split()
+    for number in running:
+        cluster.ask("scancel", "--signal=USR2", number)  # what Slurm sends before the end of the time
+    ends(process)
+    assert sweeps.bits(out) == here
+    numbers = set(json.loads((out / ".slurm" / "jobs.json").read_text()).values())
+    assert set(running) <= numbers
+
+
+def test_a_dead_node_loses_nothing(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
+    process = launched(cluster, tmp_path / "sweep")
+    in_training(cluster, tmp_path / "sweep")
+    cluster.kill_node()
+    time.sleep(1)
+    cluster.start_node()
+    ends(process)
+    assert sweeps.bits(tmp_path / "sweep") == here
+
+
+def test_a_killed_driver_comes_back_to_its_jobs(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    process = launched(cluster, out)
+    in_training(cluster, out)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = (out / ".slurm" / "jobs.json").read_text()
+    ends(launched(cluster, out))
+    assert (out / ".slurm" / "jobs.json").read_text() == before  # nothing was submitted twice
+    assert sweeps.bits(out) == here
+
+
+def test_cancel_ends_the_jobs_and_the_same_command_goes_on(
+    cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "sweep"
+    process = launched(cluster, out)
+    in_training(cluster, out)
+    process.send_signal(signal.SIGINT)  # Ctrl-C leaves the jobs where they are
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--cancel" in errors
+    assert cluster.ask("squeue", "--me", "--noheader")
+    told = ends(launched(cluster, out, "--cancel"))
+    assert "cancelled" in told
+    cluster.wait_for("no job is left", lambda: not cluster.ask("squeue", "--me", "--noheader"))
+    ends(launched(cluster, out))
+    assert sweeps.bits(out) == here
+
+
+def test_forty_runs_through_two_slots_and_one_that_fails(cluster: SlurmCluster, tmp_path: Path) -> None:
+    out, rates = tmp_path / "sweep", tuple(round(1e-3 * 1.2**k, 6) for k in range(40))
+    prepared = sweeps.run(sweeps.command(out, "--prepare", elr=rates, epochs=1)).stdout.split()
+    assert len(prepared) == 40
+    (Path(prepared[3]) / "metrics").write_text("in the way")
+    more = ("--launcher", "slurm", "--launcher-args", "time=10,runs_per_job=10,array_parallelism=2")
+    done = sweeps.run(sweeps.command(out, *more, elr=rates, epochs=1), SLURM_CONF=str(cluster.conf))
+    assert done.returncode == 1, done.stderr
+    assert sweeps.results(out) == ["finished"] * 39
+    failed = [row for row in json.loads((out / "sweep.json").read_text())["runs"] if row["status"] == "failed"]
+    assert [row["run"] for row in failed] == [Path(prepared[3]).name]
+    assert "cannot write" in failed[0]["evidence"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("partition=nowhere", "Slurm refuses the jobs: "),
+        ("time=soon", "--launcher-args time=soon: must be a whole number"),
+        ("colour", "--launcher-args colour: give name=value pairs"),
+    ],
+)
+def test_what_slurm_refuses_is_told_in_one_line(
+    cluster: SlurmCluster, tmp_path: Path, arguments: str, words: str
+) -> None:
+    more = ("--launcher", "slurm", "--launcher-args", arguments)
+    done = sweeps.run(sweeps.command(tmp_path / "sweep", *more, epochs=1), SLURM_CONF=str(cluster.conf))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_without_sbatch_it_says_so(tmp_path: Path) -> None:
+    import sys
+
+    done = sweeps.run(
+        sweeps.command(tmp_path / "sweep", "--launcher", "slurm", epochs=1), PATH=os.path.dirname(sys.executable)
+    )
+    assert (done.returncode, "sbatch is not found" in done.stderr) == (2, True)
