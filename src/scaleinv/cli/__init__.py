@@ -22,13 +22,14 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "demo": Command("what this is about, live, in half a minute", "cli"),
     "sweep": Command("train at many ELRs on the sphere and map the three regimes"),
     "train": Command("train one network and record its metrics"),
     "periods": Command("find the periods (break-downs) of a training with weight decay"),
     "landscape": Command("curvature, paths, walks, minima of ended runs"),
     "report": Command("make the page (or figures) of a run or a sweep", "report"),
     "data": Command("which data sets are there, where, and are they intact"),
-    "doctor": Command("which weights of a model have no scale"),
+    "doctor": Command("which weights of a model have no scale", "cli"),
     "toy": Command("the toy function of the papers: theory beside simulation"),
     "verify": Command("check the claims of the papers"),
     "reproduce": Command("draw the figures of the papers"),
