@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from scaleinv.cli.actions.verify import verify_page
 from scaleinv.errors import UserError
 from scaleinv.papers import verify
 from scaleinv.papers.claim import Claim, Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.shelf import claims, select
 from scaleinv.papers.verify import Outcome
-from scaleinv.papers.verify_page import verify_page
 
 
 def test_runs_in_processes_and_keeps(tmp_path):

@@ -1,7 +1,6 @@
 """Find epoch-wise double descent: a test error that falls, rises and falls again, more than chance makes it.
 
-The series is smoothed by a moving median, which passes over single evaluations that went wrong. The statistic is the
-height of its highest bump,
+The series is smoothed by a moving median, which passes over outliers. The statistic is the height of its highest bump,
 
     D = max over b of min( s_b - min before b, s_b - min after b ),
 
@@ -64,8 +63,7 @@ def double_descent(
     smoothing: int | None = None,
     seed: int = 0,
 ) -> DoubleDescent:
-    """Judge a test error by epoch; ``smoothing`` values enter the moving median (default: a tenth of the series, at
-    least 5).
+    """Judge a test error by epoch; ``smoothing``: width of the moving median (default: a tenth, at least 5 values).
 
     >>> epochs = np.arange(100)
     >>> falls = 0.1 + 0.5 * np.exp(-epochs / 4) + 0.002 * np.random.default_rng(0).normal(size=100)

@@ -6,8 +6,7 @@ ess_i^2``, ``elr_i' = elr_i (1 + ess^2)/(1 + ess_i^2)``. The last one says over 
     mean log(1 + ess^2) - mean log(1 + ess_i^2) = (log elr_i(T) - log elr_i(0)) / T,
 
 so these means, not those of the ESS themselves, become equal in a stationary run. They can do so only after a time of
-about ``1/ess^2`` steps; the clock used here is ``clock = sum over steps of log(1 + ess^2)`` (of the total), which has
-to pass a few units.
+about ``1/ess^2`` steps: the clock, the sum over steps of ``log(1 + ess^2)`` of the total, has to pass a few units.
 
 Arrays have shape (steps, groups). Everything holds for plain SGD on the sphere of the total. Runs whose optimizer has
 another law (Adam) are refused; with momentum or in the whole space the residuals tell.
@@ -211,8 +210,7 @@ class RelationResiduals:
 def residuals(groups: GroupEss) -> RelationResiduals:
     """Measure how well the relations hold at every step.
 
-    The sum rule compares with the ELR of the first step where the record has no ELR of the total measured otherwise: on
-    the sphere it is constant.
+    The sum rule compares with the first step's ELR where the total's was not measured: on the sphere it is constant.
     """
     if len(groups.ess) < 2:
         raise UserError(f"{len(groups.ess)} steps are too few for relations between steps")

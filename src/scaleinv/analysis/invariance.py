@@ -14,8 +14,7 @@ the norm. That is told by what the gradient does to the norm beside decay,
 
     pull = (lr^2 g^2 + 2 lr |<g, x>|) / (2 lr wd rho^2)
 
-For a scale-invariant network it grows like rho^-4 while the norm shrinks, which is what ends the fall; where it shrinks
-with the norm, nothing does.
+For a scale-invariant network it grows like rho^-4 as the norm shrinks, which ends the fall; else nothing does.
 """
 
 from dataclasses import dataclass

@@ -1,16 +1,14 @@
 """Decide whether a series is in equilibrium, at what level, and whether levels are the same.
 
 The answer is a test of equivalence: "stationary" has to be shown, not merely not refuted. Let ``d`` be the drift (mean
-of the last third minus mean of the first) with a standard error that respects autocorrelation, and ``tol`` what may
-pass:
+of the last third minus mean of the first) with a standard error that respects autocorrelation, ``tol`` what may pass:
 
 - **drifting**: ``|d| - 3 s.e. > tol``,
 - **stationary**: ``|d| + 2 s.e. <= tol``, with at least :data:`FEWEST_EFFECTIVE` independent values (length over
   correlation time),
 - **undecided**: everything else, with the reason.
 
-Losses move by factors: for them drift and tolerance are those of the logarithm (``relative=True``), and the level is
-that of the loss itself.
+Losses move by factors: drift and tolerance are of their logarithm (``relative=True``), the level is the loss's own.
 """
 
 import math
@@ -104,8 +102,7 @@ def burn_in(x: Floats) -> int:
     """Count the values to leave out at the start, at most half, so that the error of the mean of the rest is least
     (White's marginal standard error rule, MSER, 1997).
 
-    Guards against the trace of an approach only: a series that never settles has a cut too, so ask
-    :func:`stationarity` about what is left.
+    Guards against the trace of an approach only: a series that never settles is cut too; ask :func:`stationarity`.
     """
     n = len(x)
     if n < 4:

@@ -116,8 +116,7 @@ def rank_correlation_with_time(x: Floats) -> float:
 def batch_means(x: Floats, batches: int | None = None) -> Estimate:
     """Average, with the error of ``batches`` means of consecutive values (default: about sqrt n, at most 30).
 
-    Knows nothing of autocorrelations, hence a check on :func:`mean`. Values that fill no batch are left out at the
-    start.
+    Knows nothing of autocorrelations: a check on :func:`mean`. Values at the start that fill no batch are left out.
     """
     count = batches if batches is not None else min(30, math.isqrt(len(x)))
     if count < 2 or len(x) < 2 * count:

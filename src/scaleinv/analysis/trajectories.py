@@ -1,8 +1,7 @@
 """Compare trajectories in the diagram of effective gradient (or test error) against train loss, whatever their speed.
 
 Kodryan et al. 2022, figures 7 and 8: in regime 1 a larger ELR runs along a lower curve, re-training with a lower ELR
-stays on its curve, with a higher one moves to the curve of that ELR. Two questions are answered here, both at equal
-loss, never at equal time:
+stays on its curve, with a higher one moves to the curve of that ELR. Two questions, at equal loss, never equal time:
 
 - what is ``eg / loss`` at a given loss (:func:`at_loss`, :func:`spectrum`)?
 - are two trajectories the same curve (:func:`compare`)?
@@ -92,8 +91,7 @@ def at_loss(path: Trajectory, levels: Sequence[float]) -> tuple[AtLoss, ...]:
 
     From a line through ``log eg`` against ``log(loss / level)`` over the points within a factor :data:`SPAN` of the
     level, on both sides of it; with fewer than four such points the crossings of the level are interpolated in the
-    logarithms (their mean), without an error. A level no two consecutive points embrace has no value: nothing is
-    extrapolated.
+    logarithms (their mean), without an error. A level that no two consecutive points embrace has no value.
     """
     x, y = np.log(path.loss), np.log(path.eg)
     return tuple(_at(x, y, float(level)) for level in levels)
@@ -122,8 +120,7 @@ def _at(x: Floats, y: Floats, level: float) -> AtLoss:
 def mean_ratio(path: Trajectory, losses: tuple[float, float] = (0.0, math.inf)) -> Estimate:
     """Average ``log(eg / loss)`` over the points within a range of losses, with an error that respects autocorrelation.
 
-    For a run that hardly moves any more, such as a re-training with a lower ELR, whose losses do not reach over a
-    range; of ``path.since(epoch)`` for its end.
+    For a run that hardly moves, such as a re-training with a lower ELR; for its end: of ``path.since(epoch)``.
     """
     keep = (path.loss >= losses[0]) & (path.loss <= losses[1])
     return mean(np.log(path.eg[keep] / path.loss[keep]))
@@ -168,9 +165,7 @@ def spectrum(paths: Sequence[Trajectory], levels: Sequence[float]) -> MinimaSpec
 
 @dataclass(frozen=True)
 class TrajectoryComparison:
-    """Whether two trajectories are one curve. Numbers are of ``log eg``, or of the test error; ``offset`` is the first
-    minus the second.
-    """
+    """Whether two trajectories are one curve in ``log eg`` or test error; ``offset`` is the first minus the second."""
 
     verdict: Literal["same", "different", "undecided"]
     reason: str

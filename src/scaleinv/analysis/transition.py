@@ -185,8 +185,7 @@ class Peak:
 def gradient_peak(run: Run, *, below: float = math.inf, split: Literal["online", "train"] = "online") -> Peak:
     """Find the peak of the effective gradient along a run, over points whose train loss is ``below`` a value.
 
-    At the start the gradient of a confidently wrong network is larger than ever after; ``below`` = the loss of the best
-    constant answer passes over that.
+    A confidently wrong network starts with its largest gradient; ``below`` = the best constant answer's loss skips it.
     """
     epochs, loss = run.series(split, "total", "loss")
     eg_epochs, eg = run.series(split, "total", "eg")

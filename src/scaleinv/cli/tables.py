@@ -89,8 +89,7 @@ def print_map(
 ) -> None:
     """Print the runs, then the regime map, the boundaries and the report: the answer stands last, in sight.
 
-    Runs that differ in weight decay or start lie on axes of their own: each has its map. ``origins``: whose weights
-    the starts are.
+    Runs of another weight decay or start have a map of their own. ``origins``: whose weights the starts are.
     """
     rate, runs, maps = str(summary["axis"]).upper(), summary["runs"], summary["maps"]
     terminal = console()

@@ -1,7 +1,6 @@
 """Tell whether several minima are different functions: angles, equal predictions, the gain of averaging two of them.
 
-Lobacheva et al. 2021 compare the minima of different periods, Kodryan et al. 2022 those of different ELRs; the
-measures are our choice.
+The minima of different periods (Lobacheva et al. 2021) or ELRs (Kodryan et al. 2022); the measures are our choice.
 """
 
 import math
@@ -47,8 +46,7 @@ def agreement(
 ) -> Agreement:
     """Compare the points on the test set; BN statistics are recomputed at every point unless told otherwise.
 
-    ``average``: what an ensemble takes the mean of, ``softmax`` or (squared loss) the plain ``output``. Cost: a forward
-    pass over train and test set a point.
+    ``average``: an ensemble's mean is of ``softmax`` or (squared loss) ``output``. Cost: a pass over both sets a point.
     """
     if len(points) < 2:
         raise UserError("agreement needs at least two points")

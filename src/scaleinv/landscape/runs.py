@@ -21,8 +21,7 @@ from scaleinv.runfolder.read import load_run
 def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
     """Rebuild the surface a run moved on, its network at the run's last weights.
 
-    The batches are those of the run's exact metrics: one where its gradient was ``full``. Augmentation is no part of
-    it: the images are the plain ones.
+    Its batches are those of the run's exact metrics: one where its gradient was ``full``; its images are not augmented.
     """
     return _surface(rebuild(folder, data_dir=data_dir))
 

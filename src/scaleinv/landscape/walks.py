@@ -11,21 +11,20 @@ with lr = elr rho^2, so that each of them turns the weights by atan(elr eg).
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from scaleinv import geometry
+from scaleinv.analysis.statistics import Floats, sample_mean
 from scaleinv.errors import UserError
 from scaleinv.lab.data import batches
 from scaleinv.lab.levels import reference_rows
 from scaleinv.lab.random import generator as stream
 from scaleinv.landscape.surface import Surface, Weights
 
-Floats = npt.NDArray[np.float64]
 KINDS = ("sgd", "walk", "ascent")
 #: purposes of random streams, far from those of the lab's set-up
 _DIRECTIONS, _REFERENCE = 1001, 1002
@@ -132,7 +131,7 @@ class RandomDirections:
     @property
     def loss_error(self) -> float:
         """Its standard error over the directions."""
-        return _standard_error(np.array(self.losses))
+        return sample_mean(np.array(self.losses)).error
 
 
 def random_directions(surface: Surface, weights: Weights | None = None, *, seed: int = 0) -> RandomDirections:
@@ -141,10 +140,6 @@ def random_directions(surface: Surface, weights: Weights | None = None, *, seed:
         rows = reference_rows(surface, stream(seed, _REFERENCE))
     losses, errors = (tuple(r.value for r in rows if r.quantity == q) for q in ("loss", "error"))
     return RandomDirections(losses, errors)
-
-
-def _standard_error(x: Floats) -> float:
-    return float(x.std(ddof=1) / math.sqrt(len(x))) if len(x) > 1 else math.nan
 
 
 @dataclass(frozen=True)
@@ -163,12 +158,11 @@ class WalkComparison:
 
     def mean_loss(self, kind: str) -> tuple[float, float]:
         """Mean over seeds and its standard error."""
-        return float(self.loss[kind].mean()), _standard_error(self.loss[kind])
+        return astuple(sample_mean(self.loss[kind]))
 
     def step_up(self, lower: str, upper: str) -> tuple[float, float]:
         """Loss of ``upper`` minus loss of ``lower``, paired by seed, and its standard error."""
-        difference = self.loss[upper] - self.loss[lower]
-        return float(difference.mean()), _standard_error(difference)
+        return astuple(sample_mean(self.loss[upper] - self.loss[lower]))
 
 
 def compare(

@@ -1,8 +1,7 @@
 """A claim of a paper as data, and the sheet of comparisons that its check fills.
 
 The claims of a paper are listed in ``papers/PAPER/catalogue.ini``. A check is a function ``check(sheet, context)``: it
-makes comparisons (measured, expected, tolerance) that were decided beforehand, states what data they need, and leaves
-notes. See docs/howto/extend.md.
+makes comparisons decided beforehand, states what data they need, and leaves notes. See docs/howto/extend.md.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ Verdict = Literal["holds", "fails", "undecided"]
 
 @dataclass(frozen=True)
 class Result:
-    """The verdict of a check, with measured and expected values by name, the tolerance of each in words, and evidence
-    (a line each).
-    """
+    """The verdict of a check; by name what was measured, expected and tolerated (in words); evidence, a line each."""
 
     verdict: Verdict
     measured: dict[str, Any]
@@ -70,9 +67,7 @@ class Sheet:
         se: float = 0.0,
         given: bool = True,
     ) -> Verdict:
-        """Compare ``|measured - expected| <= rel |expected| + abs``. With a standard error: undecided where 2 s.e.
-        reach over the edge.
-        """
+        """Compare ``|measured - expected| <= rel |expected| + abs``; undecided where 2 s.e. reach over the edge."""
         allowed = rel * math.fabs(expected) + abs
         off = math.fabs(measured - expected)
         words = " + ".join([f"{100 * rel:g} %"] * (rel > 0) + [f"{abs:g}"] * (abs > 0)) or "0"
@@ -102,9 +97,7 @@ class Sheet:
         return self._add(name, measured, expected, "none", verdict, given)
 
     def answer(self, name: str, found: str, expected: str, *, open: tuple[str, ...] = ("undecided",)) -> Verdict:
-        """Compare the one-word verdict of an analysis. ``open``: words that ask for more data, which are undecided
-        here.
-        """
+        """Compare the one-word verdict of an analysis. ``open``: words that ask for more data, hence undecided."""
         if found in open:
             self._why[name] = "which decides nothing"
         return self._add(name, found, expected, "none", _judge(found == expected, False, found not in open))
@@ -196,9 +189,7 @@ FEWEST_DRAWS = 2
 
 
 def _judge(surely: bool, perhaps: bool, known: bool) -> Verdict:
-    """Judge a bound: "holds" if it is met by 2 s.e., "undecided" within 2 s.e. of it or if a number or its error is not
-    known.
-    """
+    """Judge a bound: "holds" if met by 2 s.e., "undecided" within 2 s.e. or if a number or its error is not known."""
     return "undecided" if not known else "holds" if surely else "undecided" if perhaps else "fails"
 
 

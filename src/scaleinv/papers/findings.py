@@ -2,8 +2,7 @@
 
 A check that fails stays a check that fails: nothing about its definition or tolerance changes. What an entry here says
 is that the failure is a result, understood and written down, and not news: ``scaleinv verify`` then does not end with
-an error for it. The same check may be undecided on another CPU, where its runs are another draw; where it holds some
-day, that is told.
+an error for it. On another CPU, where its runs are another draw, it may be undecided; where it holds, that is told.
 """
 
 from typing import NamedTuple

@@ -3,8 +3,7 @@
 Those of this package are listed in ``papers/PAPER/catalogue.ini``: a section for each, ``claim ID`` or ``figure ID``,
 whose keys are the fields of :class:`Claim` and :class:`FigureEntry`. ``${name}`` stands for a text of ``[DEFAULT]``;
 ``scales`` are names with their costs; ``module:function`` is one of the paper's folder. A package adds its own by an
-entry point of the group ``scaleinv.papers`` that names a module with ``CLAIMS`` and ``FIGURES`` (either may be
-missing)::
+entry point of the group ``scaleinv.papers`` that names a module with ``CLAIMS``, ``FIGURES`` or both::
 
     [project.entry-points."scaleinv.papers"]
     mypaper = "mypackage.catalogue"
@@ -107,9 +106,7 @@ def present_ids(ids: Iterable[str]) -> dict[str, str]:
 
 
 def select(scale: str, only: Sequence[str] = ()) -> list[tuple[Claim, Scale]]:
-    """Choose the claims of a scale (``quick`` and ``all`` are sets of scales), or of ``only`` those ids; expensive ones
-    first.
-    """
+    """Choose the claims of a scale (``quick``, ``all``: several), or of ``only`` those ids; expensive ones first."""
     if scale not in (*SCALES, "quick", "all"):
         raise UserError(f"scale {scale!r} is not known; choose one of: quick, all, {', '.join(SCALES)}")
     known = claims()

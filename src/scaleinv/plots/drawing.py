@@ -79,9 +79,7 @@ class Drawing:
         return style.to_inline_svg(self.fig, titles=self.titles, label=clean(self.alt), name=self.stem)
 
     def axes_json(self) -> str:
-        """Describe what the axes show and where they lie, for the script of the page; call it after :meth:`svg`, which
-        lays the figure out.
-        """
+        """Describe for the page's script what the axes show and where they lie; after :meth:`svg` has laid out."""
         width, height = self.fig.get_size_inches() * 72  # the unit of matplotlib's SVG
         described = []
         for axes, x, y in self.named:
@@ -177,8 +175,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 
 
 def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float, size: float = 7.5) -> None:
-    """Write labels beside the right edge of ``axes`` (``height`` inches), each (value, text, colour) near its value,
-    none over another.
+    """Label the right edge of ``axes`` (``height`` inches): (value, text, colour) near its value, none over another.
 
     Where they are too many for the height every second, third ... is left out; the colour scale names those between.
     """

@@ -76,9 +76,7 @@ _XLINK = "http://www.w3.org/1999/xlink"
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Set our look for the statements inside, or for a function as ``@style()``; new_figure, rendered and to_inline_svg
-    enter it by themselves.
-    """
+    """Set our look inside, or in a function as ``@style()``; new_figure, rendered, to_inline_svg do so themselves."""
     import matplotlib
 
     with warnings.catch_warnings(), matplotlib.rc_context(_RC):
@@ -88,11 +86,9 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, ncols: int = 1, nrows: int = 1, **grid: Any) -> tuple[Figure, Any]:
-    """Make a figure of ``width`` x ``height`` inches and its axes: one Axes, or an array (nrows, ncols) squeezed as
-    matplotlib does.
+    """Make a figure of ``width`` x ``height`` inches and its axes: an Axes, or an array squeezed as matplotlib does.
 
-    Keywords go to ``Figure.subplots`` (``sharex``, ``height_ratios`` ...). The layout is matplotlib's
-    ``constrained``.
+    Keywords go to ``Figure.subplots`` (``sharex``, ``height_ratios`` ...). The layout is ``constrained``.
 
     >>> fig, axes = new_figure(6, 3, ncols=2)
     >>> axes.shape
@@ -139,8 +135,7 @@ def _settle(fig: Figure) -> None:
 def to_inline_svg(
     fig: Figure, *, titles: Mapping[str, str] | None = None, label: str | None = None, name: str | None = None
 ) -> str:
-    """Render a figure as an ``<svg>`` element for a page: transparent, in the page's text colour and font, scaled to
-    the width it gets.
+    """Render a figure as a page's ``<svg>``: transparent, in its text colour and font, scaled to the width it gets.
 
     ``titles`` gives the artist with that gid (``artist.set_gid``) a ``<title>``, which browsers show on hover without
     a script; the gid is kept as the attribute ``data-gid``. ``label`` is the alternative text. Ids are made unique by
@@ -214,9 +209,7 @@ def _make_ids_unique(root: Any, prefix: str, titles: Mapping[str, str]) -> None:
 
 
 def elr_position(elrs: Iterable[float]) -> list[float]:
-    """Place each ELR on the log scale between the smallest and the largest, in [0, 1]; .5 where there is only one
-    or none known.
-    """
+    """Place each ELR on the log scale from the smallest to the largest, in [0, 1]; .5 where one or none is known."""
     logs = [math.log(elr) if math.isfinite(elr) and elr > 0 else math.nan for elr in elrs]
     known = [value for value in logs if not math.isnan(value)]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)

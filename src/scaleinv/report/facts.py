@@ -185,9 +185,7 @@ class SweepFacts:
         return values[np.isfinite(values)]
 
     def split(self) -> str:
-        """Choose what the curves show: the exact pass where it was made at half of the epochs or more, else the
-        training steps.
-        """
+        """Choose the curves' split: the exact pass if made at half of the epochs or more, else the training steps."""
         exact = sum(fact.series("train", "loss")[1].size for fact in self.runs)
         online = sum(fact.series("online", "loss")[1].size for fact in self.runs)
         return "train" if exact and exact >= 0.5 * online else "online"

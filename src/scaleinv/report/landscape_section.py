@@ -192,8 +192,7 @@ def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
 def pair_means(one: Mapping[str, Any]) -> dict[str, float]:
     """Average the (n, n) matrices over pairs i < j; ``error`` is the mean test error of the n minima alone.
 
-    ``gain_error`` is the mean of the pairs' standard errors: pairs share test images and minima, so all of them
-    together are worth about one.
+    ``gain_error``: mean of the pairs' standard errors; they share test images and minima, so all are worth about one.
 
     >>> square = lambda x: [[0.0, x], [x, 0.0]]
     >>> names = ("angle", "equal", "ensemble", "gain", "gain_error")

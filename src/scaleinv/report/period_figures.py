@@ -20,9 +20,7 @@ STRETCHES = 280
 
 
 def period_drawings(found: Periods) -> list[Drawing]:
-    """Draw loss, norm, ELR, effective gradient and rotation of a step; those that are not logged are left out, and all
-    where a run ended after a few steps.
-    """
+    """Draw loss, norm, ELR, effective gradient and rotation, where logged; nothing where a run has a few steps only."""
     log = found.log
     if len(log) < FEWEST_ROWS:
         return []

@@ -1,6 +1,4 @@
-"""The section of a sweep whose runs went on from others: whether they keep the trajectory they came from, or move to
-that of their new rate.
-"""
+"""The section of a sweep whose runs went on from others: do they keep that trajectory or move to the new rate's?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,10 +1,7 @@
-"""The figures of a single run: loss, error, effective gradient, the turning of the weights, and each group's norm and
-steps.
-"""
+"""The figures of a single run: loss, error, effective gradient, turning of the weights; norm and steps by group."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,8 +19,7 @@ _AXES_HEIGHT = 2.7
 _TEST = "#c27803"
 
 
-@dataclass(frozen=True)
-class PanelLine:
+class PanelLine(NamedTuple):
     """A curve of a panel."""
 
     key: str
@@ -138,18 +134,17 @@ def _panel(
 
 def _draw(drawing: Drawing, axes: Axes, line: PanelLine, log: bool, time: str) -> tuple[float, str, str] | None:
     """Draw a line; return its end for the label, None where nothing can be drawn."""
-    shown = drawable(line.y, log)
-    if not shown.any():
+    known = np.flatnonzero(drawable(line.y, log))
+    if not known.size:
         return None
-    visible = np.where(shown, line.y, np.nan)
     look: dict[str, Any] = {"linestyle": "--" if line.dashed else "-", "zorder": 2}
     if line.dots:
         look = {"linestyle": "none", "marker": "o", "markersize": 3.6, "zorder": 3, "clip_on": False}
-    (artist,) = axes.plot(line.x, visible, color=line.colour, linewidth=1.3, **look)
-    final = int(np.flatnonzero(shown)[-1])
+    final = int(known[-1])
     bad = np.flatnonzero(~np.isfinite(line.y))
     broken = f"; not finite from {time} {int(line.x[bad[0]])}" if bad.size and bad[-1] > final else ""
-    drawing.point_at(artist, axes, line.key, f"{clean(line.label)}: last {show(float(line.y[final]))}{broken}")
+    said = f"{clean(line.label)}: last {show(float(line.y[final]))}{broken}"
+    drawing.line(axes, line.x, line.y, log, line.key, said, color=line.colour, linewidth=1.3, **look)
     if broken:
         cross: dict[str, Any] = {"markersize": 6.5, "color": line.colour, "markeredgecolor": INK}
         axes.plot(line.x[final], line.y[final], marker="X", clip_on=False, zorder=4, **cross)

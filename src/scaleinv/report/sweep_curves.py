@@ -25,9 +25,7 @@ AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
 
 
 def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str, *, log: bool) -> Drawing:
-    """Draw a quantity against the epoch, a line for each run, coloured and labelled by ELR, ending in the mark of its
-    regime.
-    """
+    """Draw a quantity by epoch, a line for each run, coloured and labelled by ELR, its regime's mark at the end."""
     source = "eval mode with the running normalisation statistics" if split == "test" else SOURCE[split]
     broken = any(fact.broken_at is not None for fact in facts.runs)
     drawing, axes = new_drawing(

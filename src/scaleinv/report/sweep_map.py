@@ -63,7 +63,11 @@ def regime_map(facts: SweepFacts) -> Drawing:
             axes.text(0.995, threshold, below, fontsize=8, ha="right", va="bottom", transform=place)
         for fact in facts.runs:
             mark_run(drawing, axes, fact, fact.train_loss)
-        handles = [_regime_handle(regime) for regime in (1, 2, 3, None) if facts.of_regime(regime)]
+        handles = [
+            Line2D([], [], linestyle="none", label=regime_text(regime), **mark_look(regime))
+            for regime in (1, 2, 3, None)
+            if facts.of_regime(regime)
+        ]
         axes.legend(handles=handles, loc="lower right", handletextpad=0.2)
     return drawing
 
@@ -95,10 +99,6 @@ def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> No
         name = name if share > 0.0085 * len(name) else str(regime)
         middle = math.sqrt(low * high)
         band.text(middle, 0.47, name, ha="center", va="center", color=_ON_BAND[regime], fontsize=9.5, fontweight="bold")
-
-
-def _regime_handle(regime: int | None) -> Line2D:
-    return Line2D([], [], linestyle="none", label=regime_text(regime), **mark_look(regime))
 
 
 def mark_look(regime: int | None) -> dict[str, Any]:

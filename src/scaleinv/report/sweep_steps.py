@@ -108,9 +108,7 @@ def _group_steps(facts: SweepFacts) -> Drawing | None:
 
 
 def _epoch_cosines(facts: SweepFacts) -> Drawing | None:
-    """Draw one minus the cosine of the last weights to those an epoch before and at the start; None where not
-    measured.
-    """
+    """Draw 1 - cosine of the last weights to those an epoch before and to the start; None where not measured."""
     points = []
     for fact in facts.runs:
         if fact.run is None or not math.isfinite(fact.rate):

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from scaleinv.plots.style import regime_names
 from scaleinv.report.facts import ENDED, SweepFacts, SweptRun
 from scaleinv.text import capital, count, elr_text, number, plain, show
 
 
-@dataclass(frozen=True)
-class Boundary:
+class Boundary(NamedTuple):
     """A boundary between two regimes as an interval of ELRs; NaN where a side was not found."""
 
     low: float
@@ -130,9 +128,7 @@ def reason(evidence: Mapping[str, Any]) -> str:
 
 
 def flat_evidence(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List all of the evidence but its sentence as pairs of text; ``statistics`` is unfolded, deeper objects are joined
-    by a point.
-    """
+    """List the evidence but its sentence as pairs of text: ``statistics`` unfolded, deeper objects joined by points."""
     pairs: list[tuple[str, str]] = []
 
     def unfold(prefix: str, value: Any) -> None:

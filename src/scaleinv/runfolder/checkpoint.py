@@ -1,8 +1,7 @@
 """Write and load checkpoints: a folder per step with weights, training state, checksums, renamed into place as one.
 
 Weights are safetensors; the rest is a torch file read with ``weights_only=True``. On loading, every tensor is copied
-into the one that is there, so its memory format stays: a channels_last weight restored as contiguous would change the
-kernels and the bits.
+into the one that is there, so its memory format stays: channels_last restored as contiguous changes kernels and bits.
 """
 
 import json

@@ -112,9 +112,7 @@ _MEND = "mend the file or start in another folder"
 
 
 def read_json(path: Path, *, advice: str = _MEND, nan: bool = False) -> Any:
-    """Parse a JSON file; a damaged one is told in one line, which ends with ``advice``. ``NaN``, which Python would
-    accept, is damage unless ``nan``.
-    """
+    """Parse a JSON file; damage, such as ``NaN`` unless ``nan``, is told in one line, which ends with ``advice``."""
 
     def refuse(word: str) -> Any:
         raise UserError(f"{path}: holds {word}, which is not a number; {advice}")

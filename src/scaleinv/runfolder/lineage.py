@@ -107,8 +107,7 @@ def named(landscape: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
 def parent_run(origin: Origin, beside: Path) -> Run | None:
     """Find the run of an origin; None where its folder is gone, damaged or by now another run's.
 
-    A relative folder is looked up from here and from every folder above ``beside``: a sweep is often read from
-    elsewhere than it was run.
+    A relative folder is looked up from here and every folder above ``beside``: a sweep is read from elsewhere, too.
     """
     if not origin.folder:
         return None

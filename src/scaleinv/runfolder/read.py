@@ -32,9 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Series:
-    """One quantity over a run: ``steps``, ``epochs`` and ``values``, each of shape (n,), in the order they were
-    written.
-    """
+    """One quantity over a run: ``steps``, ``epochs`` and ``values``, each of shape (n,), in the order written."""
 
     steps: Ints
     epochs: Ints
@@ -196,9 +194,7 @@ class Run:
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A sweep folder as read: its config, its regime map (None: not written yet) and its runs by rising ELR, then
-    seed.
-    """
+    """A sweep folder as read: its config, regime map (None: not written yet), and runs by rising ELR, then seed."""
 
     folder: Path
     config: Mapping[str, Any]

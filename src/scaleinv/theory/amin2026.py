@@ -32,8 +32,7 @@ def schedule_factor(lr: Number, wd: Number, next_lr: Number, next_wd: Number) ->
         B = (lr'/lr) / ((1 - lr wd)(1 - lr' wd'))
 
     - ``lr``, ``wd``, ``next_lr``, ``next_wd``: of this step and of the next, ranges as for :func:`phi`.
-    - Raises :class:`~scaleinv.UserError` for lr and wd outside these ranges. Source: Amin, Chang, Khanna 2026, update
-      of Phi.
+    - Raises :class:`~scaleinv.UserError` for lr and wd outside. Source: Amin, Chang, Khanna 2026, update of Phi.
 
     >>> schedule_factor(1.0, 0.5, 1.0, 0.5)
     4.0
@@ -80,8 +79,7 @@ def lr_for_constant_factor(lr: Number, wd: Number, factor: Number) -> Number:
 
     - ``lr``, ``wd``: of this step, ranges as for :func:`phi`.
     - ``factor``: B, > 0.
-    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin, Chang, Khanna 2026, schedules of constant
-      B.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Amin et al. 2026, schedules of constant B.
 
     >>> round(schedule_factor(0.3, 0.1, lr_for_constant_factor(0.3, 0.1, 1.02), 0.1), 12)
     1.02

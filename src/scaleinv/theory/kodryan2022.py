@@ -75,8 +75,7 @@ def cosine(ess: Number) -> Number:
         1/sqrt(1 + ess^2)
 
     - ``ess``: effective step size, >= 0.
-    - Raises :class:`~scaleinv.UserError` outside this range. Source: follows from eq. 6 of Kodryan et al. 2022, since
-      the gradient is tangent.
+    - Raises :class:`~scaleinv.UserError` outside this range. Source: Kodryan et al. 2022, eq. 6 and a tangent gradient.
 
     >>> cosine(0.0)
     1.0
@@ -215,8 +214,7 @@ def equilibrium_ess(k: Number) -> Number:
 
         sqrt(k^2 - 1)
 
-    Argument, range and errors as for :func:`equilibrium_level`. Source: ours, at the equilibrium of Kodryan et al.
-    2022, eq. 12.
+    Argument, range and errors as for :func:`equilibrium_level`. Source: ours, at the equilibrium of eq. 12.
 
     >>> equilibrium_ess(1.25)
     0.75
@@ -230,8 +228,7 @@ def equilibrium_cosine(k: Number) -> Number:
 
         1/k
 
-    Argument, range and errors as for :func:`equilibrium_level`. Source: ours, at the equilibrium of Kodryan et al.
-    2022, eq. 12.
+    Argument, range and errors as for :func:`equilibrium_level`. Source: ours, at the equilibrium of eq. 12.
 
     >>> equilibrium_cosine(4.0)
     0.25
@@ -247,8 +244,7 @@ def feedback_jacobian(k: Number) -> Number:
 
     Argument, range and errors as for :func:`equilibrium_level`. Coordinates: ``p = 1 - 2x^2/(x^2+y^2)`` and
     ``a = elr_i alpha_i``. Returns shape (..., 2, 2). The determinant is 1: a neutral centre. The feedback equalises
-    averages of log(1 + ess_i^2), it does not damp the oscillation around them. Source: ours, from Kodryan et al. 2022,
-    eqs. 9 and 12.
+    averages of log(1 + ess_i^2), it does not damp the oscillation around them. Source: ours, from eqs. 9 and 12.
 
     >>> feedback_jacobian(2.0).tolist()
     [[-0.5, -0.375], [2.0, -0.5]]
@@ -301,8 +297,7 @@ def window_change(elr_start: Number, elr_end: Number, steps: int) -> Number:
     - ``elr_start``, ``elr_end``: elr_i of the groups at the ends of the window, any one shape, > 0.
     - ``steps``: T, length of the window, > 0.
 
-    In a stationary run it vanishes as 1/T, so these means equalise; plain means of ESS need not. Source: follows from
-    Kodryan et al. 2022, eq. 9.
+    In a stationary run it is O(1/T): these means equalise, plain ones may not. Source: Kodryan et al. 2022, eq. 9.
 
     >>> float(window_change(1.0, np.e, 10))
     0.1

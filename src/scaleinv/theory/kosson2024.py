@@ -156,8 +156,7 @@ def lion_norm(lr: Number, wd: Number, beta1: Number, beta2: Number, dimension: N
 
         lr sqrt(dimension) sqrt((1 + 2 sum_k al^k (2/pi) asin r_k)/(1 - al^2)),  al and r_k of :func:`lion_angle_exact`
 
-    Arguments, ranges and errors as for :func:`lion_angle`, and ``dimension``: count of the weights, >= 2. Source: ours;
-    Kosson et al. 2024 have none.
+    Arguments, ranges, errors as for :func:`lion_angle`; ``dimension``: count of the weights, >= 2. Source: ours.
 
     >>> round(lion_norm(1e-3, 0.5, 0.9, 0.99, 2000.0), 2)
     9.36
@@ -190,8 +189,7 @@ def averaged_update_angle(lr: Number, wd: Number, beta1: Number) -> Number:
 
         sqrt((1 - al^2)(1 - b^2))/(1 + al b),  al = 1 - lr wd
 
-    Arguments, ranges and errors as for :func:`averaged_update_norm`. Source: the "hyperball" analysis, arXiv
-    2606.16899.
+    Arguments, ranges, errors as for :func:`averaged_update_norm`. Source: "hyperball" analysis, arXiv 2606.16899.
 
     >>> round(averaged_update_angle(0.001, 0.5, 0.9), 6)
     0.007256

@@ -54,8 +54,7 @@ def step_ratio(rho_sq: Number, eg: Number, lr: Number, wd: Number) -> Number:
 
         z = lr eg / ((1 - lr wd) rho^2)
 
-    Arguments, ranges and errors as for :func:`next_rho_sq`. Source: the step of Lobacheva et al. 2021, whose gradient
-    is orthogonal to the weights (eq. 2a).
+    Arguments, ranges and errors as for :func:`next_rho_sq`. Source: Lobacheva et al. 2021, SGD's step and eq. 2a.
 
     >>> step_ratio(2.0, 4.0, 0.5, 0.0)
     1.0
@@ -102,8 +101,7 @@ def cosine_distance_envelope(rho_sq: Number, low: Number, high: Number, lr: Numb
     - ``rho_sq``: squared norm before the step, > 0.
     - ``low``, ``high``: bounds of the effective gradient norm, the paper's l and L, 0 < low <= high.
     - ``lr``, ``wd``: as for :func:`next_rho_sq`.
-    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, Proposition 1; the
-      envelope of Fig. 4.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: Lobacheva et al. 2021, Prop. 1 and Fig. 4.
 
     >>> cosine_distance_envelope(1.0, 1e-9, 3**0.5, 1.0, 0.0)
     (5e-19, 0.5)
@@ -127,8 +125,7 @@ def jump_rho_sq(delta: Number, eg: Number, lr: Number, wd: Number) -> Number:
     - ``eg``: effective gradient norm, >= 0; with its upper bound L a jump is possible below, with its lower bound l
       certain.
     - ``lr``, ``wd``: as for :func:`next_rho_sq`.
-    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: exact form of Lobacheva et al. 2021, Proposition
-      1 (Definition 1).
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: exact form of Lobacheva et al. 2021, Prop. 1.
 
     >>> round(jump_rho_sq(0.5, 1.0, 1.0, 0.0), 6)
     0.57735
@@ -265,8 +262,7 @@ def norm_interval(low: Number, high: Number, lr: Number, wd: Number) -> Number:
     The statement is exact for the recursion with ``1 - 2 lr wd`` in place of ``(1 - lr wd)^2``; by itself it is crossed
     by a relative ``lr wd / 4`` with a constant eg, and by more under ``decay_is_slow`` alone when lr wd is large: use
     :func:`norm_interval_exact` to test a run. Raises :class:`~scaleinv.UserError` outside these ranges,
-    :class:`~scaleinv.OutsideConditions` unless ``decay_is_slow``. Source: Lobacheva et al. 2021, Theorem 1 (generalised
-    equilibrium).
+    :class:`~scaleinv.OutsideConditions` unless ``decay_is_slow``. Source: Lobacheva et al. 2021, Theorem 1.
 
     >>> norm_interval(1.0, 2.0, 0.02, 0.01)
     (1.0, 2.0)
@@ -323,8 +319,7 @@ def time_to_interval(rho0_sq: Number, high: Number, lr: Number, wd: Number, tole
 
     A bound: the excess over the upper end shrinks by ``(1 - lr wd)^2`` or faster in each step. Raises
     :class:`~scaleinv.UserError` outside these ranges, :class:`~scaleinv.OutsideConditions` unless
-    ``starts_above_high_end`` and ``decay_keeps_half``. Source: Lobacheva et al. 2021, Theorem 1 (linear convergence in
-    O(1/(lr wd)) steps); the prefactor is ours.
+    ``starts_above_high_end`` and ``decay_keeps_half``. Source: Lobacheva et al. 2021, Theorem 1; our prefactor.
 
     >>> round(time_to_interval(100.0, 1.0, 0.1, 0.01, 0.01))
     4189

@@ -13,8 +13,7 @@ def edge_elr(sharpness: Number) -> Number:
         elr = 2 / lambda_1
 
     - ``sharpness``: lambda_1, largest eigenvalue of the spherical Hessian, > 0.
-    - Raises :class:`~scaleinv.UserError` outside this range. Source: Lyu, Li, Arora 2022, edge of stability on the
-      sphere.
+    - Raises :class:`~scaleinv.UserError` outside this range. Source: Lyu, Li, Arora 2022, edge on the sphere.
 
     >>> edge_elr(4.0)
     0.5
@@ -30,8 +29,7 @@ def perturbation_factor(elr: Number, sharpness: Number) -> Number:
 
     - ``elr``: effective learning rate per step, > 0.
     - ``sharpness``: lambda_1 as for :func:`edge_elr`, >= 0.
-    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: descent on a quadratic; the edge is that of Lyu,
-      Li, Arora 2022.
+    - Raises :class:`~scaleinv.UserError` outside these ranges. Source: a quadratic; the edge of Lyu, Li, Arora 2022.
 
     >>> perturbation_factor(0.5, 4.0)
     -1.0

@@ -30,8 +30,7 @@ def elr(lr: Any, rho: Any, law: str = "sgd") -> Any:
     - ``lr``: learning rate, >= 0.
     - ``rho``: norm of the weights, >= 0, a number or an array that fits ``lr``; at 0 the answer is inf.
     - ``law``: ``sgd`` or ``normalised``.
-    - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021 (sgd); Amin, Chang, Khanna
-      2026, homogeneity classes (normalised).
+    - Raises :class:`~scaleinv.UserError` for another law. Source: Lobacheva et al. 2021; normalised: Amin et al. 2026.
 
     >>> elr(0.1, 2.0), elr(0.1, 2.0, "normalised")
     (0.025, 0.05)
@@ -71,8 +70,7 @@ def ess(elr: Any, eg: Any, law: str = "sgd", angle: Any = None) -> Any:
     - ``elr``: effective learning rate per step, >= 0.
     - ``eg``: effective gradient norm, >= 0.
     - ``law``: ``sgd`` or ``normalised``.
-    - ``angle``: between the weights before and after the step, radians; for the law ``normalised``. From a right angle
-      on the answer is inf, where it is NaN NaN.
+    - ``angle``: that of the step, radians, for the law ``normalised``; inf from a right angle on, NaN where it is NaN.
 
     A normalised update has no length that ``elr eg`` could give. (Where a Monitor does not know the law, it measures
     the ELR that SGD would need for the step, and ``elr eg`` holds.) For plain SGD without weight decay both forms are

@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from scaleinv.cli.landscape import LandscapeCommand
-from scaleinv.cli.tables import columns, number
+from scaleinv.cli.tables import columns, console, number
 from scaleinv.report.landscape_section import begin_words, correlated_words, mean, pair_means
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.lineage import named, origin_of, short_names
@@ -57,7 +55,7 @@ def print_landscape(content: Mapping[str, Any], folder: Path) -> None:
     if folder_kind(folder) == "sweep" and any(one.get("start") for one in measured):
         names = short_names(filter(None, (origin_of(run.lineage) for run in load_sweep(folder).runs)), number)
     content = named(content, names)
-    console = Console(highlight=False, soft_wrap=True)
+    terminal = console()
     for part, shown in (
         ("sharpness", _sharpness),
         ("paths", _paths),
@@ -68,12 +66,12 @@ def print_landscape(content: Mapping[str, Any], folder: Path) -> None:
         for found in [[one] for one in content[part]] if part == "walks" else [content[part]]:
             if found:
                 title, rows, left, below = shown(found)
-                console.print(title)
-                console.print(columns(rows, left))
+                terminal.print(title)
+                terminal.print(columns(rows, left))
                 if below:
-                    console.print(below)
-                console.print()
-    console.print(f"kept in {folder / 'landscape.json'}; on the page: scaleinv report {folder}", markup=False)
+                    terminal.print(below)
+                terminal.print()
+    terminal.print(f"kept in {folder / 'landscape.json'}; on the page: scaleinv report {folder}", markup=False)
 
 
 #: title, rows (the first is the head), columns set flush left, a line below

@@ -1,8 +1,12 @@
 """Run ``scaleinv reproduce``."""
 
+import base64
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from scaleinv.cli.reproduce import ReproduceCommand
 from scaleinv.errors import UserError
@@ -10,9 +14,13 @@ from scaleinv.lab.launch.base import Job
 from scaleinv.lab.train import RunEvent
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import FigureEntry
-from scaleinv.papers.gallery import write_gallery
+from scaleinv.report.page import render
 from scaleinv.runfolder.environment import cores
+from scaleinv.runfolder.files import write_bytes
 from scaleinv.studies.progress import ProgressView, describe
+
+_TYPES = {"png": "image/png", "svg": "image/svg+xml"}
+_WORDS = {"svg": "SVG", "pdf": "PDF", "png": "PNG", "json": "numbers (JSON)"}
 
 
 def run(command: ReproduceCommand) -> int:
@@ -50,6 +58,33 @@ def run(command: ReproduceCommand) -> int:
             for path in paths:
                 print(path)
     return 0
+
+
+def write_gallery(out: Path, entries: Sequence[FigureEntry]) -> Path:
+    """Write ``out/index.html`` with the figures of ``entries`` that lie in ``out``, at every scale; return its path.
+
+    The pictures are within the page; vector files and numbers are linked beside it.
+    """
+    every = [(entry, scale) for entry in entries for scale in entry.scales]
+    there = [_shown(out, entry, scale) for entry, scale in every if (out / f"{entry.stem(scale)}.json").exists()]
+    path = out / "index.html"
+    write_bytes(path, render("gallery.html.j2", title="Figures of the papers", figures=there).encode("utf-8"))
+    return path
+
+
+def _shown(out: Path, entry: FigureEntry, scale: str) -> dict[str, Any]:
+    stem = entry.stem(scale)
+    files = {kind: path for kind in _WORDS if (path := out / f"{stem}.{kind}").exists()}
+    shown = next((kind for kind in _TYPES if kind in files), None)
+    data = "" if shown is None else base64.b64encode(files[shown].read_bytes()).decode("ascii")
+    return {
+        "entry": entry,
+        "scale": scale,
+        "stem": stem,
+        "picture": "" if shown is None else f"data:{_TYPES[shown]};base64,{data}",
+        "command": f"scaleinv reproduce {entry.id}" + (f" --scale {scale}" if len(entry.scales) > 1 else ""),
+        "links": [(quote(path.name), _WORDS[kind]) for kind, path in files.items()],
+    }
 
 
 def _cost(seconds: float) -> str:

@@ -3,17 +3,19 @@
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 
+from scaleinv import __version__
 from scaleinv.cli.verify import VerifyCommand
 from scaleinv.papers import verify
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.findings import finding
 from scaleinv.papers.shelf import claims, present_ids, select
 from scaleinv.papers.verify import Outcome
-from scaleinv.papers.verify_page import verify_page
+from scaleinv.report.page import render
 from scaleinv.runfolder.files import write_bytes
 from scaleinv.studies.progress import Counted
 from scaleinv.text import count
@@ -47,6 +49,23 @@ def run(command: VerifyCommand) -> int:
         _table(outcomes, time.perf_counter() - begin)
     news = (o.broke or (o.verdict == "fails" and finding(o.id, o.scale) is None) for o in outcomes)
     return 1 if any(news) else 0
+
+
+def verify_page(outcomes: Sequence[Outcome], known: Mapping[str, Claim]) -> str:
+    """Render all outcomes as one HTML page: a summary, then each claim with everything that was compared."""
+    counts = {name: sum(o.verdict == name for o in outcomes) for name in _STYLES}
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name != "broke")
+    checked = [
+        (o, known[o.id], finding(o.id, o.scale) if o.verdict in ("fails", "undecided") else None) for o in outcomes
+    ]
+    values = {"summary": summary, "version": __version__, "checked": checked, "number": _number}
+    return render("verify.html.j2", title="Claims of the papers", **values)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "not a number"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _list(command: VerifyCommand, chosen: Any) -> int:

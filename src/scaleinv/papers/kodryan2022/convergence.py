@@ -14,17 +14,8 @@ from scaleinv.landscape.paths import linear_path
 from scaleinv.landscape.runs import surface_of
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
+from scaleinv.papers.kodryan2022 import evidence
 from scaleinv.papers.kodryan2022 import runs as regimes
-from scaleinv.papers.kodryan2022.evidence import (
-    CONNECTED,
-    LEVELS,
-    barrier_error,
-    combine,
-    ratio_is_one,
-    spectrum_of_minima,
-    unconnected_pairs,
-)
-from scaleinv.papers.kodryan2022.runs import Net
 from scaleinv.runfolder.read import load_run
 
 #: factor between ELRs from which on their minima must not be connected
@@ -33,7 +24,7 @@ APART = 4.0
 LEFT = 5.0
 
 
-def _folders(context: Context, net: Net, seed: int) -> dict[float, Path]:
+def _folders(context: Context, net: regimes.Net, seed: int) -> dict[float, Path]:
     """Return the converging runs of a seed by ELR."""
     return dict(zip(net.convergence, context.folders(regimes.minima(net, seed))))
 
@@ -44,12 +35,12 @@ def spectrum(sheet: Sheet, context: Context) -> None:
     rows, errors = [], []
     for seed in net.seeds:
         runs = context.runs(regimes.minima(net, seed))
-        found = compare_at_loss([trajectory(run) for run in runs], LEVELS[context.scale])
+        found = compare_at_loss([trajectory(run) for run in runs], evidence.LEVELS[context.scale])
         rows.append(found.mean)
         errors.append([float(run.series("test", "total", "error_recomputed_bn")[1][-1]) for run in runs])
         sheet.note(f"seed {seed}: eg/loss " + ", ".join(f"{math.exp(m.value):.3g}" for m in found.mean))
         sheet.note(f"seed {seed}: compared at losses " + ", ".join(f"{loss:g}" for loss in found.used))
-    spectrum_of_minima(sheet, "mean over seeds", net.convergence, rows)
+    evidence.spectrum_of_minima(sheet, "mean over seeds", net.convergence, rows)
     test = np.mean(errors, axis=0)
     ranks = np.corrcoef(np.argsort(np.argsort(-test)), np.arange(len(test)))[0, 1]
     shown = ", ".join(f"{100 * e:.1f}" for e in test)
@@ -89,11 +80,12 @@ def retraining(sheet: Sheet, context: Context) -> None:
             ratio = math.exp(found.offset.value)
             then = f"not compared, {found.reason}" if math.isnan(ratio) else f"eg/loss x{ratio:.3g}"
             sheet.note(f"seed {seed}, {start:g} to {elr:g}: {left} (loss up x{highest:.3g}), then {then}")
-    ratio_is_one(sheet, "lower ELR: eg/loss over that of its start", kept, 0.1)
-    ratio_is_one(sheet, "higher ELR: eg/loss over that of a run of this ELR from scratch", moved, 0.1)
+    evidence.ratio_is_one(sheet, "lower ELR: eg/loss over that of its start", kept, 0.1)
+    evidence.ratio_is_one(sheet, "higher ELR: eg/loss over that of a run of this ELR from scratch", moved, 0.1)
     known = [offset for offset in other if math.isfinite(offset.value)]
     if known:
-        sheet.note(f"lower ELR, over the eg/loss of the new ELR from scratch: x{math.exp(combine(known).value):.3g}")
+        mean = math.exp(evidence.combine(known).value)
+        sheet.note(f"lower ELR, over the eg/loss of the new ELR from scratch: x{mean:.3g}")
 
 
 def unconnected(sheet: Sheet, context: Context) -> None:
@@ -112,16 +104,12 @@ def unconnected(sheet: Sheet, context: Context) -> None:
             told = f"seed {seed}, {low:.3g} to {high:.3g}"
             sheet.note(f"{told}: angle {path.angle:.2f}, loss barrier {path.barrier().height:.3g}")
         last = net.convergence[-2]  # the last one not at the boundary, where a run may be thrown out on its way
-        own = linear_path(surface, read_weights(folders[last], _middle(folders[last])), ends[last])
+        kept = kept_epochs(folders[last])
+        own = linear_path(surface, read_weights(folders[last], kept[len(kept) // 2]), ends[last])
         height = 100 * own.barrier("train_error").height
         within = f"seed {seed}: barrier within the run of {last:.3g}, points"
-        sheet.at_most(within, height, CONNECTED, se=barrier_error(height, len(surface.train[1])))
-    unconnected_pairs(sheet, net.seeds, heights, len(surface.train[1]))
-
-
-def _middle(folder: Path) -> int:
-    epochs = kept_epochs(folder)
-    return epochs[len(epochs) // 2]
+        sheet.at_most(within, height, evidence.CONNECTED, se=evidence.barrier_error(height, len(surface.train[1])))
+    evidence.unconnected_pairs(sheet, net.seeds, heights, len(surface.train[1]))
 
 
 def time_to_convergence(sheet: Sheet, context: Context) -> None:

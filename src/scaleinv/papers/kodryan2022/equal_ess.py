@@ -16,9 +16,7 @@ _MLP = {"digits": 1e-2, "mnist": 1e-2, "cifar-small": 5e-3, "paper": 5e-3}
 
 
 def elrs(scale: str, model: str) -> tuple[float, ...]:
-    """Return one ELR of regime 1, then those of regime 2. An MLP on digits stays above its minimum from smaller ELRs
-    on.
-    """
+    """Return one ELR of regime 1, then those of regime 2 (from smaller ELRs on for an MLP on digits)."""
     low, high = pick(_ELRS, scale, "runs with groups")
     return (2e-4, _MLP[scale] / 2, _MLP[scale]) if model == "mlp" else (low, high)
 
@@ -40,9 +38,7 @@ FEWEST = 10.0
 
 
 def judge(sheet: Sheet, name: str, groups: GroupEss, regime: int) -> None:
-    """Judge one run after its burn-in: step sizes are equal (regime 2) or not (regime 1); the relations between the
-    groups hold at every step.
-    """
+    """Judge a run after its burn-in: equal step sizes in regime 2, not in 1; the relations hold at every step."""
     first = int(BURN_IN * len(groups.ess))
     late = equalisation(groups, first, tolerance=MOST)
     if regime == 2:

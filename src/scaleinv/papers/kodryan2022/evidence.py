@@ -17,9 +17,7 @@ LEVELS = {"digits": (1e-2, 5e-3, 2e-3, 1e-3), "cifar-small": (5e-2, 3e-2, 2e-2, 
 
 
 def combine(logs: Sequence[Estimate]) -> Estimate:
-    """Average logarithms of ratios; the error is the larger of the scatter between them and of their own errors, as far
-    as these are known; NaN where nothing is.
-    """
+    """Average logarithms of ratios; the error is the larger of their scatter and own errors, where known, else NaN."""
     values, errors = (np.array(column) for column in zip(*((e.value, e.error) for e in logs)))
     known = [float(np.sqrt((errors**2).sum()) / len(values))] if np.isfinite(errors).all() else []
     if len(values) > 1:
@@ -89,8 +87,7 @@ class Landing:
 
 
 def one_curvature(sheet: Sheet, low: Sequence[Landing], high: Sequence[Landing]) -> None:
-    """Judge curvatures after regime 2: from a low start all new ELRs end alike, from a high one less so; one of each a
-    seed.
+    """Judge curvatures after regime 2: all new ELRs end alike from a low start, less so from a high one; both by seed.
 
     Geometric means over the seeds, whose scatter is the error where single ratios have none. Undecided where a run has
     not come down to the losses at which curvatures are compared.

@@ -59,9 +59,7 @@ def draw_left(numbers: Numbers) -> Figure:
 
 
 def numbers_right(context: Context) -> dict[str, Any]:
-    """Read, for either end of regime 2, the run there, the runs of new ELRs from its end, and the paths between their
-    ends.
-    """
+    """Read the runs at both ends of regime 2, those of new ELRs from their ends, and the paths between the latter."""
     net = regimes.find(context.scale)
     seed, new = net.seeds[0], regimes.new_elrs(net)
     elrs = (net.equilibrium[0], net.equilibrium[-1])

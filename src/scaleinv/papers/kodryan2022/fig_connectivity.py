@@ -15,9 +15,7 @@ from scaleinv.plots.style import INK, elr_colours, log_axis, new_figure, power_o
 
 
 def numbers(context: Context) -> dict[str, Any]:
-    """Measure straight paths between the minima of all pairs of ELRs; ``from_lowest``: train losses along those from
-    the lowest.
-    """
+    """Measure straight paths between the minima of all pairs of ELRs; ``from_lowest``: train losses from the lowest."""
     net = regimes.for_paths(context.scale)
     elrs = net.convergence
     folders = context.folders(regimes.minima(net, net.seeds[0]))

@@ -25,9 +25,7 @@ def identities(sheet: Sheet, context: Context) -> None:
 
 
 class _Net:
-    """A network of linear -> batch norm -> ReLU, three times, and a frozen head; gradients of a batch in the weights'
-    precision.
-    """
+    """Linear -> batch norm -> ReLU, three times, and a frozen head; gradients of a batch in the weights' precision."""
 
     def __init__(self, dtype: Any) -> None:
         generator = torch.Generator().manual_seed(1)
@@ -65,9 +63,7 @@ def _norms(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _whole_space(dtype: Any) -> dict[str, float]:
-    """Measure norm (eq. 4) and angle of a step of all groups together; orthogonality (2a), homogeneity (2b) of the
-    gradient.
-    """
+    """Measure norm (eq. 4) and angle of a step of all groups; orthogonality (2a), homogeneity (2b) of the gradient."""
     net, lr, wd = _Net(dtype), 0.5, 0.02
     worst = dict.fromkeys(("<grad, x> (2a)", "grad at 2x (2b)", "rho^2 (4)", "1 - cos"), 0.0)
     for step in range(60):

@@ -102,9 +102,7 @@ class Jump:
 
 
 def jump(points: Sequence[Point]) -> Jump:
-    """Find the jump of one seed. A run of the intermittent band is out of the minimum for part of the time, and may be
-    so for longer in another draw.
-    """
+    """Find the jump of a seed. How long a run of the intermittent band is out of the minimum differs between draws."""
     across = [
         (b.loss / a.loss, math.hypot(a.loss_se / a.loss, b.loss_se / b.loss), b.share >= ABOVE)
         for a in points
@@ -123,8 +121,7 @@ def three_regimes(sheet: Sheet, name: str, points: Sequence[Point]) -> list[Boun
     iterates are uncorrelated and errors are chance.
 
     Every seed is judged with the errors of its means over epochs, and what one of several lacks is undecided. A grid
-    that does not reach a regime, or may step over the one in between, decides nothing. Nor does a run whose gradient is
-    exactly 0: it is in no regime.
+    that misses a regime, or may step over the middle one, decides nothing; a run of gradient exactly 0 is in no regime.
     """
     found, middle_seen, inside = [], [], []
     same: dict[str, list[str]] = {"jump": [], "cosine": [], "error": []}

@@ -85,9 +85,7 @@ def compare_heads(
 
 
 def judge_walks(sheet: Sheet, found: Sequence[WalkComparison], levels: Sequence[float], chance: float) -> None:
-    """Judge the order of the losses, the level of the walk, the cosines and the errors, with their scatter over
-    networks.
-    """
+    """Judge the order of the losses, the level of the walk, cosines and errors, with their scatter over networks."""
     level = {kind: np.array([c.loss[kind].mean() for c in found]) for kind in ("walk", "sgd", "ascent")}
     random = np.array(levels)
     for kind in level:
@@ -96,13 +94,11 @@ def judge_walks(sheet: Sheet, found: Sequence[WalkComparison], levels: Sequence[
         error = sample_mean(np.array([c.error[kind].mean() for c in found]))
         sheet.close(f"error, {kind}", error.value, chance, rel=0.05, se=error.error)
     for lower, upper in (("walk", "sgd"), ("sgd", "ascent")):
-        step = level[upper] - level[lower]
-        se = float(step.std(ddof=1) / np.sqrt(len(step)))
-        sheet.at_least(f"loss {upper} - {lower}, in s.e.", float(step.mean()) / se if se else np.nan, -2.0)
-        sheet.note(f"loss {upper} - {lower}: {step.mean():+.3f} (s.e. {se:.3f})")
-    ratio = level["walk"] / random
-    se = float(ratio.std(ddof=1) / np.sqrt(len(ratio)))
-    sheet.close("loss of the walk over that of random directions", float(ratio.mean()), 1.0, rel=0.03, se=se)
+        step = sample_mean(level[upper] - level[lower])
+        sheet.at_least(f"loss {upper} - {lower}, in s.e.", step.value / step.error if step.error else np.nan, -2.0)
+        sheet.note(f"loss {upper} - {lower}: {step.value:+.3f} (s.e. {step.error:.3f})")
+    ratio = sample_mean(level["walk"] / random)
+    sheet.close("loss of the walk over that of random directions", ratio.value, 1.0, rel=0.03, se=ratio.error)
     sheet.note(
         f"{len(found)} networks: walk {level['walk'].mean():.2f}, SGD {level['sgd'].mean():.2f}, "
         f"ascent {level['ascent'].mean():.2f}, random directions {random.min():.2f} to {random.max():.2f} by head"

@@ -23,8 +23,7 @@ from scaleinv.studies.obtain import Request
 class Net:
     """A network, its data, and where its regimes lie; ELRs ascend.
 
-    On digits and CIFAR-10 as found beforehand on seed 0; on MNIST assumed to be as on digits; at paper scale the
-    paper's.
+    Found beforehand on seed 0 on digits and CIFAR-10; on MNIST assumed as on digits; at paper scale the paper's.
     """
 
     settings: Settings
@@ -120,9 +119,7 @@ def find(scale: str, model: str = "convnet") -> Net:
 
 
 def for_paths(scale: str) -> Net:
-    """Return the network between whose minima train errors are compared: that of the scale; on digits one with a fifth
-    of the labels redrawn.
-    """
+    """Return the network for paths between minima: that of the scale; on digits one with a fifth of labels redrawn."""
     return find("digits-redrawn" if scale == "digits" else scale)
 
 
@@ -154,8 +151,7 @@ def retrained(
 ) -> list[Request]:
     """Request runs that go on from the weights of ``run`` (after ``epoch``, default its last) with each of ``elrs``.
 
-    ``seed`` decides the batches; that of the run itself would repeat its first ones. ``epochs``: of the new runs,
-    default those of ``minima``.
+    ``seed`` decides the batches (the run's own would repeat its first); ``epochs``: default those of ``minima``.
     """
     again = replace(net.settings, epochs=epochs or net.convergence_epochs or net.settings.epochs)
     return [Request(settings=again, elr=elr, seed=seed, start=run, start_epoch=epoch) for elr in elrs]

@@ -56,11 +56,9 @@ _SCHEDULED = {
 
 
 def schedules(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
-    """Request constant, cosine, step and two-stage schedules of the ELR from each start, by name; every one has as many
-    steps.
+    """Request constant, cosine, step and two-stage schedules of the ELR from each start, by name, all equally long.
 
-    The step schedule divides by 10 at 1/2 and at 3/4, the two-stage one goes to the low end at 1/2. From regime 3 the
-    cosine alone.
+    A step divides by 10 at 1/2 and 3/4, two-stage goes to the low end at 1/2; from regime 3 there is cosine alone.
     """
     *starts, low = pick(_STARTS, scale, "schedules")
     base = replace(_SCHEDULED[scale], evaluation="online", eval_every=_SCHEDULED[scale].epochs)

@@ -1,5 +1,4 @@
-"""Runs on the sphere as the figures of Kodryan et al. 2022 show them: curves by epoch, and the diagram of effective
-gradient against train loss.
+"""Runs on the sphere as the figures of Kodryan et al. 2022 show them: curves by epoch, and the eg-loss diagram.
 
 A curve is a dict of plain numbers (:func:`read_curve`), as in the JSON of the figure. Where a run has exact metrics (a
 pass over the train set at fixed weights) those are drawn, else means over the training steps of each epoch.
@@ -14,16 +13,7 @@ import numpy as np
 from scaleinv.analysis.regimes import boundaries, classify, window
 from scaleinv.analysis.statistics import Floats
 from scaleinv.papers.figure import array
-from scaleinv.plots.style import (
-    INK,
-    elr_colours,
-    log_axis,
-    log_ticks,
-    power_of_ten,
-    regime_colours,
-    regime_markers,
-    regime_names,
-)
+from scaleinv.plots import style
 from scaleinv.runfolder.read import Run
 
 Curve = Mapping[str, Any]
@@ -67,9 +57,7 @@ def _mean(values: Floats) -> float:
 
 
 def starts(runs: Sequence[Run]) -> list[tuple[float, float]]:
-    """Return train loss and effective gradient at epoch 0, by the exact pass: one point for each seed, whatever the
-    ELR. Runs without that pass have none.
-    """
+    """Return (train loss, eg) at epoch 0 by the exact pass, a point for each seed; runs without that pass have none."""
     return list({run.seed: at for run in runs if (at := run.at_epoch(0)) is not None}.values())
 
 
@@ -80,7 +68,7 @@ def edges(shown: Sequence[Curve]) -> dict[str, Any]:
 
 def coloured(shown: Sequence[Curve]) -> list[dict[str, Any]]:
     """Return the curves with a ``colour`` each, by ELR."""
-    colours = elr_colours([curve["elr"] for curve in shown])
+    colours = style.elr_colours([curve["elr"] for curve in shown])
     return [{**curve, "colour": colour} for curve, colour in zip(shown, colours)]
 
 
@@ -101,10 +89,10 @@ def draw_curves(axes: Any, shown: Sequence[Curve], quantity: str, *, log: bool) 
     """Draw a quantity by epoch."""
     for curve in shown:
         regime = curve["regime"]
-        name = f"ELR {power_of_ten(curve['elr'])}: " + (f"regime {regime}" if regime else "undecided")
+        name = f"ELR {style.power_of_ten(curve['elr'])}: " + (f"regime {regime}" if regime else "undecided")
         axes.plot(*series(curve, quantity), color=curve["colour"], lw=1.2, label=name)
     if log:
-        log_axis(axes, "y")
+        style.log_axis(axes, "y")
     axes.set(xlabel="epoch", ylabel=LABELS[quantity])
 
 
@@ -117,7 +105,7 @@ def draw_path(axes: Any, curve: Curve, quantity: str = "eg", *, marker: str = ".
 
 def finish_diagram(axes: Any, quantity: str = "eg") -> None:
     """Scale and label the axes of the diagram; call it last."""
-    log_axis(axes, "xy" if quantity == "eg" else "x")
+    style.log_axis(axes, "xy" if quantity == "eg" else "x")
     axes.set(xlabel=LABELS["loss"], ylabel=LABELS[quantity])
 
 
@@ -128,24 +116,24 @@ def zoom(axes: Sequence[Any], shown: Sequence[Curve], highest: float = 0.1) -> N
         return
     for ax in axes:
         ax.set_xlim(lowest, highest)
-        log_ticks(ax.xaxis, lowest, highest)
+        style.log_ticks(ax.xaxis, lowest, highest)
 
 
 def mark_end(axes: Any, curve: Curve) -> None:
     """Draw a large mark at the mean of a run's last half, by regime."""
-    look = {"color": regime_colours[curve["regime"]], "ms": 8, "mec": INK, "mew": 0.8, "zorder": 5}
+    look = {"color": style.regime_colours[curve["regime"]], "ms": 8, "mec": style.INK, "mew": 0.8, "zorder": 5}
     at = array([curve["late"]["loss"], curve["late"]["eg"]])
-    axes.plot(*at, regime_markers[curve["regime"]], **look)
+    axes.plot(*at, style.regime_markers[curve["regime"]], **look)
 
 
 def regime_legend(axes: Any, shown: Sequence[Curve], start: bool, loc: str) -> None:
     """Explain the marks of :func:`mark_end` and the star at the ``start``."""
     for regime in sorted({curve["regime"] for curve in shown}, key=lambda r: 9 if r is None else r):
-        label = f"{regime}: {regime_names[regime]}" if regime else regime_names[regime]
-        look = {"color": regime_colours[regime], "ms": 7, "mec": INK, "mew": 0.8}
-        axes.plot([], [], regime_markers[regime], label=label, **look)
+        label = f"{regime}: {style.regime_names[regime]}" if regime else style.regime_names[regime]
+        look = {"color": style.regime_colours[regime], "ms": 7, "mec": style.INK, "mew": 0.8}
+        axes.plot([], [], style.regime_markers[regime], label=label, **look)
     if start:
-        axes.plot([], [], "*", color=INK, ms=8, mew=0, label="start")
+        axes.plot([], [], "*", color=style.INK, ms=8, mew=0, label="start")
     axes.legend(loc=loc)
 
 
@@ -155,7 +143,7 @@ def elr_legend(fig: Any, shown: Sequence[Curve], words: str = "ELR", extra: Any 
 
     handles = [] if extra is None else list(extra.get_legend_handles_labels()[0])
     handles += [
-        Line2D([], [], color=curve["colour"], marker=".", lw=0.8, label=f"{words} {power_of_ten(curve['elr'])}")
+        Line2D([], [], color=curve["colour"], marker=".", lw=0.8, label=f"{words} {style.power_of_ten(curve['elr'])}")
         for curve in shown
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=4)
@@ -170,4 +158,4 @@ def draw_edges(axes: Any, shown: Sequence[Curve]) -> None:
     for below in (1, 2):
         low, high = late[below], late[below + 1]
         if low and high and max(low) < min(high):
-            axes.axvline(math.sqrt(max(low) * min(high)), color=INK, ls="--", lw=0.9)
+            axes.axvline(math.sqrt(max(low) * min(high)), color=style.INK, ls="--", lw=0.9)

@@ -84,9 +84,7 @@ def level_ratio(run: Periods, first: int) -> Floats:
 
 
 def level_error(run: Periods, first: int) -> float:
-    """Return the standard error of the mean of :func:`level_ratio`, from how it wanders against eg^2, whose mean is its
-    level.
-    """
+    """Return the s.e. of the mean of :func:`level_ratio`, from how it wanders against eg^2, whose mean is its level."""
     assert run.log.eg is not None
     eg_sq = run.log.eg[first:] ** 2
     return mean(level_ratio(run, first) - eg_sq / float(np.mean(eg_sq))).error
@@ -140,9 +138,7 @@ def spread_error(ratio: Floats) -> float:
 
 
 def envelope_coverage(sheet: Sheet, name: str, run: Periods) -> None:
-    """Judge that 1 - cos in phase B stays within what l and L (percentiles 1 and 99) of the whole period before allow:
-    95 %.
-    """
+    """Judge that 95 % of 1 - cos in phase B is within what l and L (percentiles 1, 99) of the period before allow."""
     deeper: dict[bool, list[int]] = {True: [0, 0], False: [0, 0]}  # inside, steps
     above = inside_start = 0
     shares: list[tuple[float, int]] = []  # of every phase B: inside, steps

@@ -86,9 +86,7 @@ def pool(product: float, runs: Sequence[Periods]) -> Pooled:
 
 
 def constant_interval(sheet: Sheet, pooled: Sequence[Pooled]) -> None:
-    """Judge that the interval times lr wd is one number over all lr wd, and that the interval's exponent in lr wd is
-    -1, both within a factor 1.6 over the range.
-    """
+    """Judge that the interval times lr wd is constant, and the exponent of lr wd -1, both within a factor 1.6."""
     enough = True
     for one in pooled:
         enough &= sheet.needs(f"events at lr wd {one.product:.3g}", one.events, at_least=FEWEST_EVENTS)
@@ -142,9 +140,7 @@ def sign_test(positive: int, count: int) -> float:
 
 
 def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
-    """Judge that the loss is half-way up (log) before the norm is, more often than not: sign test at 1 %. Undecided
-    where neither leads significantly.
-    """
+    """Judge that the loss is half-way up (log) before the norm: sign test at 1 %, undecided where neither leads."""
     found = np.array([e.lead for run in runs for e in run.destabilisations if e.complete and math.isfinite(e.lead)])
     decided = found[found != 0]
     if len(decided) < FEWEST_EVENTS:
@@ -211,8 +207,7 @@ def warm_up(sheet: Sheet, runs: Sequence[Periods], count: int = 4, fewest: int =
 
 
 def periodic(sheet: Sheet, *runs: Periods) -> None:
-    """Judge that the verdict is periodic in every run (seed), and note what was seen. A run that is too short for its
-    first break-down decides nothing.
+    """Judge that every run (seed) is periodic, and note what was seen; one too short for a break-down decides nothing.
 
     One run that is in equilibrium is one draw, and undecided: with weight normalization the same run was periodic on
     one CPU, with 57 % of the rises of the norm in break-downs, and in equilibrium on another. Two such runs fail.
@@ -232,9 +227,7 @@ def periodic(sheet: Sheet, *runs: Periods) -> None:
 
 
 def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -> list[int]:
-    """Return, for the ``count`` longest phases B, the last epoch kept between 50 and 90 % of it. Later the break-down
-    may have begun: its first steps are small.
-    """
+    """Return the last epoch kept in 50 to 90 % of the ``count`` longest phases B: later a break-down may have begun."""
     found = []
     for period in sorted(run.periods, key=lambda p: p.b[0] - p.b[1]):
         begin, length = period.b[0], period.b[1] - period.b[0]
@@ -255,9 +248,7 @@ def breaks_after(before: Steps, at: int, after: Steps) -> bool:
 
 @dataclass(frozen=True)
 class Pair:
-    """What came of one checkpoint on the same batches: whether the free run and the one of fixed norm broke down, and
-    the mean loss of the last fifth of each.
-    """
+    """What came of a checkpoint on the same batches, norm free and fixed: a break-down, mean loss of the last fifth."""
 
     free: bool
     fixed: bool
@@ -267,8 +258,7 @@ class Pair:
 
 def break_downs(sheet: Sheet, pairs: Sequence[Pair]) -> None:
     """Judge that the free runs break down and the fixed ones do not: the sign test over the pairs that differ, at 5 %,
-    undecided where it finds nothing either way; and the shares of runs, at least three quarters and at most one, with
-    their binomial errors.
+    undecided where it finds nothing either way; shares of at least 3/4 and at most 1/4, with binomial errors.
     """
     only_free = sum(pair.free and not pair.fixed for pair in pairs)
     only_fixed = sum(pair.fixed and not pair.free for pair in pairs)
@@ -292,9 +282,7 @@ def _log_error(values: Sequence[float], independent: int) -> float:
 
 
 def minima(run: Periods, loss: Mapping[int, float], epochs: Sequence[int], per_epoch: int) -> list[tuple[int, int]]:
-    """Return, for every period with two kept epochs in phase B, the one of lowest loss, and another of the same phase B
-    as far from it as there is.
-    """
+    """Return, of every period with two kept epochs in phase B, that of lowest loss and the farthest from it there."""
     found = []
     for period in run.periods:
         inside = [e for e in epochs if period.b[0] <= e * per_epoch <= period.b[1] and e in loss]

@@ -95,9 +95,7 @@ def read_period(folder: Path, lr: float, wd: float) -> dict[str, Any]:
 
 
 def _close_up(found: Periods, period: Period) -> dict[str, Any]:
-    """Return loss, effective gradient and norm of phase C, each as a multiple of its value before; the loss rises
-    first.
-    """
+    """Return loss, effective gradient and norm of phase C as multiples of their values before; the loss rises first."""
     log = found.log
     assert log.rho_sq is not None
     assert log.eg is not None

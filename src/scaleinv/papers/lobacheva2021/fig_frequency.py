@@ -1,10 +1,8 @@
 """The interval between break-downs against 1/(lr wd) (Lobacheva et al. 2021, Corollary 1): a line of slope 1."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import linregress
@@ -17,11 +15,8 @@ from scaleinv.papers.lobacheva2021.traces import Trace, rate_colours, rate_text,
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line ``log10 interval = slope log10(1/(lr wd)) + offset`` by least squares, with the 95 % interval of the
-    slope.
-    """
+class Line(NamedTuple):
+    """A line ``log10 interval = slope log10(1/(lr wd)) + offset`` by least squares; slope with 95 % interval."""
 
     slope: float
     low: float
@@ -30,8 +25,7 @@ class Line:
 
 
 def fit(units: Sequence[float], intervals: Sequence[float]) -> Line | None:
-    """Fit a line to runs with periods, each one point, with Student's t over their scatter. None for fewer than 3, or
-    one unit only.
+    """Fit a line to runs with periods, each one point, by Student's t; None for fewer than 3, or one unit only.
 
     >>> fit([100.0, 1000.0, 10000.0], [50.0, 500.0, 5000.0])
     Line(slope=1.0, low=1.0, high=1.0, offset=-0.30103)
@@ -67,7 +61,7 @@ def collect(traces: Sequence[Trace]) -> dict[str, Any]:
     ]
     known = _periodic(points)
     line = fit([p["unit"] for p in known], [p["interval"] for p in known])
-    return {"points": points, "fit": None if line is None else dataclasses.asdict(line)}
+    return {"points": points, "fit": None if line is None else line._asdict()}
 
 
 def _periodic(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

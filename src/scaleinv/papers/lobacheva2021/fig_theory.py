@@ -60,9 +60,7 @@ def draw_sketch(numbers: Numbers) -> Figure:
 
 
 def numbers_forces(context: Context) -> dict[str, Any]:
-    """Compute the relative change of rho^2 per step by either force, for two effective norms of the gradient; where
-    they rest.
-    """
+    """Compute the relative change of rho^2 per step by either force, for two norms of the gradient; where they rest."""
     kappa = theory.kappa(LR, WD)
     square = kappa * np.geomspace(0.3, 12, 200)
     decay = 1 - (1 - LR * WD) ** 2

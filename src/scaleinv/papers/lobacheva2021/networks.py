@@ -1,6 +1,4 @@
-"""Claims of Lobacheva, Kodryan et al. 2021 on networks: how often training breaks down, why, what remains of it when
-the set-up is changed, the first periods and their minima.
-"""
+"""Claims of Lobacheva, Kodryan et al. 2021 on networks: break-downs, what causes and alters them, minima of periods."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,83 +9,63 @@ from scaleinv.landscape.agreement import agreement
 from scaleinv.landscape.surface import Surface
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
-from scaleinv.papers.lobacheva2021 import runs
-from scaleinv.papers.lobacheva2021.evidence import (
-    Pair,
-    Pooled,
-    boundary_elr,
-    break_downs,
-    breaks_after,
-    constant_interval,
-    different_minima,
-    equal_intervals,
-    falling_steps,
-    late_in_b,
-    leads,
-    minima,
-    named_periods,
-    periodic,
-    periods_of,
-    pool,
-    product,
-    warm_up,
-)
+from scaleinv.papers.lobacheva2021 import evidence, runs
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.steps import load_steps
 from scaleinv.studies.obtain import Request
 from scaleinv.studies.regime_map import verdict_of
 
 
-def backbone(context: Context) -> list[Pooled]:
+def backbone(context: Context) -> list[evidence.Pooled]:
     """Pool the runs over a factor 8 of lr wd, seeds together, ascending."""
     return pooled(context, runs.rates(context.scale))
 
 
-def pooled(context: Context, requests: Sequence[Request]) -> list[Pooled]:
+def pooled(context: Context, requests: Sequence[Request]) -> list[evidence.Pooled]:
     """Pool the runs of each lr wd among the requests, ascending."""
     by_product: dict[float, list[Periods]] = {}
-    for request, run in zip(requests, periods_of(context, requests)):
-        by_product.setdefault(product(request), []).append(run)
-    return [pool(one, by_product[one]) for one in sorted(by_product)]
+    for request, run in zip(requests, evidence.periods_of(context, requests)):
+        by_product.setdefault(evidence.product(request), []).append(run)
+    return [evidence.pool(one, by_product[one]) for one in sorted(by_product)]
 
 
 def interval(sheet: Sheet, context: Context) -> None:
     """Check ``constant-interval``."""
-    constant_interval(sheet, backbone(context))
+    evidence.constant_interval(sheet, backbone(context))
 
 
 def equal_product(sheet: Sheet, context: Context) -> None:
     """Check ``equal-product``."""
     there, other = runs.same_product(context.scale)
     (one,), (two,) = pooled(context, there), pooled(context, other)
-    equal_intervals(sheet, one, two, (f"lr {there[0].lr:g}", f"lr {other[0].lr:g}"))
+    evidence.equal_intervals(sheet, one, two, (f"lr {there[0].lr:g}", f"lr {other[0].lr:g}"))
 
 
 def no_periods(sheet: Sheet, context: Context) -> None:
     """Check ``no-periods-at-fixed-norm``."""
-    for _, request, run in named_periods(context, runs.fixed_norm(context.scale)):
+    for _, request, run in evidence.named_periods(context, runs.fixed_norm(context.scale)):
         name = "as initialised" if request.settings.norm is None else f"{request.settings.norm:g}"
         words, count = f"break-downs of the loss, norm fixed {name}", len(run.destabilisations)
         # one or two are not yet periods, nor are they none
         sheet.true(words, count, 0, given=run.verdict in ("periodic", "equilibrium"))
     names = []
-    for name, request, run in named_periods(context, runs.large(context.scale)):
+    for name, request, run in evidence.named_periods(context, runs.large(context.scale)):
         names.append(f"verdict at {name}")
         sheet.answer(names[-1], run.verdict, "equilibrium", open=("undecided", "not yet"))
-        sheet.note(f"lr wd {product(request):.3g}: {run.reason}")
+        sheet.note(f"lr wd {evidence.product(request):.3g}: {run.reason}")
     sheet.draws(names)
 
 
 def to_equilibrium(sheet: Sheet, context: Context) -> None:
     """Check ``periods-to-equilibrium``."""
-    falling_steps(sheet, backbone(context))
+    evidence.falling_steps(sheet, backbone(context))
     names = []
-    for _, request, run in named_periods(context, runs.large(context.scale)):
+    for _, request, run in evidence.named_periods(context, runs.large(context.scale)):
         names.append(f"verdict at lr {request.lr:g}, seed {request.seed}")
         sheet.answer(names[-1], run.verdict, "equilibrium", open=("undecided", "not yet"))
     sheet.draws(names)
     small = runs.small(context.scale)
-    (run,) = periods_of(context, [small])
+    (run,) = evidence.periods_of(context, [small])
     name = f"verdict at lr {small.lr:g}"
     sheet.answer(name, run.verdict, "not yet")
     sheet.draws([name])
@@ -99,7 +77,7 @@ PAIRS, LENGTH = 3, 2.0
 
 def lead(sheet: Sheet, context: Context) -> None:
     """Check ``phase-c-lead``."""
-    leads(sheet, periods_of(context, runs.rates(context.scale)))
+    evidence.leads(sheet, evidence.periods_of(context, runs.rates(context.scale)))
 
 
 def critical_elr(sheet: Sheet, context: Context) -> None:
@@ -116,7 +94,7 @@ def critical_elr(sheet: Sheet, context: Context) -> None:
         sheet.undecided("the sweep on the sphere does not bracket the boundary")
         return
     inside = sum(edge["low"] < elr < edge["high"] for elr, _, _ in points)
-    boundary_elr(sheet, backbone(context), edge["low"], edge["high"], inside)
+    evidence.boundary_elr(sheet, backbone(context), edge["low"], edge["high"], inside)
 
 
 def fixed_norm_late(sheet: Sheet, context: Context) -> None:
@@ -140,19 +118,19 @@ def _free_against_fixed(sheet: Sheet, context: Context, requests: Sequence[Reque
             sheet.undecided(f"seed {request.seed} has no periods")
             continue
         length = round(LENGTH * run.mean_interval / per_epoch) * per_epoch
-        for i, epoch in enumerate(late_in_b(run, kept_epochs(folder), per_epoch, PAIRS)):
+        for i, epoch in enumerate(evidence.late_in_b(run, kept_epochs(folder), per_epoch, PAIRS)):
             # batches of another seed than the run's own: those it has seen would come again
             seed = 100 + PAIRS * request.seed + i
             ways = [runs.continued(request, folder, epoch, steps=length, fix=fix, seed=seed) for fix in (False, True)]
             free, fixed = (load_steps(one) for one in context.folders(ways))
             at = epoch * per_epoch
-            broke = [breaks_after(before, at, after) for after in (free, fixed)]
+            broke = [evidence.breaks_after(before, at, after) for after in (free, fixed)]
             ends = [float(after.loss[-(length // 5) :].mean()) for after in (free, fixed)]
-            found.append(Pair(*broke, *ends))
+            found.append(evidence.Pair(*broke, *ends))
     if len(found) < 2 * PAIRS:
         sheet.undecided(f"only {len(found)} checkpoints in phases B")
         return
-    break_downs(sheet, found)
+    evidence.break_downs(sheet, found)
 
 
 #: minima compared in each run
@@ -161,7 +139,7 @@ MINIMA = 8
 
 def warm_up_stage(sheet: Sheet, context: Context) -> None:
     """Check ``warm-up-stage``."""
-    warm_up(sheet, periods_of(context, runs.warm_up(context.scale)))
+    evidence.warm_up(sheet, evidence.periods_of(context, runs.warm_up(context.scale)))
 
 
 def minima_of_periods(sheet: Sheet, context: Context) -> None:
@@ -171,7 +149,7 @@ def minima_of_periods(sheet: Sheet, context: Context) -> None:
         run = load_run(folder)
         loss = run.table("online", "total", "loss")
         per_epoch = int(run.result["steps_per_epoch"]) if run.result else 0
-        places = minima(
+        places = evidence.minima(
             find_periods(folder), dict(zip(loss.epochs.tolist(), loss.values.tolist())), kept_epochs(folder), per_epoch
         )[:MINIMA]
         name = f"seed {request.seed}"
@@ -181,13 +159,13 @@ def minima_of_periods(sheet: Sheet, context: Context) -> None:
         surface = Surface.of_setup(rebuild(folder), request.settings.batch_size or run.config["batch_size"])
         between = agreement(surface, [read_weights(folder, here) for here, _ in places])
         within = [agreement(surface, [read_weights(folder, e) for e in pair]) for pair in places if pair[0] != pair[1]]
-        different_minima(sheet, name, between, within)
+        evidence.different_minima(sheet, name, between, within)
 
 
 def _variation(name: str) -> Callable[[Sheet, Context], None]:
     def check(sheet: Sheet, context: Context) -> None:
-        (run,) = periods_of(context, [runs.variations(context.scale)[name]])
-        periodic(sheet, run)
+        (run,) = evidence.periods_of(context, [runs.variations(context.scale)[name]])
+        evidence.periodic(sheet, run)
 
     return check
 

@@ -1,6 +1,4 @@
-"""Claims of Lobacheva, Kodryan et al. 2021 (periodic behaviour) that need no data set: norms, jumps, their times,
-equilibrium.
-"""
+"""Claims of Lobacheva, Kodryan et al. 2021 that need no data set: norms, jumps, their times, equilibrium."""
 
 import numpy as np
 

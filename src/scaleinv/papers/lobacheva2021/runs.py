@@ -2,8 +2,7 @@
 
 One weight decay and rates lr, 2 lr, 4 lr, 8 lr are the backbone (a factor 8 of lr wd, as in the paper's Fig. 3 lr is
 what varies), with one much larger rate (equilibrium) and one much smaller (no period yet) beside them. Lengths are in
-units of 1/(lr wd) and were chosen before any result was seen: 20 break-downs at half a unit each over the seeds, after
-a burn-in of two units.
+units of 1/(lr wd), chosen before any result: a burn-in of two, then 20 break-downs at half a unit each over the seeds.
 
 >>> [request.lr for request in rates("digits", seeds=(0,))]
 [0.075, 0.15, 0.3, 0.6]
@@ -113,9 +112,7 @@ def same_product(scale: str, seeds: Sequence[int] = SEEDS) -> tuple[list[Request
 
 
 def warm_up(scale: str, seeds: int = 8) -> list[Request]:
-    """Request runs whose first ELR lies far below the critical one: those of the small lr of ``same_product``, and more
-    seeds of half their length.
-    """
+    """Request runs from far below the critical ELR: ``same_product`` at its small lr, and more seeds of half length."""
     plan = _plan(scale)
     _, long = same_product(scale)
     short = replace(long[0].settings, steps=plan.steps[MIDDLE] // 2)
@@ -171,8 +168,7 @@ def resting(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
 
 
 def variations(scale: str) -> dict[str, Request]:
-    """Request runs with one thing changed at a time, at the backbone's rate ``MIDDLE``: what the paper's ablations
-    vary.
+    """Request runs with one thing changed at a time, as in the paper's ablations, at the backbone's rate ``MIDDLE``.
 
     Momentum m divides lr by 1 - m, so that lr / (1 - m) and with it decay per step stay the same.
     """

@@ -43,8 +43,7 @@ def collect(context: Context, requests: Sequence[Request]) -> dict[str, Any]:
 def trace(folder: Path) -> dict[str, Any]:
     """Read what one run contributes: ELR, regime with its reason, block means of loss, eg, ESS and cosine.
 
-    ``start`` is (loss, eg) at the first weights: of the whole train set where an exact pass saw them, else of the first
-    batch, which all rates of a seed share.
+    ``start``: (loss, eg) at the first weights, by an exact pass, else of the first batch, which a seed's rates share.
     """
     run, steps = in_blocks(folder), load_steps(folder)
     verdict = classify(run)

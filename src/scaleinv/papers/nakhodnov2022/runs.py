@@ -12,8 +12,7 @@ What decides is how many weights there are for a number to fit, weights / (objec
 - A narrow ConvNet is slow on images of CIFAR-10: of width 8 on 500 of them it is at 0.013 (batch norm, 8000 steps) and
   0.02 (group norm, 5000 steps) at its best ELR; of width 16 on 5000 at 0.074 after 10 epochs. An MLP of width 128 has
   the paper's ratios, 8.5 and 0.85, and takes a millisecond or two a step: it fits 5000 within 400 epochs.
-- The digits are so easy that even the full set is fitted. Redrawing 30 % of the labels makes it as hard for the network
-  as CIFAR-10 is for the paper's.
+- Even the full set of digits is fitted; with 30 % of the labels redrawn it is as hard here as CIFAR-10 for the paper's.
 
 >>> [request.elr for request in full("digits", seeds=(0,))][:3]
 [0.01, 0.1, 1.0]
@@ -83,9 +82,7 @@ def small(scale: str, seeds: Sequence[int] = (0,), elrs: Sequence[float] | None 
 
 
 def with_head(requests: Sequence[Request], norm: float) -> list[Request]:
-    """Request the same runs with another head norm; ELRs scaled by (old/new)^2, since the gradient grows about as
-    norm^2.
-    """
+    """Request the same runs with another head norm, ELRs times (old/new)^2: the gradient grows about as norm^2."""
     elrs = [float(f"{(r.elr or 0.0) * (r.settings.head_norm / norm) ** 2:.3g}") for r in requests]
     return [replace(r, settings=replace(r.settings, head_norm=norm), elr=elr) for r, elr in zip(requests, elrs)]
 

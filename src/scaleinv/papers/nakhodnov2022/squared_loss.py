@@ -23,9 +23,7 @@ LOWEST = "lowest final loss over 1 % of the constant answer's"
 
 
 def ends(runs: Sequence[Run]) -> tuple[list[tuple[float, int | None]], float]:
-    """Return (ELR, regime) of every run, and the lowest train loss of a last tenth, in units of the threshold of regime
-    1.
-    """
+    """Return (ELR, regime) of every run, and the lowest train loss of a last tenth over the threshold of regime 1."""
     found, least = [], np.inf
     for run in runs:
         loss = run.series("online", "total", "loss")[1]

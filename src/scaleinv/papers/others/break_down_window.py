@@ -7,8 +7,8 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +36,7 @@ SHARE = 0.8
 NORMAL = 1.645
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """How the windows fared: ours, and mean -+ k sd of the earlier times. Widths in 1/(lr wd)."""
 
     periods: int

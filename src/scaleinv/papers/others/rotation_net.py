@@ -6,14 +6,14 @@ measured. Tolerance 20 %, per matrix.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from scaleinv.analysis.statistics import sample_mean
 from scaleinv.lab.data import digits
 from scaleinv.monitor import Monitor
 from scaleinv.papers.claim import Sheet
@@ -24,8 +24,7 @@ STEPS, EVERY, SEEDS = 3000, 2, 2
 TOLERANCE = 0.2
 
 
-@dataclass(frozen=True)
-class Turned:
+class Turned(NamedTuple):
     """How one matrix turned, measured by predicted; the same with the weights that never get a gradient left out."""
 
     angle: float
@@ -122,18 +121,14 @@ def _check(sheet: Sheet, standardised: bool) -> None:
         runs = [_train(make, x, seed) for seed in range(SEEDS)]
         for group, place in GROUPS.items():
             several = [run[group] for run in runs]
-            for what in ("angle", "norm", "norm_live"):
-                values = [getattr(one, what) for one in several]
-                if what == "norm_live":
-                    if min(one.live for one in several) < 1:
-                        sheet.note(
-                            f"{name}, {place} matrix: {1 - several[0].live:.1%} of the weights never get a gradient; "
-                            f"without them the norm is {np.mean(values):.2f} of the predicted"
-                        )
-                    continue
-                error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-                label = f"{name}, {place} matrix: {what} by predicted"
-                sheet.close(label, float(np.mean(values)), 1.0, rel=TOLERANCE, se=error)
+            label = f"{name}, {place} matrix"
+            for what in ("angle", "norm"):
+                found = sample_mean(np.array([getattr(one, what) for one in several]))
+                sheet.close(f"{label}: {what} by predicted", found.value, 1.0, rel=TOLERANCE, se=found.error)
+            if min(one.live for one in several) < 1:
+                norm = np.mean([one.norm_live for one in several])
+                never = f"{label}: {1 - several[0].live:.1%} of the weights never get a gradient"
+                sheet.note(f"{never}; without them the norm is {norm:.2f} of the predicted")
             if not standardised and place == "first":
                 for often, (count, turning, weight) in several[0].parts.items():
                     told = f"{name}, first matrix, {count} weights with a gradient {often}"

@@ -12,12 +12,11 @@ Protocol = Literal["elr", "lr", "sphere"]
 
 @dataclass(frozen=True)
 class Gas:
-    """Hold means over replicas and time after burn-in, with standard errors over replicas."""
+    """Hold means over replicas and time after burn-in, the loss with its standard error over replicas."""
 
     loss: float
     loss_se: float
     rho_sq: float  # mean squared radius; for the protocol lr the root of the mean of rho^4, which is what balances
-    rho_sq_se: float
     gradient_sq: float  # mean squared effective gradient without noise
     pressure: float  # decay that would undo the mean growth of the squared radius; on the sphere only, else NaN
 
@@ -68,15 +67,10 @@ def simulate(
         if protocol == "sphere":
             x *= rho0 / np.sqrt((x * x).sum(axis=1, keepdims=True))
     loss, size, clean_sq, growth = sums / (steps - burn_in)
-    mean_size = size.mean()
-    error = size.std(ddof=1) / np.sqrt(replicas)
-    if protocol == "lr":
-        mean_size, error = np.sqrt(mean_size), error / (2 * np.sqrt(mean_size))
     return Gas(
         float(loss.mean()),
         float(loss.std(ddof=1) / np.sqrt(replicas)),
-        float(mean_size),
-        float(error),
+        float(np.sqrt(size.mean()) if protocol == "lr" else size.mean()),
         float(clean_sq.mean()),
         float(growth.mean()) if protocol == "sphere" else float("nan"),
     )
