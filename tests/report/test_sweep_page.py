@@ -96,8 +96,8 @@ def test_every_figure_and_every_run_is_there(page: str) -> None:
     rows = [attrs["data-run"] for tag, attrs in reader.elements if tag == "tr" and "data-run" in attrs]
     assert rows == [f"r{i}" for i in range(20)]
     gids = [str(attrs["data-gid"]) for _, attrs in reader.elements if "data-gid" in attrs]
-    # 20 runs in each of the 7 figures; in that of the groups one has no finite number
-    assert len(gids) == 7 * 20 + 19
+    # 20 runs in each of the 7 figures and in the map for phones; in that of the groups one has no finite number
+    assert len(gids) == 8 * 20 + 19
     assert {gid.split(".")[1] for gid in gids} == set(rows)
     images = [attrs for tag, attrs in reader.elements if tag == "svg" and attrs.get("role") == "img"]
     assert len(images) == 8
