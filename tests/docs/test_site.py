@@ -6,11 +6,13 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 import scaleinv
+from scaleinv.papers.shelf import figures
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "site"
@@ -92,8 +94,8 @@ def test_every_public_name_is_in_the_reference(pages: dict[Path, _Page]) -> None
     assert "--input" in commands
 
 
-def _build() -> object:
-    spec = importlib.util.spec_from_file_location("docs_build", ROOT / "docs/build.py")
+def _module(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -102,7 +104,7 @@ def _build() -> object:
 
 
 def test_each_room_has_its_page_of_reference() -> None:
-    build = _build()
+    build = _module("docs/build.py")
     rooms = {path.stem for path in build.PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"}
     rooms -= {"__init__", "__main__", "_version", "__pycache__", "cli"}
     listed = {room for names, _ in build.ROOMS.values() for room in names}
@@ -118,12 +120,18 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 def test_docstrings_become_markdown() -> None:
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        import docstrings
-    except ImportError:
-        pytest.skip("griffe, which the reference is made with, is not installed")
-    finally:
-        sys.path.pop(0)
+    pytest.importorskip("griffe")
+    docstrings = _module("docs/docstrings.py")
     text = docstrings.markdown("See :class:`~scaleinv.Monitor`::\n\n    a = 1\n\n>>> a\n1\n\nEnd.")
     assert text == "See `Monitor`:\n\n    a = 1\n\n```pycon\n>>> a\n1\n```\n\nEnd."
+
+
+def test_the_gallery_has_every_figure() -> None:
+    """Each with its command, a verdict, and a picture or a word that it is not kept."""
+    text = (ROOT / "docs/results/gallery.md").read_text(encoding="utf-8")
+    parts = dict(re.findall(r"^### ([\w-]+)\n(.*?)(?=^##|\Z)", text, re.DOTALL | re.MULTILINE))
+    assert set(parts) == set(figures())
+    for name, part in parts.items():
+        assert f"scaleinv reproduce {name}" in part
+        assert "**Agrees with the paper**" in part or "**Agrees in part**" in part
+        assert f"![{name}: " in part or "not kept" in part
