@@ -47,8 +47,11 @@ BLOCK = re.compile(r"^```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 def main(arguments: list[str]) -> int:
     """Gather, run, build. Exit status: that of Zensical."""
     gather(run="--plain" not in arguments)
-    zensical = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f", str(ROOT / "mkdocs.yml")]
+    config = ROOT / ".mkdocs-all.yml"
+    config.write_text(with_all_pages((ROOT / "mkdocs.yml").read_text(encoding="utf-8")), encoding="utf-8")
+    zensical = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f", str(config)]
     code = subprocess.run(zensical, cwd=ROOT, check=False).returncode
+    config.unlink()
     if code == 0:
         cut_off()
         print(f"open {ROOT / 'site' / 'index.html'}")
@@ -65,6 +68,10 @@ def gather(run: bool) -> None:
         if run and place.parts[0] == "tutorials":
             text = executed(text, page.stem)
         (SOURCE / place).write_text(moved(text, page, place), encoding="utf-8")
+    for page in sorted(DOCS.rglob("*.ipynb")):
+        place = page.relative_to(DOCS).with_suffix(".md")
+        text = notebook(page.read_text(encoding="utf-8")) + f"\n[This page as a notebook]({page.name})\n"
+        (SOURCE / place).write_text(moved(text, page, place), encoding="utf-8")
     for name, place in PAGES.items():
         page = ROOT / name
         (SOURCE / place).parent.mkdir(exist_ok=True)
@@ -72,6 +79,41 @@ def gather(run: bool) -> None:
     (SOURCE / "reference").mkdir(exist_ok=True)
     for name, text in reference().items():
         (SOURCE / "reference" / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def with_all_pages(config: str) -> str:
+    """Add the pages of docs/ that the navigation does not name yet, each at the end of its folder's section."""
+    lines = config.splitlines()
+    for page in sorted([*DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]):
+        place = page.relative_to(DOCS).with_suffix(".md")
+        if place.as_posix() in config:
+            continue
+        heading = re.search(r"^#\s+(.+)$", (SOURCE / place).read_text(encoding="utf-8"), re.MULTILINE)
+        title = (heading.group(1) if heading else page.stem).replace(":", " -").replace("`", "")
+        last = max(at for at, line in enumerate(lines) if f": {place.parent.as_posix()}/" in line)
+        lines.insert(last + 1, f"      - {title}: {place.as_posix()}")
+    return "\n".join(lines) + "\n"
+
+
+def notebook(text: str) -> str:
+    """Write an executed notebook as a page: its text, its code, what it printed, its pictures."""
+    pieces = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            pieces.append(source)
+            continue
+        pieces.append(f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            said = "".join(output.get("text", data.get("text/plain", "")))
+            if "image/png" in data:
+                pieces.append(f"![output](data:image/png;base64,{''.join(data['image/png']).strip()})")
+            elif "image/svg+xml" in data or "text/html" in data:
+                pieces.append("".join(data.get("image/svg+xml") or data["text/html"]))
+            elif said.strip():
+                pieces.append(f"``` {{ .text .output }}\n{said.rstrip()}\n```")
+    return "\n\n".join(pieces) + "\n"
 
 
 def cut_off() -> None:

@@ -113,10 +113,16 @@ def test_each_room_has_its_page_of_reference() -> None:
     assert [page for page in build.ROOMS if f"reference/{page}.md" not in nav] == []
 
 
-def test_every_page_is_in_the_navigation() -> None:
-    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
-    assert [page for page in pages if page not in nav] == []
+def test_every_page_gets_into_the_navigation() -> None:
+    """The order is that of mkdocs.yml; a page it does not name comes last in the section of its folder."""
+    build = _module("docs/build.py")
+    build.gather(run=False)
+    nav = build.with_all_pages((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
+    names = [path.relative_to(ROOT / "docs").with_suffix(".md").as_posix() for path in pages]
+    assert [name for name in names if name not in nav] == []
+    named = re.findall(r"[\w-]+/[\w-]+\.md|\b\w+\.md", nav.partition("\nnav:")[2])
+    assert [name for name in named if not (build.SOURCE / name).exists()] == []
 
 
 def test_docstrings_become_markdown() -> None:
