@@ -82,7 +82,7 @@ def test_the_answer_comes_first(page: str) -> None:
 
 def test_the_lowest_test_error_is_said(page: str) -> None:
     assert "Lowest test error: " in (text := Reader(page).text)
-    assert text.index("Lowest test error") < text.index("Regime map")
+    assert text.index("Lowest test error") < text.index("boundary 1/2")
 
 
 def test_each_run_can_be_shown_alone_and_columns_sort(page: str) -> None:
