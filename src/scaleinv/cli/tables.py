@@ -174,7 +174,7 @@ def _columns_words(runs: Sequence[Mapping[str, Any]]) -> str:
     over = "means of epochs {}-{}".format(*windows.pop()) if len(windows) == 1 else "means of each run's last half"
     said = f"{over}; test err: last evaluation, running BN"
     if any(row.get("test_error_recomputed_bn") is not None for row in runs):
-        said += "; recomp.: BN of the train set"
+        said += "\n recomp.: with the BN statistics of the train set"
     return said
 
 
