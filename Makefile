@@ -10,10 +10,10 @@ export OMP_NUM_THREADS ?= 1
 # a worker for each core; the tests of a file stay together, since they share what they trained
 SPREAD ?= -n auto --dist loadfile
 
-.PHONY: help setup demo test lint quick nightly kernels mutants bench dist clean
+.PHONY: help setup demo test lint quick nightly kernels mutants bench docs dist release-check clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup: $(STAMP) ## virtual environment in .venv with scaleinv and everything its tests need
 	@echo "ready: $(BIN)/scaleinv"
@@ -35,6 +35,7 @@ demo: $(STAMP) ## the three regimes on scikit-learn's digits, with a report (und
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 quick: $(STAMP) ## the tests that take seconds
@@ -53,6 +54,7 @@ nightly: $(STAMP) ## all tests, the claims that take long, and make kernels
 	$(BIN)/python -m pytest -q $(SPREAD) || status=1; \
 	$(BIN)/scaleinv verify || status=1; \
 	$(MAKE) kernels || status=1; \
+	$(MAKE) release-check || status=1; \
 	exit $$status
 
 kernels: $(STAMP) ## all tests and the toy claims as other processors compute them: six settings (two hours)
@@ -64,8 +66,21 @@ mutants: $(STAMP) ## change a constant in each formula and list which test or cl
 bench: $(STAMP) ## speed, as ratios in one run
 	$(BIN)/python benchmarks/run.py
 
+docs: $(STAMP) ## the documentation as a site in site/, built strictly: open site/index.html (half a minute)
+	$(BIN)/python docs/build.py
+
 dist: $(STAMP) ## wheel and source distribution in dist/
+	rm -rf dist
 	$(BIN)/python -m build
 
+# what a user gets who installs the wheel with [cli]: the doctor works, and no plots, no training come along
+release-check: dist ## is this fit for release: twine check, the wheel in a fresh environment, the doctor (2 minutes)
+	$(BIN)/twine check --strict dist/*
+	rm -rf build/release && $(BIN)/python -m venv build/release
+	build/release/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)[cli]"
+	cd build/release && env -u PYTHONPATH bin/scaleinv doctor $(CURDIR)/tests/project/net.py:make --input 8,3,16,16
+	cd build/release && env -u PYTHONPATH bin/python -c 'import importlib.util as u; assert not any(map(u.find_spec, ("matplotlib", "pyarrow", "sklearn")))'
+	@echo "fit for release: $$(cd dist && ls | tr '\n' ' ')"
+
 clean: ## remove what make made (not runs/)
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache

@@ -32,7 +32,7 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["swep"]) == 2
     out, error = capsys.readouterr()
     assert out == ""
-    assert error.startswith("scaleinv: unknown command 'swep'; choose one of: sweep, train, ")
+    assert error.startswith("scaleinv: unknown command 'swep'; choose one of: demo, sweep, train, ")
     assert error.count("\n") == 1
 
 

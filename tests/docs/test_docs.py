@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,14 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if BLOCK.search(p.read_text())], ids=name)
+def runnable() -> list[Any]:
+    """The pages with blocks; the tutorial that trains a sweep is run by ``make docs``, and nightly."""
+    long = {"docs/tutorials/regime-map.md"}
+    pages = [page for page in PAGES if BLOCK.search(page.read_text())]
+    return [pytest.param(p, id=name(p), marks=[pytest.mark.nightly] if name(p) in long else []) for p in pages]
+
+
+@pytest.mark.parametrize("page", runnable())
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a page run one after another in one namespace, in an empty folder."""
     monkeypatch.chdir(tmp_path)

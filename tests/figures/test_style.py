@@ -153,3 +153,24 @@ def test_log_axes_have_a_readable_number_of_labels(span: tuple[float, float]) ->
     ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
     assert 2 <= len(ticks) <= 9
     assert len({style.power_of_ten(tick) for tick in ticks}) == len(ticks)
+
+
+def test_no_rate_has_the_hue_of_a_regime() -> None:
+    """Blue, orange and red are the regimes'; a colour of the scale of rates is not taken for one of them."""
+
+    def lab(colour: str) -> np.ndarray:
+        channels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        cones = np.cbrt(
+            np.array([[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]) @ linear
+        )
+        return np.asarray(
+            np.array([[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]) @ cones
+        )
+
+    rates = np.array([lab(colour) for colour in style.elr_colours(np.geomspace(1e-4, 1, 21))])
+    for regime in (1, 2, 3):
+        distance = np.linalg.norm(rates[:, 1:] - lab(style.regime_colours[regime])[1:], axis=1)
+        assert distance.min() > 0.06
+    steps = np.linalg.norm(np.diff(rates[::4], axis=0), axis=1)  # of 0.07 each, bytes are good to 0.003
+    assert steps.max() / steps.min() < 1.15  # equal steps of the rate look equally far apart

@@ -80,6 +80,18 @@ def test_the_answer_comes_first(page: str) -> None:
     assert "1 run with a train loss that is not a finite number: ELR 10, seed 1." in text
 
 
+def test_the_lowest_test_error_is_said(page: str) -> None:
+    assert "Lowest test error: " in (text := Reader(page).text)
+    assert text.index("Lowest test error") < text.index("boundary 1/2")
+
+
+def test_each_run_can_be_shown_alone_and_columns_sort(page: str) -> None:
+    elements = Reader(page).elements
+    chips = [attrs["data-run"] for tag, attrs in elements if tag == "button" and attrs.get("class") == "chip"]
+    assert chips == [f"r{i}" for i in range(20)]
+    assert [attrs for tag, attrs in elements if tag == "table" and attrs.get("class") == "sorts"]
+
+
 def test_every_figure_and_every_run_is_there(page: str) -> None:
     reader = Reader(page)
     figures = [attrs["id"] for tag, attrs in reader.elements if tag == "figure"]
@@ -96,11 +108,11 @@ def test_every_figure_and_every_run_is_there(page: str) -> None:
     rows = [attrs["data-run"] for tag, attrs in reader.elements if tag == "tr" and "data-run" in attrs]
     assert rows == [f"r{i}" for i in range(20)]
     gids = [str(attrs["data-gid"]) for _, attrs in reader.elements if "data-gid" in attrs]
-    # 20 runs in each of the 7 figures; in that of the groups one has no finite number
-    assert len(gids) == 7 * 20 + 19
+    # 20 runs in each of the 7 figures and in the map for phones; in that of the groups one has no finite number
+    assert len(gids) == 8 * 20 + 19
     assert {gid.split(".")[1] for gid in gids} == set(rows)
     images = [attrs for tag, attrs in reader.elements if tag == "svg" and attrs.get("role") == "img"]
-    assert len(images) == 8
+    assert len(images) == 9
     assert all(attrs["aria-label"] for attrs in images)
     assert "Loss 0.011 on average, below 0.023 in 97% of epochs 31-60" in reader.text
     assert "scaleinv sweep --data digits --elr 1e-4:10:20 --out runs/demo" in reader.text

@@ -22,6 +22,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
+    "demo": Command("what this is about, live, in half a minute", "cli"),
     "sweep": Command("train at many ELRs on the sphere and map the three regimes"),
     "train": Command("train one network and record its metrics"),
     "run": Command("train the run of a folder to its end, on any machine"),

@@ -150,6 +150,8 @@ def _runs_table(summary: Mapping[str, Any], origins: Sequence[Origin] = ()) -> s
     own.append(("regime", lambda row: "failed" if row["status"] == "failed" else _SHORT[row["regime"]]))
     own.append(("train loss", lambda row: number(row["train_loss"])))
     own.append(("test err", lambda row: number(row["test_error"], ".1%")))
+    if any(row.get("test_error_recomputed_bn") is not None for row in runs):
+        own.append(("recomp.", lambda row: number(row.get("test_error_recomputed_bn"), ".1%")))
     if any(row["periods"] for row in runs):
         own += [("periods", _periods), ("interval", _interval)]
     else:
@@ -165,7 +167,10 @@ def _columns_words(runs: Sequence[Mapping[str, Any]]) -> str:
     """Say in a line what the numbers of the table are."""
     windows = {tuple(w) for row in runs if isinstance(w := row["evidence"].get("window"), list) and len(w) == 2}
     over = "means of epochs {}-{}".format(*windows.pop()) if len(windows) == 1 else "means of each run's last half"
-    return f"{over}; test err: last evaluation"
+    said = f"{over}; test err: last evaluation, running BN"
+    if any(row.get("test_error_recomputed_bn") is not None for row in runs):
+        said += "\n recomp.: with the BN statistics of the train set"
+    return said
 
 
 def _periods(row: Mapping[str, Any]) -> str:

@@ -36,6 +36,7 @@ class Drawing:
     alt: str
     fig: Figure
     wide: bool = False
+    narrow: Drawing | None = None  # the same for a phone, where a wide figure would have no readable text
     titles: dict[str, str] = field(default_factory=dict)
     named: list[tuple[Axes, str, str]] = field(default_factory=list)
     complete: Callable[[], None] = lambda: None  # adds what the page shows beside its figures, before it stands alone
@@ -186,9 +187,10 @@ def end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]], height: float
     known = known[::step]  # the first is always kept
     wanted = [min(1.0, max(0.0, fraction(axes, value))) for value, _, _ in known]
     for place, want, (_, text, colour) in zip(spread(wanted, gap), wanted, known):
-        look: dict[str, Any] = {"color": colour, "transform": axes.transAxes}
-        axes.plot([1.004, 1.022], [want, place], linewidth=0.6, clip_on=False, solid_capstyle="butt", **look)
-        axes.text(1.028, place, text, fontsize=size, va="center", ha="left", parse_math=False, **look)
+        look: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
+        axes.plot([1.004, 1.022], [want, place], color=colour, linewidth=1.2, solid_capstyle="butt", **look)
+        # in the page's ink: the colours of lines are too light for small print
+        axes.text(1.028, place, text, fontsize=size, va="center", ha="left", parse_math=False, color=style.INK, **look)
 
 
 def nothing(axes: Axes, words: str = "not measured") -> None:

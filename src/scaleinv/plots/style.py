@@ -217,18 +217,24 @@ def elr_position(elrs: Iterable[float]) -> list[float]:
 
 
 def elr_colours(elrs: Iterable[float]) -> list[str]:
-    """Colour each ELR by its logarithm: from blue over magenta to gold, lighter as it grows.
+    """Colour each ELR by its logarithm: from violet over grey to green, lighter as it grows.
 
     The luminance stays where the contrast is at least 3:1 on white and on the dark page.
     """
     return [elr_colour(position) for position in elr_position(elrs)]
 
 
+#: ends of the scale of rates in OKLab: violet and green, hues that no regime has
+_LOW, _HIGH = (0.535, 0.117, -0.153), (0.645, -0.121, 0.079)
+
+
 def elr_colour(position: float) -> str:
-    """Return the colour at a place in [0, 1] of the scale: OKLCH, luminance 0.14 to 0.27, hue 262 to 440 degrees."""
+    """Return the colour at a place in [0, 1] of the scale: a straight line in OKLab, so equal steps look equally far.
+
+    It leads from violet over grey to green and gets lighter; blue, orange and red are the regimes' alone.
+    """
     t = min(1.0, max(0.0, position))
-    lightness, chroma, hue = 0.525 + 0.125 * t, 0.17 - 0.035 * t, math.radians(262 + 178 * t)
-    a, b = chroma * math.cos(hue), chroma * math.sin(hue)
+    lightness, a, b = (low + t * (high - low) for low, high in zip(_LOW, _HIGH))
     # OKLab -> linear sRGB (Ottosson 2020)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3

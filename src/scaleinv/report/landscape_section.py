@@ -14,6 +14,7 @@ from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, end_labels, new_drawing
 from scaleinv.plots.style import INK, elr_colour, regime_colours
 from scaleinv.report.facts import AnyFacts
+from scaleinv.report.landscape_words import landscape_answers
 from scaleinv.report.page import Section, fragment
 from scaleinv.text import MISSING, percent, show
 
@@ -43,7 +44,8 @@ class LandscapeSection(Section[AnyFacts]):
             minima = [(one, _pairs(one)) for one in content.get("minima", [])]
             if not (drawn or tables):
                 return ""
-            return fragment("parts.html.j2", "landscape", drawn, tables, minima, facts.rate_name)
+            answers = landscape_answers(facts.rate_name, content)
+            return fragment("parts.html.j2", "landscape", drawn, tables, minima, facts.rate_name, answers)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-// Tooltips with the nearest measured value, and the same run lit in every figure. The page is complete without this.
+// Tooltips with the nearest measured value; a run lit in every figure, by pointing, or alone, by a click, its button or
+// its row; columns that sort; figures that grow. The page is complete without this.
 (() => {
   const tip = document.createElement("div");
   tip.id = "tip";
@@ -9,7 +10,14 @@
     if (v === 0) return "0";
     return size >= 1e-3 && size < 1e5 ? String(+v.toPrecision(4)) : v.toExponential(2).replace("e+", "e");
   };
-  const light = (key) => {
+  let pinned = null;
+  const pin = (key) => {
+    pinned = pinned === key ? null : key;
+    document.querySelectorAll(".chip").forEach((chip) => chip.setAttribute("aria-pressed", String(chip.dataset.run === pinned)));
+    light(null);
+  };
+  const light = (wanted) => {
+    const key = wanted ?? pinned;
     document.querySelectorAll(".on").forEach((e) => e.classList.remove("on"));
     document.querySelectorAll(".plot").forEach((plot) => {
       const own = key === null ? [] : [...plot.querySelectorAll("[data-gid]")].filter((g) => runOf(g.dataset.gid) === key);
@@ -48,6 +56,7 @@
       if (lit !== null) light(null);
       lit = null;
     };
+    plot.addEventListener("click", () => pin(lit ?? pinned));
     plot.addEventListener("mouseleave", leave);
     plot.addEventListener("mousemove", (event) => {
       points ??= read(plot);
@@ -74,6 +83,49 @@
       tip.style.left = `${Math.max(4, left)}px`;
       tip.style.top = `${Math.max(4, event.clientY - tip.offsetHeight - 12)}px`;
       if (lit !== best.key) light((lit = best.key));
+    });
+  });
+  document.querySelectorAll(".chip").forEach((chip) => {
+    chip.addEventListener("click", () => pin(chip.dataset.run));
+    chip.addEventListener("focus", () => light(chip.dataset.run));
+    chip.addEventListener("blur", () => light(null));
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && pinned !== null) pin(pinned);
+  });
+  document.querySelectorAll(".grid figure h3").forEach((head) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "bigger", textContent: "larger" });
+    button.setAttribute("aria-pressed", "false");
+    button.addEventListener("click", () => {
+      const big = head.parentElement.classList.toggle("big");
+      button.textContent = big ? "smaller" : "larger";
+      button.setAttribute("aria-pressed", String(big));
+    });
+    head.before(button);
+  });
+  const worth = (row, at) => {
+    const text = row.cells[at].textContent.trim();
+    const value = parseFloat(text.replace(/^[^0-9.+-]*/, ""));
+    return Number.isNaN(value) ? text : value;
+  };
+  document.querySelectorAll("table.sorts").forEach((table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, at) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: head.textContent });
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const down = head.getAttribute("aria-sort") === "ascending";
+        heads.forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", down ? "descending" : "ascending");
+        const rows = [...table.tBodies[0].rows];
+        rows.sort((a, b) => {
+          const [x, y] = [worth(a, at), worth(b, at)];
+          if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1; // what was not measured comes last
+          const order = typeof x === "number" ? x - y : x.localeCompare(y);
+          return down ? -order : order;
+        });
+        table.tBodies[0].append(...rows);
+      });
     });
   });
   document.querySelectorAll("tr[data-run]").forEach((row) => {

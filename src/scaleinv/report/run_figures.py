@@ -98,7 +98,7 @@ def _groups(run: Run, quantity: str, title: str, label: str) -> Drawing | None:
         lines.append(PanelLine(f"g{every.index(group)}", group, *thin(*_points(run, split, group, quantity)), colour))
     if has_total:  # first, so that it keeps its label among many
         lines.insert(0, PanelLine("total", "total", *thin(*_points(run, split, "total", quantity)), INK, dashed=True))
-    caption = "Groups from blue (first in the network) to gold (last); dashed: all of them together; "
+    caption = "Groups from violet (first in the network) to green (last); dashed: all of them together; "
     caption += f"{_HOW[_kind(run, split)].split(': ')[1]}."
     if step > 1:
         caption += f" {len(drawn)} of {count(len(every), 'group')} drawn, evenly chosen."

@@ -27,20 +27,23 @@ AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
 def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str, *, log: bool) -> Drawing:
     """Draw a quantity by epoch, a line for each run, coloured and labelled by ELR, its regime's mark at the end."""
     source = "eval mode with the running normalisation statistics" if split == "test" else SOURCE[split]
+    recomputed = [_recomputed(fact) if (split, quantity) == ("test", "error") else None for fact in facts.runs]
+    if any(recomputed):
+        source += "; hollow: with statistics recomputed over the train set, the error of the weights themselves"
     broken = any(fact.broken_at is not None for fact in facts.runs)
     drawing, axes = new_drawing(
         PANEL,
         f"curve-{quantity}-{'test' if split == 'test' else 'train'}",
         title,
         f"{title} against epoch; {source}." + (" A cross: not a finite number from there on." if broken else ""),
-        f"{title} against epoch for {count(len(facts.rates), facts.rate_name)}, from blue (low) to gold (high)",
+        f"{title} against epoch for {count(len(facts.rates), facts.rate_name)}, from violet (low) to green (high)",
         "epoch",
         label,
     )
     colours = style.elr_colours([fact.rate for fact in facts.runs])
     lines = [_curve(fact, split, quantity) for fact in facts.runs]
     with style.style():
-        around = limits([values for _, values in lines], log)
+        around = limits([*(v for _, v in lines), np.array([at[1] for at in recomputed if at])], log)
         if around is not None and not log and around[0] < 10:
             around = (min(0.0, around[0]), around[1])
         end = max((int(epochs[-1]) for epochs, _ in lines if epochs.size), default=1)
@@ -48,7 +51,10 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
             return drawing
         alpha = 0.95 if len(facts.seeds) < 2 else 0.7
         ends: dict[float, list[float]] = {}  # of each rate, where its lines end: the values of the marks
-        for fact, colour, (epochs, values) in zip(facts.runs, colours, lines):
+        for fact, colour, (epochs, values), ring in zip(facts.runs, colours, lines, recomputed):
+            if ring is not None:
+                hollow: dict[str, Any] = {"markeredgecolor": colour, "markerfacecolor": "none", "clip_on": False}
+                axes.plot(*ring, regime_markers[fact.regime], markersize=6.5, markeredgewidth=1.3, zorder=5, **hollow)
             look: dict[str, Any] = {"color": colour, "alpha": alpha, "linewidth": 1.2}
             final = drawing.line(axes, epochs, values, log, fact.key, numbers_line(fact), **look)
             if final is None:
@@ -63,6 +69,13 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
         end_labels(axes, [(median_low(of), *labels[rate]) for rate, of in sorted(ends.items())], AXES_HEIGHT)
     drawing.complete = lambda: style.elr_colour_bar(drawing.fig, axes, facts.rates, facts.axis)
     return drawing
+
+
+def _recomputed(fact: SweptRun) -> tuple[int, float] | None:
+    """Return epoch and test error in per cent of the last evaluation with recomputed statistics; None without one."""
+    epochs, values = fact.series("test", "error_recomputed_bn")
+    known = np.flatnonzero(np.isfinite(values))
+    return (int(epochs[known[-1]]), float(100 * values[known[-1]])) if known.size else None
 
 
 def _curve(facts: SweptRun, split: str, quantity: str) -> tuple[Ints, Floats]:
@@ -101,13 +114,20 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
     return drawing
 
 
-def colour_scale(facts: SweepFacts) -> dict[str, str] | None:
-    """Return the colour scale of the rates, for a page to show once; None where no rate is known."""
+def colour_scale(facts: SweepFacts) -> dict[str, Any] | None:
+    """Return the colour scale of the rates, for a page to show once, and the colour ``of`` each run; None where no rate
+    is known.
+    """
     if not facts.rates:
         return None
     labels = {fact.rate: fact.rate_label for fact in facts.runs}
     stops = ", ".join(style.elr_colour(i / 12) for i in range(13))
-    return {"low": labels[facts.rates[0]], "high": labels[facts.rates[-1]], "stops": stops}
+    return {
+        "low": labels[facts.rates[0]],
+        "high": labels[facts.rates[-1]],
+        "stops": stops,
+        "of": style.elr_colours([fact.rate for fact in facts.runs]),
+    }
 
 
 def end_look(fact: SweptRun, colour: str) -> dict[str, Any]:
@@ -159,5 +179,6 @@ def draw_track(
     if at[0] > 0.9 or any(abs(at[0] - other[0]) < 0.11 and abs(at[1] - other[1]) < 0.045 for other in placed):
         return
     placed.append(at)
-    look: dict[str, Any] = {"fontsize": 7.5, "color": colour, "va": "center", "zorder": 6}
-    axes.annotate(fact.rate_label, end, xytext=(5, -7), textcoords="offset points", **look)
+    look: dict[str, Any] = {"fontsize": 7.5, "color": INK, "va": "center", "zorder": 6}
+    below = -7 if at[1] > 0.08 else 8  # not over the axis
+    axes.annotate(fact.rate_label, end, xytext=(5, below), textcoords="offset points", **look)

@@ -20,7 +20,14 @@ _ON_BAND = {1: "#ffffff", 2: "#101215", 3: "#ffffff"}
 
 def regime_map(facts: SweepFacts) -> Drawing:
     """Draw train loss of every run against its rate, marked by regime, under a band of the regimes."""
-    fig, (band, axes) = style.new_figure(10, 3.9, nrows=2, sharex=True, height_ratios=(0.075, 1))
+    drawing = _map(facts, (10, 3.9))
+    drawing.narrow = _map(facts, (4.6, 3.9))
+    drawing.narrow.stem += "-narrow"
+    return drawing
+
+
+def _map(facts: SweepFacts, size: tuple[float, float]) -> Drawing:
+    fig, (band, axes) = style.new_figure(*size, nrows=2, sharex=True, height_ratios=(0.075, 1))
     said = reach(facts)
     drawing = Drawing(
         "regime-map",
@@ -46,7 +53,7 @@ def regime_map(facts: SweepFacts) -> Drawing:
             if span is not None:
                 nothing(axes, "no train loss was measured")
             return drawing
-        _regime_band(band, facts, span)
+        _regime_band(band, facts, span, size[0])
         fit(axes, "y", around, True, "train loss")
         shade_boundaries(axes, facts)
         if references.size > 1:
@@ -72,7 +79,7 @@ def regime_map(facts: SweepFacts) -> Drawing:
     return drawing
 
 
-def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> None:
+def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float], width: float) -> None:
     """Draw coloured stretches named by regime, with gaps where a boundary lies somewhere inside."""
     first, second = boundary(facts, "1/2"), boundary(facts, "2/3")
     stretches: list[tuple[int, float, float]] = []
@@ -96,7 +103,7 @@ def _regime_band(band: Axes, facts: SweepFacts, span: tuple[float, float]) -> No
         band.axvspan(low, high, facecolor=regime_colours[regime], linewidth=0)
         share = math.log10(high / low) / whole
         name = f"{regime}  {regime_names[regime]}"
-        name = name if share > 0.0085 * len(name) else str(regime)
+        name = name if share * width > 0.085 * len(name) else str(regime)
         middle = math.sqrt(low * high)
         band.text(middle, 0.47, name, ha="center", va="center", color=_ON_BAND[regime], fontsize=9.5, fontweight="bold")
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from scaleinv.plots.style import regime_names
 from scaleinv.report.facts import ENDED, SweepFacts, SweptRun
-from scaleinv.text import capital, count, elr_text, number, plain, show
+from scaleinv.text import capital, count, elr_text, number, percent, plain, show
 
 
 class Boundary(NamedTuple):
@@ -92,6 +92,32 @@ def boundary_words(facts: SweepFacts, name: str) -> str:
     if found.high > 0:
         return f"below {high}, the lower side was not found"
     return f"not found among the {facts.rate_name}s tried"
+
+
+def lowest_error(facts: SweepFacts) -> str:
+    """Say which run has the lowest test error, with recomputed statistics where they are known; empty without one.
+
+    Of seeds of one rate the mean counts.
+    """
+    recomputed = any(fact.test_error_recomputed == fact.test_error_recomputed for fact in facts.runs)
+    name = "test_error_recomputed" if recomputed else "test_error"
+    of_rate: dict[float, list[SweptRun]] = {}
+    for fact in facts.runs:
+        if math.isfinite(getattr(fact, name)) and math.isfinite(fact.rate):
+            of_rate.setdefault(fact.rate, []).append(fact)
+    if not of_rate:
+        return ""
+    means = {rate: sum(getattr(fact, name) for fact in found) / len(found) for rate, found in of_rate.items()}
+    best = of_rate[min(means, key=lambda rate: means[rate])]
+    regimes = sorted({fact.regime or 0 for fact in best})
+    where = " and ".join(f"regime {regime}, {regime_names[regime]}" if regime else "undecided" for regime in regimes)
+    said = f"Lowest test error: {percent(means[best[0].rate])} at {facts.rate_name} {best[0].rate_label} ({where})"
+    seeds = f", mean of {count(len(best), 'seed')}" if len(best) > 1 else ""
+    if not recomputed:
+        return f"{said}{seeds}, with the running normalisation statistics."
+    running = sum(fact.test_error for fact in best) / len(best)
+    with_running = f"; with the running averages it reads {percent(running)}" if math.isfinite(running) else ""
+    return f"{said}{seeds}, with normalisation statistics recomputed over the train set{with_running}."
 
 
 def remarks(facts: SweepFacts) -> list[str]:

@@ -40,7 +40,7 @@ def sha256(path: Path) -> str:
 
 def sync(path: Path) -> None:
     """Have the file on the disk before going on: a power cut may not leave an empty file under a good name."""
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs what may be written only
     try:
         os.fsync(handle)
     finally:

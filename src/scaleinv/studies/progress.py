@@ -14,11 +14,11 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.train import RunEvent
+from scaleinv.studies.pace import Pace, in_words
 
 #: seconds between lines of one run in a log
 LOG_EVERY = 10.0
@@ -75,11 +75,12 @@ class ProgressView(_Bars):
 
     def __init__(self, *, total: int, quiet: bool = False, starts: Mapping[str, str] | None = None) -> None:
         note = TextColumn("{task.fields[note]}", style="dim")
-        super().__init__("{task.description}", note, TimeElapsedColumn(), TimeRemainingColumn(), quiet=quiet)
+        super().__init__("{task.description}", note, TimeElapsedColumn(), quiet=quiet)
         self.total, self.ended, self.starts = total, 0, starts
+        self.pace = Pace(total)
         self.bars: dict[RunConfig, TaskID] = {}
         self.spoken: dict[RunConfig, float] = {}
-        self.overall = self.progress.add_task("all runs", total=total, note="") if total > 1 else None
+        self.overall = self.progress.add_task("all runs", total=None, note="") if total > 1 else None
 
     def event(self, config: RunConfig, event: RunEvent) -> None:
         """Show what a run reports."""
@@ -87,7 +88,11 @@ class ProgressView(_Bars):
         if event.kind == "notice":
             self.say(f"{name}: {event.message}", always=True)
         elif event.kind == "resumed":
-            self.say(f"{name}: goes on at step {event.step} of {event.steps}")
+            self.say(f"{name}: resumes at step {event.step} of {event.steps}")
+        if event.kind != "notice":
+            before = event.step if event.kind == "resumed" else None
+            self.pace.at(config, event.step, event.steps, before=before)
+            self._show_all()
         if self.live:
             if event.kind == "ended":
                 if config in self.bars:
@@ -95,7 +100,9 @@ class ProgressView(_Bars):
                 return
             if config not in self.bars:
                 self.bars[config] = self.progress.add_task(name, total=event.steps, note="")
-            self.progress.update(self.bars[config], completed=event.step, note=_numbers(event.numbers))
+            left = in_words(self.pace.seconds_left()) if self.total == 1 else ""
+            note = ", ".join(filter(None, (_numbers(event.numbers), left)))
+            self.progress.update(self.bars[config], completed=event.step, note=note)
             return
         now = time.monotonic()
         last = self.spoken.setdefault(config, now if self.total > 1 else -LOG_EVERY)
@@ -107,11 +114,19 @@ class ProgressView(_Bars):
     def run_ended(self, config: RunConfig, line: str) -> None:
         """A run of a sweep has ended; ``line`` says how."""
         self.ended += 1
-        if self.overall is not None:
-            self.progress.update(self.overall, completed=self.ended)
+        self.pace.end(config)
+        self._show_all()
         if config in self.bars:
             self.progress.remove_task(self.bars.pop(config))
-        self.say(f"[{self.ended}/{self.total}] {describe(config, self.starts)}: {line}")
+        left = in_words(self.pace.seconds_left()) if self.ended < self.total and not self.live else ""
+        self.say(f"[{self.ended}/{self.total}] {describe(config, self.starts)}: {line}{left and f' ({left})'}")
+
+    def _show_all(self) -> None:
+        """Bring the bar of all runs up to date: steps done, runs ended, time to go."""
+        if self.overall is not None:
+            left = in_words(self.pace.seconds_left())
+            note = ", ".join(filter(None, (f"{self.ended} of {self.total} runs ended", left)))
+            self.progress.update(self.overall, completed=self.pace.done, total=self.pace.total, note=note)
 
 
 class Counted(_Bars):

@@ -182,6 +182,9 @@ def _main_left_alone() -> Iterator[None]:
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """Ctrl-C reaches all processes of a terminal but is the parent's to handle: children started within are deaf."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: workers end with their parent, whose pipe they read
+        yield
+        return
     ensure_running()  # the first start would launch it, and it lets SIGINT through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

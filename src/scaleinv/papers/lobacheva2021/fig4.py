@@ -124,15 +124,15 @@ def _rolling(x: Floats, width: int) -> Floats:
 @style()
 def draw(numbers: Numbers) -> Figure:
     """Draw four panels over the steps of one period."""
-    curves, period, blue = numbers["curves"], numbers["period"], elr_colour(0.0)
+    curves, period, violet = numbers["curves"], numbers["period"], elr_colour(0.0)
     fig, axes = new_figure(8.6, 6.2, ncols=2, nrows=2)
     loss, norm, close, turn = axes.flat
     for ax, name in ((loss, "loss"), (turn, "cosine_distance")):
-        ax.plot(*_pair(curves[name]["every"]), color=blue, lw=0.5, alpha=0.35)
-        ax.plot(*_pair(curves[name]["median"]), color=blue, lw=1.3)
+        ax.plot(*_pair(curves[name]["every"]), color=violet, lw=0.5, alpha=0.35)
+        ax.plot(*_pair(curves[name]["median"]), color=violet, lw=1.3)
     log_axis(loss, "y")
     loss.set(title="Train loss", ylabel="loss of the batch")
-    norm.plot(*_pair(curves["rho"]), color=blue, lw=1.3)
+    norm.plot(*_pair(curves["rho"]), color=violet, lw=1.3)
     norm.set(title="Norm of the scale-invariant weights", ylabel="ρ")
     for edge in (edge for band in numbers["envelope"] for edge in band["edges"]):
         turn.plot(*_pair(edge), color=INK, lw=1.1, ls="--")
