@@ -28,6 +28,7 @@ CASES: tuple[Case, ...] = (
     ("mlp", 0.2, 5e-3, 12_000, 10),
     ("mlp", 0.2, 5e-3, 12_000, 11),
     ("mlp", 0.1, 5e-3, 12_000, 12),
+    ("mlp", 0.2, 5e-3, 12_000, 14),
     ("convnet", 0.1, 1e-2, 8_000, 13),
 )
 #: the share of the periods in which the window has to contain the break-down
