@@ -38,6 +38,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,requeue_delay=1,defer_batch=0
 ReturnToService=2
 KillWait=2
+SlurmdTimeout=6
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
@@ -117,6 +118,10 @@ class SlurmCluster:
             with suppress(OSError):
                 if stat.read_bytes().startswith(b"slurmstepd"):
                     os.kill(int(stat.parent.name), signal.SIGKILL)
+
+    def node_is_down(self) -> bool:
+        """Whether the controller has given the node up."""
+        return "down" in self.ask("sinfo", "--noheader", "--format=%T")
 
     def _kill(self, name: str) -> None:
         with suppress(OSError, ValueError):

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def test_a_dead_node_loses_nothing(cluster: SlurmCluster, here: dict[str, bytes]
     process = launched(cluster, tmp_path / "sweep")
     in_training(cluster, tmp_path / "sweep")
     cluster.kill_node()
-    time.sleep(1)
+    cluster.wait_for("the controller sees that the node is down", cluster.node_is_down)
     cluster.start_node()
     ends(process)
     assert sweeps.bits(tmp_path / "sweep") == here

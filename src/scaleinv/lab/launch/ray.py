@@ -60,6 +60,8 @@ class Ray(Polled):
         self._own = not ray.is_initialized()
         if self._own:
             options: dict[str, Any] = {"num_cpus": workers} if address is None else {"address": address}
+            if address is not None:
+                _answers(address)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -126,6 +128,17 @@ class Ray(Polled):
         if self._own and self.ray.is_initialized():
             self.ray.shutdown()
             self._own = False
+
+
+def _answers(address: str) -> None:
+    """Refuse an address at which nothing listens, which Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in address:
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"no Ray cluster answers at {address}: {why}; start one, or leave address= out") from None
 
 
 def _packed(dataset: Dataset) -> dict[str, Any]:
