@@ -93,7 +93,7 @@ def test_mistakes(series, folder, tmp_path):
     two = [record(series), {**record(series), "c:rho_sq": series["loss"]}]
     with pytest.raises(UserError, match="different columns"):
         load_steps(write_run(tmp_path / "two", two))
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="no such f"):
         find_periods(tmp_path / "nowhere")
 
 

@@ -42,7 +42,7 @@ def test_fresh_checks_share_a_folder_of_their_own(tmp_path, monkeypatch):
 
     class Pretended:
         def __init__(self, work, size):
-            (self.runs,) = work.args
+            self.runs = work.args[0]
 
         def run(self, items, started):
             seen.append((self.runs, self.runs.is_dir()))

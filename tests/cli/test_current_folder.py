@@ -22,6 +22,7 @@ def make():
 """
 #: a quick use of every command
 USES = {
+    "demo": "demo",
     "sweep": "sweep --data digits --model mlp --elr 0.01,0.1 --steps 2 --workers 2 --out s",
     "train": "train --data digits --model mlp --elr 0.01 --steps 2 --out t",
     "run": "run nowhere",

@@ -71,7 +71,7 @@ def test_several_files_and_names_of_columns(tmp_path, capsys):
     [
         (["--columns", "lose=a"], "--columns 'lose=a': write WHAT=NAME with WHAT one of step, epoch, loss"),
         (["--columns", "loss=nowhere"], "has no column 'nowhere' (it has "),
-        (["--optimizer", "Adan"], "optimizer 'Adan' is not known"),
+        (["--optimizer", "Adamm"], "optimizer 'Adamm' is not known"),
         (["--steps-per-epoch", "0"], "--steps-per-epoch 0: must be a number above 0"),
         (["--momentum", "0.9", "--optimizer", "AdamW"], "does not change the clock of AdamW"),
     ],

@@ -268,7 +268,7 @@ def run(case: dict[str, Any], steps: int, schedule: Callable[[int], float] | Non
 def test_measured_against_predicted(name: str, scheduled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     case = TABLE[name]
     if name in OF_TIMM:
-        load_timm(monkeypatch)
+        load_timm()
     steps = 2000 if scheduled else 800
     schedule = (lambda k: 1.0 - 0.25 * k / 2000) if scheduled else None
     monitor, rho, way = run(case, steps, schedule)

@@ -1,4 +1,4 @@
-"""What each of two gloo processes does in test_distributed.py: python distributed_worker.py RANK FOLDER."""
+"""What each of two gloo processes does in test_sphere_distributed.py: python distributed_worker.py RANK FOLDER."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_no_norm_is_looked_for_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
         searches.append(1)
         return find_symmetries(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("scaleinv.symmetry.convert.find_symmetries", counted)
+    monkeypatch.setitem(make_scale_invariant.__globals__, "find_symmetries", counted)
     torch.manual_seed(0)
     x = cases.normal(8, 3, 8, 8)
     for net in (

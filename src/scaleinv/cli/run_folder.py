@@ -18,8 +18,8 @@ class RunCommand:
     with a checkpoint; the same command goes on. `scaleinv sweep ... --prepare` writes such folders.
     """
 
-    folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """The folder of a run, with its config.json."""
     time_limit: float | None = None
     """Stop after so many minutes, with a checkpoint and exit code 75."""
     data_dir: DataDir = None

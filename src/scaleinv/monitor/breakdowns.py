@@ -31,8 +31,9 @@ import numpy as np
 
 from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.records import Record
-from scaleinv.theory.breakdowns import Definition, LogRows, break_downs
+from scaleinv.theory.breakdowns import Definition, LogRows
 from scaleinv.theory.breakdowns.definition import BREAK_DOWN
+from scaleinv.theory.breakdowns.find import break_downs
 
 #: of log rho^2, down and up
 TURN = math.log1p(Definition().rise)

@@ -66,8 +66,8 @@ def suits(optimizer: Optimizer) -> bool:
 @functools.cache
 def fused_works() -> bool:
     """Tell whether this torch has a fused SGD for the CPU."""
-    p = torch.nn.Parameter(torch.ones(2))
-    p.grad = torch.ones(2)
+    p = torch.nn.Parameter(torch.ones(2, device="cpu"))
+    p.grad = torch.ones(2, device="cpu")
     try:
         torch.optim.SGD([p], lr=0.5, fused=True).step()
     except (RuntimeError, TypeError, ValueError):

@@ -117,11 +117,11 @@ class Pieces:
         local = shards.local(parameter)
         if axis is not None:
             first, here = shards.offset(parameter, axis), local.shape[axis]
-            along = torch.arange(first, first + here)
+            along = torch.arange(first, first + here, device="cpu")
             if cut.split is not None:
                 self._ids = along // (shape[axis] // cut.split)
             elif cut.ranges:
-                self._ids = torch.full((here,), len(cut.ranges))
+                self._ids = torch.full((here,), len(cut.ranges), device="cpu")
                 for number, (start, end) in enumerate(cut.ranges):
                     self._ids[(along >= start) & (along < end)] = number
                 self.rest = sum(end - start for start, end in cut.ranges) < shape[axis]

@@ -71,7 +71,7 @@ class Ruler:
         if self.sharded:
             return self._summed([t.square().sum() for t in tensors], positions).sqrt()
         if self.quick:
-            return torch.tensor(products(tensors)[0] ** 0.5, dtype=tensors[0].dtype)
+            return torch.tensor(products(tensors)[0] ** 0.5, dtype=tensors[0].dtype, device=tensors[0].device)
         return geometry.norm(tensors)
 
     def dot(self, a: Sequence[Tensor], b: Sequence[Tensor], positions: Sequence[int] | None = None) -> Tensor:
@@ -81,7 +81,7 @@ class Ruler:
         if self.sharded:
             return self._summed([(x * y).sum() for x, y in zip(a, b)], positions)
         if self.quick:
-            return torch.tensor(products(a, b)[1], dtype=a[0].dtype)
+            return torch.tensor(products(a, b)[1], dtype=a[0].dtype, device=a[0].device)
         return geometry.dot(a, b)
 
     def _summed(self, values: list[Tensor], positions: Sequence[int] | None) -> Tensor:
