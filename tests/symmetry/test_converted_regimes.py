@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scaleinv import make_scale_invariant
-from scaleinv.lab import build as setup
+from scaleinv.lab import images as setup
 from scaleinv.lab import models
 from scaleinv.lab.config import Settings
 from scaleinv.lab.resolve import load_data, resolve

@@ -185,7 +185,12 @@ def _write_tree(folder: Path, packed: bytes) -> None:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            tar.extractall(part, filter="data")
+            for member in tar:  # files alone, below the folder: what _read_tree packs
+                content = tar.extractfile(member) if member.isfile() else None
+                target = part / member.name
+                if content is not None and target.resolve().is_relative_to(part.resolve()):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(content.read())
         before = part.with_suffix(".before")
         shutil.rmtree(before, ignore_errors=True)
         if folder.exists():

@@ -1,5 +1,7 @@
 """The launcher for a Slurm cluster, by submitit: job arrays that train run folders on a shared file system."""
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -105,7 +107,8 @@ class Slurm(Polled):
             additional_parameters=self.options,
         )
         try:
-            submitted = executor.map_array(_call, [TrainFolders(chunk) for chunk in chunks])
+            with contextlib.redirect_stderr(io.StringIO()):  # where submitit repeats what sbatch says
+                submitted = executor.map_array(_call, [TrainFolders(chunk) for chunk in chunks])
         except (subprocess.CalledProcessError, self.submitit.core.utils.FailedJobError, OSError) as error:
             raise UserError(f"Slurm refuses the jobs: {_slurm_words(error)}; mend --launcher-args") from None
         for job, chunk in zip(submitted, chunks):
@@ -161,7 +164,7 @@ def _slurm_words(error: BaseException) -> str:
     said = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
     text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
     lines = [line.strip() for line in text.splitlines() if "error" in line.lower()] or [text.strip()]
-    return re.sub(r"^sbatch: (error: )?", "", lines[-1])
+    return "; ".join(re.sub(r"^sbatch: (error: )?", "", line) for line in lines)
 
 
 def _count(arguments: Mapping[str, Any], name: str, default: int) -> int:
