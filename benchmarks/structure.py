@@ -84,17 +84,16 @@ def against_the_order(files: dict[Path, ast.Module]) -> list[str]:
 
 
 def circles(files: dict[Path, ast.Module]) -> list[list[str]]:
-    """Groups of files that import one another when they are loaded."""
+    """Groups of files that import one another, be it for their types alone."""
     names = {}
     for path in files:
         parts = path.relative_to(SOURCE.parent).with_suffix("").parts
         names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     edges: dict[Path, set[Path]] = {path: set() for path in files}
     for path, tree in files.items():
-        skipped = for_types_alone(tree)
-        for node, module, name in imported(tree):
+        for _, module, name in imported(tree):
             target = names.get(f"{module}.{name}") or names.get(module)
-            if target not in (None, path) and target.name != "__init__.py" and node.lineno not in skipped:
+            if target not in (None, path) and target.name != "__init__.py":
                 edges[path].add(target)
     reached: dict[Path, set[Path]] = {}
     for path in files:

@@ -42,8 +42,11 @@ def launched(cluster: SlurmCluster, out: Path, *more: str) -> subprocess.Popen[s
     return subprocess.Popen(words, env=cluster.environment, **pipes)  # type: ignore[call-overload]
 
 
-def in_training(cluster: SlurmCluster, out: Path) -> None:
+def in_training(cluster: SlurmCluster, out: Path) -> subprocess.Popen[str]:
+    """A sweep of which a run has written its first checkpoint."""
+    process = launched(cluster, out)
     cluster.wait_for("a run trains", lambda: any(out.glob("runs/*/checkpoints/step-*")), 120)
+    return process
 
 
 def ends(process: subprocess.Popen[str]) -> str:
@@ -55,8 +58,7 @@ def ends(process: subprocess.Popen[str]) -> str:
 def test_the_bits_are_those_of_one_machine_after_a_cancelled_job(
     cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
 ) -> None:
-    process = launched(cluster, tmp_path / "sweep")
-    in_training(cluster, tmp_path / "sweep")
+    process = in_training(cluster, tmp_path / "sweep")
     cluster.ask("scancel", "--me")
     ends(process)
     assert sweeps.bits(tmp_path / "sweep") == here
@@ -66,8 +68,7 @@ def test_a_job_out_of_time_goes_on_under_its_number(
     cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "sweep"
-    process = launched(cluster, out)
-    in_training(cluster, out)
+    process = in_training(cluster, out)
     running = cluster.ask("squeue", "--me", "--noheader", "--array", "--states=R", "--format=%i").split()
     for number in running:
         cluster.ask("scancel", "--signal=USR2", number)  # what Slurm sends before the end of the time
@@ -78,8 +79,7 @@ def test_a_job_out_of_time_goes_on_under_its_number(
 
 
 def test_a_dead_node_loses_nothing(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
-    process = launched(cluster, tmp_path / "sweep")
-    in_training(cluster, tmp_path / "sweep")
+    process = in_training(cluster, tmp_path / "sweep")
     cluster.kill_node()
     cluster.wait_for("the controller sees that the node is down", cluster.node_is_down)
     cluster.start_node()
@@ -89,8 +89,7 @@ def test_a_dead_node_loses_nothing(cluster: SlurmCluster, here: dict[str, bytes]
 
 def test_a_killed_driver_comes_back_to_its_jobs(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "sweep"
-    process = launched(cluster, out)
-    in_training(cluster, out)
+    process = in_training(cluster, out)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = (out / ".slurm" / "jobs.json").read_text()
@@ -103,8 +102,7 @@ def test_cancel_ends_the_jobs_and_the_same_command_goes_on(
     cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "sweep"
-    process = launched(cluster, out)
-    in_training(cluster, out)
+    process = in_training(cluster, out)
     process.send_signal(signal.SIGINT)  # Ctrl-C leaves the jobs where they are
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

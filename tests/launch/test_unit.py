@@ -18,7 +18,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.launch import polled
 from scaleinv.lab.launch.base import Finished, Job
-from scaleinv.lab.launch.choose import Choice, Site
+from scaleinv.lab.launch.choose import Choice, LaunchSite
 from scaleinv.lab.launch.polled import Polled
 from scaleinv.lab.launch.unit import attempt, prepare, train_folder
 from scaleinv.lab.resolve import load_data, resolve
@@ -142,7 +142,7 @@ def test_progress_says_how_far_a_run_is(tmp_path: Path) -> None:
 class Mine:
     """A launcher of one's own: one job after the other, in this process."""
 
-    def __init__(self, place: Site, note: str = "") -> None:
+    def __init__(self, place: LaunchSite, note: str = "") -> None:
         self.note = note
 
     def run(self, jobs: Sequence[Job], watch: object = None) -> Iterator[Finished]:
@@ -155,7 +155,7 @@ class Mine:
 
 
 def test_a_launcher_of_ones_own(tmp_path: Path) -> None:
-    place = Site(tmp_path, load_data(SETTINGS), 1)
+    place = LaunchSite(tmp_path, load_data(SETTINGS), 1)
     launcher = Choice("tests.launch.test_unit:Mine", {"note": "hello"})(place)
     (finished,) = launcher.run([job(tmp_path / "run")], lambda *_: None)
     assert finished.result is not None

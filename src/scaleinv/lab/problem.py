@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from scaleinv.lab.splits import Indices, leaves
+from scaleinv.lab.splits import Indices
 
 SplitName = Literal["train", "test"]
 Measured = tuple[Tensor, Tensor | float]
@@ -118,9 +118,3 @@ def default_call(model: nn.Module, inputs: Any) -> Any:
     else:
         outputs = model(inputs)
     return outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", outputs)
-
-
-def device_of(value: Any) -> torch.device:
-    """Find where the first tensor of a batch lies."""
-    found = leaves(value)
-    return found[0].device if found else torch.device("cpu")

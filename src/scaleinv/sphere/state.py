@@ -1,21 +1,19 @@
 """Write and read the state of a Sphere: the wrapped optimizer's, the ELRs, the radii, the step count."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from scaleinv.errors import UserError
 from scaleinv.sphere.balance import Carried
-
-if TYPE_CHECKING:
-    from scaleinv.sphere.optimizer import Sphere
+from scaleinv.sphere.step import SphereSteps
 
 #: state entries that have the shape of their parameter, by which a state of another network shows itself
 _SHAPED = ("momentum_buffer", "exp_avg", "exp_avg_sq")
 
 
-def _layout(sphere: "Sphere") -> list[dict[str, Any]]:
+def _layout(sphere: SphereSteps) -> list[dict[str, Any]]:
     """Describe every unit: the shapes of its tensors and how many pieces they are cut into."""
     return [
         {
@@ -26,7 +24,7 @@ def _layout(sphere: "Sphere") -> list[dict[str, Any]]:
     ]
 
 
-def write(sphere: "Sphere") -> dict[str, Any]:
+def write(sphere: SphereSteps) -> dict[str, Any]:
     """Give the state as plain numbers, lists, dicts and tensors."""
     options: list[dict[str, Any]] = [{k: v for k, v in g.items() if k != "params"} for g in sphere.param_groups]
     for unit, of_group in zip(sphere._unit_of_group, options):
@@ -52,7 +50,7 @@ def write(sphere: "Sphere") -> dict[str, Any]:
     return {"optimizer": sphere.optimizer.state_dict(), "sphere": own}
 
 
-def read(sphere: "Sphere", state_dict: dict[str, Any]) -> None:
+def read(sphere: SphereSteps, state_dict: dict[str, Any]) -> None:
     """Restore what :func:`write` gave; everything is looked at before anything is changed."""
     try:
         inner, own = state_dict["optimizer"], state_dict["sphere"]
@@ -94,7 +92,7 @@ def read(sphere: "Sphere", state_dict: dict[str, Any]) -> None:
     sphere._last_elr = [g["lr"] for g in sphere.param_groups]
 
 
-def _refuse_layout(sphere: "Sphere", inner: dict[str, Any], own: dict[str, Any]) -> None:
+def _refuse_layout(sphere: SphereSteps, inner: dict[str, Any], own: dict[str, Any]) -> None:
     """Raise for a state whose tensors do not fit the weights here."""
     layout = _layout(sphere)
     for unit, stored, here in zip(sphere.units, own.get("layout") or layout, layout):
@@ -128,7 +126,7 @@ def _refuse_layout(sphere: "Sphere", inner: dict[str, Any], own: dict[str, Any])
             raise UserError(f"the state is of another Sphere: {word} is set {here_or_there}; set it alike")
 
 
-def _restore_scalars(sphere: "Sphere", inner: dict[str, Any]) -> None:
+def _restore_scalars(sphere: SphereSteps, inner: dict[str, Any]) -> None:
     """Undo torch's cast of scalar state to the dtype of the weights: it changes NAdam's path in float64."""
     optimizer = sphere.optimizer
     numbers = [number for group in inner["param_groups"] for number in group["params"]]

@@ -34,6 +34,7 @@ class SphereSteps(ScheduledRates):
     """Step the wrapped optimizer and return every unit to its sphere."""
 
     masters: Masters | None
+    granularity: str
     projection: str
     normalise_update: hyperball.Normalise
     correct_every: int

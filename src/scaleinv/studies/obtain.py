@@ -10,7 +10,7 @@ from scaleinv.errors import StateError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Job, Watcher, unwatched
-from scaleinv.lab.launch.choose import LOCAL, Choice, Site
+from scaleinv.lab.launch.choose import LOCAL, Choice, LaunchSite
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start
 from scaleinv.lab.train import run
@@ -103,7 +103,7 @@ def obtain_many(
     root.mkdir(parents=True, exist_ok=True)
     for number, key in enumerate(dict.fromkeys(key for _, key in missing.values())):
         shared = f".shared-{os.getpid()}-{number}"
-        launcher = launch(Site(root, _dataset(key), workers, key.data_dir, shared))
+        launcher = launch(LaunchSite(root, _dataset(key), workers, key.data_dir, shared))
         try:
             for job, result, error in launcher.run([job for job, its in missing.values() if its == key], watch):
                 if result is None:

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from scaleinv.lab.start import Start
 from scaleinv.lab.train import RunEvent
 from scaleinv.plugins import stop_loading
 from scaleinv.runfolder.environment import cores
+from scaleinv.runfolder.lineage import short_names
 from scaleinv.studies.grid import parse_grid
 from scaleinv.studies.progress import ProgressView
 from scaleinv.studies.regime_map import outcome_line
 from scaleinv.studies.results import Sweep
-from scaleinv.studies.sweep import SweepConfig, map_sweep
+from scaleinv.studies.sweep import MappedSweep, SweepConfig, map_sweep
 from scaleinv.text import near
 
 RUNS = Path("runs")
@@ -75,21 +76,24 @@ def sweep(
     folder = Path(out) if out is not None else default_folder(config, source)
     if not quiet:
         tell(source, config, folder)
-    with ProgressView(total=len(config.runs()), quiet=quiet) as view:
+    mapped = shown_sweep(config, source, folder, workers=min(size, len(config.runs())), device=where, quiet=quiet)
+    return Sweep(folder, mapped.summary, source.name)
+
+
+def shown_sweep(
+    config: SweepConfig, source: Dataset | Problem, folder: Path, *, quiet: bool, **how: Any
+) -> MappedSweep:
+    """Train and map a sweep with live progress; ``how``: as for :func:`scaleinv.studies.sweep.map_sweep`."""
+    starts = short_names(config.origins())
+    with ProgressView(total=len(config.runs()), quiet=quiet, starts=starts) as view:
 
         def watch(job: Job, event: RunEvent) -> None:
             view.event(job.config, event)
 
-        mapped = map_sweep(
-            config,
-            source,
-            folder,
-            workers=min(size, len(config.runs())),
-            device=where,
-            watch=watch,
-            on_row=lambda job, row: view.run_ended(job.config, outcome_line(row)),
-        )
-    return Sweep(folder, mapped.summary, source.name)
+        def ended(job: Job, row: Mapping[str, Any]) -> None:
+            view.run_ended(job.config, outcome_line(row))
+
+        return map_sweep(config, source, folder, watch=watch, on_row=ended, **how)
 
 
 def settings_of(given: dict[str, Any], optimizer: Any) -> Settings:

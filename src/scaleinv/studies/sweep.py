@@ -13,7 +13,7 @@ from scaleinv.lab.build import build
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
-from scaleinv.lab.launch.choose import LOCAL, Site, prepare_all
+from scaleinv.lab.launch.choose import LOCAL, LaunchSite, prepare_all
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
@@ -122,7 +122,7 @@ def prepare_sweep(
     Each is to be trained by ``scaleinv run FOLDER``, anywhere; the sweep's own command then makes the map.
     """
     with _opened(sweep, dataset, out, None) as jobs:
-        prepare_all(jobs, Site(out, dataset, 1, data_dir))
+        prepare_all(jobs, LaunchSite(out, dataset, 1, data_dir))
         return [job.folder for job in jobs if not (job.folder / "result.json").exists()]
 
 
@@ -132,7 +132,7 @@ def run_sweep(
     out: Path,
     *,
     workers: int,
-    launch: Callable[[Site], Launcher] = LOCAL,
+    launch: Callable[[LaunchSite], Launcher] = LOCAL,
     data_dir: Path | None = None,
     device: str | None = None,
     watch: Watcher = unwatched,
@@ -148,7 +148,7 @@ def run_sweep(
     with _opened(sweep, dataset, out, device) as jobs:
         ended: dict[Path, Finished] = {}
         waiting = []
-        launcher = launch(Site(out, dataset, workers, data_dir))
+        launcher = launch(LaunchSite(out, dataset, workers, data_dir))
 
         def finish() -> Iterator[Finished]:
             for job in jobs:
@@ -181,7 +181,7 @@ def map_sweep(
     out: Path,
     *,
     workers: int,
-    launch: Callable[[Site], Launcher] = LOCAL,
+    launch: Callable[[LaunchSite], Launcher] = LOCAL,
     data_dir: Path | None = None,
     device: str | None = None,
     watch: Watcher = unwatched,

@@ -91,10 +91,7 @@ def param_groups(
         raise UserError(f"lr {lr} is not a positive number; give the learning rate you train with")
     if not 0 <= weight_decay < math.inf:
         raise UserError(f"weight_decay {weight_decay} is not a number of at least 0")
-    if found is None:
-        if inputs is None:
-            raise UserError("inputs is None; give inputs of the right shape, or found=find_symmetries(model, inputs)")
-        found = find_symmetries(model, inputs, seed=seed, defect=False)
+    found = given_or_found(model, inputs, found, seed)
     named = matching(model, found)
     of = roles(found)
     chosen: dict[tuple[Kind, bool], list[str]] = {}
@@ -116,6 +113,15 @@ def param_groups(
         raise UserError(f"no parameter of {type(model).__name__} requires a gradient, so there is nothing to optimize")
     frozen = tuple(name for name in of if not named[name].requires_grad)
     return ParamGroups(groups, (tuple(chosen[key]) for key in order), of, frozen, found)
+
+
+def given_or_found(model: nn.Module, inputs: Any, found: Symmetries | None, seed: int) -> Symmetries:
+    """Return ``found``, or else what :func:`find_symmetries` finds with ``inputs``."""
+    if found is not None:
+        return found
+    if inputs is None:
+        raise UserError("inputs is None; give inputs of the right shape, or found=find_symmetries(model, inputs)")
+    return find_symmetries(model, inputs, seed=seed, defect=False)
 
 
 def matching(model: nn.Module, found: Symmetries) -> dict[str, nn.Parameter]:

@@ -10,8 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry.find import find_symmetries
-from scaleinv.symmetry.groups import matching
+from scaleinv.symmetry.groups import given_or_found, matching
 from scaleinv.symmetry.result import Symmetries
 from scaleinv.symmetry.roles import Role, listed, roles
 from scaleinv.text import count, show
@@ -105,10 +104,7 @@ def review_optimizer(
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or [])
     if not optimizers or not all(isinstance(one, Optimizer) for one in optimizers):
         raise UserError(f"optimizer is {type(optimizer).__name__}; give a torch.optim.Optimizer or a list of them")
-    if found is None:
-        if inputs is None:
-            raise UserError("inputs is None; give inputs of the right shape, or found=find_symmetries(model, inputs)")
-        found = find_symmetries(model, inputs, seed=seed, defect=False)
+    found = given_or_found(model, inputs, found, seed)
     named = matching(model, found)
     held = _held(optimizers)
     by_name = {name: held[id(p)] for name, p in named.items() if id(p) in held}

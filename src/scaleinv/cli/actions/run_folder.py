@@ -6,9 +6,7 @@ from typing import Any
 
 from scaleinv.cli.run_folder import RunCommand
 from scaleinv.cli.tables import print_run
-from scaleinv.errors import UserError
-from scaleinv.lab.config import read_config
-from scaleinv.lab.launch.unit import AGAIN, Stopping, train_folder
+from scaleinv.lab.launch.unit import AGAIN, Stopping, prepared, train_folder
 from scaleinv.lab.train import Stopped, record_verdict
 from scaleinv.runfolder.files import json_text
 from scaleinv.studies.progress import ProgressView, describe
@@ -17,9 +15,7 @@ from scaleinv.studies.regime_map import run_row, verdict_of
 
 def run(command: RunCommand) -> int:
     """Train the run to its end. Exit status 0: it has ended. 75: stopped in time, to be started again."""
-    config = read_config(command.folder)
-    if config is None:
-        raise UserError(f"{command.folder} has no config.json; write it by: scaleinv sweep ... --prepare")
+    config = prepared(command.folder)
     limit = None if command.time_limit is None else 60 * command.time_limit
     with Stopping(limit) as stop, ProgressView(total=1, quiet=command.quiet) as view:
         try:

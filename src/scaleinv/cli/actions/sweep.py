@@ -7,22 +7,18 @@ from scaleinv.cli.sweep import SweepCommand
 from scaleinv.cli.tables import print_map
 from scaleinv.errors import UserError
 from scaleinv.lab.devices import choose_device
-from scaleinv.lab.launch.base import Job, Launcher
-from scaleinv.lab.launch.choose import Choice, Site
+from scaleinv.lab.launch.base import Launcher
+from scaleinv.lab.launch.choose import Choice, LaunchSite
 from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.lab.launch.slurm import Slurm
 from scaleinv.lab.optimizers import arguments_text
 from scaleinv.lab.start import find_starts
-from scaleinv.lab.train import RunEvent
 from scaleinv.report import write_report
 from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import json_text
-from scaleinv.runfolder.lineage import short_names
 from scaleinv.studies.named import named_source
-from scaleinv.studies.own import default_folder, sweep_config, tell
-from scaleinv.studies.progress import ProgressView
-from scaleinv.studies.regime_map import outcome_line
-from scaleinv.studies.sweep import map_sweep, prepare_sweep
+from scaleinv.studies.own import default_folder, shown_sweep, sweep_config, tell
+from scaleinv.studies.sweep import prepare_sweep
 from scaleinv.text import count
 
 
@@ -45,26 +41,19 @@ def run(command: SweepCommand) -> int:
         print("\n".join(map(str, prepare_sweep(sweep, source, out, data_dir=command.data_dir))))
         return 0
     if command.cancel:
-        return _cancel(command.launcher, launch(Site(out, source, 1, command.data_dir)))
+        return _cancel(command.launcher, launch(LaunchSite(out, source, 1, command.data_dir)))
     if not command.quiet:
         tell(source, sweep, out)
-    origins = sweep.origins()
-    with ProgressView(total=len(sweep.runs()), quiet=command.quiet, starts=short_names(origins)) as view:
-
-        def watch(job: Job, event: RunEvent) -> None:
-            view.event(job.config, event)
-
-        mapped = map_sweep(
-            sweep,
-            source,
-            out,
-            workers=command.workers or (cores() if device == "cpu" else 1),
-            launch=launch,
-            data_dir=command.data_dir,
-            device=device,
-            watch=watch,
-            on_row=lambda job, row: view.run_ended(job.config, outcome_line(row)),
-        )
+    mapped = shown_sweep(
+        sweep,
+        source,
+        out,
+        quiet=command.quiet,
+        workers=command.workers or (cores() if device == "cpu" else 1),
+        launch=launch,
+        data_dir=command.data_dir,
+        device=device,
+    )
     failed = list(mapped.failed)
     try:
         report = str(write_report(out))
@@ -74,7 +63,7 @@ def run(command: SweepCommand) -> int:
     if command.json:
         print(json_text(mapped.summary))
     else:
-        print_map(mapped.summary, sweep.base.to_dict(), report, origins)
+        print_map(mapped.summary, sweep.base.to_dict(), report, sweep.origins())
     return 1 if failed else 0
 
 

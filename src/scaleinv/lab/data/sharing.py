@@ -16,7 +16,8 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.lab.data.dataset import Dataset
 
-_TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
+#: the fields of a data set that are tensors
+TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SharedDataset:
     def open(self) -> Dataset:
         """Map the data set from its files. Raises `UserError` if they are gone or cut short."""
         tensors = {}
-        for field in _TENSORS:
+        for field in TENSORS:
             path = Path(self.directory) / f"{field}.npy"
             try:
                 # "c" maps privately: pages are shared until written, and torch does not warn of an unwritable array
@@ -86,7 +87,7 @@ def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         raise UserError(
             f"cannot share {dataset.name} in {root}: {getattr(error, 'strerror', None) or error}; "
-            f"it needs {-(-sum(getattr(dataset, field).nbytes for field in _TENSORS) // 2**20)} MB of disk there"
+            f"it needs {-(-sum(getattr(dataset, field).nbytes for field in TENSORS) // 2**20)} MB of disk there"
         ) from error
     return handle
 
@@ -97,7 +98,7 @@ def _holds(handle: SharedDataset, dataset: Dataset) -> bool:
         held = handle.open()
     except UserError:
         return False
-    return all(torch.equal(getattr(held, field), getattr(dataset, field)) for field in _TENSORS)
+    return all(torch.equal(getattr(held, field), getattr(dataset, field)) for field in TENSORS)
 
 
 def _write(handle: SharedDataset, dataset: Dataset) -> None:
@@ -105,7 +106,7 @@ def _write(handle: SharedDataset, dataset: Dataset) -> None:
     part = target.with_name(f"{target.name}.part")
     try:
         part.mkdir()
-        for field in _TENSORS:
+        for field in TENSORS:
             tensor: Tensor = getattr(dataset, field)
             if handle.channels_last and field.endswith("images"):
                 tensor = tensor.permute(0, 2, 3, 1)

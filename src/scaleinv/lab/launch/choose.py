@@ -23,7 +23,7 @@ from scaleinv.plugins import load_object
 
 
 @dataclass(frozen=True)
-class Site:
+class LaunchSite:
     """What a launcher may need to know besides its jobs."""
 
     out: Path  # the folder of the study; the runs lie below it
@@ -43,7 +43,7 @@ class Choice:
     name: str = "processes"
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, site: Site) -> Launcher:
+    def __call__(self, site: LaunchSite) -> Launcher:
         """Make the launcher. Raises :class:`UserError` where it or what it needs is not there."""
         try:
             return self._factory()(site, **self.arguments)
@@ -61,7 +61,7 @@ class Choice:
 LOCAL = Choice()
 
 
-def _processes(site: Site) -> Launcher:
+def _processes(site: LaunchSite) -> Launcher:
     """Worker processes; for a problem of one's own, with one worker, this process. A problem that another process
     cannot make again trains here too, and a line says why.
     """
@@ -82,7 +82,7 @@ def _nameless(source: Problem) -> str:
     return f"{why} has no name they could import (a notebook, a lambda, an object)"
 
 
-def described(site: Site) -> Mapping[str, Any] | None:
+def described(site: LaunchSite) -> Mapping[str, Any] | None:
     """Describe the problem of a site for config.json, its data written beside the runs; None for a set of the package.
 
     Raises :class:`UserError` where another process could not make it again.
@@ -96,18 +96,18 @@ def described(site: Site) -> Mapping[str, Any] | None:
     return content
 
 
-def prepare_all(jobs: Sequence[Job], site: Site) -> None:
+def prepare_all(jobs: Sequence[Job], site: LaunchSite) -> None:
     """Write config.json of all jobs, so that their folders say all."""
     problem = described(site)
     for job in jobs:
         prepare(job, site.data_dir, problem)
 
 
-def _slurm(site: Site, **arguments: Any) -> Launcher:
+def _slurm(site: LaunchSite, **arguments: Any) -> Launcher:
     return Slurm(site.out, partial(prepare_all, site=site), **arguments)
 
 
-def _ray(site: Site, **arguments: Any) -> Launcher:
+def _ray(site: LaunchSite, **arguments: Any) -> Launcher:
     dataset = site.source if isinstance(site.source, Dataset) else None
     return Ray(site.out, partial(prepare_all, site=site), dataset, **{"workers": site.workers, **arguments})
 

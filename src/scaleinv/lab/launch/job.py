@@ -1,39 +1,52 @@
 """Train one job, wherever it was launched."""
 
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Job
 from scaleinv.lab.problem import Problem
-from scaleinv.lab.train import RunEvent, run
+from scaleinv.lab.train import RunEvent, Stopped, run
+from scaleinv.runfolder.layout import ERROR
 
 
 class JobFailed(RuntimeError):
     """Tells in the parent why a job has no result."""
 
 
+@contextmanager
+def bugs_kept(folder: Path) -> Iterator[None]:
+    """Leave the traceback of a bug in ``folder/error.txt``; a user's mistake and a run that was stopped are none."""
+    try:
+        yield
+    except (UserError, Stopped):
+        raise
+    except Exception:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ERROR).write_text(traceback.format_exc())
+        raise
+
+
 def train_job(source: Callable[[], Dataset | Problem], job: Job, report: Callable[[RunEvent], None]) -> dict[str, Any]:
     """Train a job; a bug leaves its traceback in the run folder and is a :class:`JobFailed`."""
     try:
-        return run(
-            job.config,
-            source(),
-            job.folder,
-            start=job.start,
-            watch=report,
-            origin=job.origin,
-            lock_wait=5.0,
-            device=job.device,
-        )
+        with bugs_kept(job.folder):
+            return run(
+                job.config,
+                source(),
+                job.folder,
+                start=job.start,
+                watch=report,
+                origin=job.origin,
+                lock_wait=5.0,
+                device=job.device,
+            )
     except UserError:
         raise
     except Exception as error:
-        place = job.folder / "error.txt"
-        with suppress(OSError):
-            job.folder.mkdir(parents=True, exist_ok=True)
-            place.write_text(traceback.format_exc())
-        raise JobFailed(f"{type(error).__name__}: {error} (traceback: {place})") from error
+        raise JobFailed(f"{type(error).__name__}: {error} (traceback: {job.folder / ERROR})") from error

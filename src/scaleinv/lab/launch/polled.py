@@ -53,9 +53,6 @@ class Polled:
         """Say why a job left without a result."""
         return Gone()
 
-    def release(self, job: Job) -> None:
-        """Forget a job that has ended."""
-
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends. Jobs that the engine has of an earlier call are waited for, not started twice."""
         waiting = {job.folder: job for job in jobs}
@@ -68,7 +65,6 @@ class Polled:
                 finished = self._ended(job)
                 if finished is not None:
                     del waiting[job.folder]
-                    self.release(job)
                     yield finished
                 else:
                     self._tell(job, watch)

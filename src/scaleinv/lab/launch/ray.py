@@ -16,6 +16,7 @@ import torch
 
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab.data import Dataset
+from scaleinv.lab.data.sharing import TENSORS
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.launch.polled import Gone, Polled
 from scaleinv.lab.launch.unit import attempt
@@ -24,7 +25,6 @@ from scaleinv.runfolder.layout import LOCK
 
 #: a file beside the runs: a node that does not see it with this content does not share the folder
 TOKEN = ".ray-token"
-_TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class Ray(Polled):
@@ -144,13 +144,13 @@ def _answers(address: str) -> None:
 def _packed(dataset: Dataset) -> dict[str, Any]:
     """Take a data set apart into arrays, which tasks of one node read from the same memory."""
     fields = {name: getattr(dataset, name) for name in ("name", "classes", "fingerprint", "pad_value")}
-    return {**fields, **{name: getattr(dataset, name).numpy() for name in _TENSORS}}
+    return {**fields, **{name: getattr(dataset, name).numpy() for name in TENSORS}}
 
 
 def _unpacked(fields: Mapping[str, Any]) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the arrays are not writable, and nobody writes
-        made: dict[str, Any] = {k: torch.from_numpy(v) if k in _TENSORS else v for k, v in fields.items()}
+        made: dict[str, Any] = {k: torch.from_numpy(v) if k in TENSORS else v for k, v in fields.items()}
     return Dataset(**made)
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import present_config, read_config
+from scaleinv.lab.config import RunConfig, present_config, read_config
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.data.source import ENVIRONMENT
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
+from scaleinv.lab.launch.job import bugs_kept
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.recipe import source_of
 from scaleinv.lab.start import Start, find_start
@@ -50,6 +51,14 @@ def prepare(job: Job, data_dir: Path | None = None, problem: Mapping[str, Any] |
             write_head(job.folder, *head)
 
 
+def prepared(folder: Path) -> RunConfig:
+    """Read the config of a folder to train; a :class:`UserError` says how one is made."""
+    config = read_config(folder)
+    if config is None:
+        raise UserError(f"{folder} has no {CONFIG}; write it by: scaleinv sweep ... --prepare")
+    return config
+
+
 def train_folder(
     folder: Path,
     *,
@@ -67,10 +76,8 @@ def train_folder(
     :class:`scaleinv.lab.train.Stopped` after ``stop`` said yes, and :class:`UserError` for a folder that is not one of
     a run. A bug leaves its traceback in ``folder/error.txt``.
     """
-    config = read_config(folder)
-    if config is None:
-        raise UserError(f"{folder} has no {CONFIG}; write it by: scaleinv sweep ... --prepare")
-    try:
+    config = prepared(folder)
+    with bugs_kept(folder):
         where = choose_device(device or config.device)
         if where.partition(":")[0] != config.device:
             raise UserError(f"{folder} is a run on {config.device}; on {where} its numbers would be others")
@@ -80,12 +87,6 @@ def train_folder(
             source = source_of(folder, config, place)
         at: dict[str, Any] = {"lock_wait": lock_wait, "device": where}
         return run(config, source, folder, start=_start(folder, config.start), watch=watch, stop=stop, **at)
-    except (UserError, Stopped):
-        raise
-    except Exception:
-        with suppress(OSError):
-            (folder / ERROR).write_text(traceback.format_exc())
-        raise
 
 
 def attempt(folder: Path, source: Dataset | Problem | None = None, stop: Callable[[], bool] = lambda: False) -> bool:
