@@ -25,6 +25,15 @@ def _check_pair(a: Vector, b: Vector) -> None:
             raise ValueError(f"tensors {i} differ in shape: {tuple(ai.shape)} and {tuple(bi.shape)}")
 
 
+def summing_dtype(device: torch.device) -> torch.dtype:
+    """Return what numbers are summed in on a device: float64, or float32 on mps, which has no float64.
+
+    >>> summing_dtype(torch.device("cpu"))
+    torch.float64
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def norms(x: Vector) -> list[Tensor]:
     """Compute the Euclidean norm of every tensor; in float32 for tensors of half precision.
 

@@ -95,7 +95,7 @@ class Evaluated:
     def zeros(self, *shape: int) -> Tensor:
         """Make zeros to sum into, in float64 where the device has it, which mps has not."""
         device = self.tensors[0].device
-        return torch.zeros(shape, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        return torch.zeros(shape, dtype=geometry.summing_dtype(device), device=device)
 
 
 def test_metrics(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> tuple[float, float]:

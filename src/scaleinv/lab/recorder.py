@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scaleinv.geometry import summing_dtype
 from scaleinv.runfolder.rows import Row
 from scaleinv.theory import rates as theory
 
@@ -77,8 +78,7 @@ class StepRecorder:
         sizes = [len(tensors) for tensors in groups.values()]
         self._firsts = np.cumsum([0, *sizes[:-1]])  # of the tensors, the first of every group
         device = self.tensors[0].device
-        #: what the device sums in: mps has no float64
-        self._double = torch.float32 if device.type == "mps" else torch.float64
+        self._double = summing_dtype(device)
         self._numbers = torch.zeros((capacity, 3, len(self.tensors)), dtype=self._double, device=device)
         self._losses = torch.zeros((capacity, 2), dtype=self._double, device=device)
         self._sizes = np.zeros(capacity)  # images of each batch, or the weight of its mean loss
@@ -323,7 +323,7 @@ def _sums(steps: Sequence[Sequence[Any]]) -> Array:
     flat = [number for step in steps for number in step]
     if any(isinstance(number, Tensor) for number in flat):
         place = next(number.device for number in flat if isinstance(number, Tensor))
-        double = torch.float32 if place.type == "mps" else torch.float64
+        double = summing_dtype(place)
         flat = torch.stack([torch.as_tensor(n, device=place).to(double) for n in flat]).cpu().double().tolist()
     given = iter(flat)
     return np.array([sum(float(next(given)) for _ in step) for step in steps])

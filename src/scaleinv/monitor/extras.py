@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
+from scaleinv.geometry import summing_dtype
 from scaleinv.monitor.groups import Roster
 from scaleinv.monitor.measure import local
 from scaleinv.monitor.probe import StepProbe, shard_groups
@@ -168,7 +169,7 @@ def _unit_step(optimizer: Optimizer, group: dict[str, Any], weight: Tensor, befo
         done: Any = state["step"]  # a tensor: it is not read, so that nothing waits
         if not isinstance(done, Tensor):
             done = torch.tensor(float(done))
-        done = done.detach().to(weight.device, torch.float32 if weight.device.type == "mps" else torch.float64)
+        done = done.detach().to(weight.device, summing_dtype(weight.device))
         second = state.get("max_exp_avg_sq", state["exp_avg_sq"]) if group.get("amsgrad") else state["exp_avg_sq"]
         size = (second / (1 - b2**done).to(second)).sqrt_().add_(group.get("eps", 1e-8))
         update = state["exp_avg"] / (1 - b1**done).to(second) / size

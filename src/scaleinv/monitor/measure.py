@@ -26,6 +26,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scaleinv.geometry import summing_dtype
+
 #: names of the sums, in the order of the columns
 SUMS = ("ww", "dw", "tt", "qq", "gd", "gg", "gw")
 #: numbers in a chunk on a CPU: 1 MB of float32, so that a chunk of w, d and g stays in the cache
@@ -183,7 +185,7 @@ def _stack(rows: Sequence[Sequence[Tensor]], width: int) -> Tensor:
     if not numbers:
         return torch.zeros(0, width)
     device = numbers[0].device
-    exact = torch.float32 if device.type == "mps" else torch.float64
+    exact = summing_dtype(device)
     if any(n.dtype != numbers[0].dtype or n.device != device for n in numbers):
         numbers = [n.to(device, exact, non_blocking=True) for n in numbers]
     return torch.stack(numbers).to(exact).view(-1, width)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from scaleinv.geometry import summing_dtype
 from scaleinv.monitor.extras import Numbers
 from scaleinv.monitor.forces import Forces
 from scaleinv.monitor.groups import Roster
@@ -239,5 +240,5 @@ def mean_loss(losses: Sequence[Tensor | float]) -> Tensor | None:
         return None
     tensors = [x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64) for x in losses]
     device = tensors[0].device
-    exact = torch.float32 if device.type == "mps" else torch.float64
+    exact = summing_dtype(device)
     return torch.stack([x.to(device, exact).mean() for x in tensors]).mean()

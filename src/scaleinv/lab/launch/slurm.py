@@ -16,7 +16,7 @@ from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.launch.polled import Gone, Polled
 from scaleinv.lab.launch.unit import Stopping, attempt
-from scaleinv.runfolder.files import disk_errors, read_json, write_json
+from scaleinv.runfolder.files import Lock, disk_errors, read_json, write_json
 
 #: where it keeps its scripts, its logs and the numbers of its jobs, below the sweep's folder
 FOLDER = ".slurm"
@@ -114,7 +114,9 @@ class Slurm(Polled):
         for job, chunk in zip(submitted, chunks):
             for folder in chunk:
                 self._jobs[folder] = str(job.job_id)
-        write_json(self.folder / "jobs.json", self._jobs)
+        with Lock(self.folder, wait=30.0):  # two checks of one `verify` may submit below one folder
+            self._jobs = self._known() | self._jobs
+            write_json(self.folder / "jobs.json", self._jobs)
 
     def held(self, jobs: Sequence[Job]) -> set[Path]:
         """Ask squeue which jobs are pending or running."""
