@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from scaleinv.errors import UserError
 from scaleinv.lab.batchnorm import fresh_bn_statistics, mode
 from scaleinv.lab.global_random import PASS, seeded
-from scaleinv.lab.network import make_network, names_of_groups, weights_checksum
+from scaleinv.lab.network import make_network, names_of_groups, of_problem, weights_checksum
 from scaleinv.lab.problem import Problem, Split
 from scaleinv.lab.splits import leaves
 
@@ -35,10 +35,7 @@ def checked(
     that refuses its inputs; a loss that is no scalar, not finite or without a gradient; no scale-invariant weight.
     """
     key = seed, variant, head_norm, batch_size, other_lr
-    try:
-        kept = _known.setdefault(problem, {})
-    except TypeError:  # it cannot be referred to weakly
-        kept = {}
+    kept = of_problem(_known, problem)
     if key not in kept:
         kept[key] = _check(problem, seed, variant, head_norm, batch_size, other_lr)
     return kept[key]

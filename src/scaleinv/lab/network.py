@@ -2,10 +2,10 @@
 
 import hashlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from scaleinv.symmetry import find_symmetries, make_scale_invariant
 from scaleinv.symmetry.result import Symmetries
 from scaleinv.text import count
 
+Kept = TypeVar("Kept")
 #: examples of the batch that the doctor looks at
 PROBED = 32
 
@@ -103,16 +104,21 @@ class Invariant:
 _found: "weakref.WeakKeyDictionary[Any, dict[str, Invariant]]" = weakref.WeakKeyDictionary()
 
 
+def of_problem(table: MutableMapping[Any, dict[Any, Kept]], problem: Problem) -> dict[Any, Kept]:
+    """Return what a weak table keeps of a problem; an empty dict for one that cannot be referred to weakly."""
+    try:
+        return table.setdefault(problem, {})
+    except TypeError:
+        return {}
+
+
 def names_of_groups(problem: Problem, model: nn.Module, variant: str) -> Invariant:
     """Find the groups of a network once a problem; one that has them already (``groups``) is taken at its word.
 
     UserError, with the doctor's reason and the call that would help, where no weight is scale-invariant.
     """
     known = getattr(problem, "groups", None)
-    try:
-        kept = _found.setdefault(problem, {})
-    except TypeError:  # it cannot be referred to weakly
-        kept = {}
+    kept = of_problem(_found, problem)
     if variant not in kept:
         if isinstance(known, Mapping) and variant in known:
             return Invariant(tuple(tuple(group) for group in known[variant]))
@@ -174,7 +180,7 @@ def _renamed(found: Symmetries) -> Symmetries:
     def bare(name: str) -> str:
         return name.removeprefix("model.")
 
-    changed = {
+    changed: dict[str, Any] = {
         "single": tuple(map(bare, found.single)),
         "joint": tuple(tuple(map(bare, group)) for group in found.joint),
         "frozen": tuple(map(bare, found.frozen)),
@@ -182,5 +188,4 @@ def _renamed(found: Symmetries) -> Symmetries:
         "fixed": tuple(map(bare, found.fixed)),
         "shapes": {bare(name): shape for name, shape in found.shapes.items()},
     }
-    fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    return Symmetries(**{**fields, **changed})
+    return replace(found, **changed)
