@@ -1,0 +1,128 @@
+"""GPUs shared out among workers: tried with GPUs that are only named, since the variable is all a worker is told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import Settings
+from scaleinv.lab.devices import choose_device
+from scaleinv.lab.launch import processes
+from scaleinv.lab.launch.base import Job
+from scaleinv.lab.launch.crew import Crew, Report
+from scaleinv.lab.launch.gpus import VISIBLE, visible_gpus, worker_environments
+from scaleinv.lab.launch.names import device_elsewhere
+from scaleinv.lab.launch.slurm import Slurm
+from scaleinv.lab.launch.task import Task
+from scaleinv.lab.launch.unit import prepare
+from scaleinv.lab.resolve import load_data, resolve
+
+SETTINGS = Settings(subset=64, model="mlp", width=4, steps=8)
+
+
+def told(item: int, report: Report) -> tuple[int, str]:
+    """In a worker: who it is, and which GPUs it sees; some die the first time."""
+    if item < 0:
+        place = Path(os.environ["PLACE"])
+        if not place.exists():
+            place.write_text(os.environ[VISIBLE])
+            os._exit(1)
+    return os.getpid(), os.environ.get(VISIBLE, "")
+
+
+def seen_gpus() -> str:
+    """A task: the GPUs its worker sees."""
+    return os.environ.get(VISIBLE, "")
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus"), [(2, ["0", "1"]), (4, ["0", "1"]), (3, ["GPU-1", "GPU-2", "GPU-3", "GPU-4"])]
+)
+def test_each_worker_has_a_gpu_and_all_have_their_turn(workers: int, gpus: list[str]) -> None:
+    crew: Crew[int, tuple[int, str]] = Crew(told, workers, environments=worker_environments("cuda", workers, gpus))
+    of_worker = dict(answer.result for answer in crew.run(range(6 * workers)) if answer.result)
+    assert len(of_worker) == workers
+    assert sorted(of_worker.values()) == sorted(gpus[k % len(gpus)] for k in range(workers))
+    assert VISIBLE not in os.environ or os.environ[VISIBLE] not in gpus[1:]  # ours is as it was
+
+
+def test_who_takes_the_place_of_a_dead_worker_has_its_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", str(tmp_path / "died"))
+    crew: Crew[int, tuple[int, str]] = Crew(told, 2, environments=worker_environments("cuda", 2, ["0", "1"]))
+    answers = [answer.result for answer in crew.run([-1, *range(12)])]
+    of_worker = dict(answer for answer in answers if answer)
+    assert len(answers) == 13
+    assert set(of_worker.values()) <= {"0", "1"}
+    assert (tmp_path / "died").read_text() in of_worker.values()
+
+
+def test_runs_on_cuda_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the launcher: two workers on two GPUs; four on one see what this process sees."""
+    config = resolve(SETTINGS, load_data(SETTINGS), elr=0.1, lr=None, seed=0, threads=1, device="cuda")
+
+    def seen(gpus: list[str], device: str, name: str) -> set[object]:
+        monkeypatch.setattr(processes, "visible_gpus", lambda: gpus)
+        task = Task("tests.launch.test_gpus:seen_gpus", {})
+        jobs = [Job(config, tmp_path / name / str(k), {}, device=device, task=task) for k in range(4)]
+        return {one.result for one in processes.Processes(None, tmp_path / "shared", 2).run(jobs)}
+
+    ours = os.environ.get(VISIBLE, "")
+    assert seen(["0", "1"], "cuda", "two") <= {"0", "1"}
+    assert seen(["0"], "cuda", "one") == {ours}
+    assert seen(["0", "1"], "cuda:1", "chosen") == {ours}
+
+
+def test_the_gpus_that_are_visible_are_those_that_are_named() -> None:
+    assert visible_gpus(0, {}) == []
+    assert visible_gpus(1, {VISIBLE: "3, 4"}) == ["3"]
+    assert visible_gpus() == visible_gpus(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def test_a_device_of_another_machine_may_be_missing_here() -> None:
+    assert choose_device("cuda:3", here=False) == "cuda"
+    assert choose_device("cpu", here=False) == "cpu"
+    with pytest.raises(UserError, match="nothing is trained there"):
+        choose_device("xla", here=False)
+    assert device_elsewhere("auto", "slurm", {"gres": "gpu:2"}) == "cuda"
+    assert device_elsewhere("auto", "slurm", {"partition": "gpu"}) == "cpu"
+    assert device_elsewhere("auto", "ray", {"gpus": 0.25}) == "cuda"
+    assert device_elsewhere("auto", "ray", {"gpus": 0}) == "cpu"
+    assert device_elsewhere("auto", "processes", {}) == "auto"
+    assert device_elsewhere("cuda", "slurm", {}) == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("device", "arguments", "lines"),
+    [
+        ("cuda", {"gpus_per_node": 2}, ["#SBATCH --gpus-per-node=2"]),
+        ("cuda", {}, ["#SBATCH --gpus-per-node=1"]),
+        ("cuda", {"gres": "gpu:a100:1"}, ["#SBATCH --gres=gpu:a100:1"]),
+        ("cpu", {}, []),
+        ("cpu", {"partition": "gpu", "qos": "high"}, ["#SBATCH --partition=gpu", "#SBATCH --qos=high"]),
+    ],
+)
+def test_what_is_asked_of_slurm_stands_in_its_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, arguments: dict[str, object], lines: list[str]
+) -> None:
+    """With an sbatch that takes everything."""
+    pytest.importorskip("submitit")
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\necho Submitted batch job 7\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}:{os.environ['PATH']}")
+    assert subprocess.run(["sbatch"], capture_output=True, text=True, check=True).stdout == "Submitted batch job 7\n"
+    config = resolve(SETTINGS, load_data(SETTINGS), elr=0.1, lr=None, seed=0, threads=1, device=device)
+    job = Job(config, tmp_path / "sweep" / "runs" / "a", {})
+    launcher = Slurm(tmp_path / "sweep", lambda jobs: list(map(prepare, jobs)), **arguments)
+    launcher.submit([job])
+    (script,) = (tmp_path / "sweep" / ".slurm").glob("*.sh")
+    written = script.read_text()
+    for line in lines:
+        assert f"{line}\n" in written
+    assert ("gpus-per-node" in written) == any("gpus-per-node" in line for line in lines)
