@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -49,6 +50,12 @@ class Periods:
     def break_downs(self) -> tuple[BreakDown, ...]:
         """The candidates at which training broke down."""
         return tuple(event for event in self.candidates if event.spike)
+
+    @property
+    def destabilisations(self) -> tuple[BreakDown, ...]:
+        """Give ``break_downs`` under its old name, for one release."""
+        warnings.warn("Periods.destabilisations is now Periods.break_downs", DeprecationWarning, stacklevel=2)
+        return self.break_downs
 
     @property
     def mean_interval(self) -> float:

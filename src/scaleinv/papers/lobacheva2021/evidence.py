@@ -238,7 +238,7 @@ def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -
 
 
 def breaks_after(before: Steps, at: int, after: Steps) -> bool:
-    """Say whether training breaks down once it goes on as ``after`` from step ``at`` of ``before``, by loss and
+    """Say whether training breaks down once it continues as ``after`` from step ``at`` of ``before``, by loss and
     effective gradient, with the definition for runs of fixed norm, whatever the norm does.
     """
     loss = np.concatenate([before.loss[:at], after.loss])
