@@ -104,9 +104,7 @@ def test_thinning_finds_the_same_events(known, found, every):
     thin = {k: v[::every] if isinstance(v, np.ndarray) else v for k, v in columns(known).items()}
     other = find_periods(**thin, step=np.arange(0, 12_000, every))
     assert other.verdict == "periodic"
-    assert [e.step for e in other.break_downs] == pytest.approx(
-        [e.step for e in found.break_downs], abs=every
-    )
+    assert [e.step for e in other.break_downs] == pytest.approx([e.step for e in found.break_downs], abs=every)
     assert other.mean_interval == pytest.approx(found.mean_interval, abs=every)
     assert any(f"Rows are {every} steps apart" in sentence for sentence in other.evidence)
 

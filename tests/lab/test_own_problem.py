@@ -202,7 +202,7 @@ def test_a_network_that_is_made_already_is_refused() -> None:
         si.classification(own.make_net(), (X, Y))
 
 
-# -- a run resumes the same ---------------------------------------------------------------------------------------------
+# -- a run resumes the same --------------------------------------------------------------------------------------------
 
 
 class _Stop(Exception):

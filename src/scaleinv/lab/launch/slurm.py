@@ -158,7 +158,7 @@ def _queue() -> set[str]:
     try:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs keep running: the same command comes back") from None
+        raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs run on: the same command comes back") from None
     return {number for number, state in (line.split() for line in lines if line.strip()) if state in _LIVING}
 
 
