@@ -17,8 +17,8 @@ from scaleinv.theory.breakdowns.definition import Definition
 
 __all__ = [
     "Bounds",
-    "Definition",
     "BreakDown",
+    "Definition",
     "Envelope",
     "Period",
     "Periods",
