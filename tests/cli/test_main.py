@@ -135,7 +135,7 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 
     monkeypatch.setattr(train, "run", interrupted)
     assert cli.run(["train", "--elr", "1", "--out", str(tmp_path / "x")]) == 130
-    assert capsys.readouterr().err == "scaleinv: interrupted; the same command goes on where `train` stopped\n"
+    assert capsys.readouterr().err == "scaleinv: interrupted; the same command resumes where `train` stopped\n"
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

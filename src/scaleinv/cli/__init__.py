@@ -107,6 +107,6 @@ def _run(argv: Sequence[str]) -> int:
         install = how_to_install(error.name or "", COMMANDS[name].extra)
         return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: {install}")
     except KeyboardInterrupt as interrupt:
-        remedy = str(interrupt) or f"the same command goes on where `{name}` stopped"
+        remedy = str(interrupt) or f"the same command resumes where `{name}` stopped"
         print(f"scaleinv: interrupted; {remedy}", file=sys.stderr)
         return 130
