@@ -34,15 +34,15 @@ def flags_in_groups(kind: type[Any]) -> type[Any]:
     if len(fields) < _MANY:
         return kind
     texts, hints = field_texts(kind), get_type_hints(kind, include_extras=True)
-    shown = []
+    shown: list[Any] = []
     for title, names in GROUPS.items():
-        flags = []
+        flags: list[Any] = []
         for name in filter(fields.__contains__, names):
-            hint = Annotated[hints[name], tyro.conf.arg(help=texts.get(name))]
-            flags.append((name, hint, dataclasses.field(default=fields[name].default)))
-        group = dataclasses.make_dataclass(title, flags, kw_only=True)
+            told = tyro.conf.arg(help=texts.get(name))
+            flags.append((name, Annotated[hints[name], told], dataclasses.field(default=fields[name].default)))
+        group: Any = dataclasses.make_dataclass(title, flags, kw_only=True)
         group.__doc__ = ""
-        shown.append((title, tyro.conf.OmitArgPrefixes[group], dataclasses.field(default_factory=group)))
+        shown.append((title, group, dataclasses.field(default_factory=group)))
     grouped = dataclasses.make_dataclass(kind.__name__, shown, kw_only=True)
     grouped.__doc__ = inspect.getdoc(kind)
     return grouped

@@ -38,6 +38,7 @@ _KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
 }
 _RULES = ConstructorRegistry()
 _SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
+_SHOWN = (*_SWITCHES, tyro.conf.OmitArgPrefixes)
 Command = TypeVar("Command")
 
 DataDir = Annotated[
@@ -134,7 +135,7 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
             hints[one.name] = Annotated[hints[one.name], tyro.conf.arg(metavar=form)]
         kind.__annotations__[one.name] = hints[one.name]
     if any(word in ("-h", "--help") for word in arguments):
-        tyro.cli(flags_in_groups(kind), args=["--help"], prog=prog, registry=_RULES, config=_SWITCHES)
+        tyro.cli(flags_in_groups(kind), args=["--help"], prog=prog, registry=_RULES, config=_SHOWN)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

@@ -1,6 +1,7 @@
 """Write the completion scripts of `scaleinv completion`."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
@@ -107,7 +108,7 @@ def zsh(flags: dict[str, list[Flag]]) -> str:
     for command, listed in flags.items():
         lines += [f"        {command})", "            _arguments \\"]
         for flag in listed:
-            told = _sentence(flag.help).translate(str.maketrans({"[": "\\[", "]": "\\]", ":": "\\:"}))
+            told = re.sub(r"([][:])", r"\\\1", _sentence(flag.help))
             apart = f"({' '.join(flag.names)})" if len(flag.names) > 1 else ""
             value = {
                 "nothing": "",
