@@ -116,7 +116,7 @@ def told(error: BaseException, name: str, extra: str = "lab") -> int | None:
     if reader_left(error):
         return 0
     if isinstance(error, KeyboardInterrupt):
-        remedy = str(error) or f"the same command goes on where `{name}` stopped"
+        remedy = str(error) or f"the same command resumes where `{name}` stopped"
         return complain(f"interrupted; {remedy}", INTERRUPTED)
     if isinstance(error, ModuleNotFoundError) and (error.name or "scaleinv").partition(".")[0] != "scaleinv":
         install = how_to_install(error.name or "", extra)

@@ -206,7 +206,7 @@ def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> No
     )
     origin = origin_of(run.lineage)
     if origin is not None:
-        terminal.print(f"went on from {escape(origin.full())}")
+        terminal.print(f"started from {escape(origin.full())}")
     for rows in filter(None, (_totals(run), _groups(run))):
         terminal.print()
         terminal.print(columns(rows, (0,)))

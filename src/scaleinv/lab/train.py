@@ -186,7 +186,7 @@ class _Run:
             self.watch(RunEvent("notice", 0, self.config.steps, message=sentence))
         if checkpoint is None:
             if self.config.start is not None and not self.setup.started:
-                raise UserError(f"{self.store.folder} goes on from another run, whose weights are needed: give --from")
+                raise UserError(f"{self.store.folder} starts from another run, whose weights are needed: give --from")
             self.measure_reference(0)
             self.evaluate(0)
             self.keep(0)

@@ -53,7 +53,7 @@ class Run:
     environment: Mapping[str, Any]
     result: Mapping[str, Any] | None
     metrics: Mapping[Key, Series] = field(repr=False)
-    lineage: Mapping[str, Any] | None = None  # of a run that goes on from another one
+    lineage: Mapping[str, Any] | None = None  # of a run that starts from another one
 
     def __repr__(self) -> str:
         return run_line(self)

@@ -26,7 +26,7 @@ LOG_EVERY = 10.0
 
 
 def describe(config: RunConfig, starts: Mapping[str, str] | None = None) -> str:
-    """A run in a few characters; ``starts``: what to call the weights it goes on from, by checksum."""
+    """A run in a few characters; ``starts``: what to call the weights it starts from, by checksum."""
     rate = f"ELR {config.elr:.3g}" if config.elr is not None else f"LR {config.lr:.3g}"
     decay = f" wd {config.weight_decay:.3g}" if config.lr is not None else ""
     name = (starts or {}).get(config.start or "", "weights " + (config.start or "")[:6])

@@ -23,7 +23,7 @@ def run(command: RunCommand) -> int:
             at: dict[str, Any] = {"data_dir": command.data_dir, "device": command.device}
             result = train_folder(command.folder, watch=partial(view.event, config), stop=stop, **at)
         except Stopped as stopped:
-            sys.stderr.write(f"scaleinv: {describe(config)}: {stopped}; the same command goes on\n")
+            sys.stderr.write(f"scaleinv: {describe(config)}: {stopped}; the same command resumes it\n")
             return AGAIN
     folder, verdict = verdict_of(command.folder)
     record_verdict(command.folder, verdict.regime, verdict.evidence)

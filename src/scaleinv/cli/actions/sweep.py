@@ -69,8 +69,8 @@ def run(command: SweepCommand) -> int:
 
 
 def _cancel(name: str, launcher: Launcher) -> int:
-    """End the jobs of the sweep; their runs go on from their checkpoints when it is started again."""
+    """End the jobs of the sweep; their runs resume from their checkpoints when it is started again."""
     if not isinstance(launcher, Slurm):
         raise UserError(f"--cancel: the launcher {name} has no jobs that outlive its command")
-    say(f"{count(launcher.cancel_jobs(), 'job')} cancelled; the same command without --cancel goes on")
+    say(f"{count(launcher.cancel_jobs(), 'job')} cancelled; the same command without --cancel resumes them")
     return 0
