@@ -62,11 +62,11 @@ def missed(steps: int) -> None:
     total = np.zeros(1 + len(GAPS), dtype=int)
     for wd, seed in itertools.product((0.005, 0.002), range(3)):
         log = trained(seed, 0.5, wd, steps)
-        real = [event.step for event in find_periods(**log, lr=0.5, wd=wd).destabilisations]
+        real = [event.step for event in find_periods(**log, lr=0.5, wd=wd).break_downs]
         hits = [len(real)]
         for gap in GAPS:
             every = max(1, round(gap / (0.5 * wd)))
-            found = find_periods(**thinned(log, every), lr=0.5, wd=wd).destabilisations
+            found = find_periods(**thinned(log, every), lr=0.5, wd=wd).break_downs
             hits.append(sum(any(abs(step - event.step) <= 2 * every + 20 for event in found) for step in real))
         total += hits
         print(f"  wd {wd}, {seed}  " + "  ".join(f"{hit:>6} of {len(real):<4}" for hit in hits[1:]))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_go_on
+from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.landscape import LandscapeCommand
 from scaleinv.cli.tables import columns, console, number
 from scaleinv.lab.launch.choose import LOCAL
@@ -16,6 +16,7 @@ from scaleinv.runfolder.lineage import named, origin_of, short_names
 from scaleinv.runfolder.read import folder_kind, load_sweep
 from scaleinv.studies.landscape import Study, damaged, study
 from scaleinv.studies.progress import Counted
+from scaleinv.studies.terminal import say
 
 Measured = Sequence[Mapping[str, Any]]
 Cells = Callable[[Mapping[str, Any]], list[str]]
@@ -28,7 +29,7 @@ def run(command: LandscapeCommand) -> int:
         return cancel_jobs(launch, command.folder)
     settings = Study(**command.numbers())
     lacking: list[str] = []
-    with jobs_go_on(launch), Counted("measuring", quiet=command.quiet) as counted:
+    with jobs_run_on(launch), Counted("measuring", quiet=command.quiet) as counted:
 
         def watch(what: str, _: int, total: int) -> None:
             counted.total = total
@@ -45,9 +46,9 @@ def run(command: LandscapeCommand) -> int:
             say=lacking.append,
         )
     for line in lacking:
-        print(line, file=sys.stderr)
+        say(line, file=sys.stderr)
     if command.json:
-        print(json_text(content))
+        say(json_text(content))
         return 0
     try:
         print_landscape(content, command.folder)

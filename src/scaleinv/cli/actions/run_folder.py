@@ -13,6 +13,7 @@ from scaleinv.lab.train import Stopped, record_verdict
 from scaleinv.runfolder.files import json_text
 from scaleinv.studies.progress import ProgressView, describe
 from scaleinv.studies.regime_map import run_row, verdict_of
+from scaleinv.studies.terminal import say
 
 
 def run(command: RunCommand) -> int:
@@ -26,13 +27,13 @@ def run(command: RunCommand) -> int:
             at: dict[str, Any] = {"data_dir": command.data_dir, "device": command.device}
             result = train_folder(command.folder, watch=partial(view.event, config), stop=stop, **at)
         except Stopped as stopped:
-            sys.stderr.write(f"scaleinv: {describe(config)}: {stopped}; the same command goes on\n")
+            sys.stderr.write(f"scaleinv: {describe(config)}: {stopped}; the same command resumes it\n")
             return AGAIN
     folder, verdict = verdict_of(command.folder)
     record_verdict(command.folder, verdict.regime, verdict.evidence)
     row = run_row(folder, verdict)
     if command.json:
-        print(json_text({**row, "folder": str(command.folder), "timing": result["timing"]}))
+        say(json_text({**row, "folder": str(command.folder), "timing": result["timing"]}))
     else:
         print_run(folder, row, result)
     return 0
@@ -42,5 +43,5 @@ def _task(command: RunCommand, limit: float | None) -> int:
     """Do what a folder holds in place of a run, of `scaleinv landscape`; it has no checkpoint and is begun anew."""
     with Stopping(limit), bugs_kept(command.folder):
         result = do_task(command.folder)
-    print(json_text(result) if command.json else f"{command.folder}: done")
+    say(json_text(result) if command.json else f"{command.folder}: done")
     return 0

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_go_on
+from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.parse import named_values
 from scaleinv.cli.sweep import SweepCommand
 from scaleinv.cli.tables import print_map
@@ -14,11 +14,12 @@ from scaleinv.lab.launch.names import device_elsewhere
 from scaleinv.lab.optimizers import arguments_text
 from scaleinv.lab.start import find_starts
 from scaleinv.report import write_report
-from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import json_text
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.named import named_source
 from scaleinv.studies.own import default_folder, shown_sweep, sweep_config, tell
 from scaleinv.studies.sweep import prepare_sweep
+from scaleinv.studies.terminal import say
 
 
 def run(command: SweepCommand) -> int:
@@ -38,13 +39,13 @@ def run(command: SweepCommand) -> int:
         start.check_fits(sweep.base)
     out = command.out or default_folder(sweep, source)
     if command.prepare:
-        print("\n".join(map(str, prepare_sweep(sweep, source, out, data_dir=command.data_dir))))
+        say("\n".join(map(str, prepare_sweep(sweep, source, out, data_dir=command.data_dir))))
         return 0
     if command.cancel:
         return cancel_jobs(launch, out)
     if not command.quiet:
         tell(source, sweep, out)
-    with jobs_go_on(launch):
+    with jobs_run_on(launch):
         mapped = shown_sweep(
             sweep,
             source,
@@ -62,7 +63,7 @@ def run(command: SweepCommand) -> int:
         report = f"not written: {error}"
         failed.append("report")
     if command.json:
-        print(json_text(mapped.summary))
+        say(json_text(mapped.summary))
     else:
         print_map(mapped.summary, sweep.base.to_dict(), report, sweep.origins())
     return 1 if failed else 0

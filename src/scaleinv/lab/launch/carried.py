@@ -48,7 +48,7 @@ def unpack(folder: Path, packed: bytes) -> None:
 
 def needs(job: Job, put: Callable[[Path, Iterable[Path] | None], Any]) -> dict[str, Any]:
     """Put what a run reads besides its folder, for a node that does not see it: the data of a problem of one's own and
-    the run it goes on from. ``put`` is told a folder and which of its files.
+    the run it starts from. ``put`` is told a folder and which of its files.
     """
     found: dict[str, Any] = {}
     data = _data_of(job.folder)

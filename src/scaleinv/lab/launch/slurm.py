@@ -22,10 +22,10 @@ from scaleinv.runfolder.layout import ERROR, RESULT
 
 #: where it keeps its scripts, its logs and the numbers of its jobs, below the sweep's folder
 FOLDER = ".slurm"
-#: minutes a job may take where nobody says; it goes on in another one
+#: minutes a job may take where nobody says; it resumes in another one
 TIME = 240
 #: said at Ctrl-C
-JOBS_GO_ON = "the jobs go on in Slurm; the same command comes back to them, with --cancel it ends them"
+JOBS_RUN_ON = "the jobs keep running in Slurm; the same command comes back to them, with --cancel it ends them"
 _OWN = {"runs_per_job", "time", "array_parallelism"}
 _LIVING = {"PD", "R", "CF", "CG", "S", "ST", "RQ", "RS", "SI", "SO", "RH", "RD", "RF", "RV"}
 
@@ -107,7 +107,7 @@ class Slurm(Polled):
             if self._mine:
                 self._drop_spare(_queue())
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(JOBS_GO_ON) from None
+            raise KeyboardInterrupt(JOBS_RUN_ON) from None
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Submit the jobs as one array, ``runs_per_job`` runs in each of its elements."""
@@ -208,7 +208,7 @@ def _queue() -> dict[str, str]:
     try:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs go on: the same command comes back") from None
+        raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs run on: the same command comes back") from None
     return {number: state for number, state in (line.split() for line in lines if line.strip()) if state in _LIVING}
 
 
