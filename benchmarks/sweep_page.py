@@ -53,7 +53,8 @@ def rows_like(template: Run, elr: float, seed: int) -> list[Row]:
     rows: list[Row] = []
     for (split, group, quantity), series in template.metrics.items():
         rng = np.random.default_rng([seed, int(1e9 * elr)])
-        values = curve(elr, series.epochs.astype(float), rng).get(quantity, series.values)
+        name = quantity.removesuffix("_recomputed_bn")
+        values = curve(elr, series.epochs.astype(float), rng).get(name, series.values)
         values = series.values if split == "reference" else np.full(values.size, elr) if quantity == "elr" else values
         rows += [Row(s, e, split, group, quantity, v) for s, e, v in zip(series.steps.tolist(), series.epochs, values)]
     return sorted(rows, key=lambda row: row.step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,9 +17,7 @@ from scaleinv.lab.launch.base import Job
 from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.lab.launch.gpus import VISIBLE, visible_gpus, worker_environments
 from scaleinv.lab.launch.names import device_elsewhere
-from scaleinv.lab.launch.slurm import Slurm
 from scaleinv.lab.launch.task import Task
-from scaleinv.lab.launch.unit import prepare
 from scaleinv.lab.resolve import load_data, resolve
 
 SETTINGS = Settings(subset=64, model="mlp", width=4, steps=8)
@@ -95,35 +92,3 @@ def test_a_device_of_another_machine_may_be_missing_here() -> None:
     assert device_elsewhere("auto", "ray", {"gpus": 0}) == "cpu"
     assert device_elsewhere("auto", "processes", {}) == "auto"
     assert device_elsewhere("cuda", "slurm", {}) == "cuda"
-
-
-@pytest.mark.parametrize(
-    ("device", "arguments", "lines"),
-    [
-        ("cuda", {"gpus_per_node": 2}, ["#SBATCH --gpus-per-node=2"]),
-        ("cuda", {}, ["#SBATCH --gpus-per-node=1"]),
-        ("cuda", {"gres": "gpu:a100:1"}, ["#SBATCH --gres=gpu:a100:1"]),
-        ("cpu", {}, []),
-        ("cpu", {"partition": "gpu", "qos": "high"}, ["#SBATCH --partition=gpu", "#SBATCH --qos=high"]),
-    ],
-)
-def test_what_is_asked_of_slurm_stands_in_its_script(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, arguments: dict[str, object], lines: list[str]
-) -> None:
-    """With an sbatch that takes everything."""
-    pytest.importorskip("submitit")
-    sbatch = tmp_path / "bin" / "sbatch"
-    sbatch.parent.mkdir()
-    sbatch.write_text("#!/bin/sh\necho Submitted batch job 7\n")
-    sbatch.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{sbatch.parent}:{os.environ['PATH']}")
-    assert subprocess.run(["sbatch"], capture_output=True, text=True, check=True).stdout == "Submitted batch job 7\n"
-    config = resolve(SETTINGS, load_data(SETTINGS), elr=0.1, lr=None, seed=0, threads=1, device=device)
-    job = Job(config, tmp_path / "sweep" / "runs" / "a", {})
-    launcher = Slurm(tmp_path / "sweep", lambda jobs: list(map(prepare, jobs)), **arguments)
-    launcher.submit([job])
-    script = next((tmp_path / "sweep" / ".slurm").glob("*.sh"))
-    written = script.read_text()
-    for line in lines:
-        assert f"{line}\n" in written
-    assert ("gpus-per-node" in written) == any("gpus-per-node" in line for line in lines)

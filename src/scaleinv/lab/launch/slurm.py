@@ -24,6 +24,8 @@ from scaleinv.runfolder.layout import ERROR, RESULT
 FOLDER = ".slurm"
 #: minutes a job may take where nobody says; it resumes in another one
 TIME = 240
+#: elements of an array, below the MaxArraySize that Slurm has where nobody says, 1001; of more several are made
+ELEMENTS = 1000
 #: said at Ctrl-C
 JOBS_RUN_ON = "the jobs keep running in Slurm; the same command comes back to them, with --cancel it ends them"
 _OWN = {"runs_per_job", "time", "array_parallelism"}
@@ -110,9 +112,12 @@ class Slurm(Polled):
             raise KeyboardInterrupt(JOBS_RUN_ON) from None
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Submit the jobs as one array, ``runs_per_job`` runs in each of its elements."""
+        """Submit the jobs as an array (very many as several), ``runs_per_job`` runs in each of its elements."""
         folders = [str(job.folder.absolute()) for job in jobs]
         chunks = [folders[k : k + self.per_job] for k in range(0, len(folders), self.per_job)]
+        batches = [chunks[k : k + ELEMENTS] for k in range(0, len(chunks), ELEMENTS)]
+        submitted: list[Any] = []
+        refused: UserError | None = None
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         executor = self.submitit.SlurmExecutor(folder=self.folder)
@@ -120,7 +125,7 @@ class Slurm(Polled):
         executor.update_parameters(
             job_name="scaleinv",
             time=self.time,
-            array_parallelism=self.parallel,
+            array_parallelism=max(1, self.parallel // len(batches)),
             ntasks_per_node=1,
             cpus_per_task=max(threads),
             stderr_to_stdout=True,
@@ -131,15 +136,18 @@ class Slurm(Polled):
         write_json(array, folders)
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # where submitit repeats what sbatch says
-                submitted = executor.map_array(_call, [TrainFolders(chunk, str(array)) for chunk in chunks])
+                for batch in batches:
+                    submitted += executor.map_array(_call, [TrainFolders(chunk, str(array)) for chunk in batch])
         except (subprocess.CalledProcessError, self.submitit.core.utils.FailedJobError, OSError) as error:
-            raise UserError(f"Slurm refuses the jobs: {_slurm_words(error)}; mend --launcher-args") from None
+            refused = UserError(f"Slurm refuses the jobs: {_slurm_words(error)}; mend --launcher-args")
         for job, chunk in zip(submitted, chunks):
             for folder in chunk:
                 self._jobs[folder] = str(job.job_id)
         with Lock(self.folder, wait=30.0):  # two checks of one `verify` may submit below one folder
             self._jobs = self._known() | self._jobs
             write_json(self.folder / "jobs.json", self._jobs)
+        if refused is not None:  # --cancel knows those that it took
+            raise refused
 
     def held(self, jobs: Sequence[Job]) -> set[Path]:
         """Ask squeue which jobs are pending or running."""
