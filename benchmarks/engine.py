@@ -132,8 +132,8 @@ def main() -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as made:
         root, local = Path(made), ["--workers", "2"]
-        first = sweep(root / "pace", 2, 4000, *local, environment=environment)
-        steps = round(asked.seconds * 2 * 4000 / first.trained)
+        first = sweep(root / "pace", 2, 3000, *local, environment=environment)
+        steps = round(asked.seconds * 2 * 3000 / first.trained)
         print(f"{asked.runs} runs of {steps} steps, two at a time")
         added, ratios = [], []
         with (slurm if asked.engine == "slurm" else ray)(root / "engine") as (flags, theirs):

@@ -68,8 +68,8 @@ class RunTable(Section[SweepFacts]):
     """The table of the runs."""
 
     def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
-        drawn = {fact.key for part in by_series(facts) if part.drawn for fact in part.facts.drawn}
-        return fragment(_TEMPLATE, "runs", facts, drawn, words, words.reference_words(facts))
+        with_lines = {fact.key for part in by_series(facts) if part.drawn for fact in part.facts.drawn}
+        return fragment(_TEMPLATE, "runs", facts, with_lines, words, words.reference_words(facts))
 
 
 #: the page, and the image files, in order

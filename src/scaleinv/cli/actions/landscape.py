@@ -10,10 +10,10 @@ from scaleinv.cli.landscape import LandscapeCommand
 from scaleinv.cli.tables import columns, console, number
 from scaleinv.lab.launch.choose import LOCAL
 from scaleinv.report.landscape_section import begin_words, correlated_words, mean, pair_means
-from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.lineage import named, origin_of, short_names
 from scaleinv.runfolder.read import folder_kind, load_sweep
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.landscape import Study, damaged, study
 from scaleinv.studies.progress import Counted
 from scaleinv.studies.terminal import say
