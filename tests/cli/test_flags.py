@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from scaleinv.cli import COMMANDS
+from scaleinv.cli import COMMANDS, command_class
 from scaleinv.cli.parse import parse
 from scaleinv.errors import UserError
 
-MODULES = {"run": "run_folder"}
-
-
-def flags_of(name: str) -> type[Any]:
-    kind: type[Any] = getattr(
-        importlib.import_module(f"scaleinv.cli.{MODULES.get(name, name)}"), f"{name.title()}Command"
-    )
-    return kind
-
 
 def fields(name: str) -> set[str]:
-    return {one.name for one in dataclasses.fields(flags_of(name))}
+    return {one.name for one in dataclasses.fields(command_class(name))}
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "completion"])
@@ -50,7 +39,7 @@ def test_no_flag_has_a_name_of_its_own_for_what_others_have(name: str) -> None:
     ],
 )
 def test_the_weight_decay_has_one_flag_and_a_short_form(name: str, arguments: list[str], value: object) -> None:
-    kind = flags_of(name)
+    kind = command_class(name)
     assert "weight_decay" in fields(name)
     for said in (["--weight-decay", "0.01"], ["--wd", "0.01"], ["--wd=0.01"], ["--weight-decay=0.01"]):
         assert parse(kind, [*arguments, *said]).weight_decay == value
@@ -62,13 +51,13 @@ def test_the_short_form_of_a_file_of_flags(tmp_path: Path) -> None:
     pytest.importorskip("tomllib")
     path = tmp_path / "flags.toml"
     path.write_text("wd = 0.02\nlr = 0.1\n")
-    assert parse(flags_of("train"), ["--config", str(path)]).weight_decay == 0.02
-    assert parse(flags_of("train"), ["--config", str(path), "--wd", "0.03"]).weight_decay == 0.03
+    assert parse(command_class("train"), ["--config", str(path)]).weight_decay == 0.02
+    assert parse(command_class("train"), ["--config", str(path), "--wd", "0.03"]).weight_decay == 0.03
 
 
 def test_a_command_without_weight_decay_has_no_short_form() -> None:
     with pytest.raises(UserError, match=r"Unrecognized options: --wd"):
-        parse(flags_of("toy"), ["--wd", "0.1"])
+        parse(command_class("toy"), ["--wd", "0.1"])
 
 
 def test_pages_and_help_say_the_long_form() -> None:

@@ -32,7 +32,9 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["swep"]) == 2
     out, error = capsys.readouterr()
     assert out == ""
-    assert error.startswith("scaleinv: unknown command 'swep'; choose one of: demo, sweep, train, ")
+    assert error.startswith(
+        "scaleinv: unknown command 'swep', did you mean 'sweep'?; choose one of: demo, sweep, train, "
+    )
     assert error.count("\n") == 1
 
 

@@ -8,10 +8,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scaleinv import __version__
 from scaleinv.errors import UserError, how_to_install
+from scaleinv.text import near
 
 
 class Command(NamedTuple):
@@ -34,11 +35,18 @@ COMMANDS: dict[str, Command] = {
     "toy": Command("the toy function of the papers: theory beside simulation"),
     "verify": Command("check the claims of the papers"),
     "reproduce": Command("draw the figures of the papers"),
+    "completion": Command("print the completion script of a shell", "cli"),
 }
 
 
 #: of a command whose name is taken here
 _MODULES = {"run": "run_folder"}
+
+
+def command_class(name: str) -> type[Any]:
+    """Give the dataclass that holds the flags of a command."""
+    flags = importlib.import_module(f"scaleinv.cli.{_MODULES.get(name, name)}")
+    return getattr(flags, f"{name.title()}Command")  # type: ignore[no-any-return]
 
 
 def usage() -> str:
@@ -84,13 +92,12 @@ def _run(argv: Sequence[str]) -> int:
         return 0
     name = argv[0]
     if name not in COMMANDS:
-        return complain(f"unknown command {name!r}; choose one of: {', '.join(COMMANDS)}")
+        return complain(f"unknown command {name!r}{near(name, COMMANDS)}; choose one of: {', '.join(COMMANDS)}")
     try:
-        module = _MODULES.get(name, name)
-        flags = importlib.import_module(f"scaleinv.cli.{module}")
+        kind = command_class(name)
         parse = importlib.import_module("scaleinv.cli.parse").parse
-        parsed = parse(getattr(flags, f"{name.title()}Command"), argv[1:])
-        code: int = importlib.import_module(f"scaleinv.cli.actions.{module}").run(parsed)
+        parsed = parse(kind, argv[1:])
+        code: int = importlib.import_module(f"scaleinv.cli.actions.{_MODULES.get(name, name)}").run(parsed)
         return code
     except UserError as error:
         return complain(str(error))

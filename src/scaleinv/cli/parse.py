@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -13,7 +13,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from scaleinv.cli.help import flags_in_groups
 from scaleinv.errors import UserError
+from scaleinv.lab.config import Names
+from scaleinv.lab.launch.names import LAUNCHERS
 from scaleinv.text import near
 
 
@@ -35,6 +38,7 @@ _KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
 }
 _RULES = ConstructorRegistry()
 _SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
+_SHOWN = (*_SWITCHES, tyro.conf.OmitArgPrefixes)
 Command = TypeVar("Command")
 #: what else a flag may be called, in every command that has it
 SHORT = {"--wd": "--weight-decay"}
@@ -48,10 +52,15 @@ DataDir = Annotated[
 Json = Annotated[bool, tyro.conf.arg(help="Print the answer as JSON on stdout, and nothing else.")]
 Quiet = Annotated[bool, tyro.conf.arg(help="Show no progress.")]
 Device = Annotated[
-    str, tyro.conf.arg(help="Where to train: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
+    str,
+    tyro.conf.arg(
+        help="Where to train: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+    ),
 ]
 LauncherName = Annotated[
     str,
+    Names(LAUNCHERS, "PACKAGE.MODULE:FACTORY"),
     tyro.conf.arg(
         name="launcher",
         help="Where runs run: processes (this machine), slurm, ray, or PACKAGE.MODULE:FACTORY of your own.",
@@ -117,11 +126,18 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
     The help names no default of a switch, nor one that is empty: the flag's text says what then holds.
     """
     arguments = with_config(kind, spelled_out(kind, arguments))
+    if arguments and arguments[0].startswith("--tyro-"):
+        raise UserError(f"{arguments[0]} completes one command; for all: scaleinv completion bash, or zsh")
     prog = f"scaleinv {kind.__name__.removesuffix('Command').lower()}"
     hints = get_type_hints(kind, include_extras=True)
     for one in dataclasses.fields(kind):  # type: ignore[arg-type]
         if one.default is None or one.default is False or one.default == "":
-            kind.__annotations__[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
+            hints[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
+        if form := names_form(hints[one.name]):
+            hints[one.name] = Annotated[hints[one.name], tyro.conf.arg(metavar=form)]
+        kind.__annotations__[one.name] = hints[one.name]
+    if any(word in ("-h", "--help") for word in arguments):
+        tyro.cli(flags_in_groups(kind), args=["--help"], prog=prog, registry=_RULES, config=_SHOWN)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -129,7 +145,7 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
     except SystemExit as end:
         if end.code in (None, 0):
             raise
-        raise UserError(f"{_choices(one_line(said.getvalue()))}; see {prog} --help") from None
+        raise UserError(f"{_meant(_choices(one_line(said.getvalue())), hints)}; see {prog} --help") from None
     if hasattr(command, "check"):
         command.check()
     return command
@@ -145,6 +161,21 @@ def spelled_out(kind: type[Any], arguments: Sequence[str]) -> list[str]:
         known = meant.removeprefix("--").replace("-", "_") in names
         found.append(meant + equals + value if known else word)
     return found
+
+
+def names_form(hint: Any) -> str:
+    """Write which names a flag takes, for its help; empty where any text is one.
+
+    >>> names_form(Annotated[str, Names(("mlp", "convnet"), "FILE.py:FACTORY")])
+    '{mlp,convnet}|FILE.py:FACTORY'
+    """
+    own = next((f"|{extra.own}" for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Names)), "")
+    return "{" + ",".join(known_names(hint)) + "}" + own.rstrip("|") if known_names(hint) else ""
+
+
+def known_names(hint: Any) -> tuple[str, ...]:
+    """Give the names that stand for something of the package where names of one's own may stand as well."""
+    return next((extra.known for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Names)), ())
 
 
 def with_config(kind: type[Any], arguments: Sequence[str]) -> list[str]:
@@ -234,8 +265,22 @@ def _choices(message: str) -> str:
     found = re.fullmatch(r"invalid choice '(.*)' for argument '-*(.*)'\. Expected one of \((.*)\)", message)
     if found is None:
         return message
-    value, flag, choices = found.groups()
-    return f"unknown {flag} {value!r}; choose one of: {choices.rstrip(',').replace(chr(39), '')}"
+    value, flag, listed = found.groups()
+    choices = listed.rstrip(",").replace("'", "")
+    return f"unknown {flag} {value!r}{near(value, choices.split(', '))}; choose one of: {choices}"
+
+
+def _meant(message: str, names: Iterable[str]) -> str:
+    """Add to a message about an unknown flag which one of the fields ``names`` was meant.
+
+    >>> _meant("Unrecognized options: --widht, 3", ["width", "seed"])
+    "Unrecognized options: --widht, 3, did you mean '--width'?"
+    """
+    found = re.match(r"Unrecognized options?: (--[^\s,=]+)", message)
+    if found is None:
+        return message
+    flags = ["--" + ("from" if name == "start" else name.replace("_", "-")) for name in names]
+    return message + near(found[1], flags)
 
 
 def one_line(box: str) -> str:

@@ -27,7 +27,9 @@ from scaleinv.text import near
 MODELS = ("mlp", "convnet", "resnet18")
 Variant = Literal["si", "standard"]
 Normalization = Literal["batch", "layer", "group", "weight"]
-LOSSES = ("ce", "mse")
+DATA_SETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
+#: the first two of the package's networks, all of data of one's own
+LOSSES = ("ce", "mse", "bce", "l1", "huber")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 Gradient = Literal["batch", "full", "accumulate"]
 Granularity = Literal["total", "group", "tensor", "row"]
@@ -63,6 +65,7 @@ class Names:
 
     known: tuple[str, ...]
     own: str = "FILE.py:NAME"
+    checked: bool = True  # False: whoever takes the name refuses an unknown one
 
 
 _COUNT = Rule(lambda n: n >= 1, "a positive whole number")
@@ -76,8 +79,8 @@ _FRACTION = Rule(lambda x: 0 < x < 1, "a fraction between 0 and 1")
 class RunFields:
     """What a user can say of a run and what its config keeps; ``None``: the default of the data set or the model."""
 
-    data: str = "digits"
-    """digits (built in), mnist, fashion-mnist, cifar10 or cifar100."""
+    data: Annotated[str, Names(DATA_SETS, checked=False)] = "digits"
+    """digits (built in), mnist, fashion-mnist, cifar10, cifar100, or your own: PACKAGE.MODULE:NAME or FILE.py:NAME."""
     subset: int | None = None
     """Train on the first N images only."""
     label_noise: float = 0.0
@@ -98,14 +101,15 @@ class RunFields:
     head_norm: float = 10.0
     """Frobenius norm of the frozen last layer (variant si)."""
     loss: Annotated[str, Names(LOSSES)] = "ce"
-    """ce: cross-entropy. mse: squared error on one-hot targets, mean over classes."""
+    """ce: cross-entropy. mse: squared error on one-hot targets, mean over classes. For data of your own also bce, l1 or
+    huber (floating targets), or FILE.py:NAME."""
     batch_size: Annotated[int | None, Rule(lambda n: n >= 2, "at least 2: normalization needs two images")] = None
     """Images a step (default: 128, on digits 16)."""
     steps: Annotated[int | None, _COUNT] = None
     """Optimizer steps, in place of --epochs."""
     other_lr: Annotated[float | None, _RATE] = None
     """Learning rate of weights with a scale of their own (default: si 0; standard --lr, or 0.1 on the sphere)."""
-    optimizer: Annotated[str, Names(OPTIMIZERS)] = "sgd"
+    optimizer: Annotated[str, Names(OPTIMIZERS, "FILE.py:CLASS")] = "sgd"
     """sgd, adam (weight decay as part of the gradient, L2), adamw (decoupled), another of torch.optim by its class
     name, or FILE.py:CLASS."""
     optimizer_args: str = ""
@@ -277,7 +281,7 @@ def _taken_apart(hint: Any) -> _Hint:
     rule = names = None
     if get_origin(hint) is Annotated:
         rule = next((extra for extra in hint.__metadata__ if isinstance(extra, Rule)), None)
-        names = next((extra for extra in hint.__metadata__ if isinstance(extra, Names)), None)
+        names = next((extra for extra in hint.__metadata__ if isinstance(extra, Names) and extra.checked), None)
         hint = get_args(hint)[0]
     if names is not None:
         return _Hint(frozenset({str}), names.known, rule, names.own)
