@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from scaleinv.cli.own import OwnFlags
-from scaleinv.cli.parse import LauncherArgs, LauncherName, Quiet, Workers, check_at_least
+from scaleinv.cli.parse import MOST_SEEDS, MOST_WORKERS, LauncherArgs, LauncherName, Quiet, Workers, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
 from scaleinv.lab.launch.names import check_launcher
@@ -62,5 +62,6 @@ class SweepCommand(CommonSettings, OwnFlags):
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
         self.arguments()
-        check_at_least(1, seeds=self.seeds, workers=self.workers)
+        check_at_least(1, MOST_SEEDS, seeds=self.seeds)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
         check_launcher(self.launcher, self.launcher_args)

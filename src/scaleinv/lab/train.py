@@ -34,6 +34,7 @@ from scaleinv.runfolder.files import write_json
 from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.rows import Row
 from scaleinv.runfolder.store import RunStore
+from scaleinv.runfolder.threads import check_openmp
 from scaleinv.runfolder.write import read_result
 
 #: seconds between checkpoints: what a kill costs at most (besides the step or evaluation it interrupts) ...
@@ -339,6 +340,7 @@ def run(
     classes = source.classes if isinstance(source, Dataset) else config.classes
     if (source.fingerprint, classes) != (config.data_fingerprint, config.classes):
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
+    check_openmp(config.threads)
     torch.set_num_threads(config.threads)
     keep_freed_memory()
     with kept_generators(), reproducible(config.device):

@@ -1,6 +1,5 @@
 """Make the facts of a page from the folder of a run or a sweep: all reading and judging is done here."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.analysis.regimes import Verdict, classify, window
+from scaleinv.reading import parse_json, read_text
 from scaleinv.report.facts import Landscape, RunFacts, SweepFacts, SweptRun, start_order
 from scaleinv.runfolder.lineage import Origin, named, origin_of, parent_run, short_names
 from scaleinv.runfolder.read import Run, SweepRun
@@ -50,7 +50,7 @@ def _landscape(folder: Path, starts: Mapping[str, str]) -> Landscape | None:
     """Read ``landscape.json``; ``starts`` names the weights that runs started from, by checksum."""
     path = folder / "landscape.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
         return Landscape(path, named(content, starts))
     except FileNotFoundError:
         return None

@@ -19,8 +19,8 @@ from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import RunEvent
 from scaleinv.plugins import stop_loading
-from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.lineage import short_names
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.grid import parse_grid
 from scaleinv.studies.progress import ProgressView
 from scaleinv.studies.regime_map import outcome_line

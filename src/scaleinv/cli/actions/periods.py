@@ -12,6 +12,7 @@ from scaleinv.analysis.periods.find import is_run
 from scaleinv.cli.periods import PeriodsCommand
 from scaleinv.cli.tables import columns, console, number
 from scaleinv.errors import UserError
+from scaleinv.studies.terminal import say
 
 _STYLE = {"periodic": "yellow", "equilibrium": "green", "none": "green", "not yet": "cyan", "undecided": "dim"}
 _WIDTH = 80
@@ -36,7 +37,7 @@ def run(command: PeriodsCommand) -> int:
         raise error if known else UserError(f"{command.source[0]}: {error}") from None
     if command.json:
         said = {"source": ", ".join(map(str, command.source)), **found.to_dict()}
-        print(json.dumps(said, indent=1, allow_nan=False))
+        say(json.dumps(said, indent=1, allow_nan=False))
     else:
         print_periods(found, rows=None if command.all else 12)
     return 0
