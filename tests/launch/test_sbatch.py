@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from scaleinv.lab.launch import slurm
 from scaleinv.lab.launch.base import Job
 from scaleinv.lab.launch.unit import prepare
 from scaleinv.lab.resolve import load_data, resolve
+from scaleinv.runfolder.layout import RESULT
 
 pytest.importorskip("submitit")
 SETTINGS = Settings(subset=64, model="mlp", width=4, steps=8)
@@ -85,6 +87,20 @@ def test_more_runs_than_an_array_may_have_are_several(
     assert sorted(jobs.values()) == ["1_0", "1_1", "1_2", "2_0", "2_1", "2_2", "3"]
     (array,) = (tmp_path / "sweep" / ".slurm").glob("array-*.json")
     assert set(json.loads(array.read_text())) == set(jobs)
+
+
+def test_a_job_whose_runs_are_trained_starts_no_python(tmp_path: Path, sbatch: Path) -> None:
+    submit(tmp_path / "a sweep", 5, runs_per_job=2)
+    (sbatch / "srun").write_text(f"#!/bin/sh\necho $SLURM_ARRAY_TASK_ID >> '{sbatch}/started'\n")
+    (sbatch / "srun").chmod(0o755)
+    (array,) = (tmp_path / "a sweep" / ".slurm").glob("array-*.json")
+    folders = json.loads(array.read_text())
+    for folder in (folders[0], folders[1], folders[2], folders[4]):
+        (Path(folder) / RESULT).write_text("{}")
+    for element in range(4):  # the last has no folders: nothing is known of it
+        environment = {**os.environ, "SLURM_ARRAY_TASK_ID": str(element)}
+        subprocess.run(["bash", str(sbatch / "script-1")], env=environment, check=True)
+    assert (sbatch / "started").read_text().split() == ["1", "3"]
 
 
 def test_what_was_taken_before_a_refusal_is_known(

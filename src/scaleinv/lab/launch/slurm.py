@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.launch.polled import TRIES, Gone, Polled
 from scaleinv.lab.launch.unit import Stopping, attempt
-from scaleinv.runfolder.files import Lock, disk_errors, json_text, read_json, write_json
+from scaleinv.runfolder.files import Lock, disk_errors, json_text, read_json, write_bytes, write_json
 from scaleinv.runfolder.layout import ERROR, RESULT
 
 #: where it keeps its scripts, its logs and the numbers of its jobs, below the sweep's folder
@@ -122,6 +123,7 @@ class Slurm(Polled):
             self.folder.mkdir(parents=True, exist_ok=True)
         executor = self.submitit.SlurmExecutor(folder=self.folder)
         threads = {job.config.threads for job in jobs}
+        exports = [f"export {name}={max(threads)}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
         executor.update_parameters(
             job_name="scaleinv",
             time=self.time,
@@ -129,14 +131,16 @@ class Slurm(Polled):
             ntasks_per_node=1,
             cpus_per_task=max(threads),
             stderr_to_stdout=True,
-            setup=[f"export {name}={max(threads)}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")],
             additional_parameters={**_one_gpu(jobs, self.options), **self.options},
         )
         array = self.folder / f"array-{hashlib.sha256(json_text(folders).encode()).hexdigest()[:12]}.json"
         write_json(array, folders)
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # where submitit repeats what sbatch says
-                for batch in batches:
+                for number, batch in enumerate(batches):
+                    listed = array.with_name(f"{array.stem}-{number}.txt")
+                    write_bytes(listed, "".join("\t".join(chunk) + "\n" for chunk in batch).encode())
+                    executor.update_parameters(setup=[*exports, _leave_if_trained(listed)])
                     submitted += executor.map_array(_call, [TrainFolders(chunk, str(array)) for chunk in batch])
         except (subprocess.CalledProcessError, self.submitit.core.utils.FailedJobError, OSError) as error:
             refused = UserError(f"Slurm refuses the jobs: {_slurm_words(error)}; mend --launcher-args")
@@ -193,6 +197,15 @@ class Slurm(Polled):
             if isinstance(content, Mapping):
                 return {str(folder): str(number) for folder, number in content.items()}
         return {}
+
+
+def _leave_if_trained(listed: Path) -> str:
+    """Write the line of a job's script that ends it where all its folders have a result: other jobs of its array have
+    trained them, and a start of Python costs seconds. ``listed`` has a line for each element, its folders with tabs.
+    """
+    number = f'sed -n "$((${{SLURM_ARRAY_TASK_ID:-0}} + 1))p" {shlex.quote(str(listed))}'
+    each = f'while IFS= read -r folder; do [ -e "$folder/{RESULT}" ] || exit 1; done'
+    return f'mine=$({number}); if [ -n "$mine" ] && echo "$mine" | tr "\\t" "\\n" | ({each}); then exit 0; fi'
 
 
 def _one_gpu(jobs: Sequence[Job], options: Mapping[str, Any]) -> dict[str, int]:
