@@ -96,6 +96,7 @@ def test_a_job_whose_runs_are_trained_starts_no_python(tmp_path: Path, sbatch: P
     (array,) = (tmp_path / "a sweep" / ".slurm").glob("array-*.json")
     folders = json.loads(array.read_text())
     for folder in (folders[0], folders[1], folders[2], folders[4]):
+        Path(folder).mkdir(parents=True)
         (Path(folder) / RESULT).write_text("{}")
     for element in range(4):  # the last has no folders: nothing is known of it
         environment = {**os.environ, "SLURM_ARRAY_TASK_ID": str(element)}
