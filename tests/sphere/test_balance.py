@@ -13,7 +13,7 @@ from tests.sphere import table
 from torch import Tensor, nn
 
 from scaleinv import Sphere, StateError, UserError
-from scaleinv.sphere import ruler
+from scaleinv.sphere import passes
 from scaleinv.sphere.balance import Balance
 
 pytestmark = pytest.mark.numerics
@@ -291,14 +291,14 @@ def test_products_are_accurate_in_any_layout(layout: str) -> None:
         b = b.contiguous(memory_format=torch.channels_last)
     if layout == "with gaps":
         a, b = a[::2], b[::2]
-    found = ruler.products([a], [b])
+    found = passes.products([a], [b])
     x, y = a.double(), b.double()
     wanted = [float((x * x).sum()), float((x * y).sum()), float((y * y).sum())]
     scale = math.sqrt(wanted[0] * wanted[2])
     # rounding of a float32 sum of so many terms, one after another, walks: four standard deviations, on any processor
-    rounding = 4 * math.sqrt(ruler._CHUNK) * torch.finfo(torch.float32).eps / 2
+    rounding = 4 * math.sqrt(passes.CHUNK) * torch.finfo(torch.float32).eps / 2
     assert found == pytest.approx(tuple(wanted), abs=rounding * scale)
-    assert ruler.products([a])[0] == pytest.approx(wanted[0], rel=rounding)
+    assert passes.products([a])[0] == pytest.approx(wanted[0], rel=rounding)
 
 
 def test_large_tensors_stay_on_their_sphere_over_many_steps() -> None:
