@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim import optimizer as hooks_of_all
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from scaleinv.sphere import shards
 from scaleinv.sphere.passes import alike, products, step_of_sgd
@@ -67,8 +67,8 @@ def suits(optimizer: Optimizer) -> bool:
         (
             optimizer._optimizer_step_pre_hooks,
             optimizer._optimizer_step_post_hooks,
-            hooks_of_all._global_optimizer_pre_hooks,
-            hooks_of_all._global_optimizer_post_hooks,
+            _global_optimizer_pre_hooks,
+            _global_optimizer_post_hooks,
         )
     )
     return type(optimizer) is torch.optim.SGD and not own and not hooked
