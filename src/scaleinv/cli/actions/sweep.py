@@ -6,11 +6,13 @@ from scaleinv.cli.parse import named_values
 from scaleinv.cli.sweep import SweepCommand
 from scaleinv.cli.tables import print_map
 from scaleinv.errors import UserError
+from scaleinv.lab.data import Dataset
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Launcher
 from scaleinv.lab.launch.choose import Choice, LaunchSite
 from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.lab.launch.slurm import Slurm
+from scaleinv.lab.memory import require_memory
 from scaleinv.lab.optimizers import arguments_text
 from scaleinv.lab.start import find_starts
 from scaleinv.report import write_report
@@ -36,6 +38,10 @@ def run(command: SweepCommand) -> int:
     sweep = sweep_config(settings, source, axis, values, seeds, device, starts, tuple(decays))
     for start in starts:
         start.check_fits(sweep.base)
+    workers = command.workers or (cores() if device == "cpu" else 1)
+    if isinstance(source, Dataset) and command.launcher == "processes":
+        at_once = min(workers, len(sweep.runs()))
+        require_memory(sweep.base, source.in_shape, source.classes, len(source.train_labels), at_once)
     out = command.out or default_folder(sweep, source)
     launch = Choice(command.launcher, parse_arguments(command.launcher_args))
     if command.prepare:
@@ -50,7 +56,7 @@ def run(command: SweepCommand) -> int:
         source,
         out,
         quiet=command.quiet,
-        workers=command.workers or (cores() if device == "cpu" else 1),
+        workers=workers,
         launch=launch,
         data_dir=command.data_dir,
         device=device,

@@ -1,0 +1,189 @@
+"""What others wrote is data, never code; importing asks no network; files have the permissions of the umask."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks import structure
+
+from scaleinv.errors import UserError
+from scaleinv.reading import MOST_BYTES, parse_json, path_fault, read_bytes
+from scaleinv.runfolder.files import read_json
+
+FILES = structure.sources()
+ROOT = Path(__file__).parents[1]
+#: who may unpickle: CIFAR's files by an unpickler that makes arrays alone; what a process sends to its own workers
+PICKLES = {"lab/data/formats.py", "lab/launch/crew.py"}
+#: calls that execute what they read, or may
+EXECUTE = {"eval", "exec", "compile", "__import__"}
+
+
+def calls() -> list[tuple[str, ast.Call, str]]:
+    found = []
+    for path, tree in FILES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                found.append((structure.name_of(path), node, ast.unparse(node.func)))
+    return found
+
+
+def keyword(call: ast.Call, name: str) -> object:
+    return next((ast.literal_eval(k.value) for k in call.keywords if k.arg == name), None)
+
+
+def test_torch_loads_weights_only() -> None:
+    found = [(where, call) for where, call, name in calls() if name in ("torch.load", "load") and where != "plugins.py"]
+    loads = [(where, call) for where, call in found if ast.unparse(call.func) == "torch.load"]
+    assert len(loads) >= 2  # the search finds those that are there
+    assert [where for where, call in loads if keyword(call, "weights_only") is not True] == []
+    arrays = [(where, call) for where, call, name in calls() if name in ("np.load", "numpy.load")]
+    assert len(arrays) >= 2
+    assert [where for where, call in arrays if keyword(call, "allow_pickle") is not False] == []
+
+
+def test_no_foreign_pickle_is_read() -> None:
+    readers = re.compile(r"(^|\.)(pickle|cPickle|dill|joblib|marshal|shelve|cloudpickle)\.(load|loads|Unpickler|open)$")
+    found = {where for where, _, name in calls() if readers.search(name)}
+    found |= {
+        structure.name_of(path)
+        for path, tree in FILES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and any("Unpickler" in ast.unparse(base) for base in node.bases)
+    }
+    assert found == PICKLES
+    executed = {(where, name) for where, _, name in calls() if name in EXECUTE}
+    assert executed == set()
+    unsafe = re.compile(
+        r"yaml\.(load|unsafe_load|full_load)$|pandas\.read_pickle$|pd\.read_pickle$|os\.system$|\.extractall$"
+    )
+    assert [(where, name) for where, _, name in calls() if unsafe.search(name)] == []
+    assert not any(keyword(call, "shell") for _, call, name in calls() if name.startswith("subprocess."))
+
+
+_IMPORT_ALL = """
+import importlib, pkgutil, socket, sys
+
+def refuse(*_):
+    raise AssertionError("an import asks the network")
+
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+import scaleinv
+names = [m.name for m in pkgutil.walk_packages(scaleinv.__path__, "scaleinv.")]
+failed = []
+for name in names:
+    if name == "scaleinv.__main__":
+        continue
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("scaleinv"):
+            raise
+        failed.append(name)
+print(len(names), len(failed))
+"""
+
+
+@pytest.mark.slow
+def test_importing_asks_no_network_and_writes_nothing(tmp_path: Path) -> None:
+    """Every module; those that want an extra which is not installed aside."""
+    environment = {**os.environ, "HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path / "mpl"), "NO_PROXY": "*"}
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", _IMPORT_ALL],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    names, failed = map(int, done.stdout.split())
+    assert names > 250
+    assert failed < 10
+    assert {path.name for path in tmp_path.iterdir()} <= {"mpl", ".cache", ".config"}
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o022, 0o027])
+def test_files_have_the_permissions_of_the_umask(mask: int, tmp_path: Path) -> None:
+    """A run, its page, a kept answer: no file for more eyes than the user asked, nor for fewer."""
+    from scaleinv.cli import run
+
+    before = os.umask(mask)
+    try:
+        small = ["--elr", "0.1", "--steps", "2", "--model", "mlp", "--width", "4", "--quiet", "--keep-every", "1"]
+        assert run(["train", *small, "--out", str(tmp_path / "run")]) == 0
+        assert run(["report", str(tmp_path / "run")]) == 0
+        assert run(["verify", "--list", "--html", str(tmp_path / "v.html")]) == 0
+    finally:
+        os.umask(before)
+    wrong = {}
+    for path in (tmp_path / "run", *(tmp_path / "run").rglob("*")):
+        most = 0o777 if path.is_dir() else 0o666
+        if path.stat().st_mode & 0o777 != most & ~mask:
+            wrong[path.name] = oct(path.stat().st_mode & 0o777)
+    assert wrong == {}
+
+
+def test_every_pin_is_exact_and_comes_from_an_index() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    form = re.compile(r"[a-z0-9][a-z0-9.-]*==[0-9][0-9A-Za-z.+!]*(; [^@]+)?")
+    assert [pin for pin in pins if not form.fullmatch(pin)] == []
+    names = [pin.partition("==")[0] for pin in pins]
+    assert len(pins) > 100
+    assert "torch" in names
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 100_000, "too deep"),
+        ('{"a":' * 100_000, "too deep"),
+        ("9" * 5000, "a whole number of 5000 digits"),
+        ("-" + "9" * 309, "a whole number of 309 digits"),
+        ("[1, 1" + "0" * 400 + "]", "a whole number of 401 digits"),
+        ("{", "Expecting property name"),
+        ("", "Expecting value"),
+    ],
+)
+def test_json_has_bounds(text: str, why: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=why):
+        parse_json(text)
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=why):
+        read_json(path)
+
+
+def test_json_within_the_bounds_is_what_it_was() -> None:
+    text = json.dumps({"a": [10**300, -1, 1e308], "sum": "9" * 400, "b": {"c": None}})
+    assert parse_json(text) == json.loads(text)
+
+
+def test_only_files_are_read_and_no_endless_ones(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "pipe", "a pipe"), (tmp_path / "zero", "a device")):
+        with pytest.raises(UserError, match=f"is {kind}, not a file"):
+            read_json(path)
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)  # a hole: it takes no space
+    with pytest.raises(UserError, match="holds more than 256 MiB"):
+        read_bytes(large)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match=r"cannot read .*loop"):
+        read_json(tmp_path / "loop")
+
+
+def test_names_no_file_can_have() -> None:
+    for text in ("", "a\0b", "a\udce9", "x/" + "ü" * 128, "a/" * 2048):
+        assert path_fault(text)
+    for text in ("runs/grüße", "漢字", "~nouser", "a" * 255, "new\nline", "-x"):
+        assert path_fault(text) == ""
