@@ -133,7 +133,7 @@ def test_files_have_the_permissions_of_the_umask(mask: int, tmp_path: Path) -> N
 def test_every_pin_is_exact_and_comes_from_an_index() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
-    form = re.compile(r"[a-z0-9][a-z0-9.-]*==[0-9][0-9A-Za-z.+!]*(; [^@]+)?")
+    form = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][0-9A-Za-z.+!]*(; [^@]+)?")
     assert [pin for pin in pins if not form.fullmatch(pin)] == []
     names = [pin.partition("==")[0] for pin in pins]
     assert len(pins) > 100

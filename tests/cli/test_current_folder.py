@@ -26,6 +26,15 @@ NAMES |= {
     "sitecustomize",
 }
 NAMES = {name for name in NAMES if name.isidentifier()} - {"scaleinv", "__main__"}
+#: what Python loads to find the module of `python -m`
+RUNPY = set(
+    subprocess.run(
+        [sys.executable, "-c", "import runpy, pkgutil, sys; print(*{m.partition('.')[0] for m in sys.modules})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+)
 _NET = """
 from torch import nn
 
@@ -97,6 +106,8 @@ def test_no_command_loads_what_lies_here(trapped: Path) -> None:
 
 @pytest.mark.parametrize("name", [n if n == "data" else pytest.param(n, marks=pytest.mark.slow) for n in USES])
 def test_nor_does_python_m(name: str, trapped: Path) -> None:
+    for loaded in RUNPY:  # `python -m` itself takes these from the current folder, before any code of ours
+        (trapped / f"{loaded}.py").unlink(missing_ok=True)
     done = call(trapped, sys.executable, "-m", "scaleinv", *USES[name].split())
     assert executed(trapped) == ""
     assert done.returncode == CODES.get(name, 0), done.stderr
@@ -105,6 +116,8 @@ def test_nor_does_python_m(name: str, trapped: Path) -> None:
 
 @pytest.mark.slow
 def test_a_file_named_like_a_library_can_hold_a_net(trapped: Path) -> None:
+    for loaded in RUNPY:
+        (trapped / f"{loaded}.py").unlink(missing_ok=True)
     (trapped / "copy.py").write_text(_NET)
     done = call(trapped, sys.executable, "-m", "scaleinv", "doctor", "copy.py:make", "--input", "4,6")
     assert done.returncode == 0, done.stderr

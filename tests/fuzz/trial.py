@@ -123,7 +123,7 @@ def _tried(line: Sequence[str], world: Path, place: Path, child: Callable[[], in
                 sys.stderr.flush()
             os._exit(code)
         os._exit(98)
-    code = _wait(pid, began + LIMIT)
+    code = _wait(pid, began)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # workers that are left
     if code is None:
@@ -136,15 +136,37 @@ def _tried(line: Sequence[str], world: Path, place: Path, child: Callable[[], in
     return ended
 
 
-def _wait(pid: int, until: float) -> int | None:
-    pause = 0.002
-    while time.monotonic() < until:
+def _wait(pid: int, began: float) -> int | None:
+    """Wait for the end; None where the command hangs.
+
+    It hangs once it has taken LIMIT seconds of computing, or done nothing for half of that: on a machine that is busy
+    with other things a command may take longer than it computes.
+    """
+    pause, computed, moved = 0.002, 0.0, began
+    while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
+        now = time.monotonic()
+        if now - began > LIMIT:
+            spent = _computed(pid)
+            if spent > computed:
+                computed, moved = spent, now
+            if spent > LIMIT or now - moved > LIMIT / 2 or now - began > 10 * LIMIT:
+                return None
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
-    return None
+
+
+def _computed(group: int) -> float:
+    """Sum the processor seconds of all processes of a session."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == group:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _faults(line: Sequence[str], code: int | None, out: str, err: str) -> list[str]:
