@@ -179,6 +179,8 @@ def _faults(line: Sequence[str], code: int | None, out: str, err: str) -> list[s
         found.append(f"exit code {code}")
     if _TRACEBACK.search(err) or "Traceback (most recent" in out:
         found.append("traceback")
+    if re.search(r"^\S+\.py:\d+: \w*Warning: ", err, re.MULTILINE):
+        found.append("a warning of Python's")
     said = err.strip().splitlines()
     if code == 2 and not (said and said[-1].startswith("scaleinv: ")) and line:
         found.append("exit code 2 without a line that says why")

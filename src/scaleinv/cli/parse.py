@@ -219,8 +219,9 @@ def _flags(path: Path, kind: type[Any]) -> list[str]:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from None
     except UserError as error:
         raise UserError(f"--config: {error}") from None
-    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
-        raise UserError(f"--config {path} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        why = "it holds a number of thousands of digits" if "int_max_str_digits" in str(error) else error
+        raise UserError(f"--config {path} is not TOML: {why}") from None
     fields = {_flag_name(one, kind): one for one in dataclasses.fields(kind) if one.name != "config"}
     flags: list[str] = []
     for name, value in _flat(content).items():
