@@ -46,6 +46,8 @@ _RULES = ConstructorRegistry()
 _SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
 _SHOWN = (*_SWITCHES, tyro.conf.OmitArgPrefixes)
 Command = TypeVar("Command")
+#: what else a flag may be called, in every command that has it
+SHORT = {"--wd": "--weight-decay"}
 
 DataDir = Annotated[
     Path | None,
@@ -153,7 +155,7 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
 
     The help names no default of a switch, nor one that is empty: the flag's text says what then holds.
     """
-    arguments = with_config(kind, arguments)
+    arguments = with_config(kind, spelled_out(kind, arguments))
     if arguments and arguments[0].startswith("--tyro-"):
         raise UserError(f"{arguments[0]} completes one command; for all: scaleinv completion bash, or zsh")
     prog = f"scaleinv {kind.__name__.removesuffix('Command').lower()}"
@@ -178,6 +180,18 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
     if hasattr(command, "check"):
         command.check()
     return command
+
+
+def spelled_out(kind: type[Any], arguments: Sequence[str]) -> list[str]:
+    """Put the flag that is meant for its short form: ``--weight-decay`` for ``--wd``, where the command has it."""
+    names = {one.name for one in dataclasses.fields(kind)}
+    found = []
+    for word in arguments:
+        flag, equals, value = word.partition("=")
+        meant = SHORT.get(flag, flag)
+        known = meant.removeprefix("--").replace("-", "_") in names
+        found.append(meant + equals + value if known else word)
+    return found
 
 
 def names_form(hint: Any) -> str:
@@ -225,7 +239,7 @@ def _flags(path: Path, kind: type[Any]) -> list[str]:
     fields = {_flag_name(one, kind): one for one in dataclasses.fields(kind) if one.name != "config"}
     flags: list[str] = []
     for name, value in _flat(content).items():
-        flag = name.replace("_", "-")
+        flag = SHORT.get(f"--{name}", name).removeprefix("--").replace("_", "-")
         if flag not in fields:
             raise UserError(
                 f"--config {path}: unknown key {name!r}{near(flag, fields)}; keys are the flags of the command"

@@ -30,7 +30,7 @@ _NEXT = """\
 What next
   your own model   scaleinv doctor FILE.py:FACTORY --input 8,3,32,32
   your own loop    monitor = scaleinv.Monitor(model, optimizer, inputs=batch), and at the end print(monitor.summary())
-  your own log     scaleinv periods LOG.csv --lr 0.1 --wd 5e-4        does the loss spike because of weight decay?
+  your own log     scaleinv periods LOG.csv --lr 0.1 --weight-decay 5e-4   does the loss spike because of weight decay?
   real images      scaleinv sweep --data digits --model convnet --elr 1e-4:1:12 --epochs 60 --out runs/map"""
 
 

@@ -21,10 +21,10 @@ _WIDTH = 80
 def run(command: PeriodsCommand) -> int:
     """Find the periods and print them. Exit status 0: printed."""
     definition = Definition(rise=command.rise, burn_in=command.burn_in, plain=command.plain)
-    flags = {
-        name: getattr(command, name) for name in ("lr", "wd", "momentum", "optimizer", "columns", "steps_per_epoch")
-    }
-    given = {{"columns": "names"}.get(name, name): value for name, value in flags.items() if value is not None}
+    names = ("lr", "weight_decay", "momentum", "optimizer", "columns", "steps_per_epoch")
+    flags = {name: getattr(command, name) for name in names}
+    of_periods = {"columns": "names", "weight_decay": "wd"}
+    given = {of_periods.get(name, name): value for name, value in flags.items() if value is not None}
     source: Any = command.source[0] if len(command.source) == 1 else command.source
     if is_run(source) and given:
         name = next(name for name, value in flags.items() if value is not None)
