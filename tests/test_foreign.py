@@ -67,6 +67,54 @@ def test_no_foreign_pickle_is_read() -> None:
     assert not any(keyword(call, "shell") for _, call, name in calls() if name.startswith("subprocess."))
 
 
+def test_foreign_names_reach_a_terminal_or_a_page_by_one_way_each() -> None:
+    """By say() and Terminal, and by esc(): they show the codes of what a terminal obeys or a page hides."""
+    found = [(where, name) for where, _, name in calls()]
+    assert [where for where, name in found if name == "html.escape" and where != "text.py"] == []
+    assert [where for where, name in found if name == "Console" and where != "studies/terminal.py"] == []
+    bare = {where for where, name in found if name == "print" and where.startswith("cli/")}
+    assert bare <= {"cli/__init__.py", "cli/ending.py", "cli/actions/completion.py"}  # words of ours alone
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "\u202eabc", "x\x9b1m", "\x1b]0;title\x07", "\u2066y\u2069"])
+def test_a_hostile_name_is_shown(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The name of a folder, of a run's model, of a column of a log, and a value of a config."""
+    from scaleinv.cli import run
+
+    odd = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+    folder = tmp_path / f"run-{text}"
+    folder.mkdir()
+    config = {"model": text, "data": text, "elr": 0.1, "seed": 0, "optimizer": text, "problem": text}
+    (folder / "config.json").write_text(json.dumps({"format": 4, "config": config, "identity": text}))
+    (folder / "result.json").write_text(json.dumps({"status": "failed", "message": text, "steps": 1, "epochs": 1}))
+    assert run(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text("utf-8")
+    assert text not in page
+    assert not odd.search(page)
+    log = tmp_path / f"{text}.csv"
+    log.write_text(f"step,loss,{text}\n" + "".join(f"{k},{1 / (k + 1)},1\n" for k in range(40)))
+    assert run(["periods", str(log)]) == 0
+    assert run(["periods", str(log), "--columns", f"rho={text}x"]) == 2
+    assert run(["periods", str(tmp_path / f"no-{text}")]) == 2
+    said = "".join(capsys.readouterr())
+    shown = text[: text.index(odd.search(text)[0])] + repr(odd.search(text)[0])[1:-1]  # type: ignore[index]
+    assert shown in said
+    assert not odd.search(said)
+
+
+def test_a_terminal_of_rich_colours_but_does_not_obey() -> None:
+    from io import StringIO
+
+    from scaleinv.studies.terminal import Terminal
+
+    out = StringIO()
+    console = Terminal(file=out, force_terminal=True, color_system="standard", width=60)
+    console.print("[bold]good[/] \x1b[2J\u202eevil", highlight=False)
+    assert "\x1b[1mgood" in out.getvalue()
+    assert "\x1b[2J" not in out.getvalue()
+    assert r"\x1b[2J\u202eevil" in out.getvalue()
+
+
 _IMPORT_ALL = """
 import importlib, pkgutil, socket, sys
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -164,8 +165,8 @@ def test_they_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
         ("--other-lr 1e300", "other-lr 1e+300 is not"),
         ("--eval-every " + "9" * 40, "is not a positive number of epochs"),
         ("--warmup " + "9" * 40, "is not a number of steps"),
-        ("--schedule step:1e300@0.5,0.75", "1e300 is not a number from 0 to 1e\\+30"),
-        ("--schedule step:1e20@0.5,0.75", "1e\\+20 to the power of 2 is above"),
+        ("--schedule step:1e300@0.5,0.75", "1e300 is not a number from 0 to 1e+30"),
+        ("--schedule step:1e20@0.5,0.75", "1e+20 to the power of 2 is above"),
         ("--out " + "a" * 300, "has a name of 300 bytes"),
         ("--out " + "a/" * 3000, "a path has at most 4095"),
         ("--out a\udce9", "is not UTF-8"),
@@ -174,7 +175,7 @@ def test_they_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_and_names_have_bounds(line: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=re.escape(message)):
         parse(TrainCommand, ["--elr", "1", *line.split()])
 
 

@@ -45,7 +45,7 @@ SHARED = [
     ("--model vgg", "unknown model 'vgg'"),
     ("--variant none", "unknown variant 'none'"),
     ("--normalization instance", "unknown normalization 'instance'"),
-    ("--norm-eps 0", "norm eps 0.0"),
+    ("--norm-eps 0", "norm-eps 0.0"),
     ("--loss hinge", "unknown loss 'hinge'"),
     ("--granularity layer", "unknown granularity 'layer'"),
     ("--granularity row --model resnet18", "not exact"),

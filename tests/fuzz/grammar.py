@@ -35,7 +35,8 @@ PATHS = [
 TEXTS = [
     "", " ", "x", "a=1", "width=1e999", "width=" + "9" * 5000, "width=[" + "[" * 3000, "a=b=c", "=1", "width=16,,",
     ",", "mynet.py:make", "mynet:make", "mynet.py:fails", "mynet.py:wants", "mynet.py:number", "mynet.py:deep",
-    "mynet.py:huge", "mynet.py:exits", "mynet.py:", ":make", ":", "::", "nofile.py:f", "run:make", "copy.py:make",
+    "mynet.py:lazy", "mynet.py:huge", "mynet.py:exits", "mynet.py:", ":make", ":", "::",
+    "nofile.py:f", "run:make", "copy.py:make",
     "os:getcwd", "broken.py:make", "mynet.py:make.__class__", "..:x", "digits", "mnist", "cifar10", "mlp", "convnet",
     "{}", "[" * 5000, "a" * 5000, "💥", "\x1b]0;t\x07", "\u202eabc", "\udce9", "step:1e300@0.5,0.75", "step:0.1@0.5",
     "stages:0.5=inf", "cosine", "adamw", "SGD", "LBFGS", "Muon", "mynet.py:Opt", "loss=loss", "loss=", "rho=|w|",
@@ -62,7 +63,7 @@ GOOD = {
     "landscape": ["run", "sweep", ""],
     "report": ["run", "sweep", "run sweep", ""],
     "data": ["", "list", "fetch mnist"],
-    "doctor": ["mynet.py:make --input 4,6", "mynet.py:make", ""],
+    "doctor": ["mynet.py:make --input 4,64", "mynet.py:make", ""],
     "toy": ["--elr 0.02:1:2 --steps 200 --seeds 1", "--steps 200 --seeds 1 --elr 1"],
     "verify": ["--list", "--only none --cache c", "--list --scale toy"],
     "reproduce": ["--list", "--list --scale digits", "--scale toy"],

@@ -18,7 +18,10 @@ from torch import nn
 import scaleinv
 
 def make():
-    return nn.Sequential(nn.Flatten(), nn.LazyLinear(6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6, bias=False), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 10))
+
+def lazy():
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(6, bias=False), nn.BatchNorm1d(6), nn.Linear(6, 10))
 
 def fails():
     raise KeyError("a key\\n\\x1b[31m")

@@ -9,6 +9,7 @@ import ctypes
 import functools
 import sys
 from contextlib import suppress
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from scaleinv.runfolder.memory import require
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _TOP, _PIECE = 2**30, 2**25  # bytes; 2^25 is the most that may be asked for
 _FLOAT = 4  # bytes
+_STEP = 4  # of the widths; every normalization takes it
 #: weights, gradients, those of the epoch before, and the update
 _COPIES = 4
 #: more of them by optimizer: momentum, or the averages of Adam
@@ -60,16 +62,16 @@ def needed_numbers(
     """Count the weights of a network and the activations its backward pass keeps of one image; nothing of it is built.
 
     Weights are a polynomial of degree two in the width, activations of degree one: they follow exactly from networks of
-    widths 1, 2 and 3.
+    three small widths.
 
     >>> needed_numbers("convnet", "si", "batch", 32, (3, 32, 32), 10)[0]
     390506
     """
-    w1, w2, w3 = (_counted(model, variant, norm, k, in_shape, classes) for k in (1, 2, 3))
-    a, b = width - 1, width - 2
-    # Newton's form through widths 1, 2, 3
-    weights = w1[0] + a * (w2[0] - w1[0]) + a * b * (w3[0] - 2 * w2[0] + w1[0]) // 2
-    return weights, w1[1] + a * (w2[1] - w1[1])
+    low, middle, high = (_counted(model, variant, norm, _STEP * k, in_shape, classes) for k in (1, 2, 3))
+    t = Fraction(width - _STEP, _STEP)
+    # Newton's form
+    weights = low[0] + t * (middle[0] - low[0]) + t * (t - 1) / 2 * (high[0] - 2 * middle[0] + low[0])
+    return int(weights), int(low[1] + t * (middle[1] - low[1]))
 
 
 @functools.cache
