@@ -68,8 +68,8 @@ GOOD = {
     "verify": ["--list", "--only none --cache c", "--list --scale toy"],
     "reproduce": ["--list", "--list --scale digits", "--scale toy"],
 }  # fmt: skip
-#: what would train for long, or ask a network; a line that has it is left out
-_LONG = {"epochs": NUMBERS[:5], "steps": NUMBERS[:5]}
+#: how often a command is drawn: those that read the most the most, those that always compute seldom
+_SHARES = {"train": 12, "periods": 12, "doctor": 8, "sweep": 8, "toy": 2, "demo": 1}
 
 
 class Flag(NamedTuple):
@@ -114,7 +114,7 @@ def values(flag: Flag) -> st.SearchStrategy[str]:
 @st.composite
 def lines(draw: st.DrawFn) -> list[str]:
     """Draw a command line."""
-    command = draw(st.sampled_from([*COMMANDS, "train", "doctor", "periods", "sweep"]))
+    command = draw(st.sampled_from([name for name in COMMANDS for _ in range(_SHARES.get(name, 5))]))
     if draw(st.integers(0, 60)) == 60:
         return draw(st.lists(st.sampled_from([*TEXTS, *NUMBERS, *PATHS, *COMMANDS, "--help", "--version"]), max_size=4))
     words = draw(st.sampled_from(GOOD.get(command, [""]))).split()
