@@ -15,6 +15,7 @@ from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.papers import verify
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.findings import finding
+from scaleinv.papers.records import write_records
 from scaleinv.papers.shelf import claims, present_ids, select
 from scaleinv.papers.verify import Outcome
 from scaleinv.report.page import render
@@ -44,6 +45,7 @@ def run(command: VerifyCommand) -> int:
             command.cache,
             fresh=command.fresh,
             workers=command.workers,
+            seed_offset=command.seed_offset,
             launch=Choice(command.launcher, parse_arguments(command.launcher_args)),
             started=view.started,
             ended=view.ended,
@@ -51,6 +53,8 @@ def run(command: VerifyCommand) -> int:
     outcomes = sorted(outcomes, key=lambda outcome: (outcome.id, outcome.scale))
     if command.html is not None:
         write_bytes(command.html, verify_page(outcomes, claims()).encode(), parents=True)
+    if command.record is not None:
+        write_records(outcomes, command.record, seed_offset=command.seed_offset)
     if command.json:
         print(json.dumps({"claims": [outcome.to_dict() for outcome in outcomes]}))
     else:
