@@ -20,7 +20,9 @@ class Context:
     watch: Watcher | None = None  # told what the runs report
     launch: Choice = LOCAL  # where runs run
     seed_offset: int = 0  # added to every seed: other draws of the same trainings
-    used: dict[str, None] = field(default_factory=dict, compare=False)  # identities of the runs asked for, in their order
+    used: dict[str, None] = field(
+        default_factory=dict, compare=False
+    )  # identities of the runs asked for, in their order
 
     def folders(self, requests: Sequence[Request]) -> list[Path]:
         """Return the folders of the requested runs, in their order; train those that are not in ``root`` yet."""
