@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from scaleinv.papers.records import Record, read_records
-from scaleinv.papers.statements import Found, Statement, found, statements
+from scaleinv.papers.records import StoredResult, read_records
+from scaleinv.papers.statements import OnRecord, Statement, found, statements
 
 RESULTS = Path(__file__).parent / "results"
 PAGE, DATA = RESULTS / "dissertation.md", RESULTS / "data"
@@ -30,7 +30,7 @@ files by `python docs/statements.py`. What a failure means is told in [the claim
 """
 
 
-def page(records: Mapping[tuple[str, str], Record]) -> str:
+def page(records: Mapping[tuple[str, str], StoredResult]) -> str:
     """Write the whole page."""
     rows = [line(one, [found(claim, records) for claim in one.claims]) for one in statements()]
     counts = Counter(verdict(one, [found(claim, records) for claim in one.claims]) for one in statements())
@@ -39,7 +39,7 @@ def page(records: Mapping[tuple[str, str], Record]) -> str:
     return HEAD + f"{len(rows)} statements: {told}.\n\n" + "\n".join(table) + "\n\n" + made(records)
 
 
-def verdict(one: Statement, by_claim: list[list[Found]]) -> str:
+def verdict(one: Statement, by_claim: list[list[OnRecord]]) -> str:
     """Judge a statement by the first (strongest) record of each claim: the least favourable of them."""
     strongest = [claim[0].verdict for claim in by_claim if claim]
     if not strongest:
@@ -47,7 +47,7 @@ def verdict(one: Statement, by_claim: list[list[Found]]) -> str:
     return next(word for word in ("fails", "undecided", "holds") if word in strongest)
 
 
-def line(one: Statement, by_claim: list[list[Found]]) -> str:
+def line(one: Statement, by_claim: list[list[OnRecord]]) -> str:
     """Write the row of a statement."""
     cells = []
     for id, claim in zip(one.claims, by_claim):
@@ -66,7 +66,7 @@ def line(one: Statement, by_claim: list[list[Found]]) -> str:
     return f"| {one.number} | {one.says} ({one.place}) | {verdict(one, by_claim)} | {compared} | {figures} |"
 
 
-def made(records: Mapping[tuple[str, str], Record]) -> str:
+def made(records: Mapping[tuple[str, str], StoredResult]) -> str:
     """Say by which code and on which processors the records were made."""
     places = Counter((str(one.made["git"])[:10], one.made["torch"], one.made["processor"]) for one in records.values())
     lines = [f"- {count} at commit {git}, torch {torch}, {name}" for (git, torch, name), count in places.most_common()]

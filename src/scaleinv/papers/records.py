@@ -24,7 +24,7 @@ _KEPT = ("git", "scaleinv", "python", "torch", "numpy")
 
 
 @dataclass(frozen=True)
-class Record:
+class StoredResult:
     """What was found of a claim at a scale: ``verdict`` and what was compared by name, as in :class:`Outcome`.
 
     ``runs``: identities of the runs it rests on. ``seed_offset``: what was added to their seeds. ``made``: commit (with
@@ -89,14 +89,14 @@ def write_records(outcomes: Iterable[Outcome], folder: Path, *, seed_offset: int
     return paths
 
 
-def read_records(folder: Path) -> dict[tuple[str, str], Record]:
+def read_records(folder: Path) -> dict[tuple[str, str], StoredResult]:
     """Read every record of a folder by claim and scale; raises :class:`UserError` where one is not readable."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             values |= {"evidence": tuple(values["evidence"]), "runs": tuple(values["runs"])}
-            record = Record(**values)
+            record = StoredResult(**values)
         except (OSError, ValueError, TypeError, LookupError) as error:
             raise UserError(f"{path} is no record of a claim ({error}); write it again with --record") from error
         found[record.claim, record.scale] = record

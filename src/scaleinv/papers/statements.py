@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from scaleinv.errors import UserError
-from scaleinv.papers.records import Record
+from scaleinv.papers.records import StoredResult
 from scaleinv.papers.scales import SCALES, Scale
 
 #: from the strongest evidence to the weakest: the papers' data before small ones
@@ -50,7 +50,7 @@ def statements() -> tuple[Statement, ...]:
 
 
 @dataclass(frozen=True)
-class Found:
+class OnRecord:
     """What is on record of a claim at a scale; ``words``: what was compared, with its scatter."""
 
     claim: str
@@ -59,16 +59,16 @@ class Found:
     words: str
 
 
-def found(claim: str, records: Mapping[tuple[str, str], Record]) -> list[Found]:
+def found(claim: str, records: Mapping[tuple[str, str], StoredResult]) -> list[OnRecord]:
     """List what the records say of a claim, the strongest scale first: the papers' data before small ones."""
     return [
-        Found(claim, scale, record.verdict, _said(record))
+        OnRecord(claim, scale, record.verdict, _said(record))
         for scale in _STRENGTH
         if (record := records.get((claim, scale))) is not None
     ]
 
 
-def _said(record: Record) -> str:
+def _said(record: StoredResult) -> str:
     """Say the comparison that decides: the first that is not held, else the first that is no mere prerequisite."""
     named = [name for name in record.measured if record.tolerance.get(name) != "needed"] or list(record.measured)
     wrong = [line.partition(": ")[2] for line in record.evidence if line.startswith(f"{record.verdict}: ")]
