@@ -8,7 +8,6 @@ checks of that call share runs in a folder of their own, which is removed at the
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import shutil
 import sys
@@ -29,6 +28,7 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
+from scaleinv.reading import parse_json, read_text
 from scaleinv.runfolder.files import json_text, plain, write_bytes
 
 #: rooms that no check's number depends on
@@ -154,7 +154,7 @@ def _place(cache: Path, id: str, scale: str, key: str) -> Path:
 def _load(path: Path) -> Outcome | None:
     """Read a kept result; anything unreadable counts as absent."""
     try:
-        return Outcome(**{**json.loads(path.read_text(encoding="utf-8")), "cached": True})
+        return Outcome(**{**parse_json(read_text(path)), "cached": True})
     except (OSError, ValueError, TypeError):
         return None
 
