@@ -5,6 +5,7 @@ scaleinv verify --record docs/results/data    measure and record
 python docs/statements.py                     write the page
 """
 
+import html
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ def line(one: Statement, by_claim: list[list[OnRecord]]) -> str:
         cells.append(f"Not judged: {one.missing}.")
     if one.needs:
         cells.append(f"Needs {one.needs}.")
-    compared = "<br>".join(cell.replace("|", "\\\\|") for cell in cells)
+    compared = "<br>".join(html.escape(cell, quote=False).replace("|", "&#124;") for cell in cells)
     figures = ", ".join(f"`{id}`" for id in one.figures)
     return f"| {one.number} | {one.says} ({one.place}) | {verdict(one, by_claim)} | {compared} | {figures} |"
 
