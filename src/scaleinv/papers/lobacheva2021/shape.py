@@ -53,7 +53,7 @@ def regular(sheet: Sheet, context: Context) -> None:
     """Check ``regular-periods``."""
     found: list[Estimate] = []
     for product, several in sorted(by_product(context, runs.rates(context.scale)).items()):
-        times = [[event.time for event in run.destabilisations if event.settled] for run in several]
+        times = [[event.time for event in run.break_downs if event.settled] for run in several]
         gaps = np.concatenate([np.diff(one) for one in times])
         one = scatter_of_intervals(gaps)
         if math.isfinite(one.error):
@@ -171,7 +171,7 @@ def under_schedules(sheet: Sheet, context: Context) -> None:
         requests, after = scheduled(context, schedule), []
         for request, run in zip(requests, evidence.periods_of(context, requests)):
             at = drop * (request.settings.steps or 0)
-            events = [event.step for event in run.destabilisations]
+            events = [event.step for event in run.break_downs]
             after.append(sum(step > at for step in events))
             sheet.note(f"{schedule}, seed {request.seed}: {len(events)} break-downs, {after[-1]} after the last drop")
         meaning = "at least 2 break-downs after the drop" if wanted else "none after the last drop"
