@@ -36,7 +36,7 @@ from scaleinv.symmetry.result import Symmetries
 
 _log = logging.getLogger("scaleinv")
 #: logged steps that wait at most to be read together, and seconds between two below which they do so
-TOGETHER, QUICK = 8, 5e-3
+TOGETHER, QUICK = 8, 2e-2
 #: seconds after which steps that wait are read, also where the loop pauses
 _LATEST = 1.0
 #: rounds, or losses told, without a step of an optimizer, after which that is said

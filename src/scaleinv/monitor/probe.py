@@ -90,7 +90,9 @@ class StepProbe:
         return call
 
     def _gradients(self) -> None:
-        for one in (*self._small, *self._host.values()):
+        for small in self._small:
+            small.look()
+        for one in self._host.values():
             one.look()
         self.slopes = [None] * len(self.tensors)
         for i in self._kept:

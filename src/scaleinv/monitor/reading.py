@@ -174,7 +174,7 @@ class Reader:
 
     def _step(self, arrival: Arrival, layout: _Layout, step: int, loss: float, extra: Any, sums: Array) -> _Step:
         has = np.array(arrival.has, bool)
-        found = _Step(arrival, layout, step, loss, extra, sums, has, has.all() or None)
+        found = _Step(arrival, layout, step, loss, extra, sums, has, bool(has.all()))
         found.bad = found.find_bad()
         if arrival.urgent:
             found.off = found.check_laws(self._book)
@@ -239,7 +239,7 @@ class _Step:
     extra: dict[Any, float]
     sums: Array
     has: npt.NDArray[np.bool_]
-    all_have: bool | None
+    all_have: bool
     bad: list[tuple[str, str]] = field(default_factory=list)
     off: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)
     firsts: dict[str, float] = field(default_factory=dict)

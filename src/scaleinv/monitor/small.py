@@ -5,7 +5,9 @@ nothing but where the step is radial nearly; there ``d - c w`` is made.
 """
 
 import math
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,12 @@ from torch._utils import _flatten_dense_tensors
 
 #: numbers in a tensor that is measured here, and in all of them together: copies of the gradients are held too
 SMALL, TOGETHER = 1 << 14, 1 << 20
+#: numbers in a tensor that is summed in one call with others of its kind, and in all of these
+TINY, _ALL_TINY = 1 << 10, 1 << 15
 #: share of ``|d|^2`` below which the tangential part is summed by itself
 _RADIAL = 1e-2
 _TINY = 1e-300
+Array = npt.NDArray[Any]
 _DTYPES = (torch.float32, torch.float64)
 
 
@@ -50,8 +55,12 @@ class SmallStep:
     """A step of small tensors of one dtype: copies of weights and gradients from before it, then the sums."""
 
     def __init__(self, places: list[int], tensors: Sequence[Tensor]) -> None:
-        self.places = places
-        self.weights = [tensors[i] for i in places]
+        tiny = [i for i in places if tensors[i].numel() <= TINY]
+        if len(tiny) < 2 or sum(tensors[i].numel() for i in tiny) > _ALL_TINY:
+            tiny = []
+        self.places = [*tiny, *(i for i in places if i not in tiny)] if tiny else places
+        self._tiny = len(tiny)
+        self.weights = [tensors[i] for i in self.places]
         self.before = _flat(self.weights)
         self.ends = np.cumsum([w.numel() for w in self.weights]).tolist()
         self.gradients: list[Tensor | None] = [None] * len(places)
@@ -67,46 +76,81 @@ class SmallStep:
 
     def copies(self) -> list[Tensor]:
         """Give the copies of the weights in their shapes."""
-        return [c.view(w.shape) for c, w in zip(self.before.split([w.numel() for w in self.weights]), self.weights)]
+        return [
+            c.view(w.shape) for c, w in zip(torch.split(self.before, [w.numel() for w in self.weights]), self.weights)
+        ]
 
-    def sums(self) -> npt.NDArray[np.float64]:
+    def sums(self) -> Array:
         """Compute ``ww, dw, tt, qq, gd, gg, gw`` of each tensor; ``gd`` is NaN without a gradient or where the step has
         written into it.
         """
-        size = self.ends[-1]
-        block = np.empty((3, size))
-        block[0] = self.before.numpy()
-        block[1] = _flat(self.weights).numpy()
-        if self._slopes is None:
-            block[2] = 0.0
-        else:
-            block[2] = self._slopes.numpy()
-        w, d, g = block
-        rows = []
+        old, new = self.before.numpy(), _flat(self.weights).numpy()
+        slopes = None if self._slopes is None else self._slopes.numpy()
+        found = np.empty((len(self.ends), 7))
         with np.errstate(all="ignore"):  # what is not finite is a result
-            d -= w
-            begin = 0
-            for end in self.ends:
-                wi, di, gi = w[begin:end], d[begin:end], g[begin:end]
-                rows.append((wi @ wi, di @ wi, di @ di, 0.0, gi @ di, gi @ gi, gi @ wi))
+            begin, first = 0, self._tiny
+            if first:
+                begin = self.ends[first - 1]
+                block = _block(old, new, slopes, 0, begin)
+                _sum_together(block, [0, *self.ends[: first - 1]], begin, found[:first])
+            for i, end in enumerate(self.ends[first:], start=first):
+                w, d, g = _block(old, new, slopes, begin, end)
+                ww, dw, dd = float(w @ w), float(d @ w), float(d @ d)
+                c = dw / max(ww, _TINY)
+                found[i] = ww, dw, _tangential(w, d, c, dd - c * dw, dd), c * dw, g @ d, g @ g, g @ w
                 begin = end
-            found = np.array(rows)
-            ww, dw, dd = found[:, 0], found[:, 1], found[:, 2]
-            c = dw / np.maximum(ww, _TINY)
-            qq = c * dw
-            tt = dd - qq
-            for i in np.flatnonzero(tt < _RADIAL * dd).tolist():
-                begin, end = self.ends[i - 1] if i else 0, self.ends[i]
-                part = d[begin:end] - c[i] * w[begin:end]
-                tt[i] = part @ part
-            for i, end in enumerate(self.ends):
-                if end - (self.ends[i - 1] if i else 0) == 1:
-                    tt[i] = 0.0 * c[i]  # a number alone cannot turn
-        found[:, 2], found[:, 3] = tt, qq
         for i, (weight, gradient) in enumerate(zip(self.weights, self.gradients)):
             if gradient is None or weight.grad is not gradient or gradient._version != self._versions[i]:
                 found[i, 4] = math.nan
         return found
+
+
+def _block(old: Array, new: Array, slopes: Array | None, begin: int, end: int) -> Array:
+    """Give weight, step and gradient (without one: zeros) of a part in float64."""
+    block = room(end - begin)
+    block[0], block[1] = old[begin:end], new[begin:end]
+    block[1] -= block[0]
+    block[2] = 0.0 if slopes is None else slopes[begin:end]
+    return block
+
+
+def _sum_together(block: Array, begins: list[int], size: int, found: Array) -> None:
+    """Fill the rows of tensors that lie in one block one behind the other."""
+    w, d, g = block
+    products = np.empty((6, size))
+    for row, (x, y) in zip(products, ((w, w), (d, w), (d, d), (g, d), (g, g), (g, w))):
+        np.multiply(x, y, out=row)
+    ww, dw, dd, *slopes = np.add.reduceat(products, begins, axis=1)
+    c = dw / np.maximum(ww, _TINY)
+    qq = c * dw
+    tt = dd - qq
+    ends = [*begins[1:], size]
+    for i in np.flatnonzero(~(tt >= _RADIAL * dd)).tolist():
+        tt[i] = _tangential(w[begins[i] : ends[i]], d[begins[i] : ends[i]], c[i], tt[i], dd[i])
+    for column, values in enumerate((ww, dw, tt, qq, *slopes)):
+        found[:, column] = values
+
+
+def _tangential(w: Array, d: Array, c: float, tt: float, dd: float) -> float:
+    """Give ``|d - c w|^2``, which ``tt`` is where it is not small; changes ``w`` and ``d``."""
+    if len(d) == 1:
+        return 0.0 * c  # a number alone cannot turn
+    if tt < _RADIAL * dd:
+        w *= c
+        d -= w
+        return float(d @ d)
+    return tt
+
+
+_local = threading.local()
+
+
+def room(size: int) -> Array:
+    """Give three rows of numbers to work in, the same memory every time."""
+    rooms: Array | None = getattr(_local, "room", None)
+    if rooms is None:
+        rooms = _local.room = np.empty((3, max(SMALL, _ALL_TINY)))
+    return rooms[:, :size]
 
 
 def _dense(gradient: Tensor | None, weight: Tensor) -> Tensor:
