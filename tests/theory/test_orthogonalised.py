@@ -23,7 +23,7 @@ def test_correlation_of_polar_factors(shape: tuple[int, int], c: float) -> None:
         seen.append(float(np.sum(polar(a) * polar(c * a + np.sqrt(1 - c * c) * b))) / min(shape))
     h = orthogonalised.kept_share(*shape)
     # the part beyond the first order is taken as a fifth power
-    assert np.mean(seen) == pytest.approx(h * c + (1 - h) * c**5, abs=0.01 if c < 0.9 else 0.04)
+    assert np.mean(seen) == pytest.approx(h * c + (1 - h) * c**5, abs=0.01 if c < 0.9 else 0.05)
     assert np.mean(seen) < c
 
 
