@@ -8,9 +8,9 @@ matrices of correlation ``c`` the polar factors have the correlation, about::
 
 with ``s`` the singular values of a Gaussian matrix (Marchenko and Pastur): ``h = (8/(3 pi))^2 = 0.72`` for a square
 one, near 1 for a flat one. ``h`` is exact, that of the first Hermite polynomial; the fifth power stands for the others
-(simulated: within 0.01 up to c = 0.7; up to 0.05 too large at 0.95 for a square matrix, less for others). The length of the
-update cancels in the angle, so that neither the scale factor ``sqrt(max(1, rows/columns))`` nor the singular values
-that Newton-Schulz leaves between 0.7 and 1.2 matter much to it.
+(simulated: within 0.01 up to c = 0.7; up to 0.05 too large at 0.95 for a square matrix, less for others). The
+length of the update cancels in the angle, so that neither the scale factor ``sqrt(max(1, rows/columns))`` nor the
+singular values that Newton-Schulz leaves between 0.7 and 1.2 matter much to it.
 """
 
 import math
