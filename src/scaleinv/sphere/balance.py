@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from scaleinv.errors import StateError
 from scaleinv.sphere import shards
 from scaleinv.sphere.passes import alike, products, step_of_sgd
 from scaleinv.sphere.units import Unit
@@ -202,6 +203,11 @@ class Balance:
         outward = 0.0  # <d, x>, where it shows
         if measure:
             error = (products(weights)[0] if size is None else size) / radius2 - 1
+            if not 0 < 1 + error < math.inf:
+                raise StateError(
+                    f"the weights of {unit.name} have become zero or not finite since the last step; give them back "
+                    "their numbers"
+                )
             eps = torch.finfo(weights[0].dtype).eps
             if abs(error) > 4 * eps:
                 torch._foreach_mul_(weights, 1 / math.sqrt(1 + error))

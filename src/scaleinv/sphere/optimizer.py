@@ -153,6 +153,8 @@ class Sphere(SphereSteps):
         leave_steps_out_of_graphs()
         hyperball.check_normalise(normalise_update)
         _check_words(check=check, projection=projection, zero=zero)
+        if isinstance(correct_every, bool) or not isinstance(correct_every, int) or correct_every < 1:
+            raise UserError(f"correct_every={correct_every!r}: a whole number of steps, at least 1")
         named = named_groups(groups)
         word, cuts = cuts_of(granularity, split, list(named))
         known = traits_of(optimizer)
@@ -237,8 +239,6 @@ class Sphere(SphereSteps):
             raise UserError(f"projection 'folded' has one decay a tensor, not one for each of its pieces; {remedy}")
         if self.normalise_update or learn_radius is not None:
             raise UserError(f"projection 'folded' goes with neither normalise_update nor learn_radius; {remedy}")
-        if isinstance(self.correct_every, bool) or not isinstance(self.correct_every, int) or self.correct_every < 1:
-            raise UserError(f"correct_every={self.correct_every!r}: a whole number of steps, at least 1")
 
     def _make(
         self, named: Mapping[str, tuple[Tensor, ...]], cuts: Mapping[str, Cut | None], word: str, radius: Radius
