@@ -149,7 +149,7 @@ def minima(net: Net, seed: int, elrs: Sequence[float] | None = None) -> list[Req
 def retrained(
     net: Net, run: Path, elrs: Sequence[float], *, seed: int, epoch: int | None = None, epochs: int | None = None
 ) -> list[Request]:
-    """Request runs that go on from the weights of ``run`` (after ``epoch``, default its last) with each of ``elrs``.
+    """Request runs that start from the weights of ``run`` (after ``epoch``, default its last) with each of ``elrs``.
 
     ``seed`` decides the batches (the run's own would repeat its first); ``epochs``: default those of ``minima``.
     """
@@ -158,7 +158,7 @@ def retrained(
 
 
 def relaxed(net: Net, run: Path, elr: float, *, seed: int) -> Request:
-    """Request a run that goes on from the end of ``run`` with another ELR of regime 2, twice as long as the sweep's
+    """Request a run that starts from the end of ``run`` with another ELR of regime 2, twice as long as the sweep's
     runs: when the ELR falls the loss undershoots its new level, and comes back over some 40 epochs of digits.
     """
     epochs = 2 * (net.settings.epochs or 0)
@@ -251,3 +251,13 @@ def label_noise(scale: str) -> list[Request]:
     base = replace(find(scale).settings, evaluation="online", eval_every=eval_every, recompute_bn=True, keep_every=None)
     base = replace(base, epochs=2 * (base.epochs or 0))  # noise is learnt late
     return [Request(settings=replace(base, label_noise=share), elr=elr) for share in (0.0, 0.2)]
+
+
+#: redrawn labels and seeds of the runs for double descent, which shows with much noise
+MUCH_NOISE, NOISY_SEEDS = 0.4, range(5)
+
+
+def much_label_noise(scale: str) -> list[Request]:
+    """Request runs of one ELR of regime 1 with two fifths of the labels redrawn, five seeds; tested all along."""
+    noisy = label_noise(scale)[-1]
+    return [replace(noisy, settings=replace(noisy.settings, label_noise=MUCH_NOISE), seed=seed) for seed in NOISY_SEEDS]
