@@ -75,9 +75,15 @@ def alike(*lists: Sequence[Tensor]) -> bool:
     - ``lists``: of as many tensors; those at the same place are compared.
     """
     return all(
-        flat(first) is not None and all(t.stride() == first.stride() and t.dtype == first.dtype for t in others)
+        flat(first) is not None and all(t.dtype == first.dtype and _same_order(t, first) for t in others)
         for first, *others in zip(*lists)
     )
+
+
+def _same_order(a: Tensor, b: Tensor) -> bool:
+    if a.stride() == b.stride():
+        return True
+    return a.shape == b.shape and all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride()))
 
 
 def _pieces(t: Tensor) -> Sequence[Tensor]:
