@@ -355,6 +355,9 @@ def test_a_step_in_pieces_has_the_bits_of_the_fused_step() -> None:
         optimizer.step()
         mine, buffers = x.clone(), [b.clone()] if momentum else []
         settings = {"lr": 0.1, "weight_decay": 0.03, "momentum": momentum, "dampening": 0.0}
+        whole, kept = x.clone(), [buffer.clone() for buffer in buffers]
+        assert passes.step_of_sgd([whole], [g], kept, measure=False, **settings) == 0
+        assert torch.equal(whole, p.detach())
         size = passes.step_of_sgd([mine], [g], buffers, measure=True, **settings)
         assert torch.equal(mine, p.detach())
         assert size == passes.products([mine])[0]
