@@ -113,6 +113,10 @@ class StepRecorder:
         else:
             self._measure()
 
+    def gradient_square(self) -> float | None:
+        """Give the squared norm of the gradient of the last :meth:`before_step`; None where reading it would wait."""
+        return sum(self._products[-3 * len(self.tensors) :: 3]) if self._plain else None
+
     @torch.no_grad()
     def _measure(self) -> None:
         _, g, n, _ = self._waiting
