@@ -67,7 +67,7 @@ class EpochSimilarity:
     def _cosines(self, u: "_Measured", v: "_Measured") -> list[float]:
         """Of the whole vector, then of every group; NaN where a vector has no direction."""
         spans = [(0, len(u.tensors)), *pairwise(self._ends)]
-        return [_cosine(_Measured(*(x[a:b] for x in u)), _Measured(*(x[a:b] for x in v))) for a, b in spans]
+        return [_cosine(u.part(a, b), v.part(a, b)) for a, b in spans]
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """What cannot be had from the network: the weights of the previous epoch, unless they are the present ones."""
@@ -92,6 +92,9 @@ class EpochSimilarity:
 class _Measured(NamedTuple):
     tensors: list[Tensor]  # in float64
     squares: list[float]  # of their norms
+
+    def part(self, first: int, end: int) -> "_Measured":
+        return _Measured(self.tensors[first:end], self.squares[first:end])
 
 
 def _measure(tensors: Sequence[Tensor]) -> _Measured:
