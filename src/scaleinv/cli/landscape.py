@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from scaleinv.cli.parse import DataDir, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import DataDir, Device, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import LANDSCAPE_PARTS as PARTS
 
@@ -36,6 +36,7 @@ class LandscapeCommand:
     walk_seeds: int | None = None
     """Walks of each kind (default: 3)."""
     data_dir: DataDir = None
+    device: Device = "auto"
     json: bool = False
     """Print the content of landscape.json on stdout, and nothing else."""
     quiet: Quiet = False

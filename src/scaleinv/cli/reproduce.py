@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json, LauncherArgs, LauncherName, Quiet, Workers, check_at_least, names_in
+from scaleinv.cli.parse import CpuDevice, Json, LauncherArgs, LauncherName, Quiet, Workers, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers import shelf
@@ -39,6 +39,7 @@ class ReproduceCommand:
     """Formats, a comma list of svg, pdf and png."""
     list: bool = False
     """Show the figures with their scales and what they cost in core-seconds; draw nothing."""
+    device: CpuDevice = "cpu"
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
     json: Json = False

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import CpuDevice, Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers.shelf import select
@@ -32,6 +32,7 @@ class VerifyCommand:
     """Checks at a time, one thread each (default: one per core)."""
     html: Path | None = None
     """Also write everything compared to this HTML file."""
+    device: CpuDevice = "cpu"
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
     json: Json = False

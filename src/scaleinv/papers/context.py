@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scaleinv.lab.launch.base import Watcher
 from scaleinv.lab.launch.choose import LOCAL, Choice
@@ -19,10 +20,12 @@ class Context:
     workers: int = 1  # runs at a time
     watch: Watcher | None = None  # told what the runs report
     launch: Choice = LOCAL  # where runs run
+    device: str = "cpu"  # on which networks train there
 
     def folders(self, requests: Sequence[Request]) -> list[Path]:
         """Return the folders of the requested runs, in their order; train those that are not in ``root`` yet."""
-        return obtain_many(self.root, requests, workers=self.workers, launch=self.launch, watch=self.watch)
+        at: dict[str, Any] = {"launch": self.launch, "watch": self.watch, "device": self.device}
+        return obtain_many(self.root, requests, workers=self.workers, **at)
 
     def runs(self, requests: Sequence[Request]) -> list[Run]:
         """Read the requested runs, in their order; train those that are not in ``root`` yet."""

@@ -82,16 +82,19 @@ def run(
     fresh: bool = False,
     workers: int | None = None,
     launch: Choice = LOCAL,
+    device: str = "cpu",
     started: Callable[[Claim, Scale], None] = lambda claim, scale: None,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Check all, at most ``workers`` at a time (default: one a core), each on one thread; in the order given.
-    ``launch``: where the runs that checks need are trained.
+    ``launch`` and ``device``: where the runs that checks need are trained.
 
     ``started`` and ``ended`` are told as it goes. Interrupted, what has ended is kept. Raises :class:`UserError` where
     a claim needs what only the user can give, such as the folder of a data set: nothing is said of the claim then.
     """
-    key, outcomes = source_hash(), dict[tuple[str, str], Outcome]()
+    kind = device.partition(":")[0]
+    key = source_hash() + ("" if kind == "cpu" else f"-{kind}")
+    outcomes = dict[tuple[str, str], Outcome]()
     waiting: list[tuple[Claim, Scale]] = []
     for claim, scale in chosen:
         kept = None if fresh else _load(_place(cache, claim.id, scale, key))
@@ -106,7 +109,7 @@ def run(
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
-    crew = Crew(partial(_check, runs, launch), workers or os.cpu_count() or 1)
+    crew = Crew(partial(_check, runs, launch, device), workers or os.cpu_count() or 1)
     try:
         for answer in crew.run(waiting, started=lambda pair: started(*pair)):
             claim, scale = answer.item
@@ -124,12 +127,12 @@ def run(
     return [outcomes[claim.id, scale] for claim, scale in chosen]
 
 
-def _check(runs: Path, launch: Choice, pair: tuple[Claim, Scale], report: Report) -> Outcome:
+def _check(runs: Path, launch: Choice, device: str, pair: tuple[Claim, Scale], report: Report) -> Outcome:
     """Run one check in a process of the crew."""
     claim, scale = pair
     start = time.perf_counter()
     try:
-        result = claim.run(Context(scale, runs, launch=launch))
+        result = claim.run(Context(scale, runs, launch=launch, device=device))
     except UserError as error:
         raise UserError(f"{claim.id} ({scale}): {error}") from error
     except Exception as error:

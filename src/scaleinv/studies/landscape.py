@@ -20,6 +20,7 @@ import numpy as np
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig, read_config
 from scaleinv.lab.data.dataset import SPECS
+from scaleinv.lab.devices import float64_device
 from scaleinv.lab.schedule import parse_schedule, rate_share
 from scaleinv.lab.weights import kept_epochs, read_weights
 from scaleinv.landscape.agreement import agreement
@@ -127,6 +128,7 @@ def study(
     *,
     settings: Study | None = None,
     data_dir: Path | None = None,
+    device: str = "cpu",
     watch: Callable[[str, int, int], None] = lambda what, done, total: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -134,12 +136,14 @@ def study(
 
     ``parts`` None: sharpness, and paths where there are any. ``watch`` is told what has been measured or was kept, how
     many pieces are done and how many there are. Each piece is on the disk before the next one begins. ``say`` is told
-    why a part has nothing to measure, beside others that have.
+    why a part has nothing to measure, beside others that have. ``device``: cpu, cuda or cuda:1; sums are in float64,
+    which mps has not.
 
     Raises :class:`UserError` for unknown parts, folders without finished runs, paths where no two runs can be joined,
     and where no part has anything to measure.
     """
     settings = settings or Study()
+    device = float64_device(device)
     for part in parts or ():
         if part not in LANDSCAPE_PARTS:
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
@@ -177,14 +181,14 @@ def study(
         if any(kept["key"] == key for kept in content[part]):
             what += ": kept"
         else:
-            found = {"key": key, **marks[key["runs"][0]], **measure(data_dir)}
+            found = {"key": key, **marks[key["runs"][0]], **measure(data_dir, device)}
             content[part] = [kept for kept in content[part] if kept["key"]["runs"] != key["runs"]] + [found]
             write_json(folder / LANDSCAPE, content)
         watch(what, number, len(pieces))
     return read_study(folder)  # as a reader finds it: NaN is null
 
 
-Piece = tuple[str, dict[str, Any], Callable[[Path | None], dict[str, Any]]]
+Piece = tuple[str, dict[str, Any], Callable[[Path | None, str], dict[str, Any]]]
 
 
 def _key(members: list[Ended], **numbers: Any) -> dict[str, Any]:
@@ -253,8 +257,8 @@ def _none_of(runs: list[Ended], lack: int) -> str:
     return f"{lack} of {len(runs)} runs lack" if len(runs) > 1 else "this run lacks"
 
 
-def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None) -> dict[str, Any]:
-    found = sharpness(surface_of(run.folder, data_dir=data_dir), top=1, probes=probes, images=images)
+def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None, device: str) -> dict[str, Any]:
+    found = sharpness(surface_of(run.folder, data_dir=data_dir, device=device), top=1, probes=probes, images=images)
     slopes, hessian = found.gradients, found.hessian
     config = run.config
     # the rate that acts on the unit sphere at these weights, as it was at the last step; Adam's has another law
@@ -278,9 +282,12 @@ def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None) -> d
     }
 
 
-def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None) -> dict[str, Any]:
+def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None, device: str) -> dict[str, Any]:
     path = linear_path(
-        surface_of(a.folder, data_dir=data_dir), read_weights(a.folder), read_weights(b.folder), points=settings.points
+        surface_of(a.folder, data_dir=data_dir, device=device),
+        read_weights(a.folder),
+        read_weights(b.folder),
+        points=settings.points,
     )
     return {
         "angle": path.angle,
@@ -290,9 +297,9 @@ def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None) -> dict[st
     }
 
 
-def _walks(run: Ended, elr: float, settings: Study, data_dir: Path | None) -> dict[str, Any]:
+def _walks(run: Ended, elr: float, settings: Study, data_dir: Path | None, device: str) -> dict[str, Any]:
     # regime 3 is a statement about any start; trained weights take long to be forgotten at an ELR that is not its own
-    surface = fresh_surface_of(run.folder, data_dir=data_dir)
+    surface = fresh_surface_of(run.folder, data_dir=data_dir, device=device)
     found = compare(surface, elr, settings.walk_steps, seeds=range(settings.walk_seeds))
     # one walk of each kind step by step, the first seed's
     first = {kind: next(walk for walk in found.walks if walk.kind == kind) for kind in KINDS}
@@ -321,13 +328,15 @@ def late_epochs(folder: Path, most: int) -> list[int]:
     return spread([epoch for epoch in kept_epochs(folder) if epoch >= half], most)
 
 
-def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
+def averages_of(
+    folder: Path, epochs: Sequence[int], data_dir: Path | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Measure the :func:`~scaleinv.landscape.averages.convexity` of iterates kept at ``epochs``, train and test loss.
 
     ``excess``: loss at their mean less their mean loss. ``share_above``: of the segments between all pairs, those whose
     loss rises above both ends. BN statistics are recomputed at every point of which the test loss is taken.
     """
-    surface = surface_of(folder, data_dir=data_dir)
+    surface = surface_of(folder, data_dir=data_dir, device=device)
     found = convexity(surface, [weights for _, weights in points_of(folder, epochs)], test=True)
     at, members = found.average.values, found.average.members
     mean = {name: float(np.mean([getattr(m, name) for m in members])) for name in ("train_error", "test_error")}
@@ -342,14 +351,14 @@ def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = Non
     }
 
 
-def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
+def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None, device: str = "cpu") -> dict[str, Any]:
     """Measure the :func:`~scaleinv.landscape.agreement.agreement` of weights kept at ``epochs``, minima of periods.
 
     Matrices are (n, n). Pairs average the softmax, with the squared loss the outputs themselves.
     """
     config = read_config(folder)
     found = agreement(
-        surface_of(folder, data_dir=data_dir),
+        surface_of(folder, data_dir=data_dir, device=device),
         [weights for _, weights in points_of(folder, epochs)],
         average="output" if config is not None and config.loss == "mse" else "softmax",
     )

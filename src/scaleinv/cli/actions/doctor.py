@@ -5,12 +5,15 @@ import json
 import sys
 from typing import Any, NamedTuple
 
+import torch
 from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
 
 from scaleinv.cli.doctor import DoctorCommand, parse_inputs
 from scaleinv.errors import UserError
+from scaleinv.lab.devices import float64_device
+from scaleinv.lab.splits import moved
 from scaleinv.plugins import load_object
 from scaleinv.runfolder.files import write_bytes
 from scaleinv.symmetry.check import differences, read_expected
@@ -37,7 +40,10 @@ def run(command: DoctorCommand) -> int:
     """
     expected = read_expected(command.expect) if command.expect is not None else None
     inputs = random_inputs(parse_inputs(command.input), command.seed)
+    device = float64_device(command.device)
     model = load_model(command.model)
+    if device != "cpu":
+        model, inputs = model.to(device), moved(inputs, torch.device(device))
     with contextlib.redirect_stdout(sys.stderr):  # what the model prints is not the answer
         found = find_symmetries(model, inputs, seed=command.seed, outputs=command.output or None)
     advice = _advice(command, model, found) if command.optimizer is not None else None

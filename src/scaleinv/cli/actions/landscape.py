@@ -7,6 +7,7 @@ from typing import Any
 
 from scaleinv.cli.landscape import LandscapeCommand
 from scaleinv.cli.tables import columns, console, number
+from scaleinv.lab.devices import float64_device
 from scaleinv.report.landscape_section import begin_words, correlated_words, mean, pair_means
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.lineage import named, origin_of, short_names
@@ -22,6 +23,7 @@ def run(command: LandscapeCommand) -> int:
     """Measure and print. Exit status 0: measured."""
     settings = Study(**command.numbers())
     lacking: list[str] = []
+    device = float64_device(command.device)
     with Counted("measuring", quiet=command.quiet) as counted:
 
         def watch(what: str, _: int, total: int) -> None:
@@ -33,6 +35,7 @@ def run(command: LandscapeCommand) -> int:
             command.chosen_parts(),
             settings=settings,
             data_dir=command.data_dir,
+            device=device,
             watch=watch,
             say=lacking.append,
         )

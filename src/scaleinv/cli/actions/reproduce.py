@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from scaleinv.cli.reproduce import ReproduceCommand
 from scaleinv.errors import UserError
+from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
 from scaleinv.lab.launch.choose import Choice
 from scaleinv.lab.launch.names import parse_arguments
@@ -35,6 +36,7 @@ def run(command: ReproduceCommand) -> int:
     if not there.is_dir():
         raise UserError(f"{there} is a file, not a folder; choose another --out")
 
+    device = choose_device(command.device)
     paths: list[Path] = []
     try:
         with ProgressView(total=1, quiet=command.quiet) as view:
@@ -49,7 +51,8 @@ def run(command: ReproduceCommand) -> int:
                 view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept")
                 begin = time.perf_counter()
                 launch = Choice(command.launcher, parse_arguments(command.launcher_args))
-                context = Context(scale, command.runs, command.workers or cores(), watch, launch)
+                workers = command.workers or (cores() if device == "cpu" else 1)
+                context = Context(scale, command.runs, workers, watch, launch, device)
                 paths += entry.make(context, command.out, formats).paths
                 view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")
         if command.all:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from scaleinv import __version__
 from scaleinv.cli.verify import VerifyCommand
+from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.choose import Choice
 from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.papers import verify
@@ -36,6 +37,7 @@ def run(command: VerifyCommand) -> int:
         shown = select("all" if command.scale == "quick" else command.scale, only)
         return _list(command, sorted(shown, key=lambda pair: pair[0].id))
     chosen = select(command.scale, only)
+    device = choose_device(command.device)
     begin = time.perf_counter()
     with Counted("checking", len(chosen), quiet=command.quiet) as counted:
         view = _View(counted)
@@ -43,7 +45,8 @@ def run(command: VerifyCommand) -> int:
             chosen,
             command.cache,
             fresh=command.fresh,
-            workers=command.workers,
+            workers=command.workers or (None if device == "cpu" else 1),
+            device=device,
             launch=Choice(command.launcher, parse_arguments(command.launcher_args)),
             started=view.started,
             ended=view.ended,
