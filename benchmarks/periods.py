@@ -123,7 +123,7 @@ def speed(rows: int) -> None:
             file.write("step,loss,rho,eg\n")
             file.writelines(f"{k},{a:.7g},{b:.9g},{c:.7g}\n" for k, (a, b, c) in enumerate(zip(*log.values())))
         size, before = path.stat().st_size / 1e6, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        command = [sys.executable, "-m", "scaleinv", "periods", str(path), "--lr", "0.1", "--wd", "0.01"]
+        command = [sys.executable, "-m", "scaleinv", "periods", str(path), "--lr", "0.1", "--weight-decay", "0.01"]
         begin = time.perf_counter()
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition(";")[0]
     wall, used = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from scaleinv import __version__
-from scaleinv.errors import UserError, how_to_install
+from scaleinv.cli.ending import complain, reader_left, told, watched_streams
+from scaleinv.runfolder.threads import check_openmp
 from scaleinv.text import near
 
 
@@ -63,24 +64,38 @@ commands:
 scaleinv COMMAND --help shows a command's options."""
 
 
-def complain(message: str) -> int:
-    """Print one line for the user and return the exit code of a user's mistake."""
-    print("scaleinv: " + " ".join(message.split()), file=sys.stderr)
-    return 2
-
-
 def run(argv: Sequence[str]) -> int:
     """Run ``scaleinv ARGV``.
 
-    Exit status 0: done. 1: the answer is no. 2: the user's mistake. 3: the evidence does not decide. 130: interrupted.
+    Exit status 0: done. 1: the answer is no. 2: the user's mistake, or what the system refuses (a full disk, no
+    memory). 3: the evidence does not decide. 130: interrupted.
     """
+    with watched_streams() as stdout_open:
+        if not stdout_open:
+            return complain("standard output is closed; send it to a file, or to /dev/null")
+        return _ended(argv)
+
+
+def _ended(argv: Sequence[str]) -> int:
+    """Run and end: the exit code, SystemExit of ``--help``, or a bug as it is."""
+    name = argv[0] if argv else ""
     try:
-        code = _run(argv)
+        try:
+            code = _run(argv)
+        except SystemExit as end:  # of --help
+            if reader_left(end):
+                return 0
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader (head, less) has left: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit:
+        raise
+    except BaseException as error:
+        known = told(error, name, COMMANDS[name].extra if name in COMMANDS else "cli")
+        if known is None:
+            raise
+        return known
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -93,20 +108,13 @@ def _run(argv: Sequence[str]) -> int:
     name = argv[0]
     if name not in COMMANDS:
         return complain(f"unknown command {name!r}{near(name, COMMANDS)}; choose one of: {', '.join(COMMANDS)}")
+    check_openmp()
     try:
-        kind = command_class(name)
-        parse = importlib.import_module("scaleinv.cli.parse").parse
-        parsed = parse(kind, argv[1:])
-        code: int = importlib.import_module(f"scaleinv.cli.actions.{_MODULES.get(name, name)}").run(parsed)
-        return code
-    except UserError as error:
-        return complain(str(error))
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] == "scaleinv":
-            raise
-        install = how_to_install(error.name or "", COMMANDS[name].extra)
-        return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: {install}")
-    except KeyboardInterrupt as interrupt:
-        remedy = str(interrupt) or f"the same command resumes where `{name}` stopped"
-        print(f"scaleinv: interrupted; {remedy}", file=sys.stderr)
-        return 130
+        os.getcwd()
+    except OSError:  # MKL would end the process with a riddle
+        return complain("the current folder is gone; change into one that is there")
+    kind = command_class(name)
+    parse = importlib.import_module("scaleinv.cli.parse").parse
+    parsed = parse(kind, argv[1:])
+    code: int = importlib.import_module(f"scaleinv.cli.actions.{_MODULES.get(name, name)}").run(parsed)
+    return code

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from scaleinv.cli.help import flags_in_groups
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Names
 from scaleinv.lab.launch.names import LAUNCHERS
+from scaleinv.reading import parse_json, path_fault, read_text
 from scaleinv.text import near
 
 
@@ -36,10 +36,18 @@ _KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     str: ("STR", str),
     Path: ("PATH", Path),
 }
+#: of a count that has no bound of its own: what counts that many does not end
+MOST_COUNT = 10**9
+#: processes of 300 MB each, and at most one a run works
+MOST_WORKERS = 256
+#: each is a run, or a row of a table
+MOST_SEEDS = 100_000
 _RULES = ConstructorRegistry()
 _SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
 _SHOWN = (*_SWITCHES, tyro.conf.OmitArgPrefixes)
 Command = TypeVar("Command")
+#: what else a flag may be called, in every command that has it
+SHORT = {"--wd": "--weight-decay"}
 
 DataDir = Annotated[
     Path | None,
@@ -79,16 +87,43 @@ LauncherArgs = Annotated[
         help="What the launcher takes, as name=value pairs: partition=gpu,time=240,runs_per_job=4 or gpus=0.25.",
     ),
 ]
+Cancel = Annotated[
+    bool, tyro.conf.arg(name="cancel", help="Cancel the jobs that an engine (slurm) still has of this command.")
+]
 Workers = Annotated[
-    int | None, tyro.conf.arg(help="Runs at a time, one thread each (default: one per core; one on a GPU).")
+    int | None, tyro.conf.arg(help="Runs at a time, one thread each (default: one per core, or one per GPU).")
 ]
 
 
-def check_at_least(least: int, **numbers: int | None) -> None:
-    """Raise a :class:`UserError` for a number, by the name of its flag, that is below ``least``; None passes."""
+def check_at_least(least: int, most: int = MOST_COUNT, **numbers: int | None) -> None:
+    """Raise a :class:`UserError` for a number, by the name of its flag, that is below ``least`` or above ``most``; None
+    passes."""
     for name, number in numbers.items():
-        if number is not None and number < least:
+        if number is None:
+            continue
+        if number < least:
             raise UserError(f"--{name.replace('_', '-')} {number}: must be at least {least}")
+        if number > most:
+            raise UserError(f"--{name.replace('_', '-')} {number}: must be at most {most}; is that meant?")
+
+
+def check_texts(command: Any) -> None:
+    """Refuse paths that no file can have and texts that are no UTF-8, by the names of their flags, before any work."""
+    hints = get_type_hints(type(command), include_extras=True)
+    for one in dataclasses.fields(command):
+        given = getattr(command, one.name)
+        place = "Positional" in repr(hints[one.name])
+        for value in given if isinstance(given, tuple) else (given,):
+            fault = path_fault(str(value)) if isinstance(value, Path) else ""
+            if isinstance(value, str):
+                fault = path_fault(value[:1000].replace("/", "-")) if _odd(value) else ""
+            if fault:
+                raise UserError(f"{'' if place else f'--{_flag_name(one, type(command))} '}{value} {fault}")
+
+
+def _odd(text: str) -> bool:
+    """Tell a text that holds NUL or is no UTF-8."""
+    return "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
@@ -131,7 +166,7 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
 
     The help names no default of a switch, nor one that is empty: the flag's text says what then holds.
     """
-    arguments = with_config(kind, arguments)
+    arguments = with_config(kind, spelled_out(kind, arguments))
     if arguments and arguments[0].startswith("--tyro-"):
         raise UserError(f"{arguments[0]} completes one command; for all: scaleinv completion bash, or zsh")
     prog = f"scaleinv {kind.__name__.removesuffix('Command').lower()}"
@@ -152,9 +187,22 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
         if end.code in (None, 0):
             raise
         raise UserError(f"{_meant(_choices(one_line(said.getvalue())), hints)}; see {prog} --help") from None
+    check_texts(command)
     if hasattr(command, "check"):
         command.check()
     return command
+
+
+def spelled_out(kind: type[Any], arguments: Sequence[str]) -> list[str]:
+    """Put the flag that is meant for its short form: ``--weight-decay`` for ``--wd``, where the command has it."""
+    names = {one.name for one in dataclasses.fields(kind)}
+    found = []
+    for word in arguments:
+        flag, equals, value = word.partition("=")
+        meant = SHORT.get(flag, flag)
+        known = meant.removeprefix("--").replace("-", "_") in names
+        found.append(meant + equals + value if known else word)
+    return found
 
 
 def names_form(hint: Any) -> str:
@@ -191,15 +239,18 @@ def _flags(path: Path, kind: type[Any]) -> list[str]:
     except ImportError:  # Python 3.10
         raise UserError("--config needs Python 3.11 or newer, which reads TOML; give the flags") from None
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(read_text(path))
     except OSError as error:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path} is not TOML: {error}") from None
+    except UserError as error:
+        raise UserError(f"--config: {error}") from None
+    except (ValueError, RecursionError) as error:
+        why = "it holds a number of thousands of digits" if "int_max_str_digits" in str(error) else error
+        raise UserError(f"--config {path} is not TOML: {why}") from None
     fields = {_flag_name(one, kind): one for one in dataclasses.fields(kind) if one.name != "config"}
     flags: list[str] = []
     for name, value in _flat(content).items():
-        flag = name.replace("_", "-")
+        flag = SHORT.get(f"--{name}", name).removeprefix("--").replace("_", "-")
         if flag not in fields:
             raise UserError(
                 f"--config {path}: unknown key {name!r}{near(flag, fields)}; keys are the flags of the command"
@@ -243,7 +294,7 @@ def named_values(text: str, flag: str) -> dict[str, Any]:
             found[name] = (
                 {"True": True, "False": False, "None": None}[value]
                 if value in ("True", "False", "None")
-                else json.loads(value)
+                else parse_json(value)
             )
         except ValueError:
             found[name] = value

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import CpuDevice, Json, LauncherArgs, LauncherName, Quiet, Workers, check_at_least, names_in
+from scaleinv.cli.parse import (
+    MOST_WORKERS,
+    Cancel,
+    CpuDevice,
+    Json,
+    LauncherArgs,
+    LauncherName,
+    Quiet,
+    Workers,
+    check_at_least,
+    names_in,
+)
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers import shelf
@@ -42,6 +53,7 @@ class ReproduceCommand:
     device: CpuDevice = "cpu"
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
+    cancel: Cancel = False
     json: Json = False
     quiet: Quiet = False
 
@@ -73,6 +85,6 @@ class ReproduceCommand:
     def check(self) -> None:
         """Refuse unknown figures, scales and formats, and less than one worker."""
         self.formats()
-        check_at_least(1, workers=self.workers)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
         check_launcher(self.launcher, self.launcher_args)
         self.chosen()

@@ -7,11 +7,23 @@ from typing import Annotated
 import tyro
 
 from scaleinv.cli.own import OwnFlags
-from scaleinv.cli.parse import LauncherArgs, LauncherName, Quiet, Workers, check_at_least
+from scaleinv.cli.parse import (
+    MOST_SEEDS,
+    MOST_WORKERS,
+    Cancel,
+    LauncherArgs,
+    LauncherName,
+    Quiet,
+    Workers,
+    check_at_least,
+)
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.studies.grid import parse_grid
+
+#: each is a folder, and a point of the map
+MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +52,7 @@ class SweepCommand(CommonSettings, OwnFlags):
     launcher_args: LauncherArgs = ""
     prepare: bool = False
     """Only write the run folders and print them, for `scaleinv run` under an engine of your own."""
-    cancel: bool = False
-    """Cancel the jobs that an engine (slurm) still has of this sweep."""
+    cancel: Cancel = False
     json: bool = False
     """Print the content of sweep.json on stdout, and nothing else."""
     quiet: Quiet = False
@@ -62,5 +73,9 @@ class SweepCommand(CommonSettings, OwnFlags):
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
         self.arguments()
-        check_at_least(1, seeds=self.seeds, workers=self.workers)
+        check_at_least(1, MOST_SEEDS, seeds=self.seeds)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
+        runs = len(self.axis_values()[1]) * len(self.decays()) * (self.seeds or 1)
+        if runs > MOST_RUNS:
+            raise UserError(f"this sweep has {runs} runs, more than {MOST_RUNS}; is that meant? Make it in parts")
         check_launcher(self.launcher, self.launcher_args)

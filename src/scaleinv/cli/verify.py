@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import CpuDevice, Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import (
+    MOST_WORKERS,
+    Cancel,
+    CpuDevice,
+    Json,
+    LauncherArgs,
+    LauncherName,
+    Quiet,
+    check_at_least,
+    names_in,
+)
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers.shelf import select
@@ -30,11 +40,16 @@ class VerifyCommand:
     """Folder where results and training runs are kept."""
     workers: int | None = None
     """Checks at a time, one thread each (default: one per core)."""
+    seed_offset: int = 0
+    """Added to the seed of every training: other draws of the same runs."""
     html: Path | None = None
     """Also write everything compared to this HTML file."""
+    record: Path | None = None
+    """Also write a small file for each claim to this folder: verdict, numbers, commit, processor, runs."""
     device: CpuDevice = "cpu"
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
+    cancel: Cancel = False
     json: Json = False
     quiet: Quiet = False
 
@@ -46,6 +61,7 @@ class VerifyCommand:
         """Refuse an empty --only, unknown claims and scales, and less than one worker."""
         if self.only is not None and not self.ids():
             raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
-        check_at_least(1, workers=self.workers)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
+        check_at_least(0, seed_offset=self.seed_offset)
         check_launcher(self.launcher, self.launcher_args)
         select("all" if self.list and self.scale == "quick" else self.scale, self.ids())

@@ -8,7 +8,6 @@ checks of that call share runs in a folder of their own, which is removed at the
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import shutil
 import sys
@@ -16,7 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
+from scaleinv.reading import parse_json, read_text
 from scaleinv.runfolder.files import json_text, plain, write_bytes
 
 #: rooms that no check's number depends on
@@ -49,6 +49,7 @@ class Outcome:
     tolerance: dict[str, str]
     evidence: str
     seconds: float
+    runs: list[str] = field(default_factory=list)  # identities of the runs it rests on
     cached: bool = False
     broke: bool = False
 
@@ -75,6 +76,11 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def runs_folder(cache: Path) -> Path:
+    """Return the folder of the runs that checks need."""
+    return cache / "runs"
+
+
 def run(
     chosen: Sequence[tuple[Claim, Scale]],
     cache: Path,
@@ -83,17 +89,19 @@ def run(
     workers: int | None = None,
     launch: Choice = LOCAL,
     device: str = "cpu",
+    seed_offset: int = 0,
     started: Callable[[Claim, Scale], None] = lambda claim, scale: None,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Check all, at most ``workers`` at a time (default: one a core), each on one thread; in the order given.
-    ``launch`` and ``device``: where the runs that checks need are trained.
+    ``launch`` and ``device``: where the runs that checks need are trained. ``seed_offset``: added to the seeds of all
+    training.
 
     ``started`` and ``ended`` are told as it goes. Interrupted, what has ended is kept. Raises :class:`UserError` where
     a claim needs what only the user can give, such as the folder of a data set: nothing is said of the claim then.
     """
     kind = device.partition(":")[0]
-    key = source_hash() + ("" if kind == "cpu" else f"-{kind}")
+    key = source_hash() + (f"+{seed_offset}" if seed_offset else "") + (f"-{kind}" if kind != "cpu" else "")
     outcomes = dict[tuple[str, str], Outcome]()
     waiting: list[tuple[Claim, Scale]] = []
     for claim, scale in chosen:
@@ -105,11 +113,11 @@ def run(
             ended(kept)
     for name in sorted({data for _, scale in waiting if (data := data_of(scale)) is not None}):
         find(name)
-    runs = cache / "runs"
+    runs = runs_folder(cache)
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
-    crew = Crew(partial(_check, runs, launch, device), workers or os.cpu_count() or 1)
+    crew = Crew(partial(_check, runs, launch, device, seed_offset), workers or os.cpu_count() or 1)
     try:
         for answer in crew.run(waiting, started=lambda pair: started(*pair)):
             claim, scale = answer.item
@@ -127,19 +135,23 @@ def run(
     return [outcomes[claim.id, scale] for claim, scale in chosen]
 
 
-def _check(runs: Path, launch: Choice, device: str, pair: tuple[Claim, Scale], report: Report) -> Outcome:
+def _check(
+    runs: Path, launch: Choice, device: str, seed_offset: int, pair: tuple[Claim, Scale], report: Report
+) -> Outcome:
     """Run one check in a process of the crew."""
     claim, scale = pair
     start = time.perf_counter()
+    context = Context(scale, runs, launch=launch, device=device, seed_offset=seed_offset)
     try:
-        result = claim.run(Context(scale, runs, launch=launch, device=device))
+        result = claim.run(context)
     except UserError as error:
         raise UserError(f"{claim.id} ({scale}): {error}") from error
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = f"the check broke: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         return _broken(claim.id, scale, " ".join(what.split()), time.perf_counter() - start)
-    return Outcome(claim.id, scale, **asdict(result), seconds=time.perf_counter() - start)
+    spent = time.perf_counter() - start
+    return Outcome(claim.id, scale, **asdict(result), seconds=spent, runs=list(context.used))
 
 
 def _broken(id: str, scale: Scale, why: str, seconds: float) -> Outcome:
@@ -153,7 +165,7 @@ def _place(cache: Path, id: str, scale: str, key: str) -> Path:
 def _load(path: Path) -> Outcome | None:
     """Read a kept result; anything unreadable counts as absent."""
     try:
-        return Outcome(**{**json.loads(path.read_text(encoding="utf-8")), "cached": True})
+        return Outcome(**{**parse_json(read_text(path)), "cached": True})
     except (OSError, ValueError, TypeError):
         return None
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import json
+import math
 import sys
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
 
@@ -16,6 +16,8 @@ from scaleinv.lab.devices import float64_device
 from scaleinv.lab.splits import moved
 from scaleinv.plugins import load_object
 from scaleinv.runfolder.files import write_bytes
+from scaleinv.runfolder.memory import require
+from scaleinv.studies.terminal import Terminal, say
 from scaleinv.symmetry.check import differences, read_expected
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.groups import ParamGroups, param_groups
@@ -29,6 +31,8 @@ from scaleinv.theory.rates import Law
 
 _OPTIMIZER = "name one of torch.optim's (sgd, adamw), or FILE.py:FUNCTION, a function that takes the model"
 
+#: of a number of the inputs: itself, in float64, moved by two steps, and what the layers make of it
+_BYTES = 40
 #: exit status where the evidence does not decide
 UNDECIDED = 3
 
@@ -39,8 +43,11 @@ def run(command: DoctorCommand) -> int:
     Exit status 0: groups printed and as expected. 1: groups differ from --expect. 3: the answer is undecided.
     """
     expected = read_expected(command.expect) if command.expect is not None else None
-    inputs = random_inputs(parse_inputs(command.input), command.seed)
     device = float64_device(command.device)
+    described = parse_inputs(command.input)
+    numbers = sum(math.prod(shape) for shape, _ in described.values())
+    require(_BYTES * numbers, f"an input of {numbers:.3g} numbers", "a small batch is enough")
+    inputs = random_inputs(described, command.seed)
     model = load_model(command.model)
     if device != "cpu":
         model, inputs = model.to(device), moved(inputs, torch.device(device))
@@ -54,15 +61,15 @@ def run(command: DoctorCommand) -> int:
         write_bytes(command.html, page.encode(), advice="choose another --html")
     if command.json:
         added = {} if advice is None else {"optimizer": advice.review.to_dict(), "groups": advice.groups.to_dict()}
-        print(json.dumps(found.to_dict() | added, indent=1, allow_nan=False))
+        say(json.dumps(found.to_dict() | added, indent=1, allow_nan=False))
     else:
-        console = Console()
+        console = Terminal()
         below = [] if advice is None else optimizer_lines(advice.title, advice.review, advice.groups)
         for line in [*terminal_table(found, lr, law), *below]:
             console.print(line)
     lines = differences(found, expected) if expected is not None else []
     for line in lines:
-        print(line, file=sys.stderr)
+        say(line, file=sys.stderr)
     if found.verdict != "clear":
         return UNDECIDED
     return 1 if lines else 0
