@@ -249,7 +249,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
 
 
 def _prolong(out: Path, sweep: SweepConfig) -> None:
-    """Make the sweep that is there this one, if it is the same with fewer steps; its runs go on where they ended."""
+    """Make the sweep that is there this one, if it is the same with fewer steps; its runs resume."""
     path = out / "sweep-config.json"
     content = read_json(path) if path.exists() else None
     held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
