@@ -21,7 +21,7 @@ from scaleinv.lab.first_loss import stored_task
 from scaleinv.lab.global_random import READ, STEP, kept_generators, seed_all, seed_torch
 from scaleinv.lab.images import Images
 from scaleinv.lab.levels import limit_rows, reference_rows
-from scaleinv.lab.memory import keep_freed_memory
+from scaleinv.lab.memory import keep_freed_memory, require_memory
 from scaleinv.lab.problem import Judge, Problem
 from scaleinv.lab.random import TRANSFORM, generator
 from scaleinv.lab.recorder import BatchCounts, StepRecorder
@@ -72,7 +72,11 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
     next step.
     """
     judge, model = setup.judge, setup.model
-    setup.optimizer.zero_grad(set_to_none=True)
+    plain = setup.plain
+    if plain is None:
+        setup.optimizer.zero_grad(set_to_none=True)
+    else:
+        plain.clear()
     if len(parts) == 1:
         inputs, targets = parts[0]
         outputs = model(inputs) if judge.call is None else judge.call(model, inputs)
@@ -83,7 +87,8 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
         mean, answers = _accumulate(setup, parts)
     rates = setup.learning_rates()
     recorder.before_step(mean, answers)
-    setup.optimizer.step()
+    if plain is None or not plain.take(recorder.gradient_square()):
+        setup.optimizer.step()
     if radius is not None:
         setup.hold_norm(radius)
     recorder.after_step(rates)
@@ -340,6 +345,8 @@ def run(
     classes = source.classes if isinstance(source, Dataset) else config.classes
     if (source.fingerprint, classes) != (config.data_fingerprint, config.classes):
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
+    if isinstance(source, Dataset):
+        require_memory(config, source.in_shape, source.classes, len(source.train_labels))
     check_openmp(config.threads)
     torch.set_num_threads(config.threads)
     keep_freed_memory()

@@ -10,6 +10,7 @@ from scaleinv.errors import UserError
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.state import MonitorState
+from scaleinv.text import visible
 
 
 class Sink:
@@ -58,7 +59,7 @@ class Lines(Sink):
 
     def _print(self, line: str) -> None:
         stream = self._stream or sys.stdout  # not at construction: notebooks and tests change it
-        stream.write(line + "\n")
+        stream.write(visible(line) + "\n")
         stream.flush()
 
     def write(self, record: Record) -> None:
