@@ -62,7 +62,8 @@ class Probe:
     dropout calls are switched off; other randomness is frozen by the same seed before every call. ``sites``: small
     constants in the code to be replaced by ``eps`` as well (:mod:`scaleinv.symmetry.sites`).
 
-    outputs: which of the model's results count; see :func:`scaleinv.symmetry.outputs.chosen`.
+    outputs: which of the model's results count; see :func:`scaleinv.symmetry.outputs.chosen`.  checked: that the
+    parameters are finite numbers is known already.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Probe:
         dtype: torch.dtype | None = torch.float64,
         eps: float | None = TINY,
         outputs: Outputs = None,
+        checked: bool = False,
     ) -> None:
-        refuse_unreadable(model)
+        if not checked:
+            refuse_unreadable(model)
         outer = {id(p): name for name, p in model.named_parameters()}
         model = unwrap(model)
         inner = dict(model.named_parameters())
@@ -115,6 +118,7 @@ class Probe:
         self.few: list[str] = []
         self.shown: tuple[str, ...] = ()  # names of the outputs that count
         self.hidden: tuple[str, ...] = ()  # names of those that do not
+        self.shapes: list[torch.Size] = []  # of the outputs that count
         self.place = Viewpoint()
         self.needs_graph = False  # the forward takes gradients of its own
         self.rewritten: tuple[int, ...] = ()  # tensors that the forward writes
@@ -144,6 +148,7 @@ class Probe:
         if not tensors:
             kind = type(self.model).__name__
             raise UserError(f"{kind} returns no floating-point tensor; wrap it in a module that returns one")
+        self.shapes = [t.shape for t in tensors]
         dtype = self.dtype or (torch.float64 if tensors[0].dtype is torch.float64 else torch.float32)
         return torch.cat([t.reshape(-1).to(dtype) for t in tensors])
 
@@ -171,6 +176,16 @@ class Probe:
         self.place = place
         self.args, self.kwargs = self.given if not place.shuffle else map_tensors(self.given, _permuted(place.shuffle))
         self.perturb(torch.Generator().manual_seed(place.seed), fresh=place.fresh, quiet=place.quiet)
+
+    @contextlib.contextmanager
+    def on(self, given: Any) -> Iterator[None]:
+        """Run on other inputs, given as (args, kwargs), while the context lasts."""
+        before = self.args, self.kwargs
+        self.args, self.kwargs = given
+        try:
+            yield
+        finally:
+            self.args, self.kwargs = before
 
     @contextlib.contextmanager
     def restored(self, which: Iterable[int]) -> Iterator[None]:

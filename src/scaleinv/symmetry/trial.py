@@ -36,7 +36,7 @@ class FirstRuns:
 
     def probe(self, dtype: torch.dtype | None = torch.float64, eps: float | None = TINY) -> Probe:
         """Make a probe of the model as it was found to be."""
-        probe = Probe(self.model, self.inputs, dtype=dtype, eps=eps, outputs=self.outputs)
+        probe = Probe(self.model, self.inputs, dtype=dtype, eps=eps, outputs=self.outputs, checked=True)
         probe.needs_graph, probe.rewritten, probe.names = self.needs_graph, self.rewritten, list(self.names)
         return probe
 
