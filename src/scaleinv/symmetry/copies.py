@@ -226,9 +226,26 @@ def refuse_unreadable(model: nn.Module) -> None:
         # a sum is finite only if all are, and needs no copy
         if not bool(torch.isfinite(p.detach().sum())) and not bool(torch.isfinite(p.detach()).all()):
             raise UserError(f"parameter {name!r} holds NaN or infinite values; load weights that are finite")
+    _refuse_views(model, own)
     for name, b in model.named_buffers():
         if b.is_meta:
             raise UserError(f"buffer {name!r} is on the meta device and has no values; make the model on a real device")
+
+
+def _refuse_views(model: nn.Module, own: Mapping[str, Tensor]) -> None:
+    """Raise UserError for a tensor that a module keeps as a view of a parameter: a copy would not follow it."""
+    with contextlib.suppress(RuntimeError, NotImplementedError):  # some parameters have no storage to ask for
+        stores = {p.untyped_storage().data_ptr(): name for name, p in own.items() if p.numel()}
+        for where, module in model.named_modules():
+            for key, value in vars(module).items():
+                if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or not value.numel():
+                    continue
+                name = stores.get(value.untyped_storage().data_ptr())
+                if name is not None:
+                    raise UserError(
+                        f"{'.'.join(filter(None, (where, key)))} is a view of parameter {name!r} that was made before "
+                        "the forward, which a copy of the model does not follow; make the view in the forward"
+                    )
 
 
 def view_real(t: Tensor) -> Tensor:

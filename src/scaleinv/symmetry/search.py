@@ -30,7 +30,7 @@ from scaleinv.symmetry.precision import Precision
 from scaleinv.symmetry.probe import Probe, Viewpoint, map_tensors
 from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.state import Found, Part, Reach, State
-from scaleinv.symmetry.trial import DRAWS_OF_RANDOM
+from scaleinv.symmetry.trial import DRAWS_OF_RANDOM, every_tensor
 from scaleinv.symmetry.verify import TOLERANCE, verify_moves
 
 #: cotangents for the row and part tests
@@ -141,11 +141,15 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
     """
     back = state.places[-1]
     moved = False
-    for k in range(1, _MORE_LOOKS + 1):
+    longest = max((t.dim() for t in every_tensor(probe.given)), default=0)
+    longer = [(dim, _MORE_LOOKS + dim) for dim in range(1, longest)]  # one step of a recurrence, attention to one token
+    for dim, k in [*longer, *((0, k) for k in range(1, _MORE_LOOKS + 1))]:
         hidden = [i for i, r in enumerate(state.reach) if r is not Reach.SOME]
         if not hidden or state.numeric:
             break
         place = Viewpoint(seed * 1_000_003 + 100 + k, k % 3, shuffle=k if k % 2 else 0, fresh=k > 2, quiet=k % 4 > 1)
+        if dim:
+            place = Viewpoint(seed * 1_000_003 + 100 + k, longer=dim)
         moved = True
         try:
             probe.goto(place)

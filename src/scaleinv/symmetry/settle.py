@@ -6,6 +6,7 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry.copies import freed, view_real
+from scaleinv.symmetry.far import doubts_from_afar
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.numeric import disagreements
 from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
@@ -248,7 +249,7 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
     for number, place in enumerate([*others, last]):
         generator = torch.Generator().manual_seed(seed + 2 + number)
         mask = state.mask
-        if single or place is not last:
+        if single or place is not last or probe.place != place:  # it may have looked elsewhere since
             probe.goto(place)
             mask = usable_outputs(probe, DOUBLE)
         one = put_to_test(
@@ -284,7 +285,7 @@ def _other_places(found: Found) -> list[Viewpoint]:
     chosen = []
     for place in state.places[:-1]:
         uses = state.uses.get(place)
-        if (place.draw, place.shuffle, place.fresh) != (last.draw, last.shuffle, last.fresh) or uses not in seen:
+        if place._replace(seed=0, quiet=False) != last._replace(seed=0, quiet=False) or uses not in seen:
             chosen.append(place)
             seen.add(uses)
     return chosen[-_TESTS + 1 :]
@@ -327,6 +328,7 @@ def _doubts(answer: Searched, seed: int, *, kept: bool) -> list[str]:
             doubts.append(f"gradient and function disagree (straight-through or detached): {said}{more}")
     if found.reason or tested.reason:
         return doubts
+    doubts += doubts_from_afar(probe, found, tested.mask)
     cosine = found.state.rows.cosine()
     for i in found.state.rest:
         if (kept or float(cosine[i]) < _SUSPECT) and not any(v[i] for v in found.basis):
