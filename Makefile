@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 # a worker for each core; the tests of a file stay together, since they share what they trained
 SPREAD ?= -n auto --dist loadfile
 
-.PHONY: help setup demo test lint quick nightly kernels mutants bench docs dist release-check clean
+.PHONY: help setup demo test lint quick nightly kernels mutants faults bench docs dist release-check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -62,6 +62,9 @@ kernels: $(STAMP) ## all tests and the toy claims as other processors compute th
 
 mutants: $(STAMP) ## change a constant in each formula and list which test or claim notices (20 minutes)
 	$(BIN)/python benchmarks/mutate_theory.py
+
+faults: $(STAMP) ## damaged files, full disks, kills, odd command lines: how many were lost or silent (half an hour)
+	$(BIN)/python benchmarks/faults.py
 
 bench: $(STAMP) ## speed, as ratios in one run
 	$(BIN)/python benchmarks/run.py

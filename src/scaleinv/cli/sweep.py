@@ -7,7 +7,16 @@ from typing import Annotated
 import tyro
 
 from scaleinv.cli.own import OwnFlags
-from scaleinv.cli.parse import LauncherArgs, LauncherName, Quiet, Workers, check_at_least
+from scaleinv.cli.parse import (
+    MOST_SEEDS,
+    MOST_WORKERS,
+    Cancel,
+    LauncherArgs,
+    LauncherName,
+    Quiet,
+    Workers,
+    check_at_least,
+)
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
 from scaleinv.lab.launch.names import check_launcher
@@ -19,7 +28,7 @@ class SweepCommand(CommonSettings, OwnFlags):
     """Train one network at many effective learning rates and map the three regimes.
 
     All runs of a seed share their initialisation and batch order. DIR is the sweep's folder; the same command again
-    goes on where it stopped, and only shows the map once all runs have ended. Writes DIR/sweep.json and
+    resumes where it stopped, and only shows the map once all runs have ended. Writes DIR/sweep.json and
     DIR/report.html. In the whole space (--lr) the runs may differ in --weight-decay too.
     """
 
@@ -32,7 +41,7 @@ class SweepCommand(CommonSettings, OwnFlags):
     weight_decay: str = "0"
     """Weight decays, in the same form (in the whole space only)."""
     start: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN[@EPOCH]|SWEEP")] = None
-    """Go on from the weights of a run, or from those of every run of a sweep, at all rates; with a fresh optimizer."""
+    """Start from the weights of a run, or from those of every run of a sweep, at all rates; with a fresh optimizer."""
     seeds: int | None = None
     """Number of seeds: every rate is run with seeds 0 to N-1 (default: 1; with --from the seed of the run)."""
     workers: Workers = None
@@ -40,8 +49,7 @@ class SweepCommand(CommonSettings, OwnFlags):
     launcher_args: LauncherArgs = ""
     prepare: bool = False
     """Only write the run folders and print them, for `scaleinv run` under an engine of your own."""
-    cancel: bool = False
-    """Cancel the jobs that an engine (slurm) still has of this sweep."""
+    cancel: Cancel = False
     json: bool = False
     """Print the content of sweep.json on stdout, and nothing else."""
     quiet: Quiet = False
@@ -62,5 +70,6 @@ class SweepCommand(CommonSettings, OwnFlags):
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
         self.arguments()
-        check_at_least(1, seeds=self.seeds, workers=self.workers)
+        check_at_least(1, MOST_SEEDS, seeds=self.seeds)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
         check_launcher(self.launcher, self.launcher_args)

@@ -8,7 +8,6 @@ checks of that call share runs in a folder of their own, which is removed at the
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import shutil
 import sys
@@ -29,6 +28,7 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
+from scaleinv.reading import parse_json, read_text
 from scaleinv.runfolder.files import json_text, plain, write_bytes
 
 #: rooms that no check's number depends on
@@ -75,6 +75,11 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def runs_folder(cache: Path) -> Path:
+    """Return the folder of the runs that checks need."""
+    return cache / "runs"
+
+
 def run(
     chosen: Sequence[tuple[Claim, Scale]],
     cache: Path,
@@ -102,7 +107,7 @@ def run(
             ended(kept)
     for name in sorted({data for _, scale in waiting if (data := data_of(scale)) is not None}):
         find(name)
-    runs = cache / "runs"
+    runs = runs_folder(cache)
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
@@ -150,7 +155,7 @@ def _place(cache: Path, id: str, scale: str, key: str) -> Path:
 def _load(path: Path) -> Outcome | None:
     """Read a kept result; anything unreadable counts as absent."""
     try:
-        return Outcome(**{**json.loads(path.read_text(encoding="utf-8")), "cached": True})
+        return Outcome(**{**parse_json(read_text(path)), "cached": True})
     except (OSError, ValueError, TypeError):
         return None
 

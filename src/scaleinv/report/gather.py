@@ -1,6 +1,5 @@
 """Make the facts of a page from the folder of a run or a sweep: all reading and judging is done here."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.analysis.regimes import Verdict, classify, window
+from scaleinv.reading import parse_json, read_text
 from scaleinv.report.facts import Landscape, RunFacts, SweepFacts, SweptRun, start_order
 from scaleinv.runfolder.lineage import Origin, named, origin_of, parent_run, short_names
 from scaleinv.runfolder.read import Run, SweepRun
@@ -47,10 +47,10 @@ def stored_verdict(run: Run) -> Verdict | None:
 
 
 def _landscape(folder: Path, starts: Mapping[str, str]) -> Landscape | None:
-    """Read ``landscape.json``; ``starts`` names the weights that runs went on from, by checksum."""
+    """Read ``landscape.json``; ``starts`` names the weights that runs started from, by checksum."""
     path = folder / "landscape.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path))
         return Landscape(path, named(content, starts))
     except FileNotFoundError:
         return None
@@ -148,7 +148,7 @@ def _rate(entry: Mapping[str, Any], run: Run | None, axis: str) -> float:
 
 
 def _start(entry: Mapping[str, Any], run: Run | None) -> str:
-    """Return the checksum of the weights a run went on from; empty where it began afresh."""
+    """Return the checksum of the weights a run started from; empty where it began afresh."""
     return str(entry.get("start") or (run.config.get("start") if run is not None else None) or "")
 
 
@@ -161,7 +161,8 @@ def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
     """Pair the regime map's entries with their runs; a run that it does not list yet gets an entry from its folder."""
     listed = [entry for entry in (sweep.summary or {}).get("runs", []) if isinstance(entry, dict)]
     known = {str(entry.get("run")) for entry in listed}
-    entries = [(entry, sweep.find(str(entry.get("run")))) for entry in listed]
+    named_so = {run.name: run for run in reversed(sweep.runs)}
+    entries = [(entry, named_so.get(str(entry.get("run")))) for entry in listed]
     return [*entries, *((judged_row(run), run) for run in sweep.runs if run.name not in known)]
 
 
@@ -171,6 +172,6 @@ def judged_row(run: Run) -> dict[str, Any]:
 
 
 def _parents(folder: Path, origins: Mapping[str, Origin]) -> dict[str, Run]:
-    """Find the runs that others went on from, by checksum of the weights, where their folder can be read."""
+    """Find the runs that others started from, by checksum of the weights, where their folder can be read."""
     found = {checksum: parent_run(origin, folder) for checksum, origin in origins.items()}
     return {checksum: run for checksum, run in found.items() if run is not None}

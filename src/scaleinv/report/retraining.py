@@ -1,5 +1,6 @@
-"""The section of a sweep whose runs went on from others: do they keep that trajectory or move to the new rate's?"""
+"""The section of a sweep whose runs started from others: do they keep that trajectory or move to the new rate's?"""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, Span, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK, elr_colour, regime_colours, regime_markers
 from scaleinv.report import sweep_curves
+from scaleinv.report.choice import MOST_RUNS, choose_runs, evenly
 from scaleinv.report.facts import SweepFacts, SweptRun, start_words
 from scaleinv.report.page import Section, fragment
 from scaleinv.report.sweep_curves import AXES_HEIGHT, GRADIENT, PANEL, colour_scale, draw_track, end_look, few, track
@@ -26,7 +28,7 @@ _GREY = regime_colours[None]
 
 @dataclass(frozen=True)
 class BranchPoint:
-    """Weights that runs of the sweep went on from."""
+    """Weights that runs of the sweep started from."""
 
     name: str  # ELR 1.6e-2 seed 0
     full: str  # the same with epoch and folder
@@ -43,15 +45,33 @@ class RetrainingSection(Section[SweepFacts]):
         return bool(_branch_points(facts))
 
     def drawings(self, facts: SweepFacts) -> list[Drawing]:
+        facts = _chosen(facts)
         points = _branch_points(facts)
         return [*_by_start(facts, points), *([_ends(facts, points)] if len(points) > 1 else [])]
 
     def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
+        every, facts = facts, _chosen(facts)
         points = _branch_points(facts)
         pairs, ends = drawn[: 2 * len(points)], drawn[2 * len(points) :]
         first, rest = pairs[: 2 * MOST_STARTS], pairs[2 * MOST_STARTS :]
         gone = ", ".join(point.name for point in points if point.parent is None)
-        return fragment("sweep.html.j2", "retraining", facts, colour_scale(facts), gone, [*first, *ends], rest)
+        left = ""
+        if len(facts.runs) < len(every.runs):
+            left = f"{len(facts.runs)} of {count(len(every.runs), 'run')}, "
+            left += f"from {len(points)} of {len(every.starts)} starts"
+        return fragment("sweep.html.j2", "retraining", facts, colour_scale(facts), gone, [*first, *ends], rest, left)
+
+
+def _chosen(facts: SweepFacts) -> SweepFacts:
+    """Return the facts of the runs to draw: all, or of a large sweep a choice of starts and of the runs from each."""
+    if len(facts.runs) <= MOST_RUNS:
+        return facts
+    from_start = {start: [fact for fact in facts.runs if fact.start == start and fact.run] for start in facts.starts}
+    starts = evenly([start for start, runs in from_start.items() if runs], 2 * MOST_STARTS)
+    each = max(6, MOST_RUNS // max(1, len(starts)))
+    drawn = {fact.key for start in starts for fact in choose_runs(from_start[start], each)}
+    runs = [fact for fact in facts.runs if fact.key in drawn]
+    return dataclasses.replace(facts, runs=runs, most=len(runs))
 
 
 def _branch_points(facts: SweepFacts) -> list[BranchPoint]:
@@ -93,15 +113,15 @@ def _curve(run: Run, split: str) -> tuple[Ints, Floats]:
 
 
 def _against_epoch(start: BranchPoint, split: str, around: Span, colours: dict[str, str], number: int) -> Drawing:
-    """Draw train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
+    """Draw train loss against the epoch since the start, the parent's before and, where it was resumed, beyond it."""
     drawing, axes = new_drawing(
         PANEL,
         f"retraining-loss-{number}",
         f"Train loss, from {start.name}",
         f"From {start.full}: {'star and ' if _beginning(start) else ''}epoch 0. "
         f"{capital(sweep_curves.SOURCE[split])}. Colour: the new {start.runs[0].rate_name}."
-        + (" Grey: the run they went on from." if start.parent is not None else ""),
-        f"Train loss against epoch of {count(len(start.runs), 'run')} that went on from {start.name}",
+        + (" Grey: the run they started from." if start.parent is not None else ""),
+        f"Train loss against epoch of {count(len(start.runs), 'run')} that started from {start.name}",
         "epoch since the start",
         "train loss",
     )
@@ -117,7 +137,7 @@ def _against_epoch(start: BranchPoint, split: str, around: Span, colours: dict[s
             return drawing
         if start.parent is not None:
             look: dict[str, Any] = {"color": _GREY, "linewidth": 1.4, "zorder": 1.5}
-            drawing.line(axes, epochs, values, True, f"parent{number}", f"went on from {start.name}", **look)
+            drawing.line(axes, epochs, values, True, f"parent{number}", f"started from {start.name}", **look)
         axes.axvline(0, color=INK, alpha=0.5, linewidth=0.8, linestyle=":")
         ends = []
         for fact in start.runs:
@@ -155,9 +175,9 @@ def _diagram(
         f"Effective gradient against train loss, from {start.name}",
         f"A dot for each epoch, {'a star at the start, ' if _beginning(start) else ''}"
         "the mark of the regime at the end."
-        + (" Grey: the run they went on from; a run that stays on it keeps its trajectory." if start.parent else "")
+        + (" Grey: the run they started from; a run that stays on it keeps its trajectory." if start.parent else "")
         + (f" Dashed: the other parents at a new {facts.rate_name}, the trajectory to move to." if targets else ""),
-        f"Effective gradient against train loss of {count(len(start.runs), 'run')} that went on from {start.name}",
+        f"Effective gradient against train loss of {count(len(start.runs), 'run')} that started from {start.name}",
         "train loss",
         "effective gradient",
     )
@@ -167,7 +187,7 @@ def _diagram(
         if start.parent is not None:
             x, y = few(*track(start.parent, _split(start.parent, split)))
             (line,) = axes.plot(x, y, ".-", color=_GREY, linewidth=1.2, markersize=3, zorder=1.5)
-            drawing.point_at(line, axes, f"parent{number}", f"went on from {start.name}")
+            drawing.point_at(line, axes, f"parent{number}", f"started from {start.name}")
         for k, (key, other) in enumerate(targets):
             assert other.parent is not None
             x, y = few(*track(other.parent, _split(other.parent, split)))
@@ -218,9 +238,9 @@ def _ends(facts: SweepFacts, starts: Sequence[BranchPoint]) -> Drawing:
         "starts",
         "By the run they started from",
         f"Each mark is a run of this sweep, at its mean train loss and effective gradient over {facts.window_words()}; "
-        "a line joins the runs that went on from the same weights. Marks: the regime of the run. Lines that lie on "
+        "a line joins the runs that started from the same weights. Marks: the regime of the run. Lines that lie on "
         "each other: the new rate decides, not the start.",
-        "Effective gradient against train loss of the runs, joined by the weights they went on from",
+        "Effective gradient against train loss of the runs, joined by the weights they started from",
         "train loss",
         "effective gradient",
     )

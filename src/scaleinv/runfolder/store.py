@@ -81,7 +81,7 @@ class RunStore:
         checkpoint, complaints = load_newest(self._checkpoints, self._metrics)
         self._parts = dict(checkpoint.parts) if checkpoint else {}
         if complaints:
-            where = f"goes on from {checkpoint.folder.name}" if checkpoint else "starts again: no checkpoint is left"
+            where = f"resumes from {checkpoint.folder.name}" if checkpoint else "starts again: no checkpoint is left"
             complaints.append(f"the run {where}")
         self._drop_stale_parts()
         return checkpoint, complaints

@@ -140,7 +140,7 @@ def run_sweep(
 ) -> list[Finished]:
     """Run all runs of ``sweep`` that have not ended, ``workers`` at a time; how each ended, in the sweep's order.
 
-    The same call after a kill goes on where it stopped. Raises :class:`UserError` for a folder that holds something
+    The same call after a kill resumes where it stopped. Raises :class:`UserError` for a folder that holds something
     else.
     """
     if workers < 1:

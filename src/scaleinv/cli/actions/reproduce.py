@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.reproduce import ReproduceCommand
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.base import Job
-from scaleinv.lab.launch.choose import Choice
-from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.lab.train import RunEvent
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import FigureEntry
 from scaleinv.report.page import render
-from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import write_bytes
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.progress import ProgressView, describe
+from scaleinv.studies.terminal import say
 
 _TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 _WORDS = {"svg": "SVG", "pdf": "PDF", "png": "PNG", "json": "numbers (JSON)"}
@@ -27,6 +27,9 @@ _WORDS = {"svg": "SVG", "pdf": "PDF", "png": "PNG", "json": "numbers (JSON)"}
 
 def run(command: ReproduceCommand) -> int:
     """Draw the figures, or list them. Exit status 0: done."""
+    launch = choice(command.launcher, command.launcher_args)
+    if command.cancel:
+        return cancel_jobs(launch, command.runs)
     chosen, formats = command.chosen(), command.formats()
     if command.list:
         _list([entry for entry, _ in chosen], command.json)
@@ -37,7 +40,7 @@ def run(command: ReproduceCommand) -> int:
 
     paths: list[Path] = []
     try:
-        with ProgressView(total=1, quiet=command.quiet) as view:
+        with jobs_run_on(launch), ProgressView(total=1, quiet=command.quiet) as view:
 
             def watch(job: Job, event: RunEvent) -> None:
                 view.event(job.config, event)
@@ -48,7 +51,6 @@ def run(command: ReproduceCommand) -> int:
                 head = f"[{number}/{len(chosen)}] {entry.id} ({scale})"
                 view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept")
                 begin = time.perf_counter()
-                launch = Choice(command.launcher, parse_arguments(command.launcher_args))
                 context = Context(scale, command.runs, command.workers or cores(), watch, launch)
                 paths += entry.make(context, command.out, formats).paths
                 view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")
@@ -56,10 +58,10 @@ def run(command: ReproduceCommand) -> int:
             paths.append(write_gallery(command.out, [entry for entry, _ in chosen]))
     finally:  # what is there is told, whatever stops the rest
         if command.json:
-            print(json.dumps({"files": [str(path) for path in paths]}))
+            say(json.dumps({"files": [str(path) for path in paths]}))
         else:
             for path in paths:
-                print(path)
+                say(path)
     return 0
 
 
@@ -102,10 +104,10 @@ def _list(entries: list[FigureEntry], as_json: bool) -> None:
     if as_json:
         fields = ("id", "paper", "place", "title")
         listed = [{**{f: getattr(e, f) for f in fields}, "scales": dict(e.scales)} for e in entries]
-        print(json.dumps({"figures": listed}))
+        say(json.dumps({"figures": listed}))
         return
     wide = max(len(entry.id) for entry in entries)
     for entry in entries:
-        print(f"{entry.id:<{wide}}  {entry.title} ({entry.paper}, {entry.place})")
+        say(f"{entry.id:<{wide}}  {entry.title} ({entry.paper}, {entry.place})")
         costs = ", ".join(f"{scale} {_cost(cost)}" for scale, cost in entry.scales.items())
-        print(f"{'':<{wide}}  scales, in time of one core: {costs}")
+        say(f"{'':<{wide}}  scales, in time of one core: {costs}")

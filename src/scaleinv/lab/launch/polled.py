@@ -9,6 +9,7 @@ from typing import NamedTuple
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.train import RunEvent
+from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.layout import ERROR, PROGRESS, RESULT
 from scaleinv.runfolder.progress import read_progress
 from scaleinv.runfolder.write import read_result
@@ -29,7 +30,7 @@ class Gone(NamedTuple):
 
 class Polled:
     """A launcher whose jobs train their folders elsewhere; an engine is a subclass that submits jobs and knows which of
-    them it still has. A job that is lost (pre-empted, out of time, its node dead) is submitted again, and goes on.
+    them it still has. A job that is lost (pre-empted, out of time, its node dead) is submitted again, and resumes.
     """
 
     engine = "the engine"
@@ -86,7 +87,7 @@ class Polled:
                 time.sleep(POLL)
 
     def cancel(self) -> None:
-        """Stop waiting. Jobs of an engine go on without us; see its own cancel for those."""
+        """Stop waiting. Jobs of an engine keep running without us; see its own cancel for those."""
         self._cancelled = True
 
     def _start(self, jobs: Sequence[Job]) -> None:
@@ -101,7 +102,7 @@ class Polled:
         path = job.folder / RESULT
         if path.exists():
             with suppress(UserError):
-                return Finished(job, read_result(path))
+                return Finished(job, read_result(path) if job.task is None else read_json(path))
         return None
 
     def _tell(self, job: Job, watch: Watcher) -> None:

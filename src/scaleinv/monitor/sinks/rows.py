@@ -87,7 +87,7 @@ class Rows:
         self._due = now + max(self._seconds, min(_RARELY * (now - begin), _LATEST))
 
     def cut(self, step: int) -> None:
-        """Leave out ``step`` and all after it: a run goes on there."""
+        """Leave out ``step`` and all after it: a run is resumed there."""
         self.flush()
         for name in (LINES, ALERTS):
             _cut_lines(self.folder / name, step)
