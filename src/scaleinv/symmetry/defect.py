@@ -110,7 +110,11 @@ class Effective(NamedTuple):
 
     def along(self, weights: list[Tensor]) -> float:
         """Compute the product with the weights."""
-        pairs = (pair for g, w in zip(self.gradients, weights) for pair in zip(g.split(_PIECE), w.split(_PIECE)))
+        pairs = (
+            pair
+            for g, w in zip(self.gradients, weights)
+            for pair in zip(torch.split(g, _PIECE), torch.split(w, _PIECE))
+        )
         return self.factor * sum(float(torch.dot(a.double(), b.double())) for a, b in pairs)
 
     def off(self, reference: "Effective") -> float:

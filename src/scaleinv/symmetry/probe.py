@@ -91,8 +91,8 @@ class Probe:
             cast(self.model, dtype)
         self.model.train()
         for module in self.model.modules():
-            named = "dropout" in type(module).__name__.lower()
-            if named and not list(module.children()) and not list(module.parameters()):
+            called_so = "dropout" in type(module).__name__.lower()
+            if called_so and not list(module.children()) and not list(module.parameters()):
                 module.eval()
         self.sites: frozenset[Any] = frozenset()
         self.set_eps(eps)
