@@ -21,13 +21,13 @@ _ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
-class Cut:
+class Shortening:
     """What is taken of tensors whose sizes are the batch's or the sequence's: (dimension, size, size kept)."""
 
     sizes: tuple[tuple[int, int, int], ...]
 
     def of(self, t: Tensor) -> Tensor:
-        """Cut a tensor where it has these sizes."""
+        """Shortening a tensor where it has these sizes."""
         for dim, size, kept in self.sizes:
             if t.dim() > dim and t.shape[dim] == size:
                 t = t.narrow(dim, 0, kept)
@@ -38,7 +38,7 @@ class Cut:
 class Narrowed:
     """A part of the inputs, on which the model gives a part of what it gives on all."""
 
-    cut: Cut
+    cut: Shortening
     region: Tensor  # bool (M,): the outputs that the part gives
     inside: Tensor  # bool (m,): those of the part's outputs that are among them
     mask: Tensor  # (m,) 1.0 where usable
@@ -83,7 +83,7 @@ def narrowed(probe: Probe, mask: Tensor) -> Narrowed | None:
     return None
 
 
-def _cuts(probe: Probe) -> Iterator[Cut]:
+def _cuts(probe: Probe) -> Iterator[Shortening]:
     """List what may be cut, the shortest first: to one sample, to the first tokens."""
     first = next((t for t in _tensors(probe.given) if t.dim()), None)
     if first is None:
@@ -93,7 +93,7 @@ def _cuts(probe: Probe) -> Iterator[Cut]:
     parts: Sequence[Sequence[tuple[int, int, int]]] = ([samples, tokens], [samples], [tokens])
     for part in parts:
         if all(size >= _WORTH * kept > 0 for _, size, kept in part):
-            yield Cut(tuple(part))
+            yield Shortening(tuple(part))
 
 
 def _tensors(value: object) -> list[Tensor]:
