@@ -432,3 +432,18 @@ def test_an_eps_that_python_cannot_set(how: str) -> None:
         assert found.single == ("w.weight",)
         assert found.evidence["eps_by_hand"] == [1e-5]
     assert found.verdict == "clear"
+
+
+def test_the_outputs_that_count_are_chosen_in_an_assertion_too() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Linear(6, 8, bias=False)
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            h = self.w(x)
+            return {"normed": nn.functional.layer_norm(h, (8,)), "raw": h}
+
+    assert_scale_invariant(Two(), cases.normal(9, 6), ["w.weight"], outputs="normed")
+    with pytest.raises(AssertionError, match="of a scale of its own"):
+        assert_scale_invariant(Two(), cases.normal(9, 6), ["w.weight"])

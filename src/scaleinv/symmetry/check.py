@@ -9,6 +9,7 @@ from torch import nn
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json, read_text
 from scaleinv.symmetry.find import find_symmetries
+from scaleinv.symmetry.outputs import Outputs
 from scaleinv.symmetry.result import Symmetries
 
 _KEYS: dict[str, Callable[[Any], Any]] = {
@@ -25,13 +26,19 @@ _KEYS: dict[str, Callable[[Any], Any]] = {
 
 
 def assert_scale_invariant(
-    model: nn.Module, inputs: Any, names: Iterable[str | Iterable[str]] | None = None, *, seed: int = 0
+    model: nn.Module,
+    inputs: Any,
+    names: Iterable[str | Iterable[str]] | None = None,
+    *,
+    seed: int = 0,
+    outputs: Outputs = None,
 ) -> Symmetries:
     """Raise AssertionError unless the named tensors have no scale; return what was found.
 
     names: parameter names; a name alone must be scale-invariant alone or be a member of a joint group, a tuple of names
     must be scale-invariant as a set: a joint group, or made of whole ones. None: every trained tensor must be
-    scale-invariant, alone, jointly or dead. Raises UserError for a name the model does not have.
+    scale-invariant, alone, jointly or dead. seed, outputs: as for :func:`find_symmetries`. Raises UserError for a name
+    the model does not have.
 
     >>> import torch
     >>> from torch import nn
@@ -39,7 +46,7 @@ def assert_scale_invariant(
     >>> assert_scale_invariant(net, torch.randn(5, 4), ["0.weight"]).single
     ('0.weight',)
     """
-    found = find_symmetries(model, inputs, seed=seed)
+    found = find_symmetries(model, inputs, seed=seed, outputs=outputs)
     if found.verdict != "clear":
         raise AssertionError(found.headline())
     free = set(found.single) | {name for tensors in (*found.joint, *found.weighted) for name in tensors}
