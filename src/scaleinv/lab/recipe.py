@@ -4,6 +4,7 @@ What a user gave in memory is written once, beside the runs; code is named (``fi
 that has no name, such as a function of a notebook, trains in the process that made it.
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -23,8 +24,9 @@ from scaleinv.lab.problem import Problem
 from scaleinv.lab.references import object_of
 from scaleinv.lab.splits import Held
 from scaleinv.lab.supervised import Supervised, classification
-from scaleinv.runfolder.files import disk_errors, read_json, written
+from scaleinv.runfolder.files import Buffer, disk_errors, own_folder, write_bytes
 from scaleinv.runfolder.layout import CONFIG
+from scaleinv.runfolder.seal import read_sealed
 
 FOLDER = "data"
 
@@ -142,7 +144,7 @@ def source_of(folder: Path, config: RunConfig, data_dir: Path | None = None) -> 
         if dataset.fingerprint != config.data_fingerprint:
             raise UserError(f"the images of {config.data} are not those {folder} was trained on")
         return dataset
-    head = read_json(folder / CONFIG)
+    head = read_sealed(folder / CONFIG)
     told = head.get("problem") if isinstance(head, dict) else None
     if not isinstance(told, dict) or "kind" not in told:
         raise UserError(
@@ -190,9 +192,20 @@ def _save(path: Path, array: Any) -> None:
     if path.exists():
         return
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path, locked=False) as part, part.open("wb") as handle:
-        np.save(handle, array)
+        path.parent.parent.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(path.parent.parent)
+    own_folder(path.parent)
+    write_bytes(path, _npy_pieces(array), locked=False)
+
+
+def _npy_pieces(array: Any) -> list[Buffer]:
+    """Give the pieces of the file that ``numpy.save`` writes of an array, which is not copied if it is contiguous."""
+    whole = np.asarray(array)
+    whole = whole if whole.flags.f_contiguous else np.ascontiguousarray(whole)
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(whole))
+    values: Any = whole.reshape(-1, order="A").view(np.uint8).data if whole.size else b""
+    return [head.getvalue(), values]
 
 
 def _read_tree(form: Any, folder: Path) -> Any:

@@ -30,9 +30,9 @@ from scaleinv.lab.splits import Held, examples_in
 from scaleinv.lab.start import Start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import write_json
 from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.rows import Row
+from scaleinv.runfolder.seal import rewrite_sealed
 from scaleinv.runfolder.store import RunStore
 from scaleinv.runfolder.write import read_result
 
@@ -407,4 +407,4 @@ def record_verdict(folder: Path, regime: int | None, evidence: Mapping[str, Any]
     path = folder / "result.json"
     result = read_result(path)
     if (result.get("regime"), result.get("evidence")) != (regime, dict(evidence)):
-        write_json(path, {**result, "regime": regime, "evidence": dict(evidence)})
+        rewrite_sealed(path, {**result, "regime": regime, "evidence": dict(evidence)})

@@ -8,7 +8,6 @@ checks of that call share runs in a folder of their own, which is removed at the
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import shutil
 import sys
@@ -29,7 +28,8 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
-from scaleinv.runfolder.files import json_text, plain, write_bytes
+from scaleinv.runfolder.files import plain
+from scaleinv.runfolder.seal import read_sealed, write_sealed
 
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "plots")
@@ -150,11 +150,10 @@ def _place(cache: Path, id: str, scale: str, key: str) -> Path:
 def _load(path: Path) -> Outcome | None:
     """Read a kept result; anything unreadable counts as absent."""
     try:
-        return Outcome(**{**json.loads(path.read_text(encoding="utf-8")), "cached": True})
+        return Outcome(**{**read_sealed(path), "cached": True}) if path.exists() else None
     except (OSError, ValueError, TypeError):
         return None
 
 
 def _store(path: Path, outcome: Outcome) -> None:
-    text = json_text(outcome.to_dict(), indent=1) + "\n"
-    write_bytes(path, text.encode(), parents=True, advice="choose another folder with --cache")
+    write_sealed(path, outcome.to_dict(), parents=True, advice="choose another folder with --cache")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder.files import json_text, read_json, written
+from scaleinv.runfolder.files import json_text, read_json, write_bytes
 from scaleinv.runfolder.layout import PROGRESS
 
 #: seconds between two writes
@@ -33,8 +33,8 @@ class Progress:
         self._next = now + EVERY
         content = {"step": step, "steps": self.steps, "epoch": epoch, "numbers": self._numbers}
         content |= {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        with suppress(UserError), written(self.path, flush=False) as part:
-            part.write_text(json_text(content))
+        with suppress(UserError):
+            write_bytes(self.path, json_text(content).encode(), flush=False)
 
     def remove(self) -> None:
         """Forget it: the run has ended, and result.json says the rest."""

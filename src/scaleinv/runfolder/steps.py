@@ -120,8 +120,8 @@ def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
     )
 
 
-def _columns(file: Path) -> dict[str, Floats]:
-    table = read_part(file)
+def _columns(file: Path, data: bytes) -> dict[str, Floats]:
+    table = read_part(file, data)
     try:
         return {name: table[name].to_numpy().astype(np.float64) for name in table.column_names}
     except (ValueError, TypeError) as error:

@@ -28,8 +28,9 @@ from scaleinv.landscape.paths import QUANTITIES, linear_path
 from scaleinv.landscape.runs import fresh_surface_of, lowest_epochs, points_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.walks import KINDS, compare
-from scaleinv.runfolder.files import read_json, write_json
+from scaleinv.runfolder.files import Lock
 from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS
+from scaleinv.runfolder.seal import read_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
 from scaleinv.theory import rates
 
@@ -99,7 +100,7 @@ def read_study(folder: Path) -> dict[str, Any]:
     path = folder / LANDSCAPE
     if not path.exists():
         return {"format": _FORMAT, **{part: [] for part in LANDSCAPE_PARTS}}
-    content = read_json(path, advice=_ADVICE)
+    content = read_sealed(path, advice=_ADVICE)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path} is not a landscape of this version; {_ADVICE}")
     content = {**content, **{part: content.get(part, []) for part in _OF_KEPT}}
@@ -144,6 +145,19 @@ def study(
         if part not in LANDSCAPE_PARTS:
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
     runs = ended_runs(folder)
+    with Lock(folder, name=".landscape.lock", advice="wait for it: two would overwrite each other's landscape.json"):
+        return _study(folder, runs, parts, settings, data_dir, watch, say)
+
+
+def _study(
+    folder: Path,
+    runs: list[Ended],
+    parts: tuple[str, ...] | None,
+    settings: Study,
+    data_dir: Path | None,
+    watch: Callable[[str, int, int], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     content = read_study(folder)
     if parts is not None and "paths" in parts and not _pairs(runs):
         if runs[0].folder == folder:
@@ -171,7 +185,7 @@ def study(
     }
     if any(here[part] != content[part] for part in LANDSCAPE_PARTS):
         content.update(here)
-        write_json(folder / LANDSCAPE, content)
+        write_sealed(folder / LANDSCAPE, content)
     for number, (part, key, measure) in enumerate(pieces, start=1):
         what = f"{part} {' - '.join(f'{rate:.3g}' for rate in key['rates'])}"
         if any(kept["key"] == key for kept in content[part]):
@@ -179,7 +193,7 @@ def study(
         else:
             found = {"key": key, **marks[key["runs"][0]], **measure(data_dir)}
             content[part] = [kept for kept in content[part] if kept["key"]["runs"] != key["runs"]] + [found]
-            write_json(folder / LANDSCAPE, content)
+            write_sealed(folder / LANDSCAPE, content)
         watch(what, number, len(pieces))
     return read_study(folder)  # as a reader finds it: NaN is null
 

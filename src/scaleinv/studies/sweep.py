@@ -18,9 +18,10 @@ from scaleinv.lab.problem import Problem
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import LINK, Lock, json_text, read_json, write_json
+from scaleinv.runfolder.files import LINK, Lock, json_text, own_folder
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK
 from scaleinv.runfolder.lineage import Origin, origin_of
+from scaleinv.runfolder.seal import read_sealed, write_sealed
 from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
 from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
@@ -109,7 +110,8 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
         build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
     with Lock(out, wait=2.0):
         if _present(out, sweep) is None:
-            write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
+            write_sealed(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
+        own_folder(out / "runs")
         origin = environment(sweep.base.threads, device or sweep.base.device)
         yield [Job(config, run_folder(out, config), origin, sweep.start_of(config), device) for config in sweep.runs()]
 
@@ -219,7 +221,7 @@ def map_sweep(
     per_epoch = next((finished.result["steps_per_epoch"] for finished in runs if finished.result), None)
     horizon = {"steps": steps, "steps_per_epoch": per_epoch, "epochs": steps / per_epoch if per_epoch else None}
     summary = regime_map(ordered, sweep.axis, horizon)
-    write_json(out / "sweep.json", summary)
+    write_sealed(out / "sweep.json", summary)
     return MappedSweep(summary, failed)
 
 
@@ -227,7 +229,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
     """The sweep that is there, if it is this one; a :class:`UserError` if the folder holds anything else."""
     path = out / "sweep-config.json"
     if path.exists():
-        content = read_json(path)
+        content = read_sealed(path)
         held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
         if not isinstance(held, dict) or not isinstance(held.get("base"), dict):
             raise UserError(f"{path} is not the config of a sweep of this version; choose another --out")
