@@ -2,7 +2,7 @@
 
 Calls are seen where Python makes them: by an audit hook (open, rename, remove, mkdir, ...), which comes before the call
 and may raise in its place, and by wrappers of ``os.write`` and ``os.fsync``. All that scaleinv writes goes through
-these (its parts, weights and states are made in memory). To be used in a forked child: a hook cannot be taken away again.
+these: its parts, weights and states are made in memory. For a forked child: a hook cannot be taken away again.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import random
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from injection import Injection, in_child
-from scenarios import SCENARIOS, SETTINGS, content, difference, load_data
+from scenarios import SCENARIOS, content, difference
 
 
 def calls_of(name: str, root: Path, reads: bool) -> list[str]:
@@ -35,12 +36,20 @@ def scratch() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
+@functools.cache
+def warm(name: str) -> None:
+    """Do a scenario in this process, so that its children need not load what it needs."""
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder:
+        SCENARIOS[name].prepare(Path(folder))
+        SCENARIOS[name].act(Path(folder))
+
+
 class Trials:
     """The trials of a scenario; ``error``: None kills."""
 
     def __init__(self, name: str, root: Path, *, reads: bool = False) -> None:
         self.name, self.root, self.reads = name, root, reads
-        load_data(SETTINGS)
+        warm(name)
         self.calls = calls_of(name, root, reads)
         self.start = prepared(name, root)
         whole = self._copy()
