@@ -62,11 +62,11 @@ def missed(steps: int) -> None:
     total = np.zeros(1 + len(GAPS), dtype=int)
     for wd, seed in itertools.product((0.005, 0.002), range(3)):
         log = trained(seed, 0.5, wd, steps)
-        real = [event.step for event in find_periods(**log, lr=0.5, wd=wd).destabilisations]
+        real = [event.step for event in find_periods(**log, lr=0.5, wd=wd).break_downs]
         hits = [len(real)]
         for gap in GAPS:
             every = max(1, round(gap / (0.5 * wd)))
-            found = find_periods(**thinned(log, every), lr=0.5, wd=wd).destabilisations
+            found = find_periods(**thinned(log, every), lr=0.5, wd=wd).break_downs
             hits.append(sum(any(abs(step - event.step) <= 2 * every + 20 for event in found) for step in real))
         total += hits
         print(f"  wd {wd}, {seed}  " + "  ".join(f"{hit:>6} of {len(real):<4}" for hit in hits[1:]))
@@ -123,7 +123,7 @@ def speed(rows: int) -> None:
             file.write("step,loss,rho,eg\n")
             file.writelines(f"{k},{a:.7g},{b:.9g},{c:.7g}\n" for k, (a, b, c) in enumerate(zip(*log.values())))
         size, before = path.stat().st_size / 1e6, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        command = [sys.executable, "-m", "scaleinv", "periods", str(path), "--lr", "0.1", "--wd", "0.01"]
+        command = [sys.executable, "-m", "scaleinv", "periods", str(path), "--lr", "0.1", "--weight-decay", "0.01"]
         begin = time.perf_counter()
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition(";")[0]
     wall, used = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)

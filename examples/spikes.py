@@ -1,6 +1,6 @@
 """Train a small network with weight decay until its loss spikes, and log it as a CSV.
 
-python examples/spikes.py [FILE.csv]; then: scaleinv periods FILE.csv --lr 0.5 --wd 0.005. Needs scikit-learn.
+python examples/spikes.py [FILE.csv]; then: scaleinv periods FILE.csv --lr 0.5 --weight-decay 0.005. Needs scikit-learn.
 examples/spikes.csv is what it wrote on one machine; on another the spikes come at other steps.
 """
 

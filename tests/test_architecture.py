@@ -12,7 +12,7 @@ import pytest
 from benchmarks import structure
 
 SOURCE = structure.SOURCE
-CORE = {"errors", "_version", "geometry", "text", "plugins", "theory", "symmetry", "sphere", "monitor"}
+CORE = {"errors", "_version", "geometry", "text", "reading", "plugins", "theory", "symmetry", "sphere", "monitor"}
 ALLOWED_IN_CORE = {"torch", "numpy", "scaleinv"} | set(sys.stdlib_module_names)
 #: of the run folder, what the core uses
 LIGHT_FILES = {f"runfolder/{name}.py" for name in ("files", "layout", "rows", "write", "environment")}

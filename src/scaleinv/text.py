@@ -80,13 +80,32 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+#: marks that change the order of what stands around them, ends of lines beside \n, and a mark of byte order
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    r"""Show by its code what a terminal would obey or hide: control characters, marks of direction, lone surrogates.
+
+    New lines and tabs stay.
+
+    >>> print(visible("a\x1b[2Jb\u202ec"))
+    a\x1b[2Jb\u202ec
+    """
+    return _UNSEEN.sub(_code, text)
+
+
+def _code(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+
+
 def clean(value: Any) -> str:
-    """Write any value as text that XML, HTML and UTF-8 hold: control characters and lone surrogates become U+FFFD."""
-    text = str(value).encode("utf-8", "replace").decode("utf-8")
-    return "".join(
-        c if c in "\t\n\r" or (c >= " " and not "\x7f" <= c <= "\x9f" and c not in "\ufffe\uffff") else "\ufffd"
-        for c in text
-    )
+    """Write any value as text that XML, HTML and UTF-8 hold and that shows all it holds, by :func:`visible`."""
+    return visible(str(value).replace("\r\n", "\n"))
 
 
 def short(value: Any, limit: int = 28) -> str:

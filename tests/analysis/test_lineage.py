@@ -1,4 +1,4 @@
-"""Where a run went on from, in words and as a folder."""
+"""Where a run started from, in words and as a folder."""
 
 from __future__ import annotations
 

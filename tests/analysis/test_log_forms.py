@@ -228,7 +228,7 @@ def test_every_form_gives_its_columns(form, packed, tmp_path):
     [
         ("decimal commas", "Commas within cells are read as decimal points."),
         ("unsorted rows", "Rows are not in the order of their steps; they are sorted."),
-        ("a resumed run", "The run went on again from step 31: 19 rows of the lost part are left out"),
+        ("a resumed run", "The run was resumed from step 31: 19 rows of the lost part are left out"),
         ("batches of epochs", "Steps begin again in every epoch: they are counted on, 20 an epoch."),
         ("W&B's page", "loss = kind-sun-3 - train/loss, step = Step, rho = kind-sun-3 - weight_norm."),
         ("Megatron", "params norm is taken for the norm of the scale-invariant weights"),
@@ -282,7 +282,7 @@ def test_folders_of_tools(tmp_path):
     assert read.columns["loss"][:40] == pytest.approx(LOSS[:40])
     assert read.columns["loss"][40:].tolist() == [5.0] * 20
     said = " ".join(read.said)
-    assert "went on again from step 40" in said
+    assert "was resumed from step 40" in said
     assert "cut short" in said
     metrics = tmp_path / "mlruns/0/ab/metrics"
     metrics.mkdir(parents=True)

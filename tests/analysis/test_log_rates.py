@@ -66,7 +66,7 @@ def test_optimizers_by_name(log):
     adamw = find_periods(**log, lr=LR, wd=WD, optimizer="adamw")
     assert adamw.unit == plain.unit
     assert adamw.log.law == "normalised"
-    assert adamw.destabilisations[0].elr == pytest.approx(LR / log["rho"][adamw.destabilisations[0].row])
+    assert adamw.break_downs[0].elr == pytest.approx(LR / log["rho"][adamw.break_downs[0].row])
     assert any("Optimizer: AdamW, of the law lr/rho" in sentence for sentence in adamw.evidence)
     adam = find_periods(**log, lr=LR, wd=WD, optimizer="Adam")
     assert adam.log.clock == "estimated"

@@ -31,7 +31,7 @@ def found(known):
 
 def test_every_break_down_is_found_at_its_step(known, found):
     assert found.verdict == "periodic"
-    assert [e.step for e in found.destabilisations] == pytest.approx(known["bursts"], abs=1)
+    assert [e.step for e in found.break_downs] == pytest.approx(known["bursts"], abs=1)
     assert len(found.periods) == len(known["bursts"]) - 1
     # log(4) / (2 lr wd) steps of fall and 20 of burst
     assert found.mean_interval == pytest.approx(math.log(4) / (2 * LR * WD) + 20, rel=0.01)
@@ -39,7 +39,7 @@ def test_every_break_down_is_found_at_its_step(known, found):
     assert low <= found.mean_interval <= high
     assert found.unit == pytest.approx(1 / (LR * WD), rel=1e-3)
     assert all(p.time == pytest.approx(p.length * LR * WD, rel=1e-3) for p in found.periods)
-    assert [p.settled for p in found.periods] == [e.step * LR * WD >= 2 for e in found.destabilisations[:-1]]
+    assert [p.settled for p in found.periods] == [e.step * LR * WD >= 2 for e in found.break_downs[:-1]]
 
 
 def test_each_period_has_its_phases(known, found):
@@ -54,7 +54,7 @@ def test_each_period_has_its_phases(known, found):
         assert 5e-5 < period.min_loss < 2e-4
         # half-way of the norm's rise is half-way through the burst
         assert period.lead == pytest.approx(12, abs=2)
-    event = found.destabilisations[1]
+    event = found.break_downs[1]
     assert event.lead_minimum == pytest.approx(2, abs=1)
     assert event.free_fall == pytest.approx(1.0, abs=0.05)
     assert event.eg_factor > 1000
@@ -87,7 +87,7 @@ def test_scale_of_the_weights_does_not_matter(known, found, scale):
     other = find_periods(
         loss=known["loss"], rho=scale * known["rho"], eg=known["eg"], lr=scale**2 * LR, wd=WD / scale**2
     )
-    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+    assert [e.step for e in other.break_downs] == [e.step for e in found.break_downs]
     assert other.mean_interval == found.mean_interval
     assert other.periods[3].a == found.periods[3].a
     assert other.periods[3].elr == pytest.approx(found.periods[3].elr)
@@ -95,7 +95,7 @@ def test_scale_of_the_weights_does_not_matter(known, found, scale):
 
 def test_scale_of_the_loss_does_not_matter(known, found):
     other = find_periods(**{**columns(known), "loss": 100 * known["loss"]})
-    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+    assert [e.step for e in other.break_downs] == [e.step for e in found.break_downs]
 
 
 @pytest.mark.parametrize("every", [3, 7])
@@ -104,16 +104,14 @@ def test_thinning_finds_the_same_events(known, found, every):
     thin = {k: v[::every] if isinstance(v, np.ndarray) else v for k, v in columns(known).items()}
     other = find_periods(**thin, step=np.arange(0, 12_000, every))
     assert other.verdict == "periodic"
-    assert [e.step for e in other.destabilisations] == pytest.approx(
-        [e.step for e in found.destabilisations], abs=every
-    )
+    assert [e.step for e in other.break_downs] == pytest.approx([e.step for e in found.break_downs], abs=every)
     assert other.mean_interval == pytest.approx(found.mean_interval, abs=every)
     assert any(f"Rows are {every} steps apart" in sentence for sentence in other.evidence)
 
 
 def test_steps_need_not_begin_at_zero(known, found):
     other = find_periods(**columns(known), step=np.arange(12_000) + 5000)
-    assert [e.step for e in other.destabilisations] == [e.step + 5000 for e in found.destabilisations]
+    assert [e.step for e in other.break_downs] == [e.step + 5000 for e in found.break_downs]
 
 
 def slow_lows(y, threshold):
@@ -159,7 +157,7 @@ def test_toy_function_has_the_periods_of_its_own_count():
     starts = np.nonzero(up[1:] & ~up[:-1])[0] + 1
     assert found.verdict == "periodic"
     assert len(starts) > 20
-    assert len(found.destabilisations) == pytest.approx(len(starts), abs=1)
+    assert len(found.break_downs) == pytest.approx(len(starts), abs=1)
     assert found.mean_interval == pytest.approx(float(np.diff(starts[starts > 1000]).mean()), rel=0.05)
 
 
@@ -185,12 +183,12 @@ def test_a_run_shorter_than_a_period_is_not_yet_one():
     assert found.phase == "B"
 
 
-def test_few_destabilisations_are_undecided():
+def test_few_break_downs_are_undecided():
     series = breaking(12_000, LR, WD)
     cut = series["bursts"][1] + 300
     found = find_periods(**{k: v[:cut] if isinstance(v, np.ndarray) else v for k, v in columns(series).items()})
     assert found.verdict == "undecided"
-    assert "2 destabilisations; 3 are needed" in found.reason
+    assert "2 break-downs; 3 are needed" in found.reason
 
 
 def test_early_break_downs_count_where_no_later_ones_are():
@@ -206,7 +204,7 @@ def test_fixed_norm_is_judged_by_the_loss(known):
     spiking = find_periods(**{**columns(known), "rho": still})
     assert spiking.on == "loss"
     assert spiking.verdict == "periodic"
-    assert [e.step for e in spiking.destabilisations] == pytest.approx(np.array(known["bursts"]) - 2, abs=3)
+    assert [e.step for e in spiking.break_downs] == pytest.approx(np.array(known["bursts"]) - 2, abs=3)
     calm = balanced(12_000, LR, WD)
     quiet = find_periods(**{**calm, "rho": still})
     assert quiet.verdict == "equilibrium"
@@ -224,7 +222,7 @@ def test_without_a_norm_the_loss_is_what_there_is(known):
 
 def test_without_rates_the_clock_is_estimated(known, found):
     other = find_periods(loss=known["loss"], rho=known["rho"], eg=known["eg"])
-    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+    assert [e.step for e in other.break_downs] == [e.step for e in found.break_downs]
     assert other.unit == pytest.approx(found.unit, rel=0.01)
     assert other.equilibrium is None
     assert any("lr wd is estimated as 0.001 " in sentence for sentence in other.evidence)
@@ -232,8 +230,8 @@ def test_without_rates_the_clock_is_estimated(known, found):
 
 def test_without_effective_gradient_the_loss_decides(known, found):
     other = find_periods(loss=known["loss"], rho=known["rho"], lr=LR, wd=WD)
-    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
-    assert math.isnan(other.destabilisations[0].eg_factor)
+    assert [e.step for e in other.break_downs] == [e.step for e in found.break_downs]
+    assert math.isnan(other.break_downs[0].eg_factor)
 
 
 def test_a_diverged_run_is_a_result(known):
@@ -247,7 +245,7 @@ def test_a_diverged_run_is_a_result(known):
     assert found.verdict == "periodic"
     assert all(p.end < 10_007 for p in found.periods)
     whole = find_periods(**columns(known))
-    assert [e.step for e in found.destabilisations] == [e.step for e in whole.destabilisations if e.step < 10_007]
+    assert [e.step for e in found.break_downs] == [e.step for e in whole.break_downs if e.step < 10_007]
 
 
 def test_single_bad_rows_are_left_out(known, found):
@@ -255,7 +253,7 @@ def test_single_bad_rows_are_left_out(known, found):
     series["loss"][[500, 7000]] = np.nan
     series["eg"][600:610] = np.nan
     other = find_periods(**series)
-    assert [e.step for e in other.destabilisations] == [e.step for e in found.destabilisations]
+    assert [e.step for e in other.break_downs] == [e.step for e in found.break_downs]
     assert other.diverged_at is None
     assert any(sentence.startswith("2 rows") for sentence in other.evidence)
 
@@ -349,10 +347,10 @@ def test_a_break_down_between_two_rows_is_seen_in_the_norm(known):
     quiet = columns({**known, "eg": np.full(len(known["loss"]), 1e-3)})
     rows = {name: column[at] if np.ndim(column) else column for name, column in quiet.items()}
     found = find_periods(**rows, step=at)
-    steps = [event.step for event in found.destabilisations]
+    steps = [event.step for event in found.break_downs]
     assert steps == pytest.approx(known["bursts"], abs=30)
-    assert found.destabilisations[0].eg_factor > 5
-    assert find_periods(**quiet).destabilisations == ()  # every step is known to have a small gradient
+    assert found.break_downs[0].eg_factor > 5
+    assert find_periods(**quiet).break_downs == ()  # every step is known to have a small gradient
 
 
 @pytest.mark.parametrize("every", [10, 30, 60])
@@ -360,7 +358,7 @@ def test_a_break_down_between_two_rows_is_seen_in_the_norm(known):
 def test_the_norm_between_rows_makes_no_break_down_of_noise(every, seed):
     """The gradient of a logged step is one draw of the noise: judged by it, a fifth of the rises were break-downs."""
     series = balanced(20_000, LR, WD, spread=0.7, seed=seed)
-    assert thinned(series, every).destabilisations == ()
+    assert thinned(series, every).break_downs == ()
 
 
 def test_rows_too_far_apart_are_no_equilibrium():
@@ -427,7 +425,7 @@ def test_a_log_that_ends_early_says_how_long_it_has_to_be():
 def test_one_is_no_plural_and_has_no_range(known):
     found = find_periods(**first_rows(columns(known), known["bursts"][0] + 300))
     assert "1 rise of the norm: 1 with a spike, 0 without." in found.evidence
-    (said,) = [sentence for sentence in found.evidence if sentence.startswith("At the destabilisation")]
+    (said,) = [sentence for sentence in found.evidence if sentence.startswith("At the break-down")]
     assert " to " not in said
     assert "median" not in said
     assert any("half-way up (log) 12 steps before rho^2 is." in sentence for sentence in found.evidence)
@@ -456,7 +454,7 @@ def test_tiny_norms_are_norms(known, found):
     """rho of 1e-6 and below, as float32 has it."""
     small = (1e-6 * known["rho"]).astype(np.float32)
     other = find_periods(loss=known["loss"], rho=small, eg=known["eg"], lr=1e-12 * LR, wd=1e12 * WD)
-    assert [e.step for e in other.destabilisations] == pytest.approx([e.step for e in found.destabilisations], abs=1)
+    assert [e.step for e in other.break_downs] == pytest.approx([e.step for e in found.break_downs], abs=1)
 
 
 def test_everything_fits_into_json(found):
@@ -474,11 +472,11 @@ def test_the_plain_definition_counts_every_rise():
     log = balanced(9000, LR, WD, seed=1)
     found, plain = find_periods(**log), find_periods(**log, definition=Definition(plain=True, rise=0.01))
     assert found.verdict == "equilibrium"
-    assert len(plain.destabilisations) == len(plain.candidates) > 3
+    assert len(plain.break_downs) == len(plain.candidates) > 3
     assert "any minimum of the 10-step mean of rho^2" in plain.evidence[0]
     assert any("each of them counted" in sentence for sentence in plain.evidence)
     spiky = find_periods(**log, definition=Definition(rise=0.01))
-    settled = [event.step for event in plain.destabilisations if event.settled]
+    settled = [event.step for event in plain.break_downs if event.settled]
     words = f"counts {len(settled)} events after the burn-in, at a mean interval of {np.mean(np.diff(settled)):.3g} "
     assert any("The plain definition" in sentence and words in sentence for sentence in spiky.evidence)
     assert not any("The plain definition" in sentence for sentence in plain.evidence)
@@ -498,7 +496,7 @@ def test_an_equilibrium_has_no_phase():
 def test_sensitivity_holds_the_result_itself(found):
     own = [row for row in found.sensitivity if (row.threshold, row.value) == ("rise", 0.05)]
     assert own[0].mean_interval == pytest.approx(found.mean_interval)
-    assert own[0].events == sum(e.settled for e in found.destabilisations)
+    assert own[0].events == sum(e.settled for e in found.break_downs)
 
 
 @pytest.mark.parametrize(

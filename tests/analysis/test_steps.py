@@ -59,7 +59,7 @@ def test_the_joined_file_of_an_ended_run_holds_all(series, folder, tmp_path):
 def test_periods_of_a_run_folder(series, folder):
     found = find_periods(folder)
     other = find_periods(**columns(series))
-    assert [e.step for e in found.destabilisations] == [e.step for e in other.destabilisations]
+    assert [e.step for e in found.break_downs] == [e.step for e in other.break_downs]
     assert found.verdict == other.verdict
     assert found.equilibrium is not None
 

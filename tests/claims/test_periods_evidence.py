@@ -212,7 +212,7 @@ def steady_periods(eg_of_period, *, product=1e-3, lr=0.1):
     """Periods whose phase B has the eg given; 1 - cos follows from eg."""
     run = sawtooth(product, 0.5, count=len(eg_of_period), cv=0.0, lr=lr, lead=10)
     log, eg = run.log, np.array(run.log.eg)
-    edges = [0, *(event.step for event in run.destabilisations), len(log)]
+    edges = [0, *(event.step for event in run.break_downs), len(log)]
     for k, scale in enumerate(eg_of_period[: len(edges) - 1]):
         part = slice(edges[k], edges[k + 1])
         eg[part] = np.where(eg[part] < 1, eg[part] * scale, eg[part])

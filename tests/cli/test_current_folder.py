@@ -34,6 +34,7 @@ USES = {
     "toy": "toy --elr 0.02:1:2 --steps 200 --seeds 1",
     "verify": "verify --only li2020-none",
     "reproduce": "reproduce --list",
+    "completion": "completion bash",
 }
 #: the others end with 0
 CODES = {"run": 2, "landscape": 2, "report": 2, "verify": 2}

@@ -32,7 +32,9 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["swep"]) == 2
     out, error = capsys.readouterr()
     assert out == ""
-    assert error.startswith("scaleinv: unknown command 'swep'; choose one of: demo, sweep, train, ")
+    assert error.startswith(
+        "scaleinv: unknown command 'swep', did you mean 'sweep'?; choose one of: demo, sweep, train, "
+    )
     assert error.count("\n") == 1
 
 
@@ -135,7 +137,7 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 
     monkeypatch.setattr(train, "run", interrupted)
     assert cli.run(["train", "--elr", "1", "--out", str(tmp_path / "x")]) == 130
-    assert capsys.readouterr().err == "scaleinv: interrupted; the same command goes on where `train` stopped\n"
+    assert capsys.readouterr().err == "scaleinv: interrupted; the same command resumes where `train` stopped\n"
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -18,7 +18,7 @@ SAMPLES = {
     "metrics.csv": (["--wd", "0.005", "--momentum", "0.5"], "7 periods of 492 steps"),
     "trainer_state.json": (["--wd", "0.05"], "equilibrium, no periods"),
     "train.log": (["--wd", "0.005"], "undecided: no 10-fold rise of the loss"),
-    "events.out.tfevents.1700000000.example": (["--lr", "0.1", "--wd", "0.001"], "not yet: no destabilisation"),
+    "events.out.tfevents.1700000000.example": (["--lr", "0.1", "--wd", "0.001"], "not yet: no break-down"),
 }
 
 

@@ -68,7 +68,7 @@ def test_rates_as_flags_and_other_separators(table, tmp_path, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["verdict"] == "periodic"
     assert answer["unit"] == pytest.approx(1000, rel=1e-3)
-    assert answer["destabilisations"][0]["eg_factor"] is None
+    assert answer["break_downs"][0]["eg_factor"] is None
 
 
 def test_momentum_of_a_log(table, tmp_path, capsys):
@@ -98,7 +98,7 @@ def test_gradient_norm_and_squared_norm_stand_in(table, tmp_path, capsys):
     path = write_csv(tmp_path / "log.csv", other)
     assert run(["periods", path, "--lr", "0.1", "--wd", "0.01", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["destabilisations"][0]["eg_factor"] > 100
+    assert answer["break_downs"][0]["eg_factor"] > 100
     assert answer["equilibrium"]["bounds"]["low"] == pytest.approx(1e-3, rel=1e-3)
 
 

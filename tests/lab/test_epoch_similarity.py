@@ -140,7 +140,7 @@ def test_rows_of_a_run_are_those_of_its_kept_weights(tmp_path: Path) -> None:
     assert found.previous == pytest.approx(expected, abs=1e-12)
     start = loaded.series("weights", "total", "cos_start")[1]
     assert start == pytest.approx([slow_cosine(w, weights[0]) for w in weights[1:]], abs=1e-12)
-    # a run that goes on: its start is where it came from
+    # a run that started from another one: its start is where it came from
     second = tmp_path / "second"
     origin = find_start(first)
     config = resolve(chosen, data, elr=0.01, lr=None, seed=0, threads=1, start=origin.checksum)

@@ -183,7 +183,7 @@ def test_second_process_dead_worker_and_interrupt(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to all processes of the terminal
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "scaleinv: interrupted; the same command goes on where `sweep` stopped\n"
+    assert said == "scaleinv: interrupted; the same command resumes where `sweep` stopped\n"
     assert_all_leave(crew)
     assert not (out / ".shared").exists()
     assert list(out.glob("runs/*/checkpoints/step-*"))

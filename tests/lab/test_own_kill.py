@@ -1,4 +1,4 @@
-"""A killed run of a user's problem goes on bit for bit, with dropout and a transform that draws at random."""
+"""A killed run of a user's problem resumes bit for bit, with dropout and a transform that draws at random."""
 
 from __future__ import annotations
 

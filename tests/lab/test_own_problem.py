@@ -1,4 +1,4 @@
-"""Problems of one's own: what is measured before training, what is refused, that a run goes on the same."""
+"""Problems of one's own: what is measured before training, what is refused, that a run resumes the same."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_a_network_that_is_made_already_is_refused() -> None:
         si.classification(own.make_net(), (X, Y))
 
 
-# -- a run goes on the same --------------------------------------------------------------------------------------------
+# -- a run resumes the same --------------------------------------------------------------------------------------------
 
 
 class _Stop(Exception):

@@ -1,4 +1,4 @@
-"""A run that has ended goes on: to the same weights as if it had been meant to be so long."""
+"""A run that has ended is prolonged: to the same weights as if it had been meant to be so long."""
 
 from __future__ import annotations
 

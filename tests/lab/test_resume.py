@@ -227,7 +227,7 @@ def test_a_damaged_checkpoint_costs_time_but_no_bits(tmp_path: Path, monkeypatch
     assert notices == [
         "checkpoint step-000000029 is damaged (the checksum of step-000000029/weights.safetensors is wrong) "
         "and is passed over",
-        "the run goes on from step-000000028",
+        "the run resumes from step-000000028",
     ]
     assert content(broken) == content(tmp_path / "whole")
 

@@ -1,4 +1,4 @@
-"""Runs that go on from others: what they start with, what they remember, what is refused."""
+"""Runs that start from others: what they start with, what they remember, what is refused."""
 
 from __future__ import annotations
 

@@ -312,7 +312,7 @@ def test_rows_of_one_rate_are_told_apart(decays: Path, capsys: pytest.CaptureFix
 def test_walks_begin_at_a_fresh_initialisation(
     decays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also those of a run that went on from trained weights; the title says which run and from where."""
+    """Also those of a run that started from trained weights; the title says which run and from where."""
     source = next(run for run in ended_runs(decays) if run.config.start is not None)
     folder = tmp_path / "run"
     shutil.copytree(source.folder, folder)
@@ -342,7 +342,7 @@ def test_walks_of_an_earlier_version_say_where_they_began(
     show(old, sweep)
     said = capsys.readouterr().out
     name = old["walks"][0]["key"]["runs"][0][:8]
-    assert f"from the last weights of run {name} (seed 0, which went on from abcdef01)" in said
+    assert f"from the last weights of run {name} (seed 0, which started from abcdef01)" in said
 
 
 def test_columns_that_say_the_same_of_every_run_are_left_out(

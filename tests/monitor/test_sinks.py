@@ -97,7 +97,7 @@ def test_parts_alerts_and_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     monitor.epoch = 7
     monitor.loss(float("inf"))
     optimizer.step()
-    assert load_run(tmp_path / "run").status == "running"  # readable while it goes on
+    assert load_run(tmp_path / "run").status == "running"  # readable while it trains
     monitor.close()
     assert len(list((tmp_path / "run" / "metrics").glob("part-*.parquet"))) >= 3
     losses = load_run(tmp_path / "run").table("online", "total", "loss")
@@ -241,7 +241,7 @@ def test_a_run_folder_says_what_it_was_told_of_the_classes_and_nothing_else(tmp_
     first = Monitor(model, optimizer, groups=FREE, every=1, sinks=tmp_path / "later")
     train(model, optimizer, 4, first)
     first.close()
-    sink = RunFolder(tmp_path / "later", **told)  # the same run goes on, and now it is told
+    sink = RunFolder(tmp_path / "later", **told)  # the same run is resumed, and now it is told
     second = Monitor(model, optimizer, groups=FREE, every=1, sinks=sink)
     second.load_state_dict(first.state_dict())
     train(model, optimizer, 80, second)

@@ -79,9 +79,9 @@ def quiet_run(steps: int, product: float, level: float, seed: int = 0) -> dict[s
 @pytest.mark.parametrize(
     ("name", "words", "card"),
     [
-        ("equilibrium", "Equilibrium, no periods: no destabilisation", "periods equilibrium"),
-        ("not yet", "Not yet: no destabilisation in 0.5/(lr wd) steps", "periods not yet"),
-        ("undecided", "Undecided: 1 destabilisation; 3 are needed", "periods undecided"),
+        ("equilibrium", "Equilibrium, no periods: no break-down", "periods equilibrium"),
+        ("not yet", "Not yet: no break-down in 0.5/(lr wd) steps", "periods not yet"),
+        ("undecided", "Undecided: 1 break-down; 3 are needed", "periods undecided"),
         ("diverged", "diverged at step 2000", "periods diverged at step 2000"),
     ],
 )
@@ -244,7 +244,7 @@ def test_a_run_may_diverge_in_its_last_step(finite: int, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("wd", "words"),
-    [(1e-2, "no destabilisation in 0.4/(lr wd) steps"), (10.0, "lr * wd is 1 at step 0, and has to be below 1")],
+    [(1e-2, "no break-down in 0.4/(lr wd) steps"), (10.0, "lr * wd is 1 at step 0, and has to be below 1")],
 )
 def test_weights_of_0_are_an_end(wd: float, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     series = full_space.saw(600, 10**6, 1e-3)

@@ -1,4 +1,4 @@
-"""The pages of runs that went on from others: whose weights they started with, and where they went."""
+"""The pages of runs that started from others: whose weights they started with, and where they went."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_without_a_lineage_the_checksum_stays(sweep: Path, tmp_path: Path) -> No
 
 def test_one_start_is_said_once(tmp_path: Path) -> None:
     reader = Reader(write_report(write(tmp_path, PARENTS[:1])).read_text("utf-8"))
-    assert reader.text.count("All runs went on from ELR 1e-3, seed 1, epoch 20 (s1/runs/") == 1
+    assert reader.text.count("All runs started from ELR 1e-3, seed 1, epoch 20 (s1/runs/") == 1
     assert "The regimes, by start" not in reader.text
 
 
@@ -99,7 +99,7 @@ def test_a_run_page_says_where_it_went_on_from(sweep: Path, tmp_path: Path) -> N
     run = load_run(sweep / "runs" / "cc0.001")
     assert run.lineage is not None
     text = Reader(write_report(run.folder, tmp_path).read_text("utf-8")).text
-    assert f"Went on from ELR 1e-3, seed 1, epoch 20 ({run.lineage['folder']})." in text
+    assert f"Started from ELR 1e-3, seed 1, epoch 20 ({run.lineage['folder']})." in text
     assert "start weights (sha256)" in text
 
 
@@ -144,7 +144,7 @@ def test_the_section_shows_every_start_with_its_parent(page: str) -> None:
         assert {f"retraining-loss-{number}", f"retraining-diagram-{number}"} <= set(titles(reader))
     assert len(titles(reader)) == len(set(titles(reader)))
     # the parent's curve in both panels, and a parent at the other new rate of the same seed where there is one
-    assert "went on from ELR 1e-3 seed 1" in page
+    assert "started from ELR 1e-3 seed 1" in page
     assert "ELR 0.1 seed 1, before the start" in page
     assert "ELR 0.1 seed 2, before the start" not in page
     # parents of one rate and two seeds are two lines

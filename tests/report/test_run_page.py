@@ -57,7 +57,7 @@ def test_a_run_that_diverged(tmp_path: Path) -> None:
 
 def test_a_run_in_progress_and_one_without_numbers(tmp_path: Path) -> None:
     folders.write_run(tmp_path / "r", 0.1, 5, 1, ended=False)
-    assert "Not ended: running, or stopped and waiting to go on, 5 epochs done." in read(tmp_path / "r").text
+    assert "Not ended: running, or stopped and waiting to be resumed, 5 epochs done." in read(tmp_path / "r").text
     for part in (tmp_path / "r" / "metrics").iterdir():
         part.unlink()
     reader = read(tmp_path / "r")
@@ -71,7 +71,7 @@ def test_a_run_that_was_resumed_says_what_the_time_covers(tmp_path: Path) -> Non
     result = json.loads(path.read_text())
     path.write_text(json.dumps({**result, "timing": {"seconds": 75.0, "steps_here": 900}, "message": "all <well>"}))
     reader = read(tmp_path / "r")
-    assert "time 1 min 15 s since it went on, 900 steps" in reader.text
+    assert "time 1 min 15 s since it was resumed, 900 steps" in reader.text
     assert "all <well>" in reader.text
 
 

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from scaleinv.plots.drawing import MOST_POINTS, spread, thin
 from scaleinv.report.shared_sections import command_line
-from scaleinv.text import clean, duration, elr_digits, elr_text, esc, number, numbers_whole, plain, short, show
+from scaleinv.text import (
+    clean,
+    duration,
+    elr_digits,
+    elr_text,
+    esc,
+    number,
+    numbers_whole,
+    plain,
+    short,
+    show,
+    visible,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +76,16 @@ def test_clean_text_goes_into_utf8_and_xml(text: str) -> None:
     cleaned = clean(text)
     cleaned.encode("utf-8")
     element = ElementTree.fromstring(f"<a b='{esc(text)}'>{esc(text)}</a>")
-    assert element.text is None or element.text == cleaned.replace("\r\n", "\n").replace("\r", "\n")
+    assert element.text is None or element.text == cleaned
+
+
+def test_what_a_terminal_obeys_or_hides_is_shown() -> None:
+    assert clean("a\x1b[2J\x07\x9b\x7f\r\x00") == r"a\x1b[2J\x07\x9b\x7f\x0d\x00"
+    assert clean("\u202ea\u2066b\u200f\u061c\u2028\ufeff\udcff\U000e0041") == (
+        r"\u202ea\u2066b\u200f\u061c\u2028\ufeff\udcff\U000e0041"
+    )
+    kept = "Grüße, 漢字, שלום, 👩\u200d🔬\t\n\ufffd"  # scripts, a joined emoji, a tab and a new line stay
+    assert visible(kept) == clean(kept) == kept
 
 
 def test_short_names() -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from tests.sphere import table
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from scaleinv import Sphere, StateError, UserError
-from scaleinv.sphere import ruler
+from scaleinv.sphere import passes
 from scaleinv.sphere.balance import Balance
 
 pytestmark = pytest.mark.numerics
@@ -291,14 +292,14 @@ def test_products_are_accurate_in_any_layout(layout: str) -> None:
         b = b.contiguous(memory_format=torch.channels_last)
     if layout == "with gaps":
         a, b = a[::2], b[::2]
-    found = ruler.products([a], [b])
+    found = passes.products([a], [b])
     x, y = a.double(), b.double()
     wanted = [float((x * x).sum()), float((x * y).sum()), float((y * y).sum())]
     scale = math.sqrt(wanted[0] * wanted[2])
     # rounding of a float32 sum of so many terms, one after another, walks: four standard deviations, on any processor
-    rounding = 4 * math.sqrt(ruler._CHUNK) * torch.finfo(torch.float32).eps / 2
+    rounding = 4 * math.sqrt(passes.CHUNK) * torch.finfo(torch.float32).eps / 2
     assert found == pytest.approx(tuple(wanted), abs=rounding * scale)
-    assert ruler.products([a])[0] == pytest.approx(wanted[0], rel=rounding)
+    assert passes.products([a])[0] == pytest.approx(wanted[0], rel=rounding)
 
 
 def test_large_tensors_stay_on_their_sphere_over_many_steps() -> None:
@@ -317,3 +318,69 @@ def test_a_unit_alone_can_be_balanced() -> None:
     sphere = Sphere(torch.optim.SGD([w], lr=0.1), [w], 0.1, granularity="row")
     assert isinstance(sphere._balances[0], Balance)
     assert not sphere._balances[0].possible
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("layout", ["gradients in another order", "weights with gaps"])
+def test_layouts_that_a_fused_step_reads_wrong_are_stepped_otherwise(layout: str, momentum: float) -> None:
+    def one(projection: str) -> Tensor:
+        start = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        if layout == "weights with gaps":
+            w = nn.Parameter(torch.cat([start, start], 1)[:, :4])
+        else:
+            w = nn.Parameter(start.contiguous(memory_format=torch.channels_last))
+        sphere = Sphere(torch.optim.SGD([w], lr=1.0, momentum=momentum), [w], 1e-3, projection=projection)
+        for k in range(5):
+            w.grad = torch.randn(w.shape, generator=torch.Generator().manual_seed(1 + k), dtype=w.dtype)
+            w.grad -= w.detach() * (w.grad * w.detach()).sum() / w.detach().square().sum()
+            if layout == "weights with gaps":
+                w.grad = w.grad.contiguous()
+            sphere.step()
+        return w.detach()
+
+    for projection in ("exact", "folded"):
+        torch.testing.assert_close(one(projection), one("literal"), rtol=1e-12, atol=1e-13)
+
+
+def test_a_step_in_pieces_has_the_bits_of_the_fused_step() -> None:
+    draw = torch.Generator().manual_seed(0)
+    shape = (passes.CHUNK + 77, 3)
+    x, g, b = (torch.randn(shape, generator=draw) for _ in range(3))
+    for momentum in (0.0, 0.9):
+        p = nn.Parameter(x.clone())
+        p.grad = g
+        optimizer = torch.optim.SGD([p], lr=0.1, momentum=momentum, weight_decay=0.03, fused=True)
+        if momentum:
+            optimizer.state[p]["momentum_buffer"] = b.clone()
+        optimizer.step()
+        mine, buffers = x.clone(), [b.clone()] if momentum else []
+        settings = {"lr": 0.1, "weight_decay": 0.03, "momentum": momentum, "dampening": 0.0}
+        size = passes.step_of_sgd([mine], [g], buffers, measure=True, **settings)
+        assert torch.equal(mine, p.detach())
+        assert size == passes.products([mine])[0]
+        if momentum:
+            assert torch.equal(buffers[0], optimizer.state[p]["momentum_buffer"])
+
+
+def test_parameters_beside_the_spheres_are_stepped_once_and_hooks_of_all_optimizers_are_called() -> None:
+    net, free, plain = Free(), nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([net.a, net.b, free], lr=0.1, momentum=0.9)
+    alone = torch.optim.SGD([plain], lr=0.1, momentum=0.9)
+    sphere = Sphere(optimizer, [net.a, net.b], 1e-3)
+    groups = optimizer.param_groups
+    for step in range(3):
+        net(torch.randn(16, 5, generator=torch.Generator().manual_seed(step), dtype=torch.float64)).sum().backward()
+        for p in (free, plain):
+            p.grad = torch.full((3,), 0.5)
+        sphere.step()
+        sphere.zero_grad()
+        alone.step()
+    torch.testing.assert_close(free.detach(), plain.detach(), rtol=1e-6, atol=0)
+    assert optimizer.param_groups is groups
+    seen: list[int] = []
+    handle = register_optimizer_step_post_hook(lambda o, a, k: seen.append(len(o.param_groups)))
+    try:
+        net.train_with(sphere, range(3, 4))
+    finally:
+        handle.remove()
+    assert len(groups) in seen  # the wrapped optimizer's own step, with all its groups

@@ -876,7 +876,7 @@ def test_a_non_finite_gradient_stops_before_the_step(name: str, granularity: str
     for number, entries in sphere.optimizer.state_dict()["state"].items():
         assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(state[number][k])) for k, v in entries.items())
     assert sphere.steps == 2
-    train(net, sphere, [3], torch.float32)  # and one may go on
+    train(net, sphere, [3], torch.float32)  # and one may train further
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)

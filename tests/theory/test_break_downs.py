@@ -31,8 +31,8 @@ def test_it_is_what_periods_counts(known, every):
     rows = rows_of(known, every)
     series = {k: v[rows.step] if np.ndim(v) else v for k, v in columns(known).items()}
     found = find_periods(**series, step=rows.step)
-    assert [int(rows.step[rise.row]) for rise in break_downs(rows)] == [e.step for e in found.destabilisations]
-    assert len(found.destabilisations) == len(known["bursts"])
+    assert [int(rows.step[rise.row]) for rise in break_downs(rows)] == [e.step for e in found.break_downs]
+    assert len(found.break_downs) == len(known["bursts"])
 
 
 def test_without_a_loss_the_gradient_decides(known):

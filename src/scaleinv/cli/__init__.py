@@ -8,10 +8,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scaleinv import __version__
-from scaleinv.errors import UserError, how_to_install
+from scaleinv.cli.ending import complain, reader_left, told, watched_streams
+from scaleinv.runfolder.threads import check_openmp
+from scaleinv.text import near
 
 
 class Command(NamedTuple):
@@ -29,16 +31,24 @@ COMMANDS: dict[str, Command] = {
     "periods": Command("find the periods (break-downs) of a training with weight decay"),
     "landscape": Command("curvature, paths, walks, minima of ended runs"),
     "report": Command("make the page (or figures) of a run or a sweep", "report"),
+    "check": Command("are the files of runs and sweeps as they were written"),
     "data": Command("which data sets are there, where, and are they intact"),
     "doctor": Command("which weights of a model have no scale", "cli"),
     "toy": Command("the toy function of the papers: theory beside simulation"),
     "verify": Command("check the claims of the papers"),
     "reproduce": Command("draw the figures of the papers"),
+    "completion": Command("print the completion script of a shell", "cli"),
 }
 
 
 #: of a command whose name is taken here
 _MODULES = {"run": "run_folder"}
+
+
+def command_class(name: str) -> type[Any]:
+    """Give the dataclass that holds the flags of a command."""
+    flags = importlib.import_module(f"scaleinv.cli.{_MODULES.get(name, name)}")
+    return getattr(flags, f"{name.title()}Command")  # type: ignore[no-any-return]
 
 
 def usage() -> str:
@@ -55,24 +65,38 @@ commands:
 scaleinv COMMAND --help shows a command's options."""
 
 
-def complain(message: str) -> int:
-    """Print one line for the user and return the exit code of a user's mistake."""
-    print("scaleinv: " + " ".join(message.split()), file=sys.stderr)
-    return 2
-
-
 def run(argv: Sequence[str]) -> int:
     """Run ``scaleinv ARGV``.
 
-    Exit status 0: done. 1: the answer is no. 2: the user's mistake. 3: the evidence does not decide. 130: interrupted.
+    Exit status 0: done. 1: the answer is no. 2: the user's mistake, or what the system refuses (a full disk, no
+    memory). 3: the evidence does not decide. 130: interrupted.
     """
+    with watched_streams() as stdout_open:
+        if not stdout_open:
+            return complain("standard output is closed; send it to a file, or to /dev/null")
+        return _ended(argv)
+
+
+def _ended(argv: Sequence[str]) -> int:
+    """Run and end: the exit code, SystemExit of ``--help``, or a bug as it is."""
+    name = argv[0] if argv else ""
     try:
-        code = _run(argv)
+        try:
+            code = _run(argv)
+        except SystemExit as end:  # of --help
+            if reader_left(end):
+                return 0
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader (head, less) has left: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit:
+        raise
+    except BaseException as error:
+        known = told(error, name, COMMANDS[name].extra if name in COMMANDS else "cli")
+        if known is None:
+            raise
+        return known
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -84,22 +108,14 @@ def _run(argv: Sequence[str]) -> int:
         return 0
     name = argv[0]
     if name not in COMMANDS:
-        return complain(f"unknown command {name!r}; choose one of: {', '.join(COMMANDS)}")
+        return complain(f"unknown command {name!r}{near(name, COMMANDS)}; choose one of: {', '.join(COMMANDS)}")
+    check_openmp()
     try:
-        module = _MODULES.get(name, name)
-        flags = importlib.import_module(f"scaleinv.cli.{module}")
-        parse = importlib.import_module("scaleinv.cli.parse").parse
-        parsed = parse(getattr(flags, f"{name.title()}Command"), argv[1:])
-        code: int = importlib.import_module(f"scaleinv.cli.actions.{module}").run(parsed)
-        return code
-    except UserError as error:
-        return complain(str(error))
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] == "scaleinv":
-            raise
-        install = how_to_install(error.name or "", COMMANDS[name].extra)
-        return complain(f"`scaleinv {name}` needs {error.name}, which is not installed: {install}")
-    except KeyboardInterrupt as interrupt:
-        remedy = str(interrupt) or f"the same command goes on where `{name}` stopped"
-        print(f"scaleinv: interrupted; {remedy}", file=sys.stderr)
-        return 130
+        os.getcwd()
+    except OSError:  # MKL would end the process with a riddle
+        return complain("the current folder is gone; change into one that is there")
+    kind = command_class(name)
+    parse = importlib.import_module("scaleinv.cli.parse").parse
+    parsed = parse(kind, argv[1:])
+    code: int = importlib.import_module(f"scaleinv.cli.actions.{_MODULES.get(name, name)}").run(parsed)
+    return code

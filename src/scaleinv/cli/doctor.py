@@ -15,6 +15,7 @@ from scaleinv.errors import UserError
 _FORM = "write 8,3,32,32 for numbers, int:2,16:50257 for integers below 50257, bool:2,16 for a mask"
 #: shape, and below which number: None for real numbers, 0 for truth values
 _NAMED = re.compile(r"^(?!int:|bool:)([A-Za-z_]\w*):")
+_DIMENSIONS = 64  #: of a tensor
 Described = tuple[tuple[int, ...], int | None]
 
 
@@ -59,6 +60,8 @@ class DoctorCommand:
             raise UserError(f"--weight-decay {self.weight_decay} is not a number of at least 0")
         if self.weight_decay is not None and self.optimizer is None:
             raise UserError("--weight-decay belongs to an optimizer; add --optimizer adamw, or leave it out")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed {self.seed} is not a whole number from 0 to 2^63 - 1")
         parse_inputs(self.input)
 
 
@@ -96,6 +99,10 @@ def _described(text: str) -> Described:
         raise UserError(f"input {text!r} is not understood; {_FORM}") from None
     if any(n < 1 for n in shape) or (whole and high is not None and high < 1):
         raise UserError(f"input {text!r} has a size that is not positive; {_FORM}")
+    if len(shape) > _DIMENSIONS:
+        raise UserError(f"input {text!r} has {len(shape)} dimensions; at most {_DIMENSIONS} are possible")
     if math.prod(shape) > 2**31:
-        raise UserError(f"input {text!r} has {math.prod(shape)} numbers; a small batch is enough")
+        raise UserError(f"input {text!r} has {math.prod(shape):.3g} numbers; a small batch is enough")
+    if high is not None and high >= 2**63:
+        raise UserError(f"input {text!r}: integers end at 2^63 - 1; {_FORM}")
     return shape, high

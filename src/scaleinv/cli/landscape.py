@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from scaleinv.cli.parse import DataDir, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import MOST_SEEDS, DataDir, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import LANDSCAPE_PARTS as PARTS
 
@@ -58,7 +58,7 @@ class LandscapeCommand:
             if part not in PARTS:
                 raise UserError(f"unknown part {part!r}; choose from: {', '.join(PARTS)}")
         check_at_least(2, images=self.images, walk_steps=self.walk_steps)
-        check_at_least(1, walk_seeds=self.walk_seeds)
+        check_at_least(1, MOST_SEEDS, walk_seeds=self.walk_seeds)
         if self.walk_elr is not None and not 0 < self.walk_elr < float("inf"):
             raise UserError(f"walk-elr {self.walk_elr} is not a positive number")
         for name, number in self.numbers().items():

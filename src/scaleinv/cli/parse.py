@@ -3,9 +3,8 @@
 import contextlib
 import dataclasses
 import io
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -13,7 +12,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from scaleinv.cli.help import flags_in_groups
 from scaleinv.errors import UserError
+from scaleinv.lab.config import Names
+from scaleinv.lab.launch.names import LAUNCHERS
+from scaleinv.reading import parse_json, path_fault, read_text
 from scaleinv.text import near
 
 
@@ -33,9 +36,18 @@ _KINDS: dict[type, tuple[str, Callable[[str], Any]]] = {
     str: ("STR", str),
     Path: ("PATH", Path),
 }
+#: of a count that has no bound of its own: what counts that many does not end
+MOST_COUNT = 10**9
+#: processes of 300 MB each, and at most one a run works
+MOST_WORKERS = 256
+#: each is a run, or a row of a table
+MOST_SEEDS = 100_000
 _RULES = ConstructorRegistry()
 _SWITCHES = (tyro.conf.FlagCreatePairsOff,)  # --json, no --no-json
+_SHOWN = (*_SWITCHES, tyro.conf.OmitArgPrefixes)
 Command = TypeVar("Command")
+#: what else a flag may be called, in every command that has it
+SHORT = {"--wd": "--weight-decay"}
 
 DataDir = Annotated[
     Path | None,
@@ -46,10 +58,15 @@ DataDir = Annotated[
 Json = Annotated[bool, tyro.conf.arg(help="Print the answer as JSON on stdout, and nothing else.")]
 Quiet = Annotated[bool, tyro.conf.arg(help="Show no progress.")]
 Device = Annotated[
-    str, tyro.conf.arg(help="Where to train: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.", metavar="DEVICE")
+    str,
+    tyro.conf.arg(
+        help="Where to train: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+    ),
 ]
 LauncherName = Annotated[
     str,
+    Names(LAUNCHERS, "PACKAGE.MODULE:FACTORY"),
     tyro.conf.arg(
         name="launcher",
         help="Where runs run: processes (this machine), slurm, ray, or PACKAGE.MODULE:FACTORY of your own.",
@@ -67,11 +84,33 @@ Workers = Annotated[
 ]
 
 
-def check_at_least(least: int, **numbers: int | None) -> None:
-    """Raise a :class:`UserError` for a number, by the name of its flag, that is below ``least``; None passes."""
+def check_at_least(least: int, most: int = MOST_COUNT, **numbers: int | None) -> None:
+    """Raise a :class:`UserError` for a number, by the name of its flag, that is below ``least`` or above ``most``; None
+    passes."""
     for name, number in numbers.items():
-        if number is not None and number < least:
+        if number is None:
+            continue
+        if number < least:
             raise UserError(f"--{name.replace('_', '-')} {number}: must be at least {least}")
+        if number > most:
+            raise UserError(f"--{name.replace('_', '-')} {number}: must be at most {most}; is that meant?")
+
+
+def check_texts(command: Any) -> None:
+    """Refuse paths that no file can have and texts that are no UTF-8, by the names of their flags, before any work."""
+    for one in dataclasses.fields(command):
+        given = getattr(command, one.name)
+        for value in given if isinstance(given, tuple) else (given,):
+            fault = path_fault(str(value)) if isinstance(value, Path) else ""
+            if isinstance(value, str):
+                fault = path_fault(value[:1000].replace("/", "-")) if _odd(value) else ""
+            if fault:
+                raise UserError(f"--{_flag_name(one, type(command))} {value}: {fault}")
+
+
+def _odd(text: str) -> bool:
+    """Tell a text that holds NUL or is no UTF-8."""
+    return "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def names_in(text: str | None) -> tuple[str, ...]:
@@ -114,12 +153,19 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
 
     The help names no default of a switch, nor one that is empty: the flag's text says what then holds.
     """
-    arguments = with_config(kind, arguments)
+    arguments = with_config(kind, spelled_out(kind, arguments))
+    if arguments and arguments[0].startswith("--tyro-"):
+        raise UserError(f"{arguments[0]} completes one command; for all: scaleinv completion bash, or zsh")
     prog = f"scaleinv {kind.__name__.removesuffix('Command').lower()}"
     hints = get_type_hints(kind, include_extras=True)
     for one in dataclasses.fields(kind):  # type: ignore[arg-type]
         if one.default is None or one.default is False or one.default == "":
-            kind.__annotations__[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
+            hints[one.name] = Annotated[hints[one.name], tyro.conf.arg(help_behavior_hint="")]
+        if form := names_form(hints[one.name]):
+            hints[one.name] = Annotated[hints[one.name], tyro.conf.arg(metavar=form)]
+        kind.__annotations__[one.name] = hints[one.name]
+    if any(word in ("-h", "--help") for word in arguments):
+        tyro.cli(flags_in_groups(kind), args=["--help"], prog=prog, registry=_RULES, config=_SHOWN)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -127,10 +173,38 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
     except SystemExit as end:
         if end.code in (None, 0):
             raise
-        raise UserError(f"{_choices(one_line(said.getvalue()))}; see {prog} --help") from None
+        raise UserError(f"{_meant(_choices(one_line(said.getvalue())), hints)}; see {prog} --help") from None
+    check_texts(command)
     if hasattr(command, "check"):
         command.check()
     return command
+
+
+def spelled_out(kind: type[Any], arguments: Sequence[str]) -> list[str]:
+    """Put the flag that is meant for its short form: ``--weight-decay`` for ``--wd``, where the command has it."""
+    names = {one.name for one in dataclasses.fields(kind)}
+    found = []
+    for word in arguments:
+        flag, equals, value = word.partition("=")
+        meant = SHORT.get(flag, flag)
+        known = meant.removeprefix("--").replace("-", "_") in names
+        found.append(meant + equals + value if known else word)
+    return found
+
+
+def names_form(hint: Any) -> str:
+    """Write which names a flag takes, for its help; empty where any text is one.
+
+    >>> names_form(Annotated[str, Names(("mlp", "convnet"), "FILE.py:FACTORY")])
+    '{mlp,convnet}|FILE.py:FACTORY'
+    """
+    own = next((f"|{extra.own}" for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Names)), "")
+    return "{" + ",".join(known_names(hint)) + "}" + own.rstrip("|") if known_names(hint) else ""
+
+
+def known_names(hint: Any) -> tuple[str, ...]:
+    """Give the names that stand for something of the package where names of one's own may stand as well."""
+    return next((extra.known for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Names)), ())
 
 
 def with_config(kind: type[Any], arguments: Sequence[str]) -> list[str]:
@@ -152,15 +226,17 @@ def _flags(path: Path, kind: type[Any]) -> list[str]:
     except ImportError:  # Python 3.10
         raise UserError("--config needs Python 3.11 or newer, which reads TOML; give the flags") from None
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(read_text(path))
     except OSError as error:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UserError as error:
+        raise UserError(f"--config: {error}") from None
+    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
         raise UserError(f"--config {path} is not TOML: {error}") from None
     fields = {_flag_name(one, kind): one for one in dataclasses.fields(kind) if one.name != "config"}
     flags: list[str] = []
     for name, value in _flat(content).items():
-        flag = name.replace("_", "-")
+        flag = SHORT.get(f"--{name}", name).removeprefix("--").replace("_", "-")
         if flag not in fields:
             raise UserError(
                 f"--config {path}: unknown key {name!r}{near(flag, fields)}; keys are the flags of the command"
@@ -204,7 +280,7 @@ def named_values(text: str, flag: str) -> dict[str, Any]:
             found[name] = (
                 {"True": True, "False": False, "None": None}[value]
                 if value in ("True", "False", "None")
-                else json.loads(value)
+                else parse_json(value)
             )
         except ValueError:
             found[name] = value
@@ -220,8 +296,22 @@ def _choices(message: str) -> str:
     found = re.fullmatch(r"invalid choice '(.*)' for argument '-*(.*)'\. Expected one of \((.*)\)", message)
     if found is None:
         return message
-    value, flag, choices = found.groups()
-    return f"unknown {flag} {value!r}; choose one of: {choices.rstrip(',').replace(chr(39), '')}"
+    value, flag, listed = found.groups()
+    choices = listed.rstrip(",").replace("'", "")
+    return f"unknown {flag} {value!r}{near(value, choices.split(', '))}; choose one of: {choices}"
+
+
+def _meant(message: str, names: Iterable[str]) -> str:
+    """Add to a message about an unknown flag which one of the fields ``names`` was meant.
+
+    >>> _meant("Unrecognized options: --widht, 3", ["width", "seed"])
+    "Unrecognized options: --widht, 3, did you mean '--width'?"
+    """
+    found = re.match(r"Unrecognized options?: (--[^\s,=]+)", message)
+    if found is None:
+        return message
+    flags = ["--" + ("from" if name == "start" else name.replace("_", "-")) for name in names]
+    return message + near(found[1], flags)
 
 
 def one_line(box: str) -> str:

@@ -19,7 +19,7 @@ class PeriodsCommand:
     MLflow, ...), JSON lines, trainer_state.json, TensorBoard's event files, text such as "step:10 train_loss:3.1"; gz
     too. Looked for are step, loss, rho (norm of the scale-invariant weights), eg (effective gradient norm, rho times
     gradient norm; or g, the gradient norm), lr and wd; the loss alone will do. Example:
-    scaleinv periods log.csv --columns loss=train/loss,rho=weight_norm --lr 0.1 --wd 5e-4
+    scaleinv periods log.csv --columns loss=train/loss,rho=weight_norm --lr 0.1 --weight-decay 5e-4
     """
 
     source: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="LOG|RUN")]
@@ -30,7 +30,7 @@ class PeriodsCommand:
     """Steps of an epoch, where a log counts epochs."""
     lr: float | None = None
     """Learning rate, where the log has no column lr."""
-    wd: float | None = None
+    weight_decay: float | None = None
     """Weight decay, where the log has no column wd."""
     momentum: float | None = None
     """Momentum of SGD, where a log is of such a training: its rate counts lr/(1 - momentum)."""
@@ -52,7 +52,7 @@ class PeriodsCommand:
             raise UserError(f"--rise {self.rise:g}: must be a number above 0, such as 0.05 (rho^2 rises by 5 %)")
         if not 0 <= self.burn_in < math.inf:
             raise UserError(f"--burn-in {self.burn_in:g}: must be a number of at least 0, in units of 1/(lr wd)")
-        for name, value in (("lr", self.lr), ("wd", self.wd)):
+        for name, value in (("lr", self.lr), ("weight-decay", self.weight_decay)):
             if value is not None and not 0 <= value < math.inf:
                 raise UserError(f"--{name} {value:g}: must be a number of at least 0; leave it out where unknown")
         if not self.source:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json, LauncherArgs, LauncherName, Quiet, Workers, check_at_least, names_in
+from scaleinv.cli.parse import MOST_WORKERS, Json, LauncherArgs, LauncherName, Quiet, Workers, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers import shelf
@@ -20,7 +20,7 @@ from scaleinv.plots.style import FORMATS
 class ReproduceCommand:
     """Draw figures of the papers: train what they need, write SVG, PDF, PNG and the numbers drawn as JSON into DIR.
 
-    Runs are kept in --runs: the same command again goes on where it was stopped, and trains nothing twice.
+    Runs are kept in --runs: the same command again resumes where it was stopped, and trains nothing twice.
     Example: scaleinv reproduce fig1 fig3 fig4 --scale digits
     """
 
@@ -72,6 +72,6 @@ class ReproduceCommand:
     def check(self) -> None:
         """Refuse unknown figures, scales and formats, and less than one worker."""
         self.formats()
-        check_at_least(1, workers=self.workers)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
         check_launcher(self.launcher, self.launcher_args)
         self.chosen()

@@ -15,7 +15,7 @@ class RunCommand:
     """Train the config.json in FOLDER to its end, from wherever it stands: for make, xargs, ssh or any engine.
 
     Exit status 0: the run has ended, diverged or not. 75: stopped in time by SIGTERM, SIGUSR1, SIGUSR2 or --time-limit,
-    with a checkpoint; the same command goes on. `scaleinv sweep ... --prepare` writes such folders.
+    with a checkpoint; the same command resumes it. `scaleinv sweep ... --prepare` writes such folders.
     """
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from scaleinv.cli.own import OwnFlags
-from scaleinv.cli.parse import LauncherArgs, LauncherName, Quiet, Workers, check_at_least
+from scaleinv.cli.parse import MOST_SEEDS, MOST_WORKERS, LauncherArgs, LauncherName, Quiet, Workers, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
 from scaleinv.lab.launch.names import check_launcher
@@ -19,7 +19,7 @@ class SweepCommand(CommonSettings, OwnFlags):
     """Train one network at many effective learning rates and map the three regimes.
 
     All runs of a seed share their initialisation and batch order. DIR is the sweep's folder; the same command again
-    goes on where it stopped, and only shows the map once all runs have ended. Writes DIR/sweep.json and
+    resumes where it stopped, and only shows the map once all runs have ended. Writes DIR/sweep.json and
     DIR/report.html. In the whole space (--lr) the runs may differ in --weight-decay too.
     """
 
@@ -32,7 +32,7 @@ class SweepCommand(CommonSettings, OwnFlags):
     weight_decay: str = "0"
     """Weight decays, in the same form (in the whole space only)."""
     start: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN[@EPOCH]|SWEEP")] = None
-    """Go on from the weights of a run, or from those of every run of a sweep, at all rates; with a fresh optimizer."""
+    """Start from the weights of a run, or from those of every run of a sweep, at all rates; with a fresh optimizer."""
     seeds: int | None = None
     """Number of seeds: every rate is run with seeds 0 to N-1 (default: 1; with --from the seed of the run)."""
     workers: Workers = None
@@ -62,5 +62,6 @@ class SweepCommand(CommonSettings, OwnFlags):
         check_settings(self.with_weight_decay(self.decays()[0]))
         self.axis_values()
         self.arguments()
-        check_at_least(1, seeds=self.seeds, workers=self.workers)
+        check_at_least(1, MOST_SEEDS, seeds=self.seeds)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
         check_launcher(self.launcher, self.launcher_args)

@@ -4,13 +4,13 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
 from scaleinv.analysis.periods.summary import in_words, verdict_words
 from scaleinv.runfolder.lineage import Origin, origin_of, short_names
 from scaleinv.runfolder.read import Run
 from scaleinv.studies.regime_map import count_regimes, regime_name, series_of
+from scaleinv.studies.terminal import Terminal
 from scaleinv.text import count
 
 _STYLE = {1: "green", 2: "yellow", 3: "red", None: "dim"}
@@ -46,9 +46,9 @@ def shorten(name: str, width: int = _NAME_WIDTH) -> str:
     return name if len(name) <= width else "…" + name[1 - width :]
 
 
-def console() -> Console:
+def console() -> Terminal:
     """Open a terminal that neither colours numbers nor breaks lines."""
-    return Console(highlight=False, soft_wrap=True)
+    return Terminal(highlight=False, soft_wrap=True)
 
 
 def columns(
@@ -206,7 +206,7 @@ def print_run(run: Run, row: Mapping[str, Any], result: Mapping[str, Any]) -> No
     )
     origin = origin_of(run.lineage)
     if origin is not None:
-        terminal.print(f"went on from {escape(origin.full())}")
+        terminal.print(f"started from {escape(origin.full())}")
     for rows in filter(None, (_totals(run), _groups(run))):
         terminal.print()
         terminal.print(columns(rows, (0,)))

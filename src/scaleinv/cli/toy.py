@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import Json, check_at_least
+from scaleinv.cli.parse import MOST_SEEDS, Json, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.studies.grid import parse_grid
 
@@ -48,4 +48,4 @@ class ToyCommand:
         """Refuse numbers that cannot be simulated."""
         self.alphas(), self.elrs()
         check_at_least(200, steps=self.steps)
-        check_at_least(1, seeds=self.seeds)
+        check_at_least(1, MOST_SEEDS, seeds=self.seeds)

@@ -16,7 +16,7 @@ from scaleinv.lab.config import Settings, check_settings
 class TrainCommand(Settings, OwnFlags):
     """Train one network, on the sphere (--elr) or in the whole space (--lr), and record its metrics.
 
-    DIR is the run's folder. The same command again goes on where it stopped; a run that has ended is only shown.
+    DIR is the run's folder. The same command again resumes where it stopped; a run that has ended is only shown.
     """
 
     out: Path | None = None
@@ -26,7 +26,7 @@ class TrainCommand(Settings, OwnFlags):
     lr: float | None = None
     """Learning rate: train in the whole space."""
     start: Annotated[str | None, tyro.conf.arg(name="from", metavar="RUN[@EPOCH]")] = None
-    """Go on from the weights another run ended with, or kept after EPOCH (--keep-every), with a fresh optimizer."""
+    """Start from the weights another run ended with, or kept after EPOCH (--keep-every), with a fresh optimizer."""
     seed: int | None = None
     """Seed of initialisation, head, batch order and augmentation (default: 0; with --from that of the run)."""
     threads: int | None = None

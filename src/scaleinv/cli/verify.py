@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import MOST_WORKERS, Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers.shelf import select
@@ -45,6 +45,6 @@ class VerifyCommand:
         """Refuse an empty --only, unknown claims and scales, and less than one worker."""
         if self.only is not None and not self.ids():
             raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
-        check_at_least(1, workers=self.workers)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
         check_launcher(self.launcher, self.launcher_args)
         select("all" if self.list and self.scale == "quick" else self.scale, self.ids())

@@ -27,7 +27,9 @@ from scaleinv.text import near
 MODELS = ("mlp", "convnet", "resnet18")
 Variant = Literal["si", "standard"]
 Normalization = Literal["batch", "layer", "group", "weight"]
-LOSSES = ("ce", "mse")
+DATA_SETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")
+#: the first two of the package's networks, all of data of one's own
+LOSSES = ("ce", "mse", "bce", "l1", "huber")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 Gradient = Literal["batch", "full", "accumulate"]
 Granularity = Literal["total", "group", "tensor", "row"]
@@ -63,11 +65,28 @@ class Names:
 
     known: tuple[str, ...]
     own: str = "FILE.py:NAME"
+    checked: bool = True  # False: whoever takes the name refuses an unknown one
 
 
-_COUNT = Rule(lambda n: n >= 1, "a positive whole number")
-_EVERY = Rule(lambda n: n >= 1, "a positive number of epochs")
+#: at a tenth of a millisecond a step, three years; counts stay far within 64 bits
+MOST_STEPS = 10**12
+#: of a process: beyond some thousands the system starts no more, and torch dies without a word
+MOST_THREADS = 1024
+#: a tensor of width^2 float32 numbers is then 16 TiB
+MOST_WIDTH = 2**21
+#: a norm whose square float32 holds, and whose square's inverse it holds
+LARGEST_NORM, LEAST_NORM = 1e15, 1e-15
+
+
+_STEPS = Rule(lambda n: 1 <= n <= MOST_STEPS, "a positive whole number up to 1e12 (three years, at 0.1 ms a step)")
+_EVERY = Rule(lambda n: 1 <= n <= MOST_STEPS, "a positive number of epochs up to 1e12")
+_CHANNELS = Rule(lambda n: 1 <= n <= MOST_WIDTH, f"a positive number of channels up to {MOST_WIDTH}")
+_BATCH = Rule(lambda n: 2 <= n < 2**31, "at least 2: normalization needs two images; and below 2^31")
+_THREADS = Rule(lambda n: 1 <= n <= MOST_THREADS, f"a number of threads from 1 to {MOST_THREADS}; torch dies of more")
+_WARMUP = Rule(lambda n: 0 <= n <= MOST_STEPS, "a number of steps from 0 to 1e12")
 _POSITIVE = Rule(lambda x: 0 < x < math.inf, "a positive number")
+_NORM = Rule(lambda x: LEAST_NORM <= x <= LARGEST_NORM, "a positive number, 1e-15 to 1e15: float32 holds its square")
+_HEAD = Rule(lambda x: 0 <= x <= LARGEST_NORM, "a number from 0 to 1e15: float32 holds its square")
 _RATE = Rule(lambda x: 0 <= x <= LARGEST_RATE, f"a number from 0 to {LARGEST_RATE:g}")
 _FRACTION = Rule(lambda x: 0 < x < 1, "a fraction between 0 and 1")
 
@@ -76,8 +95,8 @@ _FRACTION = Rule(lambda x: 0 < x < 1, "a fraction between 0 and 1")
 class RunFields:
     """What a user can say of a run and what its config keeps; ``None``: the default of the data set or the model."""
 
-    data: str = "digits"
-    """digits (built in), mnist, fashion-mnist, cifar10 or cifar100."""
+    data: Annotated[str, Names(DATA_SETS, checked=False)] = "digits"
+    """digits (built in), mnist, fashion-mnist, cifar10, cifar100, or your own: PACKAGE.MODULE:NAME or FILE.py:NAME."""
     subset: int | None = None
     """Train on the first N images only."""
     label_noise: float = 0.0
@@ -93,19 +112,20 @@ class RunFields:
     """batch, layer or group: the layer after every weight. weight: weight normalization in its place."""
     norm_eps: float = 1e-5
     """eps of the normalization layers: it breaks the scale invariance of very small weights."""
-    width: Annotated[int | None, Rule(lambda n: n >= 1, "a positive number of channels")] = None
+    width: Annotated[int | None, _CHANNELS] = None
     """Width of the network (default: 32, on digits 8; mlp 64)."""
-    head_norm: float = 10.0
+    head_norm: Annotated[float, _HEAD] = 10.0
     """Frobenius norm of the frozen last layer (variant si)."""
     loss: Annotated[str, Names(LOSSES)] = "ce"
-    """ce: cross-entropy. mse: squared error on one-hot targets, mean over classes."""
-    batch_size: Annotated[int | None, Rule(lambda n: n >= 2, "at least 2: normalization needs two images")] = None
+    """ce: cross-entropy. mse: squared error on one-hot targets, mean over classes. For data of your own also bce, l1 or
+    huber (floating targets), or FILE.py:NAME."""
+    batch_size: Annotated[int | None, _BATCH] = None
     """Images a step (default: 128, on digits 16)."""
-    steps: Annotated[int | None, _COUNT] = None
+    steps: Annotated[int | None, _STEPS] = None
     """Optimizer steps, in place of --epochs."""
     other_lr: Annotated[float | None, _RATE] = None
     """Learning rate of weights with a scale of their own (default: si 0; standard --lr, or 0.1 on the sphere)."""
-    optimizer: Annotated[str, Names(OPTIMIZERS)] = "sgd"
+    optimizer: Annotated[str, Names(OPTIMIZERS, "FILE.py:CLASS")] = "sgd"
     """sgd, adam (weight decay as part of the gradient, L2), adamw (decoupled), another of torch.optim by its class
     name, or FILE.py:CLASS."""
     optimizer_args: str = ""
@@ -116,7 +136,7 @@ class RunFields:
     """batch: a step each batch. full: a step each pass, BN over the whole set. accumulate: the same, BN by batch."""
     schedule: str = "constant"
     """Of the rate: constant, cosine, linear, step:0.1@0.5,0.75 or stages:0.5=0.1,0.75=0.01 (parts of the horizon)."""
-    warmup: int = 0
+    warmup: Annotated[int, _WARMUP] = 0
     """Steps over which the rate first rises linearly."""
     fix_norm: bool = False
     """In the whole space: keep the norm of the scale-invariant weights at its initial value."""
@@ -140,9 +160,9 @@ class CommonSettings(RunFields):
 
     data_dir: Path | None = None
     """Folder of the data sets (default: the environment variable SCALEINV_DATA, else the cache directory)."""
-    epochs: Annotated[int | None, _COUNT] = None
+    epochs: Annotated[int | None, _STEPS] = None
     """Passes over the train set (default: 60)."""
-    norm: Annotated[float | None, _POSITIVE] = None
+    norm: Annotated[float | None, _NORM] = None
     """Norm of the scale-invariant weights at the start (default: as initialised)."""
 
     def with_weight_decay(self, weight_decay: float) -> Settings:
@@ -165,9 +185,9 @@ class RunConfig(RunFields):
 
     variant: Variant
     data_fingerprint: str  # of the examples used; of all of a problem of one's own
-    width: Annotated[int | None, _COUNT]
-    batch_size: Annotated[int, Rule(lambda n: n >= 2, "at least 2: normalization needs two images")]
-    steps: Annotated[int, _COUNT]  # the horizon
+    width: Annotated[int | None, _CHANNELS]
+    batch_size: Annotated[int, _BATCH]
+    steps: Annotated[int, _STEPS]  # the horizon
     record_steps: bool
     elr: Annotated[float | None, _POSITIVE]  # on the sphere ...
     lr: Annotated[float | None, _POSITIVE]  # ... or in the whole space
@@ -176,7 +196,7 @@ class RunConfig(RunFields):
     start: str | None  # sha256 of the weights it starts from; None: as drawn
     #: of the initialisation, the head, the batch order, the noise and the augmentation
     seed: Annotated[int, Rule(lambda n: 0 <= n < 2**63, "a whole number from 0 to 2^63 - 1")]
-    threads: Annotated[int, _COUNT]  # reductions are split over threads, so their number is part of the numbers
+    threads: Annotated[int, _THREADS]  # reductions are split over threads, so their number is part of the numbers
     classes: Annotated[int | None, Rule(lambda n: n >= 2, "at least two classes to tell apart")] = field(compare=False)
     #: of the best constant answer; None: not known (the loss: not for this loss)
     chance_error: Annotated[float | None, _FRACTION] = field(compare=False)
@@ -277,7 +297,7 @@ def _taken_apart(hint: Any) -> _Hint:
     rule = names = None
     if get_origin(hint) is Annotated:
         rule = next((extra for extra in hint.__metadata__ if isinstance(extra, Rule)), None)
-        names = next((extra for extra in hint.__metadata__ if isinstance(extra, Names)), None)
+        names = next((extra for extra in hint.__metadata__ if isinstance(extra, Names) and extra.checked), None)
         hint = get_args(hint)[0]
     if names is not None:
         return _Hint(frozenset({str}), names.known, rule, names.own)

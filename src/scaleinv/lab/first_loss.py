@@ -1,7 +1,7 @@
 """Keep the loss of the first batch of a problem of one's own: what a fingerprint of weights and data cannot see.
 
 A forward, a loss or a transform whose code has changed computes another first loss from the same weights and examples.
-It stands in config.json, and a run that goes on compares it before anything is written.
+It stands in config.json, and a run that is resumed compares it before anything is written.
 """
 
 import math

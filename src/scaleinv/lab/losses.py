@@ -27,5 +27,8 @@ LOSSES: dict[str, Loss] = {"ce": functional.cross_entropy, "mse": squared}
 def get_loss(name: str) -> Loss:
     """Return the loss by its name in a config."""
     if name not in LOSSES:
-        raise UserError(f"unknown loss {name!r}; choose ce (cross-entropy) or mse (squared loss, mean over classes)")
+        raise UserError(
+            f"loss {name!r} is for data of your own; for the package's data sets choose ce (cross-entropy) or mse "
+            "(squared loss, mean over classes)"
+        )
     return LOSSES[name]

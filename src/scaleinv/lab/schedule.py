@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from scaleinv.errors import UserError
 
+#: a rate that is multiplied by more leaves float32 at once
+LARGEST_FACTOR = 1e30
 #: the share of the base rate after the part x, in [0, 1), of the horizon
 Shape = Callable[[float], float]
 _SHAPES: dict[str, Shape] = {
@@ -36,6 +38,8 @@ def parse_schedule(text: str) -> Shape:
     if kind == "step" and "@" in rest:
         factor_text, _, parts_text = rest.partition("@")
         factor, parts = _number(text, factor_text), _parts(text, parts_text.split(","))
+        if factor > LARGEST_FACTOR ** (1 / len(parts)):
+            raise UserError(f"schedule {text!r}: {factor:g} to the power of {len(parts)} is above {LARGEST_FACTOR:g}")
         return lambda x: factor ** sum(x >= part for part in parts)
     if kind == "stages" and "=" in rest:
         pairs = [piece.partition("=") for piece in rest.split(",")]
@@ -50,8 +54,8 @@ def _number(text: str, piece: str) -> float:
         value = float(piece)
     except ValueError:
         raise UserError(f"schedule {text!r}: {piece!r} is not a number; write {_FORMS}") from None
-    if not (math.isfinite(value) and value >= 0):
-        raise UserError(f"schedule {text!r}: {piece} is not a finite number of at least 0")
+    if not 0 <= value <= LARGEST_FACTOR:
+        raise UserError(f"schedule {text!r}: {piece} is not a number from 0 to {LARGEST_FACTOR:g}")
     return value
 
 

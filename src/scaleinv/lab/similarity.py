@@ -4,7 +4,7 @@ Two cosines of the scale-invariant weights at the end of every epoch, of the who
 (Nakhodnov et al. 2022 tell regimes apart by the cosines of iterates even where nothing converges). In float64 by
 ``cos = 1 - |u - v|^2 / 2`` of unit vectors, so ``1 - cos`` keeps its digits where it is small.
 
-The start is that of the network as it was built. A run that goes on from another one may be resumed without that one's
+The start is that of the network as it was built. A run that starts from another one may be resumed without that one's
 weights, so it keeps its start in its state. The weights of the previous epoch are part of the state while an epoch is
 under way; where none is they are the present ones.
 """

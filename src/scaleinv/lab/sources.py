@@ -36,7 +36,7 @@ def read_source(
     if isinstance(given, Iterable) and not isinstance(given, (Tensor, np.ndarray)):
         raise UserError(
             f"the {what} data ({type(given).__name__}) can only be iterated: which examples a step sees must follow "
-            "from the seed and the step, so that runs share their order and go on after a kill; give a data set with "
+            "from the seed and the step, so that runs share their order and resume after a kill; give a data set with "
             "__len__ and __getitem__"
         )
     raise UserError(f"the {what} data is {type(given).__name__}; give (inputs, targets) or a map-style data set")

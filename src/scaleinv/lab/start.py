@@ -1,4 +1,4 @@
-"""Find where a run starts that goes on from another one: ``RUN[@EPOCH]`` to a file of weights and its lineage."""
+"""Find the weights of another run that a run starts from: ``RUN[@EPOCH]`` to a file of weights and its lineage."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -34,6 +34,7 @@ from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.rows import Row
 from scaleinv.runfolder.seal import rewrite_sealed
 from scaleinv.runfolder.store import RunStore
+from scaleinv.runfolder.threads import check_openmp
 from scaleinv.runfolder.write import read_result
 
 #: seconds between checkpoints: what a kill costs at most (besides the step or evaluation it interrupts) ...
@@ -185,7 +186,7 @@ class _Run:
             self.watch(RunEvent("notice", 0, self.config.steps, message=sentence))
         if checkpoint is None:
             if self.config.start is not None and not self.setup.started:
-                raise UserError(f"{self.store.folder} goes on from another run, whose weights are needed: give --from")
+                raise UserError(f"{self.store.folder} starts from another run, whose weights are needed: give --from")
             self.measure_reference(0)
             self.evaluate(0)
             self.keep(0)
@@ -339,6 +340,7 @@ def run(
     classes = source.classes if isinstance(source, Dataset) else config.classes
     if (source.fingerprint, classes) != (config.data_fingerprint, config.classes):
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
+    check_openmp(config.threads)
     torch.set_num_threads(config.threads)
     keep_freed_memory()
     with kept_generators(), reproducible(config.device):

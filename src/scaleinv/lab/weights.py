@@ -45,7 +45,7 @@ def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | No
 
 
 def fresh(folder: str | Path, *, data_dir: Path | None = None) -> Setup:
-    """Rebuild the network of a run as its seed draws it, before any step, even where the run went on from weights."""
+    """Rebuild the network of a run as its seed draws it, before any step, even where the run started from weights."""
     config, dataset = _config_and_data(folder, data_dir)
     return build(replace(config, start=None), dataset)
 

@@ -27,7 +27,7 @@ def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
 
 
 def fresh_surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
-    """Rebuild the same surface, its network as the run's seed draws it, even where the run went on from weights."""
+    """Rebuild the same surface, its network as the run's seed draws it, even where the run started from weights."""
     return _surface(fresh(folder, data_dir=data_dir))
 
 

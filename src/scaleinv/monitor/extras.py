@@ -22,7 +22,7 @@ from scaleinv.monitor.rates import RateBook, engine
 
 #: numbers in the largest tensor whose step is compared with the state
 _LARGEST = 1 << 20
-#: power iterations of the first look at a matrix; later ones go on from there
+#: power iterations of the first look at a matrix; later ones start from there
 _FIRST_ITERATIONS = 12
 #: looks at rows in a row at the start, then one in so many logged steps
 _LOOKS = 16

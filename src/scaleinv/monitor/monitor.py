@@ -206,7 +206,7 @@ class Monitor(MonitorState):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken: also in the run folder that this monitor or an earlier one wrote,
+        """Resume where :meth:`state_dict` was taken: also in the run folder that this monitor or an earlier one wrote,
         whose rows of later steps are left out.
         """
         self._collect(wait=True)

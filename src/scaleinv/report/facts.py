@@ -90,7 +90,7 @@ class SweptRun:
     cosine: float
     run: Run | None  # None where the folder is gone
     weight_decay: float = 0.0
-    start: str = ""  # checksum of the weights it goes on from
+    start: str = ""  # checksum of the weights it starts from
     start_name: str = ""  # in words, where the runs of the sweep differ in it
     origin: Origin | None = None  # whose weights these are; None: not said
     periods: Mapping[str, Any] | None = None  # as in sweep.json
@@ -140,7 +140,7 @@ class SweepFacts:
     digits: int
     rate_name: str = "ELR"  # or LR, for a sweep in the whole space
     maps: Sequence[Mapping[str, Any]] = ()  # boundaries by weight decay and start
-    parents: Mapping[str, Run] = field(default_factory=dict)  # the runs they went on from, by checksum of the weights
+    parents: Mapping[str, Run] = field(default_factory=dict)  # the runs they started from, by checksum of the weights
     landscape: Landscape | None = None  # None: not measured
     environments: Sequence[Mapping[str, Any]] = ()
 
@@ -163,7 +163,7 @@ class SweepFacts:
 
     @property
     def starts(self) -> dict[str, Origin | None]:
-        """The checksums of the weights its runs went on from, by the rate of the parent."""
+        """The checksums of the weights its runs started from, by the rate of the parent."""
         found = {fact.start: fact.origin for fact in self.runs if fact.start}
         return dict(sorted(found.items(), key=lambda item: start_order(*item)))
 

@@ -47,7 +47,7 @@ def stored_verdict(run: Run) -> Verdict | None:
 
 
 def _landscape(folder: Path, starts: Mapping[str, str]) -> Landscape | None:
-    """Read ``landscape.json``; ``starts`` names the weights that runs went on from, by checksum."""
+    """Read ``landscape.json``; ``starts`` names the weights that runs started from, by checksum."""
     path = folder / "landscape.json"
     try:
         return Landscape(path, named(read_sealed(path, nan=True), starts)) if path.exists() else None
@@ -147,7 +147,7 @@ def _rate(entry: Mapping[str, Any], run: Run | None, axis: str) -> float:
 
 
 def _start(entry: Mapping[str, Any], run: Run | None) -> str:
-    """Return the checksum of the weights a run went on from; empty where it began afresh."""
+    """Return the checksum of the weights a run started from; empty where it began afresh."""
     return str(entry.get("start") or (run.config.get("start") if run is not None else None) or "")
 
 
@@ -170,6 +170,6 @@ def judged_row(run: Run) -> dict[str, Any]:
 
 
 def _parents(folder: Path, origins: Mapping[str, Origin]) -> dict[str, Run]:
-    """Find the runs that others went on from, by checksum of the weights, where their folder can be read."""
+    """Find the runs that others started from, by checksum of the weights, where their folder can be read."""
     found = {checksum: parent_run(origin, folder) for checksum, origin in origins.items()}
     return {checksum: run for checksum, run in found.items() if run is not None}

@@ -222,8 +222,8 @@ def begin_words(one: Mapping[str, Any]) -> str:
     name = one["key"]["runs"][0][:8]
     if one["key"].get("begin") == "fresh":
         return f"from a fresh initialisation (seed {one['seed']}, network of run {name})"
-    went_on = f", which went on from {one['start']}" if one.get("start") else ""
-    return f"from the last weights of run {name} (seed {one['seed']}{went_on})"
+    started_from = f", which started from {one['start']}" if one.get("start") else ""
+    return f"from the last weights of run {name} (seed {one['seed']}{started_from})"
 
 
 def correlated_words(one: Mapping[str, Any]) -> str:

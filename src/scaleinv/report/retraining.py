@@ -1,4 +1,4 @@
-"""The section of a sweep whose runs went on from others: do they keep that trajectory or move to the new rate's?"""
+"""The section of a sweep whose runs started from others: do they keep that trajectory or move to the new rate's?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _GREY = regime_colours[None]
 
 @dataclass(frozen=True)
 class BranchPoint:
-    """Weights that runs of the sweep went on from."""
+    """Weights that runs of the sweep started from."""
 
     name: str  # ELR 1.6e-2 seed 0
     full: str  # the same with epoch and folder
@@ -93,15 +93,15 @@ def _curve(run: Run, split: str) -> tuple[Ints, Floats]:
 
 
 def _against_epoch(start: BranchPoint, split: str, around: Span, colours: dict[str, str], number: int) -> Drawing:
-    """Draw train loss against the epoch since the start, the parent's before and, where it went on, beyond it."""
+    """Draw train loss against the epoch since the start, the parent's before and, where it was resumed, beyond it."""
     drawing, axes = new_drawing(
         PANEL,
         f"retraining-loss-{number}",
         f"Train loss, from {start.name}",
         f"From {start.full}: {'star and ' if _beginning(start) else ''}epoch 0. "
         f"{capital(sweep_curves.SOURCE[split])}. Colour: the new {start.runs[0].rate_name}."
-        + (" Grey: the run they went on from." if start.parent is not None else ""),
-        f"Train loss against epoch of {count(len(start.runs), 'run')} that went on from {start.name}",
+        + (" Grey: the run they started from." if start.parent is not None else ""),
+        f"Train loss against epoch of {count(len(start.runs), 'run')} that started from {start.name}",
         "epoch since the start",
         "train loss",
     )
@@ -117,7 +117,7 @@ def _against_epoch(start: BranchPoint, split: str, around: Span, colours: dict[s
             return drawing
         if start.parent is not None:
             look: dict[str, Any] = {"color": _GREY, "linewidth": 1.4, "zorder": 1.5}
-            drawing.line(axes, epochs, values, True, f"parent{number}", f"went on from {start.name}", **look)
+            drawing.line(axes, epochs, values, True, f"parent{number}", f"started from {start.name}", **look)
         axes.axvline(0, color=INK, alpha=0.5, linewidth=0.8, linestyle=":")
         ends = []
         for fact in start.runs:
@@ -155,9 +155,9 @@ def _diagram(
         f"Effective gradient against train loss, from {start.name}",
         f"A dot for each epoch, {'a star at the start, ' if _beginning(start) else ''}"
         "the mark of the regime at the end."
-        + (" Grey: the run they went on from; a run that stays on it keeps its trajectory." if start.parent else "")
+        + (" Grey: the run they started from; a run that stays on it keeps its trajectory." if start.parent else "")
         + (f" Dashed: the other parents at a new {facts.rate_name}, the trajectory to move to." if targets else ""),
-        f"Effective gradient against train loss of {count(len(start.runs), 'run')} that went on from {start.name}",
+        f"Effective gradient against train loss of {count(len(start.runs), 'run')} that started from {start.name}",
         "train loss",
         "effective gradient",
     )
@@ -167,7 +167,7 @@ def _diagram(
         if start.parent is not None:
             x, y = few(*track(start.parent, _split(start.parent, split)))
             (line,) = axes.plot(x, y, ".-", color=_GREY, linewidth=1.2, markersize=3, zorder=1.5)
-            drawing.point_at(line, axes, f"parent{number}", f"went on from {start.name}")
+            drawing.point_at(line, axes, f"parent{number}", f"started from {start.name}")
         for k, (key, other) in enumerate(targets):
             assert other.parent is not None
             x, y = few(*track(other.parent, _split(other.parent, split)))
@@ -218,9 +218,9 @@ def _ends(facts: SweepFacts, starts: Sequence[BranchPoint]) -> Drawing:
         "starts",
         "By the run they started from",
         f"Each mark is a run of this sweep, at its mean train loss and effective gradient over {facts.window_words()}; "
-        "a line joins the runs that went on from the same weights. Marks: the regime of the run. Lines that lie on "
+        "a line joins the runs that started from the same weights. Marks: the regime of the run. Lines that lie on "
         "each other: the new rate decides, not the start.",
-        "Effective gradient against train loss of the runs, joined by the weights they went on from",
+        "Effective gradient against train loss of the runs, joined by the weights they started from",
         "train loss",
         "effective gradient",
     )

@@ -44,7 +44,7 @@ class KeyNumbers(Section[RunFacts]):
 
 
 class Alerts(Section[RunFacts]):
-    """What a Monitor said while the run went on."""
+    """What a Monitor said during the run."""
 
     def applies(self, facts: RunFacts) -> bool:
         return bool(facts.alerts)

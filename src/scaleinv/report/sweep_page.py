@@ -26,7 +26,7 @@ def sweep_title(facts: SweepFacts) -> str:
 
 
 class SweepHead(Section[SweepFacts]):
-    """What was trained, and the run that all runs went on from; where there are several, each map names its own."""
+    """What was trained, and the run that all runs started from; where there are several, each map names its own."""
 
     def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
         starts = facts.starts

@@ -18,7 +18,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the page of a run's or a sweep's folder, and return its path.
 
     ``out`` is the page's file (.html), or a folder for it; by default it is ``report.html`` in the folder itself. The
-    page is one file that loads nothing. The same folder, with those its runs went on from, gives the same bytes.
+    page is one file that loads nothing. The same folder, with those its runs started from, gives the same bytes.
 
     Errors: UserError where the folder is not a run or a sweep, is damaged, or the page cannot be written, and where
     ``out`` looks like another kind of file.

@@ -70,10 +70,15 @@ def save_checkpoint(
         except BaseException:
             remove_tree(part)
             raise
-        for old in list_checkpoints(folder)[keep:]:
-            remove_tree(old)
-        for left in (*folder.glob(".step-*.part"), *folder.glob("replaced-*")):  # of a killed process, or just replaced
-            remove_tree(left)
+        keep_newest(folder, keep)
+
+
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove all checkpoints but the newest, and what a killed process left of others."""
+    for old in list_checkpoints(folder)[count:]:
+        remove_tree(old)
+    for left in (*folder.glob(".step-*.part"), *folder.glob("replaced-*")):  # or just replaced
+        remove_tree(left)
 
 
 def weights_bytes(weights: Mapping[str, Tensor]) -> bytes:

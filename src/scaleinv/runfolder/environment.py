@@ -1,6 +1,5 @@
 """Say where a run was made: versions, git revision, command, machine; stored beside the config, not in its identity."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -11,13 +10,6 @@ import numpy
 import torch
 
 from scaleinv._version import __version__
-
-
-def cores() -> int:
-    """Count the cores this process may use: fewer than the machine's within a container or under taskset."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def git_revision(folder: Path) -> str | None:

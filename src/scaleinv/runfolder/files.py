@@ -21,6 +21,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from scaleinv.errors import UserError
+from scaleinv.reading import parse_json, read_text
 
 if sys.platform != "win32":
     import fcntl
@@ -259,10 +260,10 @@ def read_json(path: Path, *, advice: str = _MEND, nan: bool = False) -> Any:
         raise UserError(f"{path}: holds {word}, which is not a number; {advice}")
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=None if nan else refuse)
+        return parse_json(read_text(path), constant=None if nan else refuse)
     except UserError:
         raise
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+    except ValueError as error:
         raise UserError(f"{path} is not readable JSON ({error}); {advice}") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Say where a run went on from: the lineage in its config.json, in words that name a run and its folder.
+"""Say where a run started from: the lineage in its config.json, in words that name a run and its folder.
 
 The checksum of the start weights tells starts apart, but matches no folder a reader could open.
 """
@@ -21,7 +21,7 @@ _three_digits: Form = "{:.3g}".format
 
 @dataclass(frozen=True)
 class Origin:
-    """The run, and its epoch, that other runs went on from. What the lineage does not say is None, NaN or empty."""
+    """The run, and its epoch, that other runs started from. What the lineage does not say is None, NaN or empty."""
 
     weights: str  # checksum, the runs' config["start"]
     run: str  # identity
@@ -119,5 +119,5 @@ def parent_run(origin: Origin, beside: Path) -> Run | None:
                 if run.identity == origin.run:
                     return run
     except (UserError, OSError, ValueError):
-        pass  # a page about the runs that went on from it needs no parent
+        pass  # a page about the runs that started from it needs no parent
     return None

@@ -4,7 +4,6 @@ A folder may be in use while it is read: a run without ``result.json`` has not e
 sweep without ``sweep.json``. What cannot be read is a :class:`~scaleinv.errors.UserError` that names the file.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scaleinv.errors import UserError
+from scaleinv.reading import parse_json
 from scaleinv.runfolder.layout import ALERTS, CONFIG, FINAL_PART, FORMATS_READ, LINES, PARTS, RESULT
 from scaleinv.runfolder.rows import (
     COLUMNS,
@@ -62,7 +62,7 @@ class Run:
     environment: Mapping[str, Any]
     result: Mapping[str, Any] | None
     metrics: Mapping[Key, Series] = field(repr=False)
-    lineage: Mapping[str, Any] | None = None  # of a run that goes on from another one
+    lineage: Mapping[str, Any] | None = None  # of a run that starts from another one
 
     def __repr__(self) -> str:
         return run_line(self)
@@ -101,7 +101,7 @@ class Run:
         found = []
         for line in lines:
             with suppress(ValueError, RecursionError):
-                found.append(json.loads(line))
+                found.append(parse_json(line))
         return [alert for alert in found if isinstance(alert, dict)]
 
     @property

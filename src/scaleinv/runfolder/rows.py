@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scaleinv.errors import UserError
+from scaleinv.reading import parse_json
 from scaleinv.runfolder.manifest import Manifest, damaged, read_manifest
 from scaleinv.runfolder.seal import checking
 
@@ -137,7 +138,7 @@ def read_lines(path: Path, *, whole: bool = False) -> list[Row]:
     lines = read_text_of_lines(path)
     for number, line in enumerate(lines, 1):
         try:
-            item = json.loads(line)
+            item = parse_json(line)
             rows.append(Row(**{name: item[name] for name in COLUMNS[:-1]}, value=float(item["value"])))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number == len(lines) and not whole:

@@ -14,13 +14,29 @@ import pyarrow as pa
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder.checkpoint import Checkpoint, load_newest, save_checkpoint, weights_bytes
+from scaleinv.runfolder.checkpoint import Checkpoint, keep_newest, load_newest, save_checkpoint, weights_bytes
 from scaleinv.runfolder.files import Lock, disk_errors, own_folder, remove_tree, write_bytes
-from scaleinv.runfolder.layout import FINAL_PART, FINAL_STEPS, PARTS, RESULT, STEPS, kept_epochs, kept_file, part_name
+from scaleinv.runfolder.layout import (
+    FINAL_PART,
+    FINAL_STEPS,
+    PARTS,
+    PROGRESS,
+    RESULT,
+    STEPS,
+    kept_epochs,
+    kept_file,
+    part_name,
+)
 from scaleinv.runfolder.manifest import Manifest, State, read_manifest, state_of
 from scaleinv.runfolder.rows import Row, part_bytes, read_part, to_table
 from scaleinv.runfolder.seal import Damaged, write_sealed
 from scaleinv.runfolder.write import complete_head, read_result, write_head
+
+
+def clean_ended(folder: Path) -> None:
+    """Remove what a process left that was killed right after it had written result.json; needs the folder's lock."""
+    with disk_errors(folder):
+        (folder / PROGRESS).unlink(missing_ok=True)
 
 
 class RunStore:
@@ -87,7 +103,9 @@ class RunStore:
         if not path.exists():
             return None, []
         try:
-            return read_result(path), []
+            found = read_result(path)
+            clean_ended(self.folder)
+            return found, []
         except UserError as error:
             return None, [f"{error}; it is written anew from the last checkpoint"]
 
@@ -100,7 +118,7 @@ class RunStore:
         for name, state in (checkpoint.kept if checkpoint else {}).items():
             self._manifest.files.setdefault(name, [state])
         if damaged:
-            where = f"goes on from {checkpoint.folder.name}" if checkpoint else "starts again: no checkpoint is left"
+            where = f"resumes from {checkpoint.folder.name}" if checkpoint else "starts again: no checkpoint is left"
             complaints.append(f"the run {where}")
         self._list_files()
         self._drop_stale_parts()
@@ -181,6 +199,7 @@ class RunStore:
             self._save(step, weights, state, keep=1)
         self._drop_stale_parts()
         with disk_errors(self.folder):
+            keep_newest(self._checkpoints, 1)
             for damaged in self._checkpoints.glob("damaged-*"):
                 remove_tree(damaged)
             (self.folder / "error.txt").unlink(missing_ok=True)

@@ -24,9 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from scaleinv.sphere import shards
-from scaleinv.sphere.ruler import products
+from scaleinv.sphere.passes import alike, products, step_of_sgd
 from scaleinv.sphere.units import Unit
 
 #: steps that turn further are taken by the general way, which can be taken back
@@ -53,13 +54,23 @@ class Plan:
     direction: float  # |d|^2
     start: float  # a
     gradients: list[Tensor]
-    first: bool  # no averaged gradient yet
+    buffers: list[Tensor]
+    momentum: float
+    dampening: float
+    fused: bool = False  # whether torch's fused operation may take it
 
 
 def suits(optimizer: Optimizer) -> bool:
     """Tell whether the steps of an optimizer are those of torch's SGD, and nobody looks at its settings in between."""
     own = "step" in vars(optimizer)  # compiled, or replaced by a scheduler
-    hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    hooked = any(
+        (
+            optimizer._optimizer_step_pre_hooks,
+            optimizer._optimizer_step_post_hooks,
+            _global_optimizer_pre_hooks,
+            _global_optimizer_post_hooks,
+        )
+    )
     return type(optimizer) is torch.optim.SGD and not own and not hooked
 
 
@@ -127,7 +138,14 @@ class Balance:
         root = math.sqrt(1 + turn**2)
         decay = rate * direction / (self.unit.radius**2 * (1 + root))
         inside = (decay - momentum * self.carried.radial) / damped if buffers else decay
-        return Plan(rate / root, inside, direction, 1 / root, gradients, not buffers)
+        plan = Plan(rate / root, inside, direction, 1 / root, gradients, buffers, momentum, dampening)
+        plan.fused = self._may_be_fused(groups, plan)
+        return plan
+
+    def _may_be_fused(self, groups: Groups, plan: Plan) -> bool:
+        chosen = all(g.get("fused") or (g.get("fused") is None and g.get("foreach") is None) for g in groups)
+        tensors = [self.unit.parameters, plan.gradients, *([plan.buffers] if plan.buffers else ())]
+        return chosen and fused_works() and alike(*tensors)
 
     def _square(self, buffers: Sequence[Tensor]) -> float:
         if self.carried.square is None:
@@ -140,24 +158,50 @@ class Balance:
         for group in groups:
             before.append((group, {key: group[key] for key in ("lr", "weight_decay", "fused") if key in group}))
             group["lr"], group["weight_decay"] = plan.rate, plan.decay
-            if "fused" in group and group["fused"] is None and group["foreach"] is None and fused_works():
+            if plan.fused:
                 group["fused"] = True  # torch may choose, and this one reads once
         return before
 
-    def settle(self, plan: Plan, state: State, momentum: float, *, measure: bool, folded: bool) -> float:
-        """Take off after the step what is radial, or note it; measure the norm and put it right. Returns its error."""
+    def step(self, plan: Plan, *, measure: bool) -> float | None:
+        """Take the step apart from the optimizer; returns the squared norm it led to, None unless ``measure``.
+
+        The optimizer has to make the averaged gradient first: see :meth:`alone`.
+        """
+        size = step_of_sgd(
+            [p.detach() for p in self.unit.parameters],
+            plan.gradients,
+            plan.buffers,
+            measure=measure,
+            lr=plan.rate,
+            weight_decay=plan.decay,
+            momentum=plan.momentum,
+            dampening=plan.dampening,
+        )
+        return size if measure else None
+
+    @staticmethod
+    def alone(plan: Plan) -> bool:
+        """Tell whether :meth:`step` can take the step."""
+        return plan.fused and (not plan.momentum or bool(plan.buffers))
+
+    def settle(self, plan: Plan, state: State, size: float | None, *, measure: bool, folded: bool) -> float:
+        """Take off after the step what is radial, or note it; put the norm right. Returns the error of the norm.
+
+        - ``size``: the squared norm, if it is known.
+        - ``measure``: whether the norm is looked at.
+        """
         unit, carried = self.unit, self.carried
         weights = [p.detach() for p in unit.parameters]
-        buffers = _buffers(state, unit) if momentum else []
+        buffers = plan.buffers or (_buffers(state, unit) if plan.momentum else [])
         # the coefficient of x in the averaged gradient and in the step
-        mu = (1 - plan.start) / plan.rate if plan.rate else 0.0
+        mu = 0.0
         if plan.rate:
             mu = plan.rate / plan.start * plan.direction / (unit.radius**2 * (1 + 1 / plan.start))
         error = 0.0
         radius2 = unit.radius**2
         outward = 0.0  # <d, x>, where it shows
         if measure:
-            error = products(weights)[0] / radius2 - 1
+            error = (products(weights)[0] if size is None else size) / radius2 - 1
             eps = torch.finfo(weights[0].dtype).eps
             if abs(error) > 4 * eps:
                 torch._foreach_mul_(weights, 1 / math.sqrt(1 + error))

@@ -11,47 +11,7 @@ from torch import Tensor
 from scaleinv import geometry
 from scaleinv.sphere import shards
 from scaleinv.sphere.cut import Cut, Pieces
-
-#: numbers added up in float32 before the sum goes on in float64
-_CHUNK = 1 << 17
-
-
-def flat(t: Tensor) -> Tensor | None:
-    """View a tensor without gaps as a vector in the order of its memory, whatever its strides; None if it has gaps."""
-    if t.is_contiguous():
-        return t.view(-1)
-    strides: tuple[int, ...] = t.stride()
-    order = sorted(range(t.ndim), key=lambda d: (-strides[d], t.shape[d] == 1))
-    dense = t.permute(order)
-    return dense.view(-1) if dense.is_contiguous() else None
-
-
-def products(
-    a: Sequence[Tensor], b: Sequence[Tensor] | None = None, *, both: bool = True
-) -> tuple[float, float, float]:
-    """Compute <a, a>, <a, b> and (``both``) <b, b> in one pass, of lists of plain CPU tensors.
-
-    Sums of :data:`_CHUNK` products are taken by ``torch.dot`` and added up in float64: as accurate as a pairwise sum
-    and without a tensor of products. A pair that lies in memory in two orders is read in one.
-    """
-    found: list[list[Tensor]] = [[], [], []]
-    for i, t in enumerate(a):
-        other = None if b is None else b[i]
-        x = flat(t)
-        if x is None or (other is not None and other.stride() != t.stride()):
-            x, other = t.reshape(-1), None if other is None else other.reshape(-1)
-        elif other is not None:
-            other = flat(other)
-        for start in range(0, x.numel(), _CHUNK):
-            piece = x[start : start + _CHUNK]
-            found[0].append(torch.dot(piece, piece))
-            if other is not None:
-                second = other[start : start + _CHUNK]
-                found[1].append(torch.dot(piece, second))
-                if both:
-                    found[2].append(torch.dot(second, second))
-    sums = [float(torch.stack(values).sum(dtype=torch.float64)) if values else 0.0 for values in found]
-    return sums[0], sums[1], sums[2]
+from scaleinv.sphere.passes import products
 
 
 class Ruler:

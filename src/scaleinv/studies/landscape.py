@@ -227,7 +227,7 @@ def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Itera
         elr = settings.walk_elr if settings.walk_elr is not None else fastest.config.elr
         if elr is None:
             raise UserError("walks need an ELR: these runs have none (whole space); give --walk-elr")
-        # files of an earlier version have no "begin": those walks went on from the last weights of the run
+        # files of an earlier version have no "begin": those walks started from the last weights of the run
         numbers = {"elr": elr, "steps": settings.walk_steps, "seeds": settings.walk_seeds, "begin": "fresh"}
         yield "walks", _key([fastest], **numbers), partial(_walks, fastest, elr, settings)
 

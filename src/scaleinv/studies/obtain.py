@@ -22,7 +22,7 @@ _WAIT = 7200.0
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A run wanted: ``settings`` and what differs between runs. ``start``: a run folder it goes on from."""
+    """A run wanted: ``settings`` and what differs between runs. ``start``: a run folder it starts from."""
 
     settings: Settings
     elr: float | None = None

@@ -19,8 +19,8 @@ from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import RunEvent
 from scaleinv.plugins import stop_loading
-from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.lineage import short_names
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.grid import parse_grid
 from scaleinv.studies.progress import ProgressView
 from scaleinv.studies.regime_map import outcome_line
@@ -49,7 +49,7 @@ def sweep(
     - ``problem``: of :func:`scaleinv.classification`, :func:`scaleinv.language_model` or one of your own; None: a data
       set and a network of the package, by ``data`` and ``model``.
     - ``elr``: ``"a:b:n"`` for n log-spaced values, a comma list, or numbers; ``lr``: learning rates in the whole space.
-    - ``out``: folder of the sweep; the same call goes on where it stopped. None: runs/<problem>-<hash>.
+    - ``out``: folder of the sweep; the same call resumes where it stopped. None: runs/<problem>-<hash>.
     - ``seeds``: every rate is run with seeds 0 to n - 1. ``workers``: runs at a time (None: one per core, or one on a
       GPU); one trains in this process. ``device``: auto, cpu, cuda, cuda:1 or mps.
     - ``optimizer``: sgd, adam, adamw, a name or class of torch.optim, a ``functools.partial`` of one, or FILE.py:CLASS.

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,13 +18,15 @@ from rich.progress import (
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.train import RunEvent
 from scaleinv.studies.pace import Pace, in_words
+from scaleinv.studies.terminal import Terminal
+from scaleinv.text import visible
 
 #: seconds between lines of one run in a log
 LOG_EVERY = 10.0
 
 
 def describe(config: RunConfig, starts: Mapping[str, str] | None = None) -> str:
-    """A run in a few characters; ``starts``: what to call the weights it goes on from, by checksum."""
+    """A run in a few characters; ``starts``: what to call the weights it starts from, by checksum."""
     rate = f"ELR {config.elr:.3g}" if config.elr is not None else f"LR {config.lr:.3g}"
     decay = f" wd {config.weight_decay:.3g}" if config.lr is not None else ""
     name = (starts or {}).get(config.start or "", "weights " + (config.start or "")[:6])
@@ -47,7 +48,7 @@ class _Bars:
 
     def __init__(self, title: str, *columns: ProgressColumn, quiet: bool) -> None:
         self.quiet = quiet
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = Terminal(stderr=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
         first = (TextColumn(title), BarColumn(bar_width=24), MofNCompleteColumn())
         self.progress = Progress(*first, *columns, console=self.console, transient=True)
@@ -66,7 +67,7 @@ class _Bars:
         if self.live:
             self.console.print(line, highlight=False, markup=False, soft_wrap=True)
         elif always or not self.quiet:
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(visible(line) + "\n")
             sys.stderr.flush()
 
 

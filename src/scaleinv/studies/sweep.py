@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from scaleinv.lab.problem import Problem
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import LINK, Lock, json_text, own_folder
-from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK
+from scaleinv.runfolder.files import LINK, Busy, Lock, json_text, own_folder
+from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, PROGRESS
 from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.seal import read_sealed, write_sealed
+from scaleinv.runfolder.store import clean_ended
 from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
 from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
@@ -116,6 +117,13 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
         yield [Job(config, run_folder(out, config), origin, sweep.start_of(config), device) for config in sweep.runs()]
 
 
+def _clean(folder: Path) -> None:
+    """Remove what a killed process left of a run that has ended; another one that holds it does so itself."""
+    if (folder / PROGRESS).exists():
+        with suppress(Busy), Lock(folder):
+            clean_ended(folder)
+
+
 def prepare_sweep(
     sweep: SweepConfig, dataset: Dataset | Problem, out: Path, *, data_dir: Path | None = None
 ) -> list[Path]:
@@ -142,7 +150,7 @@ def run_sweep(
 ) -> list[Finished]:
     """Run all runs of ``sweep`` that have not ended, ``workers`` at a time; how each ended, in the sweep's order.
 
-    The same call after a kill goes on where it stopped. Raises :class:`UserError` for a folder that holds something
+    The same call after a kill resumes where it stopped. Raises :class:`UserError` for a folder that holds something
     else.
     """
     if workers < 1:
@@ -155,7 +163,9 @@ def run_sweep(
         def finish() -> Iterator[Finished]:
             for job in jobs:
                 try:
-                    yield Finished(job, read_result(job.folder / "result.json"))
+                    result = read_result(job.folder / "result.json")
+                    _clean(job.folder)
+                    yield Finished(job, result)
                 except UserError:  # not there, or damaged: the run's worker will tell
                     waiting.append(job)
             yield from launcher.run(waiting, watch)

@@ -1,6 +1,5 @@
 """Check the symmetries of a model against what is expected: named tensors in a test suite, or a saved answer."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from scaleinv.errors import UserError
+from scaleinv.reading import parse_json, read_text
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.result import Symmetries
 
@@ -82,9 +82,11 @@ def read_expected(path: str | Path) -> dict[str, Any]:
     """Read the groups from a file written by ``scaleinv doctor --json``; UserError if it is not such a file."""
     save = f"save one with: scaleinv doctor ... --json > {path}"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(read_text(Path(path)))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; {save}") from error
+    except UserError as error:
+        raise UserError(f"{error}; {save}") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}; {save}") from error
     if not isinstance(content, dict) or not set(content) & set(_KEYS):

@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from scaleinv.symmetry.result import Symmetries, group_name
+from scaleinv.symmetry.wrapped import Wrapped
 from scaleinv.theory import rates
 
 Row = tuple[str, str, str, str, str, str]
@@ -66,7 +67,7 @@ def terminal_table(found: Symmetries, lr: float | None = None, law: rates.Law | 
         if i != _ELR or lr is not None:
             table.add_column(name, justify="left" if kind else "right", no_wrap=kind != "wrap", overflow="fold")
     for row in table_rows(found, lr, law or "sgd"):
-        table.add_row(*(Text(cell) for i, cell in enumerate(row) if i != _ELR or lr is not None))
+        table.add_row(*(Wrapped(cell) for i, cell in enumerate(row) if i != _ELR or lr is not None))
     lines: list[Any] = [Text(found.headline(), style="bold"), Text(""), table, Text("")]
     if found.single or found.joint:
         note = "Weight decay on these only sets the ELR. "
@@ -101,8 +102,9 @@ def html_page(
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{css}</style></head><body><main>"
-        f'<h1>{html.escape(title)}</h1><p class="answer">{html.escape(found.headline())}</p>'
+        f"<title>Which weights have no scale: {html.escape(title)}</title><style>{css}</style></head><body><main>"
+        f'<h1>Which weights have no scale</h1><p class="about">{html.escape(title)}</p>'
+        f'<p class="answer">{html.escape(found.headline())}</p>'
         f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p class="about">{html.escape(evidence_line(found))}</p>{more}</main></body></html>\n'
     )

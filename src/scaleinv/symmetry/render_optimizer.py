@@ -5,6 +5,7 @@ from typing import Any
 
 from scaleinv.symmetry.groups import ParamGroups
 from scaleinv.symmetry.review import OptimizerReview
+from scaleinv.symmetry.wrapped import Wrapped
 from scaleinv.text import count
 
 _HEADS = ("tensors", "lr", "decay", "what it does")
@@ -40,7 +41,7 @@ def optimizer_lines(title: str, review: OptimizerReview, groups: ParamGroups) ->
         for i, name in enumerate((*_HEADS[:3], last)):
             made.add_column(name, justify="right" if i in (1, 2) else "left", no_wrap=i in (1, 2), overflow="fold")
         for row in rows:
-            made.add_row(*map(Text, row))
+            made.add_row(*map(Wrapped, row))
         return made
 
     lines: list[Any] = [Text(""), Text(f"What {title} does", style="bold")]

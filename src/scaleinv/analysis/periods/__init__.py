@@ -9,7 +9,7 @@ break-down expected within 300-900 steps; phase B.
 """
 
 from scaleinv.analysis.periods.bounds import Bounds, Envelope, Prediction, bounds_of, envelope, time_to_jump
-from scaleinv.analysis.periods.events import Destabilisation
+from scaleinv.analysis.periods.events import BreakDown
 from scaleinv.analysis.periods.find import find_periods
 from scaleinv.analysis.periods.phases import Period, Span
 from scaleinv.analysis.periods.result import Periods
@@ -17,8 +17,8 @@ from scaleinv.theory.breakdowns.definition import Definition
 
 __all__ = [
     "Bounds",
+    "BreakDown",
     "Definition",
-    "Destabilisation",
     "Envelope",
     "Period",
     "Periods",

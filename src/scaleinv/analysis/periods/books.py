@@ -2,7 +2,7 @@
 
 Every step of SGD changes log rho^2 by exactly ``2 log(1 - lr wd) + log(1 + z^2)``, z the tangent of the step's angle.
 In a stationary run the gifts therefore sum to 2 lr wd x steps, and if the gradients do nothing in phase B, so do the
-log rises of the destabilisations: the mean interval is half the mean log rise, in units of 1/(lr wd). That part of
+log rises of the break-downs: the mean interval is half the mean log rise, in units of 1/(lr wd). That part of
 "intervals are proportional to 1/(lr wd)" is arithmetic; the finding is that the mean rise does not depend on lr wd.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaleinv.analysis.periods.events import Destabilisation
+from scaleinv.analysis.periods.events import BreakDown
 from scaleinv.analysis.periods.log import Log
 from scaleinv.theory import lobacheva2021
 
@@ -28,9 +28,9 @@ class Books:
     taken: float = NAN  # by decay: 2 x time
     given: float = NAN  # by gradients: taken + change of log rho^2
     given_measured: float = NAN  # sum of log(1 + z^2) from eg and rho: needs every step, SGD, lr and wd
-    in_events: float = NAN  # share of ``given`` that comes while the norm rises at destabilisations
-    rise_sum: float = NAN  # sum of the log rises of destabilisations / taken; 1 where the gradients rest in phase B
-    half_mean_rise: float = NAN  # half the mean log rise of a destabilisation, to compare with mean interval x lr wd
+    in_events: float = NAN  # share of ``given`` that comes while the norm rises at break-downs
+    rise_sum: float = NAN  # sum of the log rises of break-downs / taken; 1 where the gradients rest in phase B
+    half_mean_rise: float = NAN  # half the mean log rise of a break-down, to compare with mean interval x lr wd
 
     @property
     def error(self) -> float:
@@ -38,8 +38,8 @@ class Books:
         return self.given_measured / self.given - 1 if self.given > 0 else NAN
 
 
-def keep_books(log: Log, events: Sequence[Destabilisation], first_row: int) -> Books:
-    """Keep the books of ``events``, the destabilisations; ``first_row``: where the settled part begins."""
+def keep_books(log: Log, events: Sequence[BreakDown], first_row: int) -> Books:
+    """Keep the books of ``events``, the break-downs; ``first_row``: where the settled part begins."""
     rises = np.array([e.log_rise for e in events if e.row >= first_row and math.isfinite(e.log_rise)])
     half = float(rises.mean()) / 2 if len(rises) else NAN
     if log.time is None or log.rho_sq is None or first_row >= len(log) - 1:

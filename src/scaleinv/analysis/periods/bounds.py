@@ -134,7 +134,7 @@ def envelope(log: Log, first: int, last: int, bounds: Bounds, *, extremes: bool 
 def earlier(log: Log, periods: Sequence[Period], k: int, since: Since, *, phase_b: bool = False) -> Bounds | None:
     """Find the l and L known when period ``k`` begins; None for fewer than two rows.
 
-    Of the period before (``phase_b``: of its phase B alone), or of all training since the first destabilisation.
+    Of the period before (``phase_b``: of its phase B alone), or of all training since the first break-down.
     """
     before = periods[k - 1]
     first, last = before.b if phase_b else (before.start, before.end)

@@ -1,4 +1,4 @@
-"""Find the destabilisations of a log, and how far they depend on the thresholds of the definition."""
+"""Find the break-downs of a log, and how far they depend on the thresholds of the definition."""
 
 import math
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _VARIED: dict[On, dict[str, tuple[float, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Destabilisation:
+class BreakDown:
     """A candidate; ``spike`` says whether training broke down there. Steps are the log's, times are 1/(lr wd)."""
 
     step: int  # norm: where rho^2 is lowest. loss: where the loss passes half-way (log) from its low to its high
@@ -46,7 +46,7 @@ class Destabilisation:
     lead_minimum: float  # steps from ``onset`` to the minimum of rho^2; mostly negative: one bad batch turns the norm
     elr: float  # by the law of the optimizer, at ``step``
     min_loss: float  # lowest smoothed loss since the event before (or the start of the log)
-    spike: bool  # a destabilisation
+    spike: bool  # a break-down
     settled: bool  # after the burn-in
     complete: bool  # the rise had ended when the log did; else ``log_rise`` is what was seen of it
     row: int  # of ``step`` in the log
@@ -59,16 +59,16 @@ def chosen(log: Log, definition: Definition) -> On:
     return "loss" if log.rho_sq is None or log.fixed_norm else "norm"
 
 
-def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tuple[list[Destabilisation], Turns]:
+def find_events(log: Log, definition: Definition, series: Smooth, on: On) -> tuple[list[BreakDown], Turns]:
     """Find all candidates in order, and the turning points they come from."""
     rises, turns = find_rises(log.bare, definition, series, on)
-    events: list[Destabilisation] = []
+    events: list[BreakDown] = []
     for rise in rises:
         events.append(_event(log, definition, series, rise, events[-1].row if events else 0))
     return events, turns
 
 
-def _event(log: Log, definition: Definition, series: Smooth, rise: Rise, previous: int) -> Destabilisation:
+def _event(log: Log, definition: Definition, series: Smooth, rise: Rise, previous: int) -> BreakDown:
     before, row, after = rise.before, rise.row, rise.after
     onset = None
     if rise.loss_factor >= LEAST_LOSS_RISE:
@@ -82,7 +82,7 @@ def _event(log: Log, definition: Definition, series: Smooth, rise: Rise, previou
         if passed > 0:
             free_fall = float(np.log(log.rho_sq[before] / log.rho_sq[row])) / (2 * passed)
     time = NAN if log.time is None else float(log.time[row])
-    return Destabilisation(
+    return BreakDown(
         step=int(log.step[row]),
         time=time,
         fall_from=int(log.step[before]),
@@ -112,7 +112,7 @@ class Sensitivity:
 
     threshold: str
     value: float
-    events: int  # destabilisations after the burn-in
+    events: int  # break-downs after the burn-in
     mean_interval: float  # steps; NaN for fewer than 2 events
     mean_time: float  # in 1/(lr wd)
     half_mean_rise: float  # half the mean log rise: what the books say mean_time is

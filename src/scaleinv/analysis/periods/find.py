@@ -11,7 +11,7 @@ import numpy as np
 from scaleinv.analysis.invariance import invariance
 from scaleinv.analysis.periods.books import keep_books
 from scaleinv.analysis.periods.bounds import norm_band
-from scaleinv.analysis.periods.events import Destabilisation, chosen, find_events, vary
+from scaleinv.analysis.periods.events import BreakDown, chosen, find_events, vary
 from scaleinv.analysis.periods.folder import run_columns
 from scaleinv.analysis.periods.interval import MeanInterval, mean_interval, next_break_down
 from scaleinv.analysis.periods.log import Log, make_log
@@ -188,7 +188,7 @@ def _check_decay(found: Periods) -> None:
     if found.on != "norm" or not found.log.no_decay or found.log.rho_sq is None:
         return
     log, rho_sq = found.log, found.log.rho_sq
-    for event in found.destabilisations:
+    for event in found.break_downs:
         top = int(np.searchsorted(log.step, event.fall_from))
         fall = math.log(rho_sq[top]) - math.log(rho_sq[event.row])
         if fall > math.log1p(found.definition.rise):
@@ -201,7 +201,7 @@ def _check_decay(found: Periods) -> None:
             )
 
 
-def _intervals(spikes: list[Destabilisation]) -> tuple[MeanInterval, MeanInterval, bool]:
+def _intervals(spikes: list[BreakDown]) -> tuple[MeanInterval, MeanInterval, bool]:
     """Average the intervals in steps and in units of time; of the settled events if there are three, else of all."""
     settled = [event for event in spikes if event.settled]
     enough = len(settled) >= _FEWEST_SETTLED or len(settled) == len(spikes)

@@ -1,4 +1,4 @@
-"""Estimate the mean interval between destabilisations, and when the next one is to be expected."""
+"""Estimate the mean interval between break-downs, and when the next one is to be expected."""
 
 import math
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def mean_interval(intervals: Sequence[float]) -> MeanInterval:
 
 @dataclass(frozen=True)
 class Next:
-    """The next destabilisation comes within [earliest, latest] steps from the end of the log, at 80 %."""
+    """The next break-down comes within [earliest, latest] steps from the end of the log, at 80 %."""
 
     earliest: float
     latest: float

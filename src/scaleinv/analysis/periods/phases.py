@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from scaleinv.analysis.periods.events import Destabilisation
+from scaleinv.analysis.periods.events import BreakDown
 from scaleinv.analysis.periods.log import Log
 from scaleinv.theory.breakdowns.find import On, Smooth
 from scaleinv.theory.breakdowns.turning import Turns
@@ -33,7 +33,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Period:
-    """From one destabilisation to the next. Steps of the log; spans are (first step, first step after)."""
+    """From one break-down to the next. Steps of the log; spans are (first step, first step after)."""
 
     start: int
     end: int
@@ -44,15 +44,15 @@ class Period:
     c: StepRange  # from the onset to the highest loss; ends after ``end``
     lead: float  # steps by which the loss rose before the norm at ``end``, both half-way (log); NaN: no onset
     min_loss: float  # lowest smoothed loss
-    elr: float  # at the destabilisation ``end``
+    elr: float  # at the break-down ``end``
     rho_sq: tuple[float, float]  # least and largest; NaN without norm
     log_rise: float  # of rho^2 at ``end``
     large: bool  # that rise
     settled: bool  # begins after the burn-in
 
 
-def make_periods(log: Log, events: Sequence[Destabilisation]) -> list[Period]:
-    """Make the periods between consecutive destabilisations."""
+def make_periods(log: Log, events: Sequence[BreakDown]) -> list[Period]:
+    """Make the periods between consecutive break-downs."""
     periods = []
     for first, last in pairwise(events):
         inside = slice(first.row, last.row + 1)
@@ -77,7 +77,7 @@ def make_periods(log: Log, events: Sequence[Destabilisation]) -> list[Period]:
     return periods
 
 
-def _turn(log: Log, first: Destabilisation, last: Destabilisation) -> StepRange:
+def _turn(log: Log, first: BreakDown, last: BreakDown) -> StepRange:
     """Find where A turns into B (largest norm in between, candidates without a spike included) and B into C."""
     peak = first.peak
     if log.rho_sq is not None and not log.fixed_norm:
@@ -86,10 +86,10 @@ def _turn(log: Log, first: Destabilisation, last: Destabilisation) -> StepRange:
     return peak, max(onset, peak)
 
 
-def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, on: On) -> list[Span]:
+def make_spans(log: Log, events: Sequence[BreakDown], turns: Turns, on: On) -> list[Span]:
     """Tile the log with phases, for shading a figure.
 
-    Before the first destabilisation: A until the norm is largest, then B. With a fixed norm only C is known.
+    Before the first break-down: A until the norm is largest, then B. With a fixed norm only C is known.
     """
     first, end = int(log.step[0]), int(log.step[-1]) + 1
     if on == "loss":
@@ -115,7 +115,7 @@ def make_spans(log: Log, events: Sequence[Destabilisation], turns: Turns, on: On
     return spans
 
 
-def present_phase(log: Log, spans: Sequence[Span], events: Sequence[Destabilisation], series: Smooth, on: On) -> Phase:
+def present_phase(log: Log, spans: Sequence[Span], events: Sequence[BreakDown], series: Smooth, on: On) -> Phase:
     """Find the phase at the end of the log; C also where the loss has left its level and the norm has yet to turn."""
     if on == "loss" or not spans:
         return ""

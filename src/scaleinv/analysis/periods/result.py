@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from scaleinv.analysis.periods.books import Books
 from scaleinv.analysis.periods.bounds import Envelope, NormBand, Prediction, envelopes, predict
-from scaleinv.analysis.periods.events import Destabilisation, Sensitivity
+from scaleinv.analysis.periods.events import BreakDown, Sensitivity
 from scaleinv.analysis.periods.interval import MeanInterval, Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period, Phase, Span
@@ -25,13 +26,13 @@ class Periods:
     verdict: PeriodVerdict
     reason: str
     definition: Definition
-    on: On  # what destabilisations were looked for in: the norm, or the loss alone
+    on: On  # what break-downs were looked for in: the norm, or the loss alone
     unit: float = math.nan  # steps of 1/(lr wd); NaN where lr wd is unknown
-    candidates: tuple[Destabilisation, ...] = ()  # every minimum with a rise, also without a spike or in the burn-in
-    periods: tuple[Period, ...] = ()  # between consecutive destabilisations, those of the burn-in included
-    interval: MeanInterval = field(default_factory=MeanInterval)  # between settled destabilisations, in steps
+    candidates: tuple[BreakDown, ...] = ()  # every minimum with a rise, also without a spike or in the burn-in
+    periods: tuple[Period, ...] = ()  # between consecutive break-downs, those of the burn-in included
+    interval: MeanInterval = field(default_factory=MeanInterval)  # between settled break-downs, in steps
     interval_time: MeanInterval = field(default_factory=MeanInterval)  # the same in 1/(lr wd)
-    interval_settled: bool = True  # False: fewer than 3 settled destabilisations, those of the burn-in are used too
+    interval_settled: bool = True  # False: fewer than 3 settled break-downs, those of the burn-in are used too
     spans: tuple[Span, ...] = ()  # phases from the first to the last step
     phase: Phase = ""  # at the end of the log
     next: Next | None = None  # when the next break-down is to be expected
@@ -46,13 +47,19 @@ class Periods:
     log: Log = field(repr=False, compare=False)  # the series themselves, smoothed nowhere
 
     @property
-    def destabilisations(self) -> tuple[Destabilisation, ...]:
+    def break_downs(self) -> tuple[BreakDown, ...]:
         """The candidates at which training broke down."""
         return tuple(event for event in self.candidates if event.spike)
 
     @property
+    def destabilisations(self) -> tuple[BreakDown, ...]:
+        """Give ``break_downs`` under its old name, for one release."""
+        warnings.warn("Periods.destabilisations is now Periods.break_downs", DeprecationWarning, stacklevel=2)
+        return self.break_downs
+
+    @property
     def mean_interval(self) -> float:
-        """Mean interval in steps; NaN for fewer than two destabilisations."""
+        """Mean interval in steps; NaN for fewer than two break-downs."""
         return self.interval.mean
 
     @property
@@ -78,6 +85,6 @@ class Periods:
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types without the series; None where a number is not known."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "log"}
-        for name in ("destabilisations", "mean_interval", "confidence"):
+        for name in ("break_downs", "mean_interval", "confidence"):
             found[name] = getattr(self, name)
         return dict(plain(found))

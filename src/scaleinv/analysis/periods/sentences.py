@@ -160,8 +160,8 @@ def end_sentences(log: Log) -> list[str]:
 
 
 def event_sentences(found: Periods) -> list[str]:
-    """Say what makes the destabilisations ones."""
-    candidates, spikes, on = found.candidates, found.destabilisations, found.on
+    """Say what makes the break-downs ones."""
+    candidates, spikes, on = found.candidates, found.break_downs, found.on
     definition, spacing = found.definition, found.log.spacing
     rest = len(candidates) - len(spikes)
     what = "norm" if on == "norm" else "loss"
@@ -183,7 +183,7 @@ def event_sentences(found: Periods) -> list[str]:
         if (known := [v for v in values if math.isfinite(v)])
     ]
     of_many = " (median, 10 to 90 %)" if len(spikes) > 1 else ""
-    said.append(f"At {'a' if of_many else 'the'} destabilisation {', '.join(facts)}{of_many}.")
+    said.append(f"At {'a' if of_many else 'the'} break-down {', '.join(facts)}{of_many}.")
     if on == "norm":
         large = sum(e.large for e in spikes)
         said.append(
@@ -225,7 +225,7 @@ def interval_sentences(found: Periods) -> list[str]:
     if math.isfinite(time.mean):
         text += f"; {time.mean:.3g}/(lr wd)"
     if not found.interval_settled:
-        text += "; fewer than 3 destabilisations came after the burn-in, so those within it are counted"
+        text += "; fewer than 3 break-downs came after the burn-in, so those within it are counted"
     said = [text + "."]
     if found.next is not None:
         said.append(f"Forecast of the next: {found.next.basis}.")
@@ -237,7 +237,7 @@ def books_sentences(books: Books, departure: tuple[float, int | None] | None) ->
     said = []
     if books.rise_sum > 0:
         said.append(
-            f"Books: the log rises of rho^2 at destabilisations sum to {books.rise_sum:.2f} of 2 lr wd x steps (1 if "
+            f"Books: the log rises of rho^2 at break-downs sum to {books.rise_sum:.2f} of 2 lr wd x steps (1 if "
             f"gradients rest in phase B); half their mean is {books.half_mean_rise:.3g}, so much of the interval in "
             f"1/(lr wd) is arithmetic. {books.in_events:.0%} of what the gradients give to the norm comes at them."
         )
@@ -339,9 +339,9 @@ def plain_sentence(found: Periods) -> list[str]:
 
 
 def warm_up_sentence(found: Periods) -> list[str]:
-    """List ELR and loss at the first large destabilisations (the paper's warm-up stage)."""
-    known = [e for e in found.destabilisations if e.large and math.isfinite(e.elr)]
+    """List ELR and loss at the first large break-downs (the paper's warm-up stage)."""
+    known = [e for e in found.break_downs if e.large and math.isfinite(e.elr)]
     if len(known) < 3 or not found.periods:
         return []
     first, lows = (" ".join(f"{getattr(e, name):.2g}" for e in known[:5]) for name in ("elr", "min_loss"))
-    return [f"ELR at the first large destabilisations: {first}; lowest loss before each: {lows}."]
+    return [f"ELR at the first large break-downs: {first}; lowest loss before each: {lows}."]

@@ -1,20 +1,20 @@
 """Judge a log: periodic, equilibrium, not yet, or undecided; the rules, in their order.
 
-- **periodic**: at least 3 destabilisations, and they carry at least half of all log rises of rho^2 (the rest are rises
+- **periodic**: at least 3 break-downs, and they carry at least half of all log rises of rho^2 (the rest are rises
   without a spike), in rows that are not too far apart for it.
 - **undecided** where rows are more than 0.25/(lr wd) steps apart, or 0.1 and it is not periodic, or 0.05 and it would
   be an equilibrium: whole break-downs lie between them.
 - **undecided** where the weights became exactly 0 before any: they stay there.
-- **not yet**: no destabilisation, and decay still wins at the end: over the last 1/(lr wd) steps (or the whole of a
+- **not yet**: no break-down, and decay still wins at the end: over the last 1/(lr wd) steps (or the whole of a
   shorter log) log rho^2 fell by at least half of what decay takes; or the log is shorter than 2/(lr wd) steps.
-- **equilibrium**: destabilisations carry at most a quarter of all log rises (there may be none), at least 3/(lr wd)
+- **equilibrium**: break-downs carry at most a quarter of all log rises (there may be none), at least 3/(lr wd)
   steps were seen after the burn-in, and log rho^2 does not drift (its first and last third differ by less than 0.15, or
   by less than 3 standard errors and less than 0.5).
 - **equilibrium** in name only (:func:`rests` is False; the answer says "no periods"): without weight decay, where
-  periods are impossible; and, where the norm is fixed, no destabilisation in at least 2/(lr wd) steps and four windows
+  periods are impossible; and, where the norm is fixed, no break-down in at least 2/(lr wd) steps and four windows
   of the loss (fewer are **not yet**). Where no norm is logged the same is **undecided**: a break-down may raise the
   loss less than tenfold.
-- **undecided** otherwise, with the reason: one or two destabilisations, a mixture of both kinds, a norm that drifts.
+- **undecided** otherwise, with the reason: one or two break-downs, a mixture of both kinds, a norm that drifts.
 """
 
 import math
@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from scaleinv.analysis.periods.events import Destabilisation
+from scaleinv.analysis.periods.events import BreakDown
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.statistics import drift
 from scaleinv.text import count as counted
@@ -33,7 +33,7 @@ from scaleinv.theory.breakdowns.turning import turning_points
 
 PeriodVerdict = Literal["periodic", "equilibrium", "not yet", "undecided"]
 FEWEST = 3
-MOSTLY, HARDLY = 0.5, 0.25  # share of the log rises that destabilisations carry
+MOSTLY, HARDLY = 0.5, 0.25  # share of the log rises that break-downs carry
 SHORT = 2.0  # units of 1/(lr wd)
 LONG = 3.0
 #: windows of the loss that a log judged by the loss alone has to be long
@@ -50,7 +50,7 @@ SIGNIFICANT = 3.0
 _BLOCKS = 60
 
 
-def carried(events: Sequence[Destabilisation], kind: str = "spike") -> float:
+def carried(events: Sequence[BreakDown], kind: str = "spike") -> float:
     """Compute the share of all log rises that those with a spike (or ``large`` ones) carry; NaN without a candidate."""
     total = sum(e.log_rise for e in events)
     return sum(e.log_rise for e in events if getattr(e, kind)) / total if events and total > 0 else math.nan
@@ -73,7 +73,7 @@ def coarse(log: Log, least: float = COARSE) -> str:
 
 
 def judge(
-    log: Log, definition: Definition, events: Sequence[Destabilisation], series: Smooth, on: On, first_row: int
+    log: Log, definition: Definition, events: Sequence[BreakDown], series: Smooth, on: On, first_row: int
 ) -> tuple[PeriodVerdict, str]:
     """Decide, with the reason; ``events``: all candidates; ``first_row``: where the settled part begins."""
     spikes = [e for e in events if e.spike]
@@ -82,27 +82,27 @@ def judge(
         return _judge_loss(log, count, definition, series)
     share = carried(events)
     if count >= FEWEST and share >= MOSTLY and not coarse(log, BLIND):
-        return "periodic", f"{count} destabilisations, which carry {share:.0%} of the rises of the norm"
+        return "periodic", f"{count} break-downs, which carry {share:.0%} of the rises of the norm"
     if log.no_decay:
         return _judge_without_decay(count)
     if log.time is None:
         if count:
             return "undecided", f"{_number(count)} and {len(events) - count} rises without a spike"
-        return "undecided", "no destabilisation; without lr and wd nobody knows how long a period would be"
+        return "undecided", "no break-down; without lr and wd nobody knows how long a period would be"
     if hidden := coarse(log):
         return "undecided", hidden
     length = float(log.time[-1] - log.time[0])
     if not count:
         if log.zero_at is not None:
-            return "undecided", f"no destabilisation in {length:.2g}/(lr wd) steps"
+            return "undecided", f"no break-down in {length:.2g}/(lr wd) steps"
         fall = free_fall_at_end(log, series)
         if fall >= FALLING:
             return "not yet", (
-                f"no destabilisation in {length:.2g}/(lr wd) steps, and the norm still shrinks at {fall:.0%} of the "
+                f"no break-down in {length:.2g}/(lr wd) steps, and the norm still shrinks at {fall:.0%} of the "
                 "speed of weight decay alone"
             )
         if length < SHORT:
-            return "not yet", f"no destabilisation, and {length:.2g}/(lr wd) steps are shorter than a period may be"
+            return "not yet", f"no break-down, and {length:.2g}/(lr wd) steps are shorter than a period may be"
     if count and share > HARDLY:
         few = f"; {FEWEST} are needed to speak of periods"
         little = f", but they carry only {share:.0%} of the rises of the norm"
@@ -120,7 +120,7 @@ def judge(
     if rest:
         verb = "is a fluctuation" if rest == 1 else "are fluctuations"
         other = f"; {counted(rest, 'rise')} of the norm {verb}, without a spike in loss and effective gradient"
-    number = "no destabilisation" if not count else f"{_number(count)} carry {share:.0%} of the rises of the norm"
+    number = "no break-down" if not count else f"{_number(count)} carry {share:.0%} of the rises of the norm"
     return "equilibrium", f"{number} in {length:.3g}/(lr wd) steps; the norm is stationary{other}"
 
 
@@ -211,4 +211,4 @@ def _drift(series: Smooth, first_row: int) -> float | None:
 
 
 def _number(count: int) -> str:
-    return counted(count, "destabilisation")
+    return counted(count, "break-down")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import nn
 
 from scaleinv.cli.demo import DemoCommand
 from scaleinv.runfolder.files import plain
+from scaleinv.studies.terminal import Terminal, say
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.render import terminal_table
 from scaleinv.theory import kodryan2022
@@ -30,14 +30,14 @@ _NEXT = """\
 What next
   your own model   scaleinv doctor FILE.py:FACTORY --input 8,3,32,32
   your own loop    monitor = scaleinv.Monitor(model, optimizer, inputs=batch), and at the end print(monitor.summary())
-  your own log     scaleinv periods LOG.csv --lr 0.1 --wd 5e-4        does the loss spike because of weight decay?
+  your own log     scaleinv periods LOG.csv --lr 0.1 --weight-decay 5e-4   does the loss spike because of weight decay?
   real images      scaleinv sweep --data digits --model convnet --elr 1e-4:1:12 --epochs 60 --out runs/map"""
 
 
 def run(command: DemoCommand) -> int:
     """Compute and print. Exit status 0: done."""
     began = time.perf_counter()
-    console, said = Console(highlight=False, soft_wrap=True), not command.json
+    console, said = Terminal(highlight=False, soft_wrap=True), not command.json
     if said:
         _intro(console)
     regimes = []
@@ -48,12 +48,12 @@ def run(command: DemoCommand) -> int:
     model = _network()
     found = find_symmetries(model, torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
     if command.json:
-        print(json.dumps(plain({"toy": regimes, "doctor": found.to_dict()}), allow_nan=False))
+        say(json.dumps(plain({"toy": regimes, "doctor": found.to_dict()}), allow_nan=False))
         return 0
     console.print()
     head = "A small network: conv, batch norm, conv, batch norm, linear head. Which of its weights have no scale?"
     console.print(f"[bold]2[/] {head}\n")
-    table = Console()
+    table = Terminal()
     for line in terminal_table(found, lr=_LR):
         table.print(line)
     console.print()
@@ -66,7 +66,7 @@ def run(command: DemoCommand) -> int:
     return 0
 
 
-def _intro(console: Console) -> None:
+def _intro(console: Terminal) -> None:
     console.print(
         "[bold]1[/] Three regimes. The toy function F = sum a_i x_i^2 / (x_i^2 + y_i^2), a = 1 to 5, does not change "
         "when x_i, y_i are\n  scaled, as weights in front of batch norm. On the sphere the effective learning rate "
@@ -96,7 +96,7 @@ def _regime(k: float) -> dict[str, Any]:
     }
 
 
-def _row(console: Console, found: dict[str, Any]) -> None:
+def _row(console: Terminal, found: dict[str, Any]) -> None:
     text = f"    {found['elr']:>6.3f}  {_line(found['series'])}  {found['level']:>8.2g}  {found['theory']:>8.2g}"
     console.print(f"{text}  {found['cosine']:>6.2f}  {_NAMES[found['regime']]}")
 

@@ -5,7 +5,6 @@ import json
 import sys
 from typing import Any, NamedTuple
 
-from rich.console import Console
 from torch import nn
 from torch.optim import Optimizer
 
@@ -13,6 +12,7 @@ from scaleinv.cli.doctor import DoctorCommand, parse_inputs
 from scaleinv.errors import UserError
 from scaleinv.plugins import load_object
 from scaleinv.runfolder.files import write_bytes
+from scaleinv.studies.terminal import Terminal, say
 from scaleinv.symmetry.check import differences, read_expected
 from scaleinv.symmetry.find import find_symmetries
 from scaleinv.symmetry.groups import ParamGroups, param_groups
@@ -48,15 +48,15 @@ def run(command: DoctorCommand) -> int:
         write_bytes(command.html, page.encode(), advice="choose another --html")
     if command.json:
         added = {} if advice is None else {"optimizer": advice.review.to_dict(), "groups": advice.groups.to_dict()}
-        print(json.dumps(found.to_dict() | added, indent=1, allow_nan=False))
+        say(json.dumps(found.to_dict() | added, indent=1, allow_nan=False))
     else:
-        console = Console()
+        console = Terminal()
         below = [] if advice is None else optimizer_lines(advice.title, advice.review, advice.groups)
         for line in [*terminal_table(found, lr, law), *below]:
             console.print(line)
     lines = differences(found, expected) if expected is not None else []
     for line in lines:
-        print(line, file=sys.stderr)
+        say(line, file=sys.stderr)
     if found.verdict != "clear":
         return UNDECIDED
     return 1 if lines else 0

@@ -13,6 +13,7 @@ from scaleinv.runfolder.lineage import named, origin_of, short_names
 from scaleinv.runfolder.read import folder_kind, load_sweep
 from scaleinv.studies.landscape import Study, damaged, study
 from scaleinv.studies.progress import Counted
+from scaleinv.studies.terminal import say
 
 Measured = Sequence[Mapping[str, Any]]
 Cells = Callable[[Mapping[str, Any]], list[str]]
@@ -37,9 +38,9 @@ def run(command: LandscapeCommand) -> int:
             say=lacking.append,
         )
     for line in lacking:
-        print(line, file=sys.stderr)
+        say(line, file=sys.stderr)
     if command.json:
-        print(json_text(content))
+        say(json_text(content))
         return 0
     try:
         print_landscape(content, command.folder)

@@ -12,6 +12,7 @@ from scaleinv.analysis.periods.find import is_run
 from scaleinv.cli.periods import PeriodsCommand
 from scaleinv.cli.tables import columns, console, number
 from scaleinv.errors import UserError
+from scaleinv.studies.terminal import say
 
 _STYLE = {"periodic": "yellow", "equilibrium": "green", "none": "green", "not yet": "cyan", "undecided": "dim"}
 _WIDTH = 80
@@ -20,10 +21,10 @@ _WIDTH = 80
 def run(command: PeriodsCommand) -> int:
     """Find the periods and print them. Exit status 0: printed."""
     definition = Definition(rise=command.rise, burn_in=command.burn_in, plain=command.plain)
-    flags = {
-        name: getattr(command, name) for name in ("lr", "wd", "momentum", "optimizer", "columns", "steps_per_epoch")
-    }
-    given = {{"columns": "names"}.get(name, name): value for name, value in flags.items() if value is not None}
+    names = ("lr", "weight_decay", "momentum", "optimizer", "columns", "steps_per_epoch")
+    flags = {name: getattr(command, name) for name in names}
+    of_periods = {"columns": "names", "weight_decay": "wd"}
+    given = {of_periods.get(name, name): value for name, value in flags.items() if value is not None}
     source: Any = command.source[0] if len(command.source) == 1 else command.source
     if is_run(source) and given:
         name = next(name for name, value in flags.items() if value is not None)
@@ -36,7 +37,7 @@ def run(command: PeriodsCommand) -> int:
         raise error if known else UserError(f"{command.source[0]}: {error}") from None
     if command.json:
         said = {"source": ", ".join(map(str, command.source)), **found.to_dict()}
-        print(json.dumps(said, indent=1, allow_nan=False))
+        say(json.dumps(said, indent=1, allow_nan=False))
     else:
         print_periods(found, rows=None if command.all else 12)
     return 0

@@ -17,9 +17,10 @@ from scaleinv.lab.train import RunEvent
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import FigureEntry
 from scaleinv.report.page import render
-from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import write_bytes
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.progress import ProgressView, describe
+from scaleinv.studies.terminal import say
 
 _TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 _WORDS = {"svg": "SVG", "pdf": "PDF", "png": "PNG", "json": "numbers (JSON)"}
@@ -56,10 +57,10 @@ def run(command: ReproduceCommand) -> int:
             paths.append(write_gallery(command.out, [entry for entry, _ in chosen]))
     finally:  # what is there is told, whatever stops the rest
         if command.json:
-            print(json.dumps({"files": [str(path) for path in paths]}))
+            say(json.dumps({"files": [str(path) for path in paths]}))
         else:
             for path in paths:
-                print(path)
+                say(path)
     return 0
 
 
@@ -102,10 +103,10 @@ def _list(entries: list[FigureEntry], as_json: bool) -> None:
     if as_json:
         fields = ("id", "paper", "place", "title")
         listed = [{**{f: getattr(e, f) for f in fields}, "scales": dict(e.scales)} for e in entries]
-        print(json.dumps({"figures": listed}))
+        say(json.dumps({"figures": listed}))
         return
     wide = max(len(entry.id) for entry in entries)
     for entry in entries:
-        print(f"{entry.id:<{wide}}  {entry.title} ({entry.paper}, {entry.place})")
+        say(f"{entry.id:<{wide}}  {entry.title} ({entry.paper}, {entry.place})")
         costs = ", ".join(f"{scale} {_cost(cost)}" for scale, cost in entry.scales.items())
-        print(f"{'':<{wide}}  scales, in time of one core: {costs}")
+        say(f"{'':<{wide}}  scales, in time of one core: {costs}")

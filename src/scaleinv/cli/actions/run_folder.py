@@ -11,6 +11,7 @@ from scaleinv.lab.train import Stopped, record_verdict
 from scaleinv.runfolder.files import json_text
 from scaleinv.studies.progress import ProgressView, describe
 from scaleinv.studies.regime_map import run_row, verdict_of
+from scaleinv.studies.terminal import say
 
 
 def run(command: RunCommand) -> int:
@@ -22,13 +23,13 @@ def run(command: RunCommand) -> int:
             at: dict[str, Any] = {"data_dir": command.data_dir, "device": command.device}
             result = train_folder(command.folder, watch=partial(view.event, config), stop=stop, **at)
         except Stopped as stopped:
-            sys.stderr.write(f"scaleinv: {describe(config)}: {stopped}; the same command goes on\n")
+            sys.stderr.write(f"scaleinv: {describe(config)}: {stopped}; the same command resumes it\n")
             return AGAIN
     folder, verdict = verdict_of(command.folder)
     record_verdict(command.folder, verdict.regime, verdict.evidence)
     row = run_row(folder, verdict)
     if command.json:
-        print(json_text({**row, "folder": str(command.folder), "timing": result["timing"]}))
+        say(json_text({**row, "folder": str(command.folder), "timing": result["timing"]}))
     else:
         print_run(folder, row, result)
     return 0

@@ -14,11 +14,12 @@ from scaleinv.lab.launch.slurm import Slurm
 from scaleinv.lab.optimizers import arguments_text
 from scaleinv.lab.start import find_starts
 from scaleinv.report import write_report
-from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import json_text
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.named import named_source
 from scaleinv.studies.own import default_folder, shown_sweep, sweep_config, tell
 from scaleinv.studies.sweep import prepare_sweep
+from scaleinv.studies.terminal import say
 from scaleinv.text import count
 
 
@@ -38,7 +39,7 @@ def run(command: SweepCommand) -> int:
     out = command.out or default_folder(sweep, source)
     launch = Choice(command.launcher, parse_arguments(command.launcher_args))
     if command.prepare:
-        print("\n".join(map(str, prepare_sweep(sweep, source, out, data_dir=command.data_dir))))
+        say("\n".join(map(str, prepare_sweep(sweep, source, out, data_dir=command.data_dir))))
         return 0
     if command.cancel:
         return _cancel(command.launcher, launch(LaunchSite(out, source, 1, command.data_dir)))
@@ -61,15 +62,15 @@ def run(command: SweepCommand) -> int:
         report = f"not written: {error}"
         failed.append("report")
     if command.json:
-        print(json_text(mapped.summary))
+        say(json_text(mapped.summary))
     else:
         print_map(mapped.summary, sweep.base.to_dict(), report, sweep.origins())
     return 1 if failed else 0
 
 
 def _cancel(name: str, launcher: Launcher) -> int:
-    """End the jobs of the sweep; their runs go on from their checkpoints when it is started again."""
+    """End the jobs of the sweep; their runs resume from their checkpoints when it is started again."""
     if not isinstance(launcher, Slurm):
         raise UserError(f"--cancel: the launcher {name} has no jobs that outlive its command")
-    print(f"{count(launcher.cancel_jobs(), 'job')} cancelled; the same command without --cancel goes on")
+    say(f"{count(launcher.cancel_jobs(), 'job')} cancelled; the same command without --cancel resumes them")
     return 0

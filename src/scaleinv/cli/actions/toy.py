@@ -14,6 +14,7 @@ from scaleinv.papers.figure import write_figure
 from scaleinv.papers.kodryan2022 import fig_toy
 from scaleinv.plots.style import FORMATS
 from scaleinv.runfolder.files import plain, write_json
+from scaleinv.studies.terminal import say
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy
 from scaleinv.theory.simulators.toy import ToyRecord
@@ -41,15 +42,15 @@ def run(command: ToyCommand) -> int:
         paths.append(command.out / "toy.json")
         write_json(paths[-1], answer)
     if command.json:
-        print(json.dumps(answer | {"files": [str(path) for path in paths]}))
+        say(json.dumps(answer | {"files": [str(path) for path in paths]}))
         return 0
     rows = table(lines)  # plain text, the same on a terminal and in a log
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip())
+        say("  ".join(cell.rjust(width) for cell, width in zip(row, widths)).rstrip())
     if not command.quiet:
         for path in paths:
-            print(path, file=sys.stderr)
+            say(path, file=sys.stderr)
     return 0
 
 

@@ -14,13 +14,14 @@ from scaleinv.lab.prolong import prolong
 from scaleinv.lab.recipe import recipe_of
 from scaleinv.lab.resolve import resolve
 from scaleinv.lab.start import find_start
-from scaleinv.runfolder.environment import cores
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.lineage import origin_of, short_names
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.named import named_source
 from scaleinv.studies.own import run_folder_name
 from scaleinv.studies.progress import ProgressView
 from scaleinv.studies.regime_map import run_row, verdict_of
+from scaleinv.studies.terminal import say
 
 
 def run(command: TrainCommand) -> int:
@@ -57,7 +58,7 @@ def run(command: TrainCommand) -> int:
     train.record_verdict(out, verdict.regime, verdict.evidence)
     row = run_row(folder, verdict)
     if command.json:
-        print(json_text({**row, "folder": str(out), "timing": result["timing"]}))
+        say(json_text({**row, "folder": str(out), "timing": result["timing"]}))
     else:
         print_run(folder, row, result)
     return 0

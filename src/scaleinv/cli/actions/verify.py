@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from scaleinv import __version__
 from scaleinv.cli.verify import VerifyCommand
 from scaleinv.lab.launch.choose import Choice
@@ -20,6 +18,7 @@ from scaleinv.papers.verify import Outcome
 from scaleinv.report.page import render
 from scaleinv.runfolder.files import write_bytes
 from scaleinv.studies.progress import Counted
+from scaleinv.studies.terminal import Terminal, say
 from scaleinv.text import count
 
 _STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow", "broke": "bold magenta"}
@@ -30,7 +29,7 @@ def run(command: VerifyCommand) -> int:
     only = command.ids()
     for given, present in present_ids(only).items():
         if given != present:
-            print(f"scaleinv: the claim {given} is called {present} now", file=sys.stderr)
+            say(f"scaleinv: the claim {given} is called {present} now", file=sys.stderr)
     if command.list:
         # without a filter of its own the list is of everything
         shown = select("all" if command.scale == "quick" else command.scale, only)
@@ -52,7 +51,7 @@ def run(command: VerifyCommand) -> int:
     if command.html is not None:
         write_bytes(command.html, verify_page(outcomes, claims()).encode(), parents=True)
     if command.json:
-        print(json.dumps({"claims": [outcome.to_dict() for outcome in outcomes]}))
+        say(json.dumps({"claims": [outcome.to_dict() for outcome in outcomes]}))
     else:
         _table(outcomes, time.perf_counter() - begin)
     news = (o.broke or (o.verdict == "fails" and finding(o.id, o.scale) is None) for o in outcomes)
@@ -84,19 +83,19 @@ def _list(command: VerifyCommand, chosen: Any) -> int:
             {"id": id, "scale": scale, "cost": cost, "quick": quick, **{f: getattr(claim, f) for f in fields}}
             for id, scale, cost, quick, claim in rows
         ]
-        print(json.dumps({"claims": listed}))
+        say(json.dumps({"claims": listed}))
         return 0
     wide = max(len(id) for id, *_ in rows)
     for id, scale, cost, quick, claim in rows:
-        print(f"{id:<{wide}}  {scale:<11}  {cost:>6g} core-s  {'quick' if quick else '     '}  {claim.statement}")
+        say(f"{id:<{wide}}  {scale:<11}  {cost:>6g} core-s  {'quick' if quick else '     '}  {claim.statement}")
     total = sum(cost for _, _, cost, quick, _ in rows if quick)
-    print(f"{count(len(rows), 'check')}; the quick ones cost {total:g} core-seconds")
+    say(f"{count(len(rows), 'check')}; the quick ones cost {total:g} core-seconds")
     return 0
 
 
 def _table(outcomes: list[Outcome], seconds: float) -> None:
     """Print the verdicts; evidence below for whatever does not hold."""
-    console, known = Console(highlight=False), claims()
+    console, known = Terminal(highlight=False), claims()
     wide = max(len(outcome.id) for outcome in outcomes)
     for o in outcomes:
         spent = "kept" if o.cached else f"{o.seconds:.1f} s"

@@ -16,6 +16,7 @@ from scaleinv.lab.classes import unequal_shares
 from scaleinv.lab.data import digits
 from scaleinv.lab.data.formats import RawSplit
 from scaleinv.lab.data.source import find
+from scaleinv.text import near
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def load_dataset(
     ((1, 8, 8), 1437, 360, 10)
     """
     if name not in SPECS:
-        raise UserError(f"unknown data set {name!r}; choose one of: {', '.join(DATASETS)}")
+        raise UserError(f"unknown data set {name!r}{near(name, DATASETS)}; choose one of: {', '.join(DATASETS)}")
     spec = SPECS[name]
     if subset is not None and not 2 <= subset <= spec.train_size:
         raise UserError(f"subset {subset} of {name} is impossible: choose 2 to {spec.train_size} train images")

@@ -24,6 +24,7 @@ from scaleinv.lab.data import digits
 from scaleinv.lab.data.catalog import CATALOG, Form
 from scaleinv.lab.data.dataset import DATASETS
 from scaleinv.lab.data.source import ENVIRONMENT, Source, cache_folder, find, resolve
+from scaleinv.text import near
 
 _TIMEOUT = 30.0  # seconds without a byte from the server
 _PIECE = 1 << 18
@@ -47,7 +48,7 @@ def fetch(
     if name not in CATALOG:
         if name in DATASETS:
             raise UserError(f"{name} comes with scikit-learn: there is nothing to download")
-        raise UserError(f"unknown data set {name!r}; choose one of: {', '.join(CATALOG)}")
+        raise UserError(f"unknown data set {name!r}{near(name, CATALOG)}; choose one of: {', '.join(CATALOG)}")
     if mirror is not None and not _is_address(mirror):
         raise UserError(f"--mirror {mirror!r} is no address; write https://..., or file:///... for a folder")
     with _data_folder(data_dir) as folder:

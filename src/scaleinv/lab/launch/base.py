@@ -15,7 +15,7 @@ class Job(NamedTuple):
     config: RunConfig
     folder: Path
     origin: Mapping[str, Any]  # what config.json says about where it was made
-    start: Start | None = None  # the weights it goes on from
+    start: Start | None = None  # the weights it starts from
     device: str | None = None  # which one of config.device's type
 
 

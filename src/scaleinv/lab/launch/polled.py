@@ -29,7 +29,7 @@ class Gone(NamedTuple):
 
 class Polled:
     """A launcher whose jobs train their folders elsewhere; an engine is a subclass that submits jobs and knows which of
-    them it still has. A job that is lost (pre-empted, out of time, its node dead) is submitted again, and goes on.
+    them it still has. A job that is lost (pre-empted, out of time, its node dead) is submitted again, and resumes.
     """
 
     engine = "the engine"
@@ -86,7 +86,7 @@ class Polled:
                 time.sleep(POLL)
 
     def cancel(self) -> None:
-        """Stop waiting. Jobs of an engine go on without us; see its own cancel for those."""
+        """Stop waiting. Jobs of an engine keep running without us; see its own cancel for those."""
         self._cancelled = True
 
     def _start(self, jobs: Sequence[Job]) -> None:

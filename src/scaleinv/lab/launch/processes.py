@@ -48,7 +48,7 @@ class Processes:
             self.cancel()
 
     def cancel(self) -> None:
-        """Stop all jobs at once; a checkpoint is never half-written, so they go on from their last one."""
+        """Stop all jobs at once; a checkpoint is never half-written, so they resume from their last one."""
         if self._crew is not None:
             self._crew.close()
             shutil.rmtree(self.shared, ignore_errors=True)

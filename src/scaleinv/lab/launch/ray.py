@@ -32,7 +32,7 @@ class Ray(Polled):
     CPUs), ``gpus`` (share of a GPU for each run, 0.25 for four at a time), ``cpus`` (default: the threads of a run).
 
     Nodes that do not share the folder with this machine train on their own disk, and the run folder comes back whole
-    when the run has ended. A task whose node dies is started again elsewhere, and goes on where the folder is shared.
+    when the run has ended. A task whose node dies is started again elsewhere, and resumes where the folder is shared.
     """
 
     engine = "Ray"
@@ -120,7 +120,7 @@ class Ray(Polled):
         return self._gone.pop(job.folder, Gone())
 
     def cancel(self) -> None:
-        """Stop all tasks; they go on from their checkpoints."""
+        """Stop all tasks; they resume from their checkpoints."""
         super().cancel()
         for task in self._tasks.values():
             self.ray.cancel(task, force=True)

@@ -20,7 +20,7 @@ from scaleinv.runfolder.files import Lock, disk_errors, read_json, write_json
 
 #: where it keeps its scripts, its logs and the numbers of its jobs, below the sweep's folder
 FOLDER = ".slurm"
-#: minutes a job may take where nobody says; it goes on in another one
+#: minutes a job may take where nobody says; it resumes in another one
 TIME = 240
 _OWN = {"runs_per_job", "time", "array_parallelism"}
 _LIVING = {"PD", "R", "CF", "CG", "S", "ST", "RQ", "RS", "SI", "SO", "RH", "RD", "RF", "RV"}
@@ -85,7 +85,7 @@ class Slurm(Polled):
             yield from super().run(jobs, watch)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                "the jobs go on in Slurm; the same command comes back to them, with --cancel it ends them"
+                "the jobs keep running in Slurm; the same command comes back to them, with --cancel it ends them"
             ) from None
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -158,7 +158,7 @@ def _queue() -> set[str]:
     try:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs go on: the same command comes back") from None
+        raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs run on: the same command comes back") from None
     return {number for number, state in (line.split() for line in lines if line.strip()) if state in _LIVING}
 
 

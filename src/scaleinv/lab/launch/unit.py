@@ -106,7 +106,7 @@ def attempt(folder: Path, source: Dataset | Problem | None = None, stop: Callabl
 
 
 def _start(folder: Path, checksum: str | None) -> Start | None:
-    """Find the weights that a run goes on from; None where it needs none any more, or where they are gone."""
+    """Find the weights that a run starts from; None where it needs none any more, or where they are gone."""
     if checksum is None:
         return None
     head = read_sealed(folder / CONFIG)

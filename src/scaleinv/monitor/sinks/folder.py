@@ -42,7 +42,7 @@ class RunFolder(Sink):
     A folder that holds a run is left as it is: this one goes to ``NAME-2`` (``-3``, ...), and that is said; the sink's
     ``folder`` then names it. Where model or optimizer differ, or another Monitor is at work, that is so when the
     Monitor is made, else at the first step, unless ``monitor.load_state_dict()`` was called before it. Then the run
-    goes on at the step of that state, and rows from there on (of steps done after the state was saved) are left out.
+    resumes at the step of that state, and rows from there on (of steps done after the state was saved) are left out.
 
     folder: created if it is not there.  everything: also write the tensors that are not scale-invariant, their kind
     behind their names; without it they are written only where no scale-invariant group is known.  rows: written in
@@ -154,7 +154,7 @@ class RunFolder(Sink):
         monitor = self._watched()
         if self._held and not (resumed and step) and monitor is not None:
             _log.warning(
-                "%s holds a run, logged up to step %s; to go on with it give the monitor the state saved with its "
+                "%s holds a run, logged up to step %s; to resume it give the monitor the state saved with its "
                 "checkpoint before the first step: monitor.load_state_dict(state)", self.folder, self._held - 1
             )  # fmt: skip
             self._rows.close()

@@ -132,7 +132,7 @@ class Rows:
         self._lines[name] += data
 
     def cut(self, step: int) -> None:
-        """Leave out ``step`` and all after it: a run goes on there."""
+        """Leave out ``step`` and all after it: a run is resumed there."""
         with self._writing:
             self._flush()
         for name in (LINES, ALERTS):

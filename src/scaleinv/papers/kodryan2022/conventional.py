@@ -44,7 +44,7 @@ def judge_pair(sheet: Sheet, table: Mapping[str, Mapping[int, float]]) -> None:
 
 
 def best_rates(table: Mapping[str, Mapping[int, float]]) -> tuple[str, str]:
-    """Return the names of the scale-invariant and of the standard training with the lowest mean error."""
+    """Return the names of the scale-invariant network and of the standard one with the lowest mean error."""
 
     def best(variant: str) -> str:
         names = [name for name in table if name.startswith(variant)]

@@ -1,4 +1,4 @@
-"""Fig. 7 (Kodryan et al. 2022): regime 1 at several ELRs, a spectrum of minima; going on with another ELR."""
+"""Fig. 7 (Kodryan et al. 2022): regime 1 at several ELRs, a spectrum of minima; started from them with another ELR."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def draw_left(numbers: Numbers) -> Figure:
 
 
 def numbers_right(context: Context) -> dict[str, Any]:
-    """Read runs from scratch, one that goes on from a high ELR with a low one, and the other way round."""
+    """Read runs from scratch, one that starts from a high ELR with a low one, and the other way round."""
     net = regimes.find(context.scale)
     seed = net.seeds[0]
     ways = [of[0] for of in regimes.retrainings(context.scale).values()]
@@ -82,7 +82,7 @@ def numbers_right(context: Context) -> dict[str, Any]:
 
 @style()
 def draw_right(numbers: Numbers) -> Figure:
-    """Draw dots for runs from scratch, lines for those that go on with another ELR."""
+    """Draw dots for runs from scratch, lines for those that start from another run with another ELR."""
     fig, axes = new_figure(9.2, 4.2, ncols=2)
     for ax, title, way in zip(axes, ("Lower ELR", "Higher ELR"), numbers["runs"]):
         *scratch, after = way["curves"]

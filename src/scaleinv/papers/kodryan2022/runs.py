@@ -149,7 +149,7 @@ def minima(net: Net, seed: int, elrs: Sequence[float] | None = None) -> list[Req
 def retrained(
     net: Net, run: Path, elrs: Sequence[float], *, seed: int, epoch: int | None = None, epochs: int | None = None
 ) -> list[Request]:
-    """Request runs that go on from the weights of ``run`` (after ``epoch``, default its last) with each of ``elrs``.
+    """Request runs that start from the weights of ``run`` (after ``epoch``, default its last) with each of ``elrs``.
 
     ``seed`` decides the batches (the run's own would repeat its first); ``epochs``: default those of ``minima``.
     """
@@ -158,7 +158,7 @@ def retrained(
 
 
 def relaxed(net: Net, run: Path, elr: float, *, seed: int) -> Request:
-    """Request a run that goes on from the end of ``run`` with another ELR of regime 2, twice as long as the sweep's
+    """Request a run that starts from the end of ``run`` with another ELR of regime 2, twice as long as the sweep's
     runs: when the ELR falls the loss undershoots its new level, and comes back over some 40 epochs of digits.
     """
     epochs = 2 * (net.settings.epochs or 0)

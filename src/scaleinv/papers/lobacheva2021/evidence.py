@@ -45,7 +45,7 @@ def product(request: Request) -> float:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Settled destabilisations of one lr wd, all seeds together."""
+    """Settled break-downs of one lr wd, all seeds together."""
 
     product: float
     events: int
@@ -54,7 +54,7 @@ class Pooled:
     words: str
     half_rise: float  # half the mean log rise of rho^2
     share: float  # of 2 lr wd x steps that these rises carry
-    elr: float  # median at the destabilisations
+    elr: float  # median at the break-downs
     log_elr_error: float  # standard error of its logarithm
 
     @property
@@ -65,7 +65,7 @@ class Pooled:
 
 def pool(product: float, runs: Sequence[Periods]) -> Pooled:
     """Pool the intervals between neighbours of every run."""
-    events = [[event for event in run.destabilisations if event.settled] for run in runs]
+    events = [[event for event in run.break_downs if event.settled] for run in runs]
     gaps = np.concatenate([np.diff([event.time for event in one]) for one in events])
     found, estimate = mean_interval(gaps.tolist()), mean(gaps)
     rises = np.array([event.log_rise for one in events for event in one])
@@ -141,7 +141,7 @@ def sign_test(positive: int, count: int) -> float:
 
 def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
     """Judge that the loss is half-way up (log) before the norm: sign test at 1 %, undecided where neither leads."""
-    found = np.array([e.lead for run in runs for e in run.destabilisations if e.complete and math.isfinite(e.lead)])
+    found = np.array([e.lead for run in runs for e in run.break_downs if e.complete and math.isfinite(e.lead)])
     decided = found[found != 0]
     if len(decided) < FEWEST_EVENTS:
         sheet.undecided(f"only {len(decided)} break-downs with a lead")
@@ -154,7 +154,7 @@ def leads(sheet: Sheet, runs: Sequence[Periods]) -> None:
     middle = median(found)
     sheet.at_least("median lead, steps", middle.value, 1.0, se=middle.error)
     sheet.note(f"the loss leads in {ahead} of {len(decided)}; lead at 10, 25, 50, 75, 90 %: {quartiles} steps")
-    turned = [e.lead_minimum for run in runs for e in run.destabilisations if math.isfinite(e.lead_minimum)]
+    turned = [e.lead_minimum for run in runs for e in run.break_downs if math.isfinite(e.lead_minimum)]
     sheet.note(
         f"but the norm's minimum lies {-float(np.median(turned)):g} steps (median) before the loss is half-way up: one "
         "bad batch can turn the norm, half-way points are what is compared"
@@ -192,7 +192,7 @@ def warm_up(sheet: Sheet, runs: Sequence[Periods], count: int = 4, fewest: int =
     """Judge that over the first ``count`` break-downs the critical ELR rises and the lowest loss falls: mean slopes of
     their logarithms over the seeds, against 0 at 2 s.e.
     """
-    first = [run.destabilisations[:count] for run in runs if len(run.destabilisations) >= count]
+    first = [run.break_downs[:count] for run in runs if len(run.break_downs) >= count]
     if len(first) < fewest:
         sheet.undecided(f"only {len(first)} of {len(runs)} runs have {count} break-downs")
         return
@@ -216,11 +216,11 @@ def periodic(sheet: Sheet, *runs: Periods) -> None:
     for name, run in zip(names, runs):
         sheet.answer(name, run.verdict, "periodic", open=("undecided", "not yet"))
         sheet.note(run.reason)
-        events = run.destabilisations
+        events = run.break_downs
         if events:
             factors = np.median([e.loss_factor for e in events]), np.median([e.eg_factor for e in events])
             sheet.note(
-                f"{run.answer}; at {len(events)} destabilisations the loss rises {factors[0]:.3g}-fold, the effective "
+                f"{run.answer}; at {len(events)} break-downs the loss rises {factors[0]:.3g}-fold, the effective "
                 f"gradient {factors[1]:.3g}-fold (medians)"
             )
     sheet.draws(names)
@@ -238,12 +238,12 @@ def late_in_b(run: Periods, epochs: Sequence[int], per_epoch: int, count: int) -
 
 
 def breaks_after(before: Steps, at: int, after: Steps) -> bool:
-    """Say whether training breaks down once it goes on as ``after`` from step ``at`` of ``before``, by loss and
+    """Say whether training breaks down once it continues as ``after`` from step ``at`` of ``before``, by loss and
     effective gradient, with the definition for runs of fixed norm, whatever the norm does.
     """
     loss = np.concatenate([before.loss[:at], after.loss])
     eg = np.concatenate([before.eg[:at], after.eg])
-    return any(event.step >= at for event in find_periods(loss=loss, eg=eg).destabilisations)
+    return any(event.step >= at for event in find_periods(loss=loss, eg=eg).break_downs)
 
 
 @dataclass(frozen=True)

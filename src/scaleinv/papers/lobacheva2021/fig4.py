@@ -37,7 +37,7 @@ def numbers(context: Context) -> dict[str, Any]:
 
 def choose(found: Periods) -> Period | None:
     """Choose the period with all phases between the largest break-downs, by the smaller one of its two."""
-    rises = {event.step: event.log_rise for event in found.destabilisations}
+    rises = {event.step: event.log_rise for event in found.break_downs}
     whole = [p for p in found.periods if p.a[1] > p.a[0] and p.b[1] > p.b[0] and p.c[1] > p.c[0]]
     return max(whole, key=lambda p: min(rises[p.start], p.log_rise), default=None)
 

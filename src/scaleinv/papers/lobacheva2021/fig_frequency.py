@@ -52,7 +52,7 @@ def collect(traces: Sequence[Trace]) -> dict[str, Any]:
             "wd": trace["wd"],
             "unit": 1 / (trace["lr"] * trace["wd"]),
             "verdict": trace["verdict"],
-            "events": len(trace["destabilisations"]),
+            "events": len(trace["break_downs"]),
             "interval": trace["mean_interval"],
             "low": trace["interval"][0],
             "high": trace["interval"][1],

@@ -93,7 +93,7 @@ def draw_ablation(numbers: Numbers) -> Figure:
     fig, (loss, norm) = new_figure(6.6, 5.4, nrows=2, sharex=True)
     first = next(iter(shown.values()))
     for (name, trace), colour in zip(shown.items(), (regime_colours[k] for k in (3, 1, 2))):
-        label = f"{name}: {break_downs(len(trace['destabilisations']))}"
+        label = f"{name}: {break_downs(len(trace['break_downs']))}"
         draw_trace(loss, trace, "loss", color=colour, label=label)
         norm.plot(trace["epoch"], array(trace["rho"]), color=colour, lw=1.3)
     log_axis(loss, "y")

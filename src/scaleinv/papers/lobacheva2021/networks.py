@@ -45,7 +45,7 @@ def no_periods(sheet: Sheet, context: Context) -> None:
     """Check ``no-periods-at-fixed-norm``."""
     for _, request, run in evidence.named_periods(context, runs.fixed_norm(context.scale)):
         name = "as initialised" if request.settings.norm is None else f"{request.settings.norm:g}"
-        words, count = f"break-downs of the loss, norm fixed {name}", len(run.destabilisations)
+        words, count = f"break-downs of the loss, norm fixed {name}", len(run.break_downs)
         # one or two are not yet periods, nor are they none
         sheet.true(words, count, 0, given=run.verdict in ("periodic", "equilibrium"))
     names = []

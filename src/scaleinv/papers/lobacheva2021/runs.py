@@ -146,7 +146,7 @@ def kept_full_batch(scale: str, seeds: Sequence[int] = SEEDS) -> list[Request]:
 
 
 def continued(request: Request, run: Path, epoch: int, *, steps: int, fix: bool, seed: int) -> Request:
-    """Request a run that goes on from weights that ``run``, the run of ``request``, kept, with the norm free or fixed
+    """Request a run that starts from weights that ``run``, the run of ``request``, kept, with the norm free or fixed
     where it is; ``seed`` decides the batches, the same for both.
     """
     one = replace(request.settings, steps=steps, fix_norm=fix, keep_every=None)

@@ -45,9 +45,9 @@ def read_trace(folder: Path, lr: float, wd: float) -> dict[str, Any]:
         "verdict": found.verdict,
         "answer": found.answer,
         "said": said(found),
-        "destabilisations": [event.step for event in found.destabilisations],
-        "elr_at_destabilisations": [event.elr for event in found.destabilisations],
-        "lowest_loss_before": [event.min_loss for event in found.destabilisations],
+        "break_downs": [event.step for event in found.break_downs],
+        "elr_at_break_downs": [event.elr for event in found.break_downs],
+        "lowest_loss_before": [event.min_loss for event in found.break_downs],
         "mean_interval": found.mean_interval,
         "interval": list(found.confidence),
         "mean_interval_lr_wd": found.interval_time.mean,
@@ -64,8 +64,8 @@ def said(found: Periods) -> str:
         return f"diverged at step {found.diverged_at}"
     if found.verdict == "periodic":
         return f"{len(found.periods)} periods, mean {found.interval_time.mean:.2g}/(lr wd)"
-    if found.verdict == "undecided" and found.destabilisations:
-        return break_downs(len(found.destabilisations))
+    if found.verdict == "undecided" and found.break_downs:
+        return break_downs(len(found.break_downs))
     return {"not yet": "no period yet"}.get(found.verdict, found.verdict)
 
 

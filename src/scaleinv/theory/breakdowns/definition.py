@@ -1,11 +1,11 @@
-"""Define what counts as a destabilisation: once, for the monitor and for ``scaleinv periods``.
+"""Define what counts as a break-down: once, for the monitor and for ``scaleinv periods``.
 
 The thresholds were fixed before any result was seen; every one can be changed, and its influence is part of the
 evidence (:func:`scaleinv.analysis.periods.events.vary`).
 
 - **candidate**: a local minimum of the ``window``-step mean of rho^2 that is followed by a rise of at least ``rise``;
   two minima are two candidates only if rho^2 fell by the same factor in between.
-- **destabilisation**: a candidate at which training broke down. Within a tenth of 1/(lr wd) steps of the minimum the
+- **break-down**: a candidate at which training broke down. Within a tenth of 1/(lr wd) steps of the minimum the
   effective gradient (running median over ``window + 1`` steps) reaches ``spike`` times its median and ``excess`` times
   its maximum in the second half of the fall before, and the loss at least doubles. Where no effective gradient is
   logged, the loss has to rise ``loss_spike``-fold, and to exceed in the same way. Candidates without a spike are
@@ -54,7 +54,7 @@ class Definition:
     loss_spike: float = 10.0  # of the loss
     loss_window: int = 50  # steps
     large: float = 1.5  # of rho^2
-    plain: bool = False  # every candidate is a destabilisation, with a spike or without
+    plain: bool = False  # every candidate is a break-down, with a spike or without
     on: Literal["auto", "norm", "loss"] = "auto"  # auto: the norm, unless it is fixed or not logged
 
     def __post_init__(self) -> None:
@@ -91,14 +91,14 @@ class Definition:
             if on == "loss":
                 what = f"{self.loss_window}-step mean of loss"
                 rise = f"a factor of {self.loss_spike:g}, with a spike or without"
-            return f"a destabilisation is any minimum of the {what} followed by a rise of at least {rise}"
+            return f"a break-down is any minimum of the {what} followed by a rise of at least {rise}"
         near = f", within {BREAK_DOWN:g}/(lr wd) steps," if clock else ""
         what = f"a minimum of the {self.window}-step mean of rho^2 followed by a rise of at least {self.rise:.3g}"
         if on == "loss":
             burn_in = ""
             what = f"a rise of the {self.loss_window}-step mean of the loss by a factor of at least {self.loss_spike:g}"
         return (
-            f"a destabilisation is {what}, at which{near} the effective gradient rises at least {self.spike:g}-fold "
+            f"a break-down is {what}, at which{near} the effective gradient rises at least {self.spike:g}-fold "
             f"over its median in the fall before and the loss {LEAST_LOSS_RISE:g}-fold, and the gradient "
             f"{self.excess:g}-fold over its maximum there (where it is not logged: the loss alone, "
             f"{self.loss_spike:g}-fold){burn_in}"

@@ -149,7 +149,7 @@ def _ordered(found: Arranged, said: list[str], long: bool) -> Arranged:
             lost = int((~keep).sum())
             again = ", ".join(map(str, resumed[:3])) + (", ..." if len(resumed) > 3 else "")
             said.append(
-                f"The run went on again from step {again}: {count(lost, 'row')} of the lost part "
+                f"The run was resumed from step {again}: {count(lost, 'row')} of the lost part "
                 f"{'is' if lost == 1 else 'are'} left out, the last row of a step counts."
             )
             step, columns, given = _take(keep, step, columns, given)

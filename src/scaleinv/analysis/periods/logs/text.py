@@ -7,7 +7,6 @@ Plain text, as training scripts print it::
 """
 
 import ast
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from scaleinv.analysis.periods.logs.names import NAMES, plain
 from scaleinv.analysis.periods.logs.table import Builder, Table
 from scaleinv.errors import UserError
+from scaleinv.reading import parse_json
 
 #: a number that stands alone: not within a word, a date, a time or a version
 _NUMBER = re.compile(
@@ -120,7 +120,7 @@ def read_json(path: Path, text: str) -> Table:
     Errors: UserError where there are no rows in it.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({str(error)[:80]})") from None
     form = "JSON"
@@ -163,7 +163,7 @@ def _unkeyed(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def _row(line: str) -> dict[str, Any] | None:
     """Read an object, as JSON or as Python prints a dict."""
     try:
-        found = json.loads(line)
+        found = parse_json(line)
     except (ValueError, RecursionError):
         try:
             bare = re.sub(r"\bnan\b", "'nan'", re.sub(r"\binf\b", "1e999", unwrapped(line.strip())))

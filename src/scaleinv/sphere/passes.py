@@ -1,0 +1,93 @@
+"""Pass over lists of plain CPU tensors in pieces that stay in the cache: inner products, steps of SGD."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: numbers added up in the dtype of the weights before the sum goes on in float64
+CHUNK = 1 << 17
+
+
+def flat(t: Tensor) -> Tensor | None:
+    """View a tensor without gaps as a vector in the order of its memory, whatever its strides; None if it has gaps."""
+    if t.is_contiguous():
+        return t.view(-1)
+    strides: tuple[int, ...] = t.stride()
+    order = sorted(range(t.ndim), key=lambda d: (-strides[d], t.shape[d] == 1))
+    dense = t.permute(order)
+    return dense.view(-1) if dense.is_contiguous() else None
+
+
+def products(
+    a: Sequence[Tensor], b: Sequence[Tensor] | None = None, *, both: bool = True
+) -> tuple[float, float, float]:
+    """Compute <a, a>, <a, b> and (``both``) <b, b> in one pass.
+
+    Sums of :data:`CHUNK` products are taken by ``torch.dot`` and added up in float64: as accurate as a pairwise sum
+    and without a tensor of products. A pair that lies in memory in two orders is read in one.
+    """
+    dot = torch.dot
+    if b is None:
+        return _sum([dot(x, x) for t in a for x in _pieces(t)]), 0.0, 0.0
+    squares: list[Tensor] = []
+    crossed: list[Tensor] = []
+    others: list[Tensor] = []
+    for t, other in zip(a, b):
+        if other.stride() != t.stride():
+            t, other = t.reshape(-1), other.reshape(-1)
+        for x, y in zip(_pieces(t), _pieces(other)):
+            squares.append(dot(x, x))
+            crossed.append(dot(x, y))
+            if both:
+                others.append(dot(y, y))
+    return _sum(squares), _sum(crossed), _sum(others)
+
+
+def step_of_sgd(
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], buffers: Sequence[Tensor], *, measure: bool, **settings: Any
+) -> float:
+    """Take a step of torch's fused SGD; returns the squared norm it leads to (0 unless ``measure``).
+
+    The operation is that of ``torch.optim.SGD(..., fused=True)``, one piece after another, so that a piece is measured
+    while it is in the cache; the numbers are those of a step over whole tensors.
+
+    - ``weights``, ``gradients``, ``buffers``: tensors :func:`alike`; the averaged gradients, none without momentum.
+    - ``settings``: ``lr``, ``weight_decay``, ``momentum``, ``dampening``.
+    """
+    found: list[Tensor] = []
+    wide = CHUNK * torch.get_num_threads()
+    for of_tensor in zip(weights, gradients, buffers) if buffers else zip(weights, gradients):
+        vectors = [x for t in of_tensor if (x := flat(t)) is not None]
+        for here, gradient, *buffer in zip(*(torch.split(x, wide) for x in vectors)):
+            torch._fused_sgd_(
+                [here], [gradient], buffer, nesterov=False, maximize=False, is_first_step=False, **settings
+            )
+            if measure:
+                found += [torch.dot(piece, piece) for piece in _pieces(here)]
+    return _sum(found)
+
+
+def alike(*lists: Sequence[Tensor]) -> bool:
+    """Tell whether tensors lie in memory without gaps and in one order: torch's fused steps read no other ones right.
+
+    - ``lists``: of as many tensors; those at the same place are compared.
+    """
+    return all(
+        flat(first) is not None and all(t.stride() == first.stride() and t.dtype == first.dtype for t in others)
+        for first, *others in zip(*lists)
+    )
+
+
+def _pieces(t: Tensor) -> Sequence[Tensor]:
+    x = flat(t)
+    if x is None:
+        x = t.reshape(-1)
+    return (x,) if x.numel() <= CHUNK else torch.split(x, CHUNK)
+
+
+def _sum(values: list[Tensor]) -> float:
+    if len(values) == 1:
+        return float(values[0].item())
+    return float(torch.stack(values).sum(dtype=torch.float64).item()) if values else 0.0
