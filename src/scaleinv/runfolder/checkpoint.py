@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder.files import disk_errors, json_text, own_folder, remove_tree, sha256, write_new
+from scaleinv.runfolder.files import content_of, disk_errors, json_text, own_folder, remove_tree, sha256, write_new
 from scaleinv.runfolder.manifest import MANIFEST, State
 from scaleinv.runfolder.seal import checking, read_sealed, sealed
 
@@ -99,7 +99,7 @@ def read_weights_file(path: Path, expected: str | None = None) -> dict[str, Tens
     Errors: :class:`DamagedCheckpoint` where they differ; OSError; what safetensors raises where checksums are not
     compared.
     """
-    data = path.read_bytes()
+    data = content_of(path)
     if expected is not None and checking() and hashlib.sha256(data).hexdigest() != expected:
         raise DamagedCheckpoint(f"the checksum of {path.parent.name}/{path.name} is wrong")
     weights: dict[str, Tensor] = load(data)
@@ -150,6 +150,8 @@ def _verify(path: Path, expected: str) -> None:
         actual = sha256(path)
     except OSError as error:
         raise DamagedCheckpoint(f"{path.parent.name}/{path.name}: {error.strerror}") from error
+    except UserError as error:  # a device, a folder
+        raise DamagedCheckpoint(str(error)) from error
     if actual != expected:
         raise DamagedCheckpoint(f"the checksum of {path.parent.name}/{path.name} is wrong")
 

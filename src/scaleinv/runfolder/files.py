@@ -21,7 +21,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from scaleinv.errors import UserError
-from scaleinv.reading import parse_json, read_text
+from scaleinv.reading import parse_json, read_text, refuse_other_kinds
 
 if sys.platform != "win32":
     import fcntl
@@ -40,8 +40,15 @@ def disk_errors(path: Path, advice: str = _ADVICE) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
+def content_of(path: Path) -> bytes:
+    """Read the bytes of a file of a run, of any size; a UserError for another kind, such as a device without an end."""
+    refuse_other_kinds(path)
+    return path.read_bytes()
+
+
 def sha256(path: Path) -> str:
-    """Compute the checksum of a file's bytes, hexadecimal."""
+    """Compute the checksum of a file's bytes, hexadecimal; a UserError for what is no file."""
+    refuse_other_kinds(path)
     with path.open("rb") as handle:
         digest = hashlib.sha256()
         for block in iter(lambda: handle.read(1 << 20), b""):

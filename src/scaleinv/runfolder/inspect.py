@@ -7,7 +7,7 @@ from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.runfolder.checkpoint import FILES, DamagedCheckpoint, list_checkpoints, read_checkpoint_manifest
-from scaleinv.runfolder.files import read_json, sha256
+from scaleinv.runfolder.files import content_of, read_json, sha256
 from scaleinv.runfolder.layout import CONFIG, LANDSCAPE, LINES, PARTS, RESULT, STEPS
 from scaleinv.runfolder.manifest import MANIFEST, Manifest, matching, read_manifest
 from scaleinv.runfolder.rows import read_part
@@ -137,7 +137,10 @@ def _why(error: UserError) -> str:
 def _listed(found: Inspected, manifest: Manifest) -> None:
     for name, states in sorted(manifest.files.items()):
         try:
-            data = (found.folder / name).read_bytes()
+            data = content_of(found.folder / name)
+        except UserError as error:
+            found.damaged[name] = _why(error)
+            continue
         except OSError as error:
             if not (isinstance(error, FileNotFoundError) and None in states):
                 found.damaged[name] = "is gone" if isinstance(error, FileNotFoundError) else str(error.strerror)
@@ -168,7 +171,7 @@ def _checkpoint(found: Inspected, path: Path) -> bool:
         for file in FILES:
             if sha256(path / file) != sums[file]:
                 raise DamagedCheckpoint(f"{file} has other content than was written")
-    except (DamagedCheckpoint, OSError) as error:
+    except (DamagedCheckpoint, UserError, OSError) as error:
         found.damaged[name] = str(error).partition(": ")[0]
         return False
     found.whole += 1 + len(FILES)

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scaleinv.runfolder.files import Buffer, append_bytes, write_bytes
+from scaleinv.errors import UserError
+from scaleinv.runfolder.files import Buffer, append_bytes, content_of, write_bytes
 from scaleinv.runfolder.seal import REMEDY, Damaged, is_sealed, read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
@@ -112,8 +113,8 @@ def matching(name: str, data: bytes, states: Iterable[State | None]) -> State | 
 def state_on_disk(path: Path, states: Iterable[State | None]) -> State | None:
     """Find the state that a file on the disk is in; None where it is absent or damaged."""
     try:
-        return matching(path.name, path.read_bytes(), states)
-    except OSError:
+        return matching(path.name, content_of(path), states)
+    except (OSError, UserError):
         return None
 
 

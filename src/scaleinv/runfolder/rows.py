@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json
+from scaleinv.runfolder.files import content_of
 from scaleinv.runfolder.manifest import Manifest, damaged, read_manifest
 from scaleinv.runfolder.seal import checking
 
@@ -61,8 +62,8 @@ def read_part(path: Path, data: bytes | None = None) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(pa.BufferReader(path.read_bytes() if data is None else data), partitioning=None)
-    except FileNotFoundError:
+        return pq.read_table(pa.BufferReader(content_of(path) if data is None else data), partitioning=None)
+    except (FileNotFoundError, UserError):
         raise
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise damaged(path, f"is damaged ({' '.join(str(error).split())})") from None
@@ -91,7 +92,7 @@ def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, byt
 def _bytes_of(path: Path, manifest: Manifest | None) -> bytes | None:
     """Read the bytes of a part and compare them; None for one whose first writing was cut short."""
     try:
-        data = path.read_bytes()
+        data = content_of(path)
     except FileNotFoundError:
         if manifest is not None and manifest.may_lack(f"{path.parent.name}/{path.name}"):
             return None
@@ -123,7 +124,7 @@ def read_text_of_lines(path: Path, *, strict: bool = True) -> list[str]:
     Errors: UserError where it cannot be read or is damaged.
     """
     try:
-        data = path.read_bytes()
+        data = content_of(path)
         manifest = read_manifest(path.parent) if checking() else None
         if manifest is not None:
             data = manifest.checked(path.name, data)

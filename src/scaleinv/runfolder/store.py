@@ -15,7 +15,7 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.runfolder.checkpoint import Checkpoint, keep_newest, load_newest, save_checkpoint, weights_bytes
-from scaleinv.runfolder.files import Lock, disk_errors, own_folder, remove_tree, write_bytes
+from scaleinv.runfolder.files import Lock, content_of, disk_errors, own_folder, remove_tree, write_bytes
 from scaleinv.runfolder.layout import (
     FINAL_PART,
     FINAL_STEPS,
@@ -89,7 +89,7 @@ class RunStore:
             found.settle()
             return found
         files = (kept_file(self.folder, epoch) for epoch in kept_epochs(self.folder))  # an earlier version kept them
-        return Manifest(self.folder, {f"weights/{file.name}": [state_of(file.read_bytes())] for file in files})
+        return Manifest(self.folder, {f"weights/{file.name}": [state_of(content_of(file))] for file in files})
 
     def __enter__(self) -> RunStore:
         return self

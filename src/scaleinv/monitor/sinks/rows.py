@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from scaleinv.errors import UserError, how_to_install
-from scaleinv.runfolder.files import Lock, own_folder
+from scaleinv.runfolder.files import Lock, content_of, own_folder
 from scaleinv.runfolder.layout import ALERTS, FINAL_PART, LINES, PARTS, next_part, part_name
 from scaleinv.runfolder.manifest import Manifest, read_manifest, state_of
 from scaleinv.runfolder.rows import (
@@ -65,7 +65,7 @@ class Rows:
         """Read what counts of a file of lines."""
         path = self.folder / name
         there = name in self._manifest.files and path.exists()
-        return self._manifest.checked(name, path.read_bytes()) if there else b""
+        return self._manifest.checked(name, content_of(path)) if there else b""
 
     def add(self, rows: list[Row]) -> None:
         """Take rows, of the newest step."""
@@ -157,7 +157,7 @@ class Rows:
         if not path.exists() and self._manifest.may_lack(name):
             del self._manifest.files[name]
             return
-        table = read_part(path, self._manifest.checked(name, path.read_bytes()))
+        table = read_part(path, self._manifest.checked(name, content_of(path)))
         kept = table.filter([value < step for value in table["step"].to_pylist()])
         if not len(kept):
             del self._manifest.files[name]
@@ -182,7 +182,7 @@ def _listed(folder: Path) -> Manifest:
     """List the files of a folder that an earlier version wrote, or of a new one, as they are."""
     files = [path for path in (folder / LINES, folder / ALERTS) if path.exists()]
     files += sorted((folder / "metrics").glob(PARTS))
-    return Manifest(folder, {p.relative_to(folder).as_posix(): [state_of(p.read_bytes())] for p in files})
+    return Manifest(folder, {p.relative_to(folder).as_posix(): [state_of(content_of(p))] for p in files})
 
 
 def steps_held(folder: Path) -> int:
