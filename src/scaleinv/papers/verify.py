@@ -94,7 +94,7 @@ def run(
     key, outcomes = source_hash(), dict[tuple[str, str], Outcome]()
     waiting: list[tuple[Claim, Scale]] = []
     for claim, scale in chosen:
-        kept = None if fresh else _load(_place(cache, claim.id, scale, key))
+        kept = None if fresh else _load(_place(cache, claim.id, scale, key), claim.id, scale)
         if kept is None:
             waiting.append((claim, scale))
         else:
@@ -147,12 +147,13 @@ def _place(cache: Path, id: str, scale: str, key: str) -> Path:
     return cache / "claims" / f"{id}@{scale}-{key}.json"
 
 
-def _load(path: Path) -> Outcome | None:
-    """Read a kept result; anything unreadable counts as absent."""
+def _load(path: Path, id: str, scale: str) -> Outcome | None:
+    """Read the kept result of a claim; anything unreadable, or another claim's, counts as absent."""
     try:
-        return Outcome(**{**read_sealed(path), "cached": True}) if path.exists() else None
+        found = Outcome(**{**read_sealed(path), "cached": True}) if path.exists() else None
     except (OSError, ValueError, TypeError):
         return None
+    return found if found is not None and (found.id, found.scale) == (id, scale) else None
 
 
 def _store(path: Path, outcome: Outcome) -> None:
