@@ -117,5 +117,6 @@ def _run(argv: Sequence[str]) -> int:
     kind = command_class(name)
     parse = importlib.import_module("scaleinv.cli.parse").parse
     parsed = parse(kind, argv[1:])
-    code: int = importlib.import_module(f"scaleinv.cli.actions.{_MODULES.get(name, name)}").run(parsed)
+    with unchecked(getattr(parsed, "no_check", False)):
+        code: int = importlib.import_module(f"scaleinv.cli.actions.{_MODULES.get(name, name)}").run(parsed)
     return code

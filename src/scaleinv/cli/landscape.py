@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from scaleinv.cli.parse import MOST_SEEDS, DataDir, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import MOST_SEEDS, DataDir, NoCheck, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import LANDSCAPE_PARTS as PARTS
 
@@ -38,6 +38,7 @@ class LandscapeCommand:
     data_dir: DataDir = None
     json: bool = False
     """Print the content of landscape.json on stdout, and nothing else."""
+    no_check: NoCheck = False
     quiet: Quiet = False
 
     def chosen_parts(self) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from scaleinv.cli.own import OwnFlags
-from scaleinv.cli.parse import Json, Quiet
+from scaleinv.cli.parse import Json, NoCheck, Quiet
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings, check_settings
 
@@ -31,6 +31,7 @@ class TrainCommand(Settings, OwnFlags):
     """Seed of initialisation, head, batch order and augmentation (default: 0; with --from that of the run)."""
     threads: int | None = None
     """Threads of torch (default: all cores; on digits 1, its steps are too small to share); part of the identity."""
+    no_check: NoCheck = False
     json: Json = False
     quiet: Quiet = False
 

@@ -4,7 +4,6 @@ What a user gave in memory is written once, beside the runs; code is named (``fi
 that has no name, such as a function of a notebook, trains in the process that made it.
 """
 
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -19,12 +18,13 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset, load_dataset
+from scaleinv.lab.data.npy import npy_pieces
 from scaleinv.lab.language import LanguageModel, Tokens, language_model
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.references import object_of
 from scaleinv.lab.splits import Held
 from scaleinv.lab.supervised import Supervised, classification
-from scaleinv.runfolder.files import Buffer, disk_errors, own_folder, write_bytes
+from scaleinv.runfolder.files import disk_errors, own_folder, write_bytes
 from scaleinv.runfolder.layout import CONFIG
 from scaleinv.runfolder.seal import read_sealed
 
@@ -195,17 +195,7 @@ def _save(path: Path, array: Any) -> None:
         path.parent.parent.parent.mkdir(parents=True, exist_ok=True)
     own_folder(path.parent.parent)
     own_folder(path.parent)
-    write_bytes(path, _npy_pieces(array), locked=False)
-
-
-def _npy_pieces(array: Any) -> list[Buffer]:
-    """Give the pieces of the file that ``numpy.save`` writes of an array, which is not copied if it is contiguous."""
-    whole = np.asarray(array)
-    whole = whole if whole.flags.f_contiguous else np.ascontiguousarray(whole)
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(whole))
-    values: Any = whole.reshape(-1, order="A").view(np.uint8).data if whole.size else b""
-    return [head.getvalue(), values]
+    write_bytes(path, npy_pieces(array), locked=False)
 
 
 def _read_tree(form: Any, folder: Path) -> Any:

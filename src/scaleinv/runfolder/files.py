@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -94,6 +95,14 @@ def write_new(path: Path, pieces: Iterable[Buffer], *, flush: bool = True) -> No
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[io.FileIO]:
+    """Open a file that is not there yet, or whose name a dead process left, for what comes piece by piece."""
+    path.unlink(missing_ok=True)
+    with io.FileIO(os.open(path, _NEW, 0o666), "wb") as handle:
+        yield handle
 
 
 def append_bytes(path: Path, data: bytes) -> None:

@@ -40,6 +40,13 @@ def write_head(
     write_sealed(folder / CONFIG, head | {name: value for name, value in more.items() if value is not None})
 
 
+def recorded_environment(folder: Path) -> Mapping[str, Any]:
+    """Read where a run was made, from its config.json; empty where it does not say."""
+    head = read_sealed(folder / CONFIG, quiet=True)
+    found = head.get("environment") if isinstance(head, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def complete_head(folder: Path, problem: Mapping[str, Any]) -> None:
     """Add to config.json, where a sweep has prepared it, what is known of a problem once it was built."""
     head = read_sealed(folder / CONFIG)

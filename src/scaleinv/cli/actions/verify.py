@@ -49,7 +49,7 @@ def run(command: VerifyCommand) -> int:
         )
     outcomes = sorted(outcomes, key=lambda outcome: (outcome.id, outcome.scale))
     if command.html is not None:
-        write_bytes(command.html, verify_page(outcomes, claims()).encode(), parents=True)
+        write_bytes(command.html, verify_page(outcomes, claims()).encode(), parents=True, named=True)
     if command.json:
         say(json.dumps({"claims": [outcome.to_dict() for outcome in outcomes]}))
     else:
