@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from scaleinv import __version__
 from scaleinv.cli.ending import complain, reader_left, told, watched_streams
+from scaleinv.runfolder.seal import unchecked
 from scaleinv.runfolder.threads import check_openmp
 from scaleinv.text import near
 
