@@ -20,6 +20,7 @@ from scaleinv.landscape.agreement import agreement
 from scaleinv.landscape.averages import convexity
 from scaleinv.landscape.runs import surface_of
 from scaleinv.studies import landscape as module
+from scaleinv.studies import pieces
 from scaleinv.studies.landscape import Study, study
 from scaleinv.studies.obtain import obtain
 
@@ -71,7 +72,7 @@ def test_minima_are_those_of_the_function(run: Path, measured: dict[str, Any]) -
 
 def test_what_is_there_is_kept(run: Path, measured: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("averages_of", "minima_of"):
-        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("measured again"))
+        monkeypatch.setattr(pieces, name, lambda *_, **__: pytest.fail("measured again"))
     parts = ("averages", "minima")
     monkeypatch.setattr(module, "lowest_epochs", lambda *_: [1, 3, 5])
     assert study(run, parts, settings=Study(iterates=3)) == measured

@@ -27,7 +27,7 @@ from scaleinv.landscape.runs import fresh_surface_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.walks import compare
 from scaleinv.report import write_figures, write_report
-from scaleinv.studies import landscape as module
+from scaleinv.studies import pieces
 from scaleinv.studies.landscape import Study, ended_runs, study
 from scaleinv.studies.sweep import SweepConfig, run_sweep
 
@@ -84,10 +84,10 @@ def test_what_is_there_is_not_measured_again(
 
     with monkeypatch.context() as patch:
         for name in ("_sharpness", "_path", "_walks"):
-            patch.setattr(module, name, refuse)
+            patch.setattr(pieces, name, refuse)
         assert study(sweep, LAST, settings=QUICK) == measured
     calls: list[str] = []
-    monkeypatch.setattr(module, "_path", lambda a, b, *_: calls.append(a.folder.name) or {"seed": 0})
+    monkeypatch.setattr(pieces, "_path", lambda a, b, *_: calls.append(a.folder.name) or {"seed": 0})
     try:
         again = study(sweep, ("paths",), settings=Study(images=64, probes=2, points=7))
         assert len(calls) == 4
@@ -172,7 +172,7 @@ def test_a_run_that_was_moved_is_not_measured_again(
     assert "[1/1] sharpness 0.01\n" in capsys.readouterr().err
     second = first.rename(tmp_path / "second")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_sharpness", lambda *_: pytest.fail("measured again"))
+        patch.setattr(pieces, "_sharpness", lambda *_: pytest.fail("measured again"))
         assert _landscape(second, "--images", "32") == kept
     assert "[1/1] sharpness 0.01: kept\n" in capsys.readouterr().err
     other = _landscape(second, "--images", "48")
@@ -193,7 +193,7 @@ def test_what_is_of_runs_that_are_not_there_is_dropped(
     shutil.copytree(sweep, folder)
     (folder / "landscape.json").write_text(json.dumps(measured))
     shutil.rmtree(ended_runs(folder)[0].folder)  # at the end of a path
-    monkeypatch.setattr(module, "_sharpness", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(pieces, "_sharpness", lambda *_: pytest.fail("measured again"))
     found = study(folder, ("sharpness",), settings=QUICK)
     assert found["sharpness"] == measured["sharpness"][1:]
     assert found["paths"] == measured["paths"][1:]
@@ -207,7 +207,7 @@ def test_a_run_is_measured_on_no_more_images_than_it_has(
     run = _copy_of_a_run(sweep, tmp_path / "run")
     kept = study(run, ("sharpness",), settings=Study(images=100_000))
     assert kept["sharpness"][0]["key"]["images"] == 64
-    monkeypatch.setattr(module, "_sharpness", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(pieces, "_sharpness", lambda *_: pytest.fail("measured again"))
     for images in (64, None):
         assert study(run, ("sharpness",), settings=Study(images=images)) == kept
 

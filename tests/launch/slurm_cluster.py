@@ -54,6 +54,18 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "slurmctld and slurmd are started by root only"
 
 
+def hiding(folder: Path, *command: str) -> list[str]:
+    """Give the command that starts ``command`` where an empty folder lies over ``folder``."""
+    return ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder), *command]
+
+
+def cannot_hide() -> bool:
+    """Whether this machine does not let us start a process with a view of its own."""
+    if shutil.which("unshare") is None:
+        return True
+    return subprocess.run(hiding(Path("/mnt"), "true"), capture_output=True, check=False).returncode != 0
+
+
 def _program(name: str) -> str:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") or name
 
@@ -101,9 +113,12 @@ class SlurmCluster:
             assert time.monotonic() < end, f"not within {seconds} s: {what}"
             time.sleep(0.2)
 
-    def start_node(self) -> None:
-        """Start slurmd."""
-        self._run("slurmd")
+    def start_node(self, hidden: Path | None = None) -> None:
+        """Start slurmd; one that sees an empty folder in place of ``hidden``, as a node that does not share it does."""
+        if hidden is None:
+            self._run("slurmd")
+        else:
+            subprocess.run(hiding(hidden, _program("slurmd")), env=self.environment, check=True, capture_output=True)
 
     def kill_node(self) -> None:
         """Kill slurmd and everything that runs on the node, as a power cut would."""

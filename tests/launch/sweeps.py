@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from torch import nn
+
 ELR = (1e-3, 3e-2, 1.0)
 #: some seconds of training a run: there is time to disturb it
 FLAGS = ("--data", "digits", "--subset", "256", "--model", "mlp", "--width", "16", "--quiet", "--evaluation", "online")
@@ -35,6 +37,11 @@ def bits(out: Path) -> dict[str, bytes]:
         for path in sorted(out.glob(f"runs/*/{pattern}"))
     }
     return {**runs, "sweep.json": (out / "sweep.json").read_bytes()}
+
+
+def network() -> nn.Module:
+    """A network of one's own for the digits."""
+    return nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
 
 
 def results(out: Path) -> list[str]:

@@ -9,12 +9,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from tests.launch import sweeps
+from tests.launch import slurm_cluster, sweeps
 
-from scaleinv.runfolder.layout import RESULT
+from scaleinv.lab.config import Settings
+from scaleinv.lab.launch.base import Job
+from scaleinv.lab.launch.carried import needs, pack, unpack
+from scaleinv.lab.launch.choose import LaunchSite, prepare_all
+from scaleinv.lab.launch.task import Task
+from scaleinv.lab.launch.unit import prepare
+from scaleinv.lab.resolve import load_data, resolve
+from scaleinv.lab.start import find_start
+from scaleinv.lab.supervised import classification
+from scaleinv.lab.train import run
+from scaleinv.runfolder.files import read_json
+from scaleinv.runfolder.layout import CONFIG, ERROR, RESULT
+from scaleinv.studies.own import sweep_config
+from scaleinv.studies.sweep import run_folder
 
+ray = pytest.importorskip("scaleinv.lab.launch.ray")
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 LONG = 400  # epochs: some seconds a run
@@ -93,29 +108,176 @@ def test_a_dead_node_loses_nothing(here: dict[str, bytes], tmp_path: Path) -> No
         nodes.wait(timeout=60)
 
 
-def test_a_node_that_does_not_share_the_folder_sends_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scaleinv.lab.config import Settings
-    from scaleinv.lab.launch import ray
-    from scaleinv.lab.launch.base import Job
-    from scaleinv.lab.launch.unit import prepare
-    from scaleinv.lab.resolve import load_data, resolve
-    from scaleinv.lab.train import run
-
-    settings = Settings(subset=64, model="mlp", width=4, steps=8)
-    data = load_data(settings)
-    config = resolve(settings, data, elr=0.1, lr=None, seed=0, threads=1)
+def test_a_node_that_does_not_share_the_folder_sends_it_back(tmp_path: Path) -> None:
+    data = load_data(SETTINGS)
+    config = resolve(SETTINGS, data, elr=0.1, lr=None, seed=0, threads=1)
     job = Job(config, tmp_path / "driver" / "run", {})
     prepare(job)
     elsewhere = str(tmp_path / "not-shared" / ray.TOKEN)
-    brought = ray._train(str(job.folder), elsewhere, "token", ray._packed(data), ray._read_tree(job.folder))
+    where = (str(job.folder), elsewhere, "token", ray._packed(data))
+    assert ray._train(*where, b"", {}) == ray._WHOLE  # it was begun: the node asks for what there is
+    brought = ray._train(*where, pack(job.folder), {})
     assert brought is not None
     assert not (job.folder / RESULT).exists()
-    ray._write_tree(job.folder, brought)
+    unpack(job.folder, brought)
     assert json.loads((job.folder / RESULT).read_text())["status"] == "finished"
     run(config, data, tmp_path / "here")
     weights = "checkpoints/step-000000008/weights.safetensors"
     assert (job.folder / weights).read_bytes() == (tmp_path / "here" / weights).read_bytes()
     assert [path.name for path in job.folder.parent.iterdir()] == ["run"]
+
+
+HEAD = """
+import sys, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+
+told = Path(sys.argv[1])
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+told.write_text(cluster.address)
+while not (told.parent / "over").exists():
+    time.sleep(0.2)
+cluster.shutdown()
+"""
+
+
+@pytest.mark.skipif(slurm_cluster.cannot_hide(), reason="no mount namespaces here: nodes cannot be given another disk")
+def test_nodes_with_a_disk_of_their_own(here: dict[str, bytes], tmp_path: Path) -> None:
+    """Two nodes, of which neither sees the sweep's folder: each has an empty one in its place."""
+    shared = tmp_path / "shared"
+    out, told = shared / "sweep", tmp_path / "address"
+    shared.mkdir()
+    (tmp_path / "head.py").write_text(HEAD)
+    words = [sys.executable, str(tmp_path / "head.py"), str(told)]
+    started = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
+    try:
+        end = time.monotonic() + 120
+        while not told.exists() or not told.read_text():
+            assert time.monotonic() < end
+            assert started[0].poll() is None
+            time.sleep(0.2)
+        node = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={told.read_text()}", "--num-cpus=1"]
+        for _ in range(2):
+            words = slurm_cluster.hiding(shared, *node, "--block")
+            started.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        process = launched(out, f"address={told.read_text()}")
+        _, errors = process.communicate(timeout=500)
+        assert process.returncode == 0, errors
+        assert sweeps.bits(out) == here
+        assert not list(out.glob("runs/*/.lock.link"))
+        assert not list(out.glob("runs/.*"))  # nothing half-written beside the runs
+        assert not list(out.glob(".ray-token*"))
+        for folder in out.glob("runs/*"):  # the driver prepared them, and never saw one train
+            assert {path.name for path in folder.iterdir()} >= {"config.json", "result.json"}
+            assert not (folder / ".lock").exists()
+    finally:
+        for one in started[1:]:
+            one.terminate()
+        (tmp_path / "over").write_text("")
+        for one in started:
+            one.wait(timeout=60)
+
+
+SETTINGS = Settings(subset=64, model="mlp", width=4, steps=8)
+
+
+def packed(folder: Path, files: object = None) -> bytes:
+    return pack(folder, files)  # type: ignore[arg-type]
+
+
+def test_a_node_elsewhere_has_the_weights_that_a_run_goes_on_from(
+    tmp_path: Path,
+) -> None:
+    data = load_data(SETTINGS)
+    run(resolve(SETTINGS, data, elr=0.1, lr=None, seed=0, threads=1), data, tmp_path / "driver" / "first")
+    start = find_start(tmp_path / "driver" / "first")
+    config = resolve(SETTINGS, data, elr=0.3, lr=None, seed=0, threads=1, start=start.checksum)
+    job = Job(config, tmp_path / "driver" / "second", {}, start)
+    prepare(job)
+    run(config, data, tmp_path / "here", start=start)
+    carried, head, before = needs(job, packed), pack(job.folder), read_json(job.folder / CONFIG)
+    (tmp_path / "driver").rename(tmp_path / "gone")  # as on a node that does not see it
+    brought = ray._train(str(job.folder), str(tmp_path / "no"), "token", ray._packed(data), head, carried)
+    unpack(tmp_path / "gone" / "second", brought)
+    assert read_json(tmp_path / "gone" / "second" / CONFIG)["environment"] == before["environment"]
+    weights = "checkpoints/step-000000008/weights.safetensors"
+    assert (tmp_path / "gone" / "second" / weights).read_bytes() == (tmp_path / "here" / weights).read_bytes()
+
+
+def test_a_node_elsewhere_has_the_data_of_a_problem_of_ones_own(tmp_path: Path) -> None:
+    digits = load_data(SETTINGS)
+    images = digits.train_images[:64].flatten(1).double() / 16
+    problem = classification("tests.launch.sweeps:network", (images.float(), digits.train_labels[:64]))
+    sweep = sweep_config(Settings(steps=8, batch_size=16), problem, "elr", [0.1], (0,), "cpu")
+    (config,) = sweep.runs()
+    out = tmp_path / "driver"
+    job = Job(config, run_folder(out, config), {})
+    prepare_all([job], LaunchSite(out, problem, 1))
+    carried, head = needs(job, packed), pack(job.folder)
+    assert set(carried) == {"data"}
+    out.rename(tmp_path / "gone")
+    brought = ray._train(str(job.folder), str(tmp_path / "no"), "token", None, head, carried)
+    unpack(tmp_path / "back", brought)
+    assert json.loads((tmp_path / "back" / RESULT).read_text())["status"] == "finished"
+    run(config, problem, tmp_path / "here")
+    weights = "checkpoints/step-000000008/weights.safetensors"
+    assert (tmp_path / "back" / weights).read_bytes() == (tmp_path / "here" / weights).read_bytes()
+
+
+def test_a_node_elsewhere_does_not_see_what_is_to_be_measured(tmp_path: Path) -> None:
+    config = resolve(SETTINGS, load_data(SETTINGS), elr=0.1, lr=None, seed=0, threads=1)
+    job = Job(config, tmp_path / "driver" / "task", {}, task=Task("json:dumps", {"obj": 1}))
+    prepare(job)
+    brought = ray._train(str(job.folder), str(tmp_path / "no" / "token"), "token", None, pack(job.folder), {})
+    unpack(tmp_path / "back", brought)
+    assert f"does not see {tmp_path / 'no'}, which this needs" in (tmp_path / "back" / ERROR).read_text()
+
+
+class Fake:
+    """What the launcher asks of Ray, kept."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, float]] = []
+
+    def __getattr__(self, name: str) -> object:
+        return lambda *_, **__: None
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def remote(self, **_: object) -> object:
+        return lambda function: self
+
+    def options(self, **resources: float) -> Fake:
+        self.asked.append(resources)
+        return SimpleNamespace(remote=lambda *_: None)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("device", "arguments", "resources"),
+    [
+        ("cpu", {}, {"num_cpus": 3, "num_gpus": 0.0}),
+        ("cuda", {}, {"num_cpus": 3, "num_gpus": 1.0}),
+        ("cuda", {"gpus": 0.25, "cpus": 0.5}, {"num_cpus": 0.5, "num_gpus": 0.25}),
+        ("cpu", {"gpus": 1}, {"num_cpus": 3, "num_gpus": 1}),
+    ],
+)
+def test_a_run_asks_for_its_share_of_a_gpu(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    arguments: dict[str, float],
+    resources: dict[str, float],
+) -> None:
+    fake = Fake()
+    monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
+    config = resolve(SETTINGS, load_data(SETTINGS), elr=0.1, lr=None, seed=0, threads=3, device=device)
+    job = Job(config, tmp_path / "run", {})
+    launcher = ray.Ray(tmp_path, lambda jobs: [prepare(one) for one in jobs], **arguments)
+    launcher.prepare([job])
+    launcher._token, launcher._token_file, launcher._data = "", tmp_path / "token", None
+    launcher.submit([job])
+    assert fake.asked == [resources]
 
 
 def test_an_address_that_nobody_answers(tmp_path: Path) -> None:

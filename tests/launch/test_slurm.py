@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,69 @@ def test_cancel_ends_the_jobs_and_the_same_command_goes_on(
     assert sweeps.bits(out) == here
 
 
+def test_a_job_goes_on_with_what_the_others_of_its_array_have_not_begun(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """So that the runs of a sweep cost no more starts of Python than there are places."""
+    rates = tuple(round(1e-3 * 2.0**k, 6) for k in range(6))
+    whole, out = tmp_path / "whole", tmp_path / "sweep"
+    assert sweeps.run(sweeps.command(whole, elr=rates, epochs=LONG)).returncode == 0
+    more = ("--launcher", "slurm", "--launcher-args", "time=10")
+    done = sweeps.run(sweeps.command(out, *more, elr=rates, epochs=LONG), SLURM_CONF=str(cluster.conf))
+    assert done.returncode == 0, done.stderr
+    assert sweeps.bits(out) == sweeps.bits(whole)
+    assert len(list((out / ".slurm").glob("*_log.out"))) < 6
+    cluster.wait_for("no job is left", lambda: not cluster.ask("squeue", "--me", "--noheader"))
+
+
+def _numbers(told: str) -> list[dict[str, object]]:
+    """What claims found, without the time they took."""
+    return [{k: v for k, v in one.items() if k not in ("seconds", "cached")} for one in json.loads(told)["claims"]]
+
+
+def test_verify_trains_its_runs_there(cluster: SlurmCluster, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "scaleinv", "verify", "--only", "equal-product", "--scale", "digits", "--json"]
+    here = sweeps.run([*words, "--quiet", "--cache", str(tmp_path / "here")])
+    cache = tmp_path / "there"
+    more = ("--quiet", "--cache", str(cache), "--launcher", "slurm", "--launcher-args", "time=10")
+    there = sweeps.run([*words, *more], SLURM_CONF=str(cluster.conf))
+    assert (here.returncode, there.returncode) == (0, 0), there.stderr
+    assert _numbers(there.stdout) == _numbers(here.stdout)
+    jobs = json.loads((cache / "runs" / ".slurm" / "jobs.json").read_text())
+    assert {Path(folder).name for folder in jobs} == {path.parent.name for path in cache.glob("runs/*/result.json")}
+    cancelled = sweeps.run([*words, *more, "--cancel"], SLURM_CONF=str(cluster.conf))
+    assert (cancelled.returncode, cancelled.stdout.split()[:2]) == (0, ["0", "jobs"])
+
+
+def test_reproduce_trains_its_runs_there(cluster: SlurmCluster, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "scaleinv", "reproduce", "fig6-right", "--scale", "digits", "--format", "svg"]
+    words += ["--quiet", "--runs", str(tmp_path / "runs")]
+    more = ("--launcher", "slurm", "--launcher-args", "time=10,runs_per_job=2")
+    there = sweeps.run([*words, "--out", str(tmp_path / "there"), *more], SLURM_CONF=str(cluster.conf))
+    assert there.returncode == 0, there.stderr
+    jobs = json.loads((tmp_path / "runs" / ".slurm" / "jobs.json").read_text())
+    assert {Path(folder).name for folder in jobs} == {
+        path.parent.name for path in (tmp_path / "runs").glob("*/result.json")
+    }
+    here = sweeps.run([*words, "--out", str(tmp_path / "here")])  # the runs are there: nothing is trained
+    assert here.returncode == 0, here.stderr
+    numbers = [(tmp_path / name / "fig6-right-digits.json").read_text() for name in ("there", "here")]
+    assert numbers[0] == numbers[1]
+
+
+def test_landscape_is_measured_there(cluster: SlurmCluster, tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    assert sweeps.run(sweeps.command(out, epochs=2)).returncode == 0
+    words = [sys.executable, "-m", "scaleinv", "landscape", str(out), "--images", "64", "--quiet"]
+    more = ("--launcher", "slurm", "--launcher-args", "time=10,runs_per_job=3")
+    there = sweeps.run([*words, *more], SLURM_CONF=str(cluster.conf))
+    assert there.returncode == 0, there.stderr
+    measured = (out / "landscape.json").read_text()
+    assert len(json.loads((out / ".slurm" / "jobs.json").read_text())) == 5  # three ends, two paths
+    assert not (out / ".landscape").exists()
+    (out / "landscape.json").unlink()
+    assert sweeps.run(words, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1").returncode == 0
+    assert (out / "landscape.json").read_text() == measured
+
+
 def test_forty_runs_through_two_slots_and_one_that_fails(cluster: SlurmCluster, tmp_path: Path) -> None:
     out, rates = tmp_path / "sweep", tuple(round(1e-3 * 1.2**k, 6) for k in range(40))
     prepared = sweeps.run(sweeps.command(out, "--prepare", elr=rates, epochs=1)).stdout.split()
@@ -127,6 +191,21 @@ def test_forty_runs_through_two_slots_and_one_that_fails(cluster: SlurmCluster, 
     failed = [row for row in json.loads((out / "sweep.json").read_text())["runs"] if row["status"] == "failed"]
     assert [row["run"] for row in failed] == [Path(prepared[3]).name]
     assert "cannot write" in failed[0]["evidence"]["reason"]
+
+
+@pytest.mark.skipif(slurm_cluster.cannot_hide(), reason="no mount namespaces here: nodes cannot be given another disk")
+def test_nodes_that_do_not_share_the_folder_are_told(cluster: SlurmCluster, tmp_path: Path) -> None:
+    cluster.kill_node()
+    cluster.start_node(hidden=tmp_path)
+    try:
+        more = ("--launcher", "slurm", "--launcher-args", "time=10")
+        done = sweeps.run(sweeps.command(tmp_path / "sweep", *more, epochs=1), SLURM_CONF=str(cluster.conf))
+    finally:
+        cluster.kill_node()
+        cluster.start_node()
+    assert done.returncode == 2, done.stderr
+    assert f"the nodes do not see {tmp_path / 'sweep' / '.slurm'}: 3 jobs have left nothing there" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -148,8 +227,6 @@ def test_what_slurm_refuses_is_told_in_one_line(
 
 
 def test_without_sbatch_it_says_so(tmp_path: Path) -> None:
-    import sys
-
     done = sweeps.run(
         sweeps.command(tmp_path / "sweep", "--launcher", "slurm", epochs=1), PATH=os.path.dirname(sys.executable)
     )

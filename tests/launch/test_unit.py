@@ -20,10 +20,12 @@ from scaleinv.lab.launch import polled
 from scaleinv.lab.launch.base import Finished, Job
 from scaleinv.lab.launch.choose import Choice, LaunchSite
 from scaleinv.lab.launch.polled import Polled
+from scaleinv.lab.launch.slurm import TrainFolders
 from scaleinv.lab.launch.unit import attempt, prepare, train_folder
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start
 from scaleinv.lab.train import RunEvent, Stopped, run
+from scaleinv.runfolder.files import Lock
 from scaleinv.runfolder.layout import ERROR, PROGRESS, RESULT
 from scaleinv.runfolder.progress import Progress, read_progress
 
@@ -123,6 +125,31 @@ def test_a_job_that_came_further_is_not_given_up(tmp_path: Path, quick: None) ->
     (finished,) = Slow(0).run([one], lambda _, event: seen.append(event))
     assert finished.result is not None
     assert [event.step for event in seen][:10] == list(range(1, 11))
+
+
+def test_a_job_trains_what_no_other_of_its_array_is_at(tmp_path: Path) -> None:
+    jobs = [job(tmp_path / name, 0.1 * k) for k, name in enumerate(("own", "ended", "failed", "held", "free"), 1)]
+    for one in jobs:
+        prepare(one)
+    own, ended, failed, held, free = (one.folder for one in jobs)
+    train_folder(ended)
+    (failed / ERROR).write_text("UserError: as ever")
+    before = (ended / RESULT).stat().st_mtime_ns
+    array = tmp_path / "array.json"
+    array.write_text(json.dumps([str(one.folder) for one in jobs]))
+    with Lock(held):
+        TrainFolders([str(own)], str(array))()
+    assert [(folder / RESULT).exists() for folder in (own, ended, failed, held, free)] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert (ended / RESULT).stat().st_mtime_ns == before
+    assert (failed / ERROR).read_text() == "UserError: as ever"
+    TrainFolders([str(own)], str(array))()
+    assert (held / RESULT).exists()
 
 
 def test_progress_says_how_far_a_run_is(tmp_path: Path) -> None:

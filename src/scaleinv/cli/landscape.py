@@ -6,8 +6,20 @@ from typing import Annotated, Any
 
 import tyro
 
-from scaleinv.cli.parse import MOST_SEEDS, DataDir, NoCheck, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import (
+    MOST_SEEDS,
+    MOST_WORKERS,
+    Cancel,
+    DataDir,
+    LauncherArgs,
+    LauncherName,
+    NoCheck,
+    Quiet,
+    check_at_least,
+    names_in,
+)
 from scaleinv.errors import UserError
+from scaleinv.lab.launch.names import check_launcher
 from scaleinv.runfolder.layout import LANDSCAPE_PARTS as PARTS
 
 
@@ -36,6 +48,13 @@ class LandscapeCommand:
     walk_seeds: int | None = None
     """Walks of each kind (default: 3)."""
     data_dir: DataDir = None
+    workers: Annotated[
+        int | None,
+        tyro.conf.arg(help="Pieces measured at a time (default: one after another, on all threads of this process)."),
+    ] = None
+    launcher: LauncherName = "processes"
+    launcher_args: LauncherArgs = ""
+    cancel: Cancel = False
     json: bool = False
     """Print the content of landscape.json on stdout, and nothing else."""
     no_check: NoCheck = False
@@ -60,6 +79,8 @@ class LandscapeCommand:
                 raise UserError(f"unknown part {part!r}; choose from: {', '.join(PARTS)}")
         check_at_least(2, images=self.images, walk_steps=self.walk_steps)
         check_at_least(1, MOST_SEEDS, walk_seeds=self.walk_seeds)
+        check_at_least(1, MOST_WORKERS, workers=self.workers)
+        check_launcher(self.launcher, self.launcher_args)
         if self.walk_elr is not None and not 0 < self.walk_elr < float("inf"):
             raise UserError(f"walk-elr {self.walk_elr} is not a positive number")
         for name, number in self.numbers().items():

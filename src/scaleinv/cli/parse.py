@@ -80,8 +80,11 @@ LauncherArgs = Annotated[
         help="What the launcher takes, as name=value pairs: partition=gpu,time=240,runs_per_job=4 or gpus=0.25.",
     ),
 ]
+Cancel = Annotated[
+    bool, tyro.conf.arg(name="cancel", help="Cancel the jobs that an engine (slurm) still has of this command.")
+]
 Workers = Annotated[
-    int | None, tyro.conf.arg(help="Runs at a time, one thread each (default: one per core; one on a GPU).")
+    int | None, tyro.conf.arg(help="Runs at a time, one thread each (default: one per core, or one per GPU).")
 ]
 
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import MOST_WORKERS, Json, LauncherArgs, LauncherName, Quiet, Workers, check_at_least, names_in
+from scaleinv.cli.parse import (
+    MOST_WORKERS,
+    Cancel,
+    Json,
+    LauncherArgs,
+    LauncherName,
+    Quiet,
+    Workers,
+    check_at_least,
+    names_in,
+)
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers import shelf
@@ -41,6 +51,7 @@ class ReproduceCommand:
     """Show the figures with their scales and what they cost in core-seconds; draw nothing."""
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
+    cancel: Cancel = False
     json: Json = False
     quiet: Quiet = False
 

@@ -7,7 +7,16 @@ from typing import Annotated
 import tyro
 
 from scaleinv.cli.own import OwnFlags
-from scaleinv.cli.parse import MOST_SEEDS, MOST_WORKERS, LauncherArgs, LauncherName, Quiet, Workers, check_at_least
+from scaleinv.cli.parse import (
+    MOST_SEEDS,
+    MOST_WORKERS,
+    Cancel,
+    LauncherArgs,
+    LauncherName,
+    Quiet,
+    Workers,
+    check_at_least,
+)
 from scaleinv.errors import UserError
 from scaleinv.lab.config import CommonSettings, check_settings
 from scaleinv.lab.launch.names import check_launcher
@@ -40,8 +49,7 @@ class SweepCommand(CommonSettings, OwnFlags):
     launcher_args: LauncherArgs = ""
     prepare: bool = False
     """Only write the run folders and print them, for `scaleinv run` under an engine of your own."""
-    cancel: bool = False
-    """Cancel the jobs that an engine (slurm) still has of this sweep."""
+    cancel: Cancel = False
     json: bool = False
     """Print the content of sweep.json on stdout, and nothing else."""
     quiet: Quiet = False

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import MOST_WORKERS, Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import MOST_WORKERS, Cancel, Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers.shelf import select
@@ -34,6 +34,7 @@ class VerifyCommand:
     """Also write everything compared to this HTML file."""
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
+    cancel: Cancel = False
     json: Json = False
     quiet: Quiet = False
 

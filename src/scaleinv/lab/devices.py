@@ -11,8 +11,9 @@ from scaleinv.errors import UserError
 _FORMS = "auto, cpu, cuda, cuda:1 or mps"
 
 
-def choose_device(text: str | torch.device | None = "auto") -> str:
-    """Read a device: ``auto`` is the first GPU that is there, else the CPU. UserError for one that is not there.
+def choose_device(text: str | torch.device | None = "auto", *, here: bool = True) -> str:
+    """Read a device: ``auto`` is the first GPU that is there, else the CPU. UserError for one that is not there, unless
+    it is not ``here`` but on another machine, such as a node of a cluster.
 
     >>> choose_device("cpu")
     'cpu'
@@ -26,6 +27,8 @@ def choose_device(text: str | torch.device | None = "auto") -> str:
         raise UserError(f"device {name!r} is not understood; write {_FORMS}") from None
     if device.type not in ("cpu", "cuda", "mps"):
         raise UserError(f"device {name!r}: nothing is trained there; write {_FORMS}")
+    if not here:
+        return device.type
     if device.type == "cuda":
         there = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= there:

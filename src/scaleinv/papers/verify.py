@@ -75,6 +75,11 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def runs_folder(cache: Path) -> Path:
+    """Return the folder of the runs that checks need."""
+    return cache / "runs"
+
+
 def run(
     chosen: Sequence[tuple[Claim, Scale]],
     cache: Path,
@@ -102,7 +107,7 @@ def run(
             ended(kept)
     for name in sorted({data for _, scale in waiting if (data := data_of(scale)) is not None}):
         find(name)
-    runs = cache / "runs"
+    runs = runs_folder(cache)
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from scaleinv.analysis.periods import Periods
 from scaleinv.errors import UserError
+from scaleinv.report.choice import MOST_MAPS, MOST_RUNS, choose_runs, evenly
 from scaleinv.runfolder.lineage import Origin
 from scaleinv.runfolder.read import Floats, Ints, Run
 from scaleinv.text import elr_text, number
@@ -143,6 +145,18 @@ class SweepFacts:
     parents: Mapping[str, Run] = field(default_factory=dict)  # the runs they started from, by checksum of the weights
     landscape: Landscape | None = None  # None: not measured
     environments: Sequence[Mapping[str, Any]] = ()
+    most: int = MOST_RUNS  # runs that figures draw one by one
+
+    @cached_property
+    def drawn(self) -> list[SweptRun]:
+        """The runs that have a line of their own in the figures: all, or a choice of a large sweep's."""
+        return choose_runs(self.runs, self.most, self.boundaries)
+
+    @cached_property
+    def others(self) -> list[SweptRun]:
+        """The runs that only figures with a mark for each run show."""
+        drawn = {fact.key for fact in self.drawn}
+        return [fact for fact in self.runs if fact.key not in drawn]
 
     @property
     def axis(self) -> str:
@@ -200,6 +214,7 @@ class SweepPart(NamedTuple):
     name: str  # weight decay 1e-3, from ELR 1.6e-2, seed 0, epoch 30 (s1/runs/f81c40…)
     short: str
     facts: SweepFacts
+    drawn: bool = True  # whether it has figures of its own: of very many parts a choice has
 
 
 def by_series(facts: SweepFacts) -> list[SweepPart]:
@@ -212,6 +227,7 @@ def by_series(facts: SweepFacts) -> list[SweepPart]:
     if len(keys) < 2:
         return [SweepPart("", "", facts)]
     several_decays, several_starts = (len({key[i] for key in keys}) > 1 for i in (0, 1))
+    with_figures = keys if len(facts.runs) <= MOST_RUNS else evenly(keys, MOST_MAPS)
     parts = []
     for decay, start in keys:
         runs = [fact for fact in facts.runs if (fact.weight_decay, fact.start) == (decay, start)]
@@ -221,7 +237,9 @@ def by_series(facts: SweepFacts) -> list[SweepPart]:
         froms = [start_words(start, origins[start]), runs[0].start_name] if several_starts and start else ["", ""]
         name, short = (", ".join([*decays, *([f"from {words}"] if words else [])]) for words in froms)
         found = found if isinstance(found, dict) else None
-        parts.append(SweepPart(name, short, dataclasses.replace(facts, runs=runs, boundaries=found)))
+        most = max(MOST_RUNS // len(with_figures), 8)
+        own_facts = dataclasses.replace(facts, runs=runs, boundaries=found, most=most)
+        parts.append(SweepPart(name, short, own_facts, (decay, start) in with_figures))
     return parts
 
 

@@ -160,7 +160,8 @@ def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
     """Pair the regime map's entries with their runs; a run that it does not list yet gets an entry from its folder."""
     listed = [entry for entry in (sweep.summary or {}).get("runs", []) if isinstance(entry, dict)]
     known = {str(entry.get("run")) for entry in listed}
-    entries = [(entry, sweep.find(str(entry.get("run")))) for entry in listed]
+    named_so = {run.name: run for run in reversed(sweep.runs)}
+    entries = [(entry, named_so.get(str(entry.get("run")))) for entry in listed]
     return [*entries, *((judged_row(run), run) for run in sweep.runs if run.name not in known)]
 
 

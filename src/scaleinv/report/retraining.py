@@ -1,5 +1,6 @@
 """The section of a sweep whose runs started from others: do they keep that trajectory or move to the new rate's?"""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, Span, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK, elr_colour, regime_colours, regime_markers
 from scaleinv.report import sweep_curves
+from scaleinv.report.choice import MOST_RUNS, choose_runs, evenly
 from scaleinv.report.facts import SweepFacts, SweptRun, start_words
 from scaleinv.report.page import Section, fragment
 from scaleinv.report.sweep_curves import AXES_HEIGHT, GRADIENT, PANEL, colour_scale, draw_track, end_look, few, track
@@ -43,15 +45,33 @@ class RetrainingSection(Section[SweepFacts]):
         return bool(_branch_points(facts))
 
     def drawings(self, facts: SweepFacts) -> list[Drawing]:
+        facts = _chosen(facts)
         points = _branch_points(facts)
         return [*_by_start(facts, points), *([_ends(facts, points)] if len(points) > 1 else [])]
 
     def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
+        every, facts = facts, _chosen(facts)
         points = _branch_points(facts)
         pairs, ends = drawn[: 2 * len(points)], drawn[2 * len(points) :]
         first, rest = pairs[: 2 * MOST_STARTS], pairs[2 * MOST_STARTS :]
         gone = ", ".join(point.name for point in points if point.parent is None)
-        return fragment("sweep.html.j2", "retraining", facts, colour_scale(facts), gone, [*first, *ends], rest)
+        left = ""
+        if len(facts.runs) < len(every.runs):
+            left = f"{len(facts.runs)} of {count(len(every.runs), 'run')}, "
+            left += f"from {len(points)} of {len(every.starts)} starts"
+        return fragment("sweep.html.j2", "retraining", facts, colour_scale(facts), gone, [*first, *ends], rest, left)
+
+
+def _chosen(facts: SweepFacts) -> SweepFacts:
+    """Return the facts of the runs to draw: all, or of a large sweep a choice of starts and of the runs from each."""
+    if len(facts.runs) <= MOST_RUNS:
+        return facts
+    from_start = {start: [fact for fact in facts.runs if fact.start == start and fact.run] for start in facts.starts}
+    starts = evenly([start for start, runs in from_start.items() if runs], 2 * MOST_STARTS)
+    each = max(6, MOST_RUNS // max(1, len(starts)))
+    drawn = {fact.key for start in starts for fact in choose_runs(from_start[start], each)}
+    runs = [fact for fact in facts.runs if fact.key in drawn]
+    return dataclasses.replace(facts, runs=runs, most=len(runs))
 
 
 def _branch_points(facts: SweepFacts) -> list[BranchPoint]:

@@ -27,21 +27,23 @@ AXES_HEIGHT = 3.15  # what the layout leaves of a panel's height for the axes
 def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str, *, log: bool) -> Drawing:
     """Draw a quantity by epoch, a line for each run, coloured and labelled by ELR, its regime's mark at the end."""
     source = "eval mode with the running normalisation statistics" if split == "test" else SOURCE[split]
-    recomputed = [_recomputed(fact) if (split, quantity) == ("test", "error") else None for fact in facts.runs]
+    runs = facts.drawn
+    recomputed = [_recomputed(fact) if (split, quantity) == ("test", "error") else None for fact in runs]
     if any(recomputed):
         source += "; hollow: with statistics recomputed over the train set, the error of the weights themselves"
-    broken = any(fact.broken_at is not None for fact in facts.runs)
+    broken = any(fact.broken_at is not None for fact in runs)
+    shown = count(len({fact.rate for fact in runs}), facts.rate_name)
     drawing, axes = new_drawing(
         PANEL,
         f"curve-{quantity}-{'test' if split == 'test' else 'train'}",
         title,
         f"{title} against epoch; {source}." + (" A cross: not a finite number from there on." if broken else ""),
-        f"{title} against epoch for {count(len(facts.rates), facts.rate_name)}, from violet (low) to green (high)",
+        f"{title} against epoch for {shown}, from violet (low) to green (high)",
         "epoch",
         label,
     )
-    colours = style.elr_colours([fact.rate for fact in facts.runs])
-    lines = [_curve(fact, split, quantity) for fact in facts.runs]
+    colours = style.elr_colours([fact.rate for fact in runs])
+    lines = [_curve(fact, split, quantity) for fact in runs]
     with style.style():
         around = limits([*(v for _, v in lines), np.array([at[1] for at in recomputed if at])], log)
         if around is not None and not log and around[0] < 10:
@@ -51,7 +53,7 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
             return drawing
         alpha = 0.95 if len(facts.seeds) < 2 else 0.7
         ends: dict[float, list[float]] = {}  # of each rate, where its lines end: the values of the marks
-        for fact, colour, (epochs, values), ring in zip(facts.runs, colours, lines, recomputed):
+        for fact, colour, (epochs, values), ring in zip(runs, colours, lines, recomputed):
             if ring is not None:
                 hollow: dict[str, Any] = {"markeredgecolor": colour, "markerfacecolor": "none", "clip_on": False}
                 axes.plot(*ring, regime_markers[fact.regime], markersize=6.5, markeredgewidth=1.3, zorder=5, **hollow)
@@ -64,7 +66,7 @@ def curves(facts: SweepFacts, split: str, quantity: str, title: str, label: str,
             look = {"color": colour, "markeredgecolor": edge, "markeredgewidth": 0.6, "clip_on": False}
             axes.plot(epochs[final], values[final], mark, markersize=size, zorder=4, **look)
             ends.setdefault(fact.rate, []).append(float(values[final]))
-        labels = {fact.rate: (fact.rate_label, colour) for fact, colour in zip(facts.runs, colours)}
+        labels = {fact.rate: (fact.rate_label, colour) for fact, colour in zip(runs, colours)}
         # of several seeds the middle mark, not a mean at which no line ends
         end_labels(axes, [(median_low(of), *labels[rate]) for rate, of in sorted(ends.items())], AXES_HEIGHT)
     drawing.complete = lambda: style.elr_colour_bar(drawing.fig, axes, facts.rates, facts.axis)
@@ -87,7 +89,8 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
     """Draw effective gradient against train loss, a dot for each epoch, a star where training began for each seed and
     start, none where no exact pass was made there.
     """
-    starts = {(f.seed, f.start): at for f in facts.runs if f.run is not None and (at := f.run.at_epoch(0)) is not None}
+    runs = facts.drawn
+    starts = {(f.seed, f.start): at for f in runs if f.run is not None and (at := f.run.at_epoch(0)) is not None}
     star = "a star at the weights training began with, " if starts else ""
     drawing, axes = new_drawing(
         PANEL,
@@ -99,14 +102,14 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
         "train loss",
         "effective gradient",
     )
-    colours = style.elr_colours([fact.rate for fact in facts.runs])
-    tracks = [track(fact.run, split) for fact in facts.runs]
+    colours = style.elr_colours([fact.rate for fact in runs])
+    tracks = [track(fact.run, split) for fact in runs]
     with style.style():
         losses, gradients = (limits([one[k] for one in tracks], log=True) for k in (0, 1))
         if not drawing.frame(axes, losses, gradients, "xy", GRADIENT):
             return drawing
         placed: list[tuple[float, float]] = []
-        for fact, colour in zip(facts.runs, colours):
+        for fact, colour in zip(runs, colours):
             draw_track(drawing, axes, fact, split, colour, 0.65, placed)
         for at in starts.values():
             axes.plot(*at, marker="*", linestyle="none", markersize=10, color=INK, markeredgewidth=0, zorder=4)
@@ -115,8 +118,8 @@ def diagram(facts: SweepFacts, split: str) -> Drawing:
 
 
 def colour_scale(facts: SweepFacts) -> dict[str, Any] | None:
-    """Return the colour scale of the rates, for a page to show once, and the colour ``of`` each run; None where no rate
-    is known.
+    """Return the colour scale of the rates, for a page to show once, and the colour ``of`` each run that is drawn; None
+    where no rate is known.
     """
     if not facts.rates:
         return None
@@ -126,7 +129,7 @@ def colour_scale(facts: SweepFacts) -> dict[str, Any] | None:
         "low": labels[facts.rates[0]],
         "high": labels[facts.rates[-1]],
         "stops": stops,
-        "of": style.elr_colours([fact.rate for fact in facts.runs]),
+        "of": style.elr_colours([fact.rate for fact in facts.drawn]),
     }
 
 

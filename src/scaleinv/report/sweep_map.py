@@ -15,6 +15,8 @@ from scaleinv.report.page import regime_text
 from scaleinv.report.words import boundary, boundary_words, numbers_line, reach
 from scaleinv.text import count, number, show
 
+#: where on the y axis a run whose value is not finite is marked, from 0 to 1
+_EDGE = 0.975
 _ON_BAND = {1: "#ffffff", 2: "#101215", 3: "#ffffff"}
 
 
@@ -68,8 +70,7 @@ def _map(facts: SweepFacts, size: tuple[float, float]) -> Drawing:
             place = axes.get_yaxis_transform()
             below = f"converged below {show(threshold)}"
             axes.text(0.995, threshold, below, fontsize=8, ha="right", va="bottom", transform=place)
-        for fact in facts.runs:
-            mark_run(drawing, axes, fact, fact.train_loss)
+        mark_runs(drawing, axes, facts, "train_loss")
         handles = [
             Line2D([], [], linestyle="none", label=regime_text(regime), **mark_look(regime))
             for regime in (1, 2, 3, None)
@@ -139,7 +140,31 @@ def shade_boundaries(axes: Axes, facts: SweepFacts) -> None:
             axes.axvspan(low, high, facecolor=INK, alpha=0.1, linewidth=0, zorder=0.5)
 
 
-def mark_run(drawing: Drawing, axes: Axes, fact: SweptRun, value: float) -> None:
+def mark_runs(drawing: Drawing, axes: Axes, facts: SweepFacts, quantity: str) -> None:
+    """Mark every run at its rate; those that have no line in other figures in one piece for each regime, beneath."""
+    log = axes.get_yscale() == "log"
+    for regime in (1, 2, 3, None):
+        rest = [fact for fact in facts.others if fact.regime == regime and math.isfinite(fact.rate) and fact.rate > 0]
+        values = np.array([getattr(fact, quantity) for fact in rest])
+        shown = drawable(values, log)
+        if shown.any():
+            rates = np.array([fact.rate for fact in rest])
+            (marks,) = axes.plot(rates[shown], values[shown], linestyle="none", zorder=2.5, **mark_look(regime))
+            drawing.point_at(marks, axes, f"others{regime or 0}", regime_text(regime))
+        broken = [fact.rate for fact, known in zip(rest, shown) if not known and fact.broken_at is not None]
+        if broken:
+            (marks,) = axes.plot(broken, [_EDGE] * len(broken), "X", linestyle="none", **_cross_look(axes, regime))
+            drawing.point_at(marks, axes, f"others{regime or 0}", f"{regime_text(regime)}: not finite")
+    for fact in facts.drawn:
+        _mark_run(drawing, axes, fact, getattr(fact, quantity))
+
+
+def _cross_look(axes: Axes, regime: int | None) -> dict[str, Any]:
+    look: dict[str, Any] = {"color": regime_colours[regime], "markeredgecolor": INK, "markeredgewidth": 0.6}
+    return look | {"markersize": 7.5, "transform": axes.get_xaxis_transform(), "zorder": 3, "clip_on": False}
+
+
+def _mark_run(drawing: Drawing, axes: Axes, fact: SweptRun, value: float) -> None:
     """Mark a run at its rate; with a cross at the upper edge where its value has no place on the axis."""
     if not math.isfinite(fact.rate) or fact.rate <= 0:
         return
@@ -148,9 +173,8 @@ def mark_run(drawing: Drawing, axes: Axes, fact: SweptRun, value: float) -> None
         (mark,) = axes.plot(fact.rate, value, linestyle="none", zorder=3, **mark_look(fact.regime))
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
     elif fact.broken_at is not None:
-        place = axes.get_xaxis_transform()
-        look: dict[str, Any] = {"color": regime_colours[fact.regime], "markeredgecolor": INK, "markeredgewidth": 0.6}
-        look |= {"markersize": 7.5, "transform": place, "zorder": 3, "clip_on": False}
-        (mark,) = axes.plot(fact.rate, 0.975, "X", **look)
+        look = _cross_look(axes, fact.regime)
+        (mark,) = axes.plot(fact.rate, _EDGE, "X", **look)
         drawing.point_at(mark, axes, fact.key, numbers_line(fact))
+        place = look["transform"]
         axes.text(fact.rate, 0.94, "not finite", fontsize=7.5, ha="right", va="top", rotation=90, transform=place)

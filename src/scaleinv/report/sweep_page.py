@@ -53,13 +53,14 @@ class RegimeMaps(Section[SweepFacts]):
     def drawings(self, facts: SweepFacts) -> list[Drawing]:
         parts = by_series(facts)
         suffixes = [f"-{number}" for number in range(1, len(parts) + 1)] if len(parts) > 1 else [""]
-        return [drawing for part, suffix in zip(parts, suffixes) for drawing in sweep_drawings(part.facts, suffix)]
+        drawn = [(part.facts, suffix) for part, suffix in zip(parts, suffixes) if part.drawn]
+        return [drawing for part, suffix in drawn for drawing in sweep_drawings(part, suffix)]
 
     def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
         parts = by_series(facts)
-        each = len(drawn) // len(parts)
-        drawings = [drawn[k : k + each] for k in range(0, len(drawn), each)]
-        shown = [(part, colour_scale(part.facts), own) for part, own in zip(parts, drawings)]
+        each = len(drawn) // sum(part.drawn for part in parts)
+        own = iter([drawn[k : k + each] for k in range(0, len(drawn), each)])
+        shown = [(part, colour_scale(part.facts), next(own) if part.drawn else ()) for part in parts]
         return fragment(_TEMPLATE, "maps", shown, words, self.folded)
 
 
@@ -67,7 +68,8 @@ class RunTable(Section[SweepFacts]):
     """The table of the runs."""
 
     def html(self, facts: SweepFacts, drawn: Sequence[Drawing]) -> str:
-        return fragment(_TEMPLATE, "runs", facts, words, words.reference_words(facts))
+        with_lines = {fact.key for part in by_series(facts) if part.drawn for fact in part.facts.drawn}
+        return fragment(_TEMPLATE, "runs", facts, with_lines, words, words.reference_words(facts))
 
 
 #: the page, and the image files, in order

@@ -13,7 +13,7 @@ from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, Span, fit, limits, new_drawing, nothing
 from scaleinv.plots.style import INK, regime_colours, regime_markers
 from scaleinv.report.facts import SweepFacts, SweptRun
-from scaleinv.report.sweep_map import mark_run, rate_axis, shade_boundaries
+from scaleinv.report.sweep_map import mark_runs, rate_axis, shade_boundaries
 from scaleinv.theory.optimizers import law_of
 
 _SIZE, _TALLER = (5.3, 3.3), (5.3, 3.5)
@@ -57,8 +57,7 @@ def _mark_runs(
         return False
     fit(axes, "y", around, log, label)
     shade_boundaries(axes, facts)
-    for fact in facts.runs:
-        mark_run(drawing, axes, fact, getattr(fact, quantity))
+    mark_runs(drawing, axes, facts, quantity)
     return True
 
 
@@ -70,7 +69,7 @@ def more_drawings(facts: SweepFacts) -> list[Drawing]:
 def _group_steps(facts: SweepFacts) -> Drawing | None:
     """Draw the effective step size of every group against the rate; None where fewer than two were measured."""
     points: list[tuple[SweptRun, list[float]]] = []
-    for fact in facts.runs:
+    for fact in facts.drawn:
         if fact.run is None or not math.isfinite(fact.rate):
             continue
         first = fact.window[0] if fact.window else 0
@@ -110,7 +109,7 @@ def _group_steps(facts: SweepFacts) -> Drawing | None:
 def _epoch_cosines(facts: SweepFacts) -> Drawing | None:
     """Draw 1 - cosine of the last weights to those an epoch before and to the start; None where not measured."""
     points = []
-    for fact in facts.runs:
+    for fact in facts.drawn:
         if fact.run is None or not math.isfinite(fact.rate):
             continue
         try:

@@ -27,6 +27,8 @@ FORMATS_READ = (3, 4)
 #: changed whenever the same config would give other numbers; part of a run's identity
 NUMBERS = 3
 
+#: of a folder that a launcher works on: in place of a run's config, a function to call
+TASK = "task.json"
 CONFIG, RESULT, LOCK, PROGRESS = "config.json", "result.json", ".lock", "progress.json"
 #: traceback, where a bug ended the run
 ERROR = "error.txt"

@@ -7,34 +7,36 @@ or copied. A call adds what is missing and drops what is of runs that are not th
 numbers of images, steps or seeds is measured anew.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import pairwise
+import hashlib
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import RunConfig, read_config
+from scaleinv.lab.config import read_config
 from scaleinv.lab.data.dataset import SPECS
-from scaleinv.lab.schedule import parse_schedule, rate_share
-from scaleinv.lab.weights import kept_epochs, read_weights
-from scaleinv.landscape.agreement import agreement
-from scaleinv.landscape.averages import convexity
-from scaleinv.landscape.paths import QUANTITIES, linear_path
-from scaleinv.landscape.runs import fresh_surface_of, lowest_epochs, points_of, surface_of
-from scaleinv.landscape.sharpness import sharpness
-from scaleinv.landscape.walks import KINDS, compare
-from scaleinv.runfolder.files import Lock
-from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS
+from scaleinv.lab.data.source import ENVIRONMENT
+from scaleinv.lab.launch.base import Finished, Job, Launcher, unwatched
+from scaleinv.lab.launch.choose import LaunchSite
+from scaleinv.lab.launch.task import Task
+from scaleinv.lab.weights import kept_epochs
+from scaleinv.landscape.runs import lowest_epochs
+from scaleinv.runfolder.files import Lock, json_text
+from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS, RESULT
 from scaleinv.runfolder.seal import read_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
-from scaleinv.theory import rates
+from scaleinv.studies.pieces import Ended, Piece, measure
+from scaleinv.text import count
 
 _OF_KEPT = ("averages", "minima")  # of weights kept within runs; files of an earlier version have neither
+#: below the folder: where pieces are measured that a launcher was given
+TASKS = ".landscape"
 _FORMAT = 1
 _ADVICE = "remove it and measure again"
 
@@ -51,29 +53,6 @@ class Study:
     walk_seeds: int = 3
     iterates: int = 8  # kept epochs of the last half of a run that are averaged, at most
     minima: int = 8  # of the periods of a run, at most
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A run that left weights."""
-
-    folder: Path
-    config: RunConfig
-
-    @property
-    def rate(self) -> float:
-        """ELR or LR."""
-        return float(self.config.elr if self.config.elr is not None else self.config.lr or math.nan)
-
-    @property
-    def name(self) -> str:
-        """What the run is known by, wherever its folder lies."""
-        return self.config.identity()
-
-    @property
-    def marks(self) -> dict[str, Any]:
-        """What tells runs of one rate apart."""
-        return {"seed": self.config.seed, "weight_decay": self.config.weight_decay, "start": self.config.start}
 
 
 def ended_runs(folder: Path) -> list[Ended]:
@@ -128,17 +107,20 @@ def study(
     *,
     settings: Study | None = None,
     data_dir: Path | None = None,
+    launch: Callable[[LaunchSite], Launcher] | None = None,
+    workers: int = 1,
     watch: Callable[[str, int, int], None] = lambda what, done, total: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measure ``parts`` of the runs in ``folder``, keep them in ``landscape.json`` and return all that stands there.
 
     ``parts`` None: sharpness, and paths where there are any. ``watch`` is told what has been measured or was kept, how
-    many pieces are done and how many there are. Each piece is on the disk before the next one begins. ``say`` is told
-    why a part has nothing to measure, beside others that have.
+    many pieces are done and how many there are. ``launch``: where pieces are measured, ``workers`` at a time (None:
+    one after another in this process); each is on the disk once it is measured. ``say`` is told why a part has nothing
+    to measure, beside others that have.
 
     Raises :class:`UserError` for unknown parts, folders without finished runs, paths where no two runs can be joined,
-    and where no part has anything to measure.
+    where no part has anything to measure, and, once the others are kept, where a piece could not be measured elsewhere.
     """
     settings = settings or Study()
     for part in parts or ():
@@ -146,7 +128,7 @@ def study(
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
     runs = ended_runs(folder)
     with Lock(folder, name=".landscape.lock", advice="wait for it: two would overwrite each other's landscape.json"):
-        return _study(folder, runs, parts, settings, data_dir, watch, say)
+        return _study(folder, runs, parts, settings, data_dir, launch, workers, watch, say)
 
 
 def _study(
@@ -155,6 +137,8 @@ def _study(
     parts: tuple[str, ...] | None,
     settings: Study,
     data_dir: Path | None,
+    launch: Callable[[LaunchSite], Launcher] | None,
+    workers: int,
     watch: Callable[[str, int, int], None],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -186,19 +170,73 @@ def _study(
     if any(here[part] != content[part] for part in LANDSCAPE_PARTS):
         content.update(here)
         write_sealed(folder / LANDSCAPE, content)
-    for number, (part, key, measure) in enumerate(pieces, start=1):
-        what = f"{part} {' - '.join(f'{rate:.3g}' for rate in key['rates'])}"
-        if any(kept["key"] == key for kept in content[part]):
-            what += ": kept"
+
+    def keep(piece: Piece, measured: Mapping[str, Any]) -> None:
+        names = piece.key["runs"]
+        found = {"key": piece.key, **marks[names[0]], **measured}
+        content[piece.part] = [kept for kept in content[piece.part] if kept["key"]["runs"] != names] + [found]
+        write_sealed(folder / LANDSCAPE, content)
+
+    waiting, failed, done = [], [], 0
+    for piece in pieces:
+        if any(kept["key"] == piece.key for kept in content[piece.part]):
+            watch(f"{piece.words}: kept", done := done + 1, len(pieces))
+        elif launch is None:
+            keep(piece, measure(piece, data_dir))
+            watch(piece.words, done := done + 1, len(pieces))
         else:
-            found = {"key": key, **marks[key["runs"][0]], **measure(data_dir)}
-            content[part] = [kept for kept in content[part] if kept["key"]["runs"] != key["runs"]] + [found]
-            write_sealed(folder / LANDSCAPE, content)
-        watch(what, number, len(pieces))
+            waiting.append(piece)
+    if launch is not None and waiting:
+        for piece, measured, error in _elsewhere(waiting, folder, launch, workers, data_dir):
+            if measured is None:
+                failed.append(f"{piece.words}: {error}")
+            else:
+                keep(piece, measured)
+            watch(f"{piece.words}: failed" if measured is None else piece.words, done := done + 1, len(pieces))
+        places = {json_text([piece.part, piece.key]): place for place, piece in enumerate(pieces)}
+        for part in LANDSCAPE_PARTS:  # they ended in any order
+            content[part].sort(key=lambda kept: places.get(json_text([part, kept["key"]]), -1))
+        write_sealed(folder / LANDSCAPE, content)
+    if failed:
+        raise UserError(f"{count(len(failed), 'piece')} could not be measured, the others are kept; {failed[0]}")
     return read_study(folder)  # as a reader finds it: NaN is null
 
 
-Piece = tuple[str, dict[str, Any], Callable[[Path | None], dict[str, Any]]]
+def _elsewhere(
+    pieces: Sequence[Piece],
+    folder: Path,
+    launch: Callable[[LaunchSite], Launcher],
+    workers: int,
+    data_dir: Path | None,
+) -> Iterator[tuple[Piece, Mapping[str, Any] | None, str]]:
+    """Measure pieces by a launcher and yield each as it ends: what was measured, or None and why. What an earlier call
+    has left behind, ended or still measured, is not measured again.
+    """
+    place = data_dir or os.environ.get(ENVIRONMENT)
+    at = None if place is None else str(Path(place).absolute())
+    jobs: dict[Path, tuple[Job, Piece]] = {}
+    for piece in pieces:
+        told = {"part": piece.part, "key": piece.key, "folders": [str(run.folder.absolute()) for run in piece.runs]}
+        task = Task("scaleinv.studies.pieces:measure_task", {**told, "data_dir": at})
+        where = folder / TASKS / hashlib.sha256(json_text(told).encode()).hexdigest()[:16]
+        jobs[where] = (Job(piece.runs[0].config, where, {}, task=task), piece)
+    with Lock(folder / TASKS, wait=2.0):
+        launcher = launch(LaunchSite(folder, None, workers, data_dir))
+        ended = [
+            Finished(job, read_sealed(place / RESULT, quiet=True))
+            for place, (job, _) in jobs.items()
+            if (place / RESULT).exists()
+        ]
+        rest = [job for place, (job, _) in jobs.items() if not (place / RESULT).exists()]
+        try:
+            for job, result, error in itertools.chain(ended, launcher.run(rest, unwatched)):
+                yield jobs[job.folder][1], result, error
+                if result is not None:
+                    shutil.rmtree(job.folder, ignore_errors=True)
+        finally:
+            launcher.cancel()
+    if not any(path.is_dir() for path in (folder / TASKS).iterdir()):
+        shutil.rmtree(folder / TASKS, ignore_errors=True)
 
 
 def _key(members: list[Ended], **numbers: Any) -> dict[str, Any]:
@@ -207,7 +245,7 @@ def _key(members: list[Ended], **numbers: Any) -> dict[str, Any]:
 
 def _pairs(runs: list[Ended]) -> list[tuple[Ended, Ended]]:
     """Runs at neighbouring rates that differ in nothing else."""
-    return [(a, b) for a, b in pairwise(runs) if a.marks == b.marks]
+    return [(a, b) for a, b in itertools.pairwise(runs) if a.marks == b.marks]
 
 
 def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Iterator[Piece]:
@@ -218,10 +256,10 @@ def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Itera
             size = run.config.subset or SPECS[run.config.data].train_size
             images = size if settings.images is None else min(settings.images, size)
             key = _key([run], images=images, probes=settings.probes)
-            yield "sharpness", key, partial(_sharpness, run, settings.probes, images)
+            yield Piece("sharpness", key, [run])
     if "paths" in parts:
         for a, b in _pairs(runs):
-            yield "paths", _key([a, b], points=settings.points), partial(_path, a, b, settings)
+            yield Piece("paths", _key([a, b], points=settings.points), [a, b])
     if "walks" in parts:
         fastest = max(runs, key=lambda run: run.config.elr or 0.0)
         elr = settings.walk_elr if settings.walk_elr is not None else fastest.config.elr
@@ -229,7 +267,7 @@ def _pieces(runs: list[Ended], parts: tuple[str, ...], settings: Study) -> Itera
             raise UserError("walks need an ELR: these runs have none (whole space); give --walk-elr")
         # files of an earlier version have no "begin": those walks started from the last weights of the run
         numbers = {"elr": elr, "steps": settings.walk_steps, "seeds": settings.walk_seeds, "begin": "fresh"}
-        yield "walks", _key([fastest], **numbers), partial(_walks, fastest, elr, settings)
+        yield Piece("walks", _key([fastest], **numbers), [fastest])
 
 
 def _averages(runs: list[Ended], settings: Study) -> tuple[list[Piece], str]:
@@ -239,9 +277,7 @@ def _averages(runs: list[Ended], settings: Study) -> tuple[list[Piece], str]:
     why = "averages need two epochs or more kept in the last half of a run"
     if len(usable) < len(runs):
         why += f", {_none_of(runs, len(runs) - len(usable))} them: train with --keep-every N, such as 1"
-    pieces: list[Piece] = [
-        ("averages", _key([run], epochs=epochs[run]), partial(averages_of, run.folder, epochs[run])) for run in usable
-    ]
+    pieces = [Piece("averages", _key([run], epochs=epochs[run]), [run]) for run in usable]
     return pieces, "" if len(usable) == len(runs) else why
 
 
@@ -257,7 +293,7 @@ def _minima(runs: list[Ended], settings: Study) -> tuple[list[Piece], str]:
     for run in kept:
         epochs = spread(lowest_epochs(run.folder, kept_epochs(run.folder)), settings.minima)
         if len(epochs) > 1:
-            pieces.append(("minima", _key([run], epochs=epochs), partial(minima_of, run.folder, epochs)))
+            pieces.append(Piece("minima", _key([run], epochs=epochs), [run]))
     left = len(space) - len(pieces)
     why = f"minima need two periods with a kept epoch in each, {_none_of(space, left)} them: train longer, or with a "
     return pieces, why + "smaller --keep-every" if left else ""
@@ -265,57 +301,6 @@ def _minima(runs: list[Ended], settings: Study) -> tuple[list[Piece], str]:
 
 def _none_of(runs: list[Ended], lack: int) -> str:
     return f"{lack} of {len(runs)} runs lack" if len(runs) > 1 else "this run lacks"
-
-
-def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None) -> dict[str, Any]:
-    found = sharpness(surface_of(run.folder, data_dir=data_dir), top=1, probes=probes, images=images)
-    slopes, hessian = found.gradients, found.hessian
-    config = run.config
-    # the rate that acts on the unit sphere at these weights, as it was at the last step; Adam's has another law
-    base = config.elr if config.elr is not None else rates.elr(config.lr or math.nan, slopes.rho)
-    base *= rate_share(parse_schedule(config.schedule), config.steps - 1, config.steps, config.warmup)
-    if config.optimizer != "sgd" or config.granularity != "total":
-        base = math.nan
-    return {
-        "elr": base,
-        "rho": slopes.rho,
-        "loss": slopes.loss,
-        "eg": slopes.mean_norm,
-        "ratio": slopes.ratio,
-        "lambda_1": hessian.top,
-        "residual": hessian.residuals[0],
-        "converged": hessian.converged,
-        "trace": None if hessian.trace is None else hessian.trace.value,
-        "trace_error": None if hessian.trace is None else hessian.trace.error,
-        "stability": found.stability(base),
-        "homogeneity": found.homogeneity,
-    }
-
-
-def _path(a: Ended, b: Ended, settings: Study, data_dir: Path | None) -> dict[str, Any]:
-    path = linear_path(
-        surface_of(a.folder, data_dir=data_dir), read_weights(a.folder), read_weights(b.folder), points=settings.points
-    )
-    return {
-        "angle": path.angle,
-        "fractions": path.fractions,
-        **{quantity: getattr(path, quantity) for quantity in QUANTITIES},
-        "barriers": {quantity: asdict(path.barrier(quantity)) for quantity in QUANTITIES},
-    }
-
-
-def _walks(run: Ended, elr: float, settings: Study, data_dir: Path | None) -> dict[str, Any]:
-    # regime 3 is a statement about any start; trained weights take long to be forgotten at an ELR that is not its own
-    surface = fresh_surface_of(run.folder, data_dir=data_dir)
-    found = compare(surface, elr, settings.walk_steps, seeds=range(settings.walk_seeds))
-    # one walk of each kind step by step, the first seed's
-    first = {kind: next(walk for walk in found.walks if walk.kind == kind) for kind in KINDS}
-    return {
-        "window": found.window,
-        **{name: getattr(found, name) for name in ("loss", "error", "cosine")},
-        "random": {"loss": found.random.loss, "loss_error": found.random.loss_error},
-        "steps": {kind: {"loss": one.loss, "cosine": one.cosine} for kind, one in first.items()},
-    }
 
 
 def spread(items: Sequence[int], most: int) -> list[int]:
@@ -333,39 +318,3 @@ def late_epochs(folder: Path, most: int) -> list[int]:
     """Choose the kept epochs of the last half of a run that has ended, at most ``most`` of them, evenly spread."""
     half = float(read_result(folder / "result.json")["epochs"]) / 2
     return spread([epoch for epoch in kept_epochs(folder) if epoch >= half], most)
-
-
-def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
-    """Measure the :func:`~scaleinv.landscape.averages.convexity` of iterates kept at ``epochs``, train and test loss.
-
-    ``excess``: loss at their mean less their mean loss. ``share_above``: of the segments between all pairs, those whose
-    loss rises above both ends. BN statistics are recomputed at every point of which the test loss is taken.
-    """
-    surface = surface_of(folder, data_dir=data_dir)
-    found = convexity(surface, [weights for _, weights in points_of(folder, epochs)], test=True)
-    at, members = found.average.values, found.average.members
-    mean = {name: float(np.mean([getattr(m, name) for m in members])) for name in ("train_error", "test_error")}
-    return {
-        "angle": float(found.angles.mean()),
-        "segments": len(found.pairs),
-        "mean_error": {"train": at.train_error, "test": at.test_error},
-        "error": {"train": mean["train_error"], "test": mean["test_error"]},
-        "mean_loss": {"train": at.train_loss, "test": at.test_loss},
-        "excess": {"train": found.average.excess, "test": found.average.test_excess},
-        "share_above": {"train": found.share_above, "test": found.test_share_above},
-    }
-
-
-def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
-    """Measure the :func:`~scaleinv.landscape.agreement.agreement` of weights kept at ``epochs``, minima of periods.
-
-    Matrices are (n, n). Pairs average the softmax, with the squared loss the outputs themselves.
-    """
-    config = read_config(folder)
-    found = agreement(
-        surface_of(folder, data_dir=data_dir),
-        [weights for _, weights in points_of(folder, epochs)],
-        average="output" if config is not None and config.loss == "mse" else "softmax",
-    )
-    names = ("error", "angle", "equal", "ensemble", "gain", "gain_error")
-    return {"images": found.images, **{name: getattr(found, name) for name in names}}

@@ -13,6 +13,7 @@ from scaleinv.lab.config import RunConfig, Settings, check_settings
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
+from scaleinv.lab.launch.gpus import default_workers, visible_gpus
 from scaleinv.lab.optimizers import arguments_text, named_optimizer
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.resolve import load_data, resolve
@@ -50,7 +51,7 @@ def sweep(
       set and a network of the package, by ``data`` and ``model``.
     - ``elr``: ``"a:b:n"`` for n log-spaced values, a comma list, or numbers; ``lr``: learning rates in the whole space.
     - ``out``: folder of the sweep; the same call resumes where it stopped. None: runs/<problem>-<hash>.
-    - ``seeds``: every rate is run with seeds 0 to n - 1. ``workers``: runs at a time (None: one per core, or one on a
+    - ``seeds``: every rate is run with seeds 0 to n - 1. ``workers``: runs at a time (None: one per core, or one per
       GPU); one trains in this process. ``device``: auto, cpu, cuda, cuda:1 or mps.
     - ``optimizer``: sgd, adam, adamw, a name or class of torch.optim, a ``functools.partial`` of one, or FILE.py:CLASS.
     - ``settings``: as the flags of ``scaleinv sweep``: epochs, batch_size, momentum, schedule, variant, other_lr, ...
@@ -67,7 +68,7 @@ def sweep(
     if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
         raise UserError(f"seeds {seeds!r} is not a positive whole number")
     where = choose_device(device)
-    size = workers if workers is not None else cores() if where == "cpu" else 1
+    size = workers if workers is not None else default_workers(where, cores(), visible_gpus())
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise UserError(f"workers {workers!r} is not a positive whole number")
     check_settings(said)

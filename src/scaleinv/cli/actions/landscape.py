@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.landscape import LandscapeCommand
 from scaleinv.cli.tables import columns, console, number
+from scaleinv.lab.launch.choose import LOCAL
 from scaleinv.report.landscape_section import begin_words, correlated_words, mean, pair_means
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.lineage import named, origin_of, short_names
 from scaleinv.runfolder.read import folder_kind, load_sweep
+from scaleinv.runfolder.threads import cores
 from scaleinv.studies.landscape import Study, damaged, study
 from scaleinv.studies.progress import Counted
 from scaleinv.studies.terminal import say
@@ -21,9 +24,12 @@ Cells = Callable[[Mapping[str, Any]], list[str]]
 
 def run(command: LandscapeCommand) -> int:
     """Measure and print. Exit status 0: measured."""
+    launch = choice(command.launcher, command.launcher_args)
+    if command.cancel:
+        return cancel_jobs(launch, command.folder)
     settings = Study(**command.numbers())
     lacking: list[str] = []
-    with Counted("measuring", quiet=command.quiet) as counted:
+    with jobs_run_on(launch), Counted("measuring", quiet=command.quiet) as counted:
 
         def watch(what: str, _: int, total: int) -> None:
             counted.total = total
@@ -34,6 +40,8 @@ def run(command: LandscapeCommand) -> int:
             command.chosen_parts(),
             settings=settings,
             data_dir=command.data_dir,
+            launch=None if launch == LOCAL and command.workers is None else launch,
+            workers=command.workers or cores(),
             watch=watch,
             say=lacking.append,
         )

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.reproduce import ReproduceCommand
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.base import Job
-from scaleinv.lab.launch.choose import Choice
-from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.lab.train import RunEvent
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import FigureEntry
@@ -28,6 +27,9 @@ _WORDS = {"svg": "SVG", "pdf": "PDF", "png": "PNG", "json": "numbers (JSON)"}
 
 def run(command: ReproduceCommand) -> int:
     """Draw the figures, or list them. Exit status 0: done."""
+    launch = choice(command.launcher, command.launcher_args)
+    if command.cancel:
+        return cancel_jobs(launch, command.runs)
     chosen, formats = command.chosen(), command.formats()
     if command.list:
         _list([entry for entry, _ in chosen], command.json)
@@ -38,7 +40,7 @@ def run(command: ReproduceCommand) -> int:
 
     paths: list[Path] = []
     try:
-        with ProgressView(total=1, quiet=command.quiet) as view:
+        with jobs_run_on(launch), ProgressView(total=1, quiet=command.quiet) as view:
 
             def watch(job: Job, event: RunEvent) -> None:
                 view.event(job.config, event)
@@ -49,7 +51,6 @@ def run(command: ReproduceCommand) -> int:
                 head = f"[{number}/{len(chosen)}] {entry.id} ({scale})"
                 view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept")
                 begin = time.perf_counter()
-                launch = Choice(command.launcher, parse_arguments(command.launcher_args))
                 context = Context(scale, command.runs, command.workers or cores(), watch, launch)
                 paths += entry.make(context, command.out, formats).paths
                 view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")

@@ -6,6 +6,8 @@ from typing import Any
 
 from scaleinv.cli.run_folder import RunCommand
 from scaleinv.cli.tables import print_run
+from scaleinv.lab.launch.job import bugs_kept
+from scaleinv.lab.launch.task import do_task, is_task
 from scaleinv.lab.launch.unit import AGAIN, Stopping, prepared, train_folder
 from scaleinv.lab.train import Stopped, record_verdict
 from scaleinv.runfolder.files import json_text
@@ -16,8 +18,10 @@ from scaleinv.studies.terminal import say
 
 def run(command: RunCommand) -> int:
     """Train the run to its end. Exit status 0: it has ended. 75: stopped in time, to be started again."""
-    config = prepared(command.folder)
     limit = None if command.time_limit is None else 60 * command.time_limit
+    if is_task(command.folder):
+        return _task(command, limit)
+    config = prepared(command.folder)
     with Stopping(limit) as stop, ProgressView(total=1, quiet=command.quiet) as view:
         try:
             at: dict[str, Any] = {"data_dir": command.data_dir, "device": command.device}
@@ -32,4 +36,12 @@ def run(command: RunCommand) -> int:
         say(json_text({**row, "folder": str(command.folder), "timing": result["timing"]}))
     else:
         print_run(folder, row, result)
+    return 0
+
+
+def _task(command: RunCommand, limit: float | None) -> int:
+    """Do what a folder holds in place of a run, of `scaleinv landscape`; it has no checkpoint and is begun anew."""
+    with Stopping(limit), bugs_kept(command.folder):
+        result = do_task(command.folder)
+    say(json_text(result) if command.json else f"{command.folder}: done")
     return 0

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scaleinv import __version__
+from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.verify import VerifyCommand
-from scaleinv.lab.launch.choose import Choice
-from scaleinv.lab.launch.names import parse_arguments
 from scaleinv.papers import verify
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.findings import finding
@@ -34,16 +33,19 @@ def run(command: VerifyCommand) -> int:
         # without a filter of its own the list is of everything
         shown = select("all" if command.scale == "quick" else command.scale, only)
         return _list(command, sorted(shown, key=lambda pair: pair[0].id))
+    launch = choice(command.launcher, command.launcher_args)
+    if command.cancel:
+        return cancel_jobs(launch, verify.runs_folder(command.cache))
     chosen = select(command.scale, only)
     begin = time.perf_counter()
-    with Counted("checking", len(chosen), quiet=command.quiet) as counted:
+    with jobs_run_on(launch), Counted("checking", len(chosen), quiet=command.quiet) as counted:
         view = _View(counted)
         outcomes = verify.run(
             chosen,
             command.cache,
             fresh=command.fresh,
             workers=command.workers,
-            launch=Choice(command.launcher, parse_arguments(command.launcher_args)),
+            launch=launch,
             started=view.started,
             ended=view.ended,
         )

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from scaleinv.lab.config import RunConfig
+from scaleinv.lab.launch.task import Task
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import RunEvent
 
 
 class Job(NamedTuple):
-    """A run to train to its end in ``folder``, from wherever it stopped."""
+    """A run to train to its end in ``folder``, from wherever it stopped; or, with a ``task``, what to do there."""
 
     config: RunConfig
     folder: Path
@@ -18,6 +19,7 @@ class Job(NamedTuple):
     start: Start | None = None  # the weights it starts from
     device: str | None = None  # which one of config.device's type
     wait: float = 5.0  # seconds to wait for another process that trains it
+    task: Task | None = None  # in place of training; config is then that of the run it is about
 
 
 class Finished(NamedTuple):

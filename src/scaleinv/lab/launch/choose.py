@@ -27,7 +27,7 @@ class LaunchSite:
     """What a launcher may need to know besides its jobs."""
 
     out: Path  # the folder of the study; the runs lie below it
-    source: Dataset | Problem  # of all jobs
+    source: Dataset | Problem | None  # of all jobs; None: they are tasks, which read what they need
     workers: int  # runs at a time, where the launcher decides that
     data_dir: Path | None = None  # where the files of the data set lie
     shared: str = ".shared"  # the folder below ``out`` for a copy of the data
@@ -66,7 +66,7 @@ def _processes(site: LaunchSite) -> Launcher:
     cannot make again trains here too, and a line says why.
     """
     source, out, workers = site.source, site.out, site.workers
-    if isinstance(source, Dataset):
+    if source is None or isinstance(source, Dataset):
         return Processes(source, out / site.shared, workers)
     recipe = recipe_of(source, out)
     if recipe is None and workers > 1:
@@ -87,7 +87,7 @@ def described(site: LaunchSite) -> Mapping[str, Any] | None:
 
     Raises :class:`UserError` where another process could not make it again.
     """
-    if isinstance(site.source, Dataset):
+    if site.source is None or isinstance(site.source, Dataset):
         return None
     recipe = recipe_of(site.source, site.out)
     if recipe is None:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -50,17 +50,29 @@ class Answer(Generic[Item, Result]):
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    place: int  # from 0 to size - 1: which of the environments it was started with
     number: int | None = None  # of the item it works on
 
 
 class Crew(Generic[Item, Result]):
     """Worker processes that call ``work(item, report)``, at most ``size`` at a time, each on ``threads`` threads.
 
-    ``work`` and the items are pickled. An item whose worker dies is tried again in a new one, ``tries`` times in all.
-    Workers do not hear Ctrl-C, which is the parent's to handle, and leave when their parent is gone, however it went.
+    ``work`` and the items are pickled. ``environments``: variables that each worker is started with, such as the GPU it
+    may use; one that takes the place of a dead one has its. An item whose worker dies is tried again in a new one,
+    ``tries`` times in all. Workers do not hear Ctrl-C, which is the parent's to handle, and leave when their parent is
+    gone, however it went.
     """
 
-    def __init__(self, work: Callable[[Item, Report], Result], size: int, *, threads: int = 1, tries: int = 2) -> None:
+    def __init__(
+        self,
+        work: Callable[[Item, Report], Result],
+        size: int,
+        *,
+        threads: int = 1,
+        tries: int = 2,
+        environments: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        self.environments = list(environments) or [{}] * size
         self.work, self.size, self.threads, self.tries = work, size, threads, tries
         self._workers: list[_Worker] = []
         self._closed = False
@@ -134,9 +146,11 @@ class Crew(Generic[Item, Result]):
         context = mp.get_context("spawn")  # a fork of a process with threads (torch, a live display) may hang
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.work))
-        with _environment(dict.fromkeys(_THREADS, str(self.threads))), _interrupts_held(), _main_left_alone():
+        place = min(set(range(self.size)) - {worker.place for worker in self._workers})
+        variables = {**dict.fromkeys(_THREADS, str(self.threads)), **self.environments[place]}
+        with _environment(variables), _interrupts_held(), _main_left_alone():
             process.start()
-            self._workers.append(_Worker(process, ours))  # known to `close` before an interrupt may come
+            self._workers.append(_Worker(process, ours, place))  # known to `close` before an interrupt may come
         theirs.close()
 
     def _dismiss(self, worker: _Worker) -> None:

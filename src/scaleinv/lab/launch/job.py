@@ -9,6 +9,7 @@ from typing import Any
 from scaleinv.errors import UserError
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Job
+from scaleinv.lab.launch.task import do_task, write_task
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.train import RunEvent, Stopped, run
 from scaleinv.runfolder.layout import ERROR
@@ -33,9 +34,12 @@ def bugs_kept(folder: Path) -> Iterator[None]:
 
 
 def train_job(source: Callable[[], Dataset | Problem], job: Job, report: Callable[[RunEvent], None]) -> dict[str, Any]:
-    """Train a job; a bug leaves its traceback in the run folder and is a :class:`JobFailed`."""
+    """Train a job, or do its task; a bug leaves its traceback in the run folder and is a :class:`JobFailed`."""
     try:
         with bugs_kept(job.folder):
+            if job.task is not None:
+                write_task(job.folder, job.task, job.config.threads)
+                return do_task(job.folder)
             return run(
                 job.config,
                 source(),

@@ -1,11 +1,14 @@
 """Names of launchers and the form of their arguments; no torch, for the command line."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from scaleinv.errors import UserError
 
 LAUNCHERS = ("processes", "slurm", "ray")
+#: arguments whose values are names that a site has given, and may well hold "gpu"
+_NAMES = ("partition", "qos", "account", "address", "nodelist", "exclude")
 
 
 def check_launcher(name: str, arguments: str = "") -> None:
@@ -39,6 +42,18 @@ def parse_arguments(text: str) -> dict[str, Any]:
             raise UserError(f"--launcher-args {part}: give name=value pairs, as in partition=gpu,time=240")
         found[name.strip().replace("-", "_")] = _value(value.strip())
     return found
+
+
+def device_elsewhere(device: str, launcher: str, arguments: Mapping[str, Any]) -> str:
+    """Choose the device of runs that an engine's nodes train: what ``auto`` is there, ``arguments`` say.
+
+    >>> device_elsewhere("auto", "slurm", {"gpus_per_node": 1}), device_elsewhere("auto", "ray", {"cpus": 2})
+    ('cuda', 'cpu')
+    """
+    if device != "auto" or launcher not in ("slurm", "ray"):
+        return device
+    asked = {f"{name}={value}" for name, value in arguments.items() if name not in _NAMES}
+    return "cuda" if any("gpu" in one and not one.endswith("=0") for one in asked) else "cpu"
 
 
 def _value(text: str) -> Any:

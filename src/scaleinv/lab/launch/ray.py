@@ -1,14 +1,11 @@
 """The launcher for a Ray cluster: tasks that train run folders; the data goes once into the object store."""
 
-import io
 import logging
 import secrets
-import shutil
 import socket
-import tarfile
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +15,23 @@ from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.data.sharing import TENSORS
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
+from scaleinv.lab.launch.carried import lay_out_needs, needs, pack, pack_to_return, unpack
 from scaleinv.lab.launch.polled import Gone, Polled
+from scaleinv.lab.launch.task import is_task
 from scaleinv.lab.launch.unit import attempt
 from scaleinv.runfolder.files import disk_errors
-from scaleinv.runfolder.layout import LOCK
+from scaleinv.runfolder.layout import BEFORE_CONFIG, CONFIG, ERROR, TASK
 
-#: a file beside the runs: a node that does not see it with this content does not share the folder
+#: what a node returns that has to be sent a folder as it is
+_WHOLE = b"whole"
+#: name of a file beside the runs: a node that does not see it with this content does not share the folder
 TOKEN = ".ray-token"
 
 
 class Ray(Polled):
     """Trains jobs as Ray tasks. ``arguments``: ``address`` (of a cluster; default: one started here with ``workers``
-    CPUs), ``gpus`` (share of a GPU for each run, 0.25 for four at a time), ``cpus`` (default: the threads of a run).
+    CPUs), ``gpus`` (share of a GPU for each run: 0.25 for four at a time; default: 1 on ``cuda``), ``cpus`` (default:
+    the threads of a run).
 
     Nodes that do not share the folder with this machine train on their own disk, and the run folder comes back whole
     when the run has ended. A task whose node dies is started again elsewhere, and resumes where the folder is shared.
@@ -45,7 +47,7 @@ class Ray(Polled):
         *,
         workers: int = 1,
         address: str | None = None,
-        gpus: float = 0.0,
+        gpus: float | None = None,
         cpus: float | None = None,
     ) -> None:
         super().__init__(prepare)
@@ -55,8 +57,10 @@ class Ray(Polled):
             raise UserError(f"the launcher ray needs ray, which is missing: {how_to_install('ray', 'ray')}") from None
         self.ray: Any = ray
         self.out, self.dataset, self.gpus, self.cpus = out.absolute(), dataset, gpus, cpus
+        self._task = ray.remote(max_retries=0)(_train)
         self._tasks: dict[Path, Any] = {}
         self._gone: dict[Path, Gone] = {}
+        self._kept: dict[tuple[Path, ...], Any] = {}  # what runs need besides their folders, in the object store
         self._own = not ray.is_initialized()
         if self._own:
             options: dict[str, Any] = {"num_cpus": workers} if address is None else {"address": address}
@@ -74,25 +78,40 @@ class Ray(Polled):
 
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends."""
-        token = secrets.token_hex(8)
+        self._token = secrets.token_hex(8)
+        self._token_file = self.out / f"{TOKEN}-{self._token}"
         with disk_errors(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / TOKEN).write_text(token)
-        self._token = token
+            self._token_file.write_text(self._token)
         self._data = self.ray.put(_packed(self.dataset)) if self.dataset is not None else None
         try:
             yield from super().run(jobs, watch)
         finally:
-            (self.out / TOKEN).unlink(missing_ok=True)
+            self._token_file.unlink(missing_ok=True)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Make a task of each job."""
         for job in jobs:
-            cpus = self.cpus if self.cpus is not None else job.config.threads
-            task = self.ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_retries=0)(_train)
-            head = _read_tree(job.folder)
-            folder = str(job.folder.absolute())
-            self._tasks[job.folder] = task.remote(folder, str(self.out / TOKEN), self._token, self._data, head)
+            self._start_task(job, whole=not _begun(job.folder))
+
+    def _start_task(self, job: Job, *, whole: bool) -> None:
+        head = pack(job.folder) if whole else b""  # of one that was begun only where a node asks: checkpoints are large
+        task = self._task.options(**self.resources(job))
+        where = (str(job.folder.absolute()), str(self._token_file), self._token, self._data)
+        self._tasks[job.folder] = task.remote(*where, head, needs(job, self._put))
+
+    def _put(self, folder: Path, files: Iterable[Path] | None) -> Any:
+        """Put a folder into the object store, once for all runs."""
+        key = (folder, *(files or ()))
+        if key not in self._kept:
+            self._kept[key] = self.ray.put(pack(folder, files))
+        return self._kept[key]
+
+    def resources(self, job: Job) -> dict[str, float]:
+        """Say what a job takes of its node: by default a CPU a thread, and one GPU where it trains on one."""
+        cpus = self.cpus if self.cpus is not None else job.config.threads
+        gpus = self.gpus if self.gpus is not None else float(job.config.device == "cuda")
+        return {"num_cpus": cpus, "num_gpus": gpus}
 
     def held(self, jobs: Sequence[Job]) -> set[Path]:
         """Find the tasks that have not ended; what one brought back is put into its place."""
@@ -111,8 +130,11 @@ class Ray(Polled):
             except Exception as error:  # the node died, the worker was killed, or a bug of ours: started again
                 self._gone[job.folder] = Gone(log=(str(error).strip().splitlines() or ["?"])[-1][:200])
                 continue
-            if brought is not None:
-                _write_tree(job.folder, brought)
+            if brought == _WHOLE:
+                self._start_task(job, whole=True)
+                living.add(job.folder)
+            elif brought is not None:
+                unpack(job.folder, brought)
         return living
 
     def why_gone(self, job: Job) -> Gone:
@@ -128,6 +150,11 @@ class Ray(Polled):
         if self._own and self.ray.is_initialized():
             self.ray.shutdown()
             self._own = False
+
+
+def _begun(folder: Path) -> bool:
+    """Tell whether there is more in a folder than what was prepared."""
+    return any(path.name not in (*BEFORE_CONFIG, CONFIG, TASK) for path in folder.iterdir())
 
 
 def _answers(address: str) -> None:
@@ -154,46 +181,33 @@ def _unpacked(fields: Mapping[str, Any]) -> Dataset:
     return Dataset(**made)
 
 
-def _train(folder: str, token_file: str, token: str, data: Mapping[str, Any] | None, head: bytes) -> bytes | None:
-    """On a node: train a folder. Return None where the driver sees it, else the folder as it is then."""
+def _train(
+    folder: str, token_file: str, token: str, data: Mapping[str, Any] | None, head: bytes, needed: Mapping[str, Any]
+) -> bytes | None:
+    """On a node: train a folder. Return None where the driver sees it, else the folder as it is then. ``head``: the
+    folder before, of which one that was begun is asked for by :data:`_WHOLE`; ``needed``: what it reads besides.
+    """
     dataset = None if data is None else _unpacked(data)
     place = Path(token_file)
     if place.is_file() and place.read_text() == token:
         attempt(Path(folder), dataset)
         return None
+    if not head:
+        return _WHOLE
     with tempfile.TemporaryDirectory(prefix="scaleinv-") as local:
-        own = Path(local) / Path(folder).name
-        _write_tree(own, head)
+        own = Path(local) / "sweep" / "runs" / Path(folder).name
+        unpack(own, head)
+        if is_task(own):
+            told = f"UserError: the node {socket.gethostname()} does not see {place.parent}, which this needs; share it"
+            (own / ERROR).write_text(f"{told}\n")
+            return pack(own)
+        lay_out_needs(own, _fetched(needed))
         attempt(own, dataset)
-        return _read_tree(own)
+        return pack_to_return(own, head)
 
 
-def _read_tree(folder: Path) -> bytes:
-    """Pack a run folder, its lock aside."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for path in sorted(folder.rglob("*")):
-            if path.name != LOCK and path.is_file() and not path.is_symlink():
-                tar.add(path, arcname=str(path.relative_to(folder)))
-    return stream.getvalue()
+def _fetched(needed: Mapping[str, Any]) -> dict[str, bytes]:
+    """Get from the object store what a node needs, there alone where it is needed."""
+    import ray
 
-
-def _write_tree(folder: Path, packed: bytes) -> None:
-    """Put a packed run folder into its place, whole or not at all."""
-    part = folder.with_name(f".{folder.name}.{socket.gethostname()}.part")
-    with disk_errors(folder):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-            for member in tar:  # files alone, below the folder: what _read_tree packs
-                content = tar.extractfile(member) if member.isfile() else None
-                target = part / member.name
-                if content is not None and target.resolve().is_relative_to(part.resolve()):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(content.read())
-        before = part.with_suffix(".before")
-        shutil.rmtree(before, ignore_errors=True)
-        if folder.exists():
-            folder.rename(before)
-        part.rename(folder)
-        shutil.rmtree(before, ignore_errors=True)
+    return {name: ray.get(one) if isinstance(one, ray.ObjectRef) else one for name, one in needed.items()}

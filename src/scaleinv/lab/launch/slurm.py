@@ -1,45 +1,68 @@
 """The launcher for a Slurm cluster, by submitit: job arrays that train run folders on a shared file system."""
 
 import contextlib
+import hashlib
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
-from scaleinv.lab.launch.polled import Gone, Polled
+from scaleinv.lab.launch.polled import TRIES, Gone, Polled
 from scaleinv.lab.launch.unit import Stopping, attempt
-from scaleinv.runfolder.files import Lock, disk_errors, read_json, write_json
+from scaleinv.runfolder.files import Lock, disk_errors, json_text, read_json, write_bytes, write_json
+from scaleinv.runfolder.layout import ERROR, RESULT
 
 #: where it keeps its scripts, its logs and the numbers of its jobs, below the sweep's folder
 FOLDER = ".slurm"
 #: minutes a job may take where nobody says; it resumes in another one
 TIME = 240
+#: elements of an array, below the MaxArraySize that Slurm has where nobody says, 1001; of more several are made
+ELEMENTS = 1000
+#: said at Ctrl-C
+JOBS_RUN_ON = "the jobs keep running in Slurm; the same command comes back to them, with --cancel it ends them"
 _OWN = {"runs_per_job", "time", "array_parallelism"}
 _LIVING = {"PD", "R", "CF", "CG", "S", "ST", "RQ", "RS", "SI", "SO", "RH", "RD", "RF", "RV"}
 
 
 class TrainFolders:
-    """What a Slurm job does: train folders, one after the other. Pickled by submitit, so it is small."""
+    """What a Slurm job does: train its folders, one after the other, then what no other job of its array has begun.
+    A start of Python costs seconds: so a sweep of short runs has as many as there are places, not one a run. Pickled by
+    submitit, so it is small: ``array`` is a file that lists the folders of all jobs.
+    """
 
-    def __init__(self, folders: Sequence[str]) -> None:
-        self.folders = list(folders)
+    def __init__(self, folders: Sequence[str], array: str = "") -> None:
+        self.folders, self.array = list(folders), array
 
     def __call__(self) -> None:
         """Train what has not ended; one that fails leaves its error in its folder and does not stop the others."""
         with Stopping(leaving=_requeue) as stop:
-            for folder in self.folders:
-                if not attempt(Path(folder), stop=stop):
-                    if stop.signal != signal.SIGTERM:  # which is the end of a cancelled job
-                        _requeue()
-                    return
+            if not self._trained(stop) and stop.signal != signal.SIGTERM:  # which is the end of a cancelled job
+                _requeue()
+
+    def _trained(self, stop: Stopping) -> bool:
+        for folder in self.folders:
+            if not attempt(Path(folder), stop=stop):
+                return False
+        for folder in reversed(self._others()):
+            free = not any((Path(folder) / name).exists() for name in (RESULT, ERROR))
+            if free and not attempt(Path(folder), stop=stop, wait=0.0) and stop():
+                return False
+        return True
+
+    def _others(self) -> list[str]:
+        if not self.array:
+            return []
+        folders = read_json(Path(self.array))
+        return [folder for folder in folders if folder not in self.folders]
 
 
 def _requeue() -> None:
@@ -78,45 +101,57 @@ class Slurm(Polled):
         self.parallel = _count(arguments, "array_parallelism", 10_000)
         self.options = {name: value for name, value in arguments.items() if name not in _OWN}
         self._jobs = self._known()  # folder to job
+        self._mine: set[str] = set()  # of the jobs this process has waited for
 
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends."""
         try:
             yield from super().run(jobs, watch)
+            if self._mine:
+                self._drop_spare(_queue())
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "the jobs keep running in Slurm; the same command comes back to them, with --cancel it ends them"
-            ) from None
+            raise KeyboardInterrupt(JOBS_RUN_ON) from None
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Submit the jobs as one array, ``runs_per_job`` runs in each of its elements."""
+        """Submit the jobs as an array (very many as several), ``runs_per_job`` runs in each of its elements."""
         folders = [str(job.folder.absolute()) for job in jobs]
         chunks = [folders[k : k + self.per_job] for k in range(0, len(folders), self.per_job)]
+        batches = [chunks[k : k + ELEMENTS] for k in range(0, len(chunks), ELEMENTS)]
+        submitted: list[Any] = []
+        refused: UserError | None = None
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         executor = self.submitit.SlurmExecutor(folder=self.folder)
         threads = {job.config.threads for job in jobs}
+        exports = [f"export {name}={max(threads)}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
         executor.update_parameters(
             job_name="scaleinv",
             time=self.time,
-            array_parallelism=self.parallel,
+            array_parallelism=max(1, self.parallel // len(batches)),
             ntasks_per_node=1,
             cpus_per_task=max(threads),
             stderr_to_stdout=True,
-            setup=[f"export {name}={max(threads)}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")],
-            additional_parameters=self.options,
+            additional_parameters={**_one_gpu(jobs, self.options), **self.options},
         )
+        array = self.folder / f"array-{hashlib.sha256(json_text(folders).encode()).hexdigest()[:12]}.json"
+        write_json(array, folders)
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # where submitit repeats what sbatch says
-                submitted = executor.map_array(_call, [TrainFolders(chunk) for chunk in chunks])
+                for number, batch in enumerate(batches):
+                    listed = array.with_name(f"{array.stem}-{number}.txt")
+                    write_bytes(listed, "".join("\t".join(chunk) + "\n" for chunk in batch).encode())
+                    executor.update_parameters(setup=[*exports, _leave_if_trained(listed)])
+                    submitted += executor.map_array(_call, [TrainFolders(chunk, str(array)) for chunk in batch])
         except (subprocess.CalledProcessError, self.submitit.core.utils.FailedJobError, OSError) as error:
-            raise UserError(f"Slurm refuses the jobs: {_slurm_words(error)}; mend --launcher-args") from None
+            refused = UserError(f"Slurm refuses the jobs: {_slurm_words(error)}; mend --launcher-args")
         for job, chunk in zip(submitted, chunks):
             for folder in chunk:
                 self._jobs[folder] = str(job.job_id)
         with Lock(self.folder, wait=30.0):  # two checks of one `verify` may submit below one folder
             self._jobs = self._known() | self._jobs
             write_json(self.folder / "jobs.json", self._jobs)
+        if refused is not None:  # --cancel knows those that it took
+            raise refused
 
     def held(self, jobs: Sequence[Job]) -> set[Path]:
         """Ask squeue which jobs are pending or running."""
@@ -124,20 +159,36 @@ class Slurm(Polled):
         if not any(mine.values()):
             return set()
         living = _queue()
+        self._mine |= {number for number in mine.values() if number is not None}
+        self._drop_spare(living, set(mine.values()))
         return {folder for folder, number in mine.items() if number is not None and number in living}
 
+    def _drop_spare(self, living: Mapping[str, str], needed: Set[str | None] = frozenset()) -> None:
+        """Cancel jobs that wait for what other jobs of their array have trained meanwhile."""
+        spare = {number for number in self._mine - needed if living.get(number) == "PD"}
+        if spare:
+            begun = {number for folder, number in self._jobs.items() if not (Path(folder) / RESULT).exists()}
+            _cancel(spare - begun)
+            self._mine -= spare
+
     def why_gone(self, job: Job) -> Gone:
-        """Name the log of the job; without one its node could not write here."""
+        """Name the log of the job, which is the first thing that it writes here. Raises :class:`UserError` where no job
+        has written any: the nodes do not see the folder.
+        """
         number = self._jobs.get(str(job.folder.absolute()), "")
         logs = sorted(self.folder.glob(f"{number}_*_log.out")) if number else []
-        return Gone("", str(logs[-1])) if logs else Gone("", f"none (do the nodes see {self.folder}?)")
+        if not logs and self._tried.get(job.folder, 0) >= TRIES and not any(self.folder.glob("*_log.out")):
+            raise UserError(
+                f"the nodes do not see {self.folder}: {TRIES} jobs have left nothing there; give an --out on a file "
+                "system that they share with this machine"
+            )
+        return Gone("", str(logs[-1]) if logs else "none")
 
     def cancel_jobs(self) -> int:
         """Cancel all jobs of this folder that have not ended; how many there were."""
         living = _queue()
         numbers = sorted({number for number in self._jobs.values() if number in living})
-        if numbers:
-            subprocess.run(["scancel", *numbers], capture_output=True, check=False)
+        _cancel(numbers)
         return len(numbers)
 
     def _known(self) -> dict[str, str]:
@@ -148,18 +199,38 @@ class Slurm(Polled):
         return {}
 
 
+def _leave_if_trained(listed: Path) -> str:
+    """Write the line of a job's script that ends it where all its folders have a result: other jobs of its array have
+    trained them, and a start of Python costs seconds. ``listed`` has a line for each element, its folders with tabs.
+    """
+    number = f'sed -n "$((${{SLURM_ARRAY_TASK_ID:-0}} + 1))p" {shlex.quote(str(listed))}'
+    each = f'while IFS= read -r folder; do [ -e "$folder/{RESULT}" ] || exit 1; done'
+    return f'mine=$({number}); if [ -n "$mine" ] && echo "$mine" | tr "\\t" "\\n" | ({each}); then exit 0; fi'
+
+
+def _one_gpu(jobs: Sequence[Job], options: Mapping[str, Any]) -> dict[str, int]:
+    """Ask for a GPU where runs train on one and nobody has said how many; a run is one process on one device."""
+    said = any("gpu" in name or name in ("gres", "tres_per_task") for name in options)
+    return {"gpus_per_node": 1} if not said and any(job.config.device == "cuda" for job in jobs) else {}
+
+
 def _call(work: TrainFolders) -> None:
     work()
 
 
-def _queue() -> set[str]:
-    """Return the numbers of my jobs that Slurm still has: ``12_3`` for an element of an array."""
+def _cancel(numbers: Iterable[str]) -> None:
+    if some := sorted(numbers):
+        subprocess.run(["scancel", *some], capture_output=True, check=False)
+
+
+def _queue() -> dict[str, str]:
+    """Return the state of my jobs that Slurm still has by their number: ``12_3`` for an element of an array."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i %t"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs run on: the same command comes back") from None
-    return {number for number, state in (line.split() for line in lines if line.strip()) if state in _LIVING}
+    return {number: state for number, state in (line.split() for line in lines if line.strip()) if state in _LIVING}
 
 
 def _slurm_words(error: BaseException) -> str:

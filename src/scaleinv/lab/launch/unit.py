@@ -18,6 +18,7 @@ from scaleinv.lab.data.source import ENVIRONMENT
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
 from scaleinv.lab.launch.job import bugs_kept
+from scaleinv.lab.launch.task import do_task, is_task, write_task
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.recipe import source_of
 from scaleinv.lab.start import Start, find_start
@@ -40,6 +41,9 @@ def prepare(job: Job, data_dir: Path | None = None, problem: Mapping[str, Any] |
     from lie, how a ``problem`` of one's own is made again. A folder that is prepared or further is left as it is; one
     that holds anything else is a :class:`UserError`.
     """
+    if job.task is not None:
+        write_task(job.folder, job.task, job.config.threads)
+        return
     if present_config(job.folder, job.config) is not None:
         return
     places = {"data_dir": data_dir or os.environ.get(ENVIRONMENT), "start": job.start and job.start.folder}
@@ -90,12 +94,22 @@ def train_folder(
         return run(config, source, folder, start=_start(folder, config.start), watch=watch, stop=stop, **at)
 
 
-def attempt(folder: Path, source: Dataset | Problem | None = None, stop: Callable[[], bool] = lambda: False) -> bool:
-    """Train a folder where nobody sees it, for an engine: False where it is to be started again. What goes wrong stands
-    in ``folder/error.txt``, the user's mistakes in one line.
+def attempt(
+    folder: Path,
+    source: Dataset | Problem | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    wait: float = 60.0,  # the job before may be about to end
+) -> bool:
+    """Train a folder, or do its task, where nobody sees it, for an engine: False where it is to be started again, since
+    it was stopped, or since another job was still at it after ``wait`` seconds. What goes wrong stands in
+    ``folder/error.txt``, the user's mistakes in one line.
     """
     try:
-        train_folder(folder, source=source, stop=stop, lock_wait=60.0)  # the job before may be about to end
+        if is_task(folder):
+            with bugs_kept(folder):
+                do_task(folder, lock_wait=wait)
+        else:
+            train_folder(folder, source=source, stop=stop, lock_wait=wait)
     except (Stopped, Busy):
         return False
     except UserError as error:
