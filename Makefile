@@ -53,6 +53,7 @@ nightly: $(STAMP) ## all tests, the claims that take long, and make kernels
 	@status=0; set -x; \
 	$(BIN)/python -m pytest -q $(SPREAD) || status=1; \
 	$(BIN)/scaleinv verify || status=1; \
+	$(BIN)/scaleinv verify --scale digits || status=1; \
 	$(MAKE) kernels || status=1; \
 	$(MAKE) release-check || status=1; \
 	exit $$status

@@ -100,4 +100,14 @@ def test_of_a_run() -> None:
     errors = np.concatenate([[0.9], FALL + BUMP + 0.005 * noise(0)])  # epoch 0 is before training
     found = run_double_descent(made_run({("test", "total", "error_recomputed_bn"): errors}, first=0))
     assert found.verdict == "double descent"
-    assert found.first_descent < 0.5
+    assert found.first_descent > 0.5  # from the error before training
+
+
+def test_the_first_descent_may_be_made_within_one_epoch() -> None:
+    flat = 0.1 + BUMP + 0.002 * noise(0)
+    errors = np.concatenate([[0.9], flat])
+    assert double_descent(np.arange(1, len(errors)), flat).verdict == "none"
+    assert (
+        run_double_descent(made_run({("test", "total", "error_recomputed_bn"): errors}, first=0)).verdict
+        == "double descent"
+    )

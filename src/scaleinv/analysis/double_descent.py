@@ -61,9 +61,12 @@ def double_descent(
     *,
     effect: float = EFFECT,
     smoothing: int | None = None,
+    before: float | None = None,
     seed: int = 0,
 ) -> DoubleDescent:
     """Judge a test error by epoch; ``smoothing``: width of the moving median (default: a tenth, at least 5 values).
+
+    ``before``: the error before training, from which the first descent counts (default: the median of the first three).
 
     >>> epochs = np.arange(100)
     >>> falls = 0.1 + 0.5 * np.exp(-epochs / 4) + 0.002 * np.random.default_rng(0).normal(size=100)
@@ -92,7 +95,8 @@ def double_descent(
     spread = np.quantile(again - np.median(again), [0.025, 0.975])
     interval = Interval(max(0.0, height + float(spread[0])), height + float(spread[1]))
     # a window as wide as the others would begin below the steep first descent
-    descent = float(np.median(errors[:3]) - smooth[a])
+    first = float(np.median(errors[:3])) if before is None else max(before, float(np.median(errors[:3])))
+    descent = first - float(smooth[a])
     rise, fall = float(smooth[b] - smooth[a]), float(smooth[b] - smooth[c])
     turns = (int(epochs[a]), int(epochs[b]), int(epochs[c]))
     where = f"falls by {descent:.3g} to epoch {turns[0]}, rises by {rise:.3g} to {turns[1]}, falls by {fall:.3g} to "
@@ -111,7 +115,9 @@ def run_double_descent(run: Run, *, quantity: str = "error_recomputed_bn", effec
     """Judge a run by its evaluations after training began; they should be evenly spaced (``--eval-every``)."""
     epochs, errors = run.series("test", "total", quantity)
     started = epochs > 0
-    return double_descent(epochs[started], errors[started], effect=effect)
+    # most of the first descent may be made within the first epoch
+    before = None if started.all() else float(errors[~started][0])
+    return double_descent(epochs[started], errors[started], effect=effect, before=before)
 
 
 def falling(y: Floats) -> Floats:

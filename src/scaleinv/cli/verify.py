@@ -30,8 +30,12 @@ class VerifyCommand:
     """Folder where results and training runs are kept."""
     workers: int | None = None
     """Checks at a time, one thread each (default: one per core)."""
+    seed_offset: int = 0
+    """Added to the seed of every training: other draws of the same runs."""
     html: Path | None = None
     """Also write everything compared to this HTML file."""
+    record: Path | None = None
+    """Also write a small file for each claim to this folder: verdict, numbers, commit, processor, runs."""
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
     cancel: Cancel = False
@@ -47,5 +51,6 @@ class VerifyCommand:
         if self.only is not None and not self.ids():
             raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
         check_at_least(1, MOST_WORKERS, workers=self.workers)
+        check_at_least(0, seed_offset=self.seed_offset)
         check_launcher(self.launcher, self.launcher_args)
         select("all" if self.list and self.scale == "quick" else self.scale, self.ids())

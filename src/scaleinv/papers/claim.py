@@ -220,6 +220,7 @@ class Claim:
       counted once, at one of them.
     - ``check``: ``"module:function"`` with ``function(sheet, context)``, which fills a :class:`Sheet`.
     - ``quick``: scales that are in the quick set besides toy and digits.
+    - ``nightly``: scales that are left out of it, since the set as a whole has a bound.
     """
 
     id: str
@@ -230,11 +231,12 @@ class Claim:
     scales: Mapping[Scale, float]
     check: str
     quick: tuple[Scale, ...] = ()
+    nightly: tuple[Scale, ...] = ()
     was: str = ""
 
     def is_quick(self, scale: Scale) -> bool:
         """Say whether this scale of the claim is part of the quick set."""
-        return scale in ("toy", "digits") or scale in self.quick
+        return scale not in self.nightly and scale in ("toy", "digits", *self.quick)
 
     def run(self, context: Context) -> Result:
         """Check the claim at the scale of the context."""

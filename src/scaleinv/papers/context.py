@@ -1,7 +1,7 @@
 """What a claim's check and a figure's numbers are given: the scale, and runs that are found or trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scaleinv.lab.launch.base import Watcher
@@ -19,10 +19,25 @@ class Context:
     workers: int = 1  # runs at a time
     watch: Watcher | None = None  # told what the runs report
     launch: Choice = LOCAL  # where runs run
+    seed_offset: int = 0  # added to every seed: other draws of the same trainings
+    used: dict[str, None] = field(
+        default_factory=dict, compare=False
+    )  # identities of the runs asked for, in their order
 
     def folders(self, requests: Sequence[Request]) -> list[Path]:
         """Return the folders of the requested runs, in their order; train those that are not in ``root`` yet."""
-        return obtain_many(self.root, requests, workers=self.workers, launch=self.launch, watch=self.watch)
+        moved = [replace(request, seed=self.seed(request.seed)) for request in requests]
+        folders = obtain_many(self.root, moved, workers=self.workers, launch=self.launch, watch=self.watch)
+        self.used.update(dict.fromkeys(folder.name for folder in folders))
+        return folders
+
+    def seed(self, seed: int) -> int:
+        """Return the seed that stands for ``seed`` in this context, for a check that trains without a run folder.
+
+        >>> Context(seed_offset=1000).seed(2)
+        1002
+        """
+        return seed + self.seed_offset
 
     def runs(self, requests: Sequence[Request]) -> list[Run]:
         """Read the requested runs, in their order; train those that are not in ``root`` yet."""

@@ -34,6 +34,13 @@ FINDINGS: dict[tuple[str, str], Finding] = {
     ("fixed-norm-late", "digits"): Finding(
         "late in phase B the ELR is at the boundary, where a run of fixed norm is thrown out as well", _PERIODS
     ),
+    ("gradient-peak", "digits"): Finding(
+        "on digits the gradient grows on from the boundary 1/2 to regime 3; on CIFAR-10 it has its peak there", _REGIMES
+    ),
+    ("regime-3", "cifar-small"): Finding(
+        "with 5000 images SGD's iterates, minus a gradient's direction, lie below random directions, by the drawn head",
+        _REGIMES,
+    ),
     ("regime-3", "mnist"): Finding(
         "with 5000 images SGD's iterates, minus a gradient's direction, lie below random directions, as on CIFAR-10",
         _REGIMES,

@@ -57,6 +57,7 @@ def _read(paper: str) -> SimpleNamespace:
         entry: dict[str, Any] = {key: " ".join(parser[section][key].split()) for key in own}
         costs = [one.split() for one in entry["scales"].split(",")]
         entry["scales"] = {scale: int(cost) if cost.isdigit() else float(cost) for scale, cost in costs}
+        entry |= {k: tuple(entry[k].split(", ")) for k in ("quick", "nightly") if k in entry}
         entry |= {k: f"scaleinv.papers.{paper}.{entry[k]}" for k in ("check", "numbers", "draw") if k in entry}
         found[kind].append(of(id=id, **entry))
     return SimpleNamespace(CLAIMS=found["claim"], FIGURES=found["figure"])

@@ -15,7 +15,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Outcome:
     tolerance: dict[str, str]
     evidence: str
     seconds: float
+    runs: list[str] = field(default_factory=list)  # identities of the runs it rests on
     cached: bool = False
     broke: bool = False
 
@@ -87,16 +88,17 @@ def run(
     fresh: bool = False,
     workers: int | None = None,
     launch: Choice = LOCAL,
+    seed_offset: int = 0,
     started: Callable[[Claim, Scale], None] = lambda claim, scale: None,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Check all, at most ``workers`` at a time (default: one a core), each on one thread; in the order given.
-    ``launch``: where the runs that checks need are trained.
+    ``launch``: where the runs that checks need are trained. ``seed_offset``: added to the seeds of all training.
 
     ``started`` and ``ended`` are told as it goes. Interrupted, what has ended is kept. Raises :class:`UserError` where
     a claim needs what only the user can give, such as the folder of a data set: nothing is said of the claim then.
     """
-    key, outcomes = source_hash(), dict[tuple[str, str], Outcome]()
+    key, outcomes = source_hash() + (f"+{seed_offset}" if seed_offset else ""), dict[tuple[str, str], Outcome]()
     waiting: list[tuple[Claim, Scale]] = []
     for claim, scale in chosen:
         kept = None if fresh else _load(_place(cache, claim.id, scale, key), claim.id, scale)
@@ -111,7 +113,7 @@ def run(
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
-    crew = Crew(partial(_check, runs, launch), workers or os.cpu_count() or 1)
+    crew = Crew(partial(_check, runs, launch, seed_offset), workers or os.cpu_count() or 1)
     try:
         for answer in crew.run(waiting, started=lambda pair: started(*pair)):
             claim, scale = answer.item
@@ -129,19 +131,21 @@ def run(
     return [outcomes[claim.id, scale] for claim, scale in chosen]
 
 
-def _check(runs: Path, launch: Choice, pair: tuple[Claim, Scale], report: Report) -> Outcome:
+def _check(runs: Path, launch: Choice, seed_offset: int, pair: tuple[Claim, Scale], report: Report) -> Outcome:
     """Run one check in a process of the crew."""
     claim, scale = pair
     start = time.perf_counter()
+    context = Context(scale, runs, launch=launch, seed_offset=seed_offset)
     try:
-        result = claim.run(Context(scale, runs, launch=launch))
+        result = claim.run(context)
     except UserError as error:
         raise UserError(f"{claim.id} ({scale}): {error}") from error
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = f"the check broke: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         return _broken(claim.id, scale, " ".join(what.split()), time.perf_counter() - start)
-    return Outcome(claim.id, scale, **asdict(result), seconds=time.perf_counter() - start)
+    spent = time.perf_counter() - start
+    return Outcome(claim.id, scale, **asdict(result), seconds=spent, runs=list(context.used))
 
 
 def _broken(id: str, scale: Scale, why: str, seconds: float) -> Outcome:

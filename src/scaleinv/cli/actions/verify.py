@@ -12,6 +12,7 @@ from scaleinv.cli.verify import VerifyCommand
 from scaleinv.papers import verify
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.findings import finding
+from scaleinv.papers.records import write_records
 from scaleinv.papers.shelf import claims, present_ids, select
 from scaleinv.papers.verify import Outcome
 from scaleinv.report.page import render
@@ -45,6 +46,7 @@ def run(command: VerifyCommand) -> int:
             command.cache,
             fresh=command.fresh,
             workers=command.workers,
+            seed_offset=command.seed_offset,
             launch=launch,
             started=view.started,
             ended=view.ended,
@@ -52,6 +54,8 @@ def run(command: VerifyCommand) -> int:
     outcomes = sorted(outcomes, key=lambda outcome: (outcome.id, outcome.scale))
     if command.html is not None:
         write_bytes(command.html, verify_page(outcomes, claims()).encode(), parents=True, named=True)
+    if command.record is not None:
+        write_records(outcomes, command.record, seed_offset=command.seed_offset)
     if command.json:
         say(json.dumps({"claims": [outcome.to_dict() for outcome in outcomes]}))
     else:

@@ -107,4 +107,5 @@ def judge_walks(sheet: Sheet, found: Sequence[WalkComparison], levels: Sequence[
 
 def regime_3(sheet: Sheet, context: Context) -> None:
     """Check ``regime-3``."""
-    judge_walks(sheet, *compare_heads(context.scale, WALK_ELR, WALK_SEEDS, WALK_STEPS))
+    seeds = [context.seed(seed) for seed in WALK_SEEDS]
+    judge_walks(sheet, *compare_heads(context.scale, WALK_ELR, seeds, WALK_STEPS))

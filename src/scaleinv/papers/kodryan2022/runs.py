@@ -251,3 +251,13 @@ def label_noise(scale: str) -> list[Request]:
     base = replace(find(scale).settings, evaluation="online", eval_every=eval_every, recompute_bn=True, keep_every=None)
     base = replace(base, epochs=2 * (base.epochs or 0))  # noise is learnt late
     return [Request(settings=replace(base, label_noise=share), elr=elr) for share in (0.0, 0.2)]
+
+
+#: redrawn labels and seeds of the runs for double descent, which shows with much noise
+MUCH_NOISE, NOISY_SEEDS = 0.4, range(5)
+
+
+def much_label_noise(scale: str) -> list[Request]:
+    """Request runs of one ELR of regime 1 with two fifths of the labels redrawn, five seeds; tested all along."""
+    noisy = label_noise(scale)[-1]
+    return [replace(noisy, settings=replace(noisy.settings, label_noise=MUCH_NOISE), seed=seed) for seed in NOISY_SEEDS]

@@ -117,8 +117,9 @@ def judge(periods: list[MonitoredPeriod]) -> Judged:
 def calibration(sheet: Sheet, context: Context) -> None:
     """Check ``break-down-window``."""
     found = []
-    for case in CASES:
-        kind, lr, wd, steps, seed = case
+    for kind, lr, wd, steps, first in CASES:
+        seed = context.seed(first)
+        case: Case = (kind, lr, wd, steps, seed)
         with unheard():
             one = judge(train(case).breakdowns())
         found.append(one)

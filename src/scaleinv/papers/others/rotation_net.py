@@ -115,10 +115,10 @@ def _rms(values: Any) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def _check(sheet: Sheet, standardised: bool) -> None:
+def _check(sheet: Sheet, context: Context, standardised: bool) -> None:
     x = _images(standardised)
     for name, make in _optimizers().items():
-        runs = [_train(make, x, seed) for seed in range(SEEDS)]
+        runs = [_train(make, x, context.seed(seed)) for seed in range(SEEDS)]
         for group, place in GROUPS.items():
             several = [run[group] for run in runs]
             label = f"{name}, {place} matrix"
@@ -139,9 +139,9 @@ def _check(sheet: Sheet, standardised: bool) -> None:
 
 def on_a_net(sheet: Sheet, context: Context) -> None:
     """Check ``rotation-on-a-net``."""
-    _check(sheet, standardised=True)
+    _check(sheet, context, standardised=True)
 
 
 def on_raw_pixels(sheet: Sheet, context: Context) -> None:
     """Check ``rotation-on-raw-pixels``."""
-    _check(sheet, standardised=False)
+    _check(sheet, context, standardised=False)
