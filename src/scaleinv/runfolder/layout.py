@@ -61,11 +61,11 @@ def kept_file(folder: Path, epoch: int) -> Path:
 def kept_epochs(folder: str | Path) -> list[int]:
     """List the epochs whose weights a run has kept, ascending, without the last; empty without ``keep_every``."""
     manifest = read_manifest(Path(folder)) if checking() else None
-    on_disk = {path.name for path in (Path(folder) / "weights").glob("epoch-*.safetensors")}
-    listed = (
-        on_disk if manifest is None else {Path(name).name for name in manifest.names("weights/epoch-*.safetensors")}
-    )
-    numbers = (name[len("epoch-") : -len(".safetensors")] for name in on_disk & listed)
+    if manifest is None:
+        names = [path.name for path in (Path(folder) / "weights").glob("epoch-*.safetensors")]
+    else:  # also one that is gone: who reads it is told
+        names = [Path(name).name for name in manifest.names("weights/epoch-*.safetensors")]
+    numbers = (name[len("epoch-") : -len(".safetensors")] for name in names)
     return sorted(int(number) for number in numbers if re.fullmatch("[0-9]{1,18}", number))
 
 
