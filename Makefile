@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 # a worker for each core; the tests of a file stay together, since they share what they trained
 SPREAD ?= -n auto --dist loadfile
 
-.PHONY: help setup demo test lint quick nightly kernels mutants faults bench docs dist release-check clean
+.PHONY: help setup demo test lint quick nightly kernels mutants faults bench docs dist audit release-check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -73,13 +73,19 @@ bench: $(STAMP) ## speed, as ratios in one run
 docs: $(STAMP) ## the documentation as a site in site/, built strictly: open site/index.html (half a minute)
 	$(BIN)/python docs/build.py
 
-dist: $(STAMP) ## wheel and source distribution in dist/
+dist: $(STAMP) ## wheel and source distribution in dist/, with checksums and the list of what they were tested with
 	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/cyclonedx-py requirements constraints.txt --pyproject pyproject.toml --output-reproducible --output-format JSON -o dist/scaleinv.cdx.json
+	cd dist && $(abspath $(BIN))/python -c 'import hashlib, pathlib; [print(hashlib.sha256(p.read_bytes()).hexdigest(), "", p) for p in sorted(pathlib.Path().iterdir())]' > ../build-sums && mv ../build-sums SHA256SUMS
+
+audit: $(STAMP) ## known holes of the versions in constraints.txt (asks pypi.org)
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 # what a user gets who installs the wheel with [cli]: the doctor works, and no plots, no training come along
 release-check: dist ## is this fit for release: twine check, the wheel in a fresh environment, the doctor (2 minutes)
-	$(BIN)/twine check --strict dist/*
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	cd dist && sha256sum --check --quiet SHA256SUMS
 	rm -rf build/release && $(BIN)/python -m venv build/release
 	build/release/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)[cli]"
 	cd build/release && env -u PYTHONPATH bin/scaleinv doctor $(CURDIR)/tests/project/net.py:make --input 8,3,16,16

@@ -446,7 +446,8 @@ windows; every pair starts from the same weights and sees the same batches. "Sam
 {cost}
 
 Ratios to a step of torch's default SGD with the same momentum, over the convolutions of ResNet-18 (11.2 M weights), one
-thread, medians of rounds that take turns (`python benchmarks/sphere.py`). "By hand" checks nothing, measures norms in
+thread, medians of rounds that take turns (`python benchmarks/sphere.py`); every way finds its tensors out of the cache,
+and gradients are tangent, as those of scale-invariant weights are. "By hand" checks nothing, measures norms in
 float32 only roughly (torch's sum in order) and leaves momentum where it was. `literal` is the formula operation by
 operation, `exact` the default, `folded` measures norms once in 16 steps. Checks for what is not finite are on. The
 ratios move by a fifth and more with what else the machine does.

@@ -8,6 +8,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -29,8 +31,8 @@ def load_object(target: str, form: str = _FORM) -> Any:
     ``form`` ends the error messages: what is to be given. Raises UserError where the module or the name is not found or
     the module cannot be imported.
     """
-    _look_here()
     where, colon, name = target.rpartition(":")
+    _look_here("" if where.endswith(".py") else where.partition(".")[0])
     if not colon or not where or not name:
         raise UserError(f"{target!r} does not name an object of a module; {form}")
     with contextlib.redirect_stdout(sys.stderr):
@@ -44,12 +46,64 @@ def load_object(target: str, form: str = _FORM) -> Any:
     return found
 
 
-def _look_here() -> None:
-    """Have a user's own module found in the current folder: last, so that no file there is taken for a library."""
+class _OwnModules(MetaPathFinder):
+    """Find modules that lie beside a user's file: last, and for the imports of files in that folder alone.
+
+    So no file there is taken for a library, not even for one that is missing.
+    """
+
+    def __init__(self) -> None:
+        #: folder -> modules that were named on the command line, which anybody may import
+        self.named: dict[str, set[str]] = {}
+
+    def look_in(self, folder: Path, name: str = "") -> None:
+        """Take the folder up; ``name``: of a module in it that was asked for."""
+        self.named.setdefault(str(folder), set()).add(name)
+        if self not in sys.meta_path:
+            sys.meta_path.append(self)
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find a module or a package of a folder that was taken up; what lies in a package is found without this."""
+        if path is not None:
+            return None
+        for folder, names in self.named.items():
+            if fullname in names or _imported_from(folder):
+                found = PathFinder.find_spec(fullname, [folder])
+                if found is not None:
+                    return found
+        return None
+
+
+def _imported_from(folder: str) -> bool:
+    """Tell whether the import under way stands in a file within the folder, and not in a library that lies there."""
+    frame = sys._getframe(1)
+    while frame is not None and (
+        frame.f_code.co_filename == __file__ or _is_importlib(frame.f_globals.get("__name__", ""))
+    ):
+        frame = frame.f_back  # type: ignore[assignment]
+    file = "" if frame is None else frame.f_code.co_filename
+    if not file or file.startswith("<"):
+        return False
+    try:
+        inner = Path(file).resolve().relative_to(folder)
+    except (ValueError, OSError):
+        return False
+    foreign = {"site-packages", "dist-packages"} & set(inner.parts) or file.startswith(str(_PACKAGE) + os.sep)
+    return not foreign
+
+
+def _is_importlib(module: str) -> bool:
+    return module.partition(".")[0] in ("importlib", "_frozen_importlib", "_frozen_importlib_external")
+
+
+_PACKAGE = Path(__file__).parent
+_own_modules = _OwnModules()
+
+
+def _look_here(name: str = "") -> None:
+    """Have a user's own modules found in the current folder; ``name``: of the one that is asked for."""
     with contextlib.suppress(OSError):  # the folder is gone
-        here = os.getcwd()
-        if here not in sys.path:
-            sys.path.append(here)
+        _own_modules.look_in(Path.cwd().resolve(), name)
 
 
 def _elsewhere(where: str) -> str:
@@ -116,8 +170,7 @@ def _file(path: Path) -> ModuleType:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
-        if str(path.resolve().parent) not in sys.path:
-            sys.path.append(str(path.resolve().parent))  # what stands beside it, last
+        _own_modules.look_in(path.resolve().parent)
         _loading.append(where)
         try:
             with contextlib.suppress(_Enough):

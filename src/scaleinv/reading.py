@@ -90,6 +90,14 @@ def _whole(digits: str) -> int:
     return int(digits)
 
 
+def home_expanded(path: str | Path) -> Path:
+    """Put the home folder in the place of ``~``; UserError for a user who is not there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(f"{path}: there is no such user; write ./{path} for a folder of that name") from None
+
+
 def path_fault(text: str) -> str:
     """Say why no file can have this name, as the end of a sentence; empty where one can.
 

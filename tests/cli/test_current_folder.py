@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 from scaleinv.cli import COMMANDS
 
-#: libraries and modules of Python that somebody has a file of the same name for
-NAMES = ["tyro", "copy", "rich", "numpy", "torch", "yaml", "json", "sklearn", "pyarrow", "matplotlib", "scipy"]
-NAMES += ["safetensors", "typing", "dataclasses", "pickle", "struct", "random", "socket", "tempfile"]
-NAMES += ["signal", "threading"]
+#: what Python and this environment have, and what a library asks for without needing it
+NAMES = {name.partition(".")[0] for name in (*sys.stdlib_module_names, *packages_distributions())}
+NAMES |= {
+    "torchvision",
+    "lion_pytorch",
+    "cupy",
+    "numexpr",
+    "yaml",
+    "tomllib",
+    "apex",
+    "triton",
+    "xformers",
+    "sitecustomize",
+}
+NAMES = {name for name in NAMES if name.isidentifier()} - {"scaleinv", "__main__"}
+#: what Python loads to find the module of `python -m`
+RUNPY = set(
+    subprocess.run(
+        [sys.executable, "-c", "import runpy, pkgutil, sys; print(*{m.partition('.')[0] for m in sys.modules})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+)
 _NET = """
 from torch import nn
 
@@ -43,7 +64,7 @@ CODES = {"run": 2, "landscape": 2, "report": 2, "verify": 2}
 @pytest.fixture
 def trapped(tmp_path: Path) -> Path:
     """A folder with files of these names, each of which leaves a mark where it is executed; and a net, and a log."""
-    for name in NAMES:
+    for name in sorted(NAMES):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'a').write('{name} ')\n")
     (tmp_path / "mynet.py").write_text(_NET)
     (tmp_path / "log.csv").write_text("step,loss,rho\n" + "".join(f"{k},{1 / (k + 1)},2\n" for k in range(60)))
@@ -85,6 +106,8 @@ def test_no_command_loads_what_lies_here(trapped: Path) -> None:
 
 @pytest.mark.parametrize("name", [n if n == "data" else pytest.param(n, marks=pytest.mark.slow) for n in USES])
 def test_nor_does_python_m(name: str, trapped: Path) -> None:
+    for loaded in RUNPY:  # `python -m` itself takes these from the current folder, before any code of ours
+        (trapped / f"{loaded}.py").unlink(missing_ok=True)
     done = call(trapped, sys.executable, "-m", "scaleinv", *USES[name].split())
     assert executed(trapped) == ""
     assert done.returncode == CODES.get(name, 0), done.stderr
@@ -93,6 +116,8 @@ def test_nor_does_python_m(name: str, trapped: Path) -> None:
 
 @pytest.mark.slow
 def test_a_file_named_like_a_library_can_hold_a_net(trapped: Path) -> None:
+    for loaded in RUNPY:
+        (trapped / f"{loaded}.py").unlink(missing_ok=True)
     (trapped / "copy.py").write_text(_NET)
     done = call(trapped, sys.executable, "-m", "scaleinv", "doctor", "copy.py:make", "--input", "4,6")
     assert done.returncode == 0, done.stderr
@@ -107,9 +132,93 @@ def test_a_file_does_not_become_the_module_of_its_name(trapped: Path, monkeypatc
     from scaleinv.symmetry.inputs import load_model
 
     monkeypatch.chdir(trapped)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     (trapped / "never_seen_before.py").write_text(_NET)
     load_model("never_seen_before.py:make")
     assert "never_seen_before" not in sys.modules
-    assert sys.path[-1] == str(trapped)
-    assert str(trapped) not in sys.path[:-1]
+    assert str(trapped) not in sys.path
+
+
+_OWN = """
+import beside
+import torch
+from torch import nn
+from scaleinv import classification
+
+print("own file")
+
+def make():
+    import later  # found when it is called, too
+    return nn.Sequential(nn.Linear(6, later.WIDTH, bias=False), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+def data():
+    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    return x, torch.arange(20) % 2
+
+def loss(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets)
+
+def problem():
+    return classification(make, data())
+
+class Steps(torch.optim.SGD):
+    pass
+"""
+#: what names an object of one's own; the file for these is copy.py, whose name a library has
+OWN_USES = [
+    "doctor copy.py:make --input 4,6",
+    "doctor copy.py:make --input 4,6 --optimizer copy.py:optimizer",
+    "train --model copy.py:make --data copy.py:data --elr 0.1 --steps 2 --out a",
+    "train --model copy.py:make --data copy.py:data --loss copy.py:loss --lr 0.1 --steps 2 --out b",
+    "train --problem copy.py:problem --lr 0.1 --steps 2 --out c",
+    "train --problem mine:problem --lr 0.1 --steps 2 --out d",
+    "train --model copy.py:make --data copy.py:data --optimizer copy.py:Steps --lr 0.1 --steps 2 --out e",
+    "sweep --problem copy.py:problem --elr 0.1,1 --steps 2 --workers 1 --out f",
+    "report a",
+    "landscape a --images 4",
+]
+
+
+@pytest.mark.slow
+def test_of_what_is_named_only_that_file_and_what_it_imports_is_executed(trapped: Path) -> None:
+    (trapped / "copy.py").write_text(
+        _OWN + "\ndef optimizer(model):\n    return torch.optim.SGD(model.parameters(), 0.1)\n"
+    )
+    (trapped / "mine.py").write_text(_OWN)
+    (trapped / "beside.py").write_text("import torch\n")
+    (trapped / "later.py").write_text("WIDTH = 4\n")
+    script = trapped / "bin" / "own.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import sys\nfrom scaleinv.cli import run\n"
+        "if __name__ == '__main__':\n"
+        f"    for line in {OWN_USES!r}:\n"
+        "        code = run(line.split())\n"
+        "        assert code == 0, (line, code)\n"
+        "    import importlib\n"
+        # nobody named these, and the script is no file of that folder's
+        "    for name in ('beside', 'torchvision', 'later_still'):\n"
+        "        sys.modules.pop(name, None)\n"
+        "        try:\n            found = importlib.import_module(name)\n"
+        "        except ImportError:\n            continue\n"
+        f"        assert not str(found.__file__).startswith({str(trapped)!r}), name\n"
+    )
+    (trapped / "later_still.py").write_text("")
+    done = call(trapped, sys.executable, str(script))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert executed(trapped) == ""
+    assert "own file" in done.stderr  # what a file prints is not the answer
+
+
+def test_a_library_in_the_folder_takes_nothing_from_it(tmp_path: Path) -> None:
+    """An environment may lie in the folder one works in: its libraries are not one's own files."""
+    library = tmp_path / ".venv" / "site-packages" / "wants_extra.py"
+    library.parent.mkdir(parents=True)
+    library.write_text("try:\n    import an_extra\nexcept ImportError:\n    an_extra = None\n")
+    (tmp_path / "an_extra.py").write_text("WRONG = 1\n")
+    (tmp_path / "net.py").write_text("import wants_extra\nfrom an_extra import WRONG\nfound = wants_extra.an_extra\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(library.parent)!r}); from scaleinv.plugins import load_object; "
+        "import scaleinv; print(load_object('net.py:found'), load_object('net.py:WRONG'))"
+    )
+    done = call(tmp_path, sys.executable, *(["-P"] if sys.version_info >= (3, 11) else ["-I"]), "-c", code)
+    assert done.stdout == "None 1\n", done.stderr

@@ -159,7 +159,7 @@ def test_the_current_directory_is_importable_where_a_command_loads_a_module_and_
     code = (
         "import os, sys; from scaleinv import cli; cli.run(['nothing']); cli.run(['data', 'fetch']); "
         "assert os.getcwd() not in sys.path; from scaleinv.symmetry.inputs import load_model; "
-        "print(load_model('mine:net').in_features, sys.path.index(os.getcwd()) - len(sys.path))"
+        "print(load_model('mine:net').in_features, os.getcwd() in sys.path)"
     )
     safe = ["-P"] if sys.version_info >= (3, 11) else []  # without it python -c itself adds the directory
     package = Path(scaleinv.__file__).parents[1]  # PYTHONPATH may be relative to where the tests run
@@ -172,4 +172,4 @@ def test_the_current_directory_is_importable_where_a_command_loads_a_module_and_
         timeout=60,
         check=False,
     )
-    assert done.stdout == "2 -1\n", done.stderr
+    assert done.stdout == "2 False\n", done.stderr

@@ -1,6 +1,7 @@
 """``scaleinv periods`` of the sample logs in examples/logs, and how fast it is."""
 
 import json
+import os
 import runpy
 import time
 from pathlib import Path
@@ -102,3 +103,29 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path, capsys):
     assert time.process_time() - begin < 8
     assert capsys.readouterr().out.startswith("139 periods of 713 steps")
     assert np.diff(series["bursts"]).mean() == pytest.approx(713, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("row", "flags", "message"),
+    [
+        ("{k}e300,0.5,2", "", "step 5.9e+301 is beyond 2^53; steps are counted"),
+        ("-{k}e18,0.5,2", "", "step 5.9e+19 is beyond 2^53"),
+        ("{k},0.5,2", "--lr 1e-320 --wd 1e-320", "0 and numbers from 1e-30 to 1e+30 can be judged"),
+        ("{k},0.5,2", "--lr 1e300 --wd 1e300", "lr is 1e+300 at step 0; 0 and numbers from"),
+        ("{k},0.5,2", "--lr 0.1 --wd 1e31", "wd is 1e+31 at step 0"),
+    ],
+)
+def test_numbers_that_cannot_be_judged(
+    row: str, flags: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("step,loss,rho\n" + "".join(row.format(k=k) + "\n" for k in range(60)))
+    assert run(["periods", str(log), *flags.split()]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_only_files_are_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in (("/dev/zero", "a device"), (str(tmp_path / "pipe"), "a pipe")):
+        assert run(["periods", name]) == 2
+        assert f"{name} is {kind}, not a file" in capsys.readouterr().err

@@ -120,9 +120,9 @@ def test_a_job_goes_on_with_what_the_others_of_its_array_have_not_begun(cluster:
     """So that the runs of a sweep cost no more starts of Python than there are places."""
     rates = tuple(round(1e-3 * 2.0**k, 6) for k in range(6))
     whole, out = tmp_path / "whole", tmp_path / "sweep"
-    assert sweeps.run(sweeps.command(whole, elr=rates, epochs=LONG)).returncode == 0
+    assert sweeps.run(sweeps.command(whole, elr=rates, epochs=60)).returncode == 0
     more = ("--launcher", "slurm", "--launcher-args", "time=10")
-    done = sweeps.run(sweeps.command(out, *more, elr=rates, epochs=LONG), SLURM_CONF=str(cluster.conf))
+    done = sweeps.run(sweeps.command(out, *more, elr=rates, epochs=60), SLURM_CONF=str(cluster.conf))
     assert done.returncode == 0, done.stderr
     assert sweeps.bits(out) == sweeps.bits(whole)
     assert len(list((out / ".slurm").glob("*_log.out"))) < 6

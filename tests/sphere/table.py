@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils import _pytree as trees
 
-from scaleinv.sphere import Cut
+from scaleinv import Sphere
+from scaleinv.sphere import Cut, shards
 
 SHAPES = {"w": (6, 4), "v": (8, 6)}
 ELR = {"sgd": 2e-3, "normalised": 1e-2}
@@ -56,6 +58,29 @@ OPTIMIZERS: dict[str, tuple[str, Factory]] = {
     "adam": ("normalised", lambda p: torch.optim.Adam(p, lr=1.0)),
     "adamw": ("normalised", lambda p: torch.optim.AdamW(p, lr=1.0, weight_decay=0.0)),
 }
+
+
+#: dtype, options, how far from the path at most, how far from the norm at most
+DTYPES: dict[str, tuple[torch.dtype, dict[str, Any], float, float]] = {
+    "f64": (torch.float64, {}, 1e-12, 1e-14),
+    "f32": (torch.float32, {}, 2e-5, 1e-6),
+    # of the copies: bfloat16 keeps 8 bits of the start, which the slow path starts from as well
+    "bf16": (torch.bfloat16, {"masters": True}, 2e-5, 1e-6),
+}
+Cell = tuple[str, str, str]  # optimizer, granularity, dtype
+ALL: list[Cell] = [(o, g, d) for o in OPTIMIZERS for g in GRANULARITIES for d in DTYPES]
+#: every optimizer with every granularity once, each dtype in turn
+SOME: list[Cell] = [
+    (o, g, list(DTYPES)[(i + k) % len(DTYPES)]) for i, o in enumerate(OPTIMIZERS) for k, g in enumerate(GRANULARITIES)
+]
+
+
+def build(cell: Cell, weights: dict[str, Any], **options: Any) -> Sphere:
+    """A Sphere over the weights."""
+    optimizer, granularity, dtype = cell
+    law, make = OPTIMIZERS[optimizer]
+    more = {**GRANULARITIES[granularity][0], **DTYPES[dtype][1], **options}
+    return Sphere(make(list(weights.values())), {n: [w] for n, w in weights.items()}, ELR[law], **more)
 
 
 def start(dtype: torch.dtype = torch.float64) -> dict[str, nn.Parameter]:
@@ -166,3 +191,41 @@ def distance(path: Slow, weights: dict[str, np.ndarray]) -> float:
 
 def flat(weights: Sequence[Tensor]) -> np.ndarray:
     return np.concatenate([w.detach().double().numpy().ravel() for w in weights])
+
+
+def on_spheres(sphere: Sphere, weights: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights as they lie on the spheres: the float32 copies, where there are any."""
+    if sphere.masters is None:
+        return {n: w.detach() for n, w in weights.items()}
+    return {n: sphere.masters.of([w])[0].detach() for n, w in weights.items()}
+
+
+def there_and_back(
+    weights: dict[str, Any], one: Callable[[int], None], state: Callable[[], Any], load: Callable[[Any], None]
+) -> bool:
+    """Take all steps, the second half twice from a stored state; whether both ended at the same bits."""
+    for step in range(STEPS // 2):
+        one(step)
+    stored = trees.tree_map(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, state())
+    before = {n: shards.local(w).clone() for n, w in weights.items()}
+    ends = []
+    for again in (False, True):
+        if again:
+            with torch.no_grad():
+                for n, w in weights.items():
+                    shards.local(w).copy_(before[n])
+            load(stored)
+        for step in range(STEPS // 2, STEPS):
+            one(step)
+        ends.append({n: shards.local(w).clone() for n, w in weights.items()})
+    return all(torch.equal(ends[0][n], ends[1][n]) for n in weights)
+
+
+def check(cell: Cell, found: dict[str, Any], near: float | None = None) -> None:
+    """Hold weights on their spheres against the slow path of their cell: where they are, and their norms."""
+    dtype, _, distant, kept = DTYPES[cell[2]]
+    path = slow(cell[0], cell[1], dtype=dtype)
+    weights = as_numpy(found)
+    away = distance(path, weights)
+    assert away < (near or distant), f"{cell} is {away:.1e} from the path"
+    np.testing.assert_allclose(path.norms(weights), path.radii, rtol=kept, err_msg=str(cell))

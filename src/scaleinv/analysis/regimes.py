@@ -30,7 +30,6 @@ squared loss); ``threshold = 0.01 constant_loss``. Where one is missing, so is e
   that still moves, a run shorter than 20 epochs.
 """
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ import numpy as np
 from scaleinv.analysis.statistics import UNKNOWN, Estimate, Floats, drift, mean, rank_correlation_with_time, sample_mean
 from scaleinv.runfolder.read import Run
 from scaleinv.runfolder.tables import frame
+from scaleinv.text import esc
 from scaleinv.theory.guessing import CHANCE_ACCURACY, guesses
 
 THRESHOLD = 0.01  # of the loss of the best constant answer
@@ -70,8 +70,8 @@ class Verdict:
         return f"<Verdict: {self.regime or '?'} {NAMES[self.regime]}, {self.evidence.get('reason', '')}>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(str(v))}</td></tr>" for k, v in self._numbers())
-        return f"<p>{html.escape(repr(self).strip('<>'))}</p><table>{rows}</table>"
+        rows = "".join(f"<tr><td>{esc(k)}</td><td>{esc(str(v))}</td></tr>" for k, v in self._numbers())
+        return f"<p>{esc(repr(self).strip('<>'))}</p><table>{rows}</table>"
 
     def _numbers(self) -> list[tuple[str, Any]]:
         return [(name, value) for name, value in self.evidence.items() if name != "reason"]

@@ -20,7 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "measuring": ("evaluation", "eval_every", "recompute_bn", "record_steps", "keep_every"),
     "running": (
-        "device", "threads", "workers", "launcher", "launcher_args", "prepare", "cancel",
+        "device", "threads", "oversubscribe", "workers", "launcher", "launcher_args", "prepare", "cancel",
     ),
     "output": ("out", "config", "json", "quiet"),
 }  # fmt: skip

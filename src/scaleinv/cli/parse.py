@@ -102,14 +102,16 @@ def check_at_least(least: int, most: int = MOST_COUNT, **numbers: int | None) ->
 
 def check_texts(command: Any) -> None:
     """Refuse paths that no file can have and texts that are no UTF-8, by the names of their flags, before any work."""
+    hints = get_type_hints(type(command), include_extras=True)
     for one in dataclasses.fields(command):
         given = getattr(command, one.name)
+        place = "Positional" in repr(hints[one.name])
         for value in given if isinstance(given, tuple) else (given,):
             fault = path_fault(str(value)) if isinstance(value, Path) else ""
             if isinstance(value, str):
                 fault = path_fault(value[:1000].replace("/", "-")) if _odd(value) else ""
             if fault:
-                raise UserError(f"--{_flag_name(one, type(command))} {value}: {fault}")
+                raise UserError(f"{'' if place else f'--{_flag_name(one, type(command))} '}{value} {fault}")
 
 
 def _odd(text: str) -> bool:
@@ -235,8 +237,9 @@ def _flags(path: Path, kind: type[Any]) -> list[str]:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from None
     except UserError as error:
         raise UserError(f"--config: {error}") from None
-    except (ValueError, RecursionError) as error:  # also of numbers of thousands of digits
-        raise UserError(f"--config {path} is not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        why = "it holds a number of thousands of digits" if "int_max_str_digits" in str(error) else error
+        raise UserError(f"--config {path} is not TOML: {why}") from None
     fields = {_flag_name(one, kind): one for one in dataclasses.fields(kind) if one.name != "config"}
     flags: list[str] = []
     for name, value in _flat(content).items():

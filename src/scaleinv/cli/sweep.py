@@ -22,6 +22,9 @@ from scaleinv.lab.config import CommonSettings, check_settings
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.studies.grid import parse_grid
 
+#: each is a folder, and a point of the map
+MOST_RUNS = 100_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepCommand(CommonSettings, OwnFlags):
@@ -72,4 +75,7 @@ class SweepCommand(CommonSettings, OwnFlags):
         self.arguments()
         check_at_least(1, MOST_SEEDS, seeds=self.seeds)
         check_at_least(1, MOST_WORKERS, workers=self.workers)
+        runs = len(self.axis_values()[1]) * len(self.decays()) * (self.seeds or 1)
+        if runs > MOST_RUNS:
+            raise UserError(f"this sweep has {runs} runs, more than {MOST_RUNS}; is that meant? Make it in parts")
         check_launcher(self.launcher, self.launcher_args)

@@ -86,6 +86,7 @@ _THREADS = Rule(lambda n: 1 <= n <= MOST_THREADS, f"a number of threads from 1 t
 _WARMUP = Rule(lambda n: 0 <= n <= MOST_STEPS, "a number of steps from 0 to 1e12")
 _POSITIVE = Rule(lambda x: 0 < x < math.inf, "a positive number")
 _NORM = Rule(lambda x: LEAST_NORM <= x <= LARGEST_NORM, "a positive number, 1e-15 to 1e15: float32 holds its square")
+_EPS = Rule(lambda x: 1e-38 <= x <= 1e30, "a number from 1e-38, float32's least, to 1e30; the papers use 1e-5")
 _HEAD = Rule(lambda x: 0 <= x <= LARGEST_NORM, "a number from 0 to 1e15: float32 holds its square")
 _RATE = Rule(lambda x: 0 <= x <= LARGEST_RATE, f"a number from 0 to {LARGEST_RATE:g}")
 _FRACTION = Rule(lambda x: 0 < x < 1, "a fraction between 0 and 1")
@@ -110,7 +111,7 @@ class RunFields:
     it is (default: si; standard for a model of your own)."""
     normalization: Normalization = "batch"
     """batch, layer or group: the layer after every weight. weight: weight normalization in its place."""
-    norm_eps: float = 1e-5
+    norm_eps: Annotated[float, _EPS] = 1e-5
     """eps of the normalization layers: it breaks the scale invariance of very small weights."""
     width: Annotated[int | None, _CHANNELS] = None
     """Width of the network (default: 32, on digits 8; mlp 64)."""

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from scaleinv.errors import UserError
 from scaleinv.lab.global_random import FACTORY, PASS, seeded
@@ -38,6 +39,12 @@ def make_network(problem: Problem, seed: int, variant: str, head_norm: float) ->
             raise UserError(f"the model of {problem.name} cannot be made: {type(error).__name__}: {error}") from error
         if not isinstance(model, nn.Module):
             raise UserError(f"the model of {problem.name} is {type(model).__name__}, not a torch.nn.Module")
+        lazy = [name for name, p in model.named_parameters() if isinstance(p, UninitializedParameter)]
+        if lazy:
+            raise UserError(
+                f"the model of {problem.name} has {lazy[0]} of no size yet (a lazy layer); give its size, or call the "
+                "model once before it is returned"
+            )
         bad = [name for name, p in model.named_parameters() if p.is_floating_point() and not p.isfinite().all()]
         if bad:
             raise UserError(f"the model of {problem.name} starts with {bad[0]} that is not finite")

@@ -22,7 +22,7 @@ from scaleinv.lab.first_loss import stored_task
 from scaleinv.lab.global_random import READ, STEP, kept_generators, seed_all, seed_torch
 from scaleinv.lab.images import Images
 from scaleinv.lab.levels import limit_rows, reference_rows
-from scaleinv.lab.memory import keep_freed_memory
+from scaleinv.lab.memory import keep_freed_memory, require_memory
 from scaleinv.lab.problem import Judge, Problem
 from scaleinv.lab.random import TRANSFORM, generator
 from scaleinv.lab.recorder import BatchCounts, StepRecorder
@@ -345,6 +345,8 @@ def run(
     classes = source.classes if isinstance(source, Dataset) else config.classes
     if (source.fingerprint, classes) != (config.data_fingerprint, config.classes):
         raise UserError(f"the images of {config.data} are not those the run was made for; choose another --out")
+    if isinstance(source, Dataset):
+        require_memory(config, source.in_shape, source.classes, len(source.train_labels))
     check_openmp(config.threads)
     torch.set_num_threads(config.threads)
     keep_freed_memory()

@@ -51,28 +51,38 @@ class Forces:
         self._buffers.clear()
 
     def fill(
-        self, step: int, names: Sequence[str], values: Array, rates: Sequence[Rates], chosen: Sequence[int]
+        self,
+        steps: Sequence[int],
+        names: Sequence[str],
+        values: Array,
+        rates: Sequence[Sequence[Rates]],
+        chosen: Sequence[int],
     ) -> None:
-        """Fill the columns in place; ``names`` and ``rates`` have the total first, ``chosen`` are the groups in it."""
-        for i, name in enumerate(names[1:], start=1):
-            values[i, _DECAY] = self._decay(step, name, float(values[i, _RHO]), rates[i])
-        rho, decay = values[:, _RHO], values[:, _DECAY]
+        """Fill the columns in place, ``values`` of shape (steps, 1 + groups, quantities); names and the rates of a step
+        have the total first, ``chosen`` are the groups in it.
+        """
+        groups = names[1:]
+        sizes = values[:, 1:, _RHO].tolist()
+        values[:, 1:, _DECAY] = [
+            [self._decay(step, name, rho, rate) for name, rho, rate in zip(groups, row, mine[1:])]
+            for step, row, mine in zip(steps, sizes, rates)
+        ]
+        rho, decay = values[:, :, _RHO], values[:, :, _DECAY]
         places = [i + 1 for i in chosen]
         radial = decay.copy()  # radial part of the decay: of a group all of it
-        if places:
-            with np.errstate(all="ignore"):
-                decay[0] = np.sqrt(np.sum(decay[places] ** 2))
-                radial[0] = np.sum(decay[places] * rho[places]) / rho[0] if rho[0] > 0 else decay[0]
-        else:
-            decay[0] = radial[0] = np.nan
         with np.errstate(all="ignore"):
-            along = rho + values[:, _RADIAL]
-            values[:, _PULL] = values[:, _RADIAL] + radial
-            across = values[:, _TANGENTIAL]
+            if places:
+                decay[:, 0] = np.sqrt(np.sum(decay[:, places] ** 2, axis=1))
+                along = np.sum(decay[:, places] * rho[:, places], axis=1)
+                radial[:, 0] = np.where(rho[:, 0] > 0, along / rho[:, 0], decay[:, 0])
+            else:
+                decay[:, 0] = radial[:, 0] = np.nan
+            along = rho + values[:, :, _RADIAL]
+            values[:, :, _PULL] = values[:, :, _RADIAL] + radial
+            across = values[:, :, _TANGENTIAL]
+            whole = np.hypot(along, across)
             # |w + d| - along without cancellation
-            values[:, _GROWTH] = np.where(
-                along > 0, across**2 / (np.hypot(along, across) + along), np.hypot(along, across) - along
-            )
+            values[:, :, _GROWTH] = np.where(along > 0, across**2 / (whole + along), whole - along)
 
     def _decay(self, step: int, name: str, rho: float, rate: Rates) -> float:
         if not rate.wd:

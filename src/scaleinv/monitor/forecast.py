@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 from torch.optim import Optimizer
 
 from scaleinv.monitor.breakdowns import Journal, Window
@@ -100,6 +101,7 @@ def forecast(
     traits: OptimizerTraits | None = None,
     ahead: Ahead = STEADY,
     outside: bool = False,
+    sides: tuple[int, int] | None = None,
 ) -> Forecast:
     """Forecast a group from its last logged steps (``columns``: step, rho, eg, elr, angle, tangential ...) and the
     options of its param group.
@@ -107,6 +109,7 @@ def forecast(
     Predictions are made row by row, at the learning rate and the decay (column ``wd``) of the row, and compared with
     what was measured in the same rows.  ``traits``: of the param group, if they are not those of its name.  ``ahead``:
     the learning rate to come.  ``outside``: something else than the optimizer changes the weights.
+    ``sides``: of its largest matrix.
     """
     long = columns["eg"]  # all that is given: l and L should know the last break-down
     last = min(WINDOW, max(FEWEST, len(columns["step"]) // 2))  # not the start of the run
@@ -134,7 +137,7 @@ def forecast(
         return replace(base, why=f"no forecast for rho {now:g}, lr {lr:g}, weight decay {wd:g}")
     good = np.isfinite(eg) & (eg > 0)
     pull = float(np.sqrt(np.mean(eg[good] ** 2))) if good.sum() >= FEWEST else NAN
-    known = Measured(eg=pull, dimension=max(size, 2), update=_update_norm(columns, lr, wd))
+    known = Measured(eg=pull, dimension=max(size, 2), update=_update_norm(columns, lr, wd), sides=sides)
     traits = traits_of(engine(optimizer), options) if traits is None else traits
 
     def rest_at(lr: float, wd: float) -> Equilibrium | None:
@@ -317,13 +320,22 @@ def outlook(history: History, journal: Journal, monitor: Monitored) -> list[Fore
         law = monitor.rates[i].law if len(monitor.rates) > i else "measured"
         told = forecast(
             name, {"step": steps, **numbers}, optimizer, options, sum(t.numel() for t in tensors), law,
-            traits=traits, ahead=coming[key], outside=outside,
+            traits=traits, ahead=coming[key], outside=outside, sides=_sides(tensors),
         )  # fmt: skip
         seen = journal.of.get(name)
         if seen is not None:
             told = replace(told, breakdowns=len(seen.periods), window=seen.window())
         found.append(told)
     return found
+
+
+def _sides(tensors: Sequence[Tensor]) -> tuple[int, int] | None:
+    """Give rows and columns of the largest matrix, a kernel taken as one."""
+    matrices = [t for t in tensors if t.ndim >= 2 and t.numel()]
+    if not matrices:
+        return None
+    largest = max(matrices, key=Tensor.numel)
+    return len(largest), largest.numel() // len(largest)
 
 
 def _decay_of(rates: Sequence[Rates], i: int, traits: OptimizerTraits, options: Mapping[str, Any]) -> float:

@@ -18,11 +18,8 @@ On a CPU a tensor is read in chunks that fit the cache, so that each number is f
 waits for a device.
 """
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,8 +29,6 @@ from scaleinv.geometry import summing_dtype
 SUMS = ("ww", "dw", "tt", "qq", "gd", "gg", "gw")
 #: numbers in a chunk on a CPU: 1 MB of float32, so that a chunk of w, d and g stays in the cache
 CHUNK = 1 << 18
-#: numbers in a tensor that is measured by numpy
-SMALL = 1 << 14
 _SMALL_FLOATS = (torch.bfloat16, torch.float16)
 
 
@@ -45,12 +40,12 @@ def local(tensor: Tensor) -> Tensor:
     return to_local()  # type: ignore[no-any-return]
 
 
-def _order(tensor: Tensor) -> list[int]:
+def memory_order(tensor: Tensor) -> list[int]:
     """Order the dimensions from slow to fast, as they lie in memory."""
     return sorted(range(tensor.ndim), key=lambda i: -tensor.stride()[i])
 
 
-def _flat(tensor: Tensor, order: Sequence[int]) -> Tensor:
+def flat_in_memory(tensor: Tensor, order: Sequence[int]) -> Tensor:
     """Flatten, without a copy where ``order`` is the tensor's order in memory."""
     if tensor.is_contiguous() and list(order) == sorted(order):
         return tensor.view(-1)
@@ -65,7 +60,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _pieces(tensor: Tensor, order: Sequence[int]) -> Sequence[Tensor]:
-    flat = _flat(tensor, order)
+    flat = flat_in_memory(tensor, order)
     if tensor.device.type != "cpu" or flat.numel() <= CHUNK:
         return (flat,)
     return torch.split(flat, CHUNK)
@@ -78,7 +73,7 @@ def _exact(piece: Tensor) -> Tensor:
 def gradient_sums(weight: Tensor, gradient: Tensor) -> list[Tensor]:
     """Compute ``gg, gw`` of every chunk, flat: 0-d tensors."""
     w, g = _plain(weight), _plain(gradient)
-    order = _order(w)
+    order = memory_order(w)
     rows = []
     for wi, gi in zip(_pieces(w, order), _pieces(g, order)):
         wi, gi = _exact(wi), _exact(gi)
@@ -98,7 +93,7 @@ def step_sums(before: Tensor, after: Tensor, gradient: Tensor | None) -> list[Te
     All of every chunk, flat: 0-d tensors; ``gd`` is NaN without a gradient.
     """
     w, x = _plain(before), _plain(after)
-    order = _order(x)
+    order = memory_order(x)
     pieces = _pieces(w, order)
     slopes = [None] * len(pieces) if gradient is None else _pieces(_plain(gradient), order)
     rows = []
@@ -119,50 +114,10 @@ def step_sums(before: Tensor, after: Tensor, gradient: Tensor | None) -> list[Te
 def still_sums(weight: Tensor) -> list[Tensor]:
     """:func:`step_sums` of a tensor that the step leaves alone, one row."""
     w = _plain(weight)
-    order = _order(w)
+    order = memory_order(w)
     ww = torch.stack([torch.dot(_exact(p), _exact(p)) for p in _pieces(w, order)]).sum()
     zero = torch.zeros_like(ww)
     return [ww, zero, zero, zero, zero]
-
-
-def is_small(tensors: Sequence[Tensor]) -> list[bool]:
-    """Tell which tensors are so small that numpy in float64 is quicker on them than torch; none where one is elsewhere
-    than on the CPU.
-    """
-    if any(t.device.type != "cpu" for t in tensors):
-        return [False] * len(tensors)
-    return [
-        t.numel() <= SMALL
-        and t.dtype in (torch.float32, torch.float64)
-        and t.layout is torch.strided
-        and t.is_contiguous()
-        and getattr(t, "placements", None) is None
-        for t in tensors
-    ]
-
-
-def doubles(tensor: Tensor) -> npt.NDArray[np.float64]:
-    """Copy a small tensor on the CPU flat into float64."""
-    return tensor.detach().numpy().reshape(-1).astype(np.float64)
-
-
-def small_step(before: Tensor, after: Tensor, gradient: Tensor | None) -> list[float]:
-    """Compute ``ww, dw, tt, qq, gd`` of a small tensor in float64; as :func:`step_sums`, in one chunk."""
-    w = doubles(before)
-    with np.errstate(all="ignore"):  # what is not finite is a result
-        d = doubles(after) - w
-        ww, dw = float(w @ w), float(d @ w)
-        c = dw / max(ww, 1e-300)
-        gd = math.nan if gradient is None else float(doubles(gradient) @ d)
-        d -= c * w
-        return [ww, dw, float(d @ d) if len(d) > 1 else 0.0 * c, c * dw, gd]
-
-
-def small_gradient(weight: Tensor, gradient: Tensor) -> list[float]:
-    """Compute ``gg, gw`` of a small tensor in float64."""
-    w, g = doubles(weight), doubles(gradient)
-    with np.errstate(all="ignore"):
-        return [float(g @ g), float(g @ w)]
 
 
 def accumulate(rows: Sequence[Sequence[Tensor]], width: int) -> Tensor:

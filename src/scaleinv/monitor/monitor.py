@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import threading
 import time
 import warnings
 import weakref
@@ -22,7 +24,7 @@ from scaleinv.monitor.groups import FREE, Given, Roster, bare, held, parameter_n
 from scaleinv.monitor.probe import StepProbe, agree, attach, steps_on_the_stack
 from scaleinv.monitor.quantities import OPTIONAL
 from scaleinv.monitor.rates import RateBook, Rates, Stated, engine, unwrap
-from scaleinv.monitor.reading import Arrival, mean_loss
+from scaleinv.monitor.reading import Arrival, Reader, Reading, mean_loss
 from scaleinv.monitor.records import Alert, History
 from scaleinv.monitor.sinks import Sink
 from scaleinv.monitor.sinks.open import Guard, open_sinks
@@ -33,6 +35,10 @@ from scaleinv.symmetry import find_symmetries
 from scaleinv.symmetry.result import Symmetries
 
 _log = logging.getLogger("scaleinv")
+#: logged steps that wait at most to be read together, and seconds between two below which they do so
+TOGETHER, QUICK = 8, 2e-2
+#: seconds after which steps that wait are read, also where the loop pauses
+_LATEST = 1.0
 #: rounds, or losses told, without a step of an optimizer, after which that is said
 NO_STEP = 100
 
@@ -152,6 +158,10 @@ class Monitor(MonitorState):
         self._open: dict[int, StepProbe] = {}  # between the two hooks
         self._losses: list[Tensor | float] = []  # told for the coming step
         self._waiting: deque[Arrival] = deque()
+        self._reader = Reader(self._forces, self._book)
+        self._reading, self._busy = threading.RLock(), False
+        self._timer: threading.Timer | None = None  # runs while steps wait
+        self._last_logged = -math.inf
         self._spent = 0.0
         self._last_end: float | None = None
         self._started = False
@@ -225,7 +235,7 @@ class Monitor(MonitorState):
         self._journal = Journal()  # what is in memory is read again; break-downs before that are forgotten
         for record in self._history.records:
             self._journal.take(record)
-        self.alerts[:] = alerts
+        self._alerts[:] = alerts
         self._watch.told(alerts)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Monitor:
@@ -237,8 +247,9 @@ class Monitor(MonitorState):
         twin._history = History(self._history.records.maxlen or 1)
         twin._history.records.extend(self._history.records)
         twin._history.rates.extend(self._history.rates)
-        twin.alerts = list(self.alerts)
+        twin._alerts = list(self._alerts)
         twin._handles, twin._sinks, twin.closed = [], [], True
+        twin._reading, twin._busy, twin._timer = threading.RLock(), False, None
         twin._open, twin._measured, twin._losses, twin._waiting, twin._numbers = {}, [], [], deque(), Numbers()
         return twin
 
@@ -328,7 +339,7 @@ class Monitor(MonitorState):
                     self.extra,
                 )
                 self._waiting.append(arrival)
-            if self._waiting:
+            if self._waiting and not (measured and self._may_wait(begin)):
                 self._collect(wait=False)
         except Exception as error:
             self._give_up(error)
@@ -346,22 +357,49 @@ class Monitor(MonitorState):
             self._interval.every = agree(self._interval.choice(self.total_steps), self._roster.tensors)
             steps.reschedule(self._interval.every)
 
+    def _may_wait(self, now: float) -> bool:
+        """Tell whether the step just logged may be read with the next ones: those come at once, and few wait."""
+        quick, self._last_logged = now - self._last_logged < QUICK, now
+        if not quick or not self._interval.given or self._waiting[-1].urgent or len(self._waiting) >= TOGETHER:
+            return False
+        if not all(guard.patient for guard in self._sinks):
+            return False
+        if self._timer is None:
+            self._timer = threading.Timer(_LATEST, _read_late, (weakref.ref(self),))
+            self._timer.daemon = True
+            self._timer.start()
+        return True
+
     def _collect(self, wait: bool) -> None:
-        while self._waiting and self._waiting[0].ready(wait):
-            reading = self._waiting.popleft().read(self._forces, self._book)
-            if reading is None:
-                continue
+        if not self._waiting or not self._reading.acquire(blocking=wait):
+            return
+        if self._busy:  # asked by a rule or a sink that is being told
+            self._reading.release()
+            return
+        self._busy = True
+        try:
+            here = []
+            while self._waiting and self._waiting[0].ready(wait):
+                here.append(self._waiting.popleft())
+            if here:
+                self._take(self._reader.read(here))
+        finally:
+            self._busy = False
+            self._reading.release()
+
+    def _take(self, readings: Sequence[Reading]) -> None:
+        for reading, unusual in zip(readings, self._watch.expect(readings)):
             record, self.rates = reading.record, reading.rates
             self.first_steps.update(reading.firsts)
             self._history.append(record, self.rates)
             for sink in self._sinks:
                 sink.take(record)
             window = self._journal.of["total"].window() if self._journal.take(record) else None
-            self._say(self._watch.look(reading, window))
+            self._say(self._watch.look(reading, window, unusual))
 
     def _say(self, alerts: Iterable[Alert]) -> None:
         for alert in alerts:
-            self.alerts.append(alert)
+            self._alerts.append(alert)
             _log.log(logging.INFO if alert.severity == "note" else logging.WARNING, "%s", alert)
             for sink in self._sinks:
                 sink.alert(alert)
@@ -395,9 +433,23 @@ class Monitor(MonitorState):
         self._handles = []
         self.closed = True
         self._drop()
+        if self._timer is not None:
+            self._timer.cancel()
         self._last.detach()
         for sink in self._sinks:
             sink.close()
+
+
+def _read_late(ref: weakref.ref[Monitor]) -> None:
+    """Read the steps that wait, in a thread of its own: the loop may pause now, for an evaluation say."""
+    monitor = ref()
+    if monitor is not None:
+        monitor._timer = None
+        if not monitor.closed:
+            try:
+                monitor._collect(wait=False)
+            except Exception as error:
+                monitor._give_up(error)
 
 
 def _hand_over(ref: weakref.ref[Monitor]) -> None:

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from scaleinv.monitor.host import HostStep, on_host
 from scaleinv.monitor.measure import (
+    SUMS,
     accumulate,
     accumulate_steps,
     gradient_sums,
-    is_small,
     keep,
-    small_gradient,
-    small_step,
     step_sums,
     still_sums,
 )
+from scaleinv.monitor.small import SmallStep, small_places
 
 
 @dataclass
@@ -32,22 +32,44 @@ class StepProbe:
 
     optimizer: Optimizer
     tensors: Sequence[Tensor]
-    copies: list[Tensor | None] = field(default_factory=list)
     slopes: list[tuple[Tensor, int, list[Any]] | None] = field(default_factory=list)  # gradient, its version, sums
-    small: list[bool] = field(default_factory=list)  # tensors that numpy measures; empty: none
     loss: Tensor | float | None = None
     sums: Tensor | None = None
     has_gradient: list[bool] = field(default_factory=list)
+    _small: list[SmallStep] = field(default_factory=list)
+    _host: dict[int, HostStep] = field(default_factory=dict)  # large ones on the CPU
+    _kept: dict[int, Tensor | None] = field(default_factory=dict)  # copies of the others
+
+    @property
+    def copies(self) -> list[Tensor | None]:
+        """The copies of the weights from before the step; None where a tensor has no gradient, or after the step."""
+        found = [self._host[i].before if i in self._host else self._kept.get(i) for i in range(len(self.tensors))]
+        for small in self._small:
+            for i, copy in zip(small.places, small.copies()):
+                found[i] = copy
+        return found
 
     @torch.no_grad()
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Copy the weights, look at the gradients; return the arguments with the closure wrapped, if there is one."""
         closure: Any = args[1] if len(args) > 1 else kwargs.get("closure")
         waits = callable(closure)
-        self.copies = [keep(p) if waits or p.grad is not None else None for p in self.tensors]
+        left: Sequence[int] = range(len(self.tensors))
+        if not isinstance(getattr(self.optimizer, "grad_scale", None), Tensor):
+            self._small = [SmallStep(places, self.tensors) for places in small_places(self.tensors).values()]
+            there = {i for small in self._small for i in small.places}
+            if len(there) < len(self.tensors):
+                large = [(i, t) for i, t in enumerate(self.tensors) if i not in there]
+                self._host = {i: HostStep(t, waits or t.grad is not None) for i, t in large if on_host(t)}
+            left = [i for i in left if i not in there and i not in self._host]
+        for i in left:
+            p = self.tensors[i]
+            self._kept[i] = keep(p) if waits or p.grad is not None else None
         if not waits:
             self._gradients()
             return None
+        for one in self._host.values():
+            one.copy()
         wrapped = self._wrap(closure)
         return ((args[0], wrapped, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": wrapped})
 
@@ -68,43 +90,39 @@ class StepProbe:
         return call
 
     def _gradients(self) -> None:
-        if not isinstance(getattr(self.optimizer, "grad_scale", None), Tensor):
-            self.small = is_small(self.tensors)
-        self.slopes = [self._slope(i, p) for i, p in enumerate(self.tensors)]
-
-    def _slope(self, i: int, p: Tensor) -> tuple[Tensor, int, list[Any]] | None:
-        if p.grad is None:
-            return None
-        if self._is_small(i) and is_small([p.grad])[0]:
-            return p.grad, p.grad._version, small_gradient(p, p.grad)
-        if self._is_small(i):
-            self.small[i] = False
-        return p.grad, p.grad._version, gradient_sums(p, p.grad)
-
-    def _is_small(self, i: int) -> bool:
-        return bool(self.small) and self.small[i]
+        for small in self._small:
+            small.look()
+        for one in self._host.values():
+            one.look()
+        self.slopes = [None] * len(self.tensors)
+        for i in self._kept:
+            p = self.tensors[i]
+            if p.grad is not None:
+                self.slopes[i] = p.grad, p.grad._version, gradient_sums(p, p.grad)
 
     @torch.no_grad()
     def after(self) -> None:
         """Work out the sums of the step on the device, and let the copy go."""
         slopes = self.slopes or [None] * len(self.tensors)
         self.has_gradient = [s is not None for s in slopes]
-        large = [i for i in range(len(self.tensors)) if not self._is_small(i)]
-        rows = np.full((len(self.tensors), 7), np.nan)
-        for i, (p, copy, kept) in enumerate(zip(self.tensors, self.copies, slopes)):
-            if not self._is_small(i):
-                continue
-            before = p if copy is None else copy
-            rows[i, :5] = small_step(before, p, self._unchanged(p, kept))
-            rows[i, 5:] = (0.0, 0.0) if kept is None else kept[2]
-        if len(large) < len(self.tensors):
-            sums = torch.from_numpy(rows)
-            if large:
-                sums[large] = self._large(large, slopes).to(sums)
+        others = list(self._kept)
+        if self._small or self._host:
+            rows = np.empty((len(self.tensors), len(SUMS)))
+            for small in self._small:
+                rows[small.places] = small.sums()
+                for i, gradient in zip(small.places, small.gradients):
+                    self.has_gradient[i] = gradient is not None
+            for i, one in self._host.items():
+                rows[i] = one.sums()
+                self.has_gradient[i] = one.gradient is not None
+            self.sums = torch.from_numpy(rows)
+            if others:
+                self.sums[others] = self._large(others, slopes).to(self.sums)
         else:
-            sums = self._large(large, slopes)
-        self.sums = reduce_shards(self.tensors, sums)
-        self.copies, self.slopes = [], []
+            self.sums = self._large(others, slopes)
+        if others:
+            self.sums = reduce_shards(self.tensors, self.sums)
+        self._host, self._kept, self._small, self.slopes = {}, {}, [], []
 
     def _unchanged(self, p: Tensor, kept: tuple[Tensor, int, list[Any]] | None) -> Tensor | None:
         """The gradient of before the step: not one that the step has written into."""
@@ -113,7 +131,7 @@ class StepProbe:
     def _large(self, places: Sequence[int], slopes: Sequence[tuple[Tensor, int, list[Any]] | None]) -> Tensor:
         post = []
         for i in places:
-            p, copy = self.tensors[i], self.copies[i]
+            p, copy = self.tensors[i], self._kept[i]
             post.append(still_sums(p) if copy is None else step_sums(copy, p, self._unchanged(p, slopes[i])))
         nothing = torch.zeros((), dtype=torch.float64)
         left = accumulate_steps(post)
@@ -174,6 +192,8 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
 
     On CUDA the copy is queued into pinned memory and an event is returned that says when it is there; elsewhere None.
     """
+    if all(p.is_cpu for p in parts):
+        return list(parts), None
     device = parts[0].device
     if any(p.device != device for p in parts):
         return [p.to("cpu", torch.float64) for p in parts], None

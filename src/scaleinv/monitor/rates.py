@@ -113,15 +113,35 @@ class RateBook:
         self._largest: dict[tuple[int, int], float] = {}
         #: by (id of the optimizer, place of the param group) what its steps multiply the learning rate by
         self.hidden: dict[tuple[int, int], float] = {}
+        # by id of the optimizer: what its options were when its rates were read last, and these
+        self._last: dict[int, tuple[Any, dict[int, Rates]]] = {}
 
     def rates(self, optimizer: Optimizer) -> dict[int, Rates]:
-        """Map the id of each tensor to its rates at this moment."""
-        result: dict[int, Rates] = {}
+        """Map the id of each tensor to its rates at this moment; the same dict as before where nothing has changed."""
         inner = engine(optimizer)
+        options = None if isinstance(optimizer, Sphere) else self._options(inner)
+        last = self._last.get(id(inner))
+        if last is not None and options is not None and last[0] == options:
+            return last[1]
+        result: dict[int, Rates] = {}
         for place, group in enumerate(inner.param_groups):
             one = self._of_group(optimizer, (id(inner), place), group)
             result.update(dict.fromkeys(map(id, group["params"]), one))
+        self._last[id(inner)] = options, result
         return result
+
+    def _options(self, inner: Optimizer) -> Any:
+        """List all that the rates depend on; None where a value may change and stay the same object (a tensor)."""
+        found: list[Any] = [list(self.hidden.items())]
+        for group in inner.param_groups:
+            for name, value in group.items():
+                if name == "params":
+                    found.append(list(map(id, value)))
+                elif all(type(one) in _FIXED for one in (value if type(value) is tuple else (value,))):
+                    found.append((name, value))
+                elif name != "param_names":
+                    return None
+        return found
 
     def _of_group(self, optimizer: Optimizer, key: tuple[int, int], group: Mapping[str, Any]) -> Rates:
         traits = self.said.traits(optimizer, group)
@@ -148,6 +168,10 @@ class RateBook:
             1.0 - _number(group.get("dampening") or 0.0) if memory else 1.0,
             bool(group.get("nesterov")) and memory > 0,
         )
+
+
+#: types of options whose values do not change within
+_FIXED = (int, float, bool, str, type(None))
 
 
 def _number(value: Any) -> float:

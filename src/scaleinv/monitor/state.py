@@ -45,7 +45,7 @@ class MonitorState:
         self.boundary: float | None = None
         #: the present epoch, if you tell it (``monitor.epoch = 3``); it goes into the run folder
         self.epoch: int | None = None
-        self.alerts: list[Alert] = []
+        self._alerts: list[Alert] = []
         #: learning rate and decay of the last record: of the total, then of each group
         self.rates: Sequence[Rates] = []
         #: whether the groups come from ``find_symmetries``: scale-invariant but for eps
@@ -89,8 +89,15 @@ class MonitorState:
         return self._roster.owner
 
     @property
+    def alerts(self) -> list[Alert]:
+        """What it has said so far, the oldest first."""
+        self._collect(wait=True)
+        return self._alerts
+
+    @property
     def records(self) -> Sequence[Record]:
         """Logged steps in memory, the oldest first."""
+        self._collect(wait=True)
         return self._history.records
 
     def forgotten(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.rates import engine
 from scaleinv.monitor.records import Alert
 from scaleinv.monitor.state import MonitorState
-from scaleinv.text import count
+from scaleinv.text import count, esc
 
 Array = npt.NDArray[np.float64]
 _HEAD = ("group", "rho", "eg", "ELR", "angle", "expected", "rho there", "steps to it", "phase")
@@ -120,14 +119,12 @@ class Summary:
         return Group(*lines, *([table] if self.rows else []), *notes, *alerts)
 
     def _repr_html_(self) -> str:
-        rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._table()]
+        rows = ["".join(f"<td>{esc(cell)}</td>" for cell in row) for row in self._table()]
         rows[:1] = [row.replace("td>", "th>") for row in rows[:1]]
         table = "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>" if rows else ""
-        answer = "".join(f"<p><b>{html.escape(line)}</b></p>" for line in self.answer)
-        rest = "".join(f"<p>{html.escape(line)}</p>" for line in self._rest())
-        told = [
-            (_WORD[a.severity], "#666" if a.severity == "note" else "#b00", html.escape(str(a))) for a in self.alerts
-        ]
+        answer = "".join(f"<p><b>{esc(line)}</b></p>" for line in self.answer)
+        rest = "".join(f"<p>{esc(line)}</p>" for line in self._rest())
+        told = [(_WORD[a.severity], "#666" if a.severity == "note" else "#b00", esc(str(a))) for a in self.alerts]
         return answer + table + rest + "".join(f"<p style='color:{colour}'>{word}  {a}</p>" for word, colour, a in told)
 
 

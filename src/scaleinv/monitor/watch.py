@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -56,14 +57,29 @@ class Watch:
         self._standing |= {("no-step", a.reason[:30]) for a in found}
         return found
 
-    def look(self, reading: Reading, window: Window | None = None) -> list[Alert]:
-        """Give the new alerts of a logged step; ``window``: one for the next break-down that has just been told."""
+    def expect(self, readings: Sequence[Reading]) -> list[bool]:
+        """Tell of logged steps, which :meth:`look` is then given one by one, which may move out of the ordinary."""
+        records = [reading.record for reading in readings]
+        block = self._past.expect(records)
+        if block is None:
+            return [True] * len(records)
+        return motion.unusual(self._monitor, self._past, block, self._past.steps_of_block(len(records)))
+
+    def look(self, reading: Reading, window: Window | None = None, unusual: bool = True) -> list[Alert]:
+        """Give the new alerts of a logged step.
+
+        ``window``: one for the next break-down that has just been told.  ``unusual``: what :meth:`expect` said.
+        """
         record = reading.record
         self._past.take(record)
-        found = list(broken.non_finite(self._monitor, self._past, reading))
+        found: list[Alert] = []
+        if reading.bad or (record.told and not math.isfinite(record.loss)):
+            found = list(broken.non_finite(self._monitor, self._past, reading))
         if not found:
-            found = list(self._of_finite(reading, window))
+            found = list(self._of_finite(reading, window, unusual))
         self._past.seen_lr(record)
+        if not found and not self._standing:
+            return found
         news = [a for a in found if a.kind in _AGAIN or (a.kind, a.group) not in self._standing]
         lasting = {
             k
@@ -73,25 +89,30 @@ class Watch:
         self._standing = lasting | {(a.kind, a.group) for a in found}
         return news
 
-    def _of_finite(self, reading: Reading, window: Window | None) -> Iterator[Alert]:
+    def _of_finite(self, reading: Reading, window: Window | None, unusual: bool) -> Iterator[Alert]:
         monitor, past = self._monitor, self._past
         if "dead-decay" not in {kind for kind, _ in self._standing}:
             yield from scale.decay_of_the_dead(monitor, past, reading)
-        yield from broken.law(monitor, past, reading)
-        yield from broken.first_step(monitor, past, reading)
-        yield from self._decaying.look(monitor, past, reading, self._rows, monitor.owners)
+        if reading.off:
+            yield from broken.law(monitor, past, reading)
+        if reading.firsts:
+            yield from broken.first_step(monitor, past, reading)
+        if reading.rows:
+            yield from self._decaying.look(monitor, past, reading, self._rows, monitor.owners)
         if len(past) > 1:
-            yield from ahead.boundary(monitor, past, reading)
+            if monitor.boundary is not None:
+                yield from ahead.boundary(monitor, past, reading)
             if window is not None and self._spikes.sparingly("break-down"):
                 yield from ahead.break_down(reading, window)
             if ("out-of-time", "total") not in self._standing:
                 yield from ahead.out_of_time(monitor, past, reading)
-            alerts, names = motion.outside_change(monitor, past, reading)
-            monitor.changed_outside |= names
-            yield from alerts
-            yield from self._spikes.look(monitor, past, reading)
-            yield from motion.norm_jump(monitor, past, reading, self._spikes)
-            yield from motion.collapse(monitor, past, reading)
+            if unusual:
+                alerts, names = motion.outside_change(monitor, past, reading)
+                monitor.changed_outside |= names
+                yield from alerts
+                yield from self._spikes.look(monitor, past, reading)
+                yield from motion.norm_jump(monitor, past, reading, self._spikes)
+                yield from motion.collapse(monitor, past, reading)
             if past.steps[-1] - past.steps[-2] == 1 and past.rows % _SLOWLY:
                 self._looked_slowly = False
                 return  # what takes many steps to show is looked for in one of a few

@@ -1,6 +1,5 @@
 """Show a run: in a line, as HTML, as a tidy table, as a picture."""
 
-import html
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from scaleinv.errors import UserError
 from scaleinv.plots.regimes import draw_series
 from scaleinv.runfolder.tables import frame
-from scaleinv.text import near
+from scaleinv.text import esc, near
 
 #: what plot() shows where nothing is named, of those that were measured
 _SHOWN = ("loss", "error")
@@ -36,7 +35,7 @@ def run_html(run: Any) -> str:
             epochs, values = run.series(split, "total", quantity)
             rows.append(f"<tr><td>{split}</td><td>{quantity}</td><td>{epochs[-1]}</td><td>{values[-1]:.4g}</td></tr>")
     head = "<tr><th>split</th><th>quantity</th><th>epoch</th><th>value</th></tr>"
-    return f"<p>{html.escape(run_line(run).strip('<>'))}</p><table>{head}{''.join(rows)}</table>"
+    return f"<p>{esc(run_line(run).strip('<>'))}</p><table>{head}{''.join(rows)}</table>"
 
 
 def run_frame(run: Any) -> Any:

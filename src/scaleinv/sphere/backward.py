@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
+from scaleinv.sphere import shards
 from scaleinv.sphere.optimizer import Sphere
 from scaleinv.sphere.rate import Elr
 from scaleinv.sphere.units import Groups, named_groups
@@ -23,10 +24,12 @@ class StepInBackward:
         optimizer: makes the optimizer of a list of parameters: ``lambda params: torch.optim.SGD(params, lr=1.0)``.
         elr: as for :class:`~scaleinv.Sphere`.
         others: parameters with a scale of their own; each is stepped by an optimizer of its own at its plain ``lr``.
+        own_gradients: step at the gradients of this process although there are several; else plain tensors are refused
+            then: DDP averages only after the steps. FSDP2's shards are stepped at what FSDP2 has averaged.
         options: of :class:`~scaleinv.Sphere`; the granularity ``total`` needs all gradients at once and is refused.
 
     Raises:
-        UserError: for ``total``, and all that Sphere refuses.
+        UserError: for ``total``, for plain tensors among several processes, and all that Sphere refuses.
         StateError: out of ``loss.backward()``, where Sphere's step raises it.
 
     >>> import torch
@@ -45,11 +48,20 @@ class StepInBackward:
         *,
         others: Sequence[Tensor] = (),
         granularity: Any = "group",
+        own_gradients: bool = False,
         **options: Any,
     ) -> None:
         if granularity == "total":
             raise UserError("granularity 'total' needs the gradients of all weights at once; use 'group' or 'tensor'")
         named = named_groups(groups)
+        if not own_gradients and shards.several_processes():
+            for t in (*others, *(t for tensors in named.values() for t in tensors)):
+                if not shards.is_sharded(t):
+                    raise UserError(
+                        f"a tensor of shape {tuple(t.shape)} would be stepped before DDP averages its gradient over "
+                        "the processes; step Sphere after the backward pass, wrap after fully_shard, or pass "
+                        "own_gradients=True where every process trains alone"
+                    )
         self.spheres: list[Sphere] = []
         self.plain: list[Optimizer] = [optimizer([p]) for p in others]
         for name, tensors in named.items():

@@ -26,7 +26,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from scaleinv.errors import StateError, UserError
 from scaleinv.sphere import shards
+from scaleinv.sphere.cut import Cut
 from scaleinv.sphere.passes import alike, products, step_of_sgd
 from scaleinv.sphere.units import Unit
 
@@ -72,6 +74,23 @@ def suits(optimizer: Optimizer) -> bool:
         )
     )
     return type(optimizer) is torch.optim.SGD and not own and not hooked
+
+
+def refuse_folding(optimizer: Optimizer, cuts: Mapping[str, Cut | None], *, plain: bool) -> None:
+    """Raise :class:`~scaleinv.UserError` where steps cannot be folded.
+
+    - ``plain``: whether neither sizes of steps are fixed nor radii trained.
+    """
+    remedy = "use projection='exact'"
+    if not suits(optimizer):
+        kind = type(optimizer).__name__
+        raise UserError(f"projection 'folded' balances the weight decay of torch's SGD, not of {kind}; {remedy}")
+    if any(group.get("nesterov") for group in optimizer.param_groups):
+        raise UserError(f"projection 'folded' does not know Nesterov's momentum; {remedy}")
+    if any(cut is not None for cut in cuts.values()):
+        raise UserError(f"projection 'folded' has one decay a tensor, not one for each of its pieces; {remedy}")
+    if not plain:
+        raise UserError(f"projection 'folded' goes with neither normalise_update nor learn_radius; {remedy}")
 
 
 @functools.cache
@@ -202,6 +221,11 @@ class Balance:
         outward = 0.0  # <d, x>, where it shows
         if measure:
             error = (products(weights)[0] if size is None else size) / radius2 - 1
+            if not 0 < 1 + error < math.inf:
+                raise StateError(
+                    f"the weights of {unit.name} have become zero or not finite since the last step; give them back "
+                    "their numbers"
+                )
             eps = torch.finfo(weights[0].dtype).eps
             if abs(error) > 4 * eps:
                 torch._foreach_mul_(weights, 1 / math.sqrt(1 + error))

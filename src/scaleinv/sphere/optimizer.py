@@ -53,18 +53,17 @@ norms are sums over the shards: wrap after ``fully_shard`` or ``parallelize_modu
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from scaleinv.errors import StateError, UserError
 from scaleinv.sphere import hyperball, state
-from scaleinv.sphere.balance import Balance, suits
+from scaleinv.sphere.balance import Balance, refuse_folding
 from scaleinv.sphere.cut import Cut, cuts_of
+from scaleinv.sphere.grow import GrowingSphere
 from scaleinv.sphere.learned import Radii
 from scaleinv.sphere.masters import Masters
 from scaleinv.sphere.rate import Elr
@@ -76,13 +75,13 @@ from scaleinv.sphere.refuse import (
     refuse_overlap,
 )
 from scaleinv.sphere.ruler import Ruler
-from scaleinv.sphere.step import SphereSteps, leave_steps_out_of_graphs
+from scaleinv.sphere.step import leave_steps_out_of_graphs
 from scaleinv.sphere.traits import choose_law, traits_of
-from scaleinv.sphere.units import Groups, Radius, Unit, check_elr, make_units, named_groups, split_groups
+from scaleinv.sphere.units import Groups, Radius, Unit, check_elr, named_groups, split_groups
 from scaleinv.theory.rates import Law
 
 
-class Sphere(SphereSteps):
+class Sphere(GrowingSphere):
     r"""Keep groups of scale-invariant weights on spheres while a torch optimizer trains them.
 
     Args:
@@ -120,6 +119,7 @@ class Sphere(SphereSteps):
             With ``check="step"`` all weights are as they were before the step, bit for bit; where a gradient was the
             reason, the optimizer's averages are as well.
 
+    >>> import torch
     >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     >>> sphere = Sphere(torch.optim.SGD([weight], lr=1.0), [weight], elr=0.1)
     >>> weight.grad = torch.tensor([-0.8, 0.6])
@@ -153,6 +153,8 @@ class Sphere(SphereSteps):
         leave_steps_out_of_graphs()
         hyperball.check_normalise(normalise_update)
         _check_words(check=check, projection=projection, zero=zero)
+        if isinstance(correct_every, bool) or not isinstance(correct_every, int) or correct_every < 1:
+            raise UserError(f"correct_every={correct_every!r}: a whole number of steps, at least 1")
         named = named_groups(groups)
         word, cuts = cuts_of(granularity, split, list(named))
         known = traits_of(optimizer)
@@ -170,9 +172,14 @@ class Sphere(SphereSteps):
         if learn_radius is not None and known.matrix_wise:
             kind = type(optimizer).__name__
             raise UserError(f"learn_radius gives {kind} radii to train, which are no matrices; wrap an AdamW for these")
-        self._refuse(optimizer, named, cuts, word, masters)
+        refuse_overlap(named)
+        refuse_inexact(optimizer, named, cuts, word, masters)
+        check_membership(optimizer, named)
+        if claimed and not self._keep_pieces:
+            refuse_other_dimension(named, cuts)
+        OWNERS.refuse_wrapped(optimizer)
         if projection == "folded":
-            self._refuse_folding(optimizer, cuts, learn_radius)
+            refuse_folding(optimizer, cuts, plain=not self._keep_pieces)
         first = check_elr(elr(0) if callable(elr) else elr)
         self.optimizer = optimizer
         self._elr = elr if callable(elr) else None
@@ -208,159 +215,11 @@ class Sphere(SphereSteps):
         self._pushed: list[float | None] = self._present_rates()
         self._known_owners = OWNERS.take(self, optimizer, tensors)
 
-    def _refuse(
-        self,
-        optimizer: Optimizer,
-        named: Mapping[str, tuple[Tensor, ...]],
-        cuts: Mapping[str, Cut | None],
-        word: str,
-        masters: bool,
-    ) -> None:
-        refuse_overlap(named)
-        refuse_inexact(optimizer, named, cuts, word, masters)
-        check_membership(optimizer, named)
-        if self._claimed and not self._keep_pieces:
-            refuse_other_dimension(named, cuts)
-        if not self._constructed:
-            OWNERS.refuse_wrapped(optimizer)
-
-    _constructed = False
-
-    def _refuse_folding(self, optimizer: Optimizer, cuts: Mapping[str, Cut | None], learn_radius: float | None) -> None:
-        remedy = "use projection='exact'"
-        if not suits(optimizer):
-            kind = type(optimizer).__name__
-            raise UserError(f"projection 'folded' balances the weight decay of torch's SGD, not of {kind}; {remedy}")
-        if any(group.get("nesterov") for group in optimizer.param_groups):
-            raise UserError(f"projection 'folded' does not know Nesterov's momentum; {remedy}")
-        if any(cut is not None for cut in cuts.values()):
-            raise UserError(f"projection 'folded' has one decay a tensor, not one for each of its pieces; {remedy}")
-        if self.normalise_update or learn_radius is not None:
-            raise UserError(f"projection 'folded' goes with neither normalise_update nor learn_radius; {remedy}")
-        if isinstance(self.correct_every, bool) or not isinstance(self.correct_every, int) or self.correct_every < 1:
-            raise UserError(f"correct_every={self.correct_every!r}: a whole number of steps, at least 1")
-
-    def _make(
-        self, named: Mapping[str, tuple[Tensor, ...]], cuts: Mapping[str, Cut | None], word: str, radius: Radius
-    ) -> None:
-        """Append the units of groups, with what measures and balances them."""
-        literal = self.projection == "literal"
-        if self.masters is not None:
-            named = {name: self.masters.of(tensors) for name, tensors in named.items()}
-        units = make_units(
-            named,
-            cuts,
-            word,
-            radius,
-            literal=literal,
-            keep_pieces=self._keep_pieces,
-            wait=self._zero == "wait",
-        )
-        self.units += units
-        self._rulers += [Ruler(unit.parameters, unit.cut, literal=literal) for unit in units]
-        self._balances += [Balance(unit) for unit in units]
-        if self.masters is not None:
-            self.masters.give_weights()
-
-    def _add_logs(self, logs: Sequence[Tensor], rate: float) -> None:
-        group = {k: v for k, v in self.optimizer.param_groups[0].items() if k not in ("params", "param_names", "lr")}
-        if any("param_names" in g for g in self.optimizer.param_groups):
-            group["params"] = [(f"log radius {len(self._unit_of_group)}.{i}", log) for i, log in enumerate(logs)]
-        else:
-            group["params"] = list(logs)
-        self.optimizer.add_param_group({**group, "lr": rate})
-        self._unit_of_group.append(None)
-
-    def _mirror(self, start: int, elr: float) -> list[dict[str, Any]]:
-        """Describe the inner param groups from ``start`` on as groups of this optimizer."""
-        model = {} if self.masters is None else {id(m): p for p, m in self.masters.pairs}
-        groups = []
-        for g, unit in list(zip(self.optimizer.param_groups, self._unit_of_group))[start:]:
-            params = [model.get(id(p), p) for p in g["params"]]
-            groups.append({"params": params, "lr": elr if unit is not None else float(g["lr"])})
-            if unit is not None and self.units[unit].rest_lr is not None:
-                groups[-1]["rest_lr"] = float(g["lr"])
-        return groups
-
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients, as the wrapped optimizer does."""
         self.optimizer.zero_grad(set_to_none)
         if self.masters is not None:
             super().zero_grad(set_to_none)
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters later; with the key ``groups`` (as for the class) some or all of them lie on new spheres.
-
-        - ``param_group``: options of the wrapped optimizer. ``params`` may be left out where ``groups`` has them all.
-          Beside ``groups``: ``elr`` (else the present one), ``granularity``, ``split`` and ``radius`` as for the class.
-        """
-        if self._constructing:
-            super().add_param_group(param_group)
-            return
-        options = dict(param_group)
-        own: dict[str, Any] = {
-            key: options.pop(key) for key in ("groups", "elr", "granularity", "split", "radius") if key in options
-        }
-        count = len(self.optimizer.param_groups)
-        if "groups" not in own:
-            if own:
-                raise UserError(f"{next(iter(own))!r} is for weights on spheres; name these under 'groups'")
-            self._add_inner(options)
-            self._unit_of_group.append(None)
-            elr = 0.0
-        else:
-            elr = check_elr(own.get("elr", self.elr))
-            if self._elr is not None and "elr" in own:
-                raise UserError("the ELR is a function of the step here; leave 'elr' out")
-            self._add_units(options, own)
-        for group in self._mirror(count, elr):
-            super().add_param_group(group)
-            self._last_elr.append(group["lr"])
-        self._pushed = self._present_rates()
-        self._kept = None
-
-    def _add_inner(self, options: dict[str, Any]) -> None:
-        self.optimizer.add_param_group(options)
-        if self.masters is not None:
-            self.masters.add(self.optimizer, self.optimizer.param_groups[-1])
-
-    def _add_units(self, options: dict[str, Any], own: dict[str, Any]) -> None:
-        """Wrap groups that come later; nothing is added where anything is refused."""
-        named = named_groups(own["groups"])
-        flat = [t for tensors in named.values() for t in tensors]
-        options.setdefault("params", flat)
-        granularity = own.get("granularity", self.granularity if self.granularity != "mixed" else "group")
-        word, cuts = cuts_of(granularity, own.get("split"), list(named))
-        mine = {id(p) for unit in self.units for p in unit.parameters}
-        known = {id(p) for g in self.param_groups for p in g["params"]}
-        if any(id(t) in mine for t in flat) or any(id(t) in known for t in flat):
-            raise UserError("a tensor that is added is in the Sphere already; name new ones only")
-        if not {id(t) for t in flat} <= {id(p) for p in _parameters_in(options["params"])}:
-            raise UserError("'groups' names a tensor that is not among 'params'; leave 'params' out or add it there")
-        if self.learned is not None:
-            raise UserError("learn_radius knows the spheres of the start only; wrap all groups at once")
-        decay = options.get("weight_decay", self.optimizer.defaults.get("weight_decay", 0))
-        shown = torch.optim.SGD([{"params": flat, "weight_decay": decay}], lr=1.0)  # what the membership check reads
-        refuse_overlap(named)
-        check_membership(shown, named)
-        refuse_inexact(self.optimizer, named, cuts, word, self.masters is not None)
-        if self._claimed and not self._keep_pieces:
-            refuse_other_dimension(named, cuts)
-        if self.projection == "folded":
-            self._refuse_folding(self.optimizer, cuts, None)
-        count = len(self.units)
-        groups_before = len(self.optimizer.param_groups)
-        self._add_inner(options)
-        try:
-            self._make(named, cuts, word, own.get("radius"))
-        except (UserError, StateError):
-            del self.optimizer.param_groups[groups_before:]
-            raise
-        if word == "total":
-            self.units[count] = replace(self.units[count], name=f"total {count + 1}")
-        self._unit_of_group = split_groups(self.optimizer, self.units)
-        tensors = [t for unit in self.units for t in unit.parameters]
-        self._known_owners = OWNERS.take(self, self.optimizer, tensors)
 
     def state_dict(self) -> dict[str, Any]:
         """Give all that a resumed run needs: the wrapped optimizer's state, the ELRs, the radii, the step count."""
@@ -399,8 +258,3 @@ def _check_words(**given: str | None) -> None:
     for name, value in given.items():
         if value not in allowed[name] and not (name == "check" and value is None):
             raise UserError(f"unknown {name} {value!r}; choose one of: {', '.join(allowed[name])}")
-
-
-def _parameters_in(params: Any) -> list[Tensor]:
-    flat = [params] if isinstance(params, Tensor) else list(params)
-    return [p[1] if isinstance(p, tuple) else p for p in flat]

@@ -3,6 +3,7 @@
 import itertools
 import weakref
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from scaleinv.errors import UserError
 from scaleinv.sphere import shards
 from scaleinv.sphere.cut import Cut
 from scaleinv.sphere.traits import traits_of
+from scaleinv.sphere.units import Unit
 from scaleinv.symmetry.claims import KnownSlices, claim_of
 
 HALF = (torch.float16, torch.bfloat16)
@@ -38,6 +40,10 @@ def refuse_inexact(
                 raise UserError(f"group {name!r} is in {tensor.dtype}; weights in float32 or float64 are needed")
             if tensor.layout != torch.strided:
                 raise UserError(f"group {name!r} is laid out as {tensor.layout}; dense weights are needed")
+            if any(n > 1 and stride == 0 for n, stride in zip(tensor.shape, tensor.stride())):
+                raise UserError(
+                    f"group {name!r} is an expanded view of fewer numbers; pass a copy: tensor.contiguous()"
+                )
             shards.refuse_layout(name, tensor)
         if (cut is not None or word == "tensor") and len(tensors) > 1:
             kind = word if cut is None else cut.name
@@ -130,10 +136,51 @@ def check_membership(optimizer: Optimizer, named: Mapping[str, Sequence[Tensor]]
             group = group_of.get(id(tensor))
             if group is None:
                 raise UserError(f"a tensor of group {name!r} is not a parameter of the optimizer; add it there first")
-            if group.get("weight_decay", 0):
+            refuse_options(group, name)
+
+
+def refuse_options(group: Mapping[str, Any], name: str) -> None:
+    """Raise for options of a param group of wrapped tensors that no step on a sphere can have."""
+    if group.get("weight_decay", 0):
+        raise UserError(
+            f"weight decay {group['weight_decay']} on group {name!r}: on a sphere it only sets another ELR; "
+            "put weight_decay=0 for the wrapped tensors and choose the ELR instead"
+        )
+    if group.get("differentiable"):
+        raise UserError(
+            f"group {name!r} has differentiable=True: no gradient goes through a return to a sphere; leave it"
+        )
+
+
+def refuse_present(
+    optimizer: Optimizer, units: Sequence[Unit], unit_of_group: Sequence[int | None], trained: bool
+) -> None:
+    """Raise before a step for what has become of the optimizer and the weights since they were wrapped.
+
+    - ``trained``: whether the radii are trained.
+    """
+    groups = optimizer.param_groups
+    if len(groups) != len(unit_of_group):
+        raise UserError(
+            f"the wrapped {type(optimizer).__name__} has {len(groups)} param groups, the Sphere knows "
+            f"{len(unit_of_group)}; add groups by Sphere.add_param_group and remove none"
+        )
+    for group, index in zip(groups, unit_of_group):
+        if index is None:
+            continue
+        unit = units[index]
+        if group.get("weight_decay") or group.get("differentiable"):
+            refuse_options(group, unit.name)
+        for p in group["params"]:
+            if p.dtype not in _EXACT:
                 raise UserError(
-                    f"weight decay {group['weight_decay']} on group {name!r}: on a sphere it only sets another ELR; "
-                    "put weight_decay=0 for the wrapped tensors and choose the ELR instead"
+                    f"{unit.name} has become {p.dtype} since it was wrapped; convert the model first and wrap it with "
+                    "masters=True, or compute under torch.autocast"
+                )
+            if p.grad is not None and p.grad.is_sparse and (trained or group.get("momentum")):
+                raise UserError(
+                    f"the gradient of {unit.name} is sparse, and momentum and trained radii need all of it; build the "
+                    "layer with sparse=False, or use SGD without momentum"
                 )
 
 

@@ -10,6 +10,11 @@ from scaleinv.errors import UserError
 Groups = tuple[Any, ...]
 
 
+def several_processes() -> bool:
+    """Tell whether this process is one of several that train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 def is_sharded(t: Tensor) -> bool:
     """Tell whether the tensor is distributed."""
     return hasattr(t, "placements") and hasattr(t, "device_mesh")

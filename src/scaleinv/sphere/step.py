@@ -9,7 +9,7 @@ from scaleinv.errors import StateError
 from scaleinv.sphere.balanced import BalancedSteps
 from scaleinv.sphere.guard import DEFERRED_CHECK_EVERY
 from scaleinv.sphere.masters import Masters
-from scaleinv.sphere.refuse import OWNERS
+from scaleinv.sphere.refuse import OWNERS, refuse_present
 
 
 class SphereSteps(BalancedSteps):
@@ -43,6 +43,7 @@ class SphereSteps(BalancedSteps):
         if self._known_owners != OWNERS.changes:
             OWNERS.refuse_lost(self, [p for unit in self.units for p in unit.parameters])
             self._known_owners = OWNERS.changes
+        refuse_present(self.optimizer, self.units, self._unit_of_group, self.learned is not None)
         self._push_rates()
         with torch.no_grad():
             if self.masters is not None:

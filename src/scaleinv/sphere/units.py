@@ -39,6 +39,11 @@ def named_groups(groups: Groups) -> dict[str, tuple[Tensor, ...]]:
     """Name the groups, each a tuple of tensors; a tensor stands for a group of its own."""
     if isinstance(groups, Tensor):
         groups = [groups]
+    if not isinstance(groups, Iterable):
+        raise UserError(
+            f"groups={groups!r}: give a mapping from names to lists of tensors, or a list of tensors; "
+            "find_symmetries(model, inputs).parameters(model) is one"
+        )
     pairs = groups.items() if isinstance(groups, Mapping) else ((f"group {i}", g) for i, g in enumerate(groups))
     named: dict[str, tuple[Tensor, ...]] = {}
     for name, group in pairs:
@@ -66,7 +71,8 @@ def _check_radius(radius: Radius, names: Iterable[str]) -> None:
     if unknown:
         raise UserError(f"radius names {unknown[0]!r}, which is no group; the groups are: {', '.join(names)}")
     for value in values.values():
-        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and math.isfinite(value) and value > 0):
             raise UserError(f"radius {value} is not a positive number")
 
 
@@ -210,6 +216,8 @@ def split_groups(optimizer: Optimizer, units: Sequence[Unit]) -> list[int | None
 def check_elr(elr: float, *, zero: bool = False) -> float:
     """Check that the ELR is positive and finite; ``zero``: the end of a schedule may be 0, a constant ELR may not."""
     try:
+        if isinstance(elr, bool):
+            raise TypeError
         value = float(elr)
     except (TypeError, ValueError):
         raise UserError(f"ELR {elr!r} is not a number; give a positive number or a function of the step") from None

@@ -3,6 +3,7 @@
 import math
 
 from scaleinv.errors import UserError
+from scaleinv.lab.config import LARGEST_RATE
 
 MOST = 10_000  #: values of a range
 
@@ -76,4 +77,6 @@ def _number(piece: str, text: str, name: str, wanted: str = "a positive finite n
         raise UserError(f"{name} {text!r}: {piece!r} is not a number") from None
     if not (math.isfinite(value) and value > 0):
         raise UserError(f"{name} {text!r}: {piece} is not {wanted}")
+    if value > LARGEST_RATE:
+        raise UserError(f"{name} {text!r}: {piece} is beyond float32 weights; choose at most {LARGEST_RATE:g}")
     return value

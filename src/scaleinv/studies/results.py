@@ -1,6 +1,5 @@
 """Hold a sweep that has been trained: its regime map, its runs, as text, table and picture."""
 
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from scaleinv.plots.style import regime_colours
 from scaleinv.runfolder.read import Run, load_run
 from scaleinv.runfolder.seal import read_sealed
 from scaleinv.runfolder.tables import frame
-from scaleinv.text import count, show
+from scaleinv.text import count, esc, show
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,14 @@ class Sweep:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head = f"<p>{'<br>'.join(html.escape(line.strip()) for line in str(self).splitlines())}</p>"
+        head = f"<p>{'<br>'.join(esc(line.strip()) for line in str(self).splitlines())}</p>"
         names = (self.axis.upper(), "seed", "regime", "train loss", "test error", "why")
         rows = "".join(
             "<tr>"
             f"<td>{row[self.axis]:.4g}</td><td>{row['seed']}</td>"
             f"<td style='color:{regime_colours[row['regime']]}'>{NAMES[row['regime']]}</td>"
             f"<td>{show(row['train_loss'])}</td><td>{show(row['test_error'])}</td>"
-            f"<td style='text-align:left'>{html.escape(str(row['evidence']['reason']))}</td></tr>"
+            f"<td style='text-align:left'>{esc(str(row['evidence']['reason']))}</td></tr>"
             for row in self.summary["runs"]
             if row[self.axis] is not None and math.isfinite(row[self.axis])
         )

@@ -1,11 +1,11 @@
 """Show the doctor's answer to people: a table on the terminal, a page of HTML."""
 
-import html
 from importlib.resources import files
 from typing import Any
 
 from scaleinv.symmetry.result import Symmetries, group_name
 from scaleinv.symmetry.wrapped import Wrapped
+from scaleinv.text import esc
 from scaleinv.theory import rates
 
 Row = tuple[str, str, str, str, str, str]
@@ -94,7 +94,7 @@ def html_page(
     head = "".join(f'<th class="{"text" if heads[i][1] else ""}">{heads[i][0]}</th>' for i in shown)
     rows = "".join(
         "<tr>"
-        + "".join(f'<td class="{heads[i][1]}">{html.escape(row[i]).replace(chr(10), "<br>")}</td>' for i in shown)
+        + "".join(f'<td class="{heads[i][1]}">{esc(row[i]).replace(chr(10), "<br>")}</td>' for i in shown)
         + "</tr>"
         for row in table_rows(found, lr, law or "sgd")
     )
@@ -102,9 +102,9 @@ def html_page(
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Which weights have no scale: {html.escape(title)}</title><style>{css}</style></head><body><main>"
-        f'<h1>Which weights have no scale</h1><p class="about">{html.escape(title)}</p>'
-        f'<p class="answer">{html.escape(found.headline())}</p>'
+        f"<title>Which weights have no scale: {esc(title)}</title><style>{css}</style></head><body><main>"
+        f'<h1>Which weights have no scale</h1><p class="about">{esc(title)}</p>'
+        f'<p class="answer">{esc(found.headline())}</p>'
         f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="about">{html.escape(evidence_line(found))}</p>{more}</main></body></html>\n'
+        f'<p class="about">{esc(evidence_line(found))}</p>{more}</main></body></html>\n'
     )

@@ -1,12 +1,11 @@
 """Show what an optimizer does and which groups would suit: lines for the terminal, a section of HTML."""
 
-import html
 from typing import Any
 
 from scaleinv.symmetry.groups import ParamGroups
 from scaleinv.symmetry.review import OptimizerReview
 from scaleinv.symmetry.wrapped import Wrapped
-from scaleinv.text import count
+from scaleinv.text import count, esc
 
 _HEADS = ("tensors", "lr", "decay", "what it does")
 _FINE = "Nothing in its groups is worth a change."
@@ -54,7 +53,7 @@ def optimizer_html(title: str, review: OptimizerReview, groups: ParamGroups) -> 
     """Write the same as a section of HTML."""
 
     def cell(text: str, kind: str) -> str:
-        return f'<td class="{kind}">{html.escape(text).replace(chr(10), "<br>")}</td>'
+        return f'<td class="{kind}">{esc(text).replace(chr(10), "<br>")}</td>'
 
     def table(rows: list[tuple[str, str, str, str]], last: str) -> str:
         kinds = ("wrap", "", "", "wrap")
@@ -63,12 +62,12 @@ def optimizer_html(title: str, review: OptimizerReview, groups: ParamGroups) -> 
         body = "".join(f"<tr>{''.join(map(cell, row, kinds))}</tr>" for row in rows)
         return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
-    findings = "".join(f"<li>{html.escape(finding)}</li>" for finding in review.findings)
+    findings = "".join(f"<li>{esc(finding)}</li>" for finding in review.findings)
     return (
-        f"<h2>What {html.escape(title)} does</h2>"
+        f"<h2>What {esc(title)} does</h2>"
         + (f"<ul>{findings}</ul>" if findings else f"<p>{_FINE}</p>")
         + table(effect_rows(review), _HEADS[3])
-        + f"<h2>{html.escape(_suggestion(groups))}</h2>"
+        + f"<h2>{esc(_suggestion(groups))}</h2>"
         + table(group_rows(groups), "why")
     )
 

@@ -1,6 +1,5 @@
 """Hold what ``find_symmetries`` returns: the groups, the evidence, and how they are written down."""
 
-import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from torch import nn
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry.claims import remember
-from scaleinv.text import count
+from scaleinv.text import count, esc
 
 
 @dataclass(frozen=True)
@@ -268,11 +267,11 @@ class Symmetries:
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr>{''.join(f'<td style=text-align:left>{html.escape(cell)}</td>' for cell in line)}</tr>"
+            f"<tr>{''.join(f'<td style=text-align:left>{esc(cell)}</td>' for cell in line)}</tr>"
             for line in self._texts()
         )
         head = "<tr><th>kind</th><th>tensors</th><th>remark</th></tr>"
-        return f"<p>{html.escape(self.headline())}</p><table>{head}{cells}</table>"
+        return f"<p>{esc(self.headline())}</p><table>{head}{cells}</table>"
 
 
 def group_name(tensors: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from scaleinv.theory import norm_balance
+from scaleinv.theory import norm_balance, orthogonalised
 from scaleinv.theory.kosson2024 import Equilibrium, OptimizerLaw, equilibrium
 from scaleinv.theory.rates import sgd_pace
 from scaleinv.theory.traits import (
@@ -71,6 +71,17 @@ def _normalised_rest(law: OptimizerLaw, *needs: str) -> Rest:
 
 _adamw_rest = _normalised_rest("adamw", "dimension")
 _averaged_rest = _normalised_rest("muon", "update")
+
+
+def _muon_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
+    """Of the polar factor of an average, blended with the gradient (Nesterov) unless the options say that it is not."""
+    momentum, nesterov = float(options.get("momentum", 0.95)), float(bool(options.get("nesterov", True)))
+    kept = orthogonalised.kept_share(*(measured.sides or (1, 1)))
+    turn = orthogonalised.angle(lr, wd, momentum, nesterov, kept)
+    if not measured.update > 0:
+        return Equilibrium("muon", turn, math.nan, 1 / (2 * lr * wd), "update")
+    norm = orthogonalised.norm(lr, wd, momentum, nesterov, kept, measured.update)
+    return Equilibrium("muon", turn, norm, 1 / (2 * lr * wd))
 
 
 def _adam_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
@@ -185,7 +196,7 @@ _LION = OptimizerTraits(
     "normalised", "decoupled", decoupled_clock, equilibrium=_normalised_rest("lion", "beta2", "dimension"),
     first_step=_sign_first,
 )  # fmt: skip
-_MUON = OptimizerTraits("normalised", "decoupled", decoupled_clock, True, equilibrium=_averaged_rest)
+_MUON = OptimizerTraits("normalised", "decoupled", decoupled_clock, True, equilibrium=_muon_rest)
 _AVERAGED = OptimizerTraits("normalised", "decoupled", decoupled_clock, equilibrium=_averaged_rest)
 _WHITENED = OptimizerTraits("normalised", "decoupled", decoupled_clock, True, equilibrium=_averaged_rest)
 _SHAMPOO = OptimizerTraits("normalised", "coupled", _package_clock, True)

@@ -24,6 +24,7 @@ class Measured:
     eg: float = float("nan")  # RMS effective gradient norm
     dimension: int = 2  # how many numbers the group has
     update: float = float("nan")  # norm of the update in units of the learning rate, without weight decay
+    sides: tuple[int, int] | None = None  # rows and columns of the largest matrix in it; None: a square one
 
 
 def decoupled_clock(options: Options) -> float | None:

@@ -25,6 +25,10 @@ FEWEST_ROWS = 20
 _FALL_ROWS = 10
 #: the square of a larger norm overflows, that of one below 1/this is 0
 _LARGEST = 1e150
+#: beyond it, and below its inverse, no product of two rates is sure to be a number
+_LARGEST_RATE = 1e30
+#: a float counts no further
+_MOST_STEPS = 2**53
 _SIGNS = {
     "rho": "norms are positive",
     "eg": "norms are not negative",
@@ -184,6 +188,8 @@ def make_log(
             raise UserError(f"{name} has {len(column)} rows, loss has {n}; all columns need the same rows")
     if not np.all(np.isfinite(steps)) or np.any(steps != np.round(steps)):
         raise UserError("step holds a number that is not whole; steps are counted")
+    if n and float(np.max(np.abs(steps))) > _MOST_STEPS:
+        raise UserError(f"step {float(np.max(np.abs(steps))):g} is beyond 2^53; steps are counted: is it a time?")
     unsorted = np.nonzero(np.diff(steps) <= 0)[0]
     if len(unsorted):
         row = int(unsorted[0])
@@ -245,6 +251,14 @@ def _cut(step: Ints, arrays: dict[str, Floats], diverged: bool | None) -> Log:
         unknown = step[~np.isfinite(arrays.get(name, step))]
         if len(unknown):
             raise UserError(f"{name} is not finite at step {unknown[0]}; give every row a value")
+        if name in arrays:
+            rate = arrays[name]
+            odd = (rate > _LARGEST_RATE) | ((rate > 0) & (rate < 1 / _LARGEST_RATE))
+            if odd.any():
+                raise UserError(
+                    f"{name} is {rate[odd][0]:g} at step {step[odd][0]}; 0 and numbers from {1 / _LARGEST_RATE:g} to "
+                    f"{_LARGEST_RATE:g} can be judged"
+                )
     lr, wd, angle = (arrays.get(name) for name in ("lr", "wd", "angle"))
     rho_sq = arrays["rho"] ** 2 if "rho" in arrays else None
     time: Floats | None = None

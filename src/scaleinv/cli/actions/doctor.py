@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from scaleinv.cli.doctor import DoctorCommand, parse_inputs
 from scaleinv.errors import UserError
 from scaleinv.plugins import load_object
 from scaleinv.runfolder.files import write_bytes
+from scaleinv.runfolder.memory import require
 from scaleinv.studies.terminal import Terminal, say
 from scaleinv.symmetry.check import differences, read_expected
 from scaleinv.symmetry.find import find_symmetries
@@ -26,6 +28,8 @@ from scaleinv.theory.rates import Law
 
 _OPTIMIZER = "name one of torch.optim's (sgd, adamw), or FILE.py:FUNCTION, a function that takes the model"
 
+#: of a number of the inputs: itself, in float64, moved by two steps, and what the layers make of it
+_BYTES = 40
 #: exit status where the evidence does not decide
 UNDECIDED = 3
 
@@ -36,7 +40,10 @@ def run(command: DoctorCommand) -> int:
     Exit status 0: groups printed and as expected. 1: groups differ from --expect. 3: the answer is undecided.
     """
     expected = read_expected(command.expect) if command.expect is not None else None
-    inputs = random_inputs(parse_inputs(command.input), command.seed)
+    described = parse_inputs(command.input)
+    numbers = sum(math.prod(shape) for shape, _ in described.values())
+    require(_BYTES * numbers, f"an input of {numbers:.3g} numbers", "a small batch is enough")
+    inputs = random_inputs(described, command.seed)
     model = load_model(command.model)
     with contextlib.redirect_stdout(sys.stderr):  # what the model prints is not the answer
         found = find_symmetries(model, inputs, seed=command.seed, outputs=command.output or None)

@@ -7,10 +7,12 @@ from scaleinv.cli.parse import named_values
 from scaleinv.cli.sweep import SweepCommand
 from scaleinv.cli.tables import print_map
 from scaleinv.errors import UserError
+from scaleinv.lab.data import Dataset
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.choose import LOCAL
 from scaleinv.lab.launch.gpus import default_workers, visible_gpus
 from scaleinv.lab.launch.names import device_elsewhere
+from scaleinv.lab.memory import require_memory
 from scaleinv.lab.optimizers import arguments_text
 from scaleinv.lab.start import find_starts
 from scaleinv.report import write_report
@@ -37,6 +39,10 @@ def run(command: SweepCommand) -> int:
     sweep = sweep_config(settings, source, axis, values, seeds, device, starts, tuple(decays))
     for start in starts:
         start.check_fits(sweep.base)
+    workers = command.workers or default_workers(device, cores(), visible_gpus())
+    if isinstance(source, Dataset) and launch.name == LOCAL.name:
+        at_once = min(workers, len(sweep.runs()))
+        require_memory(sweep.base, source.in_shape, source.classes, len(source.train_labels), at_once)
     out = command.out or default_folder(sweep, source)
     if command.prepare:
         say("\n".join(map(str, prepare_sweep(sweep, source, out, data_dir=command.data_dir))))
@@ -51,7 +57,7 @@ def run(command: SweepCommand) -> int:
             source,
             out,
             quiet=command.quiet,
-            workers=command.workers or default_workers(device, cores(), visible_gpus()),
+            workers=workers,
             launch=launch,
             data_dir=command.data_dir,
             device=device,

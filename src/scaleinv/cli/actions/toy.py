@@ -14,6 +14,7 @@ from scaleinv.papers.figure import write_figure
 from scaleinv.papers.kodryan2022 import fig_toy
 from scaleinv.plots.style import FORMATS
 from scaleinv.runfolder.files import plain, write_json
+from scaleinv.runfolder.memory import require
 from scaleinv.studies.terminal import say
 from scaleinv.theory import kodryan2022
 from scaleinv.theory.simulators import toy
@@ -23,6 +24,9 @@ from scaleinv.theory.simulators.toy import ToyRecord
 def run(command: ToyCommand) -> int:
     """Simulate, draw, print. Exit status 0: done."""
     alphas, elrs = command.alphas(), command.elrs()
+    # 100 windows keep 7 means and 4 a group of each start, twice while they are joined
+    numbers = 2 * 101 * len(elrs) * command.seeds * (9 + 5 * len(alphas))
+    require(8 * numbers, f"{len(elrs)} ELRs, {command.seeds} seeds, {len(alphas)} groups", "take fewer of one of them")
     lines = summarise(toy.simulate(alphas, elrs, command.steps, seeds=command.seeds))
     answer = plain(
         {

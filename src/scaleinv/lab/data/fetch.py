@@ -23,6 +23,7 @@ from scaleinv.lab.data import digits
 from scaleinv.lab.data.catalog import CATALOG, Form
 from scaleinv.lab.data.dataset import DATASETS
 from scaleinv.lab.data.source import ENVIRONMENT, Source, cache_folder, find, resolve
+from scaleinv.reading import home_expanded
 from scaleinv.runfolder.files import new_file, remove_tree, write_new
 from scaleinv.text import near
 
@@ -92,7 +93,7 @@ def _fetch(name: str, folder: Path, mirror: str | None, progress: Progress | Non
 def _data_folder(data_dir: str | Path | None) -> Iterator[Path]:
     """The data folder, made if need be; what was made and has stayed empty is removed at the end."""
     named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or cache_folder()
-    folder = Path(named).expanduser()
+    folder = home_expanded(named)
     made: list[Path] = []
     try:
         try:

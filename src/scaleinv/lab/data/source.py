@@ -17,6 +17,7 @@ import numpy as np
 from scaleinv.errors import UserError
 from scaleinv.lab.data.catalog import CATALOG, Form, PublishedFile
 from scaleinv.lab.data.formats import Part, RawSplit, parse_binary, parse_idx, parse_pickle
+from scaleinv.reading import home_expanded
 
 ENVIRONMENT = "SCALEINV_DATA"  #: the variable that names the data folder
 
@@ -156,7 +157,7 @@ def resolve(data_dir: str | Path | None) -> Path | None:
     named = data_dir if data_dir is not None else os.environ.get(ENVIRONMENT) or None
     if named is None:
         return folder if (folder := cache_folder()).is_dir() else None
-    folder = Path(named).expanduser()
+    folder = home_expanded(named)
     if not folder.is_dir():
         origin = "" if data_dir is not None else f" (from {ENVIRONMENT})"
         problem = "is not a folder" if folder.exists() else "does not exist"

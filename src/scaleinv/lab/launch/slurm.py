@@ -209,7 +209,7 @@ def _leave_if_trained(listed: Path) -> str:
 
 
 def _one_gpu(jobs: Sequence[Job], options: Mapping[str, Any]) -> dict[str, int]:
-    """Ask for a GPU where runs train on one and nobody has said how many; a run is one process on one device."""
+    """Ask for one GPU where runs train on one and nobody has said how many; a run is one process on one device."""
     said = any("gpu" in name or name in ("gres", "tres_per_task") for name in options)
     return {"gpus_per_node": 1} if not said and any(job.config.device == "cuda" for job in jobs) else {}
 

@@ -49,8 +49,10 @@ def build_model(
     ):
         if chosen not in known:
             raise UserError(f"unknown {what} {chosen!r}; choose one of: {', '.join(known)}")
-    if not 0 < norm_eps <= 1e30:
-        raise UserError(f"norm eps {norm_eps} is not a positive number up to 1e30; torch and the papers use 1e-5")
+    if not 1e-38 <= norm_eps <= 1e30:
+        raise UserError(
+            f"norm eps {norm_eps} is not a number from 1e-38, float32's least, to 1e30; torch and the papers use 1e-5"
+        )
     if width is not None and width < 1:
         raise UserError(f"width {width} is not a positive number of channels; give --width 1 or more")
     if not (math.isfinite(head_norm) and head_norm > 0):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scaleinv.monitor.groups import short_name
+from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.reading import Reading
 from scaleinv.monitor.records import Alert
 from scaleinv.monitor.rules.past import BACK, Past, is_matrix
@@ -27,6 +28,41 @@ COLLAPSED, _REST = 1e-3, 0.05
 #: relative change of a norm between two steps that is no rounding
 OUTSIDE = 1e-4
 _NORMS = ("sgd", "normalised", "relative")
+
+
+def unusual(monitor: MonitorState, past: Past, block: Any, steps: Any) -> list[bool]:
+    """Tell of the last rows of a block (:meth:`Past.expect`) whether a rule of this file may have something to say.
+
+    Cheaply, of all rows at once: what each rule needs at least. Rows that do not follow one another are looked at.
+    """
+    matrices, free = past.kinds(monitor)
+    column: Any = {
+        name: block[:, :, COLUMN[name]] for name in ("rho", "lr", "angle", "eg", "g", "radial", "tangential")
+    }
+    new = slice(BACK - 1, None)
+    with np.errstate(all="ignore"):
+        lr, turn, rho = column["lr"], column["angle"], column["rho"]
+        rate = np.where(lr > 0, lr, np.where(np.isnan(lr), 1.0, np.nan))
+        size = np.where(free, column["eg"], column["g"])
+        seen = np.stack([size, turn / rate, rho], axis=1)
+        now, largest = seen[new], _largest_before(seen)
+        found = matrices & ((now[:, 0] > 2 * largest[:, 0]) | ((now[:, 1] > 2 * largest[:, 1]) & (turn[new] > SMALL)))
+        found |= lr[new] > 3 * past.largest_lr
+        found |= (rho[new] > math.exp(JUMP) * rho[BACK - 2 : -1]) | (rho[new] < 0.5 * largest[:, 2])
+        found |= rho[new] < 2 * COLLAPSED * past.largest
+        then = np.hypot(rho + column["radial"], column["tangential"])[BACK - 2 : -1]
+        found |= np.abs(rho[new] - then) > OUTSIDE * np.maximum(then, rho[new])
+    return (found.any(axis=1) | (np.diff(steps[BACK - 2 :]) != 1)).tolist()  # type: ignore[no-any-return]
+
+
+def _largest_before(rows: Any) -> Any:
+    """Find the largest of the 31 rows before each row from the 32nd on, NaN left out."""
+    width = 1
+    while width < BACK // 2:
+        rows = np.fmax(rows[width:], rows[:-width])
+        width *= 2
+    # each row is the largest of 16 now; 31 are two of them that share one
+    return np.fmax(rows[:-width], rows[width - 1 : -1])
 
 
 class Spikes:

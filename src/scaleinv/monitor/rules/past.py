@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,7 +30,28 @@ class Past:
         """Forget all rows."""
         self._names, self._count, self.rows = (), 0, 0
         self._kinds: tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None = None
+        self._roots: Array | None = None
         self.largest = self.first = np.zeros(0)
+
+    def expect(self, records: Sequence[Record]) -> Array | None:
+        """Take rows that :meth:`take` is going to be given one by one; tell what rows lie in one block, if they do.
+
+        Shape of the block: (31 rows of before and the new ones, 1 + groups, quantities); None where groups come or go,
+        or fewer rows are known.
+        """
+        if self._count < BACK - 1 or any(r.groups != self._names for r in records) or len(records) > BACK:
+            return None
+        if self._count + len(records) > len(self._steps):
+            for kept in (self._values, self._steps, self._losses):
+                kept[: BACK - 1] = kept[self._count - (BACK - 1) : self._count].copy()
+            self._count = BACK - 1
+        for i, record in enumerate(records, start=self._count):
+            self._values[i], self._steps[i] = record.values, record.step
+        return self._values[self._count - (BACK - 1) : self._count + len(records)]
+
+    def steps_of_block(self, count: int) -> Array:
+        """Give the steps of the block that :meth:`expect` gave."""
+        return self._steps[self._count - (BACK - 1) : self._count + count]
 
     def take(self, record: Record) -> None:
         """Take the newest row."""
@@ -47,7 +71,7 @@ class Past:
         self._values[i], self._steps[i], self._losses[i] = record.values, record.step, record.loss
         self._count += 1
         self.rows += 1
-        self.largest = np.fmax(self.largest, record.values[:, COLUMN["rho"]])
+        np.fmax(self.largest, record.values[:, COLUMN["rho"]], out=self.largest)
 
     def kinds(self, monitor: MonitorState) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Tell of the total (no) and every group whether it is a matrix, and whether it has no scale."""
@@ -56,9 +80,15 @@ class Past:
             self._kinds = matrices, np.array([False, *(g.scale_free for g in monitor.groups)])
         return self._kinds
 
+    def roots(self, monitor: MonitorState) -> Array:
+        """Give the root of the size of every group that has no scale; 0 of the others and of the total."""
+        if self._roots is None or len(self._roots) != 1 + len(monitor.groups):
+            self._roots = np.array([0.0, *(math.sqrt(g.size) if g.scale_free else 0.0 for g in monitor.groups)])
+        return self._roots
+
     def seen_lr(self, record: Record) -> None:
         """Take the learning rates of the newest row, once the rules have looked at it."""
-        self.largest_lr = np.fmax(self.largest_lr, record.values[:, COLUMN["lr"]])
+        np.fmax(self.largest_lr, record.values[:, COLUMN["lr"]], out=self.largest_lr)
 
     def __len__(self) -> int:
         return min(self._count, BACK)

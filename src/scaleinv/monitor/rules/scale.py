@@ -47,8 +47,12 @@ def scale(monitor: MonitorState, past: Past, reading: Reading, first: Record, st
     rows = 3 if wide else _ROWS
     if len(past) < rows:
         return
+    cosines = np.abs(past.column("g_radial")[-rows:])
     with np.errstate(all="ignore"):
-        typical = np.median(np.abs(past.column("g_radial")[-rows:]), axis=0)
+        roots = past.roots(monitor)  # of the sizes of the groups without scale, else zero
+        if not (cosines.max(axis=0) * roots > RADIAL).any():  # the largest first: a median costs more
+            return
+        typical = np.median(cosines, axis=0)
     for i, g in enumerate(monitor.groups, start=1):
         root = math.sqrt(g.size)
         if g.kind != FREE or not typical[i] * root > RADIAL or g.name in starved:

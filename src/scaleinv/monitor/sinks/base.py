@@ -10,10 +10,14 @@ from scaleinv.errors import UserError
 from scaleinv.monitor.groups import FREE
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.state import MonitorState
+from scaleinv.text import visible
 
 
 class Sink:
     """Base of all sinks. ``open`` may raise :class:`~scaleinv.UserError`: it is called when the Monitor is made."""
+
+    #: whether rows may come a few steps late, several at once: where steps are quick, that is cheaper
+    patient = False
 
     def open(self, monitor: MonitorState) -> None:
         """Get ready; called once."""
@@ -55,7 +59,7 @@ class Lines(Sink):
 
     def _print(self, line: str) -> None:
         stream = self._stream or sys.stdout  # not at construction: notebooks and tests change it
-        stream.write(line + "\n")
+        stream.write(visible(line) + "\n")
         stream.flush()
 
     def write(self, record: Record) -> None:

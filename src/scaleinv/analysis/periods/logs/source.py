@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
+from scaleinv.reading import refuse_other_kinds
 
 #: the most bytes that are read of one file, after unpacking
 MOST_BYTES = 1 << 30
@@ -42,6 +43,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     Errors: UserError for a file that is not there, cannot be read, is packed and damaged, or is too large.
     """
     try:
+        refuse_other_kinds(path)
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
