@@ -4,6 +4,7 @@ The processes share the pages of the operating system's file cache. A mapping is
 to its tensors changes neither the files nor what others see.
 """
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.lab.data.dataset import Dataset
 from scaleinv.lab.data.npy import npy_pieces
-from scaleinv.runfolder.files import own_folder, remove_tree, write_new
+from scaleinv.runfolder.files import remove_tree, write_new
 
 #: the fields of a data set that are tensors
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -79,7 +80,9 @@ def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
     )
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        own_folder(root)
+        if root.is_symlink() or (root.exists() and not root.is_dir()):
+            raise NotADirectoryError(errno.ENOTDIR, "it is a link or a file, not a folder")
+        root.mkdir(exist_ok=True)
         with FileLock(root / ".lock"):  # released by the system if we die
             for left in root.glob("*.part"):  # whoever wrote it has died: we hold the lock
                 remove_tree(left)
