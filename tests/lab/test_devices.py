@@ -11,12 +11,20 @@ from tests.lab import own
 from tests.lab.explicit import SOURCE, ExplicitDevices
 
 import scaleinv as si
+from scaleinv.cli import run as command
 from scaleinv.errors import UserError
-from scaleinv.lab.config import Settings
+from scaleinv.lab.config import Settings, read_config
 from scaleinv.lab.data import load_dataset
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.resolve import resolve
 from scaleinv.lab.train import run
+from scaleinv.landscape.runs import surface_of
+from scaleinv.landscape.sharpness import sharpness
+from scaleinv.papers.context import Context
+from scaleinv.papers.shelf import select
+from scaleinv.studies.landscape import Study, study
+from scaleinv.studies.obtain import Request, obtain_many
+from scaleinv.studies.sweep import SweepConfig, run_sweep
 
 DEVICES = [
     "cpu",
@@ -71,6 +79,88 @@ def test_a_run_of_ones_own_names_every_device(tmp_path: Path, name: str) -> None
         problem = getattr(own, name)()
         config = resolve(Settings(epochs=2), problem, elr=100.0, lr=None, seed=0, threads=1)
         assert run(config, problem, tmp_path / "run")["status"] == "finished"
+
+
+def test_the_landscape_names_every_device(tmp_path: Path) -> None:
+    quick = Study(images=32, probes=2, points=3, walk_steps=4, walk_seeds=1)
+    common = {"model": "mlp", "subset": 64, "batch_size": 16, "epochs": 4, "width": 4, "keep_every": 1}
+    with ExplicitDevices():
+        data = load_dataset("digits", subset=64)
+        base = resolve(Settings(**common), data, elr=0.1, lr=None, seed=0, threads=1)
+        run_sweep(SweepConfig(base, "elr", (0.1, 1.0), (0,)), data, tmp_path / "sweep", workers=1)
+        measured = study(tmp_path / "sweep", ("sharpness", "paths", "walks", "averages"), settings=quick)
+        assert {part: len(measured[part]) for part in ("sharpness", "paths", "walks", "averages")} == {
+            "sharpness": 2,
+            "paths": 1,
+            "walks": 1,
+            "averages": 2,
+        }
+        for fisher in ("empirical", "gauss-newton"):
+            surface = surface_of(next((tmp_path / "sweep" / "runs").iterdir()))
+            assert sharpness(surface, top=1, probes=1, images=32, fisher=fisher).hessian.converged
+
+
+def test_runs_that_claims_and_figures_obtain_name_every_device(tmp_path: Path) -> None:
+    with ExplicitDevices():
+        context = Context("digits", tmp_path)
+        (found,) = context.runs([Request(settings=Settings(model="mlp", subset=64, epochs=1, width=4), elr=0.1)])
+    assert found.result is not None
+    assert found.result["status"] == "finished"
+
+
+@pytest.mark.parametrize("id", ["edge-of-stability-toy", "jump-size", "neutral-centre", "phi-dynamics"])
+def test_a_claim_names_every_device(id: str, tmp_path: Path) -> None:
+    ((claim, scale),) = select("toy", (id,))
+    with ExplicitDevices():
+        assert claim.run(Context(scale, tmp_path)).verdict == "holds"
+
+
+def test_the_doctor_names_every_device(capsys: pytest.CaptureFixture[str]) -> None:
+    with ExplicitDevices():
+        assert command(["doctor", "torch.nn:Identity", "--input", "4,6"]) in (0, 2, 3)
+        assert command(["doctor", f"{Path(own.__file__)}:make_net", "--input", "8,2,12", "--optimizer", "sgd"]) in (
+            0,
+            3,
+        )
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_obtained_runs_are_those_of_their_device(tmp_path: Path, device: str) -> None:
+    request = Request(settings=Settings(model="mlp", subset=64, epochs=1, width=4), elr=0.1)
+    (folder,) = obtain_many(tmp_path, [request], device=device)
+    config = read_config(folder)
+    assert config is not None
+    assert config.device == device
+    measured = study(
+        folder, ("sharpness",), settings=Study(images=32, probes=1), device=device if device != "mps" else "cpu"
+    )
+    on_cpu = surface_of(folder)
+    assert measured["sharpness"][0]["loss"] == pytest.approx(
+        sharpness(on_cpu, top=1, probes=1, images=32).gradients.loss
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --elr 1 --out made",
+        "sweep --elr 1,2 --out made",
+        "landscape made",
+        "verify --only jump-size --cache made",
+        "reproduce fig8-left --out made --runs made",
+        "doctor torch.nn:Identity --input 4,6 --html made",
+    ],
+)
+def test_a_device_that_is_not_there_is_told_in_one_line(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command([*words.split(), "--device", "cuda:77"]) == 2
+    out, error = capsys.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    assert "device 'cuda:77' is not there" in error
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("device", DEVICES)

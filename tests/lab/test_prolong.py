@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.lab import own
 
 import scaleinv as si
 from scaleinv.cli import run as scaleinv
@@ -84,3 +85,63 @@ def test_a_run_that_has_not_ended_is_not_prolonged(tmp_path: Path, capsys: pytes
     assert config is not None
     with pytest.raises(UserError, match="has not ended; finish it first"):
         prolong(tmp_path / "run", dataclasses.replace(config, steps=config.steps * 2))
+
+
+def sweep(out: Path, epochs: int, **said: Any) -> Any:
+    rates = {} if "lr" in said else {"elr": "0.1,1"}
+    task = own.regression() if "lr" in said else own.problem()
+    return si.sweep(task, out=out, epochs=epochs, workers=1, device="cpu", quiet=True, **rates, **said)
+
+
+@pytest.mark.parametrize("said", [{}, {"lr": "0.001,1e20", "momentum": 0.5}])
+def test_a_prolonged_sweep_is_the_long_one(tmp_path: Path, said: dict[str, Any]) -> None:
+    """Of the runs in the whole space one diverges: longer, it diverges at the same step."""
+    before = {run.config["lr"] or run.config["elr"]: run for run in sweep(tmp_path / "short", 3, **said).runs}
+    names = {run.folder.name for run in before.values()}
+    short, long = sweep(tmp_path / "short", 6, **said), sweep(tmp_path / "long", 6, **said)
+    assert [run.identity for run in short.runs] == [run.identity for run in long.runs]
+    assert not names & {path.name for path in (tmp_path / "short" / "runs").iterdir()}
+    for one, other in zip(short.runs, long.runs):
+        assert (one.result["status"], one.result["steps"]) == (other.result["status"], other.result["steps"])
+        mine, theirs = weights(one.folder), weights(other.folder)
+        assert all(torch.equal(mine[name], theirs[name]) or mine[name].isnan().any() for name in theirs)
+        steps = before[one.config["lr"] or one.config["elr"]].result["steps"]
+        assert (one.result["steps"] > steps) == (one.result["status"] == "finished")
+    assert ("diverged" in {run.result["status"] for run in short.runs}) == ("lr" in said)
+    kept = [json.loads((tmp_path / name / "sweep-config.json").read_text()) for name in ("short", "long")]
+    assert kept[0] == kept[1]
+    with pytest.raises(UserError, match="is the folder of another sweep"):  # it is longer now
+        sweep(tmp_path / "short", 3, **said)
+
+
+def test_a_sweep_that_was_killed_while_it_was_prolonged(tmp_path: Path) -> None:
+    sweep(tmp_path / "one", 2)
+    other = sweep(tmp_path / "other", 4)
+    first, second = sorted((tmp_path / "one" / "runs").iterdir())
+    config = read_config(first)
+    assert config is not None
+    first.rename(first.with_name(dataclasses.replace(config, steps=2 * config.steps).identity()))  # there it was killed
+    one = sweep(tmp_path / "one", 4)
+    assert [run.identity for run in one.runs] == [run.identity for run in other.runs]
+    assert not second.exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (
+            {"schedule": "cosine"},
+            {"schedule": "cosine"},
+            "the schedule cosine has run to its end; choose another --out",
+        ),
+        ({}, {"momentum": 0.5}, "is the folder of another sweep"),
+    ],
+)
+def test_a_sweep_that_cannot_be_prolonged(
+    tmp_path: Path, first: dict[str, Any], then: dict[str, Any], message: str
+) -> None:
+    sweep(tmp_path / "run", 2, **first)
+    before = sorted(str(path) for path in (tmp_path / "run").rglob("*"))
+    with pytest.raises(UserError, match=message):
+        sweep(tmp_path / "run", 4, **then)
+    assert before == sorted(str(path) for path in (tmp_path / "run").rglob("*"))

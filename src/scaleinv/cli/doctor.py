@@ -49,6 +49,8 @@ class DoctorCommand:
     """Also write the table as a page of HTML."""
     expect: Path | None = None
     """A JSON file saved before with --json; exit status 1 if the groups differ from it."""
+    device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N")] = "cpu"
+    """Where the model is looked at: cpu, auto (a GPU if there is one), cuda or cuda:1."""
     seed: int = 0
     """Seed of the inputs, the perturbation and the cotangents."""
 

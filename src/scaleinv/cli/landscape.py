@@ -11,6 +11,7 @@ from scaleinv.cli.parse import (
     MOST_WORKERS,
     Cancel,
     DataDir,
+    Device,
     LauncherArgs,
     LauncherName,
     NoCheck,
@@ -48,6 +49,7 @@ class LandscapeCommand:
     walk_seeds: int | None = None
     """Walks of each kind (default: 3)."""
     data_dir: DataDir = None
+    device: Device = "auto"
     workers: Annotated[
         int | None,
         tyro.conf.arg(help="Pieces measured at a time (default: one after another, on all threads of this process)."),

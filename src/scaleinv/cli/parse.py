@@ -65,6 +65,14 @@ Device = Annotated[
         metavar="auto|cpu|cuda|cuda:N|mps",
     ),
 ]
+CpuDevice = Annotated[
+    str,
+    tyro.conf.arg(
+        help="Where networks train: cpu, auto (a GPU if there is one), cuda, cuda:1 or mps. A run on another type of "
+        "device is another run.",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+    ),
+]
 LauncherName = Annotated[
     str,
     Names(LAUNCHERS, "PACKAGE.MODULE:FACTORY"),

@@ -10,6 +10,7 @@ import tyro
 from scaleinv.cli.parse import (
     MOST_WORKERS,
     Cancel,
+    CpuDevice,
     Json,
     LauncherArgs,
     LauncherName,
@@ -49,6 +50,7 @@ class ReproduceCommand:
     """Formats, a comma list of svg, pdf and png."""
     list: bool = False
     """Show the figures with their scales and what they cost in core-seconds; draw nothing."""
+    device: CpuDevice = "cpu"
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
     cancel: Cancel = False

@@ -3,7 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaleinv.cli.parse import MOST_WORKERS, Cancel, Json, LauncherArgs, LauncherName, Quiet, check_at_least, names_in
+from scaleinv.cli.parse import (
+    MOST_WORKERS,
+    Cancel,
+    CpuDevice,
+    Json,
+    LauncherArgs,
+    LauncherName,
+    Quiet,
+    check_at_least,
+    names_in,
+)
 from scaleinv.errors import UserError
 from scaleinv.lab.launch.names import check_launcher
 from scaleinv.papers.shelf import select
@@ -36,6 +46,7 @@ class VerifyCommand:
     """Also write everything compared to this HTML file."""
     record: Path | None = None
     """Also write a small file for each claim to this folder: verdict, numbers, commit, processor, runs."""
+    device: CpuDevice = "cpu"
     launcher: LauncherName = "processes"
     launcher_args: LauncherArgs = ""
     cancel: Cancel = False

@@ -20,6 +20,7 @@ from scaleinv.lab.images import Images, as_problem
 from scaleinv.lab.models import build_model
 from scaleinv.lab.network import make_network, names_of_groups, weights_checksum
 from scaleinv.lab.optimizers import law_of_optimizer, make_optimizer
+from scaleinv.lab.plain_steps import PlainSteps
 from scaleinv.lab.problem import Judge, Problem, Split, judge_of
 from scaleinv.lab.random import INIT, REFERENCE, generator
 from scaleinv.lab.schedule import parse_schedule, rate_share
@@ -53,6 +54,7 @@ class Setup:
     base_rates: list[float] = field(default_factory=list)  # of the optimizer's groups, before the schedule
     radius: float = math.nan  # norm of all scale-invariant weights at the start
     started: bool = False  # whether the weights are those of config.start
+    plain: PlainSteps | None = None  # steps on the sphere with few calls, where they can be taken so
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """Compute the mean loss of a batch."""
@@ -169,6 +171,7 @@ def build(
         base_rates=[float(group["lr"]) for group in optimizer.param_groups],
         radius=radius,
         started=start is not None,
+        plain=PlainSteps(sphere) if sphere is not None and PlainSteps.suit(sphere) else None,
     )
 
 

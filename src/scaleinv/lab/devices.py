@@ -39,6 +39,20 @@ def choose_device(text: str | torch.device | None = "auto", *, here: bool = True
     return name
 
 
+def float64_device(text: str | torch.device | None = "auto") -> str:
+    """Read a device for what is computed in float64: ``auto`` passes mps over, which has none.
+
+    >>> float64_device("cpu")
+    'cpu'
+    """
+    name = choose_device(text)
+    if torch.device(name).type != "mps":
+        return name
+    if str(text or "auto") == "auto":
+        return "cpu"
+    raise UserError(f"device {name!r} has no float64, in which this is computed; use --device cpu")
+
+
 @contextmanager
 def reproducible(device: str, wanted: bool = True) -> Iterator[None]:
     """Have kernels of a GPU add up in one order within; nothing changes on a CPU, whose kernels do."""

@@ -1,7 +1,8 @@
-"""Prolong a run that has ended: more steps of the same, from its last checkpoint."""
+"""Prolong runs that have ended: more steps of the same, from their last checkpoints."""
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from scaleinv.errors import UserError
@@ -26,28 +27,69 @@ def prolong(folder: Path, config: RunConfig) -> bool:
     present = read_config(folder)
     if present is None or present.steps >= config.steps or dataclasses.replace(present, steps=config.steps) != config:
         return False
+    if _status(folder, present, config) != "finished":
+        raise UserError(f"{_more(folder, present, config)}: it diverged; choose another --out")
+    _reopen(folder, config)
+    return True
+
+
+def prolong_all(runs: Sequence[tuple[Path, Path, RunConfig]]) -> None:
+    """Prolong the runs of a sweep, each (folder that it has, folder that it shall have, its config with more steps).
+
+    A run that diverged has the same end, however long it was meant to be, and keeps it. UserError, before anything is
+    changed, where one of the others cannot be prolonged or has not ended. Called again after a kill, it does the rest.
+    """
+    waiting = []
+    for old, new, config in runs:
+        folder = new if new.exists() else old
+        present = read_config(folder)
+        if present is not None and present.steps < config.steps:
+            waiting.append((folder, new, config, _status(folder, present, config)))
+    for folder, new, config, status in waiting:
+        if folder != new:
+            with disk_errors(new):
+                folder.rename(new)
+        if status == "finished":
+            _reopen(new, config)
+        else:
+            _rename(new, config)
+
+
+def _more(folder: Path, present: RunConfig, config: RunConfig) -> str:
+    return f"{folder} cannot be prolonged from {present.steps} to {config.steps} steps"
+
+
+def _status(folder: Path, present: RunConfig, config: RunConfig) -> str:
+    """How a run ended: finished or diverged; UserError where it has not, or where it has finished for good."""
     if not (folder / RESULT).exists():
         raise UserError(
             f"{folder} was made for {present.steps} steps and has not ended; finish it first, then prolong it"
         )
-    result = read_result(folder / RESULT)
-    more = f"{folder} cannot be prolonged from {present.steps} to {config.steps} steps"
+    result, more = read_result(folder / RESULT), _more(folder, present, config)
     if config.schedule != "constant":
         raise UserError(f"{more}: the schedule {config.schedule} has run to its end; choose another --out")
     if result["status"] != "finished":
-        raise UserError(f"{more}: it {result['status']}; choose another --out")
+        return str(result["status"])
     if present.steps % result["steps_per_epoch"]:
         raise UserError(f"{more}: it ended within an epoch of {result['steps_per_epoch']} steps; choose another --out")
-    checkpoints = list_checkpoints(folder / "checkpoints")
-    if not checkpoints:
+    if not list_checkpoints(folder / "checkpoints"):
         raise UserError(f"{more}: its checkpoint is gone")
+    return "finished"
+
+
+def _reopen(folder: Path, config: RunConfig) -> None:
+    """Make it a run that has not ended. Killed within, it is the run it was, at its end but without its result."""
     with Lock(folder):
-        _open_parts(folder, checkpoints[0] / MANIFEST)
-        head = read_sealed(folder / CONFIG)
-        rewrite_sealed(folder / CONFIG, {**head, "config": config.to_dict(), "identity": config.identity()})
+        _open_parts(folder, list_checkpoints(folder / "checkpoints")[0] / MANIFEST)
         with disk_errors(folder / RESULT):
             (folder / RESULT).unlink()
-    return True
+        _rename(folder, config)
+
+
+def _rename(folder: Path, config: RunConfig) -> None:
+    """Write the config and the identity that follows from it."""
+    head = read_sealed(folder / CONFIG)
+    rewrite_sealed(folder / CONFIG, {**head, "config": config.to_dict(), "identity": config.identity()})
 
 
 def _open_parts(folder: Path, manifest: Path) -> None:

@@ -77,7 +77,11 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
     next step.
     """
     judge, model = setup.judge, setup.model
-    setup.optimizer.zero_grad(set_to_none=True)
+    plain = setup.plain
+    if plain is None:
+        setup.optimizer.zero_grad(set_to_none=True)
+    else:
+        plain.clear()
     if len(parts) == 1:
         inputs, targets = parts[0]
         outputs = model(inputs) if judge.call is None else judge.call(model, inputs)
@@ -88,7 +92,8 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
         mean, answers = _accumulate(setup, parts)
     rates = setup.learning_rates()
     recorder.before_step(mean, answers)
-    setup.optimizer.step()
+    if plain is None or not plain.take(recorder.gradient_square()):
+        setup.optimizer.step()
     if radius is not None:
         setup.hold_norm(radius)
     recorder.after_step(rates)

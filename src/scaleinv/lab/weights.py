@@ -28,14 +28,18 @@ def read_weights(folder: str | Path, epoch: int | None = None) -> dict[str, Tens
     return read_start(start.file, start.checksum)
 
 
-def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | None = None) -> Setup:
+def rebuild(
+    folder: str | Path, epoch: int | None = None, *, data_dir: Path | None = None, device: str = "cpu"
+) -> Setup:
     """Rebuild the network of a run with the weights it had after ``epoch``, its groups, loss and data.
+
+    ``device``: where it lies, whatever the run was trained on.
 
     >>> setup = rebuild("runs/demo/runs/0123abcd")
     >>> setup.model.training
     True
     """
-    setup = build(*_config_and_data(folder, data_dir))
+    setup = build(*_config_and_data(folder, data_dir), device=device)
     start = find_start(folder if epoch is None else f"{folder}@{epoch}")
     try:
         load_weights(setup.model, read_start(start.file, start.checksum))
@@ -44,10 +48,10 @@ def rebuild(folder: str | Path, epoch: int | None = None, *, data_dir: Path | No
     return setup
 
 
-def fresh(folder: str | Path, *, data_dir: Path | None = None) -> Setup:
+def fresh(folder: str | Path, *, data_dir: Path | None = None, device: str = "cpu") -> Setup:
     """Rebuild the network of a run as its seed draws it, before any step, even where the run started from weights."""
     config, dataset = _config_and_data(folder, data_dir)
-    return build(replace(config, start=None), dataset)
+    return build(replace(config, start=None), dataset, device=device)
 
 
 def _config_and_data(folder: str | Path, data_dir: Path | None) -> tuple[RunConfig, Dataset | Problem]:

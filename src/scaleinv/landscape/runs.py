@@ -18,17 +18,17 @@ from scaleinv.landscape.surface import Surface, Weights
 from scaleinv.runfolder.read import load_run
 
 
-def surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
-    """Rebuild the surface a run moved on, its network at the run's last weights.
+def surface_of(folder: str | Path, *, data_dir: Path | None = None, device: str = "cpu") -> Surface:
+    """Rebuild the surface a run moved on, its network at the run's last weights, on ``device``.
 
     Its batches are those of the run's exact metrics: one where its gradient was ``full``; its images are not augmented.
     """
-    return _surface(rebuild(folder, data_dir=data_dir))
+    return _surface(rebuild(folder, data_dir=data_dir, device=device))
 
 
-def fresh_surface_of(folder: str | Path, *, data_dir: Path | None = None) -> Surface:
+def fresh_surface_of(folder: str | Path, *, data_dir: Path | None = None, device: str = "cpu") -> Surface:
     """Rebuild the same surface, its network as the run's seed draws it, even where the run started from weights."""
-    return _surface(fresh(folder, data_dir=data_dir))
+    return _surface(fresh(folder, data_dir=data_dir, device=device))
 
 
 def _surface(setup: Setup) -> Surface:

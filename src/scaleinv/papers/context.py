@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from scaleinv.lab.launch.base import Watcher
 from scaleinv.lab.launch.choose import LOCAL, Choice
@@ -19,6 +20,7 @@ class Context:
     workers: int = 1  # runs at a time
     watch: Watcher | None = None  # told what the runs report
     launch: Choice = LOCAL  # where runs run
+    device: str = "cpu"  # on which networks train there
     seed_offset: int = 0  # added to every seed: other draws of the same trainings
     used: dict[str, None] = field(
         default_factory=dict, compare=False
@@ -27,7 +29,8 @@ class Context:
     def folders(self, requests: Sequence[Request]) -> list[Path]:
         """Return the folders of the requested runs, in their order; train those that are not in ``root`` yet."""
         moved = [replace(request, seed=self.seed(request.seed)) for request in requests]
-        folders = obtain_many(self.root, moved, workers=self.workers, launch=self.launch, watch=self.watch)
+        at: dict[str, Any] = {"launch": self.launch, "watch": self.watch, "device": self.device}
+        folders = obtain_many(self.root, moved, workers=self.workers, **at)
         self.used.update(dict.fromkeys(folder.name for folder in folders))
         return folders
 

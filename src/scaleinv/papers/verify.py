@@ -88,17 +88,21 @@ def run(
     fresh: bool = False,
     workers: int | None = None,
     launch: Choice = LOCAL,
+    device: str = "cpu",
     seed_offset: int = 0,
     started: Callable[[Claim, Scale], None] = lambda claim, scale: None,
     ended: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Check all, at most ``workers`` at a time (default: one a core), each on one thread; in the order given.
-    ``launch``: where the runs that checks need are trained. ``seed_offset``: added to the seeds of all training.
+    ``launch`` and ``device``: where the runs that checks need are trained. ``seed_offset``: added to the seeds of all
+    training.
 
     ``started`` and ``ended`` are told as it goes. Interrupted, what has ended is kept. Raises :class:`UserError` where
     a claim needs what only the user can give, such as the folder of a data set: nothing is said of the claim then.
     """
-    key, outcomes = source_hash() + (f"+{seed_offset}" if seed_offset else ""), dict[tuple[str, str], Outcome]()
+    kind = device.partition(":")[0]
+    key = source_hash() + (f"+{seed_offset}" if seed_offset else "") + (f"-{kind}" if kind != "cpu" else "")
+    outcomes = dict[tuple[str, str], Outcome]()
     waiting: list[tuple[Claim, Scale]] = []
     for claim, scale in chosen:
         kept = None if fresh else _load(_place(cache, claim.id, scale, key), claim.id, scale)
@@ -113,7 +117,7 @@ def run(
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
         runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
-    crew = Crew(partial(_check, runs, launch, seed_offset), workers or os.cpu_count() or 1)
+    crew = Crew(partial(_check, runs, launch, device, seed_offset), workers or os.cpu_count() or 1)
     try:
         for answer in crew.run(waiting, started=lambda pair: started(*pair)):
             claim, scale = answer.item
@@ -131,11 +135,13 @@ def run(
     return [outcomes[claim.id, scale] for claim, scale in chosen]
 
 
-def _check(runs: Path, launch: Choice, seed_offset: int, pair: tuple[Claim, Scale], report: Report) -> Outcome:
+def _check(
+    runs: Path, launch: Choice, device: str, seed_offset: int, pair: tuple[Claim, Scale], report: Report
+) -> Outcome:
     """Run one check in a process of the crew."""
     claim, scale = pair
     start = time.perf_counter()
-    context = Context(scale, runs, launch=launch, seed_offset=seed_offset)
+    context = Context(scale, runs, launch=launch, device=device, seed_offset=seed_offset)
     try:
         result = claim.run(context)
     except UserError as error:

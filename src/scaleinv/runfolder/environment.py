@@ -1,5 +1,6 @@
 """Say where a run was made: versions, git revision, command, machine; stored beside the config, not in its identity."""
 
+import functools
 import platform
 import re
 import subprocess
@@ -14,8 +15,12 @@ import torch
 from scaleinv._version import __version__
 
 
+@functools.cache
 def git_revision(folder: Path) -> str | None:
-    """Find the commit of the git work tree ``folder`` lies in, with ``+`` if it has changes; None outside of one."""
+    """Find the commit of the git work tree ``folder`` lies in, with ``+`` if it has changes; None outside of one.
+
+    A process asks once: it goes on with the code that it has loaded.
+    """
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
         head = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)

@@ -51,6 +51,14 @@ class ScheduledRates(Optimizer):
         radius = 1.0 if self.learned is not None else self.units[unit].radius
         return float(learning_rate_of(elr, radius, self.law))
 
+    def push_rates(self) -> None:
+        """Put the rates of the next step into the wrapped optimizer, for a step that the caller takes itself."""
+        self._push_rates()
+
+    def count_step(self) -> None:
+        """Count a step that the caller has taken itself."""
+        self._steps += 1
+
     def _present_rates(self) -> list[float | None]:
         """Read the rates inside the wrapped optimizer; None where reading one would wait for an accelerator."""
         rates = [g["lr"] for g in self.optimizer.param_groups]

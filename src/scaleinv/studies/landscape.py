@@ -22,6 +22,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.config import read_config
 from scaleinv.lab.data.dataset import SPECS
 from scaleinv.lab.data.source import ENVIRONMENT
+from scaleinv.lab.devices import float64_device
 from scaleinv.lab.launch.base import Finished, Job, Launcher, unwatched
 from scaleinv.lab.launch.choose import LaunchSite
 from scaleinv.lab.launch.task import Task
@@ -107,6 +108,7 @@ def study(
     *,
     settings: Study | None = None,
     data_dir: Path | None = None,
+    device: str = "cpu",
     launch: Callable[[LaunchSite], Launcher] | None = None,
     workers: int = 1,
     watch: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -117,12 +119,13 @@ def study(
     ``parts`` None: sharpness, and paths where there are any. ``watch`` is told what has been measured or was kept, how
     many pieces are done and how many there are. ``launch``: where pieces are measured, ``workers`` at a time (None:
     one after another in this process); each is on the disk once it is measured. ``say`` is told why a part has nothing
-    to measure, beside others that have.
+    to measure, beside others that have. ``device``: cpu, cuda or cuda:1; sums are in float64, which mps has not.
 
     Raises :class:`UserError` for unknown parts, folders without finished runs, paths where no two runs can be joined,
     where no part has anything to measure, and, once the others are kept, where a piece could not be measured elsewhere.
     """
     settings = settings or Study()
+    device = float64_device(device)
     for part in parts or ():
         if part not in LANDSCAPE_PARTS:
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
@@ -182,12 +185,12 @@ def _study(
         if any(kept["key"] == piece.key for kept in content[piece.part]):
             watch(f"{piece.words}: kept", done := done + 1, len(pieces))
         elif launch is None:
-            keep(piece, measure(piece, data_dir))
+            keep(piece, measure(piece, data_dir, device))
             watch(piece.words, done := done + 1, len(pieces))
         else:
             waiting.append(piece)
     if launch is not None and waiting:
-        for piece, measured, error in _elsewhere(waiting, folder, launch, workers, data_dir):
+        for piece, measured, error in _elsewhere(waiting, folder, launch, workers, data_dir, device):
             if measured is None:
                 failed.append(f"{piece.words}: {error}")
             else:
@@ -208,6 +211,7 @@ def _elsewhere(
     launch: Callable[[LaunchSite], Launcher],
     workers: int,
     data_dir: Path | None,
+    device: str,
 ) -> Iterator[tuple[Piece, Mapping[str, Any] | None, str]]:
     """Measure pieces by a launcher and yield each as it ends: what was measured, or None and why. What an earlier call
     has left behind, ended or still measured, is not measured again.
@@ -217,7 +221,7 @@ def _elsewhere(
     jobs: dict[Path, tuple[Job, Piece]] = {}
     for piece in pieces:
         told = {"part": piece.part, "key": piece.key, "folders": [str(run.folder.absolute()) for run in piece.runs]}
-        task = Task("scaleinv.studies.pieces:measure_task", {**told, "data_dir": at})
+        task = Task("scaleinv.studies.pieces:measure_task", {**told, "data_dir": at, "device": device})
         where = folder / TASKS / hashlib.sha256(json_text(told).encode()).hexdigest()[:16]
         jobs[where] = (Job(piece.runs[0].config, where, {}, task=task), piece)
     with Lock(folder / TASKS, wait=2.0):

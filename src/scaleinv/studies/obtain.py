@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scaleinv.errors import StateError
 from scaleinv.lab.config import Settings
@@ -42,7 +43,7 @@ def _of_data(settings: Settings) -> Settings:
     return Settings(**{name: getattr(settings, name) for name in ("data", "data_dir", "subset", "label_noise")})
 
 
-def _job(root: Path, request: Request, dataset: Dataset) -> Job:
+def _job(root: Path, request: Request, dataset: Dataset, device: str) -> Job:
     epoch = "" if request.start_epoch is None else f"@{request.start_epoch}"
     start = None if request.start is None else find_start(f"{request.start}{epoch}")
     config = resolve(
@@ -53,10 +54,11 @@ def _job(root: Path, request: Request, dataset: Dataset) -> Job:
         seed=request.seed,
         threads=1,
         start=None if start is None else start.checksum,
+        device=device,
     )
     if start is not None:
         start.check_fits(config)
-    return Job(config, root / config.identity(), environment(1), start, wait=_WAIT)
+    return Job(config, root / config.identity(), environment(1, device), start, device, wait=_WAIT)
 
 
 def obtain(
@@ -104,14 +106,15 @@ def obtain_many(
     workers: int = 1,
     launch: Choice = LOCAL,
     watch: Watcher | None = None,
+    device: str = "cpu",
 ) -> list[Path]:
     """Return the folders of the runs, in the order asked for; ``workers`` > 1 trains as many at a time in processes,
-    another ``launch`` where it says.
+    another ``launch`` where it says. ``device``: cpu, cuda, cuda:1 or mps; runs of another type of device are others.
 
     Raises :class:`StateError` where a run ends by an error (a diverged run is a result).
     """
     watch = watch or unwatched
-    jobs = [_job(root, request, _dataset(_of_data(request.settings))) for request in requests]
+    jobs = [_job(root, request, _dataset(_of_data(request.settings)), device) for request in requests]
     missing = {
         job.folder: (job, _of_data(request.settings))
         for job, request in zip(jobs, requests)
@@ -120,7 +123,8 @@ def obtain_many(
     if workers == 1 and launch.name == LOCAL.name:
         for job, key in missing.values():
             tell = functools.partial(watch, job)
-            run(job.config, _dataset(key), job.folder, start=job.start, watch=tell, origin=job.origin, lock_wait=_WAIT)
+            at: dict[str, Any] = {"origin": job.origin, "lock_wait": _WAIT, "device": device}
+            run(job.config, _dataset(key), job.folder, start=job.start, watch=tell, **at)
         return [job.folder for job in jobs]
     root.mkdir(parents=True, exist_ok=True)
     _remove_shared(root)

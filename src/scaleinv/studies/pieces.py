@@ -57,19 +57,21 @@ class Piece(NamedTuple):
         return f"{self.part} {' - '.join(f'{rate:.3g}' for rate in self.key['rates'])}"
 
 
-def measure(piece: Piece, data_dir: Path | None = None) -> dict[str, Any]:
+def measure(piece: Piece, data_dir: Path | None = None, device: str = "cpu") -> dict[str, Any]:
     """Measure a piece in this process."""
     (part, key, runs), first = piece, piece.runs[0]
     if part == "sharpness":
-        return _sharpness(first, key["probes"], key["images"], data_dir)
+        return _sharpness(first, key["probes"], key["images"], data_dir, device)
     if part == "paths":
-        return _path(first, runs[1], key["points"], data_dir)
+        return _path(first, runs[1], key["points"], data_dir, device)
     if part == "walks":
-        return _walks(first, key["elr"], key["steps"], key["seeds"], data_dir)
-    return (averages_of if part == "averages" else minima_of)(first.folder, key["epochs"], data_dir)
+        return _walks(first, key["elr"], key["steps"], key["seeds"], data_dir, device)
+    return (averages_of if part == "averages" else minima_of)(first.folder, key["epochs"], data_dir, device)
 
 
-def measure_task(part: str, key: dict[str, Any], folders: list[str], data_dir: str | None) -> dict[str, Any]:
+def measure_task(
+    part: str, key: dict[str, Any], folders: list[str], data_dir: str | None, device: str = "cpu"
+) -> dict[str, Any]:
     """Measure a piece wherever it was launched; for :class:`~scaleinv.lab.launch.task.Task`."""
     runs = []
     for place in map(Path, folders):
@@ -77,11 +79,11 @@ def measure_task(part: str, key: dict[str, Any], folders: list[str], data_dir: s
         if config is None:
             raise UserError(f"{place} is no folder of a run here: the landscape needs a folder that all nodes share")
         runs.append(Ended(place, config))
-    return measure(Piece(part, key, runs), None if data_dir is None else Path(data_dir))
+    return measure(Piece(part, key, runs), None if data_dir is None else Path(data_dir), device)
 
 
-def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None) -> dict[str, Any]:
-    found = sharpness(surface_of(run.folder, data_dir=data_dir), top=1, probes=probes, images=images)
+def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None, device: str) -> dict[str, Any]:
+    found = sharpness(surface_of(run.folder, data_dir=data_dir, device=device), top=1, probes=probes, images=images)
     slopes, hessian = found.gradients, found.hessian
     config = run.config
     # the rate that acts on the unit sphere at these weights, as it was at the last step; Adam's has another law
@@ -105,9 +107,12 @@ def _sharpness(run: Ended, probes: int, images: int, data_dir: Path | None) -> d
     }
 
 
-def _path(a: Ended, b: Ended, points: int, data_dir: Path | None) -> dict[str, Any]:
+def _path(a: Ended, b: Ended, points: int, data_dir: Path | None, device: str) -> dict[str, Any]:
     path = linear_path(
-        surface_of(a.folder, data_dir=data_dir), read_weights(a.folder), read_weights(b.folder), points=points
+        surface_of(a.folder, data_dir=data_dir, device=device),
+        read_weights(a.folder),
+        read_weights(b.folder),
+        points=points,
     )
     return {
         "angle": path.angle,
@@ -117,9 +122,9 @@ def _path(a: Ended, b: Ended, points: int, data_dir: Path | None) -> dict[str, A
     }
 
 
-def _walks(run: Ended, elr: float, steps: int, seeds: int, data_dir: Path | None) -> dict[str, Any]:
+def _walks(run: Ended, elr: float, steps: int, seeds: int, data_dir: Path | None, device: str) -> dict[str, Any]:
     # regime 3 is a statement about any start; trained weights take long to be forgotten at an ELR that is not its own
-    surface = fresh_surface_of(run.folder, data_dir=data_dir)
+    surface = fresh_surface_of(run.folder, data_dir=data_dir, device=device)
     found = compare(surface, elr, steps, seeds=range(seeds))
     # one walk of each kind step by step, the first seed's
     first = {kind: next(walk for walk in found.walks if walk.kind == kind) for kind in KINDS}
@@ -131,13 +136,15 @@ def _walks(run: Ended, elr: float, steps: int, seeds: int, data_dir: Path | None
     }
 
 
-def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
+def averages_of(
+    folder: Path, epochs: Sequence[int], data_dir: Path | None = None, device: str = "cpu"
+) -> dict[str, Any]:
     """Measure the :func:`~scaleinv.landscape.averages.convexity` of iterates kept at ``epochs``, train and test loss.
 
     ``excess``: loss at their mean less their mean loss. ``share_above``: of the segments between all pairs, those whose
     loss rises above both ends. BN statistics are recomputed at every point of which the test loss is taken.
     """
-    surface = surface_of(folder, data_dir=data_dir)
+    surface = surface_of(folder, data_dir=data_dir, device=device)
     found = convexity(surface, [weights for _, weights in points_of(folder, epochs)], test=True)
     at, members = found.average.values, found.average.members
     mean = {name: float(np.mean([getattr(m, name) for m in members])) for name in ("train_error", "test_error")}
@@ -152,14 +159,14 @@ def averages_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = Non
     }
 
 
-def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None) -> dict[str, Any]:
+def minima_of(folder: Path, epochs: Sequence[int], data_dir: Path | None = None, device: str = "cpu") -> dict[str, Any]:
     """Measure the :func:`~scaleinv.landscape.agreement.agreement` of weights kept at ``epochs``, minima of periods.
 
     Matrices are (n, n). Pairs average the softmax, with the squared loss the outputs themselves.
     """
     config = read_config(folder)
     found = agreement(
-        surface_of(folder, data_dir=data_dir),
+        surface_of(folder, data_dir=data_dir, device=device),
         [weights for _, weights in points_of(folder, epochs)],
         average="output" if config is not None and config.loss == "mse" else "softmax",
     )

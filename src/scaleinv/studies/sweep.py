@@ -15,6 +15,7 @@ from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
 from scaleinv.lab.launch.choose import LOCAL, LaunchSite, prepare_all
 from scaleinv.lab.problem import Problem
+from scaleinv.lab.prolong import prolong_all
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
@@ -105,6 +106,7 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
     """Hold the folder of a sweep, made or found; give its jobs. Raises :class:`UserError` for anything else."""
     if not sweep.values or not (sweep.seeds or sweep.starts):
         raise UserError("a sweep needs at least one rate and one seed")
+    _prolong(out, sweep)
     _present(out, sweep)
     # what it refuses is refused once, before anything is written
     if isinstance(dataset, Dataset) or sweep.starts:
@@ -256,6 +258,27 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
         if any(p.name not in (LOCK, LINK, ".sweep-config.json.part") for p in out.iterdir()):
             raise UserError(f"{out} is not empty and not a sweep; choose another --out")
     return None
+
+
+def _prolong(out: Path, sweep: SweepConfig) -> None:
+    """Make the sweep that is there this one, if it is the same with fewer steps; its runs resume."""
+    path = out / "sweep-config.json"
+    content = read_json(path) if path.exists() else None
+    held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
+    if not isinstance(held, dict) or not isinstance(held.get("base"), dict):
+        return
+    before, wanted = held["base"].get("steps"), sweep.to_dict()
+    if not isinstance(before, int) or before >= sweep.base.steps:
+        return
+    if _told({**held, "base": {**held["base"], "steps": sweep.base.steps}}) != _told(wanted):
+        return
+    with Lock(out, wait=2.0):
+        folders = [
+            (run_folder(out, dataclasses.replace(config, steps=before)), run_folder(out, config))
+            for config in sweep.runs()
+        ]
+        prolong_all([(*pair, config) for pair, config in zip(folders, sweep.runs())])
+        write_json(path, {"format": FORMAT, "sweep": wanted})
 
 
 def _told(sweep: Mapping[str, Any]) -> dict[str, Any]:

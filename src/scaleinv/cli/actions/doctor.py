@@ -6,11 +6,14 @@ import math
 import sys
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from scaleinv.cli.doctor import DoctorCommand, parse_inputs
 from scaleinv.errors import UserError
+from scaleinv.lab.devices import float64_device
+from scaleinv.lab.splits import moved
 from scaleinv.plugins import load_object
 from scaleinv.runfolder.files import write_bytes
 from scaleinv.runfolder.memory import require
@@ -40,11 +43,14 @@ def run(command: DoctorCommand) -> int:
     Exit status 0: groups printed and as expected. 1: groups differ from --expect. 3: the answer is undecided.
     """
     expected = read_expected(command.expect) if command.expect is not None else None
+    device = float64_device(command.device)
     described = parse_inputs(command.input)
     numbers = sum(math.prod(shape) for shape, _ in described.values())
     require(_BYTES * numbers, f"an input of {numbers:.3g} numbers", "a small batch is enough")
     inputs = random_inputs(described, command.seed)
     model = load_model(command.model)
+    if device != "cpu":
+        model, inputs = model.to(device), moved(inputs, torch.device(device))
     with contextlib.redirect_stdout(sys.stderr):  # what the model prints is not the answer
         found = find_symmetries(model, inputs, seed=command.seed, outputs=command.output or None)
     advice = _advice(command, model, found) if command.optimizer is not None else None

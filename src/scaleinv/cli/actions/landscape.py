@@ -8,6 +8,7 @@ from typing import Any
 from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.landscape import LandscapeCommand
 from scaleinv.cli.tables import columns, console, number
+from scaleinv.lab.devices import float64_device
 from scaleinv.lab.launch.choose import LOCAL
 from scaleinv.report.landscape_section import begin_words, correlated_words, mean, pair_means
 from scaleinv.runfolder.files import json_text
@@ -27,6 +28,7 @@ def run(command: LandscapeCommand) -> int:
     launch = choice(command.launcher, command.launcher_args)
     if command.cancel:
         return cancel_jobs(launch, command.folder)
+    device = float64_device(command.device)
     settings = Study(**command.numbers())
     lacking: list[str] = []
     with jobs_run_on(launch), Counted("measuring", quiet=command.quiet) as counted:
@@ -40,6 +42,7 @@ def run(command: LandscapeCommand) -> int:
             command.chosen_parts(),
             settings=settings,
             data_dir=command.data_dir,
+            device=device,
             launch=None if launch == LOCAL and command.workers is None else launch,
             workers=command.workers or cores(),
             watch=watch,

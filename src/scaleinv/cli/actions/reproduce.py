@@ -11,6 +11,7 @@ from urllib.parse import quote
 from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.reproduce import ReproduceCommand
 from scaleinv.errors import UserError
+from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
 from scaleinv.lab.train import RunEvent
 from scaleinv.papers.context import Context
@@ -38,6 +39,7 @@ def run(command: ReproduceCommand) -> int:
     if not there.is_dir():
         raise UserError(f"{there} is a file, not a folder; choose another --out")
 
+    device = choose_device(command.device)
     paths: list[Path] = []
     try:
         with jobs_run_on(launch), ProgressView(total=1, quiet=command.quiet) as view:
@@ -51,7 +53,8 @@ def run(command: ReproduceCommand) -> int:
                 head = f"[{number}/{len(chosen)}] {entry.id} ({scale})"
                 view.say(f"{head}: {entry.title}; about {_cost(entry.scales[scale])} of one core where no run is kept")
                 begin = time.perf_counter()
-                context = Context(scale, command.runs, command.workers or cores(), watch, launch)
+                workers = command.workers or (cores() if device == "cpu" else 1)
+                context = Context(scale, command.runs, workers, watch, launch, device=device)
                 paths += entry.make(context, command.out, formats).paths
                 view.say(f"{head}: drawn, {time.perf_counter() - begin:.1f} s")
         if command.all:

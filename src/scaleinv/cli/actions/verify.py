@@ -9,6 +9,7 @@ from typing import Any
 from scaleinv import __version__
 from scaleinv.cli.actions.launching import cancel_jobs, choice, jobs_run_on
 from scaleinv.cli.verify import VerifyCommand
+from scaleinv.lab.devices import choose_device
 from scaleinv.papers import verify
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.findings import finding
@@ -38,6 +39,7 @@ def run(command: VerifyCommand) -> int:
     if command.cancel:
         return cancel_jobs(launch, verify.runs_folder(command.cache))
     chosen = select(command.scale, only)
+    device = choose_device(command.device)
     begin = time.perf_counter()
     with jobs_run_on(launch), Counted("checking", len(chosen), quiet=command.quiet) as counted:
         view = _View(counted)
@@ -45,7 +47,8 @@ def run(command: VerifyCommand) -> int:
             chosen,
             command.cache,
             fresh=command.fresh,
-            workers=command.workers,
+            workers=command.workers or (None if device == "cpu" else 1),
+            device=device,
             seed_offset=command.seed_offset,
             launch=launch,
             started=view.started,

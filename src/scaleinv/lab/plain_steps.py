@@ -1,0 +1,109 @@
+"""Take the steps of plain SGD on one sphere with few calls: most of a small network's step is the way to its numbers.
+
+The numbers are those of :class:`scaleinv.Sphere` with the projection ``literal``, bit for bit: the same operations on
+the same operands, of which an exactly rounded one (a product of two numbers) may be numpy's. A step that a Sphere might
+have to take back, or refuse, is left to it.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scaleinv import geometry
+from scaleinv.sphere.optimizer import Sphere
+
+#: a plain step shorter than this part of the radius cannot reach the origin
+_SHORT = 0.9
+#: numbers of a tensor from which on torch's own products are as quick
+_SMALL = 2**16
+
+
+class PlainSteps:
+    """Step in place of a Sphere around plain SGD, where that is safe.
+
+    Args:
+        sphere: with one unit of whole tensors on a CPU, around SGD without momentum, decay and hooks.
+    """
+
+    def __init__(self, sphere: Sphere) -> None:
+        (unit,) = sphere.units
+        self.sphere = sphere
+        self.parameters = list(unit.parameters)
+        self.weights = [p.detach() for p in self.parameters]
+        #: of every param group of the wrapped optimizer, which loading a state replaces
+        self.held = [[(p, p.detach()) for p in group["params"]] for group in sphere.optimizer.param_groups]
+        self.all = [p for held in self.held for p, _ in held]
+        self.small = all(t.dtype == torch.float32 and t.numel() <= _SMALL and _dense(t) for t in self.weights)
+        self.squares = [torch.empty_like(w) for w in self.weights] if self.small else []
+        self.flat = [(_flat(w), _flat(s)) for w, s in zip(self.weights, self.squares)]
+        self.rates: list[float] = []  # of the Sphere, as they were last put into the wrapped optimizer
+
+    @staticmethod
+    def suit(sphere: Sphere) -> bool:
+        """Tell whether the steps of a Sphere can be taken here."""
+        optimizer = sphere.optimizer
+        plain = type(optimizer) is torch.optim.SGD and sphere.granularity == "total" and sphere.projection == "literal"
+        settings = ("momentum", "weight_decay", "nesterov", "maximize", "differentiable", "fused")
+        plain = plain and all(g["foreach"] and not any(g[k] for k in settings) for g in optimizer.param_groups)
+        return plain and sphere.check == "step" and all(p.device.type == "cpu" for p in sphere.units[0].parameters)
+
+    def clear(self) -> None:
+        """Clear the gradients."""
+        for p in self.all:
+            p.grad = None
+
+    def take(self, square: float | None) -> bool:
+        """Take a step; False: it is the Sphere's, and nothing has happened.
+
+        ``square``: the squared norm of the gradient of the weights on the sphere; None: to be measured.
+        """
+        sphere = self.sphere
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if len(gradients) < len(self.parameters):
+            return False
+        size = _norm(gradients) if square is None else math.sqrt(square)
+        radius = sphere.units[0].radius
+        if not sphere.learning_rate(0, sphere.elr) * size < _SHORT * radius:  # or not a number
+            return False
+        rates = [group["lr"] for group in sphere.param_groups]
+        if rates != self.rates:
+            sphere.push_rates()
+            self.rates = rates
+        with torch.no_grad():
+            for group, held in zip(sphere.optimizer.param_groups, self.held):
+                steps = [(weight, p.grad) for p, weight in held if p.grad is not None]
+                if steps:
+                    torch._foreach_add_([w for w, _ in steps], [g for _, g in steps], alpha=-group["lr"])
+            self.return_to(radius)
+        sphere.count_step()
+        return True
+
+    def return_to(self, radius: float) -> None:
+        """Scale the weights to their radius."""
+        if not self.small:
+            torch._foreach_mul_(self.weights, radius / geometry.norm(self.weights))
+            return
+        for weight, square in self.flat:
+            np.multiply(weight, weight, out=square)
+        sums = [square.sum() for square in self.squares]  # the order of torch's sums
+        factor = radius / (sums[0].sqrt() if len(sums) == 1 else torch.stack(sums).sum().sqrt())
+        number = np.float32(factor.item())
+        for weight, _ in self.flat:
+            np.multiply(weight, number, out=weight)
+
+
+def _norm(tensors: Sequence[Tensor]) -> float:
+    return float(torch.stack(torch._foreach_norm(list(tensors))).square().sum().sqrt())
+
+
+def _dense(t: Tensor) -> bool:
+    return t.is_contiguous() or (t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last))
+
+
+def _flat(t: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """View a dense tensor in the order of its memory."""
+    flat: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = t.numpy().ravel("K")
+    return flat
