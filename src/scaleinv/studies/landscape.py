@@ -131,7 +131,7 @@ def study(
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
     runs = ended_runs(folder)
     with Lock(folder, name=".landscape.lock", advice="wait for it: two would overwrite each other's landscape.json"):
-        return _study(folder, runs, parts, settings, data_dir, launch, workers, watch, say)
+        return _study(folder, runs, parts, settings, data_dir, launch, workers, device, watch, say)
 
 
 def _study(
@@ -142,6 +142,7 @@ def _study(
     data_dir: Path | None,
     launch: Callable[[LaunchSite], Launcher] | None,
     workers: int,
+    device: str,
     watch: Callable[[str, int, int], None],
     say: Callable[[str], None],
 ) -> dict[str, Any]:

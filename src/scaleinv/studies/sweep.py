@@ -263,7 +263,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
 def _prolong(out: Path, sweep: SweepConfig) -> None:
     """Make the sweep that is there this one, if it is the same with fewer steps; its runs resume."""
     path = out / "sweep-config.json"
-    content = read_json(path) if path.exists() else None
+    content = read_sealed(path) if path.exists() else None
     held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
     if not isinstance(held, dict) or not isinstance(held.get("base"), dict):
         return
@@ -278,7 +278,7 @@ def _prolong(out: Path, sweep: SweepConfig) -> None:
             for config in sweep.runs()
         ]
         prolong_all([(*pair, config) for pair, config in zip(folders, sweep.runs())])
-        write_json(path, {"format": FORMAT, "sweep": wanted})
+        write_sealed(path, {"format": FORMAT, "sweep": wanted})
 
 
 def _told(sweep: Mapping[str, Any]) -> dict[str, Any]:
