@@ -592,3 +592,21 @@ def test_damaged_logs_are_read_or_refused_in_one_line(seed, tmp_path):
             said.append(str(error))
     assert len(said) == len(FORMS)
     assert not any("\n" in words for words in said)
+
+
+def test_thousands_that_commas_set_apart(tmp_path):
+    steps = 500 * np.arange(60)
+    path = tmp_path / "log.csv"
+    path.write_text(table(["step", "loss", "weight_norm"], zip([f'"{n:,}"' for n in steps.tolist()], LOSS, RHO)))
+    log = read_log(path)
+    assert np.array_equal(log.columns["step"], steps)
+    assert any("between thousands" in line for line in log.said)
+
+
+def test_a_comment_above_columns_set_apart_by_tabs(tmp_path):
+    path = tmp_path / "log.tsv"
+    missing = ["nan" if n % 7 == 0 else x for n, x in zip(N, LOSS)]
+    path.write_text("# a comment of four words\n" + table(["step", "loss", "weight_norm"], zip(N, missing, RHO), "\t"))
+    log = read_log(path)
+    assert log.columns["rho"] == pytest.approx(RHO, rel=1e-12)
+    assert np.array_equal(np.isnan(log.columns["loss"]), N % 7 == 0)

@@ -355,6 +355,9 @@ def test_a_step_in_pieces_has_the_bits_of_the_fused_step() -> None:
         optimizer.step()
         mine, buffers = x.clone(), [b.clone()] if momentum else []
         settings = {"lr": 0.1, "weight_decay": 0.03, "momentum": momentum, "dampening": 0.0}
+        whole, kept = x.clone(), [buffer.clone() for buffer in buffers]
+        assert passes.step_of_sgd([whole], [g], kept, measure=False, **settings) == 0
+        assert torch.equal(whole, p.detach())
         size = passes.step_of_sgd([mine], [g], buffers, measure=True, **settings)
         assert torch.equal(mine, p.detach())
         assert size == passes.products([mine])[0]
@@ -384,3 +387,14 @@ def test_parameters_beside_the_spheres_are_stepped_once_and_hooks_of_all_optimiz
     finally:
         handle.remove()
     assert len(groups) in seen  # the wrapped optimizer's own step, with all its groups
+
+
+def test_strides_of_single_slices_do_not_matter() -> None:
+    plain = torch.ones(6, 4, 1, 1)
+    same = plain.as_strided(plain.shape, (4, 1, 4, 4))
+    other = torch.ones(6, 4, 2, 2)
+    assert plain.stride() != same.stride()
+    assert passes.alike([plain], [same])
+    assert not passes.alike([other], [other.contiguous(memory_format=torch.channels_last)])
+    assert not passes.alike([plain[::2]], [plain[::2]])
+    assert not passes.alike([plain], [plain.double()])

@@ -96,8 +96,9 @@ class SmallStep:
             for i, end in enumerate(self.ends[first:], start=first):
                 w, d, g = _block(old, new, slopes, begin, end)
                 ww, dw, dd = float(w @ w), float(d @ w), float(d @ d)
+                gd, gg, gw = float(g @ d), float(g @ g), float(g @ w)
                 c = dw / max(ww, _TINY)
-                found[i] = ww, dw, _tangential(w, d, c, dd - c * dw, dd), c * dw, g @ d, g @ g, g @ w
+                found[i] = ww, dw, _tangential(w, d, c, dd - c * dw, dd), c * dw, gd, gg, gw
                 begin = end
         for i, (weight, gradient) in enumerate(zip(self.weights, self.gradients)):
             if gradient is None or weight.grad is not gradient or gradient._version != self._versions[i]:

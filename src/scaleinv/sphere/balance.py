@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from scaleinv.errors import StateError, UserError
+from scaleinv.errors import UserError
 from scaleinv.sphere import shards
 from scaleinv.sphere.cut import Cut
 from scaleinv.sphere.passes import alike, products, step_of_sgd
@@ -204,7 +204,9 @@ class Balance:
         return plan.fused and (not plan.momentum or bool(plan.buffers))
 
     def settle(self, plan: Plan, state: State, size: float | None, *, measure: bool, folded: bool) -> float:
-        """Take off after the step what is radial, or note it; put the norm right. Returns the error of the norm.
+        """Take off after the step what is radial, or note it; put the norm right.
+
+        Returns the relative error of the norm; inf where the weights were zero or not finite: they are left alone.
 
         - ``size``: the squared norm, if it is known.
         - ``measure``: whether the norm is looked at.
@@ -222,10 +224,7 @@ class Balance:
         if measure:
             error = (products(weights)[0] if size is None else size) / radius2 - 1
             if not 0 < 1 + error < math.inf:
-                raise StateError(
-                    f"the weights of {unit.name} have become zero or not finite since the last step; give them back "
-                    "their numbers"
-                )
+                return math.inf
             eps = torch.finfo(weights[0].dtype).eps
             if abs(error) > 4 * eps:
                 torch._foreach_mul_(weights, 1 / math.sqrt(1 + error))

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scaleinv.errors import StateError, UserError
 from scaleinv.sphere import shards
@@ -50,6 +51,16 @@ class BalancedSteps(ProjectedSteps):
                     "weights are not scale-invariant and 'folded' would drift; use projection='exact'"
                 )
 
+    def _note_lost(self, index: int, like: Tensor) -> None:
+        """Raise for weights that were zero or not finite before the step; ``deferred``: remember it."""
+        if self.check != "step":
+            self._bad = torch.ones((), dtype=torch.bool, device=like.device)
+            return
+        raise StateError(
+            f"the weights of {self.units[index].name} have become zero or not finite since the last step; "
+            "give them back their numbers"
+        )
+
     def _inner_step(self, plans: list[Plan | None]) -> set[int]:
         """Step the wrapped optimizer; returns the units that are left to :meth:`~.balance.Balance.step`."""
         groups = self._inner_groups()
@@ -88,7 +99,9 @@ class BalancedSteps(ProjectedSteps):
             balance = self._balances[i]
             size = balance.step(plan, measure=measure) if i in alone else None
             error = balance.settle(plan, self.optimizer.state, size, measure=measure, folded=folded)
-            if folded and measure:
+            if math.isinf(error):
+                self._note_lost(i, plan.gradients[0])
+            elif folded and measure:
                 drifted = max(drifted, (error, self.units[i].name))
         self.drift = max(self.drift, drifted[0])
         if drifted[0] > _DRIFT:

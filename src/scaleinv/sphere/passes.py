@@ -56,16 +56,17 @@ def step_of_sgd(
     - ``weights``, ``gradients``, ``buffers``: tensors :func:`alike`; the averaged gradients, none without momentum.
     - ``settings``: ``lr``, ``weight_decay``, ``momentum``, ``dampening``.
     """
+    settings |= {"nesterov": False, "maximize": False, "is_first_step": False}
+    if not measure:
+        torch._fused_sgd_(list(weights), list(gradients), list(buffers), **settings)
+        return 0.0
     found: list[Tensor] = []
     wide = CHUNK * torch.get_num_threads()
     for of_tensor in zip(weights, gradients, buffers) if buffers else zip(weights, gradients):
         vectors = [x for t in of_tensor if (x := flat(t)) is not None]
         for here, gradient, *buffer in zip(*(torch.split(x, wide) for x in vectors)):
-            torch._fused_sgd_(
-                [here], [gradient], buffer, nesterov=False, maximize=False, is_first_step=False, **settings
-            )
-            if measure:
-                found += [torch.dot(piece, piece) for piece in _pieces(here)]
+            torch._fused_sgd_([here], [gradient], buffer, **settings)
+            found += [torch.dot(piece, piece) for piece in _pieces(here)]
     return _sum(found)
 
 
@@ -74,10 +75,18 @@ def alike(*lists: Sequence[Tensor]) -> bool:
 
     - ``lists``: of as many tensors; those at the same place are compared.
     """
+    if all(t.is_contiguous() and t.dtype == tensors[0].dtype for tensors in zip(*lists) for t in tensors):
+        return True
     return all(
-        flat(first) is not None and all(t.stride() == first.stride() and t.dtype == first.dtype for t in others)
+        flat(first) is not None and all(t.dtype == first.dtype and _same_order(t, first) for t in others)
         for first, *others in zip(*lists)
     )
+
+
+def _same_order(a: Tensor, b: Tensor) -> bool:
+    if a.stride() == b.stride():
+        return True
+    return a.shape == b.shape and all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride()))
 
 
 def _pieces(t: Tensor) -> Sequence[Tensor]:

@@ -18,6 +18,9 @@ from scaleinv.errors import UserError
 
 #: cells that stand for a value that is not there
 MISSING = frozenset(("", "none", "null", "n/a", "na", "-", "<na>"))
+#: a whole number with commas between its thousands, in a table whose cells commas set apart, and what it counts
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
+_COUNTS = re.compile(r"step|iter|batch|token|sample|epoch", re.IGNORECASE)
 #: the columns of a table with one value a row, and what kind of value it is
 _KEYS = ("key", "metric", "tag", "name", "metric_name", "metrickey")
 
@@ -40,7 +43,9 @@ def read_delimited(path: Path, lines: Iterator[str], comment: str = "#") -> Tabl
     try:
         names = _distinct([name.strip().strip("\ufeff") for name in next(reader)])
         long = _long(names)
-        return _pivot(path, names, long, reader) if long else _columns(path, names, reader)
+        if long:
+            return _pivot(path, names, long, reader)
+        return _columns(path, names, reader, thousands=split_by(first) == ",")
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} is not CSV ({error})") from None
 
@@ -54,12 +59,12 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _columns(path: Path, names: Sequence[str], rows: Any) -> Table:
+def _columns(path: Path, names: Sequence[str], rows: Any, thousands: bool = False) -> Table:
     values = [array("d") for _ in names]
     given = [array("b") for _ in names]
     wrong: dict[str, str] = {}
     places = list(enumerate(names))
-    nan, commas = float("nan"), False
+    nan, commas, apart = float("nan"), False, False
     for cells in rows:
         if len(cells) != len(names):
             if not any(cell.strip() for cell in cells):
@@ -74,6 +79,8 @@ def _columns(path: Path, names: Sequence[str], rows: Any) -> Table:
                 continue
             except ValueError:
                 cell = cell.strip()
+            if thousands and _THOUSANDS.fullmatch(cell) and _COUNTS.search(name):
+                cell, apart = cell.replace(",", ""), True
             found = None if cell.lower() in MISSING else number(cell)
             if found is not None:
                 commas = commas or "," in cell
@@ -83,7 +90,9 @@ def _columns(path: Path, names: Sequence[str], rows: Any) -> Table:
             given[place].append(found is not None)
         if len(values[0]) > MOST_ROWS:
             raise UserError(f"{path} has more than {MOST_ROWS} rows; keep every n-th row")
-    said = ("Commas within cells are read as decimal points.",) if commas else ()
+    said: tuple[str, ...] = ("Commas within cells are read as decimal points.",) if commas else ()
+    if apart:
+        said += ("Commas within steps are read as between thousands.",)
     columns = {name: np.frombuffer(v, dtype=np.float64) if len(v) else np.empty(0) for name, v in zip(names, values)}
     known = {
         name: np.frombuffer(g, dtype=np.int8).astype(bool) if len(g) else np.empty(0, bool)

@@ -151,8 +151,9 @@ def _is_events(start: bytes) -> bool:
 
 def _is_columns(head: Sequence[str]) -> bool:
     """Tell a table whose cells stand apart by blanks: names, and below them as many numbers."""
-    rows = [line.split() for line in head if line.strip() and not line.startswith("# ")][:2]
-    if len(rows) < 2 or len(rows[0]) < 2 or len(rows[0]) != len(rows[1]) or any(c in head[0] for c in ",;\t"):
+    lines = [line for line in head if line.strip() and not line.startswith("# ")][:2]
+    rows = [line.split() for line in lines]
+    if len(rows) < 2 or len(rows[0]) < 2 or len(rows[0]) != len(rows[1]) or any(c in lines[0] for c in ",;\t"):
         return False
     return all(number(cell) is None for cell in rows[0]) and all(number(cell) is not None for cell in rows[1])
 
