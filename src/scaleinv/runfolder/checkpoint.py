@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scaleinv.errors import UserError
 from scaleinv.runfolder.files import content_of, disk_errors, json_text, own_folder, remove_tree, sha256, write_new
-from scaleinv.runfolder.manifest import MANIFEST, State
+from scaleinv.runfolder.manifest import MANIFEST, FileState
 from scaleinv.runfolder.seal import checking, read_sealed, sealed
 
 KEEP = 2  #: newest checkpoints that stay on disk
@@ -38,7 +38,7 @@ class Checkpoint:
     parts: dict[str, str]  # metrics files that belong to it, with the sha256 of each
     weights: dict[str, Tensor]
     state: dict[str, Any]
-    kept: dict[str, State]  # weights the run had kept by then
+    kept: dict[str, FileState]  # weights the run had kept by then
 
 
 def save_checkpoint(
@@ -48,7 +48,7 @@ def save_checkpoint(
     parts: Mapping[str, str],
     weights: Mapping[str, Tensor],
     state: Mapping[str, Any],
-    kept: Mapping[str, State] | None = None,
+    kept: Mapping[str, FileState] | None = None,
     keep: int = KEEP,
 ) -> None:
     """Write the checkpoint of ``step`` and drop all but the newest ``keep``."""
@@ -163,7 +163,7 @@ def read_checkpoint_manifest(path: Path) -> dict[str, Any]:
         if path.name != _name(content["step"]):
             raise DamagedCheckpoint("the step in manifest.json is not its own")
         parts = {str(name): str(checksum) for name, checksum in content["parts"].items()}
-        kept = {str(name): State(int(size), str(sha)) for name, (size, sha) in content.get("kept", {}).items()}
+        kept = {str(name): FileState(int(size), str(sha)) for name, (size, sha) in content.get("kept", {}).items()}
         sums = {name: str(content["sha256"][name]) for name in FILES}
         return {"step": int(content["step"]), "parts": parts, "kept": kept, "sha256": sums}
     except UserError as error:

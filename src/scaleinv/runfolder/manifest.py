@@ -23,24 +23,24 @@ MANIFEST = "manifest.json"
 _LINES = ".jsonl"
 
 
-class State(NamedTuple):
+class FileState(NamedTuple):
     """What a file holds, by its length and sha256."""
 
     bytes: int
     sha256: str
 
 
-def state_of(data: Buffer) -> State:
+def state_of(data: Buffer) -> FileState:
     """Compute the state of a file that holds ``data``."""
-    return State(len(data), hashlib.sha256(data).hexdigest())
+    return FileState(len(data), hashlib.sha256(data).hexdigest())
 
 
 class Manifest:
     """The list of a run folder. Writing needs the folder's lock."""
 
-    def __init__(self, folder: Path, files: Mapping[str, list[State | None]] | None = None) -> None:
+    def __init__(self, folder: Path, files: Mapping[str, list[FileState | None]] | None = None) -> None:
         self.folder = folder
-        self.files: dict[str, list[State | None]] = dict(files or {})
+        self.files: dict[str, list[FileState | None]] = dict(files or {})
 
     def write(self, *, flush: bool = True) -> None:
         """Write the list, whole or not at all."""
@@ -59,7 +59,7 @@ class Manifest:
         append_bytes(self.folder / name, data)
         self.files[name] = [after]
 
-    def _announce(self, name: str, after: State, flush: bool) -> None:
+    def _announce(self, name: str, after: FileState, flush: bool) -> None:
         """Write the list with the state a file will have beside the one it has; one write of both is never needed."""
         states = self.files.get(name, [])
         present = states[0] if len(states) == 1 else state_on_disk(self.folder / name, states)
@@ -94,13 +94,13 @@ class Manifest:
         """Whether the file may be absent: its first writing was cut short."""
         return None in self.files.get(name, [])
 
-    def check_state(self, name: str, state: State) -> None:
+    def check_state(self, name: str, state: FileState) -> None:
         """Refuse a file that was read elsewhere, by its state. Errors: :class:`Damaged`."""
         if state not in self.files.get(name, []):
             raise damaged(self.folder / name)
 
 
-def matching(name: str, data: bytes, states: Iterable[State | None]) -> State | None:
+def matching(name: str, data: bytes, states: Iterable[FileState | None]) -> FileState | None:
     """Find the state that the bytes of a file are in; None where they are damaged. The newest is tried first."""
     for state in reversed(list(states)):
         if state is None or len(data) < state.bytes:
@@ -110,7 +110,7 @@ def matching(name: str, data: bytes, states: Iterable[State | None]) -> State | 
     return None
 
 
-def state_on_disk(path: Path, states: Iterable[State | None]) -> State | None:
+def state_on_disk(path: Path, states: Iterable[FileState | None]) -> FileState | None:
     """Find the state that a file on the disk is in; None where it is absent or damaged."""
     try:
         return matching(path.name, content_of(path), states)
@@ -141,5 +141,5 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise damaged(path, "is not a list of files") from error
 
 
-def _state(value: Any) -> State | None:
-    return None if value is None else State(int(value[0]), str(value[1]))
+def _state(value: Any) -> FileState | None:
+    return None if value is None else FileState(int(value[0]), str(value[1]))

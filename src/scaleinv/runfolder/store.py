@@ -27,7 +27,7 @@ from scaleinv.runfolder.layout import (
     kept_file,
     part_name,
 )
-from scaleinv.runfolder.manifest import Manifest, State, read_manifest, state_of
+from scaleinv.runfolder.manifest import FileState, Manifest, read_manifest, state_of
 from scaleinv.runfolder.rows import Row, part_bytes, read_part, to_table
 from scaleinv.runfolder.seal import Damaged, write_sealed
 from scaleinv.runfolder.write import complete_head, read_result, write_head
@@ -63,7 +63,7 @@ class RunStore:
         self._complaints: list[str] = []
         self._rows: list[Row] = []
         self._steps: list[pa.Table] = []
-        self._parts: dict[str, State] = {}  # by name
+        self._parts: dict[str, FileState] = {}  # by name
         present()
         self._lock = Lock(folder, wait=wait)
         try:
@@ -114,7 +114,7 @@ class RunStore:
         checkpoint, damaged = load_newest(self._checkpoints, self._metrics)
         complaints = self._complaints + damaged
         parts = checkpoint.parts if checkpoint else {}
-        self._parts = {name: State((self._metrics / name).stat().st_size, parts[name]) for name in parts}
+        self._parts = {name: FileState((self._metrics / name).stat().st_size, parts[name]) for name in parts}
         for name, state in (checkpoint.kept if checkpoint else {}).items():
             self._manifest.files.setdefault(name, [state])
         if damaged:
@@ -179,7 +179,7 @@ class RunStore:
         name = part_name(kind, sum(part.startswith(kind) for part in self._parts))
         self._parts[name] = self._write_part(name, table)
 
-    def _write_part(self, name: str, table: pa.Table) -> State:
+    def _write_part(self, name: str, table: pa.Table) -> FileState:
         data = part_bytes(table)
         write_bytes(self._metrics / name, data)
         return state_of(data)
