@@ -114,8 +114,10 @@ def to_line(row: tuple[Any, ...]) -> str:
 
 def counts(path: Path) -> bool:
     """Whether a file of lines is there and part of the run."""
+    if not path.exists():
+        return False
     manifest = read_manifest(path.parent) if checking() else None
-    return path.exists() and (manifest is None or path.name in manifest.files)
+    return manifest is None or path.name in manifest.files
 
 
 def read_text_of_lines(path: Path, *, strict: bool = True) -> list[str]:
