@@ -1,6 +1,6 @@
 """Speed and memory of ``find_symmetries`` against the naive reference; prints ratios.
 
-    python benchmarks/symmetry.py [--columns 12] [--full] [--large gpt2|llama] [--deep]
+    python benchmarks/symmetry.py [--columns 12] [--full] [--large gpt2|llama [--threads 2]] [--deep]
 
 The reference is what one writes first: float64, batch 12, one ``torch.func.jvp`` over all p * exp(s_i) per tensor,
 then an
@@ -103,20 +103,23 @@ def memory(key: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def large(kind: str) -> None:
-    """Print CPU seconds of one thread, and the peak memory in units of the float32 weights, the model included."""
-    torch.set_num_threads(1)
+def large(kind: str, threads: int) -> None:
+    """Print CPU and wall seconds, and the peak memory in GB and in units of the float32 weights, the model included."""
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     model, ids = _language_model(kind)
-    weights = sum(p.numel() for p in model.parameters()) * 4 / 2**20
+    parameters = sum(p.numel() for p in model.parameters())
+    weights = parameters * 4 / 2**20
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     wall, cpu = time.perf_counter(), time.process_time()
     found = find_symmetries(model, ids)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    share = (memory("VmHWM") - before + weights) / weights
-    tensors = f"{len(found.shapes)} tensors, {weights:.0f} MiB of weights"
-    print(f"{kind}, {tensors}: {cpu:.1f} s CPU, {wall:.1f} s wall, memory {share:.1f}x; {found.headline()}")
+    peak = memory("VmHWM") - before + weights
+    size = f"{len(found.shapes)} tensors, {parameters / 1e6:.0f} M parameters"
+    cost = f"{cpu:.1f} s CPU, {wall:.1f} s wall on {threads} thread{'s' * (threads > 1)}"
+    held = f"{peak * 2**20 / 1e9:.1f} GB, {peak / weights:.1f}x the float32 weights"
+    print(f"{kind}, {size}: {cost}; memory {held}; {found.verdict}: {found.headline()}")
 
 
 def _language_model(kind: str) -> tuple[nn.Module, Tensor]:
@@ -154,6 +157,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=12)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--large", choices=["gpt2", "llama"], help="a model of that size instead (needs transformers)")
+    parser.add_argument("--threads", type=int, default=1, help="of the model of that size")
     parser.add_argument("--deep", action="store_true", help="a deep MLP and the conversion of a ViT instead")
     parser.add_argument("--task", choices=["step", "search", "all"], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -161,7 +165,7 @@ def main() -> None:
         run_task(options.task)
         return
     if options.large:
-        large(options.large)
+        large(options.large, options.threads)
         return
     if options.deep:
         deep()

@@ -3,13 +3,11 @@
 Everything public is resolved on first use, so that ``import scaleinv`` costs no more than ``import torch`` and numpy.
 """
 
-from __future__ import annotations
-
 import importlib
 
 from scaleinv._version import __version__
 
-# not from typing: with `python -m` a typing.py in the current folder would be it (see __main__)
+# not from typing, and no __future__: with `python -m` a typing.py in the current folder would be it (see __main__)
 TYPE_CHECKING = False
 
 #: public name -> module that defines it

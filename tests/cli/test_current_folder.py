@@ -174,7 +174,6 @@ OWN_USES = [
     "train --model copy.py:make --data copy.py:data --optimizer copy.py:Steps --lr 0.1 --steps 2 --out e",
     "sweep --problem copy.py:problem --elr 0.1,1 --steps 2 --workers 1 --out f",
     "report a",
-    "landscape a --images 4",
 ]
 
 

@@ -34,6 +34,7 @@ def test_the_grammar_is_that_of_the_parser() -> None:
     assert set(GOOD) <= set(COMMANDS)
 
 
+@pytest.mark.slow
 def test_lines_at_random(scratch: Path) -> None:
     ended = command_lines.tried(200, 24, forked, scratch)
     assert len(ended) >= 150

@@ -104,13 +104,13 @@ def test_a_claim_that_is_wrong_fails_the_test_by_scaling() -> None:
     probe = Probe(_net(), cases.normal(10, 6))
     mask = torch.ones_like(probe.value())
     wrong = [RescalingClaim("norm gain alone", {4: 1}), RescalingClaim("right", {2: 1})]
-    residuals = verify(
+    residuals, _ = verify(
         probe, [RescalingClaim("w", {probe.names.index("3.weight"): 1})], mask, torch.Generator().manual_seed(0)
     )
     assert residuals["w"].good
     names = [probe.names.index("4.weight"), probe.names.index("3.weight")]
     wrong = [RescalingClaim("gain", {names[0]: 1}), RescalingClaim("matrix", {names[1]: 1})]
-    residuals = verify(probe, wrong, mask, torch.Generator().manual_seed(0))
+    residuals, _ = verify(probe, wrong, mask, torch.Generator().manual_seed(0))
     assert not residuals["gain"].good
     assert residuals["matrix"].good
     assert residuals["gain"].output > 0.1

@@ -2,7 +2,10 @@
 
 import contextlib
 import copy
+import ctypes
+import gc
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,6 +36,17 @@ def unwrap(model: nn.Module) -> nn.Module:
             model = wrapped
         else:
             return model
+
+
+def freed() -> None:
+    """Hand the memory of what is no longer in use back to the system, before the next copy of a large model is made.
+
+    glibc keeps freed blocks of up to 32 MiB, which are most of a model; elsewhere nothing happens.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def whole(p: Tensor) -> Tensor:
@@ -209,11 +223,29 @@ def refuse_unreadable(model: nn.Module) -> None:
                 f"parameter {name!r} is of {str(p.dtype).removeprefix('torch.')}: quantised weights have no factor; "
                 "give the model before quantising it"
             )
-        if not bool(torch.isfinite(p.detach()).all()):
+        # a sum is finite only if all are, and needs no copy
+        if not bool(torch.isfinite(p.detach().sum())) and not bool(torch.isfinite(p.detach()).all()):
             raise UserError(f"parameter {name!r} holds NaN or infinite values; load weights that are finite")
+    _refuse_views(model, own)
     for name, b in model.named_buffers():
         if b.is_meta:
             raise UserError(f"buffer {name!r} is on the meta device and has no values; make the model on a real device")
+
+
+def _refuse_views(model: nn.Module, own: Mapping[str, Tensor]) -> None:
+    """Raise UserError for a tensor that a module keeps as a view of a parameter: a copy would not follow it."""
+    with contextlib.suppress(RuntimeError, NotImplementedError):  # some parameters have no storage to ask for
+        stores = {p.untyped_storage().data_ptr(): name for name, p in own.items() if p.numel()}
+        for where, module in model.named_modules():
+            for key, value in vars(module).items():
+                if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or not value.numel():
+                    continue
+                name = stores.get(value.untyped_storage().data_ptr())
+                if name is not None:
+                    raise UserError(
+                        f"{'.'.join(filter(None, (where, key)))} is a view of parameter {name!r} that was made before "
+                        "the forward, which a copy of the model does not follow; make the view in the forward"
+                    )
 
 
 def view_real(t: Tensor) -> Tensor:

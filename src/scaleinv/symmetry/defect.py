@@ -9,7 +9,7 @@ random cotangent.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ _AIM = 0.03
 _WINDOW = (0.008, 0.12)
 #: factor on the weights at which eps is nothing
 _FAR = 1e3
+#: entries that are compared at a time
+_PIECE = 2**20
 
 
 def norm_of_error(rho: float, now: float, error: float) -> float:
@@ -63,27 +65,30 @@ def eps_defect(
     result: dict[str, dict[str, float | None]] = {}
     starts = {}
     for name, group in groups.items():
-        weights = torch.cat([view_real(own.tensors[i].detach()).double().reshape(-1) for i in group])
-        rho = float(weights.norm())
-        now = _joined([present[i] for i in group])
-        starts[name] = _error(now, _joined([far[i] for i in group], _FAR))
-        cosine = abs(float(now @ weights)) / (rho * float(now.norm())) if rho > 0 and bool(now.any()) else None
+        now = Effective([present[i] for i in group])
+        rho = Effective([view_real(own.tensors[i].detach()).reshape(-1) for i in group]).norm()
+        starts[name] = now.off(Effective([far[i] for i in group], _FAR))
+        dot = now.along([view_real(own.tensors[i].detach()).reshape(-1) for i in group])
+        size = now.norm()
+        cosine = abs(dot) / (rho * size) if rho > 0 and size > 0 else None
         result[name] = {"norm": rho, "cosine": cosine, "error": None, "norm_1_percent": None, "norm_10_percent": None}
     # the other groups' eps is in the reference too, which is only right where it is nothing
     shared = all(error < 1e-3 for error in starts.values()) and len(together) == sum(map(len, groups.values()))
+    if shared:
+        present.clear()
     for name, group in groups.items():
         rho, start = result[name]["norm"] or 0.0, starts[name]
         if rho == 0 or result[name]["cosine"] is None:
             continue
         indices = list(group)
         if shared:
-            reference = _joined([far[i] for i in indices], _FAR)
+            reference = Effective([far[i] for i in indices], _FAR)
         else:
-            reference = _joined(_gradients(own, indices, _FAR, u), _FAR)
-            start = _error(_joined([present[i] for i in indices]), reference)
+            reference = Effective(_gradients(own, indices, _FAR, u), _FAR)
+            start = Effective([present[i] for i in indices]).off(reference)
 
-        def errors(factor: float, indices: list[int] = indices, reference: Tensor = reference) -> float:
-            return _error(_joined(_gradients(own, indices, factor, u), factor), reference)
+        def errors(factor: float, indices: list[int] = indices, reference: Effective = reference) -> float:
+            return Effective(_gradients(own, indices, factor, u), factor).off(reference)
 
         result[name]["error"] = start if math.isfinite(start) else None
         if measured := _measured(errors, start):
@@ -92,8 +97,34 @@ def eps_defect(
     return result
 
 
-def _error(effective: Tensor, reference: Tensor) -> float:
-    return float((effective - reference).norm()) / max(float(reference.norm()), 1e-300)
+class Effective(NamedTuple):
+    """The effective gradient of a group, tensor by tensor: gradients at weights multiplied by ``factor``, times it."""
+
+    gradients: list[Tensor]
+    factor: float = 1.0
+
+    def norm(self) -> float:
+        """Compute the Frobenius norm, in double precision and without a copy."""
+        norms = [float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in self.gradients]
+        return self.factor * math.hypot(*norms)
+
+    def along(self, weights: list[Tensor]) -> float:
+        """Compute the product with the weights."""
+        pairs = (
+            pair
+            for g, w in zip(self.gradients, weights)
+            for pair in zip(torch.split(g, _PIECE), torch.split(w, _PIECE))
+        )
+        return self.factor * sum(float(torch.dot(a.double(), b.double())) for a, b in pairs)
+
+    def off(self, reference: "Effective") -> float:
+        """Compute how far this is from ``reference``, relative to it; piece by piece, as groups may be large."""
+        parts = [
+            float(torch.linalg.vector_norm(a.double() * self.factor - b.double() * reference.factor))
+            for g, h in zip(self.gradients, reference.gradients)
+            for a, b in zip(torch.split(g, _PIECE), torch.split(h, _PIECE))
+        ]
+        return math.hypot(*parts) / max(reference.norm(), 1e-300)
 
 
 def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[Tensor]:
@@ -104,10 +135,6 @@ def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[T
         view_real(torch.zeros_like(own.tensors[i]) if g is None else g.to_dense() if g.is_sparse else g).reshape(-1)
         for i, g in zip(group, gradients)
     ]
-
-
-def _joined(parts: list[Tensor], factor: float = 1.0) -> Tensor:
-    return torch.cat(parts).double().mul_(factor)
 
 
 def _measured(errors: Callable[[float], float], start: float) -> tuple[float, float] | None:

@@ -122,7 +122,9 @@ def _wide(p: torch.Tensor) -> torch.dtype:
 def _few(setup: FirstRuns) -> str:
     if not setup.few:
         return ""
-    larger = "longer inputs or larger maps" if setup.few.startswith("instance") else "a larger batch"
+    if setup.few.startswith(("softmax", "attention")):
+        return f"{setup.few} is 1 whatever the weights: give longer inputs, or leave the softmax out"
+    larger = "a larger batch" if setup.few.startswith("batch") else "longer inputs or larger maps"
     return f"{setup.few} saw two values per channel, which it makes +1 and -1 whatever the weights: give {larger}"
 
 

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,11 +80,12 @@ def trades(
     taken: set[tuple[int, Spans]] = set()
     for i in candidates(shapes, [i for i in rest if i in slices]):
         best: list[Trade] = []
+        partners = {b: _Partners.of(totals, biases, shapes, {i, b}, draws) for b in {None, biases.get(i)}}
         for d in (0, 1):
             length, other = shapes[i][d], shapes[i][1 - d]
             bias = biases.get(i) if length == (shapes[biases[i]][0] if i in biases else -1) else None
             for cut in layouts(length, other):
-                here = _trades_of(i, d, cut, bias, slices, totals, biases, shapes, draws, precision)
+                here = _trades_of(i, d, cut, bias, slices, biases, partners[bias], draws, precision)
                 if len(here) > len(best):
                     best = here
         for trade in best:
@@ -91,6 +93,43 @@ def trades(
             if not taken & set(key):
                 found.append(trade)
     return found
+
+
+@dataclass(frozen=True)
+class _Partners:
+    """The matrices that a slice may trade with as a whole, alone or with their biases, and their sums of g * w."""
+
+    matrices: list[int]
+    alone: Tensor  # (n, K)
+    layers: list[int]  # those with a bias
+    joined: Tensor  # (m, K) with that of the bias
+
+    @classmethod
+    def of(
+        cls,
+        totals: dict[int, Tensor],
+        biases: dict[int, int],
+        shapes: Sequence[tuple[int, ...]],
+        left_out: set[int | None],
+        draws: int,
+    ) -> "_Partners":
+        matrices = [j for j in totals if j not in left_out and len(shapes[j]) >= 2]
+        layers = [j for j in matrices if biases.get(j) in totals]
+        none = torch.zeros(0, draws, dtype=torch.float64)
+        alone = torch.stack([totals[j] for j in matrices]) if matrices else none
+        joined = torch.stack([totals[j] + totals[biases[j]] for j in layers]) if layers else none
+        return cls(matrices, alone, layers, joined)
+
+    def first(self, rows: Sequence[Tensor], zero: float, whole: float, *, layers: bool = False) -> list[int | None]:
+        """Give for each row (K,) the first partner whose sums are the same, None if there is none."""
+        indices, totals = (self.layers, self.joined) if layers else (self.matrices, self.alone)
+        if not indices:
+            return [None] * len(rows)
+        own = torch.stack(list(rows))
+        largest = torch.maximum(totals.norm(dim=1)[None], own.norm(dim=1)[:, None])  # (rows, n)
+        off = (own[:, None] - totals[None]).norm(dim=2)
+        hits = (largest > 1e3 * zero * whole) & (off <= zero * largest.clamp(min=whole))
+        return [indices[int(hit.nonzero()[0])] if bool(hit.any()) else None for hit in hits]
 
 
 def _sums(slices: Slices, dim: int, draws: int) -> list[Tensor]:
@@ -118,9 +157,8 @@ def _trades_of(
     cut: list[Spans],
     bias: int | None,
     slices: dict[int, Slices],
-    totals: dict[int, Tensor],
     biases: dict[int, int],
-    shapes: Sequence[tuple[int, ...]],
+    partners: "_Partners",
     draws: int,
     precision: Precision,
 ) -> list[Trade]:
@@ -131,58 +169,65 @@ def _trades_of(
     whole = float(size.norm())
     of_bias = None if bias is None else torch.stack(_sums(slices[bias], 0, draws))
     result: list[Trade] = []
+    edges = sorted({edge for spans in cut for span in spans for edge in span})
+    at = {edge: k for k, edge in enumerate(edges)}
+
+    def sums(t: Tensor) -> list[Tensor]:
+        """Sums (K,) of the columns of ``t`` over each slice of the cut."""
+        between = np.add.reduceat(t.numpy(), edges[:-1], axis=1)  # (K, number of spans)
+        return [torch.from_numpy(between[:, [at[a] for a, _ in spans]].sum(1)) for spans in cut]
+
+    def rows_of(pieces: Sequence[Piece]) -> Tensor:
+        """Rows (K, n) of one side: those of the weight's slice, and of the bias's where it goes with it."""
+        own = _take(rows, pieces[0][2])
+        return own if len(pieces) == 1 or of_bias is None else own + _take(of_bias, pieces[1][2])
+
     sides: list[list[tuple[Tensor, list[Piece]]]] = []
-    for spans in cut:
-        own = _take(rows, spans)
+    biased = sums(of_bias) if of_bias is not None else []
+    for k, (spans, own) in enumerate(zip(cut, sums(rows))):
         side: list[tuple[Tensor, list[Piece]]] = [(own, [(i, d, spans)])]
         if of_bias is not None and bias is not None:
-            part = _take(of_bias, spans)
             if float(_take(slices[bias].sizes[0][None], spans).max()) <= precision.dead * float(size.max()):
                 if float(slices[bias].sizes[0].max()) > 1e3 * precision.dead * float(size.max()):
                     result.append(Trade((((bias, 0, spans), 0),)))
             else:
-                side.append((own + part, [(i, d, spans), (bias, 0, spans)]))
+                side.append((own + biased[k], [(i, d, spans), (bias, 0, spans)]))
         sides.append(side)
 
-    def same(a: Tensor, b: Tensor) -> bool:
-        largest = max(float(a.norm()), float(b.norm()))
-        return largest > 1e3 * zero * whole and float((a - b).norm()) <= zero * max(whole, largest)
+    norms = [[float(own.norm()) for own, _ in side] for side in sides]
 
-    def first_same(a: Tensor, others: Sequence[int], rows_of: Tensor) -> int | None:
-        """The first of ``others`` whose row (K,) of ``rows_of`` is the same as a."""
-        own, norms = float(a.norm()), rows_of.norm(dim=1)
-        largest = norms.clamp(min=own)
-        hits = (largest > 1e3 * zero * whole) & ((rows_of - a).norm(dim=1) <= zero * largest.clamp(min=whole))
-        return others[int(torch.nonzero(hits)[0])] if bool(hits.any()) else None
+    def same(x: int, p: int, y: int, q: int) -> bool:
+        """Whether side x, taken in way p, goes as side y in way q."""
+        largest = max(norms[x][p], norms[y][q])
+        allowed = zero * max(whole, largest)
+        if largest <= 1e3 * zero * whole or abs(norms[x][p] - norms[y][q]) > allowed:
+            return False
+        return float((sides[x][p][0] - sides[y][q][0]).norm()) <= allowed
 
-    partners = [j for j in totals if j not in (i, bias) and len(shapes[j]) >= 2]
-    matrices = torch.stack([totals[j] for j in partners]) if partners else torch.zeros(0, draws, dtype=rows.dtype)
-    with_bias = [j for j in partners if biases.get(j) in totals]
-    layers = torch.stack([totals[j] + totals[biases[j]] for j in with_bias]) if with_bias else matrices[:0]
     matched: set[int] = set()
     for x, first in enumerate(sides):
         for y in range(x + 1, len(sides)):
-            pair = next(
-                ((a, b) for a in first for b in sides[y] if same(a[0].sum(1), b[0].sum(1)) and not {x, y} & matched),
-                None,
-            )
+            if {x, y} & matched:
+                continue
+            ways = itertools.product(range(len(first)), range(len(sides[y])))
+            pair = next(((first[p], sides[y][q]) for p, q in ways if same(x, p, y, q)), None)
             if pair is not None:
-                (up, ups), (down, downs) = pair
-                blocks = _runs(up, down, whole, zero)
+                (_, ups), (_, downs) = pair
+                blocks = _runs(rows_of(ups), rows_of(downs), whole, zero)
                 pieces = (*((p, 1) for p in ups), *((p, -1) for p in downs))
                 result.append(Trade(pieces, blocks))
                 matched |= {x, y}
     for x, side in enumerate(sides):
         if x in matched:
             continue
-        hits = [(first_same(own.sum(1), partners, matrices), number) for number, (own, _) in enumerate(side)]
-        hit = min(((partners.index(j), number) for j, number in hits if j is not None), default=None)
-        layer = first_same(side[0][0].sum(1), with_bias, layers)
-        if hit is not None and (layer is None or hit[0] <= partners.index(layer)):
-            j, (own, terms) = partners[hit[0]], side[hit[1]]
-            result.append(
-                Trade((*((p, 1) for p in terms), ((j, None, ()), -1)), _columns(own, j, slices, draws, whole, zero))
-            )
+        first_of = partners.first([own for own, _ in side], zero, whole)
+        found_at = ((partners.matrices.index(j), number, j) for number, j in enumerate(first_of) if j is not None)
+        hit = min(found_at, default=None)
+        (layer,) = partners.first([side[0][0]], zero, whole, layers=True)
+        if hit is not None and (layer is None or hit[0] <= partners.matrices.index(layer)):
+            j, terms = hit[2], side[hit[1]][1]
+            blocks = _columns(rows_of(terms), j, slices, draws, whole, zero)
+            result.append(Trade((*((p, 1) for p in terms), ((j, None, ()), -1)), blocks))
         elif layer is not None:
             whole_layer = (((layer, None, ()), 1), ((biases[layer], None, ()), 1))
             result.append(Trade((*whole_layer, ((i, d, cut[x]), -1))))

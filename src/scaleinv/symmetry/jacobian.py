@@ -87,8 +87,10 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
 
 #: entries of a product that are held at a time
 _CHUNK = 2**20
-#: cotangents at once, in single precision
-_BATCH = 4
+#: cotangents at once, in single precision, and the numbers in all of them
+_BATCH, _BATCH_SIZE = 16, 2**24
+#: a cotangent of more outputs is a product of two random vectors, one of so many entries (a prime number)
+_TILE = 65_521
 
 
 def inner(g: Tensor, w: Tensor) -> float:
@@ -104,8 +106,16 @@ def inner(g: Tensor, w: Tensor) -> float:
 
 
 def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw a Gaussian vector on the usable outputs (M,)."""
-    draw = torch.randn(mask.shape, generator=generator, dtype=torch.float64)
+    """Draw a random vector on the usable outputs (M,).
+
+    A Gaussian one; of many outputs u[k] = a[k div n] b[k mod n] with Gaussian a and b, which is drawn sooner and as
+    generic: what vanishes for every such product is zero, so rows by them have the rank of J with probability one.
+    """
+    count = len(mask)
+    draw = torch.randn(min(count, _TILE), generator=generator, dtype=torch.float64)
+    if count > _TILE:
+        times = torch.randn(-(-count // _TILE), generator=generator, dtype=torch.float64)
+        draw = torch.outer(times, draw).view(-1)[:count]
     return draw.to(mask.device) * mask
 
 
@@ -159,7 +169,7 @@ def each_gradient(
 def factor_rows(outputs: Tensor, factors: Tensor, cotangents: Iterable[Tensor]) -> Tensor:
     """Compute u^T J for each cotangent (K, T), by a backward pass through the activations only."""
     rows = []
-    together = _BATCH if outputs.dtype is torch.float32 else 1
+    together = max(1, min(_BATCH, _BATCH_SIZE // len(outputs))) if outputs.dtype is torch.float32 else 1
     draws = iter(cotangents)
     while us := list(itertools.islice(draws, together)):
         made = _batch(outputs, factors, us) if together > 1 else None

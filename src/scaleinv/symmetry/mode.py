@@ -6,7 +6,7 @@ normalization functions, and gives embeddings a gradient for every row.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -58,7 +58,8 @@ _EMBEDDINGS = {
         "include_last_offset", "padding_idx",
     ),
 }  # fmt: skip
-_NORMS = frozenset(["batch_norm", "instance_norm"])
+_NORMS = frozenset(["batch_norm", "instance_norm", "group_norm"])
+_WEIGHINGS = frozenset(["softmax", "log_softmax", "scaled_dot_product_attention"])
 #: calls whose arguments keep their precision
 _KEPT = frozenset(["set_", "__set__", "__setitem__", "numpy", "tolist", "item", "backward"])
 
@@ -80,7 +81,8 @@ class Factors(TorchFunctionMode):
     tensor (convolution, linear, embedding, matmul) rather than to the tensor, which spares the weight's gradient; every
     other use sees the multiplied tensor itself, so no layer has to be known.
     order: the number of the last call that used each tensor (0 = none), filled while the model runs.
-    few: what was normalised over two values only, which gives +1 and -1 whatever the weights are.
+    few: what was normalised over one or two values only, which gives +1 and -1, or 1, whatever the weights are.
+    stand_in: pairs of tensors (another copy's parameter, the one to be used in its place).
     """
 
     def __init__(
@@ -89,8 +91,10 @@ class Factors(TorchFunctionMode):
         factors: list[Tensor] | None,
         dtype: torch.dtype | None,
         eps: float | None,
+        stand_in: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:
         super().__init__()
+        self.stand_in = {id(a): b for a, b in stand_in}
         self.place = {id(p): i for i, p in enumerate(parameters)}
         self.factors, self.dtype, self.eps = factors, dtype, eps
         self.few: list[str] = []
@@ -108,6 +112,7 @@ class Factors(TorchFunctionMode):
             return args[0] if args else kwargs["input"]
         if "dropout_p" in kwargs:
             kwargs["dropout_p"] = 0.0
+        args, kwargs = self._own(args), {k: self._own(v) for k, v in kwargs.items()}
         if self.dtype is not None:
             if name in _CASTS and args and isinstance(args[0], Tensor) and not args[0].is_complex():
                 return args[0].to(self.dtype)
@@ -121,6 +126,8 @@ class Factors(TorchFunctionMode):
             args, kwargs = _every_row(name, args, kwargs)
         if name in _NORMS:
             self._count_values(name, args, kwargs)
+        elif name in _WEIGHINGS:
+            self._count_entries(name, args, kwargs)
         if self.eps is not None:
             args, kwargs = self._without_eps(func, name, args, kwargs)
         if name in ("grouped_mm", "_grouped_mm") and self.dtype is torch.float64:
@@ -155,6 +162,14 @@ class Factors(TorchFunctionMode):
             args = (*args[:at], self.eps, *args[at + 1 :])
         return args, kwargs
 
+    def _own(self, value: Any) -> Any:
+        """Put this copy's parameters where those of the model it was copied from stand."""
+        if isinstance(value, Tensor):
+            return self.stand_in.get(id(value), value)
+        if type(value) in (list, tuple) and any(isinstance(v, (Tensor, list, tuple)) for v in value):
+            return type(value)([self._own(v) for v in value])
+        return value
+
     def _raised(self, value: Any) -> Any:
         """Bring floating tensors of another precision into this one; parameters are in it already."""
         if isinstance(value, Tensor):
@@ -174,10 +189,26 @@ class Factors(TorchFunctionMode):
         x = args[0] if args else kwargs.get("input")
         if not isinstance(x, Tensor) or x.dim() < 2:
             return
+        if name == "group_norm":
+            size = x[0].numel() // int(kwargs.get("num_groups", args[1] if len(args) > 1 else 1))
+            if x.dim() > 2 and size <= 2:
+                self.few.append(f"group norm over {x.shape[1]} channels")
+            return
         batch = name == "batch_norm" and bool(kwargs.get("training", args[5] if len(args) > 5 else False))
         count = x.numel() // x.shape[1] if batch else x[0, 0].numel() if name == "instance_norm" else 0
         if count == 2:
             self.few.append(f"{name.replace('_', ' ')} over {x.shape[1]} channels")
+
+    def _count_entries(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note a softmax over one entry, which is 1 whatever the weights are: attention to one token."""
+        if name == "scaled_dot_product_attention":
+            key = kwargs.get("key", args[1] if len(args) > 1 else None)
+            if isinstance(key, Tensor) and key.dim() > 1 and key.shape[-2] == 1:
+                self.few.append("attention to one token")
+            return
+        x, dim = args[0] if args else kwargs.get("input"), kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if isinstance(x, Tensor) and isinstance(dim, int) and x.dim() and x.shape[dim] == 1 and id(x) not in self.place:
+            self.few.append("softmax over one entry")
 
     def _used(self, values: Iterable[Any]) -> list[int]:
         found = []

@@ -10,6 +10,7 @@ from torch import Tensor
 from scaleinv.symmetry.copies import view_real
 from scaleinv.symmetry.jacobian import cotangent, each_gradient, inner
 from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.verify import Slopes
 
 #: step in the log-scales: of derivatives to 1e-11, and of a comparison, where few kinks may lie within the step
 _STEP, _SMALL_STEP = 1e-4, 1e-7
@@ -44,17 +45,7 @@ def difference_rows(probe: Probe, mask: Tensor, generator: torch.Generator, rows
     return values, sizes
 
 
-def disagreements(
-    probe: Probe, mask: Tensor, generator: torch.Generator, skipped: set[int], *, spared: frozenset[int] = frozenset()
-) -> dict[int, str]:
-    """Find the tensors whose gradient is not that of the function, and say what differs: tensor -> words.
-
-    The slope of <u, outputs> along a random direction in all log-scales is compared with what the gradient says.
-    ``skipped``: tensors that no gradient reaches, known already.  ``spared``: tensors too large for a gradient; they
-    are left out, and the results of linear maps are scaled instead of the weights, of which no copy is then needed.
-    """
-    usable = mask > 0
-    u = cotangent(mask, generator)
+def _slopes(probe: Probe, u: Tensor, spared: frozenset[int]) -> Slopes:
     dots, sizes = (torch.zeros(len(probe.tensors), dtype=torch.float64) for _ in range(2))
 
     def take(i: int, g: Tensor) -> None:
@@ -64,7 +55,29 @@ def disagreements(
     held = [i for i in range(len(dots)) if i not in spared]
     with probe.differentiable(held):
         each_gradient(probe, probe.outputs(), u, take, held)
-    chosen = [i for i in held if i not in skipped]
+    return Slopes(u, dots, sizes)
+
+
+def disagreements(
+    probe: Probe,
+    mask: Tensor,
+    generator: torch.Generator,
+    skipped: set[int],
+    *,
+    spared: frozenset[int] = frozenset(),
+    slopes: Slopes | None = None,
+) -> dict[int, str]:
+    """Find the tensors whose gradient is not that of the function, and say what differs: tensor -> words.
+
+    The slope of <u, outputs> along a random direction in all log-scales is compared with what the gradient says.
+    ``skipped``: tensors that no gradient reaches, known already.  ``spared``: tensors too large for a gradient; they
+    are left out, and the results of linear maps are scaled instead of the weights, of which no copy is then needed.
+    ``slopes``: what the gradients say at this place, if that is known.
+    """
+    usable = mask > 0
+    slopes = slopes or _slopes(probe, cotangent(mask, generator), spared)
+    u, dots, sizes = slopes.u, slopes.dots, slopes.sizes
+    chosen = [i for i in range(len(dots)) if i not in skipped and i not in spared]
 
     def slope(direction: dict[int, float]) -> float:
         ends = []

@@ -24,14 +24,17 @@ class Slices:
     sizes: list[Tensor] = field(default_factory=list)
     weights: list[Tensor] = field(default_factory=list)  # norms of the weight's slices; all cotangents are of one place
 
-    def add(self, gradient: Tensor, weight: Tensor) -> None:
-        """Take in the gradient of one more cotangent; the sizes are those of the first two."""
-        product = gradient * weight
+    def add(self, gradient: Tensor, weight: Tensor) -> tuple[float, float]:
+        """Take in the gradient of one more cotangent; the sizes are those of the first two. Give <g, w> and |g| |w|."""
         if not self.weights:
             self.weights = _norms(weight)
+        norms = _norms(gradient)
+        product = gradient * weight
         if self.draws < 2:
-            sizes = [g * w for g, w in zip(_norms(gradient), self.weights)]
+            sizes = [g * w for g, w in zip(norms, self.weights)]
             self.sizes = [torch.maximum(a, b) for a, b in zip(self.sizes, sizes)] if self.sizes else sizes
+        if not weight.dim():
+            return float(product), float(product.abs())
         for d in range(weight.dim()):
             others = [k for k in range(weight.dim()) if k != d]
             # sums in the tensor's own precision: pairwise, so that rounding stays far below what counts as zero
@@ -39,6 +42,9 @@ class Slices:
             if len(self.sums) <= d:
                 self.sums.append([])
             self.sums[d].append(total.detach().cpu())
+        longest = max(range(weight.dim()), key=lambda d: weight.shape[d])  # its sums are of the fewest terms
+        size = float(torch.linalg.vector_norm(norms[longest]) * torch.linalg.vector_norm(self.weights[longest]))
+        return float(self.sums[longest][-1].sum()), size
 
     @property
     def draws(self) -> int:

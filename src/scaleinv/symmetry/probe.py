@@ -53,6 +53,7 @@ class Viewpoint(NamedTuple):
     shuffle: int = 0  # which permutation of the inputs' entries; 0: as given
     fresh: bool = False  # weights drawn anew, as large as the user's
     quiet: bool = False  # with small vectors, so that biases decide nothing
+    longer: int = 0  # the dimension in which the inputs are twice as long; 0: as given
 
 
 class Probe:
@@ -62,7 +63,8 @@ class Probe:
     dropout calls are switched off; other randomness is frozen by the same seed before every call. ``sites``: small
     constants in the code to be replaced by ``eps`` as well (:mod:`scaleinv.symmetry.sites`).
 
-    outputs: which of the model's results count; see :func:`scaleinv.symmetry.outputs.chosen`.
+    outputs: which of the model's results count; see :func:`scaleinv.symmetry.outputs.chosen`.  checked: that the
+    parameters are finite numbers is known already.
     """
 
     def __init__(
@@ -73,8 +75,10 @@ class Probe:
         dtype: torch.dtype | None = torch.float64,
         eps: float | None = TINY,
         outputs: Outputs = None,
+        checked: bool = False,
     ) -> None:
-        refuse_unreadable(model)
+        if not checked:
+            refuse_unreadable(model)
         outer = {id(p): name for name, p in model.named_parameters()}
         model = unwrap(model)
         inner = dict(model.named_parameters())
@@ -87,7 +91,8 @@ class Probe:
             cast(self.model, dtype)
         self.model.train()
         for module in self.model.modules():
-            if "dropout" in type(module).__name__.lower() and not list(module.children()):
+            called_so = "dropout" in type(module).__name__.lower()
+            if called_so and not list(module.children()) and not list(module.parameters()):
                 module.eval()
         self.sites: frozenset[Any] = frozenset()
         self.set_eps(eps)
@@ -100,6 +105,8 @@ class Probe:
         if not self.names:
             raise UserError(f"{type(model).__name__} has no floating parameters, so there is nothing to scale")
         self.original = [own[name] for name in self.names]  # the user's weights
+        # a function made in __init__ (a tied head as a lambda) holds these, not the copy's
+        self.stand_in = [(p, q) for p, q in zip(inner.values(), copied) if p is not q]
         self.device = self.tensors[0].device
 
         def move(t: Tensor) -> Tensor:
@@ -115,6 +122,7 @@ class Probe:
         self.few: list[str] = []
         self.shown: tuple[str, ...] = ()  # names of the outputs that count
         self.hidden: tuple[str, ...] = ()  # names of those that do not
+        self.shapes: list[torch.Size] = []  # of the outputs that count
         self.place = Viewpoint()
         self.needs_graph = False  # the forward takes gradients of its own
         self.rewritten: tuple[int, ...] = ()  # tensors that the forward writes
@@ -129,7 +137,7 @@ class Probe:
         """Run the model and return its result, whatever it is."""
         seed = _SEED + self.place.draw
         self.state.restore(seed)
-        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps)
+        mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps, stand_in=self.stand_in)
         watch = EpsSites(self.sites, self.eps) if self.sites and self.eps is not None else contextlib.nullcontext()
         kept = self.restored(self.rewritten) if self.rewritten else contextlib.nullcontext()
         with kept, reproducible(self.device, seed), precision(self.dtype), mode, watch:
@@ -144,6 +152,7 @@ class Probe:
         if not tensors:
             kind = type(self.model).__name__
             raise UserError(f"{kind} returns no floating-point tensor; wrap it in a module that returns one")
+        self.shapes = [t.shape for t in tensors]
         dtype = self.dtype or (torch.float64 if tensors[0].dtype is torch.float64 else torch.float32)
         return torch.cat([t.reshape(-1).to(dtype) for t in tensors])
 
@@ -169,8 +178,19 @@ class Probe:
     def goto(self, place: Viewpoint) -> None:
         """Go to a place: the weights moved, the inputs permuted, the model's randomness by another seed."""
         self.place = place
-        self.args, self.kwargs = self.given if not place.shuffle else map_tensors(self.given, _permuted(place.shuffle))
+        given = self.given if not place.shuffle else map_tensors(self.given, _permuted(place.shuffle))
+        self.args, self.kwargs = given if not place.longer else enlarged(given, place.longer, 2)
         self.perturb(torch.Generator().manual_seed(place.seed), fresh=place.fresh, quiet=place.quiet)
+
+    @contextlib.contextmanager
+    def on(self, given: Any) -> Iterator[None]:
+        """Run on other inputs, given as (args, kwargs), while the context lasts."""
+        before = self.args, self.kwargs
+        self.args, self.kwargs = given
+        try:
+            yield
+        finally:
+            self.args, self.kwargs = before
 
     @contextlib.contextmanager
     def restored(self, which: Iterable[int]) -> Iterator[None]:
@@ -249,6 +269,29 @@ def _add_tiles(p: Tensor, size: float, generator: torch.Generator) -> None:
     noise = (torch.randn(_TILE, generator=generator, dtype=torch.float32) * size).to(p)
     for part in torch.split(p.view(-1), _TILE):
         part.add_(noise[: len(part)])
+
+
+def enlarged(value: Any, dim: int, times: int) -> Any:
+    """Make every tensor that is as long in ``dim`` as the first one longer: permuted copies of itself are joined."""
+    sizes: list[int] = []
+    generator = torch.Generator().manual_seed(5)
+
+    def note(t: Tensor) -> Tensor:
+        if t.dim() > dim:
+            sizes.append(t.shape[dim])
+        return t
+
+    def grow(t: Tensor) -> Tensor:
+        if t.dim() <= dim or t.shape[dim] != sizes[0]:
+            return t
+        parts = [t]
+        for _ in range(times - 1):
+            order = torch.randperm(t.numel(), generator=generator)
+            parts.append(t if t.dtype is torch.bool else t.reshape(-1)[order.to(t.device)].reshape(t.shape))
+        return torch.cat(parts, dim)
+
+    map_tensors(value, note)
+    return map_tensors(value, grow) if sizes else value
 
 
 def _permuted(seed: int) -> Callable[[Tensor], Tensor]:

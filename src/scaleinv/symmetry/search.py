@@ -1,6 +1,7 @@
 """Search for symmetries: rows of J at generic places, null space, basis, slices. ``verify`` tests what it finds."""
 
 import contextlib
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -22,13 +23,14 @@ from scaleinv.symmetry.jacobian import (
     inner,
     spectrum,
 )
+from scaleinv.symmetry.narrow import Narrowed, narrowed
 from scaleinv.symmetry.numeric import difference_rows
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
-from scaleinv.symmetry.probe import Probe, Viewpoint
+from scaleinv.symmetry.probe import Probe, Viewpoint, map_tensors
 from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.state import Found, Part, Reach, State
-from scaleinv.symmetry.trial import DRAWS_OF_RANDOM
+from scaleinv.symmetry.trial import DRAWS_OF_RANDOM, every_tensor
 from scaleinv.symmetry.verify import TOLERANCE, verify_moves
 
 #: cotangents for the row and part tests
@@ -115,16 +117,13 @@ def settle_signs(probe: Probe, place: Viewpoint) -> str:
         for p, own in zip(probe.tensors, probe.original):
             p.copy_(own)
     finite = torch.isfinite(probe.value())
-    one_sign = [
-        bool((own > 0).all() or (own < 0).all()) if own.is_floating_point() else False for own in probe.original
+    ways: list[Callable[[], Iterable[bool]]] = [
+        lambda: (i in probe.keep_sign for i in range(len(probe.tensors))),
+        lambda: (own.is_floating_point() and bool((own > 0).all() or (own < 0).all()) for own in probe.original),
+        lambda: (own.is_floating_point() and bool((own != 0).all()) for own in probe.original),
     ]
-    nonzero = [bool((view_real(own) != 0).all()) and own.is_floating_point() for own in probe.original]
-    for kept in (
-        probe.keep_sign,
-        frozenset(i for i, s in enumerate(one_sign) if s),
-        frozenset(i for i, s in enumerate(nonzero) if s),
-    ):
-        probe.keep_sign = kept
+    for way in ways:
+        probe.keep_sign = frozenset(i for i, kept in enumerate(list(way())) if kept)
         probe.goto(place)
         moved = probe.value()
         if moved.shape != finite.shape or bool(torch.isfinite(moved)[finite].all()):
@@ -141,11 +140,17 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
     expert that no token was sent to, a unit that never fires, what stands behind a mask.
     """
     back = state.places[-1]
-    for k in range(1, _MORE_LOOKS + 1):
+    moved = False
+    longest = max((t.dim() for t in every_tensor(probe.given)), default=0)
+    longer = [(dim, _MORE_LOOKS + dim) for dim in range(1, longest)]  # one step of a recurrence, attention to one token
+    for dim, k in [*longer, *((0, k) for k in range(1, _MORE_LOOKS + 1))]:
         hidden = [i for i, r in enumerate(state.reach) if r is not Reach.SOME]
         if not hidden or state.numeric:
             break
         place = Viewpoint(seed * 1_000_003 + 100 + k, k % 3, shuffle=k if k % 2 else 0, fresh=k > 2, quiet=k % 4 > 1)
+        if dim:
+            place = Viewpoint(seed * 1_000_003 + 100 + k, longer=dim)
+        moved = True
         try:
             probe.goto(place)
             with probe.differentiable(hidden):
@@ -168,8 +173,9 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
                 state.mask, state.places = before[0], before[1]
             for i in seen:
                 state.reach[i] = Reach.SOME
-    probe.goto(back)
-    state.mask = usable_outputs(probe, precision)
+    if moved:
+        probe.goto(back)
+        state.mask = usable_outputs(probe, precision)
 
 
 def _slices(state: State, precision: Precision) -> tuple[dict[int, int], dict[int, Part], dict[int, Part]]:
@@ -227,7 +233,8 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
     count = len(probe.tensors)
     everything = list(range(count))
     first = not state.places
-    probe.goto(place)
+    if not first or probe.place != place:  # it stands at the first place since the signs were settled there
+        probe.goto(place)
     state.places.append(place)
     mask = state.mask = usable_outputs(probe, precision)
     before = len(state.rows.values)
@@ -261,6 +268,9 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
         if not state.fast:
             stack.enter_context(probe.differentiable())
             outputs = probe.outputs()
+        idle = 0  # rows that add nothing to the rank, and so say nothing about whether it still grows
+        if state.fast and first and precision.single and (part := narrowed(probe, mask)) is not None:
+            idle = _rows_of_part(probe, state, precision, generator, factors, outputs, part)
         extra = SPARE_ROWS
         while True:
             say(f"place {len(state.places)}: rank {max(state.spectrum.cut, 0)} of at most {count}")
@@ -271,14 +281,48 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
                 whole = [_whole(probe, state, outputs, u, everything, slices=False) for u in draws]
                 state.rows.add(torch.stack(whole))
             _decide(state, precision)
-            missing = state.spectrum.cut + SPARE_ROWS - len(state.rows.values)
-            here = len(state.rows.values) - before
+            missing = state.spectrum.cut + SPARE_ROWS - (len(state.rows.values) - idle)
+            here = len(state.rows.values) - idle - before
             if missing <= 0 or here >= min(int(mask.sum()), count) + SPARE_ROWS:
                 break
             extra = min(max(missing, 3), 16)
         del outputs
     if first:
         _more_draws(probe, state, precision, generator)
+
+
+def _rows_of_part(
+    probe: Probe,
+    state: State,
+    precision: Precision,
+    generator: torch.Generator,
+    factors: Tensor,
+    outputs: Tensor,
+    part: Narrowed,
+) -> int:
+    """Add rows by a part of the inputs until their rank is full; give how many of all rows add nothing to the rank.
+
+    One row of the part is compared with the row by all inputs that it must be; where it is not, none is added.
+    """
+    count = len(probe.tensors)
+    with probe.on(map_tensors(probe.given, part.cut.of)):
+        short = probe.outputs(list(factors.unbind()))
+    u = cotangent(part.mask, generator)
+    own, whole = (factor_rows(v, factors, [w]) for v, w in ((short, u), (outputs, part.widened(u))))
+    off = (own - whole).abs()
+    if not bool((off <= precision.agree * state.rows.size).all()) or off.norm() > precision.agree * whole.norm():
+        return 0
+    state.rows.add(own)
+    taken, extra = 1, SPARE_ROWS
+    while True:
+        say(f"place {len(state.places)}: rank {max(state.spectrum.cut, 0)} of at most {count}")
+        state.rows.add(factor_rows(short, factors, (cotangent(part.mask, generator) for _ in range(extra))))
+        taken += extra
+        _decide(state, precision)
+        missing = state.spectrum.cut + SPARE_ROWS - taken
+        if missing <= 0 or taken >= min(int(part.mask.sum()), count) + SPARE_ROWS:
+            return len(state.rows.values) - state.spectrum.cut
+        extra = 16 if state.spectrum.cut == len(state.rows.values) else min(max(missing, 3), 16)
 
 
 def _by_factors(
@@ -303,12 +347,12 @@ def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[i
     def take(i: int, g: Tensor) -> None:
         w = view_real(probe.tensors[i].detach())
         g = view_real(g)
-        row[i] = inner(g, w)
-        size = float(g.norm()) * float(w.norm())
+        if slices:
+            row[i], size = state.slices.setdefault(i, Slices()).add(g, w)
+        else:
+            row[i], size = inner(g, w), float(g.norm()) * float(w.norm())
         state.reach[i] = max(state.reach[i], Reach.SOME if size else Reach.ZERO)
         state.sizes[i] = max(float(state.sizes[i]), size)
-        if slices:
-            state.slices.setdefault(i, Slices()).add(g, w)
 
     each_gradient(probe, outputs, u, take, which, keep=True)
     return row
@@ -340,8 +384,13 @@ def _decide(state: State, precision: Precision) -> None:
 def _more_draws(probe: Probe, state: State, precision: Precision, generator: torch.Generator) -> None:
     """Take the slice sums of further cotangents for the tensors that may have scale-invariant slices."""
     part = precision.part
-    promising = (i for i, s in state.slices.items() if each_slice(s, part) is not None or ranges(s, part) is not None)
-    chosen = [i for i in promising if i not in state.dead]
+
+    def promising(which: Iterable[int]) -> list[int]:
+        """Those of the tensors whose sums over slices, of all cotangents so far, still cancel somewhere."""
+        known = ((i, state.slices[i]) for i in which if i in state.slices)
+        return [i for i, s in known if each_slice(s, part) is not None or ranges(s, part) is not None]
+
+    chosen = [i for i in promising(list(state.slices)) if i not in state.dead]
     shapes = [tuple(p.shape) for p in probe.tensors]
     everything = [i for i in range(len(shapes)) if i not in state.single] if candidates(shapes, state.rest) else []
     if not chosen and not everything:
@@ -352,3 +401,4 @@ def _more_draws(probe: Probe, state: State, precision: Precision, generator: tor
             which = sorted({*chosen, *everything}) if k < 2 else chosen
             if which:
                 _whole(probe, state, outputs, cotangent(state.mask, generator), which, slices=True)
+                chosen = promising(chosen)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry.copies import view_real
+from scaleinv.symmetry.copies import freed, view_real
+from scaleinv.symmetry.far import doubts_from_afar
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.numeric import disagreements
 from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
@@ -16,6 +17,8 @@ from scaleinv.symmetry.sites import Key, Site
 from scaleinv.symmetry.state import Found
 from scaleinv.symmetry.trial import FirstRuns, every_tensor, one_line
 from scaleinv.symmetry.verify import (
+    EACH_BELOW,
+    FEW,
     TOLERANCE,
     RescalingClaim,
     Tested,
@@ -126,7 +129,7 @@ def _no_eps(answer: Searched, sites: dict[Key, Site], literals: list[Key]) -> tu
             probe.sites = active - set(literals)
             outside = any(sites[key].outside for key in literals)
             say("constants of the code put back")
-            answer.laws = {claim.name: _law(probe, claim, tested, outside) for claim in claims}
+            answer.laws = _laws(probe, claims, tested, outside)
             failed = [name for name, law in answer.laws.items() if not holds_up_to_eps(law, outside=outside)]
             if not failed:
                 return set(), ""
@@ -145,19 +148,32 @@ def _no_eps(answer: Searched, sites: dict[Key, Site], literals: list[Key]) -> tu
         probe.sites = active
 
 
+def _laws(probe: Probe, claims: list[RescalingClaim], tested: Tested, outside: bool) -> dict[str, list[float]]:
+    """Measure the law of every claim; of many, or in a large model, of all at once, then of halves where that fails."""
+    each = len(claims) <= FEW and sum(t.numel() for t in probe.tensors) <= EACH_BELOW
+    if not each and len(claims) > 1:
+        say(f"{len(claims)} claims with the constants of the code")
+        together = eps_law(probe, claims, tested.mask)
+        if holds_up_to_eps(together, outside=outside):
+            return {claim.name: together for claim in claims}
+        half = len(claims) // 2
+        return _laws(probe, claims[:half], tested, outside) | _laws(probe, claims[half:], tested, outside)
+    return {claim.name: _law(probe, claim, tested, outside) for claim in claims}
+
+
 def _law(probe: Probe, claim: RescalingClaim, tested: Tested, outside: bool) -> list[float]:
     """Measure the law from the present weights on, or from a thousand or a million times them where eps rules there.
 
     A claim of mixed signs holds up to an eps in one direction: where what is normalised grows.
     """
     mixed = len({e > 0 for e in claim.exponents.values()} | {term[3] > 0 for term in claim.terms}) > 1
-    law = eps_law(probe, claim, tested.mask)
+    law = eps_law(probe, [claim], tested.mask)
     for down in (False, True) if mixed else (False,):
         for start in (1.0, 2.0**10, 2.0**20):
             if start == 1.0 and not down:
                 tried = law
             elif start == 1.0 or law[0] > 1e-3:
-                tried = eps_law(probe, claim, tested.mask, start, down=down)
+                tried = eps_law(probe, [claim], tested.mask, start, down=down)
             else:
                 continue
             if holds_up_to_eps(tried, outside=outside):
@@ -171,6 +187,7 @@ def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[Key
     large = sum(p.numel() for p in setup.model.parameters()) > _LARGE
     if not numeric and (precision == "single" or (precision == "auto" and large)):
         try:
+            freed()
             probe = setup.probe(torch.float32, SINGLE.eps[0])
             probe.sites = active
             found = search(probe, SINGLE, seed, random=setup.random)
@@ -179,7 +196,9 @@ def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[Key
         if found is not None and _trusted(found):
             order, signs = probe.order, probe.keep_sign
             del probe
+            freed()
             probe = setup.probe()
+            freed()
             probe.sites, probe.keep_sign = active, signs
             tested = _test(probe, found, seed)
             probe.order = order
@@ -230,7 +249,7 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
     for number, place in enumerate([*others, last]):
         generator = torch.Generator().manual_seed(seed + 2 + number)
         mask = state.mask
-        if single or place is not last:
+        if single or place is not last or probe.place != place:  # it may have looked elsewhere since
             probe.goto(place)
             mask = usable_outputs(probe, DOUBLE)
         one = put_to_test(
@@ -266,7 +285,7 @@ def _other_places(found: Found) -> list[Viewpoint]:
     chosen = []
     for place in state.places[:-1]:
         uses = state.uses.get(place)
-        if (place.draw, place.shuffle, place.fresh) != (last.draw, last.shuffle, last.fresh) or uses not in seen:
+        if place._replace(seed=0, quiet=False) != last._replace(seed=0, quiet=False) or uses not in seen:
             chosen.append(place)
             seen.add(uses)
     return chosen[-_TESTS + 1 :]
@@ -300,17 +319,20 @@ def _doubts(answer: Searched, seed: int, *, kept: bool) -> list[str]:
     doubts = []
     generator = torch.Generator().manual_seed(seed + 7)
     if not found.state.numeric:
-        words = disagreements(probe, tested.mask, generator, set(found.unreached), spared=_spared(probe, found))
+        words = disagreements(
+            probe, tested.mask, generator, set(found.unreached), spared=_spared(probe, found), slopes=tested.slopes
+        )
         if words:
             said = "; ".join(f"{probe.names[i]}: {what}" for i, what in list(words.items())[:4])
             more = f" and {len(words) - 4} more" if len(words) > 4 else ""
             doubts.append(f"gradient and function disagree (straight-through or detached): {said}{more}")
     if found.reason or tested.reason:
         return doubts
+    doubts += doubts_from_afar(probe, found, tested.mask)
     cosine = found.state.rows.cosine()
     for i in found.state.rest:
         if (kept or float(cosine[i]) < _SUSPECT) and not any(v[i] for v in found.basis):
-            law = eps_law(probe, RescalingClaim(probe.names[i], {i: 1}), tested.mask)
+            law = eps_law(probe, [RescalingClaim(probe.names[i], {i: 1})], tested.mask)
             if 1e-9 < law[0] < _NEARLY and holds_up_to_eps(law, outside=True):
                 doubts.append(
                     f"{probe.names[i]} is scale-invariant up to {law[0]:.0e}, which falls as it grows: an eps that "

@@ -101,6 +101,9 @@ class Found:
         for i, (dim, spans, _) in self.parts.items():
             where = ",".join(f"{a}:{b}" for a, b in spans)
             claims.append(RescalingClaim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
+        for i, (dim, _, blocks) in self.blocks.items():
+            each = tuple((i, dim, (block,), (1, -1, 2)[k % 3]) for k, block in enumerate(blocks))
+            claims.append(RescalingClaim(f"blocks of {names[i]}", {i: 1}, terms=each))
         for trade in self.trades:
             if terms := _terms(trade):
                 claims.append(RescalingClaim(f"slices {terms}", {i: e for i, _, _, e in terms}, terms=terms))
@@ -112,6 +115,7 @@ class Found:
             where = ",".join(f"{a}:{b}" for a, b in spans)
             if f"{names[i]}[dim {dim}, {where}]" in failed:
                 del self.parts[i]
+        self.blocks = {i: part for i, part in self.blocks.items() if f"blocks of {names[i]}" not in failed}
         self.trades = [t for t in self.trades if f"slices {_terms(t)}" not in failed]
 
     @property

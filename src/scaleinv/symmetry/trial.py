@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scaleinv.errors import UserError
 from scaleinv.symmetry.copies import call_arguments
 from scaleinv.symmetry.outputs import Outputs, output_tensors
-from scaleinv.symmetry.probe import TINY, Probe, Viewpoint, map_tensors
+from scaleinv.symmetry.probe import TINY, Probe, Viewpoint, enlarged, map_tensors
 
 #: the random draws that a model with randomness of its own is looked at under, at least
 DRAWS_OF_RANDOM = 6
@@ -36,7 +36,7 @@ class FirstRuns:
 
     def probe(self, dtype: torch.dtype | None = torch.float64, eps: float | None = TINY) -> Probe:
         """Make a probe of the model as it was found to be."""
-        probe = Probe(self.model, self.inputs, dtype=dtype, eps=eps, outputs=self.outputs)
+        probe = Probe(self.model, self.inputs, dtype=dtype, eps=eps, outputs=self.outputs, checked=True)
         probe.needs_graph, probe.rewritten, probe.names = self.needs_graph, self.rewritten, list(self.names)
         return probe
 
@@ -69,17 +69,15 @@ def prepare(model: nn.Module, inputs: Any, outputs: Outputs = None) -> FirstRuns
     trial(probe)
     few = probe.few[0] if probe.few else ""
     if few:
-        larger = _larger(inputs)
-        with contextlib.suppress(Exception):
-            other = Probe(model, larger, dtype=None, eps=None, outputs=outputs)
-            other.needs_graph, other.rewritten = probe.needs_graph, probe.rewritten
-            other.value()
-            if not other.few:
-                notes.append(
-                    f"{few} saw two values per channel, which it makes +1 and -1 whatever the weights: answered for a "
-                    f"batch {_BATCH_TIMES} times as large"
-                )
-                probe, inputs, few = other, larger, ""
+        for larger, how in _larger(inputs):
+            with contextlib.suppress(Exception):
+                other = Probe(model, larger, dtype=None, eps=None, outputs=outputs, checked=True)
+                other.needs_graph, other.rewritten = probe.needs_graph, probe.rewritten
+                other.value()
+                if not other.few:
+                    notes.append(f"{few} {_hides(few)}: answered for {how}")
+                    probe, inputs, few = other, larger, ""
+                    break
     return FirstRuns(
         model, inputs, outputs, probe.needs_graph, tuple(written), _random(probe), few, tuple(notes), names, probe.dtype
     )
@@ -191,23 +189,21 @@ def _own_weights(probe: Probe) -> Iterator[None]:
         probe.place = before
 
 
-def _larger(inputs: Any) -> Any:
-    """Make the batch larger: to every tensor whose first size is the batch, permuted copies of itself are joined."""
-    args, kwargs = call_arguments(inputs)
-    sizes = [t.shape[0] for t in every_tensor((args, kwargs)) if t.dim()]
-    batch = sizes[0] if sizes else 0
-    generator = torch.Generator().manual_seed(5)
+def _hides(few: str) -> str:
+    one = few.startswith(("softmax", "attention"))
+    return (
+        "is 1 whatever the weights"
+        if one
+        else "saw two values per channel, which it makes +1 and -1 whatever the weights"
+    )
 
-    def grow(t: Tensor) -> Tensor:
-        if not t.dim() or t.shape[0] != batch:
-            return t
-        parts = [t]
-        for _ in range(_BATCH_TIMES - 1):
-            order = torch.randperm(t.numel(), generator=generator)
-            parts.append(t if t.dtype is torch.bool else t.reshape(-1)[order.to(t.device)].reshape(t.shape))
-        return torch.cat(parts)
 
-    return map_tensors(inputs, grow)
+def _larger(inputs: Any) -> Iterator[tuple[Any, str]]:
+    """Make the batch larger, or what is behind it longer; give each and what was done."""
+    yield enlarged(inputs, 0, _BATCH_TIMES), f"a batch {_BATCH_TIMES} times as large"
+    first = next((t for t in every_tensor(call_arguments(inputs)) if t.dim()), None)
+    for dim in range(1, 0 if first is None else first.dim()):
+        yield enlarged(inputs, dim, _BATCH_TIMES), f"inputs {_BATCH_TIMES} times as long in dimension {dim}"
 
 
 def every_tensor(value: Any) -> list[Tensor]:

@@ -22,7 +22,7 @@ DEAD_TOLERANCE = 1e-10
 #: models with more parameters than this have their claims checked all at once, in random combinations
 EACH_BELOW = 2_000_000
 #: and models with more claims
-_FEW = 64
+FEW = 64
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,15 @@ class Residuals:
         return {key: value if math.isfinite(value) else None for key, value in asdict(self).items()}
 
 
+@dataclass(frozen=True)
+class Slopes:
+    """What the gradients say of <u, outputs> at one place: <g, w> and |g| |w| of every tensor (T,)."""
+
+    u: Tensor
+    dots: Tensor
+    sizes: Tensor
+
+
 @dataclass
 class Tested:
     """The outcome of all tests."""
@@ -80,6 +89,7 @@ class Tested:
     row_change: float = 0.0  # the same when every row of the tensors of ``row`` takes a factor of its own
     mask: Tensor = field(default_factory=lambda: torch.zeros(0))
     reason: str = ""  # what failed
+    slopes: Slopes | None = None  # at the place tested last
 
     def worst(self, other: "Tested") -> "Tested":
         """Join with what was found at another place: the larger of each number."""
@@ -88,7 +98,7 @@ class Tested:
             for (name, r), s in zip(self.residuals.items(), other.residuals.values())
         }
         dead, row = max(self.dead_change, other.dead_change), max(self.row_change, other.row_change)
-        return Tested(joined, dead, row, self.mask).judged()
+        return Tested(joined, dead, row, self.mask, slopes=self.slopes).judged()
 
     def judged(self) -> "Tested":
         """Say what failed, if anything did."""
@@ -125,7 +135,9 @@ def put_to_test(
     large to be held: their <g, w> is taken from the activations, and they are left out of the second test.
     """
     tested = Tested(mask=mask)
-    tested.residuals = verify(probe, claims, mask, generator, explain=explain, gradients=gradients, spared=spared)
+    tested.residuals, tested.slopes = verify(
+        probe, claims, mask, generator, explain=explain, gradients=gradients, spared=spared
+    )
     tested.dead_change = verify_moves(probe, dict.fromkeys(dead), mask, generator)
     tested.row_change = verify_moves(probe, dict(rows), mask, generator)
     return tested.judged()
@@ -164,21 +176,25 @@ def verify(
     explain: bool = True,
     gradients: bool = True,
     spared: frozenset[int] = frozenset(),
-) -> dict[str, Residuals]:
-    """Compute the residuals of every claim at the probe's present weights, by factors 0.5 and 2.
+) -> tuple[dict[str, Residuals], Slopes | None]:
+    """Compute the residuals of every claim at the probe's present weights, by factors 0.5 and 2; and the slopes.
 
     Small models: one claim at a time. Larger or deeper ones: all claims at once, each with 0.5 or 2 at random and then
     the other way round; the residual of the combination stands for each, and where it is not rounding every claim is
     tried alone.
     """
     if not claims:
-        return {}
+        return {}, None
     usable = mask > 0
     base = probe.value()
     scale = float(base[usable].abs().max()) if bool(usable.any()) else 1.0
     u = cotangent(mask, generator)
     held = [i for i in range(len(probe.tensors)) if i not in spared]
-    dots, samples = _dots(probe, claims, u, held) if gradients else ({claim.name: 0.0 for claim in claims}, {})
+    dots: dict[str, float] = {claim.name: 0.0 for claim in claims}
+    samples: dict[int, Tensor] = {}
+    slopes: Slopes | None = None
+    if gradients:
+        dots, samples, slopes = _dots(probe, claims, u, held)
 
     def change(chosen: Sequence[RescalingClaim], factors: Sequence[float]) -> float:
         with applied(probe, chosen, factors):
@@ -206,7 +222,7 @@ def verify(
     designs = [[2.0**s for s in signs], [2.0**-s for s in signs]]
     together = max(change(claims, f) for f in designs)
     laws = law(claims, designs[0]) if gradients else dict.fromkeys(dots, 0.0)
-    few = sum(t.numel() for t in probe.tensors) <= EACH_BELOW and len(claims) <= _FEW
+    few = sum(t.numel() for t in probe.tensors) <= EACH_BELOW and len(claims) <= FEW
     each = few or (explain and not together <= TOLERANCE)
     result = {}
     for claim in claims:
@@ -215,7 +231,7 @@ def verify(
         if explain and not value <= TOLERANCE:
             value = law([claim], [2.0])[claim.name]
         result[claim.name] = Residuals(alone, dots[claim.name], value)
-    return result
+    return result, slopes
 
 
 def verify_slices(probe: Probe, slices: Sequence[tuple[int, int, tuple[tuple[int, int], ...]]], mask: Tensor) -> float:
@@ -248,9 +264,11 @@ def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, 
 
 
 def eps_law(
-    probe: Probe, claim: RescalingClaim, mask: Tensor, start: float = 1.0, *, down: bool = False
+    probe: Probe, claims: Sequence[RescalingClaim], mask: Tensor, start: float = 1.0, *, down: bool = False
 ) -> list[float]:
     """Measure how the outputs change from c to 2c for c = 1, 2^7, 2^14 times ``start``, a power of two.
+
+    Of several claims every second one goes from c to 4c instead, so that what one does wrong another does not undo.
 
     It falls as c^-2 if an eps inside a root alone is in the way, as c^-1 if the eps stands outside of the root.
     ``down``: with 1/c in place of c, which lets what has a negative exponent grow.
@@ -258,9 +276,11 @@ def eps_law(
     usable = mask > 0
     changes = []
     for c in (start, 2.0**7 * start, 2.0**14 * start):
-        with applied(probe, [claim], [1 / c if down else c]):
+        before = [1 / c if down else c] * len(claims)
+        after = [b * (0.5 if down else 2.0) ** (1 + k % 2) for k, b in enumerate(before)]
+        with applied(probe, claims, before):
             first = probe.value()[usable]
-        with applied(probe, [claim], [0.5 / c if down else 2 * c]):
+        with applied(probe, claims, after):
             second = probe.value()[usable]
         changes.append(_largest(first - second) / max(_largest(first), 1e-300))
     return changes
@@ -279,13 +299,16 @@ def holds_up_to_eps(changes: Sequence[float], *, outside: bool = False) -> bool:
 
 def _dots(
     probe: Probe, claims: Sequence[RescalingClaim], u: Tensor, held: Sequence[int]
-) -> tuple[dict[str, float], dict[int, Tensor]]:
-    """Compute |sum e <g, w>| / (|g| |w|) of every claim, and samples of the gradients; no gradient is kept whole.
+) -> tuple[dict[str, float], dict[int, Tensor], Slopes]:
+    """Compute |sum e <g, w>| / (|g| |w|) of every claim, samples of the gradients, and the slopes of each tensor.
+
+    No gradient is kept whole.
 
     Of tensors that are not ``held`` <g, w> comes from the activations, and |g| |w| counts as |u| |outputs|.
     """
     total, g2, w2 = ({claim.name: 0.0 for claim in claims} for _ in range(3))
     samples: dict[int, Tensor] = {}
+    slopes = Slopes(u, *(torch.zeros(len(probe.tensors), dtype=torch.float64) for _ in range(2)))
     by_tensor: dict[int, list[RescalingClaim]] = {}
     for claim in claims:
         for i in claim.exponents:
@@ -294,7 +317,13 @@ def _dots(
     def take(i: int, g: Tensor) -> None:
         samples[i] = _sample(g)
         slope, weight = view_real(g), view_real(probe.tensors[i].detach())
+        dot, g_norm, w_norm = inner(slope, weight), float(slope.norm()), float(weight.norm())
+        slopes.dots[i], slopes.sizes[i] = dot, g_norm * w_norm
         for claim in by_tensor.get(i, ()):
+            if claim.part is None and not claim.terms:
+                total[claim.name] += claim.exponents[i] * dot
+                g2[claim.name], w2[claim.name] = g2[claim.name] + g_norm**2, w2[claim.name] + w_norm**2
+                continue
             for (gs, e), (ws, _) in zip(claim.views(i, slope), claim.views(i, weight)):
                 total[claim.name] += e * inner(gs, ws)
                 g2[claim.name] += float(torch.linalg.vector_norm(gs)) ** 2
@@ -310,9 +339,10 @@ def _dots(
                     total[claim.name] += claim.exponents[i] * value
                     g2[claim.name], w2[claim.name] = g2[claim.name] + size, w2[claim.name] + size
     flat = {claim.name for claim in claims if claim.flat}
-    return {
+    cosines = {
         name: 0.0 if name in flat else abs(total[name]) / max(math.sqrt(g2[name] * w2[name]), 1e-300) for name in total
-    }, samples
+    }
+    return cosines, samples, slopes
 
 
 def _largest(t: Tensor) -> float:

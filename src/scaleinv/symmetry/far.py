@@ -1,0 +1,84 @@
+"""Test what was found far away from the weights: a symmetry holds for every factor, not for 0.5 and 2 alone.
+
+ReLU6 is linear below six, a bound on a norm is none for what lies below it, GELU is a ReLU for large numbers: each has
+a symmetry as long as the weights are small, or large, enough.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.progress import say
+from scaleinv.symmetry.state import Found
+from scaleinv.symmetry.verify import TOLERANCE, RescalingClaim, applied
+
+#: factor on the weights, a power of two, and that on dead ones, whose rounding grows with it
+_FAR, _FAR_DEAD = 2.0**12, 2.0**5
+#: change of the outputs by dead tensors that is rounding
+_DEAD_TOLERANCE = 1e-9
+
+
+def doubts_from_afar(probe: Probe, found: Found, mask: Tensor) -> list[str]:
+    """Say which claims hold near the present weights only; the probe stands where they were tested."""
+    say("claims far away")
+    usable, base = mask > 0, probe.value()
+    scale = max(float(base[usable].abs().max()) if bool(usable.any()) else 0.0, 1e-300)
+    generator = torch.Generator().manual_seed(17)
+
+    def change(claims: Sequence[RescalingClaim], factors: Sequence[float]) -> float:
+        with applied(probe, claims, factors):
+            return _off(probe.value(), base, usable, scale)
+
+    claims = found.claims(probe.names)
+    words = []
+    if claims:
+        signs = (torch.randint(0, 2, (len(claims),), generator=generator) * 2 - 1).tolist()
+        worst = max(change(claims, [_FAR ** (s * side) for s in signs]) for side in (1, -1))
+        if not worst <= TOLERANCE:
+            near = _near(claims, change)
+            if near:
+                shown = ", ".join(name for name, _, _ in near[:3]) + (f" and {len(near) - 3} more" * (len(near) > 3))
+                first = f"multiplied by {near[0][1]:g} the outputs change by {near[0][2]:.0e}"
+                words.append(f"no change at the present size of the weights only: {shown}; {first}")
+    for tensors, dims in ((found.state.dead, [None] * len(found.state.dead)), (list(found.row), found.row.values())):
+        if not tensors:
+            continue
+        dead = tensors is found.state.dead
+        allowed, base_factor = (_DEAD_TOLERANCE, _FAR_DEAD) if dead else (TOLERANCE, _FAR)
+        for side in (1, -1):
+            with probe.restored(tensors), torch.no_grad():
+                for i, dim in zip(tensors, dims):
+                    p = probe.tensors[i]
+                    shape = [n if dim is None or d == dim else 1 for d, n in enumerate(p.shape)]
+                    signs_of = torch.randint(0, 2, shape, generator=generator).double() * 2 - 1
+                    p.mul_((base_factor ** (side * signs_of)).to(p))
+                off = _off(probe.value(), base, usable, scale)
+            if not off <= allowed:
+                names = [probe.names[i] for i in tensors]
+                shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3))
+                what = "without effect" if dead else "free slice by slice"
+                words.append(f"{what} at the present size of the weights only: {shown} (far away {off:.0e})")
+                break
+    return words
+
+
+def _near(
+    claims: Sequence[RescalingClaim], change: Callable[[Sequence[RescalingClaim], Sequence[float]], float]
+) -> list[tuple[str, float, float]]:
+    """List (claim, factor, change of the outputs) of the claims that fail far away; of many, by halves."""
+    factors = (_FAR, 1 / _FAR)
+    changes = [change(claims, [f] * len(claims)) for f in factors]
+    if len(claims) > 1:
+        if max(changes) <= TOLERANCE and len(claims) > 8:  # what one does wrong another may undo, in few only
+            return []
+        half = len(claims) // 2
+        return _near(claims[:half], change) + _near(claims[half:], change)
+    return [(claims[0].name, f, c) for f, c in zip(factors, changes) if not c <= TOLERANCE][:1]
+
+
+def _off(moved: Tensor, base: Tensor, usable: Tensor, scale: float) -> float:
+    if moved.shape != base.shape:
+        return float("inf")
+    return float((moved - base)[usable].abs().max()) / scale if bool(usable.any()) else 0.0
