@@ -1,7 +1,8 @@
 """Every command of the README, the how-to pages and the tutorials runs as written, or is named here with the reason.
 
 A fence of ``sh`` and an indented block hold commands. All of them are parsed, so that a flag that does not exist is
-found at once; those of the README run, in a folder that looks like a clone.
+found at once; those of the README and of the pages in RUN run, in a folder that looks like a
+clone; what takes long is run by the nightly tests.
 """
 
 import importlib
@@ -23,16 +24,43 @@ PAGES = list(dict.fromkeys(PAGES))
 FENCE = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"^ {4}((?:scaleinv|make|python|pip|git) .*)$", re.MULTILINE)
 
-#: commands that are not run here, by how they begin, and why
+#: commands that are not run here at all, by how they begin, and why
 NOT_RUN = {
     "git clone": "needs a network",
     "make ": "a target of the Makefile, checked below",
-    "scaleinv sweep": "minutes; a smaller one is run by tests/cli/test_sweep.py",
-    "scaleinv landscape": "minutes, of the sweep above; tests/landscape/test_study.py",
-    "scaleinv report runs/sweep": "of the sweep above; tests/cli/test_report.py",
-    "scaleinv verify": "half a minute and more; `make test` runs it",
-    "scaleinv reproduce": "minutes; tests/cli/test_reproduce.py",
-    "scaleinv train": "half a minute each; smaller ones in tests/cli/test_train.py",
+    "pip install": "make release-check installs the wheel",
+}
+#: those that take long, by how they begin: each page says what its commands take, and the nightly tests run them
+LONG = (
+    "scaleinv sweep",
+    "scaleinv landscape",
+    "scaleinv report runs/map",
+    "scaleinv verify",
+    "scaleinv reproduce fig3",
+    "scaleinv train",
+)
+#: pages whose commands run here as written, one after another in one folder; the others are about a user's own files,
+#: a cluster, data to fetch, or runs of hours, and say so
+RUN = {
+    "README.md": set(),
+    "howto/monitor.md": {"pip install ."},
+    "howto/periods.md": {"scaleinv periods runs/mine"},  # the run of a block of python of that page
+    "concepts/theory.md": set(),
+    "results/gallery.md": set(),
+}
+#: figures of the toy function or of theory alone: seconds each
+QUICK_FIGURES = {"fig2", "forces", "norm-bounds", "toy-periods", "fig6-left", "bifurcation", "feedback"}
+#: why the commands of the other pages are not run, by a word of theirs that says so
+ELSEWHERE = {
+    "howto/cluster.md": "Slurm",
+    "howto/data.md": "fetch",
+    "howto/doctor.md": "mynet.py",
+    "howto/groups.md": "mynet.py",
+    "howto/own-problem.md": "mynet.py",
+    "howto/train.md": "minute",
+    "concepts/symmetry.md": "mynet.py",
+    "results/doctor.md": "benchmarks",
+    "results/periods.md": "an hour",
 }
 
 
@@ -79,22 +107,63 @@ def test_it_sees_the_commands() -> None:
     assert len(FOUND) > 40
 
 
+def name_of(page: Path) -> str:
+    return page.name if page.parent == ROOT else page.relative_to(ROOT / "docs").as_posix()
+
+
+def run_one(command: str, place: Path) -> None:
+    words = shlex.split(command)
+    if words[0] == "scaleinv":
+        words = [sys.executable, "-m", *words]
+    else:
+        words[0] = sys.executable
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
+    allowed = (0, 1) if command == "scaleinv data" else (0,)  # 1: a data set here is damaged
+    assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def runs_here(page: str, command: str) -> bool:
+    if command.split()[0] not in ("scaleinv", "python") or command in RUN[page]:
+        return False
+    if command.startswith("scaleinv reproduce"):
+        return set(command.split()[2:]) <= QUICK_FIGURES or "--scale toy" in command
+    return not any(command.startswith(start) for start in (*NOT_RUN, *LONG)) or command == "scaleinv verify --scale toy"
+
+
 @pytest.mark.slow
-def test_the_readme_runs(tmp_path: Path) -> None:
-    """As written, one after another, in one folder."""
+@pytest.mark.parametrize("page", RUN)
+def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+    """As written, one after another, in one folder that looks like a clone."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     ran = []
-    for command in commands(ROOT / "README.md"):
-        if any(command.startswith(start) for start in NOT_RUN) or not command.startswith("scaleinv "):
-            continue
-        words = [sys.executable, "-m", *shlex.split(command)]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-        allowed = (0, 1) if command == "scaleinv data" else (0,)  # 1: a data set here is damaged
-        assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
-        ran.append(command.split()[1])
-    assert {"demo", "doctor", "periods", "data", "toy"} <= set(ran)
+    for command in commands(path):
+        if runs_here(page, command.replace("DIR", "figures")) and command != "scaleinv verify --scale toy":
+            run_one(command.replace("DIR", "figures"), tmp_path)
+            ran.append(command)
+    assert len(ran) >= 3
+    if page == "README.md":
+        assert {"demo", "doctor", "periods", "data", "toy"} <= {command.split()[1] for command in ran}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("page", ["README.md", "howto/train.md"])
+def test_the_long_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    for command in commands(path):
+        if command.startswith("scaleinv ") and "..." not in command and "--help" not in command:
+            run_one(command, tmp_path)
+
+
+def test_each_page_with_commands_is_run_or_says_what_it_needs() -> None:
+    pages = {name_of(page) for page, command in FOUND if command.split()[0] in ("scaleinv", "python")}
+    assert pages == {*RUN, *ELSEWHERE}
+    for name, word in ELSEWHERE.items():
+        assert word in (ROOT / "docs" / name).read_text(encoding="utf-8"), (name, word)
 
 
 def test_what_is_not_run_is_still_there() -> None:
     listed = commands(ROOT / "README.md")
-    assert [start for start in NOT_RUN if not any(command.startswith(start) for command in listed)] == []
+    starts = [start for start in (*NOT_RUN, *LONG) if not start.startswith("pip")]
+    assert [start for start in starts if not any(command.startswith(start) for command in listed)] == []

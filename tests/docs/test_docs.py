@@ -19,8 +19,8 @@ def name(page: Path) -> str:
 
 
 def runnable() -> list[Any]:
-    """The pages with blocks; the tutorial that trains a sweep is run by ``make docs``, and nightly."""
-    long = {"docs/tutorials/regime-map.md"}
+    """The pages with blocks; those that train a sweep run nightly, the tutorial with ``make docs`` too."""
+    long = {"docs/tutorials/regime-map.md", "README.md"}
     pages = [page for page in PAGES if BLOCK.search(page.read_text())]
     return [pytest.param(p, id=name(p), marks=[pytest.mark.nightly] if name(p) in long else []) for p in pages]
 

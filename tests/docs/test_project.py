@@ -1,11 +1,14 @@
 """What surrounds the package says the same as the package, and nothing that does not exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from scaleinv import __version__
+from scaleinv.cli import command_class
+from scaleinv.cli.parse import parse
 
 ROOT = Path(__file__).parents[2]
 HOME = "https://github.com/scaleinv/scaleinv"
@@ -63,6 +66,70 @@ def test_workflows_name_files_that_exist() -> None:
     for python in ("3.10", "3.11", "3.12", "3.13"):
         assert f'"{python}"' in workflow
         assert f"Python :: {python}" in read("pyproject.toml")
+
+
+def steps() -> list[tuple[str, str]]:
+    """The commands of the workflow: job and line."""
+    yaml = pytest.importorskip("yaml")
+    jobs = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]
+    return [(job, step["run"]) for job, told in jobs.items() for step in told["steps"] if "run" in step]
+
+
+def test_the_workflow_is_one_that_github_reads() -> None:
+    yaml = pytest.importorskip("yaml")
+    told = yaml.safe_load(read(".github/workflows/ci.yml"))
+    assert set(told[True]) == {"push", "pull_request"}  # YAML reads the key "on" as true
+    for name, job in told["jobs"].items():
+        assert {"runs-on", "steps"} <= set(job) <= {"runs-on", "steps", "strategy", "timeout-minutes"}, name
+        for step in job["steps"]:
+            assert ("uses" in step) != ("run" in step), step
+            assert set(step) <= {"uses", "run", "with", "name", "env"}, step
+            assert re.fullmatch(r"actions/[\w-]+@v\d+", step.get("uses", "actions/checkout@v4"))
+
+
+def test_commands_of_the_workflow_have_the_flags_they_use() -> None:
+    known = []
+    for _, line in steps():
+        words = shlex.split(line)
+        if words[0].endswith("scaleinv"):
+            parse(command_class(words[1]), words[2:])
+            known.append(words[1])
+        elif "pytest" in words:
+            missing = [word for word in words if word.startswith("tests/") and not (ROOT / word).exists()]
+            assert missing == [], line
+    assert {"doctor", "demo", "sweep", "verify"} <= set(known)
+
+
+def test_the_lowest_versions_are_those_that_are_allowed() -> None:
+    lines = " ".join(line for job, line in steps() if job == "lowest")
+    project = read("pyproject.toml")
+    for name in ("torch", "numpy", "filelock", "tyro", "rich"):
+        lowest = re.search(rf'"{name}>=([\d.]+)"', project)
+        tried = re.search(rf"\b{name}==([\d.]+)", lines)
+        assert lowest is not None
+        assert tried is not None
+        assert tried.group(1).startswith(lowest.group(1)), name
+
+
+def test_addresses_are_those_of_one_place() -> None:
+    """Who publishes a fork sets [project.urls]; every other address of the project starts like one of these."""
+    project = read("pyproject.toml")
+    urls = re.findall(r'^\w+ = "(https://[^"]+)"', project.split("[project.urls]")[1].split("[", 1)[0], re.MULTILINE)
+    assert HOME in urls
+    source, pages = HOME.removeprefix("https://github.com/"), "scaleinv.github.io/scaleinv"
+    known = (source, pages, f"raw.githubusercontent.com/{source}")
+    assert f"https://{pages}/" in urls
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "mkdocs.yml",
+        "CITATION.cff",
+        "docs/build.py",
+        "SECURITY.md",
+    ):
+        for owner in re.findall(r"github\.com/([\w-]+/scaleinv)\b|(scaleinv\.github\.io/[\w-]+)", read(name)):
+            assert "".join(owner) in known, (name, owner)
 
 
 def test_hooks_run_the_tools_of_make_lint() -> None:

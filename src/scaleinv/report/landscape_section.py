@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import median_low
 from typing import Any
 
 import jinja2
@@ -12,11 +13,11 @@ import numpy as np
 from scaleinv.analysis.regimes import CORRELATED
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, end_labels, new_drawing
-from scaleinv.plots.style import INK, elr_colour, regime_colours
+from scaleinv.plots.style import INK, elr_colours
 from scaleinv.report.facts import AnyFacts
 from scaleinv.report.landscape_words import landscape_answers
 from scaleinv.report.page import Section, fragment
-from scaleinv.text import MISSING, percent, show
+from scaleinv.text import MISSING, elr_text, percent, show
 
 _SIZE = (5.3, 3.5)
 _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
@@ -138,23 +139,26 @@ def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
         "fraction of the path",
         "train error, %",
     )
-    ends: list[tuple[float, str, str]] = []
+    ends: dict[tuple[float, float], list[float]] = {}  # of each pair of rates, where its lines end
     marks = _marks(measured)
+    pairs = [(float(one["key"]["rates"][0]), float(one["key"]["rates"][1])) for one in measured]
+    colours = dict(zip(pairs, elr_colours([math.sqrt(a * b) for a, b in pairs])))
     with style.style():
-        for k, one in enumerate(measured):
-            a, b = one["key"]["rates"]
-            colour = elr_colour(k / max(1, len(measured) - 1))
+        for k, (one, pair) in enumerate(zip(measured, pairs)):
+            (a, b), colour = pair, colours[pair]
             errors = 100 * np.array([math.nan if v is None else v for v in one["train_error"]], float)
             (line,) = axes.plot(one["fractions"], errors, color=colour, linewidth=1.2)
             said = ", ".join(f"{name} {value(one)}" for name, value in marks)
             drawing.point_at(line, axes, f"path{k}", f"{rate_name} {a:.3g} to {b:.3g}, {said}")
-            ends.append((float(errors[-1]), f"{a:.2g}–{b:.2g}", colour))
+            ends.setdefault(pair, []).append(float(errors[-1]))
         axes.set_xlabel("fraction of the path, from the lower rate to the higher")
         axes.set_ylabel("train error, %")
         axes.set_ylim(bottom=0)
         axes.set_xlim(0, 1)
         drawing.fig.canvas.draw()  # the labels' places need the final limits
-        end_labels(axes, ends, _AXES_HEIGHT)
+        # of several seeds the middle end; beside short labels the figure keeps its width
+        shown = [(median_low(of), f"{elr_text(a)}–{elr_text(b)}", colours[a, b]) for (a, b), of in sorted(ends.items())]
+        end_labels(axes, shown, _AXES_HEIGHT, size=6.5)
     return drawing
 
 
@@ -169,22 +173,25 @@ def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
         f"Train loss of SGD, of a random walk with steps of the same length, and of gradient ascent, on one sphere, "
         f"{begin_words(one)}; "
         f"running mean over {_SMOOTH} steps. Mean cosine of consecutive weights: SGD {cosine['sgd']:.3g}, walk "
-        f"{cosine['walk']:.3g}, ascent {cosine['ascent']:.3g}. Dashed: random directions."
+        f"{cosine['walk']:.3g}, ascent {cosine['ascent']:.3g}. Dash and dot: random directions."
         + (f" {said[0].upper() + said[1:]}." if said else ""),
         "Train loss of three walks on the sphere against the step",
         "step",
         "train loss",
     )
     with style.style():
-        kinds = (("ascent", "gradient ascent", 3), ("sgd", "SGD", 1), ("walk", "random walk", 2))
-        for kind, name, colour in kinds:
+        # told apart by their strokes: the colours are those of regimes and of rates
+        strokes: dict[str, Any] = {"ascent": (0, (1, 1.2)), "sgd": "-", "walk": (0, (5, 1.5))}
+        for kind, name in (("ascent", "gradient ascent"), ("sgd", "SGD"), ("walk", "random walk")):
             loss = np.array([math.nan if v is None else v for v in one["steps"][kind]["loss"]], float)
             width = min(_SMOOTH, len(loss))
             smooth = np.convolve(loss, np.ones(width) / width, "valid")
             at = np.arange(len(smooth)) + width - 1
-            axes.plot(at, smooth, color=regime_colours[colour], linewidth=1.1, label=name)
+            axes.plot(
+                at, smooth, color=INK, linestyle=strokes[kind], linewidth=1.5 if kind == "sgd" else 1.1, label=name
+            )
         level = mean([one["random"]["loss"]])
-        axes.axhline(level, color=INK, linestyle="--", linewidth=0.9, label="random directions")
+        axes.axhline(level, color=INK, linestyle="-.", linewidth=0.9, alpha=0.6, label="random directions")
         axes.set_xlabel("step")
         axes.set_ylabel("train loss")
         axes.legend()

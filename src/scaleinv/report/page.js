@@ -104,7 +104,7 @@
     head.before(button);
   });
   const worth = (row, at) => {
-    const text = row.cells[at].textContent.trim();
+    const text = row.cells[at].textContent.trim().replace(/(\d)\s(?=\d{3}(?!\d))/g, "$1"); // 13 090 is 13090
     const value = parseFloat(text.replace(/^[^0-9.+-]*/, ""));
     return Number.isNaN(value) ? text : value;
   };

@@ -55,9 +55,8 @@ class Figures(Section[Facts]):
 def section_page(title: str, sections: Iterable[Section[Facts]], facts: Facts) -> str:
     """Make a whole HTML page of all sections that apply."""
     body = [section.html(facts, section.drawings(facts)) for section in sections if section.applies(facts)]
-    return render(
-        "frame.html.j2", title=title, body=map(Markup, body), script=Markup(_file("scaleinv.report", "page.js"))
-    )
+    script = Markup(_file("scaleinv.report", "page.js") + _file("scaleinv.report", "zoom.js"))
+    return render("frame.html.j2", title=title, body=map(Markup, body), script=script)
 
 
 def section_drawings(sections: Iterable[Section[Facts]], facts: Facts) -> list[Drawing]:
