@@ -12,7 +12,8 @@ evidence (:func:`scaleinv.analysis.periods.events.vary`).
   fluctuations of an equilibrium: the norm of a noisy stationary run has minima too, and a gradient that is noisy enough
   reaches five times its median at any time, hence the comparison with its maximum.
 - **between rows**: where rows are several steps apart, the gradient of a logged step is one draw, and a break-down may
-  lie between two. What the gradients gave to the norm from row to row shows their RMS there, and takes their place
+  lie between two. What the gradients gave to the norm from row to row shows their RMS there, and takes their place:
+  over ``window + 1`` steps, as a mean of squares, which loses no short break-down as a median of few rows would
   (:func:`~scaleinv.theory.breakdowns.find.gradient_between`).
 - **no loss** (a monitor that was not told one): the gradient decides alone.
 - **plain**: every candidate counts, without a spike: the definition as one would first write it down.

@@ -79,7 +79,9 @@ class Smooth:
     log_rho_sq: Floats | None  # log of the mean over ``window`` steps
     log_loss: Floats  # running median; NaN where no loss is known
     log_eg: Floats | None  # running median
-    log_between: Floats | None  # of the RMS effective gradient since the row before, up to a constant
+    log_between: (
+        Floats | None
+    )  # of the RMS effective gradient over ``window + 1`` steps, from the norm, up to a constant
     mean_loss: Floats  # mean over ``window`` steps
     long_loss: Floats  # log of the mean over ``loss_window`` steps
 
@@ -116,11 +118,13 @@ def smooth(log: LogRows, definition: Definition) -> Smooth:
     width, median = rows(definition.window, spacing), rows(definition.window + 1, spacing)
     loss = np.full(len(log.step), NAN) if log.loss is None else log.loss
     between = gradient_between(log)
+    top = 0.0 if between is None else float(np.max(between))
     return Smooth(
         log_rho_sq=None if log.rho_sq is None else np.log(centred_mean(log.rho_sq, width)),
         log_loss=running_median(finite_log(loss, LEAST_LOSS), median),
         log_eg=None if log.eg is None else running_median(finite_log(log.eg, LEAST_LOSS), median),
-        log_between=None if between is None else running_median(between, median),
+        # no draw of one step: what was given to the norm in the window
+        log_between=None if between is None else np.log(centred_mean(np.exp(2 * (between - top)), median)) / 2 + top,
         mean_loss=centred_mean(loss, width),
         long_loss=finite_log(centred_mean(loss, rows(definition.loss_window, spacing)), LEAST_LOSS),
     )
