@@ -12,6 +12,7 @@ from tests.lab import own
 from torch import nn
 
 from scaleinv.errors import UserError
+from scaleinv.lab.config import OPTIMIZERS_OF_TORCH
 from scaleinv.lab.optimizers import measured_law, named_optimizer
 from scaleinv.lab.own_losses import loss_spec
 from scaleinv.lab.references import object_of, reference_to
@@ -86,6 +87,16 @@ def test_the_law_of_an_optimizer_is_measured() -> None:
 
     with pytest.raises(UserError, match="makes steps 4 times as long"):
         measured_law(Root, "Root")
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS_OF_TORCH) - {"SparseAdam", "Adafactor"}))
+@pytest.mark.parametrize("rate", [1e-3, 1.0])
+def test_every_optimizer_of_torch_has_a_law(name: str, rate: float) -> None:
+    """Adadelta's first steps are a millionth of the weights, below the roundings of float32."""
+    if not hasattr(torch.optim, name):
+        pytest.skip(f"torch {torch.__version__} has no {name}")
+    law = measured_law(lambda p: getattr(torch.optim, name)(p, lr=rate), name)
+    assert law == ("sgd" if name in ("SGD", "ASGD", "RAdam") else "normalised")  # RAdam begins with plain momentum
 
 
 def test_optimizers_are_named() -> None:

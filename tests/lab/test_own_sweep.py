@@ -19,6 +19,7 @@ from torch import nn
 import scaleinv as si
 from scaleinv.cli import run as scaleinv
 from scaleinv.errors import UserError
+from scaleinv.lab.launch.here import Here
 from scaleinv.theory.guessing import guesses
 
 ROOT = Path(__file__).parents[2]
@@ -307,3 +308,33 @@ def test_arrays_of_numpy_and_tensors_are_one_problem() -> None:
     assert (
         tensors.fingerprint == si.classification(own.make_net, (x.astype(np.float32), y.astype(np.int32))).fingerprint
     )
+
+
+class Counting:
+    """A launcher of one's own: trains in this process and counts."""
+
+    trained = 0
+
+    def __init__(self, site: Any, step: int = 1) -> None:
+        self.here, self.step = Here(site.source), step
+
+    def run(self, jobs: Any, watch: Any) -> Any:
+        Counting.trained += self.step * len(jobs)
+        yield from self.here.run(jobs, watch)
+
+    def cancel(self) -> None:
+        self.here.cancel()
+
+
+def test_a_launcher_of_ones_own(tmp_path: Path) -> None:
+    common: dict[str, Any] = {"elr": "0.1,1", "epochs": 1, "device": "cpu", "quiet": True}
+    Counting.trained = 0
+    mine = f"{__name__}:Counting"
+    mapped = si.sweep(own.problem(), out=tmp_path / "mine", launcher=mine, launcher_args={"step": 2}, **common)
+    assert Counting.trained == 4
+    assert [run.result["status"] for run in mapped.runs] == ["finished", "finished"]
+    with pytest.raises(UserError, match="unknown launcher 'slurn'"):
+        si.sweep(own.problem(), out=tmp_path / "other", launcher="slurn", **common)
+    with pytest.raises(UserError, match="the launcher processes takes none"):
+        si.sweep(own.problem(), out=tmp_path / "other", launcher_args={"partition": "gpu"}, **common)
+    assert not (tmp_path / "other").exists()

@@ -137,14 +137,16 @@ def measured_law(make: Callable[[list[Tensor]], torch.optim.Optimizer], name: st
     """Measure whether steps grow with the gradient (``sgd``) or not (``normalised``).
 
     Two copies of a matrix get gradients that differ by a factor of 16 for eight steps; the lengths of what they moved
-    differ by 16 or by 1. UserError for anything between, which has no ELR of either kind.
+    differ by 16 or by 1. In float64, where weights of size 1 show steps of 1e-6 as they are. UserError for anything
+    between, which has no ELR of either kind.
 
     >>> measured_law(lambda p: torch.optim.Rprop(p, lr=1e-3), "Rprop")
     'normalised'
     """
     generator = torch.Generator().manual_seed(0)
-    start = torch.randn(8, 6, generator=generator, device="cpu")
-    gradients = [torch.randn(8, 6, generator=generator, device="cpu") for _ in range(8)]
+    at: dict[str, Any] = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
+    start = torch.randn(8, 6, **at)
+    gradients = [torch.randn(8, 6, **at) for _ in range(8)]
     lengths = []
     for factor in (1.0, _FACTOR):
         weight = start.clone().requires_grad_(True)

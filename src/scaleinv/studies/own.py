@@ -13,7 +13,9 @@ from scaleinv.lab.config import RunConfig, Settings, check_settings
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
+from scaleinv.lab.launch.choose import LOCAL, Choice
 from scaleinv.lab.launch.gpus import default_workers, visible_gpus
+from scaleinv.lab.launch.names import check_launcher
 from scaleinv.lab.optimizers import arguments_text, named_optimizer
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.resolve import load_data, resolve
@@ -42,6 +44,8 @@ def sweep(
     workers: int | None = None,
     device: str = "auto",
     optimizer: Any = "sgd",
+    launcher: str = "processes",
+    launcher_args: Mapping[str, Any] | None = None,
     quiet: bool = False,
     **settings: Any,
 ) -> Sweep:
@@ -54,6 +58,7 @@ def sweep(
     - ``seeds``: every rate is run with seeds 0 to n - 1. ``workers``: runs at a time (None: one per core, or one per
       GPU); one trains in this process. ``device``: auto, cpu, cuda, cuda:1 or mps.
     - ``optimizer``: sgd, adam, adamw, a name or class of torch.optim, a ``functools.partial`` of one, or FILE.py:CLASS.
+    - ``launcher``: processes (this machine), slurm, ray or PACKAGE.MODULE:FACTORY; ``launcher_args``: what it takes.
     - ``settings``: as the flags of ``scaleinv sweep``: epochs, batch_size, momentum, schedule, variant, other_lr, ...
     - UserError, in one line and before anything is written, for what cannot be trained.
 
@@ -72,12 +77,17 @@ def sweep(
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise UserError(f"workers {workers!r} is not a positive whole number")
     check_settings(said)
+    check_launcher(launcher)
     source = load_data(said) if problem is None else problem
     config = sweep_config(said, source, axis, values, tuple(range(seeds)), where)
     folder = Path(out) if out is not None else default_folder(config, source)
+    if launcher_args and launcher == LOCAL.name:
+        raise UserError(f"launcher_args {dict(launcher_args)!r}: the launcher processes takes none; it has workers=")
+    launch = LOCAL if launcher == LOCAL.name else Choice(launcher, dict(launcher_args or {}))
     if not quiet:
         tell(source, config, folder)
-    mapped = shown_sweep(config, source, folder, workers=min(size, len(config.runs())), device=where, quiet=quiet)
+    how: dict[str, Any] = {"workers": min(size, len(config.runs())), "device": where, "launch": launch}
+    mapped = shown_sweep(config, source, folder, quiet=quiet, **how)
     return Sweep(folder, mapped.summary, source.name)
 
 
