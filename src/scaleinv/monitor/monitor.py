@@ -273,6 +273,7 @@ class Monitor(MonitorState):
         begin = time.perf_counter()
         try:
             if not self._roster.is_of(self.optimizers):
+                self._collect(wait=True)  # with the groups of their time
                 self._roster = Roster.of(self.model, self.optimizers, self._given)
             optimizer = self.optimizers[index]
             mine = held(optimizer)
