@@ -9,7 +9,8 @@ from tests.analysis.series import breaking, columns, record, write_run
 
 from scaleinv.analysis.periods import find_periods
 from scaleinv.errors import UserError
-from scaleinv.runfolder.rows import to_table, write_part
+from scaleinv.runfolder.files import write_bytes
+from scaleinv.runfolder.rows import part_bytes, to_table
 from scaleinv.runfolder.steps import has_steps, load_steps
 
 
@@ -143,7 +144,7 @@ def momentum_run(folder, form, *, optimizer="sgd", momentum=0.0, dampening=0.0, 
     (folder / "config.json").write_text(json.dumps(config))
     columns = {**{name: series[name] for name in ("loss", "rho", "eg")}, "lr": np.full(9000, lr)}
     rows = [(k, k, "online", "total", name, float(column[k])) for name, column in columns.items() for k in range(9000)]
-    write_part(folder / "metrics" / "part-00000.parquet", to_table(rows))
+    write_bytes(folder / "metrics" / "part-00000.parquet", part_bytes(to_table(rows)))
     return folder
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -10,9 +11,9 @@ import torch
 from torch import nn
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder import checkpoint
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_checkpoint, load_newest, load_weights, save_checkpoint
 from scaleinv.runfolder.files import sha256
+from scaleinv.runfolder.seal import sealed
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -125,7 +126,7 @@ def test_a_pickle_is_never_executed(folders: tuple[Path, Path], tmp_path: Path) 
     torch.save({"bomb": Bomb()}, folder / "state.pt")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["sha256"]["state.pt"] = sha256(folder / "state.pt")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(sealed(manifest)))
     with pytest.raises(DamagedCheckpoint, match="UnpicklingError"):
         load_checkpoint(folder)
     assert not (tmp_path / "boom").exists()
@@ -141,25 +142,14 @@ def test_the_newest_two_stay(folders: tuple[Path, Path]) -> None:
     assert load_checkpoint(saved / "step-000000003").state == {"again": True}
 
 
-@pytest.mark.parametrize("stage", ["weights", "state", "manifest", "sync", "rename"])
+@pytest.mark.parametrize("stage", ["mkdir", "write", "fsync", "rename"])
 def test_a_full_disk_leaves_the_ones_before(
     folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        if stage == "weights":
-            raise checkpoint.SafetensorError("I/O error: No space left on device (os error 28)")
-        if stage == "state":
-            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
         raise OSError(28, "No space left on device")
 
-    target = {
-        "weights": (checkpoint, "save_file"),
-        "state": (torch, "save"),
-        "manifest": (Path, "write_text"),
-        "sync": (checkpoint, "sync"),
-        "rename": (Path, "rename"),
-    }[stage]
-    monkeypatch.setattr(*target, full)
+    monkeypatch.setattr(os, stage, full)
     with pytest.raises(UserError, match=r"cannot write .*step-000000003: .*intact; free the disk") as caught:
         save_checkpoint(folders[0], step=3, parts={}, weights=network().state_dict(), state={})
     assert "\n" not in str(caught.value)

@@ -163,7 +163,7 @@ def test_damaged_weights_are_no_start(parent: Path, tmp_path: Path) -> None:
     shutil.copytree(parent, copy)
     file = find_start(copy).file
     file.write_bytes(file.read_bytes()[:50])
-    with pytest.raises(UserError, match=r"weights.safetensors is damaged .*; restore it or train the run again$"):
+    with pytest.raises(UserError, match=r"weights.safetensors is damaged .*: restore it or remove the run's folder"):
         read_weights(copy)
     with pytest.raises(UserError, match=r"weights.safetensors is damaged .*; restore it or train the run again$"):
         obtain(tmp_path / "runs", SMALL, elr=0.02, start=copy)

@@ -78,7 +78,8 @@ def test_without_the_flag_there_is_none(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_million_steps_of_four_groups_stay_under_100_MB(tmp_path: Path) -> None:
     """Numbers as irregular as they come: a twentieth of the steps, times twenty."""
-    from scaleinv.runfolder.rows import write_part
+    from scaleinv.runfolder.files import write_bytes
+    from scaleinv.runfolder.rows import part_bytes
 
     draw = np.random.default_rng(0)
     names = ["loss", "lr", "total:angle"] + [f"g{i}:{q}" for i in range(4) for q in ("rho_sq", "g", "angle")]
@@ -89,5 +90,5 @@ def test_a_million_steps_of_four_groups_stay_under_100_MB(tmp_path: Path) -> Non
         }
     )
     path = tmp_path / "steps-00000.parquet"
-    write_part(path, table)
+    write_bytes(path, part_bytes(table))
     assert 20 * path.stat().st_size < 100e6

@@ -27,6 +27,7 @@ from scaleinv.landscape.runs import fresh_surface_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.walks import compare
 from scaleinv.report import write_figures, write_report
+from scaleinv.runfolder.seal import read_sealed
 from scaleinv.studies import pieces
 from scaleinv.studies.landscape import Study, ended_runs, study
 from scaleinv.studies.sweep import SweepConfig, run_sweep
@@ -61,7 +62,7 @@ def test_every_run_and_every_neighbouring_pair_of_a_seed(sweep: Path, measured: 
         (pair, seed) for seed in (0, 1) for pair in ([0.01, 0.1], [0.1, 1.0])
     ]
     assert [one["key"]["elr"] for one in measured["walks"]] == [1.0]
-    assert json.loads((sweep / "landscape.json").read_text()) == measured
+    assert read_sealed(sweep / "landscape.json") == measured
 
 
 def test_the_numbers_are_those_of_the_functions(sweep: Path, measured: dict[str, Any]) -> None:

@@ -78,7 +78,7 @@ def test_jsonl_without_pyarrow_and_its_conversion(tmp_path: Path, monkeypatch: p
     np.testing.assert_array_equal(lines, monitor.history()["0.weight/eg"])
     text = (tmp_path / "run" / "metrics.jsonl").read_text()
     (tmp_path / "run" / "metrics.jsonl").write_text(text.replace('"step": 2', '"step": x', 1))
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line \d+ is damaged"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
         load_run(tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").write_text(text.rpartition('{"step": 6')[0])
     to_parquet(tmp_path / "run")

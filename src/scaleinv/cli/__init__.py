@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from scaleinv import __version__
 from scaleinv.cli.ending import complain, reader_left, told, watched_streams
+from scaleinv.runfolder.seal import unchecked
 from scaleinv.runfolder.threads import check_openmp
 from scaleinv.text import near
 
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "periods": Command("find the periods (break-downs) of a training with weight decay"),
     "landscape": Command("curvature, paths, walks, minima of ended runs"),
     "report": Command("make the page (or figures) of a run or a sweep", "report"),
+    "check": Command("are the files of runs and sweeps as they were written"),
     "data": Command("which data sets are there, where, and are they intact"),
     "doctor": Command("which weights of a model have no scale", "cli"),
     "toy": Command("the toy function of the papers: theory beside simulation"),
@@ -116,5 +118,6 @@ def _run(argv: Sequence[str]) -> int:
     kind = command_class(name)
     parse = importlib.import_module("scaleinv.cli.parse").parse
     parsed = parse(kind, argv[1:])
-    code: int = importlib.import_module(f"scaleinv.cli.actions.{_MODULES.get(name, name)}").run(parsed)
+    with unchecked(getattr(parsed, "no_check", False)):
+        code: int = importlib.import_module(f"scaleinv.cli.actions.{_MODULES.get(name, name)}").run(parsed)
     return code

@@ -14,6 +14,7 @@ from scaleinv.cli.parse import (
     Device,
     LauncherArgs,
     LauncherName,
+    NoCheck,
     Quiet,
     check_at_least,
     names_in,
@@ -58,6 +59,7 @@ class LandscapeCommand:
     cancel: Cancel = False
     json: bool = False
     """Print the content of landscape.json on stdout, and nothing else."""
+    no_check: NoCheck = False
     quiet: Quiet = False
 
     def chosen_parts(self) -> tuple[str, ...] | None:

@@ -56,6 +56,7 @@ DataDir = Annotated[
     ),
 ]
 Json = Annotated[bool, tyro.conf.arg(help="Print the answer as JSON on stdout, and nothing else.")]
+NoCheck = Annotated[bool, tyro.conf.arg(help="Compare no checksums: read damaged or edited files as they are.")]
 Quiet = Annotated[bool, tyro.conf.arg(help="Show no progress.")]
 Device = Annotated[
     str,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json
+from scaleinv.cli.parse import Json, NoCheck
 from scaleinv.errors import UserError
 
 
@@ -44,6 +44,7 @@ class PeriodsCommand:
     """Count every rise of rho^2, with a spike of loss and effective gradient or without."""
     all: bool = False
     """Print every period, not the last 12 only."""
+    no_check: NoCheck = False
     json: Json = False
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from scaleinv.cli.parse import Json
+from scaleinv.cli.parse import Json, NoCheck
 from scaleinv.errors import UserError
 
 
@@ -25,6 +25,7 @@ class ReportCommand:
     folder that holds them all."""
     format: str | None = None
     """Also write every figure as files into figures/ beside the page: a comma list of svg, pdf, png."""
+    no_check: NoCheck = False
     json: Json = False
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from scaleinv.cli.own import OwnFlags
-from scaleinv.cli.parse import Json, Quiet, check_at_least
+from scaleinv.cli.parse import Json, NoCheck, Quiet, check_at_least
 from scaleinv.errors import UserError
 from scaleinv.lab.config import MOST_THREADS, Settings, check_settings
 from scaleinv.runfolder.threads import cores
@@ -33,6 +33,7 @@ class TrainCommand(Settings, OwnFlags):
     """Seed of initialisation, head, batch order and augmentation (default: 0; with --from that of the run)."""
     threads: int | None = None
     """Threads of torch (default: all cores; on digits 1, its steps are too small to share); part of the identity."""
+    no_check: NoCheck = False
     oversubscribe: bool = False
     """Take more --threads than this process has cores: they wait for one another, so this is only for numbers of a
     machine with more."""

@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from scaleinv.errors import UserError
 from scaleinv.lab.schedule import parse_schedule
-from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.layout import BEFORE_CONFIG, FORMATS_READ, NUMBERS
+from scaleinv.runfolder.seal import checking, read_sealed
 from scaleinv.runfolder.stored import DERIVED, complete
 from scaleinv.text import near
 
@@ -351,7 +351,7 @@ def read_config(folder: Path) -> RunConfig | None:
     path = folder / "config.json"
     if not path.exists():
         return None
-    content = read_json(path)
+    content = read_sealed(path)
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise UserError(f"{path} is not the config of a run; choose another --out")
     if content.get("format") not in FORMATS_READ:
@@ -359,7 +359,14 @@ def read_config(folder: Path) -> RunConfig | None:
             f"{path} has the format {content.get('format')}, this version reads "
             f"{' and '.join(map(str, FORMATS_READ))}; choose another --out"
         )
-    return RunConfig.from_dict(content["config"], str(path))
+    config = RunConfig.from_dict(content["config"], str(path))
+    held = content.get("identity")
+    if checking() and isinstance(held, str) and held != config.identity():
+        raise UserError(
+            f"{path} was changed after the run began: it is named {held}, and its config is that of "
+            f"{config.identity()}; put back what was changed, or train another run in another --out"
+        )
+    return config
 
 
 def present_config(folder: Path, config: RunConfig) -> RunConfig | None:

@@ -17,8 +17,8 @@ from scaleinv.lab.batchnorm import fresh_bn_statistics, mode
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.global_random import PASS, seeded
 from scaleinv.lab.images import Images
-from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.layout import CONFIG
+from scaleinv.runfolder.seal import read_sealed
 
 if TYPE_CHECKING:
     from scaleinv.lab.build import Setup
@@ -42,7 +42,7 @@ def stored_task(config: RunConfig, setup: "Setup", folder: Path) -> Mapping[str,
     loss = first_loss(setup)
     path = folder / CONFIG
     if path.exists():
-        head = read_json(path)
+        head = read_sealed(path)
         task = head.get("problem") if isinstance(head, dict) else None
         kept = task.get("first_loss") if isinstance(task, dict) else None
         same_start = config.start is None or setup.started

@@ -1,7 +1,6 @@
 """Prolong runs that have ended: more steps of the same, from their last checkpoints."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +8,10 @@ from pathlib import Path
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig, read_config
 from scaleinv.runfolder.checkpoint import list_checkpoints
-from scaleinv.runfolder.files import Lock, disk_errors, read_json, write_json
+from scaleinv.runfolder.files import Lock, disk_errors
 from scaleinv.runfolder.layout import CONFIG, FINAL_PART, FINAL_STEPS, RESULT, part_name
+from scaleinv.runfolder.manifest import MANIFEST, read_manifest
+from scaleinv.runfolder.seal import read_sealed, rewrite_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
 
 _RENAMED = {FINAL_PART: part_name("part", 0), FINAL_STEPS: part_name("steps", 0)}
@@ -79,7 +80,7 @@ def _status(folder: Path, present: RunConfig, config: RunConfig) -> str:
 def _reopen(folder: Path, config: RunConfig) -> None:
     """Make it a run that has not ended. Killed within, it is the run it was, at its end but without its result."""
     with Lock(folder):
-        _open_parts(folder, list_checkpoints(folder / "checkpoints")[0] / "manifest.json")
+        _open_parts(folder, list_checkpoints(folder / "checkpoints")[0] / MANIFEST)
         with disk_errors(folder / RESULT):
             (folder / RESULT).unlink()
         _rename(folder, config)
@@ -87,21 +88,23 @@ def _reopen(folder: Path, config: RunConfig) -> None:
 
 def _rename(folder: Path, config: RunConfig) -> None:
     """Write the config and the identity that follows from it."""
-    head = read_json(folder / CONFIG)
-    write_json(folder / CONFIG, {**head, "config": config.to_dict(), "identity": config.identity()})
+    head = read_sealed(folder / CONFIG)
+    rewrite_sealed(folder / CONFIG, {**head, "config": config.to_dict(), "identity": config.identity()})
 
 
 def _open_parts(folder: Path, manifest: Path) -> None:
     """Have the joined parts of a run that has ended be the first of several; a kill leaves one name or the other."""
-    content, metrics = read_json(manifest), folder / "metrics"
+    content, metrics = read_sealed(manifest, quiet=True), folder / "metrics"
     for name in content["parts"]:
         if name in _RENAMED and not (metrics / _RENAMED[name]).exists():
             with disk_errors(metrics / name):
                 os.link(metrics / name, metrics / _RENAMED[name])
     content["parts"] = {_RENAMED.get(name, name): checksum for name, checksum in content["parts"].items()}
-    part = manifest.with_name(".manifest.part")
-    with disk_errors(manifest):
-        part.write_text(json.dumps(content, indent=1) + "\n")
-        part.replace(manifest)
+    write_sealed(manifest, content)
+    if (listed := read_manifest(folder)) is not None:
+        renamed = {f"metrics/{old}": f"metrics/{new}" for old, new in _RENAMED.items()}
+        listed.files = {renamed.get(name, name): states for name, states in listed.files.items()}
+        listed.write()
+    with disk_errors(metrics):
         for name in _RENAMED:
             (metrics / name).unlink(missing_ok=True)

@@ -18,13 +18,15 @@ from torch import Tensor
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset, load_dataset
+from scaleinv.lab.data.npy import npy_pieces
 from scaleinv.lab.language import LanguageModel, Tokens, language_model
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.references import object_of
 from scaleinv.lab.splits import Held
 from scaleinv.lab.supervised import Supervised, classification
-from scaleinv.runfolder.files import disk_errors, read_json, written
+from scaleinv.runfolder.files import disk_errors, own_folder, write_bytes
 from scaleinv.runfolder.layout import CONFIG
+from scaleinv.runfolder.seal import read_sealed
 
 FOLDER = "data"
 
@@ -142,7 +144,7 @@ def source_of(folder: Path, config: RunConfig, data_dir: Path | None = None) -> 
         if dataset.fingerprint != config.data_fingerprint:
             raise UserError(f"the images of {config.data} are not those {folder} was trained on")
         return dataset
-    head = read_json(folder / CONFIG)
+    head = read_sealed(folder / CONFIG)
     told = head.get("problem") if isinstance(head, dict) else None
     if not isinstance(told, dict) or "kind" not in told:
         raise UserError(
@@ -190,9 +192,10 @@ def _save(path: Path, array: Any) -> None:
     if path.exists():
         return
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path, locked=False) as part, part.open("wb") as handle:
-        np.save(handle, array)
+        path.parent.parent.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(path.parent.parent)
+    own_folder(path.parent)
+    write_bytes(path, npy_pieces(array), locked=False)
 
 
 def _read_tree(form: Any, folder: Path) -> Any:

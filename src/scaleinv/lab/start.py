@@ -5,14 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig, read_config
-from scaleinv.runfolder.checkpoint import list_checkpoints
-from scaleinv.runfolder.files import read_json, sha256
-from scaleinv.runfolder.layout import kept_epochs, kept_file, last_epoch
+from scaleinv.runfolder.checkpoint import (
+    DamagedCheckpoint,
+    list_checkpoints,
+    read_checkpoint_manifest,
+    read_weights_file,
+)
+from scaleinv.runfolder.files import sha256
+from scaleinv.runfolder.layout import RESULT, kept_epochs, kept_file, last_epoch
+from scaleinv.runfolder.manifest import FileState, damaged, read_manifest
+from scaleinv.runfolder.seal import checking, read_sealed
 
 #: what must be the same for weights to fit
 _NETWORK = ("data", "model", "variant", "normalization", "width")
@@ -57,7 +63,6 @@ def find_start(text: str | Path) -> Start:
     config = read_config(folder)
     if config is None:
         raise UserError(f"{folder} is not the folder of a run; name one as --from RUN or --from RUN@EPOCH")
-    identity = config.identity()
     if epoch_text:
         try:
             epoch = int(epoch_text)
@@ -65,8 +70,7 @@ def find_start(text: str | Path) -> Start:
             raise UserError(f"--from {text}: {epoch_text!r} is not a whole number of epochs") from None
         kept = kept_epochs(folder)
         if epoch in kept:
-            file = kept_file(folder, epoch)
-            return Start(file, sha256(file), folder, identity, epoch, config)
+            return _start(kept_file(folder, epoch), folder, epoch, config)
         if not (folder / "result.json").exists() or epoch != last_epoch(folder):
             listed = f"{len(kept)} from {kept[0]} to {kept[-1]}" if kept else "none: train it with --keep-every N"
             raise UserError(f"{folder} has not kept the weights of epoch {epoch} (kept: {listed})")
@@ -77,8 +81,28 @@ def find_start(text: str | Path) -> Start:
     checkpoints = list_checkpoints(folder / "checkpoints")
     if not checkpoints:
         raise UserError(f"{folder} has no weights: its checkpoints are gone")
-    file = checkpoints[0] / "weights.safetensors"
-    return Start(file, sha256(file), folder, identity, last_epoch(folder), config)
+    return _start(checkpoints[0] / "weights.safetensors", folder, last_epoch(folder), config)
+
+
+def _start(file: Path, folder: Path, epoch: int, config: RunConfig) -> Start:
+    """Make a start of a file of weights that is as the run wrote it; else a :class:`UserError`."""
+    try:
+        checksum = sha256(file)
+        if checking():
+            _compare(file, checksum, folder)
+    except OSError as error:
+        raise UserError(f"cannot read the weights {file}: {error.strerror or error}") from error
+    except DamagedCheckpoint as error:
+        raise damaged(file.parent, f"is damaged ({error})") from error
+    return Start(file, checksum, folder, config.identity(), epoch, config)
+
+
+def _compare(file: Path, checksum: str, folder: Path) -> None:
+    if file.parent.parent.name == "checkpoints":
+        if read_checkpoint_manifest(file.parent)["sha256"][file.name] != checksum:
+            raise damaged(file)
+    elif (manifest := read_manifest(folder)) is not None:
+        manifest.check_state(f"{file.parent.name}/{file.name}", FileState(file.stat().st_size, checksum))
 
 
 def find_starts(text: str) -> tuple[Start, ...]:
@@ -95,16 +119,15 @@ def find_starts(text: str) -> tuple[Start, ...]:
 
 
 def _diverged(folder: Path) -> bool:
-    return bool(read_json(folder / "result.json").get("status") == "diverged")
+    return bool(read_sealed(folder / RESULT).get("status") == "diverged")
 
 
 def read_start(file: Path, checksum: str | None) -> dict[str, Tensor]:
     """Read the weights in ``file``; a :class:`UserError` where they are not those of ``checksum``."""
     try:
-        if checksum is not None and sha256(file) != checksum:
-            raise UserError(f"the weights in {file} are not those this run started from; choose another --out")
-        weights: dict[str, Tensor] = load_file(file)
-        return weights
+        return read_weights_file(file, checksum)
+    except DamagedCheckpoint as error:
+        raise UserError(f"the weights in {file} are not those this run started from; choose another --out") from error
     except OSError as error:
         raise UserError(f"cannot read the weights {file}: {error.strerror or error}") from error
     except SafetensorError as error:

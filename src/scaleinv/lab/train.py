@@ -1,5 +1,6 @@
 """Train one run from wherever it stopped to its horizon, bit for bit as if it had never stopped."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,18 +30,22 @@ from scaleinv.lab.similarity import EpochSimilarity
 from scaleinv.lab.splits import Held, examples_in
 from scaleinv.lab.start import Start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
-from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import write_json
+from scaleinv.runfolder.environment import environment, other_hardware
+from scaleinv.runfolder.files import Busy
 from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.rows import Row
+from scaleinv.runfolder.seal import rewrite_sealed
 from scaleinv.runfolder.store import RunStore
 from scaleinv.runfolder.threads import check_openmp
-from scaleinv.runfolder.write import read_result
+from scaleinv.runfolder.write import read_result, recorded_environment
 
 #: seconds between checkpoints: what a kill costs at most (besides the step or evaluation it interrupts) ...
 CHECKPOINT_SECONDS = 4.0
 #: ... unless writing them would take more than this share of the time
 CHECKPOINT_SHARE = 0.05
+#: seconds within which a process that is about to end leaves a run
+_SOON = 5.0
+_log = logging.getLogger("scaleinv")
 #: a train error of at least this share of the error of guessing may become that of regime 3
 GUESSING = 0.75
 
@@ -380,7 +385,7 @@ def _run(
     setup = build(config, source, start=None if start is None else start.file, device=device)
     lineage = None if start is None else start.lineage()
     task = stored_task(config, setup, folder)
-    with open_store(folder, config, origin, lineage=lineage, problem=task, wait=lock_wait) as store:
+    with _opened(folder, config, origin, lock_wait, lineage=lineage, problem=task) as store:
         result, complaints = store.result()
         if result is not None:
             return result
@@ -389,6 +394,9 @@ def _run(
         live = _Run(config, setup, store, watch, stop)
         live.restore()
         resumed_at = live.step
+        if resumed_at and (other := other_hardware(recorded_environment(folder), device or config.device)):
+            sentence = f"the run was made on another machine ({other}): its bits may differ from those of one machine"
+            watch(RunEvent("notice", resumed_at, config.steps, message=sentence))
         live.train()
         seconds = time.monotonic() - started
         result = {
@@ -411,9 +419,20 @@ def _run(
         return result
 
 
+def _opened(folder: Path, config: RunConfig, origin: Mapping[str, Any], lock_wait: float, **options: Any) -> RunStore:
+    """Open the store of a run; where another process trains it, say so and wait."""
+    try:
+        return open_store(folder, config, origin, wait=min(lock_wait, _SOON), **options)
+    except Busy:
+        if lock_wait <= _SOON:
+            raise
+    _log.warning("waiting for another process, which trains %s", folder)
+    return open_store(folder, config, origin, wait=lock_wait - _SOON, **options)
+
+
 def record_verdict(folder: Path, regime: int | None, evidence: Mapping[str, Any]) -> None:
     """Write what the analysis found into result.json (a later analysis may find otherwise: the metrics stay)."""
     path = folder / "result.json"
     result = read_result(path)
     if (result.get("regime"), result.get("evidence")) != (regime, dict(evidence)):
-        write_json(path, {**result, "regime": regime, "evidence": dict(evidence)})
+        rewrite_sealed(path, {**result, "regime": regime, "evidence": dict(evidence)})

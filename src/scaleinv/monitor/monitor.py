@@ -201,8 +201,13 @@ class Monitor(MonitorState):
         self.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Give history, step count, interval and alerts in a form that ``torch.load(weights_only=True)`` reads."""
+        """Give history, step count, interval and alerts in a form that ``torch.load(weights_only=True)`` reads.
+
+        What was measured is put on the disk, too, so that a run resumed from here lacks no rows.
+        """
         self._collect(wait=True)
+        for sink in self._sinks:
+            sink.flush()
         return {
             "step": self.step,
             "every": self._interval.every,

@@ -28,8 +28,8 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
-from scaleinv.reading import parse_json, read_text
-from scaleinv.runfolder.files import json_text, plain, write_bytes
+from scaleinv.runfolder.files import plain
+from scaleinv.runfolder.seal import read_sealed, write_sealed
 
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "plots")
@@ -105,7 +105,7 @@ def run(
     outcomes = dict[tuple[str, str], Outcome]()
     waiting: list[tuple[Claim, Scale]] = []
     for claim, scale in chosen:
-        kept = None if fresh else _load(_place(cache, claim.id, scale, key))
+        kept = None if fresh else _load(_place(cache, claim.id, scale, key), claim.id, scale)
         if kept is None:
             waiting.append((claim, scale))
         else:
@@ -162,14 +162,14 @@ def _place(cache: Path, id: str, scale: str, key: str) -> Path:
     return cache / "claims" / f"{id}@{scale}-{key}.json"
 
 
-def _load(path: Path) -> Outcome | None:
-    """Read a kept result; anything unreadable counts as absent."""
+def _load(path: Path, id: str, scale: str) -> Outcome | None:
+    """Read the kept result of a claim; anything unreadable, or another claim's, counts as absent."""
     try:
-        return Outcome(**{**parse_json(read_text(path)), "cached": True})
+        found = Outcome(**{**read_sealed(path), "cached": True}) if path.exists() else None
     except (OSError, ValueError, TypeError):
         return None
+    return found if found is not None and (found.id, found.scale) == (id, scale) else None
 
 
 def _store(path: Path, outcome: Outcome) -> None:
-    text = json_text(outcome.to_dict(), indent=1) + "\n"
-    write_bytes(path, text.encode(), parents=True, advice="choose another folder with --cache")
+    write_sealed(path, outcome.to_dict(), parents=True, advice="choose another folder with --cache")

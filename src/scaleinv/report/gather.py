@@ -7,10 +7,10 @@ from typing import Any
 
 from scaleinv.analysis.periods.summary import periods_of
 from scaleinv.analysis.regimes import Verdict, classify, window
-from scaleinv.reading import parse_json, read_text
 from scaleinv.report.facts import Landscape, RunFacts, SweepFacts, SweptRun, start_order
 from scaleinv.runfolder.lineage import Origin, named, origin_of, parent_run, short_names
 from scaleinv.runfolder.read import Run, SweepRun
+from scaleinv.runfolder.seal import Damaged, read_sealed
 from scaleinv.studies.regime_map import measured, run_row
 from scaleinv.text import elr_digits, elr_text, number
 
@@ -50,10 +50,9 @@ def _landscape(folder: Path, starts: Mapping[str, str]) -> Landscape | None:
     """Read ``landscape.json``; ``starts`` names the weights that runs started from, by checksum."""
     path = folder / "landscape.json"
     try:
-        content = parse_json(read_text(path))
-        return Landscape(path, named(content, starts))
-    except FileNotFoundError:
-        return None
+        return Landscape(path, named(read_sealed(path, nan=True), starts)) if path.exists() else None
+    except Damaged:
+        raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise Landscape(path, {}).damaged(error) from error
 

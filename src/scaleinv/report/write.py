@@ -34,7 +34,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     else:
         run = run_facts(load_run(source))
         content = section_page(run_title(run), RUN_SECTIONS, run)
-    write_bytes(path, content.encode("utf-8"), parents=True)
+    write_bytes(path, content.encode("utf-8"), parents=True, named=out is not None)
     return path
 
 
@@ -46,7 +46,12 @@ def write_joined(folders: Sequence[Path], out: str | Path | None = None) -> Path
     joined = join_folders(folders)
     path = _page_path(joined.folder, out)
     facts = sweep_facts(joined)
-    write_bytes(path, section_page(sweep_title(facts), SWEEP_SECTIONS, facts).encode("utf-8"), parents=True)
+    write_bytes(
+        path,
+        section_page(sweep_title(facts), SWEEP_SECTIONS, facts).encode("utf-8"),
+        parents=True,
+        named=out is not None,
+    )
     return path
 
 

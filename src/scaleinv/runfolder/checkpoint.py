@@ -1,12 +1,13 @@
 """Write and load checkpoints: a folder per step with weights, training state, checksums, renamed into place as one.
 
-Weights are safetensors; the rest is a torch file read with ``weights_only=True``. On loading, every tensor is copied
+Weights are safetensors; the rest is a torch file read with ``weights_only=True``. Both are made in memory and written
+by :mod:`scaleinv.runfolder.files`, so that a full disk is the same error everywhere. On loading, every tensor is copied
 into the one that is there, so its memory format stays: channels_last restored as contiguous changes kernels and bits.
 """
 
-import json
+import hashlib
+import io
 import pickle
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
-from scaleinv.runfolder.files import disk_errors, sha256, sync
+from scaleinv.errors import UserError
+from scaleinv.runfolder.files import content_of, disk_errors, json_text, own_folder, remove_tree, sha256, write_new
+from scaleinv.runfolder.manifest import MANIFEST, FileState
+from scaleinv.runfolder.seal import checking, read_sealed, sealed
 
 KEEP = 2  #: newest checkpoints that stay on disk
 FILES = ("weights.safetensors", "state.pt")
@@ -34,6 +38,7 @@ class Checkpoint:
     parts: dict[str, str]  # metrics files that belong to it, with the sha256 of each
     weights: dict[str, Tensor]
     state: dict[str, Any]
+    kept: dict[str, FileState]  # weights the run had kept by then
 
 
 def save_checkpoint(
@@ -43,48 +48,68 @@ def save_checkpoint(
     parts: Mapping[str, str],
     weights: Mapping[str, Tensor],
     state: Mapping[str, Any],
+    kept: Mapping[str, FileState] | None = None,
     keep: int = KEEP,
 ) -> None:
     """Write the checkpoint of ``step`` and drop all but the newest ``keep``."""
     target = folder / _name(step)
     part = folder / f".{target.name}.part"
+    own_folder(folder)
     with disk_errors(target):
         try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            write_weights(part / "weights.safetensors", weights)
-            torch.save(dict(state), part / "state.pt")
-            files = {name: sha256(part / name) for name in FILES}
-            manifest = {"step": step, "parts": dict(parts), "sha256": files}
-            (part / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-            for name in (*files, "manifest.json"):
-                sync(part / name)
+            remove_tree(part)
+            part.mkdir()
+            files = {"weights.safetensors": weights_bytes(weights), "state.pt": _state_bytes(state)}
+            sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+            manifest = sealed({"step": step, "parts": dict(parts), "kept": dict(kept or {}), "sha256": sums})
+            for name, data in {**files, MANIFEST: json_text(manifest, indent=1).encode() + b"\n"}.items():
+                write_new(part / name, [data])
             if target.exists():
                 target.rename(set_aside(target, "replaced"))
             part.rename(target)
-        except SafetensorError as error:
-            shutil.rmtree(part, ignore_errors=True)
-            raise OSError(None, str(error)) from error
-        except (OSError, RuntimeError) as error:
-            shutil.rmtree(part, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise
-            raise OSError(None, str(error).splitlines()[0]) from error  # torch.save on a full disk
-        for old in list_checkpoints(folder)[keep:]:
-            shutil.rmtree(old, ignore_errors=True)
-        for left in (*folder.glob(".step-*.part"), *folder.glob("replaced-*")):  # of a killed process, or just replaced
-            shutil.rmtree(left, ignore_errors=True)
+        except BaseException:
+            remove_tree(part)
+            raise
+        keep_newest(folder, keep)
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a file of safetensors, which keeps values, not strides: they are stored contiguous."""
-    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, path)
+def keep_newest(folder: Path, count: int) -> None:
+    """Remove all checkpoints but the newest, and what a killed process left of others."""
+    for old in list_checkpoints(folder)[count:]:
+        remove_tree(old)
+    for left in (*folder.glob(".step-*.part"), *folder.glob("replaced-*")):  # or just replaced
+        remove_tree(left)
+
+
+def weights_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """Make a file of safetensors, which keeps values, not strides: they are stored contiguous."""
+    data: bytes = save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+    return data
+
+
+def _state_bytes(state: Mapping[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    torch.save(dict(state), stream)
+    return stream.getvalue()
+
+
+def read_weights_file(path: Path, expected: str | None = None) -> dict[str, Tensor]:
+    """Read a file of safetensors, its bytes compared with a sha256.
+
+    Errors: :class:`DamagedCheckpoint` where they differ; OSError; what safetensors raises where checksums are not
+    compared.
+    """
+    data = content_of(path)
+    if expected is not None and checking() and hashlib.sha256(data).hexdigest() != expected:
+        raise DamagedCheckpoint(f"the checksum of {path.parent.name}/{path.name} is wrong")
+    weights: dict[str, Tensor] = load(data)
+    return weights
 
 
 def set_aside(path: Path, why: str) -> Path:
     """Free a name for a checkpoint that does not count any more; what had the name before is removed."""
     aside = path.with_name(f"{why}-{path.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_tree(aside)
     return aside
 
 
@@ -94,7 +119,7 @@ def _name(step: int) -> str:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoint folders, the newest first."""
-    return sorted((p for p in folder.glob("step-*") if p.is_dir()), reverse=True)
+    return sorted((p for p in folder.glob("step-*") if p.is_dir() and not p.is_symlink()), reverse=True)
 
 
 def load_newest(folder: Path, metrics: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -125,22 +150,36 @@ def _verify(path: Path, expected: str) -> None:
         actual = sha256(path)
     except OSError as error:
         raise DamagedCheckpoint(f"{path.parent.name}/{path.name}: {error.strerror}") from error
+    except UserError as error:  # a device, a folder
+        raise DamagedCheckpoint(str(error)) from error
     if actual != expected:
         raise DamagedCheckpoint(f"the checksum of {path.parent.name}/{path.name} is wrong")
 
 
+def read_checkpoint_manifest(path: Path) -> dict[str, Any]:
+    """Read which files belong to a checkpoint, with the sha256 of each; raises :class:`DamagedCheckpoint`."""
+    try:
+        content = read_sealed(path / MANIFEST, quiet=True)
+        if path.name != _name(content["step"]):
+            raise DamagedCheckpoint("the step in manifest.json is not its own")
+        parts = {str(name): str(checksum) for name, checksum in content["parts"].items()}
+        kept = {str(name): FileState(int(size), str(sha)) for name, (size, sha) in content.get("kept", {}).items()}
+        sums = {name: str(content["sha256"][name]) for name in FILES}
+        return {"step": int(content["step"]), "parts": parts, "kept": kept, "sha256": sums}
+    except UserError as error:
+        raise DamagedCheckpoint(str(error)) from error
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise DamagedCheckpoint(f"manifest.json is not one of a checkpoint: {type(error).__name__}: {error}") from error
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read one checkpoint; raises :class:`DamagedCheckpoint`."""
+    manifest = read_checkpoint_manifest(path)
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        if path.name != _name(manifest["step"]):  # the only number in the manifest that no checksum guards
-            raise DamagedCheckpoint("the step in manifest.json is not its own")
-        for name in FILES:
-            _verify(path / name, manifest["sha256"][name])
-        parts = {str(name): str(checksum) for name, checksum in manifest["parts"].items()}
-        weights = load_file(path / "weights.safetensors")
-        state = torch.load(path / "state.pt", weights_only=True, map_location="cpu")
-        return Checkpoint(path, int(manifest["step"]), parts, weights, state)
+        weights = read_weights_file(path / FILES[0], manifest["sha256"][FILES[0]])
+        _verify(path / FILES[1], manifest["sha256"][FILES[1]])
+        state = torch.load(path / FILES[1], weights_only=True, map_location="cpu")
+        return Checkpoint(path, manifest["step"], manifest["parts"], weights, state, manifest["kept"])
     except (OSError, LookupError, ValueError, TypeError, AttributeError, EOFError, *_FOREIGN) as error:
         raise DamagedCheckpoint(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 

@@ -2,8 +2,10 @@
 
 import functools
 import platform
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,23 @@ def git_revision(folder: Path) -> str | None:
     return head.stdout.strip() or None
 
 
+def hardware(device: str = "cpu") -> dict[str, str]:
+    """Say what decides the last bits of sums: the instructions of the CPU that torch uses, its BLAS, the device."""
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    found = {"cpu": str(torch.backends.cpu.get_cpu_capability()), "blas": blas[1] if blas else "unknown"}
+    if device.startswith("cuda") and torch.cuda.is_available():
+        found["device_name"] = torch.cuda.get_device_name(torch.device(device.partition(",")[0]))
+    return found
+
+
+def other_hardware(recorded: Mapping[str, Any], device: str = "cpu") -> str:
+    """Say what is other here than where a run was made, ``cpu AVX2 there, AVX512 here``; empty where nothing is."""
+    differ = [
+        (name, recorded[name], here) for name, here in hardware(device).items() if recorded.get(name, here) != here
+    ]
+    return "; ".join(f"{name} {there} there, {here} here" for name, there, here in differ)
+
+
 def environment(threads: int, device: str = "cpu") -> dict[str, Any]:
     """Gather what config.json says of the environment."""
     return {
@@ -39,4 +58,5 @@ def environment(threads: int, device: str = "cpu") -> dict[str, Any]:
         "platform": platform.platform(),
         "threads": threads,
         "device": device,
+        **hardware(device),
     }

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
+import io
 import json
 import os
+import shutil
+import stat
+import sys
+import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +22,12 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from scaleinv.errors import UserError
-from scaleinv.reading import parse_json, read_text
+from scaleinv.reading import parse_json, read_text, refuse_other_kinds
+
+if sys.platform != "win32":
+    import fcntl
+
+Buffer = bytes | bytearray | memoryview
 
 _ADVICE = "what was saved before is intact; free the disk or choose another --out"
 
@@ -30,8 +41,15 @@ def disk_errors(path: Path, advice: str = _ADVICE) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
+def content_of(path: Path) -> bytes:
+    """Read the bytes of a file of a run, of any size; a UserError for another kind, such as a device without an end."""
+    refuse_other_kinds(path)
+    return path.read_bytes()
+
+
 def sha256(path: Path) -> str:
-    """Compute the checksum of a file's bytes, hexadecimal."""
+    """Compute the checksum of a file's bytes, hexadecimal; a UserError for what is no file."""
+    refuse_other_kinds(path)
     with path.open("rb") as handle:
         digest = hashlib.sha256()
         for block in iter(lambda: handle.read(1 << 20), b""):
@@ -39,46 +57,183 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sync(path: Path) -> None:
-    """Have the file on the disk before going on: a power cut may not leave an empty file under a good name."""
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows syncs what may be written only
+def own_folder(path: Path) -> Path:
+    """Make a folder inside one of ours, or find it; a :class:`UserError` for a link, through which files of others
+    would be written or removed.
+    """
+    with disk_errors(path):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, and scaleinv writes nothing through links; replace it by a folder")
+        path.mkdir(exist_ok=True)
+    return path
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all it holds, where there is one; of a link the link alone. What cannot be removed stays."""
+    if path.is_symlink():
+        with suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+#: a file that is made, and no other: neither one that is there nor what a link points to
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_TRIES = 8
+
+
+def write_new(path: Path, pieces: Iterable[Buffer], *, flush: bool = True) -> None:
+    """Write a file that is not there yet, or whose name a dead process left; ``flush``: and have it on the disk.
+
+    Not atomic: for files of a folder that gets its name once it is whole, and for :func:`write_bytes`.
+    """
+    path.unlink(missing_ok=True)
+    handle = os.open(path, _NEW, 0o666)
     try:
-        os.fsync(handle)
+        _write_all(handle, pieces)
+        if flush:
+            os.fsync(handle)
     finally:
         os.close(handle)
 
 
 @contextmanager
-def written(path: Path, *, flush: bool = True, locked: bool = True, advice: str = _ADVICE) -> Iterator[Path]:
-    """Give a temporary path to write to: afterwards the file is at ``path`` whole, or, after an error, not at all.
+def new_file(path: Path) -> Iterator[io.FileIO]:
+    """Open a file that is not there yet, or whose name a dead process left, for what comes piece by piece."""
+    path.unlink(missing_ok=True)
+    with io.FileIO(os.open(path, _NEW, 0o666), "wb") as handle:
+        yield handle
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Write at the end of a file, which is made if need be; after an error it is as long as before."""
+    with disk_errors(path):
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            try:
+                _write_all(handle, [data])
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(handle, size)
+                raise
+        finally:
+            os.close(handle)
+
+
+def _write_all(handle: int, pieces: Iterable[Buffer]) -> None:
+    for piece in pieces:
+        rest = memoryview(piece).cast("B")
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+
+
+def write_bytes(
+    path: Path,
+    data: Buffer | Sequence[Buffer],
+    *,
+    parents: bool = False,
+    flush: bool = True,
+    locked: bool = True,
+    named: bool = False,
+    advice: str = _ADVICE,
+) -> None:
+    """Write a file whole or not at all; where a link has its name, the link is replaced, not what it points to.
 
     ``flush``: have it on the disk before it gets its name, so that a power cut leaves no empty file there. ``locked``:
-    no other process writes this file at the same time; else the temporary path is this process's own.
+    no other process writes this file at the same time; else it is made under a name that is this process's own.
+    ``parents``: in a folder that is made, and that other processes write to. ``named``: by the user, who may mean a
+    device or a pipe, such as /dev/stdout: those are written to as they are.
     """
-    part = path.with_name(f".{path.name}.part" if locked else f".{path.name}.{os.getpid()}.part")
+    pieces = [data] if isinstance(data, (bytes, bytearray, memoryview)) else list(data)
     with disk_errors(path, advice):
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if named and _is_stream(path):
+            handle = os.open(path, os.O_WRONLY)
+            try:
+                _write_all(handle, pieces)
+            finally:
+                os.close(handle)
+            return
+        if parents or not locked:
+            _write_shared(path, pieces, flush)
+            return
+        part = path.with_name(f".{path.name}.part")
         try:
-            yield part
-            if flush:
-                sync(part)
+            write_new(part, pieces, flush=flush)
             part.replace(path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            _forget(part)
             raise
 
 
-def write_bytes(path: Path, data: bytes, *, parents: bool = False, advice: str = _ADVICE) -> None:
-    """Write a file whole or not at all; ``parents``: in a folder that is made, and that other processes write to."""
-    if parents:
-        with disk_errors(path, advice):
-            path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path, locked=not parents, advice=advice) as part:
-        part.write_bytes(data)
+def _is_stream(path: Path) -> bool:
+    """Whether a name is that of a device or a pipe, also by a link such as /dev/stdout."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all; see :func:`json_text`."""
-    write_bytes(path, json_text(value, indent=1).encode() + b"\n")
+def _forget(part: Path) -> None:
+    with suppress(OSError):
+        part.unlink(missing_ok=True)
+
+
+def _write_shared(path: Path, pieces: list[Buffer], flush: bool) -> None:
+    """Write a file that other processes write as well. Each holds a lock on the part it writes, so that the parts of
+    those that died are known, and removed.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        _remove_dead(left)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    for _ in range(_TRIES):
+        _forget(part)
+        handle = os.open(part, _NEW, 0o666)
+        try:
+            if not _locked(handle, part):  # another process took it for a dead one's
+                continue
+            _write_all(handle, pieces)
+            if flush:
+                os.fsync(handle)
+            part.replace(path)
+            return
+        except BaseException:
+            _forget(part)
+            raise
+        finally:
+            os.close(handle)
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def _locked(handle: int, part: Path) -> bool:
+    """Lock a part; whether it still has its name then."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks
+        return True
+    return part.exists() and os.path.samestat(os.fstat(handle), part.stat())
+
+
+def _remove_dead(part: Path) -> None:
+    if sys.platform == "win32" or part.is_symlink():
+        return
+    with suppress(OSError):
+        handle = os.open(part, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+
+def write_json(path: Path, value: Any, **options: Any) -> None:
+    """Write JSON whole or not at all; see :func:`json_text`; ``options`` of :func:`write_bytes`."""
+    write_bytes(path, json_text(value, indent=1).encode() + b"\n", **options)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -142,15 +297,26 @@ class Busy(UserError):
 
 
 class Lock:
-    """The exclusive right to write into a folder: a lock on ``folder/.lock``, gone with the process that holds it."""
+    """The exclusive right to write into a folder: a lock on ``folder/.lock``, gone with the process that holds it.
+
+    ``name``: of the lock, where the right is one to write certain files alone.
+    """
 
     def __init__(
-        self, folder: Path, *, wait: float = 0.0, holder: str = "another process", advice: str = _WAIT
+        self,
+        folder: Path,
+        *,
+        wait: float = 0.0,
+        holder: str = "another process",
+        advice: str = _WAIT,
+        name: str = ".lock",
     ) -> None:
-        path = folder / ".lock"
+        path = folder / name
         self._lock: BaseFileLock
         with disk_errors(path):
             folder.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink():  # what it points to would be emptied
+                raise UserError(f"{path} is a link; remove it")
             # not for each thread: a finalizer may release it from another one
             self._lock = FileLock(path, timeout=wait, thread_local=False)
             try:
@@ -165,7 +331,7 @@ class Lock:
             if isinstance(error, TimeoutError) or error.errno not in _NO_FLOCK:
                 raise
             # a file that only one process can make; a holder that died on this machine is found out by its pid
-            link = path.with_name(LINK)
+            link = path.with_name(f"{path.name}.link")
             warnings.warn(
                 f"{path.parent} lies on a file system without locks ({error.strerror}): {link.name} stands for one; "
                 "remove it if the machine that made it is gone",

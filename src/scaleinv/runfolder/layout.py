@@ -9,13 +9,17 @@
     RUN/checkpoints/       step-N/: weights, state and a manifest of checksums
     RUN/weights/           weights kept for good, by epoch
     RUN/progress.json      how far a run in training is
+    RUN/manifest.json      the files of metrics/ and weights/ and the files of lines, with their checksums
     RUN/result.json        written last: the run has ended
     RUN/.lock              held by the process that writes
 """
 
+import re
 from pathlib import Path
 
-from scaleinv.runfolder.files import LINK, read_json
+from scaleinv.runfolder.files import LINK
+from scaleinv.runfolder.manifest import MANIFEST, read_manifest
+from scaleinv.runfolder.seal import checking, read_sealed
 
 #: of the folder. 4: the config of a monitored run has the traits of its optimizers; NaN in alerts is null
 FORMAT = 4
@@ -35,7 +39,7 @@ STEPS, FINAL_STEPS = "steps-*.parquet", "steps-final.parquet"
 LANDSCAPE = "landscape.json"
 LANDSCAPE_PARTS = ("sharpness", "paths", "walks", "averages", "minima")
 #: what a process killed before config.json was there may leave
-BEFORE_CONFIG = {LOCK, LINK, f".{CONFIG}.part", ERROR}
+BEFORE_CONFIG = {LOCK, LINK, f".{CONFIG}.part", MANIFEST, f".{MANIFEST}.part", ERROR}
 
 
 def part_name(kind: str, number: int) -> str:
@@ -55,11 +59,16 @@ def kept_file(folder: Path, epoch: int) -> Path:
 
 
 def kept_epochs(folder: str | Path) -> list[int]:
-    """List the epochs whose weights are on disk, ascending, without the last; empty without ``keep_every``."""
-    files = (Path(folder) / "weights").glob("epoch-*.safetensors")
-    return sorted(int(path.stem.removeprefix("epoch-")) for path in files)
+    """List the epochs whose weights a run has kept, ascending, without the last; empty without ``keep_every``."""
+    manifest = read_manifest(Path(folder)) if checking() else None
+    if manifest is None:
+        names = [path.name for path in (Path(folder) / "weights").glob("epoch-*.safetensors")]
+    else:  # also one that is gone: who reads it is told
+        names = [Path(name).name for name in manifest.names("weights/epoch-*.safetensors")]
+    numbers = (name[len("epoch-") : -len(".safetensors")] for name in names)
+    return sorted(int(number) for number in numbers if re.fullmatch("[0-9]{1,18}", number))
 
 
 def last_epoch(folder: Path) -> int:
     """Count the passes over the train set of a run that has ended, rounded up."""
-    return -int(-float(read_json(folder / RESULT)["epochs"]) // 1)
+    return -int(-float(read_sealed(folder / RESULT)["epochs"]) // 1)

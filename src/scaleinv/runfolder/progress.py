@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder.files import json_text, read_json, written
 from scaleinv.runfolder.layout import PROGRESS
+from scaleinv.runfolder.seal import read_sealed, write_sealed
 
 #: seconds between two writes
 EVERY = 2.0
@@ -33,8 +33,8 @@ class Progress:
         self._next = now + EVERY
         content = {"step": step, "steps": self.steps, "epoch": epoch, "numbers": self._numbers}
         content |= {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time()}
-        with suppress(UserError), written(self.path, flush=False) as part:
-            part.write_text(json_text(content))
+        with suppress(UserError):
+            write_sealed(self.path, content, flush=False)
 
     def remove(self) -> None:
         """Forget it: the run has ended, and result.json says the rest."""
@@ -58,7 +58,7 @@ class Reached:
 def read_progress(folder: Path) -> Reached | None:
     """Read progress.json; None where there is none, or one that is not ours."""
     with suppress(UserError, TypeError, ValueError, LookupError, AttributeError):
-        content = read_json(folder / PROGRESS)
+        content = read_sealed(folder / PROGRESS, quiet=True)
         numbers = {str(name): float(value) for name, value in content["numbers"].items() if value is not None}
         step, steps, epoch, pid = (int(content[name]) for name in ("step", "steps", "epoch", "pid"))
         return Reached(step, steps, epoch, str(content["host"]), pid, float(content["time"]), numbers)

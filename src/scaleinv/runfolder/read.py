@@ -19,9 +19,18 @@ import pyarrow.compute as pc
 
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json
-from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.layout import ALERTS, CONFIG, FINAL_PART, FORMATS_READ, LINES, PARTS, RESULT
-from scaleinv.runfolder.rows import COLUMNS, TEXTS, read_lines, read_part, read_parts, to_table
+from scaleinv.runfolder.rows import (
+    COLUMNS,
+    TEXTS,
+    counts,
+    read_lines,
+    read_part,
+    read_parts,
+    read_text_of_lines,
+    to_table,
+)
+from scaleinv.runfolder.seal import read_sealed
 from scaleinv.runfolder.shown import run_frame, run_html, run_line, run_plot
 from scaleinv.runfolder.stored import complete
 from scaleinv.theory.optimizers import law_of
@@ -88,10 +97,7 @@ class Run:
     def alerts(self) -> list[dict[str, Any]]:
         """What a Monitor said, in order (``alerts.jsonl``); a line that is damaged or not whole yet is left out."""
         path = self.folder / ALERTS
-        try:
-            lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from None
+        lines = read_text_of_lines(path, strict=False) if counts(path) else []
         found = []
         for line in lines:
             with suppress(ValueError, RecursionError):
@@ -286,7 +292,7 @@ def load_sweep(folder: str | Path) -> SweepRun:
 
 
 def _read_object(path: Path, *, nan: bool = True) -> dict[str, Any]:
-    content = read_json(path, nan=nan)
+    content = read_sealed(path, nan=nan)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object: not a file of scaleinv")
     return content
@@ -310,7 +316,7 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
     tables = read_parts(folder, PARTS, FINAL_PART, _read_rows)
     lines = folder.parent / LINES
     try:
-        if lines.exists():  # of a Monitor that had no pyarrow
+        if counts(lines):  # of a Monitor that had no pyarrow
             rows = to_table(read_lines(lines))
             tables.append(rows.cast(tables[0].schema) if tables else rows)
         if not tables:
@@ -337,8 +343,8 @@ def _read_metrics(folder: Path) -> dict[Key, Series]:
     return {key: Series(*(c[rows] for c in columns)) for key, rows in zip(zip(*texts), of_series)}
 
 
-def _read_rows(part: Path) -> Any:
-    table = read_part(part)
+def _read_rows(part: Path, data: bytes) -> Any:
+    table = read_part(part, data)
     missing = [name for name in COLUMNS if name not in table.column_names]
     if missing:
         raise UserError(f"{part} has no column {', '.join(missing)}: not a file of scaleinv")

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json
-from scaleinv.runfolder.files import sha256, written
+from scaleinv.runfolder.files import content_of
+from scaleinv.runfolder.manifest import Manifest, damaged, read_manifest
+from scaleinv.runfolder.seal import checking
 
 
 class Row(NamedTuple):
@@ -41,17 +43,18 @@ def to_table(rows: Sequence[tuple[Any, ...]]) -> Any:
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, schema)], schema=schema)
 
 
-def write_part(path: Path, table: Any, *, flush: bool = True) -> str:
-    """Write a table as a Parquet part, whole or not at all; returns its sha256."""
+def part_bytes(table: Any) -> Any:
+    """Make the bytes of a Parquet part of a table."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with written(path, flush=flush) as part:
-        pq.write_table(table, part, compression="zstd")
-        return sha256(part)
+    stream = pa.BufferOutputStream()
+    pq.write_table(table, stream, compression="zstd")
+    return memoryview(stream.getvalue())
 
 
-def read_part(path: Path) -> Any:
-    """Read a Parquet part as a pyarrow table.
+def read_part(path: Path, data: bytes | None = None) -> Any:
+    """Read a Parquet part as a pyarrow table; ``data``: its bytes, where they are at hand.
 
     Errors: FileNotFoundError where it is gone, UserError where it is damaged.
     """
@@ -59,27 +62,44 @@ def read_part(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, partitioning=None)
-    except FileNotFoundError:
+        return pq.read_table(pa.BufferReader(content_of(path) if data is None else data), partitioning=None)
+    except (FileNotFoundError, UserError):
         raise
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
-        raise UserError(
-            f"{path} is damaged ({' '.join(str(error).split())}): remove the run's folder and run it again"
-        ) from None
+        raise damaged(path, f"is damaged ({' '.join(str(error).split())})") from None
 
 
-def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path], Any]) -> list[Any]:
-    """Read all parts of a ``pattern`` in the order of their names; the ``final`` one holds them all, once it is there.
+def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, bytes], Any]) -> list[Any]:
+    """Read all parts of a ``pattern`` in a run's ``metrics`` folder, in the order of their names, each as it was
+    written; the ``final`` one holds them all, once it is there.
 
     A run that ends joins its parts into one, so a part may be gone since they were listed.
     """
     for _ in range(_TRIES):
-        parts = sorted(folder.glob(pattern))
-        if folder / final in parts:
-            parts = [folder / final]
+        manifest = read_manifest(folder.parent) if checking() else None
+        if manifest is None:
+            paths = sorted(folder.glob(pattern))
+        else:
+            paths = [manifest.folder / name for name in manifest.names(f"{folder.name}/{pattern}")]
+        if folder / final in paths:
+            paths = [folder / final]
         with suppress(FileNotFoundError):
-            return [read(part) for part in parts]
-    raise UserError(f"{folder}: its files keep changing while they are read; try again")
+            return [read(path, data) for path in paths if (data := _bytes_of(path, manifest)) is not None]
+    gone = [path for path in paths if not path.exists()]
+    raise damaged(gone[0], "is gone") if gone else UserError(f"{folder}: its files keep changing; try again")
+
+
+def _bytes_of(path: Path, manifest: Manifest | None) -> bytes | None:
+    """Read the bytes of a part and compare them; None for one whose first writing was cut short."""
+    try:
+        data = content_of(path)
+    except FileNotFoundError:
+        if manifest is not None and manifest.may_lack(f"{path.parent.name}/{path.name}"):
+            return None
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return data if manifest is None else manifest.checked(f"{path.parent.name}/{path.name}", data)
 
 
 def to_line(row: tuple[Any, ...]) -> str:
@@ -92,13 +112,33 @@ def to_line(row: tuple[Any, ...]) -> str:
     return json.dumps(dict(zip(COLUMNS, (*row[:-1], value))))
 
 
+def counts(path: Path) -> bool:
+    """Whether a file of lines is there and part of the run."""
+    if not path.exists():
+        return False
+    manifest = read_manifest(path.parent) if checking() else None
+    return manifest is None or path.name in manifest.files
+
+
+def read_text_of_lines(path: Path, *, strict: bool = True) -> list[str]:
+    """Read the lines of a run's file of lines, those that are whole; ``strict``: only UTF-8 counts.
+
+    Errors: UserError where it cannot be read or is damaged.
+    """
+    try:
+        data = content_of(path)
+        manifest = read_manifest(path.parent) if checking() else None
+        if manifest is not None:
+            data = manifest.checked(path.name, data)
+        return data.decode("utf-8", "strict" if strict else "replace").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
 def read_lines(path: Path, *, whole: bool = False) -> list[Row]:
     """Read the rows of a file of lines; the last line may not be whole yet, unless ``whole``."""
     rows = []
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
+    lines = read_text_of_lines(path)
     for number, line in enumerate(lines, 1):
         try:
             item = parse_json(line)

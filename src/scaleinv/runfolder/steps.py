@@ -11,8 +11,10 @@ import numpy as np
 
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import FINAL_STEPS, STEPS
+from scaleinv.runfolder.manifest import read_manifest
 from scaleinv.runfolder.read import Floats, stored_config
 from scaleinv.runfolder.rows import read_part, read_parts
+from scaleinv.runfolder.seal import checking
 from scaleinv.theory import rates
 from scaleinv.theory.optimizers import law_of
 
@@ -73,7 +75,8 @@ class Steps:
 
 def has_steps(folder: str | Path) -> bool:
     """Whether a run folder holds a per-step record."""
-    return any((Path(folder) / "metrics").glob(STEPS))
+    manifest = read_manifest(Path(folder)) if checking() else None
+    return any((Path(folder) / "metrics").glob(STEPS)) if manifest is None else bool(manifest.names(f"metrics/{STEPS}"))
 
 
 def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
@@ -120,8 +123,8 @@ def load_steps(folder: str | Path, *, every: int = 1) -> Steps:
     )
 
 
-def _columns(file: Path) -> dict[str, Floats]:
-    table = read_part(file)
+def _columns(file: Path, data: bytes) -> dict[str, Floats]:
+    table = read_part(file, data)
     try:
         return {name: table[name].to_numpy().astype(np.float64) for name in table.column_names}
     except (ValueError, TypeError) as error:

@@ -6,7 +6,6 @@ So whatever a killed run wrote after its last checkpoint is known and cut, and r
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,29 @@ import pyarrow as pa
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder.checkpoint import Checkpoint, load_newest, save_checkpoint, write_weights
-from scaleinv.runfolder.files import Lock, disk_errors, write_json, written
-from scaleinv.runfolder.layout import FINAL_PART, FINAL_STEPS, PARTS, RESULT, STEPS, kept_file, part_name
-from scaleinv.runfolder.rows import Row, read_part, to_table, write_part
+from scaleinv.runfolder.checkpoint import Checkpoint, keep_newest, load_newest, save_checkpoint, weights_bytes
+from scaleinv.runfolder.files import Lock, content_of, disk_errors, own_folder, remove_tree, write_bytes
+from scaleinv.runfolder.layout import (
+    FINAL_PART,
+    FINAL_STEPS,
+    PARTS,
+    PROGRESS,
+    RESULT,
+    STEPS,
+    kept_epochs,
+    kept_file,
+    part_name,
+)
+from scaleinv.runfolder.manifest import FileState, Manifest, read_manifest, state_of
+from scaleinv.runfolder.rows import Row, part_bytes, read_part, to_table
+from scaleinv.runfolder.seal import Damaged, write_sealed
 from scaleinv.runfolder.write import complete_head, read_result, write_head
+
+
+def clean_ended(folder: Path) -> None:
+    """Remove what a process left that was killed right after it had written result.json; needs the folder's lock."""
+    with disk_errors(folder):
+        (folder / PROGRESS).unlink(missing_ok=True)
 
 
 class RunStore:
@@ -43,9 +60,10 @@ class RunStore:
     ) -> None:
         self.folder = folder
         self._metrics, self._checkpoints = folder / "metrics", folder / "checkpoints"
+        self._complaints: list[str] = []
         self._rows: list[Row] = []
         self._steps: list[pa.Table] = []
-        self._parts: dict[str, str] = {}  # name to sha256
+        self._parts: dict[str, FileState] = {}  # by name
         present()
         self._lock = Lock(folder, wait=wait)
         try:
@@ -53,12 +71,25 @@ class RunStore:
                 write_head(folder, config, identity, environment, lineage, problem)
             elif problem is not None:
                 complete_head(folder, problem)
-        except UserError:
+            for path in (self._metrics, self._checkpoints):
+                own_folder(path)
+            self._manifest = self._listed()
+        except BaseException:
             self._lock.release()
             raise
-        for path in (self._metrics, self._checkpoints):
-            with disk_errors(path):
-                path.mkdir(exist_ok=True)
+
+    def _listed(self) -> Manifest:
+        """The files listed so far; a damaged list is made anew, with those files that a checkpoint vouches for."""
+        try:
+            found = read_manifest(self.folder)
+        except Damaged as error:
+            self._complaints.append(f"{error.args[0].partition(':')[0]}; the list is made anew from the checkpoint")
+            return Manifest(self.folder)
+        if found is not None:
+            found.settle()
+            return found
+        files = (kept_file(self.folder, epoch) for epoch in kept_epochs(self.folder))  # an earlier version kept them
+        return Manifest(self.folder, {f"weights/{file.name}": [state_of(content_of(file))] for file in files})
 
     def __enter__(self) -> RunStore:
         return self
@@ -72,19 +103,32 @@ class RunStore:
         if not path.exists():
             return None, []
         try:
-            return read_result(path), []
+            found = read_result(path)
+            clean_ended(self.folder)
+            return found, []
         except UserError as error:
             return None, [f"{error}; it is written anew from the last checkpoint"]
 
     def resume(self) -> tuple[Checkpoint | None, list[str]]:
         """Load the newest whole checkpoint, and say what there is to say; metrics that came after it are cut."""
-        checkpoint, complaints = load_newest(self._checkpoints, self._metrics)
-        self._parts = dict(checkpoint.parts) if checkpoint else {}
-        if complaints:
+        checkpoint, damaged = load_newest(self._checkpoints, self._metrics)
+        complaints = self._complaints + damaged
+        parts = checkpoint.parts if checkpoint else {}
+        self._parts = {name: FileState((self._metrics / name).stat().st_size, parts[name]) for name in parts}
+        for name, state in (checkpoint.kept if checkpoint else {}).items():
+            self._manifest.files.setdefault(name, [state])
+        if damaged:
             where = f"resumes from {checkpoint.folder.name}" if checkpoint else "starts again: no checkpoint is left"
             complaints.append(f"the run {where}")
+        self._list_files()
         self._drop_stale_parts()
         return checkpoint, complaints
+
+    def _list_files(self) -> None:
+        """Make the list one of the parts that count now, and of the weights kept so far."""
+        kept = {name: states for name, states in self._manifest.files.items() if name.startswith("weights/")}
+        self._manifest.files = {**kept, **{f"metrics/{name}": [state] for name, state in self._parts.items()}}
+        self._manifest.write()
 
     def _drop_stale_parts(self) -> None:
         with disk_errors(self._metrics):
@@ -92,6 +136,8 @@ class RunStore:
                 for path in self._metrics.glob(pattern):
                     if path.name not in self._parts:
                         path.unlink()
+            for left in (self.folder / "weights").glob(".epoch-*.part"):  # of a killed process
+                left.unlink()
 
     def append(self, rows: Sequence[Row]) -> None:
         """Take rows; they are on the disk after the next :meth:`checkpoint`."""
@@ -104,10 +150,14 @@ class RunStore:
     def keep_weights(self, epoch: int, weights: Mapping[str, torch.Tensor]) -> None:
         """Keep the weights after ``epoch`` for good, whole or not at all."""
         target = kept_file(self.folder, epoch)
-        with disk_errors(target):
-            target.parent.mkdir(exist_ok=True)
-        with written(target) as part:
-            write_weights(part, weights)
+        own_folder(target.parent)
+        name, data = f"{target.parent.name}/{target.name}", weights_bytes(weights)
+        if target.exists() and self._manifest.files.get(name) not in (None, [state_of(data)]):
+            self._manifest.replace(name, data)  # other bits, as another processor computes them
+        else:
+            write_bytes(target, data)
+        self._manifest.files[name] = [state_of(data)]
+        self._manifest.write()
 
     def checkpoint(self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Write the rows taken since the last call, then weights and state."""
@@ -117,11 +167,22 @@ class RunStore:
         if self._steps:
             self._write_next("steps", pa.concat_tables(self._steps).combine_chunks())
             self._steps = []
-        save_checkpoint(self._checkpoints, step=step, parts=self._parts, weights=weights, state=state)
+        self._save(step, weights, state)
+
+    def _save(self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], **options: Any) -> None:
+        parts = {name: one.sha256 for name, one in self._parts.items()}
+        kept = {n: states[0] for n, states in self._manifest.files.items() if n.startswith("weights/") and states[0]}
+        save_checkpoint(self._checkpoints, step=step, parts=parts, weights=weights, state=state, kept=kept, **options)
+        self._list_files()
 
     def _write_next(self, kind: str, table: pa.Table) -> None:
         name = part_name(kind, sum(part.startswith(kind) for part in self._parts))
-        self._parts[name] = write_part(self._metrics / name, table)
+        self._parts[name] = self._write_part(name, table)
+
+    def _write_part(self, name: str, table: pa.Table) -> FileState:
+        data = part_bytes(table)
+        write_bytes(self._metrics / name, data)
+        return state_of(data)
 
     def finish(
         self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], result: Mapping[str, Any]
@@ -131,14 +192,16 @@ class RunStore:
             rows = self._joined("part", [to_table(self._rows)])
             steps = self._joined("steps", self._steps)
             self._rows, self._steps = [], []
-            self._parts = {FINAL_PART: write_part(self._metrics / FINAL_PART, rows)}
+            joined = {FINAL_PART: self._write_part(FINAL_PART, rows)}
             if steps.num_columns:
-                self._parts[FINAL_STEPS] = write_part(self._metrics / FINAL_STEPS, steps)
-            save_checkpoint(self._checkpoints, step=step, parts=self._parts, weights=weights, state=state, keep=1)
+                joined[FINAL_STEPS] = self._write_part(FINAL_STEPS, steps)
+            self._parts = joined
+            self._save(step, weights, state, keep=1)
         self._drop_stale_parts()
         with disk_errors(self.folder):
+            keep_newest(self._checkpoints, 1)
             for damaged in self._checkpoints.glob("damaged-*"):
-                shutil.rmtree(damaged, ignore_errors=True)
+                remove_tree(damaged)
             (self.folder / "error.txt").unlink(missing_ok=True)
         self.write_result(result)
 
@@ -148,4 +211,4 @@ class RunStore:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write result.json: from now on the run has ended."""
-        write_json(self.folder / RESULT, dict(result))
+        write_sealed(self.folder / RESULT, dict(result))

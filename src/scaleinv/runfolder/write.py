@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder.files import read_json, write_json
 from scaleinv.runfolder.layout import CONFIG, FORMAT
+from scaleinv.runfolder.manifest import MANIFEST, Manifest
+from scaleinv.runfolder.seal import read_sealed, rewrite_sealed, write_sealed
 
 #: what result.json must hold to count
 _RESULT = {"status": str, "message": str, "steps": int, "epochs": float, "steps_per_epoch": int, "timing": dict}
@@ -14,7 +15,7 @@ _RESULT = {"status": str, "message": str, "steps": int, "epochs": float, "steps_
 
 def read_result(path: Path) -> dict[str, Any]:
     """Read result.json of a run that has ended; a :class:`UserError` if it is damaged."""
-    content = read_json(path)
+    content = read_sealed(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not the result of a run")
     for name, kind in _RESULT.items():
@@ -31,15 +32,24 @@ def write_head(
     lineage: Mapping[str, Any] | None = None,
     problem: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write config.json, whole or not at all; ``problem``: how a problem of one's own is made again."""
+    """Write config.json, whole or not at all, after a list of no files; ``problem``: how one's own is made again."""
     head = {"format": FORMAT, "config": config, "identity": identity, "environment": environment}
     more = {"lineage": lineage, "problem": problem}
-    write_json(folder / CONFIG, head | {name: value for name, value in more.items() if value is not None})
+    if not (folder / MANIFEST).exists():
+        Manifest(folder).write()
+    write_sealed(folder / CONFIG, head | {name: value for name, value in more.items() if value is not None})
+
+
+def recorded_environment(folder: Path) -> Mapping[str, Any]:
+    """Read where a run was made, from its config.json; empty where it does not say."""
+    head = read_sealed(folder / CONFIG, quiet=True)
+    found = head.get("environment") if isinstance(head, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def complete_head(folder: Path, problem: Mapping[str, Any]) -> None:
     """Add to config.json, where a sweep has prepared it, what is known of a problem once it was built."""
-    head = read_json(folder / CONFIG)
+    head = read_sealed(folder / CONFIG)
     held = head.get("problem") if isinstance(head, dict) else None
     if isinstance(held, Mapping) and set(problem) - set(held):
-        write_json(folder / CONFIG, {**head, "problem": {**held, **problem}})
+        rewrite_sealed(folder / CONFIG, {**head, "problem": {**held, **problem}})

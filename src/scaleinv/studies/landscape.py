@@ -28,8 +28,9 @@ from scaleinv.lab.launch.choose import LaunchSite
 from scaleinv.lab.launch.task import Task
 from scaleinv.lab.weights import kept_epochs
 from scaleinv.landscape.runs import lowest_epochs
-from scaleinv.runfolder.files import Lock, json_text, read_json, write_json
+from scaleinv.runfolder.files import Lock, json_text
 from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS, RESULT
+from scaleinv.runfolder.seal import read_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
 from scaleinv.studies.pieces import Ended, Piece, measure
 from scaleinv.text import count
@@ -79,7 +80,7 @@ def read_study(folder: Path) -> dict[str, Any]:
     path = folder / LANDSCAPE
     if not path.exists():
         return {"format": _FORMAT, **{part: [] for part in LANDSCAPE_PARTS}}
-    content = read_json(path, advice=_ADVICE)
+    content = read_sealed(path, advice=_ADVICE)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path} is not a landscape of this version; {_ADVICE}")
     content = {**content, **{part: content.get(part, []) for part in _OF_KEPT}}
@@ -129,6 +130,22 @@ def study(
         if part not in LANDSCAPE_PARTS:
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
     runs = ended_runs(folder)
+    with Lock(folder, name=".landscape.lock", advice="wait for it: two would overwrite each other's landscape.json"):
+        return _study(folder, runs, parts, settings, data_dir, launch, workers, device, watch, say)
+
+
+def _study(
+    folder: Path,
+    runs: list[Ended],
+    parts: tuple[str, ...] | None,
+    settings: Study,
+    data_dir: Path | None,
+    launch: Callable[[LaunchSite], Launcher] | None,
+    workers: int,
+    device: str,
+    watch: Callable[[str, int, int], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     content = read_study(folder)
     if parts is not None and "paths" in parts and not _pairs(runs):
         if runs[0].folder == folder:
@@ -156,13 +173,13 @@ def study(
     }
     if any(here[part] != content[part] for part in LANDSCAPE_PARTS):
         content.update(here)
-        write_json(folder / LANDSCAPE, content)
+        write_sealed(folder / LANDSCAPE, content)
 
     def keep(piece: Piece, measured: Mapping[str, Any]) -> None:
         names = piece.key["runs"]
         found = {"key": piece.key, **marks[names[0]], **measured}
         content[piece.part] = [kept for kept in content[piece.part] if kept["key"]["runs"] != names] + [found]
-        write_json(folder / LANDSCAPE, content)
+        write_sealed(folder / LANDSCAPE, content)
 
     waiting, failed, done = [], [], 0
     for piece in pieces:
@@ -183,7 +200,7 @@ def study(
         places = {json_text([piece.part, piece.key]): place for place, piece in enumerate(pieces)}
         for part in LANDSCAPE_PARTS:  # they ended in any order
             content[part].sort(key=lambda kept: places.get(json_text([part, kept["key"]]), -1))
-        write_json(folder / LANDSCAPE, content)
+        write_sealed(folder / LANDSCAPE, content)
     if failed:
         raise UserError(f"{count(len(failed), 'piece')} could not be measured, the others are kept; {failed[0]}")
     return read_study(folder)  # as a reader finds it: NaN is null
@@ -211,7 +228,9 @@ def _elsewhere(
     with Lock(folder / TASKS, wait=2.0):
         launcher = launch(LaunchSite(folder, None, workers, data_dir))
         ended = [
-            Finished(job, read_json(place / RESULT)) for place, (job, _) in jobs.items() if (place / RESULT).exists()
+            Finished(job, read_sealed(place / RESULT, quiet=True))
+            for place, (job, _) in jobs.items()
+            if (place / RESULT).exists()
         ]
         rest = [job for place, (job, _) in jobs.items() if not (place / RESULT).exists()]
         try:

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start
 from scaleinv.lab.train import run
 from scaleinv.runfolder.environment import environment
+from scaleinv.runfolder.files import remove_tree
 
 #: seconds to wait for another process that trains the same run
 _WAIT = 7200.0
@@ -56,7 +58,7 @@ def _job(root: Path, request: Request, dataset: Dataset, device: str) -> Job:
     )
     if start is not None:
         start.check_fits(config)
-    return Job(config, root / config.identity(), environment(1, device), start, device)
+    return Job(config, root / config.identity(), environment(1, device), start, device, wait=_WAIT)
 
 
 def obtain(
@@ -75,6 +77,26 @@ def obtain(
     """
     request = Request(settings=settings, elr=elr, lr=lr, seed=seed, start=start, start_epoch=start_epoch)
     return obtain_many(root, [request])[0]
+
+
+def _remove_shared(root: Path) -> None:
+    """Remove copies of data that processes of this machine left which are gone."""
+    for left in root.glob(".shared-*-*"):
+        pid = left.name.split("-")[1]
+        if pid.isdigit() and not _alive(int(pid)):
+            remove_tree(left)
+
+
+def _alive(pid: int) -> bool:
+    if sys.platform == "win32":  # where signal 0 would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def obtain_many(
@@ -105,6 +127,7 @@ def obtain_many(
             run(job.config, _dataset(key), job.folder, start=job.start, watch=tell, **at)
         return [job.folder for job in jobs]
     root.mkdir(parents=True, exist_ok=True)
+    _remove_shared(root)
     for number, key in enumerate(dict.fromkeys(key for _, key in missing.values())):
         shared = f".shared-{os.getpid()}-{number}"
         launcher = launch(LaunchSite(root, _dataset(key), workers, key.data_dir, shared))

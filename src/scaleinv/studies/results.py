@@ -11,8 +11,8 @@ from scaleinv.analysis.regimes import NAMES, describe
 from scaleinv.errors import UserError
 from scaleinv.plots.regimes import draw_regimes, regimes_svg
 from scaleinv.plots.style import regime_colours
-from scaleinv.runfolder.files import read_json
 from scaleinv.runfolder.read import Run, load_run
+from scaleinv.runfolder.seal import read_sealed
 from scaleinv.runfolder.tables import frame
 from scaleinv.text import count, esc, show
 
@@ -123,5 +123,5 @@ def load_results(folder: str | Path) -> Sweep:
     path = Path(folder)
     if not (path / "sweep.json").exists():
         raise UserError(f"{path} has no sweep.json: the sweep has not ended; run it again, finished runs are kept")
-    base = read_json(path / "sweep-config.json")["sweep"]["base"]
-    return Sweep(path, read_json(path / "sweep.json", nan=True), f"{base.get('problem') or base.get('model')}")
+    base = read_sealed(path / "sweep-config.json")["sweep"]["base"]
+    return Sweep(path, read_sealed(path / "sweep.json", nan=True), f"{base.get('problem') or base.get('model')}")

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from scaleinv.lab.prolong import prolong_all
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import LINK, Lock, json_text, read_json, write_json
-from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK
+from scaleinv.runfolder.files import LINK, Busy, Lock, json_text, own_folder
+from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, PROGRESS
 from scaleinv.runfolder.lineage import Origin, origin_of
+from scaleinv.runfolder.seal import read_sealed, write_sealed
+from scaleinv.runfolder.store import clean_ended
 from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
 from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
@@ -111,9 +113,17 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
         build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
     with Lock(out, wait=2.0):
         if _present(out, sweep) is None:
-            write_json(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
+            write_sealed(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
+        own_folder(out / "runs")
         origin = environment(sweep.base.threads, device or sweep.base.device)
         yield [Job(config, run_folder(out, config), origin, sweep.start_of(config), device) for config in sweep.runs()]
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a killed process left of a run that has ended; another one that holds it does so itself."""
+    if (folder / PROGRESS).exists():
+        with suppress(Busy), Lock(folder):
+            clean_ended(folder)
 
 
 def prepare_sweep(
@@ -155,7 +165,9 @@ def run_sweep(
         def finish() -> Iterator[Finished]:
             for job in jobs:
                 try:
-                    yield Finished(job, read_result(job.folder / "result.json"))
+                    result = read_result(job.folder / "result.json")
+                    _clean(job.folder)
+                    yield Finished(job, result)
                 except UserError:  # not there, or damaged: the run's worker will tell
                     waiting.append(job)
             yield from launcher.run(waiting, watch)
@@ -221,7 +233,7 @@ def map_sweep(
     per_epoch = next((finished.result["steps_per_epoch"] for finished in runs if finished.result), None)
     horizon = {"steps": steps, "steps_per_epoch": per_epoch, "epochs": steps / per_epoch if per_epoch else None}
     summary = regime_map(ordered, sweep.axis, horizon)
-    write_json(out / "sweep.json", summary)
+    write_sealed(out / "sweep.json", summary)
     return MappedSweep(summary, failed)
 
 
@@ -229,7 +241,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
     """The sweep that is there, if it is this one; a :class:`UserError` if the folder holds anything else."""
     path = out / "sweep-config.json"
     if path.exists():
-        content = read_json(path)
+        content = read_sealed(path)
         held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
         if not isinstance(held, dict) or not isinstance(held.get("base"), dict):
             raise UserError(f"{path} is not the config of a sweep of this version; choose another --out")
@@ -251,7 +263,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
 def _prolong(out: Path, sweep: SweepConfig) -> None:
     """Make the sweep that is there this one, if it is the same with fewer steps; its runs resume."""
     path = out / "sweep-config.json"
-    content = read_json(path) if path.exists() else None
+    content = read_sealed(path) if path.exists() else None
     held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
     if not isinstance(held, dict) or not isinstance(held.get("base"), dict):
         return
@@ -266,7 +278,7 @@ def _prolong(out: Path, sweep: SweepConfig) -> None:
             for config in sweep.runs()
         ]
         prolong_all([(*pair, config) for pair, config in zip(folders, sweep.runs())])
-        write_json(path, {"format": FORMAT, "sweep": wanted})
+        write_sealed(path, {"format": FORMAT, "sweep": wanted})
 
 
 def _told(sweep: Mapping[str, Any]) -> dict[str, Any]:

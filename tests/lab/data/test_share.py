@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -162,7 +161,7 @@ def test_disk_full(digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr("os.write", full)
     with pytest.raises(UserError, match=r"cannot share digits in .*: No space left on device; it needs 1 MB"):
         share(digits, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -58,7 +58,7 @@ def run(command: DoctorCommand) -> int:
     if command.html is not None:
         more = "" if advice is None else optimizer_html(advice.title, advice.review, advice.groups)
         page = html_page(found, command.model, lr, law, more)
-        write_bytes(command.html, page.encode(), advice="choose another --html")
+        write_bytes(command.html, page.encode(), named=True, advice="choose another --html")
     if command.json:
         added = {} if advice is None else {"optimizer": advice.review.to_dict(), "groups": advice.groups.to_dict()}
         say(json.dumps(found.to_dict() | added, indent=1, allow_nan=False))

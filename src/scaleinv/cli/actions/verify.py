@@ -56,7 +56,7 @@ def run(command: VerifyCommand) -> int:
         )
     outcomes = sorted(outcomes, key=lambda outcome: (outcome.id, outcome.scale))
     if command.html is not None:
-        write_bytes(command.html, verify_page(outcomes, claims()).encode(), parents=True)
+        write_bytes(command.html, verify_page(outcomes, claims()).encode(), parents=True, named=True)
     if command.record is not None:
         write_records(outcomes, command.record, seed_offset=command.seed_offset)
     if command.json:

@@ -7,7 +7,6 @@ leaves what a killed download has written; it resumes as little as this does.
 import hashlib
 import http.client
 import os
-import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -25,6 +24,7 @@ from scaleinv.lab.data.catalog import CATALOG, Form
 from scaleinv.lab.data.dataset import DATASETS
 from scaleinv.lab.data.source import ENVIRONMENT, Source, cache_folder, find, resolve
 from scaleinv.reading import home_expanded
+from scaleinv.runfolder.files import new_file, remove_tree, write_new
 from scaleinv.text import near
 
 _TIMEOUT = 30.0  # seconds without a byte from the server
@@ -113,7 +113,7 @@ def _data_folder(data_dir: str | Path | None) -> Iterator[Path]:
 @contextmanager
 def _workshop(work: Path) -> Iterator[Path]:
     """An empty folder for one process at a time; what a killed download left in it is removed."""
-    work.mkdir(exist_ok=True)
+    _own(work)
     lock = FileLock(work / ".lock", timeout=0)
     try:
         lock.acquire()
@@ -125,24 +125,38 @@ def _workshop(work: Path) -> Iterator[Path]:
                 left.unlink()
         yield work
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_tree(work)
         lock.release()
+
+
+def _own(folder: Path) -> None:
+    """Make a folder for our files; a link, whose target is another's, is refused."""
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a link, and nothing is written or removed through it; remove it")
+    folder.mkdir(exist_ok=True)
+
+
+def _make_target(target: Path, root: Path) -> None:
+    """Make the folder of a data set below the data folder, ``root``; none of those between may be a link."""
+    for part in [*reversed(target.relative_to(root).parents)][1:]:
+        _own(root / part)
+    _own(target)
 
 
 def _idx_files(form: Form, base: str, work: Path, target: Path, report: Progress) -> None:
     for file, size in zip(form.files, form.gz_sizes):
         name = f"{file.name}.gz"
         _download(base, work / name, file.gz_md5, size, report)
-        target.mkdir(parents=True, exist_ok=True)
+        _make_target(target, work.parent)
         os.replace(work / name, target / name)
         (target / file.name).unlink(missing_ok=True)  # a damaged plain file would be read first
 
 
 def _unpack(archive: Source, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
+    _make_target(target, archive.path.parent.parent)
     for file, (_, data) in zip(archive.form.files, archive.contents(list(archive.form.files), verify=False)):
         part = archive.path.with_name(file.name)
-        part.write_bytes(data)
+        write_new(part, [data])
         os.replace(part, target / file.name)
 
 
@@ -153,7 +167,7 @@ def _download(base: str, path: Path, md5: str, size: int, report: Progress) -> N
     report(path.name, 0, size)
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "scaleinv"})
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, path.open("wb") as out:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, new_file(path) as out:
             # one byte more than published is enough to know that it is something else
             while piece := answer.read(min(_PIECE, size + 1 - done)):
                 out.write(piece)

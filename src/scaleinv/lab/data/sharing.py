@@ -4,7 +4,7 @@ The processes share the pages of the operating system's file cache. A mapping is
 to its tensors changes neither the files nor what others see.
 """
 
-import shutil
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from scaleinv.errors import UserError
 from scaleinv.lab.data.dataset import Dataset
+from scaleinv.lab.data.npy import npy_pieces
+from scaleinv.runfolder.files import remove_tree, write_new
 
 #: the fields of a data set that are tensors
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -57,7 +59,7 @@ class SharedDataset:
             gone = folder.with_name(f"{folder.name}.part")
             if folder.is_dir():
                 folder.rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
+                remove_tree(gone)
 
 
 def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
@@ -77,12 +79,15 @@ def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
         str(target), dataset.name, dataset.classes, dataset.fingerprint, dataset.pad_value, channels_last
     )
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        if root.is_symlink() or (root.exists() and not root.is_dir()):
+            raise NotADirectoryError(errno.ENOTDIR, "it is a link or a file, not a folder")
+        root.mkdir(exist_ok=True)
         with FileLock(root / ".lock"):  # released by the system if we die
             for left in root.glob("*.part"):  # whoever wrote it has died: we hold the lock
-                shutil.rmtree(left, ignore_errors=True)
+                remove_tree(left)
             if not _holds(handle, dataset):
-                shutil.rmtree(target, ignore_errors=True)
+                remove_tree(target)
                 _write(handle, dataset)
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         raise UserError(
@@ -110,8 +115,8 @@ def _write(handle: SharedDataset, dataset: Dataset) -> None:
             tensor: Tensor = getattr(dataset, field)
             if handle.channels_last and field.endswith("images"):
                 tensor = tensor.permute(0, 2, 3, 1)
-            np.save(part / f"{field}.npy", tensor.contiguous().numpy())
+            write_new(part / f"{field}.npy", npy_pieces(tensor.contiguous().numpy()), flush=False)
         part.rename(target)
     except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
+        remove_tree(part)
         raise

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import os
 import sys
 import tarfile
@@ -92,7 +93,7 @@ class Source:
                 raise UserError(f"{self.path / file.name} is gone; {_get(self.name)}")
             stored = _read(path)
             try:
-                data = gzip.decompress(stored) if path.suffix == ".gz" else stored
+                data = _unpacked(path, stored) if path.suffix == ".gz" else stored
             except (OSError, EOFError, zlib.error) as error:
                 raise UserError(
                     f"{path} cannot be decompressed ({error}); delete it, then {_get(self.name)}"
@@ -122,6 +123,8 @@ class Source:
             with tarfile.open(self.path, "r:gz") as tar:
                 for member in tar:
                     if member.name in wanted and (stream := tar.extractfile(member)) is not None:
+                        if member.size > _LARGEST:
+                            raise UserError(f"{self.path}: {member.name} has {member.size} bytes; delete the archive")
                         held[member.name] = stream.read()
                     while order and order[0] in held:
                         yield f"{self.path}:{order[0]}", held.pop(order.pop(0))
@@ -194,8 +197,23 @@ def _md5(data: bytes) -> str:
     return _digest(data).hexdigest()
 
 
+#: bytes of the largest published file, unpacked, with room
+_LARGEST = 1 << 28
+
+
+def _unpacked(path: Path, stored: bytes) -> bytes:
+    """Unpack a .gz of at most the size that published files have: a small one may hold gigabytes."""
+    with gzip.open(io.BytesIO(stored)) as stream:
+        data = stream.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise UserError(f"{path} unpacks to more than {_LARGEST >> 20} MiB: not a published file; delete it")
+    return data
+
+
 def _read(path: Path) -> bytes:
     try:
+        if path.stat().st_size > _LARGEST:
+            raise UserError(f"{path} has more than {_LARGEST >> 20} MiB: not a published file; delete it")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
@@ -214,7 +232,7 @@ def _is_of_another(place: Path, name: str, form: Form) -> bool:
     assert path is not None
     others = [other.files[1] for key, forms in CATALOG.items() if key != name for other in forms if other.kind == "idx"]
     try:
-        data = gzip.decompress(_read(path)) if path.suffix == ".gz" else _read(path)
+        data = _unpacked(path, _read(path)) if path.suffix == ".gz" else _read(path)
     except (OSError, EOFError, zlib.error):
         return False  # damaged: the reader will say so
     return _md5(data) in {file.md5 for file in others}

@@ -18,6 +18,7 @@ class Job(NamedTuple):
     origin: Mapping[str, Any]  # what config.json says about where it was made
     start: Start | None = None  # the weights it starts from
     device: str | None = None  # which one of config.device's type
+    wait: float = 5.0  # seconds to wait for another process that trains it
     task: Task | None = None  # in place of training; config is then that of the run it is about
 
 

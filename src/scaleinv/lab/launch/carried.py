@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.lab.launch.base import Job
-from scaleinv.runfolder.files import disk_errors, read_json, write_json
+from scaleinv.runfolder.files import disk_errors
 from scaleinv.runfolder.layout import CONFIG, LOCK, RESULT
+from scaleinv.runfolder.manifest import MANIFEST
+from scaleinv.runfolder.seal import read_sealed, rewrite_sealed
 
 
 def pack(folder: Path, files: Iterable[Path] | None = None) -> bytes:
@@ -55,13 +57,13 @@ def needs(job: Job, put: Callable[[Path, Iterable[Path] | None], Any]) -> dict[s
     if data is not None and data.is_dir():
         found["data"] = put(data, None)
     if job.start is not None:
-        folder = job.start.folder
-        found["start"] = put(folder, [folder / CONFIG, folder / RESULT, job.start.file])
+        folder, lists = job.start.folder, job.start.file.with_name(MANIFEST)  # of a checkpoint
+        found["start"] = put(folder, [*(folder / name for name in (CONFIG, RESULT, MANIFEST)), job.start.file, lists])
     return found
 
 
 def _data_of(folder: Path) -> Path | None:
-    problem = read_json(folder / CONFIG).get("problem") if (folder / CONFIG).exists() else None
+    problem = read_sealed(folder / CONFIG).get("problem") if (folder / CONFIG).exists() else None
     place = problem.get("place") if isinstance(problem, Mapping) else None
     return Path(os.path.normpath(folder / place)) if isinstance(place, str) else None
 
@@ -87,5 +89,5 @@ def pack_to_return(folder: Path, sent: bytes) -> bytes:
 
 
 def _say_start(folder: Path, place: str) -> None:
-    head = read_json(folder / CONFIG)
-    write_json(folder / CONFIG, {**head, "environment": {**head.get("environment", {}), "start": place}})
+    head = read_sealed(folder / CONFIG)
+    rewrite_sealed(folder / CONFIG, {**head, "environment": {**head.get("environment", {}), "start": place}})

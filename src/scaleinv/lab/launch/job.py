@@ -47,7 +47,7 @@ def train_job(source: Callable[[], Dataset | Problem], job: Job, report: Callabl
                 start=job.start,
                 watch=report,
                 origin=job.origin,
-                lock_wait=5.0,
+                lock_wait=job.wait,
                 device=job.device,
             )
     except UserError:

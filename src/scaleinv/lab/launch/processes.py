@@ -1,7 +1,6 @@
 """The launcher for the cores of one machine: warm worker processes that share one copy of the data."""
 
 import functools
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from scaleinv.lab.launch.gpus import visible_gpus, worker_environments
 from scaleinv.lab.launch.job import train_job
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.recipe import Recipe
+from scaleinv.runfolder.files import remove_tree
 
 
 class Processes:
@@ -36,7 +36,7 @@ class Processes:
         threads = {job.config.threads for job in jobs}
         if len(threads) != 1:
             raise UserError(f"the runs of a sweep must have one thread count, not {sorted(threads)}")
-        shutil.rmtree(self.shared, ignore_errors=True)  # what a killed sweep left
+        remove_tree(self.shared)  # what a killed sweep left
         try:
             handle: SharedDataset | Recipe | None
             if self.source is None or isinstance(self.source, Recipe):
@@ -58,7 +58,7 @@ class Processes:
         """Stop all jobs at once; a checkpoint is never half-written, so they resume from their last one."""
         if self._crew is not None:
             self._crew.close()
-            shutil.rmtree(self.shared, ignore_errors=True)
+            remove_tree(self.shared)
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,8 +12,9 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.plugins import load_object
-from scaleinv.runfolder.files import Lock, read_json, write_json
+from scaleinv.runfolder.files import Lock
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, RESULT, TASK
+from scaleinv.runfolder.seal import read_sealed, write_sealed
 
 
 class Task(NamedTuple):
@@ -28,7 +29,7 @@ def write_task(folder: Path, task: Task, threads: int) -> None:
     if not (folder / TASK).exists():
         with Lock(folder, wait=5.0):
             content = {"call": task.call, "arguments": dict(task.arguments), "threads": threads}
-            write_json(folder / TASK, {"format": FORMAT, "task": content})
+            write_sealed(folder / TASK, {"format": FORMAT, "task": content})
 
 
 def is_task(folder: Path) -> bool:
@@ -40,7 +41,7 @@ def do_task(folder: Path, *, lock_wait: float = 5.0) -> dict[str, Any]:
     """Do the task of a folder, unless it is done, and return its result. Raises :class:`UserError` for a damaged
     task.json, for what the function refuses, and where another process is at it.
     """
-    head = read_json(folder / TASK)
+    head = read_sealed(folder / TASK, quiet=True)
     told = head.get("task") if isinstance(head, dict) and head.get("format") in FORMATS_READ else None
     if not isinstance(told, dict) or not isinstance(told.get("call"), str) or not isinstance(told.get("threads"), int):
         raise UserError(f"{folder / TASK} is not a task of this version; remove {folder} and start the command again")
@@ -49,8 +50,8 @@ def do_task(folder: Path, *, lock_wait: float = 5.0) -> dict[str, Any]:
             threads = torch.get_num_threads()
             torch.set_num_threads(told["threads"])
             try:
-                write_json(folder / RESULT, load_object(told["call"])(**told["arguments"]))
+                write_sealed(folder / RESULT, load_object(told["call"])(**told["arguments"]))
             finally:
                 torch.set_num_threads(threads)
-    result: dict[str, Any] = read_json(folder / RESULT)
+    result: dict[str, Any] = read_sealed(folder / RESULT, quiet=True)
     return result

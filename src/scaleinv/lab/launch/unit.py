@@ -23,8 +23,9 @@ from scaleinv.lab.problem import Problem
 from scaleinv.lab.recipe import source_of
 from scaleinv.lab.start import Start, find_start
 from scaleinv.lab.train import RunEvent, Stopped, run
-from scaleinv.runfolder.files import Busy, Lock, read_json, write_bytes
+from scaleinv.runfolder.files import Busy, Lock, write_bytes
 from scaleinv.runfolder.layout import CONFIG, ERROR
+from scaleinv.runfolder.seal import read_sealed
 from scaleinv.runfolder.write import write_head
 
 #: what asks a run to stop: SIGUSR2 is how submitit announces the end of a job's time, SIGUSR1 how many clusters do
@@ -86,7 +87,7 @@ def train_folder(
         if where.partition(":")[0] != config.device:
             raise UserError(f"{folder} is a run on {config.device}; on {where} its numbers would be others")
         if source is None:
-            told = read_json(folder / CONFIG).get("environment", {}).get("data_dir")
+            told = read_sealed(folder / CONFIG).get("environment", {}).get("data_dir")
             place = data_dir or (Path(told) if isinstance(told, str) and Path(told).is_dir() else None)
             source = source_of(folder, config, place)
         at: dict[str, Any] = {"lock_wait": lock_wait, "device": where}
@@ -122,7 +123,7 @@ def _start(folder: Path, checksum: str | None) -> Start | None:
     """Find the weights that a run starts from; None where it needs none any more, or where they are gone."""
     if checksum is None:
         return None
-    head = read_json(folder / CONFIG)
+    head = read_sealed(folder / CONFIG)
     lineage, place = head.get("lineage", {}), head.get("environment", {}).get("start")
     with suppress(UserError):  # a run that has begun does not need them; one that has not says what it lacks
         found = find_start(f"{place or lineage.get('folder')}@{lineage.get('epoch')}")

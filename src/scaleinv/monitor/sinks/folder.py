@@ -21,9 +21,11 @@ from scaleinv.monitor.sinks.base import Sink
 from scaleinv.monitor.sinks.rows import Rows, has_pyarrow, steps_held
 from scaleinv.monitor.state import MonitorState
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import json_text, write_json
-from scaleinv.runfolder.layout import CONFIG, LINES, LOCK, RESULT, next_part, part_name
-from scaleinv.runfolder.rows import Row, read_lines, to_table, write_part
+from scaleinv.runfolder.files import Busy, Lock, disk_errors, json_text, own_folder, write_bytes
+from scaleinv.runfolder.layout import BEFORE_CONFIG, CONFIG, LINES, RESULT, next_part, part_name
+from scaleinv.runfolder.manifest import read_manifest, state_of
+from scaleinv.runfolder.rows import Row, counts, part_bytes, read_lines, to_table
+from scaleinv.runfolder.seal import read_sealed, rewrite_sealed, write_sealed
 from scaleinv.runfolder.write import write_head
 from scaleinv.theory.guessing import chance_error as error_of_equal_classes
 
@@ -110,12 +112,14 @@ class RunFolder(Sink):
         try:
             if self._is_of_another(identity):
                 return False
-            (self.folder / "metrics").mkdir(parents=True, exist_ok=True)
             try:
                 rows = Rows(self.folder, self.form, self._limit, self._seconds)
-            except UserError:  # another Monitor is at work there
+            except Busy:  # another Monitor, or a run, is at work there
                 return False
             try:
+                if self._is_of_another(identity):  # it began in between
+                    rows.close()
+                    return False
                 held = steps_held(self.folder)
                 if not held:
                     rows.cut(0)  # lines that are not whole, alerts
@@ -138,9 +142,9 @@ class RunFolder(Sink):
         path = self.folder / CONFIG
         if path.exists():
             with contextlib.suppress(ValueError, AttributeError):
-                return bool(json.loads(path.read_text("utf-8")).get("identity") != identity)
+                return bool(read_sealed(path).get("identity") != identity)
             return True
-        if self.folder.exists() and any(p.name not in ("metrics", LOCK) for p in self.folder.iterdir()):
+        if self.folder.exists() and any(p.name not in {"metrics", *BEFORE_CONFIG} for p in self.folder.iterdir()):
             raise UserError(f"{self.folder} is not empty and not a run folder; choose another folder")
         return False
 
@@ -163,9 +167,8 @@ class RunFolder(Sink):
             self._rows.cut(step)
             (self.folder / RESULT).unlink(missing_ok=True)
             if self._told:  # perhaps only now
-                path = self.folder / CONFIG
-                content = json.loads(path.read_text("utf-8"))
-                write_json(path, {**content, "config": {**content["config"], **self._told}})
+                content = read_sealed(self.folder / CONFIG)
+                rewrite_sealed(self.folder / CONFIG, {**content, "config": {**content["config"], **self._told}})
         self._held, self._first = 0, step
 
     def write(self, record: Record) -> None:
@@ -215,7 +218,7 @@ class RunFolder(Sink):
         steps = 0 if monitor is None else monitor.step
         timing = {"seconds": time.time() - self._started, "steps_here": steps - self._first}
         result = {"status": "finished", "steps": steps, "message": "measured by Monitor", "timing": timing}
-        write_json(self.folder / RESULT, result)
+        write_sealed(self.folder / RESULT, result)
 
 
 def _last(rows: Rows) -> None:
@@ -228,14 +231,20 @@ def _last(rows: Rows) -> None:
 def to_parquet(folder: str | Path) -> Path:
     """Turn ``metrics.jsonl`` of a run folder into a Parquet part beside the others; its path. Needs pyarrow."""
     source, metrics = Path(folder) / LINES, Path(folder) / "metrics"
-    if not source.exists():
+    if not counts(source):
         raise UserError(f"{folder} has no metrics.jsonl")
     if not has_pyarrow():
         raise UserError(f"Parquet files need pyarrow: {how_to_install('pyarrow', 'lab')}")
-    metrics.mkdir(exist_ok=True)
-    target = metrics / part_name("part", next_part(metrics))
-    write_part(target, to_table(read_lines(source, whole=True)))
-    source.rename(source.with_suffix(".jsonl.done"))
+    with Lock(source.parent, advice="close the Monitor that writes there"), disk_errors(source):
+        own_folder(metrics)
+        target = metrics / part_name("part", next_part(metrics))
+        data = part_bytes(to_table(read_lines(source, whole=True)))
+        write_bytes(target, data)
+        if (manifest := read_manifest(source.parent)) is not None:  # at once: the rows are in one of the two
+            manifest.files = {name: states for name, states in manifest.files.items() if name != LINES}
+            manifest.files[f"metrics/{target.name}"] = [state_of(data)]
+            manifest.write()
+        source.rename(source.with_suffix(".jsonl.done"))
     return target
 
 

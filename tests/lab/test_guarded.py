@@ -1,0 +1,157 @@
+"""Readers compare what they read with its checksum; `scaleinv check` says what is damaged and what can be used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scaleinv.errors import UserError
+from scaleinv.lab.config import Settings, read_config
+from scaleinv.lab.start import find_start
+from scaleinv.monitor.sinks.rows import Rows
+from scaleinv.runfolder.files import Lock, append_bytes, own_folder, write_bytes
+from scaleinv.runfolder.inspect import inspect
+from scaleinv.runfolder.manifest import read_manifest
+from scaleinv.runfolder.read import load_run
+from scaleinv.runfolder.rows import Row
+from scaleinv.runfolder.seal import Damaged, read_sealed, sealed, unchecked, write_sealed
+from scaleinv.studies.obtain import obtain
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = Settings(data="digits", subset=64, batch_size=16, model="mlp", width=2, steps=8, keep_every=1)
+    return obtain(tmp_path_factory.mktemp("runs"), settings, elr=0.03)
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / made.name))
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_whole_folder_is_whole(run: Path) -> None:
+    (found,) = inspect(run)
+    assert (found.kind, found.damaged, found.unguarded) == ("run", {}, [])
+    assert found.whole == 3 + 1 + 3 + 3  # two files of JSON and the list, metrics, kept weights, the checkpoint
+
+
+@pytest.mark.parametrize(
+    ("name", "usable"),
+    [
+        ("metrics/part-final.parquet", "its weights at step 8"),
+        ("weights/epoch-000001.safetensors", "its metrics"),
+        ("result.json", "the weights kept at 3 epochs"),
+        ("config.json", "nothing without its config.json"),
+    ],
+)
+def test_a_flipped_bit_is_refused_and_named(run: Path, name: str, usable: str) -> None:
+    flip(run / name, -20 if name.endswith("safetensors") else 60)
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        find_start(f"{run}@1") if "weights" in name else load_run(run)
+    (found,) = inspect(run)
+    assert list(found.damaged) == [name]
+    assert any(usable in line for line in found.usable)
+
+
+def test_an_edited_config_is_refused_and_read_without_its_checksum(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = run / "config.json"
+    head = json.loads(path.read_text())
+    head["config"]["elr"] = 0.5
+    path.write_text(json.dumps(head))
+    with pytest.raises(Damaged, match="was edited"):
+        load_run(run)
+    with unchecked():
+        assert load_run(run).elr == 0.5
+    del head["checksum"]
+    path.write_text(json.dumps(head))
+    assert load_run(run).elr == 0.5
+    assert "without checksums" in caplog.text
+    with pytest.raises(UserError, match="was changed after the run began"):  # its name is of another config
+        read_config(run)
+
+
+def test_a_list_that_is_gone_is_told(run: Path) -> None:
+    (run / "manifest.json").unlink()
+    with pytest.raises(Damaged, match=r"manifest\.json is gone"):
+        load_run(run)
+
+
+def test_a_part_of_no_list_does_not_count(run: Path) -> None:
+    rows = load_run(run).last_step
+    shutil.copy(run / "metrics" / "part-final.parquet", run / "metrics" / "part-00007.parquet")
+    assert load_run(run).last_step == rows
+    assert read_manifest(run).names("metrics/*") == ["metrics/part-final.parquet"]  # type: ignore[union-attr]
+
+
+def test_a_seal_is_of_content(tmp_path: Path) -> None:
+    write_sealed(tmp_path / "a.json", {"b": [1.5, None], "a": "ä"})
+    assert read_sealed(tmp_path / "a.json") == {"b": [1.5, None], "a": "ä"}
+    text = (tmp_path / "a.json").read_text()
+    (tmp_path / "a.json").write_text(text.replace("\n", " "))  # spaces are no content
+    assert read_sealed(tmp_path / "a.json")["a"] == "ä"
+    (tmp_path / "a.json").write_text(json.dumps({**sealed({"a": 1}), "a": 2}))
+    with pytest.raises(Damaged):
+        read_sealed(tmp_path / "a.json")
+
+
+def test_nothing_is_written_through_links(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / ".a.json.part").symlink_to(other)
+    (tmp_path / "a.json").symlink_to(other)
+    write_bytes(tmp_path / "a.json", b"new")
+    assert (other.read_text(), (tmp_path / "a.json").read_text()) == ("mine", "new")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="is a link"):
+        own_folder(tmp_path / "folder")
+    (tmp_path / "lines").symlink_to(other)
+    with pytest.raises(UserError, match="cannot write"):
+        append_bytes(tmp_path / "lines", b"more")
+    assert other.read_text() == "mine"
+
+
+def test_a_device_that_is_named_is_written_to() -> None:
+    write_bytes(Path("/dev/null"), b"gone", named=True)
+    assert Path("/dev/null").is_char_device()
+
+
+def test_two_writers_at_once(tmp_path: Path) -> None:
+    """Parts of writers that died are removed, those of others at work are not."""
+    dead = tmp_path / ".a.html.1-1.part"
+    dead.write_text("half")
+    code = "import sys; from pathlib import Path; from scaleinv.runfolder.files import write_bytes\n"
+    code += "for k in range(60): write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 5000, parents=True, flush=False)"
+    writers = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "a.html", letter]) for letter in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert (tmp_path / "a.html").read_text() in ("a" * 5000, "b" * 5000)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.html"]
+
+
+def test_rows_that_cannot_be_written_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    rows = Rows(tmp_path, "jsonl", 100, 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", full)
+        rows.add([Row(0, 0, "online", "total", "loss", 1.0)])
+        assert not (tmp_path / "metrics.jsonl").exists() or not (tmp_path / "metrics.jsonl").read_text()
+    rows.add([Row(1, 1, "online", "total", "loss", 2.0)])
+    rows.close()
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1]
+
+
+def test_a_second_lock_of_another_name(tmp_path: Path) -> None:
+    with Lock(tmp_path), Lock(tmp_path, name=".landscape.lock"), pytest.raises(UserError, match="is working on"):
+        Lock(tmp_path, name=".landscape.lock")
