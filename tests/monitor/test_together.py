@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,10 +107,8 @@ def test_a_gradient_that_the_step_wrote_into_is_told_of() -> None:
 
 
 @pytest.mark.parametrize("together", [1, 8])
-def test_steps_read_together_are_those_read_one_by_one(
-    together: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Numbers, alerts and rows on the disk are the same however many steps wait."""
+def test_steps_read_together_are_those_read_one_by_one(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers and alerts are the same however many steps wait."""
     monkeypatch.setattr(module, "QUICK", 1e9)
     monkeypatch.setattr(module, "TOGETHER", together)
     found = []
@@ -119,7 +116,7 @@ def test_steps_read_together_are_those_read_one_by_one(
         monkeypatch.setattr(module, "TOGETHER", limit)
         model = net()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
-        monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=[tmp_path / f"{together}-{limit}"])
+        monitor = Monitor(model, optimizer, groups=FREE, every=1)
         train(model, optimizer, 45, monitor)
         optimizer.param_groups[0]["lr"] = 30.0
         train(model, optimizer, 15, monitor)
@@ -134,12 +131,12 @@ def test_steps_read_together_are_those_read_one_by_one(
         assert np.allclose(column, two[name], rtol=1e-12, atol=0.0, equal_nan=True), name
 
 
-def test_steps_that_wait_are_read_where_the_loop_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_that_wait_are_read_where_the_loop_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUICK", 1e9)
     monkeypatch.setattr(module, "_LATEST", 0.05)
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    monitor = Monitor(model, optimizer, groups=FREE, every=1, sinks=[tmp_path / "run"])
+    monitor = Monitor(model, optimizer, groups=FREE, every=1)
     train(model, optimizer, 7, monitor)
     deadline = time.monotonic() + 20
     while len(monitor._history) < 7 and time.monotonic() < deadline:

@@ -278,6 +278,7 @@ class Monitor(MonitorState):
         begin = time.perf_counter()
         try:
             if not self._roster.is_of(self.optimizers):
+                self._collect(wait=True)  # with the groups of their time
                 self._roster = Roster.of(self.model, self.optimizers, self._given)
             optimizer = self.optimizers[index]
             mine = held(optimizer)
@@ -362,7 +363,7 @@ class Monitor(MonitorState):
         quick, self._last_logged = now - self._last_logged < QUICK, now
         if not quick or not self._interval.given or self._waiting[-1].urgent or len(self._waiting) >= TOGETHER:
             return False
-        if not all(guard.patient for guard in self._sinks):
+        if self._sinks:  # they get every row at once
             return False
         if self._timer is None:
             self._timer = threading.Timer(_LATEST, _read_late, (weakref.ref(self),))

@@ -16,9 +16,6 @@ from scaleinv.text import visible
 class Sink:
     """Base of all sinks. ``open`` may raise :class:`~scaleinv.UserError`: it is called when the Monitor is made."""
 
-    #: whether rows may come a few steps late, several at once: where steps are quick, that is cheaper
-    patient = False
-
     def open(self, monitor: MonitorState) -> None:
         """Get ready; called once."""
 

@@ -55,8 +55,6 @@ class RunFolder(Sink):
     frequent classes ``math.log(classes)``).
     """
 
-    patient = True
-
     def __init__(
         self,
         folder: str | Path,

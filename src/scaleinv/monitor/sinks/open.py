@@ -21,11 +21,6 @@ class Guard:
     def __init__(self, sink: Sink) -> None:
         self.sink: Sink | None = sink
 
-    @property
-    def patient(self) -> bool:
-        """Tell whether rows may come late."""
-        return self.sink is None or self.sink.patient
-
     def _try(self, action: str, *args: Any) -> None:
         if self.sink is None:
             return
