@@ -25,8 +25,8 @@ _PAIR = {
 
 def pair(scale: str, seeds: Sequence[int]) -> dict[str, list[Request]]:
     """Request the same conventional training (momentum, weight decay, cosine) of the fully scale-invariant network, its
-    head frozen, and of the standard one, each at the rates of :data:`RATES` and lower ones: what acts on scale-invariant weights is
-    the ELR, so the same rate is not the same training.
+    head frozen, and of the standard one, each at the rates of :data:`RATES` and lower ones: what acts on
+    scale-invariant weights is the ELR, so the same rate is not the same training.
     """
     base = settings(scale, model="convnet", **pick(_PAIR, scale, "pairs of networks"))
     base = replace(base, momentum=0.9, weight_decay=5e-4, schedule="cosine")
