@@ -229,13 +229,15 @@ def rest_now(optimizer: Optimizer, monitor: Monitor, case: dict[str, Any], lr: f
     return at
 
 
-def run(case: dict[str, Any], steps: int, schedule: Callable[[int], float] | None) -> tuple[Monitor, float, float]:
+def run(
+    case: dict[str, Any], steps: int, schedule: Callable[[int], float] | None, seed: int = 1
+) -> tuple[Monitor, float, float]:
     """Train on random gradients, logging the last steps; the Monitor, the RMS norm there, and the predicted norm."""
     case, start = {**case}, math.nan
     model = Holder()
     optimizer = case["make"](model.parameters())
     monitor = Monitor(model, optimizer, groups=["w"], every=1, **case.get("said", {}))
-    draw, base = torch.Generator().manual_seed(1), [g["lr"] for g in optimizer.param_groups]
+    draw, base = torch.Generator().manual_seed(seed), [g["lr"] for g in optimizer.param_groups]
     # eight steps give a first rest to start from; the norm is put there, and the rest is trained
     for k in range(steps):
         if k == 8:
@@ -274,12 +276,17 @@ def test_measured_against_predicted(name: str, scheduled: bool, monkeypatch: pyt
         load_timm()
     steps = 2000 if scheduled else 800
     schedule = (lambda k: 1.0 - 0.25 * k / 2000) if scheduled else None
-    monitor, rho, way = run(case, steps, schedule)
-    (seen,) = [f for f in monitor.forecasts() if f.group == "w"]
-    close = CLOSE
-    assert math.isfinite(seen.equilibrium_angle), seen.why
-    angle, norm = seen.equilibrium_angle, seen.equilibrium_rho
-    if scheduled:  # the norm lags behind its equilibrium, and the angle with it
-        angle, norm = angle * (norm / way) ** {"sgd": 2, "normalised": 1, "relative": 0}[monitor.rates[1].law], way
-    assert seen.angle == pytest.approx(angle, rel=close)
-    assert rho == pytest.approx(norm, rel=close)
+    angles, norms = [], []
+    # Muon's norm wanders by 2 % from draw to draw of the gradients (standard deviation), the others' by less
+    for seed in range(1, 4 if name.startswith("Muon of torch") else 2):
+        monitor, rho, way = run(case, steps, schedule, seed)
+        (seen,) = [f for f in monitor.forecasts() if f.group == "w"]
+        assert math.isfinite(seen.equilibrium_angle), seen.why
+        angle, norm = seen.equilibrium_angle, seen.equilibrium_rho
+        if scheduled:  # the norm lags behind its equilibrium, and the angle with it
+            power = {"sgd": 2, "normalised": 1, "relative": 0}[monitor.rates[1].law]
+            angle, norm = angle * (norm / way) ** power, way
+        angles.append(seen.angle / angle)
+        norms.append(rho / norm)
+    assert np.mean(angles) == pytest.approx(1.0, rel=CLOSE)
+    assert np.mean(norms) == pytest.approx(1.0, rel=CLOSE)
