@@ -396,7 +396,7 @@ def test_numbers_with_names_in_a_line(line, found):
         ("empty.json", "[]", "holds no rows"),
         ("bytes.csv", b"step,loss\n\xff\xfe\xfa\n", "is not text"),
         ("zeros.csv", b"step,loss\n\0\0\0\n", "is not text"),
-        ("bad.csv.gz", gzip.compress(b"step,loss\n1,2\n")[:-9], "is packed by gzip and damaged"),
+        ("bad.csv.gz", gzip.compress(b"step,loss\n1,2\n", mtime=0)[:-9], "is packed by gzip and damaged"),
         ("model.pt", b"PK\x03\x04", "is a checkpoint"),
         ("state.pkl", b"\x80\x04", "is a pickle"),
         ("events.out.tfevents.1.h", b"nonsense", "is no event file of TensorBoard"),

@@ -5,6 +5,7 @@ to its tensors changes neither the files nor what others see.
 """
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,16 +51,20 @@ class SharedDataset:
         )
 
     def remove(self) -> None:
-        """Delete the files. Processes that have them open keep their mapping; a second call does nothing."""
+        """Delete the files. Processes that have them open keep their mapping; a second call does nothing.
+
+        What a failing disk keeps is left to the next process that shares data there: the results do not need it gone.
+        """
         folder = Path(self.directory)
-        if not folder.is_dir():
-            return
-        with FileLock(folder.parent / ".lock"):
-            # renamed first: a process that opens it now finds all of it or nothing
-            gone = folder.with_name(f"{folder.name}.part")
-            if folder.is_dir():
-                folder.rename(gone)
-                remove_tree(gone)
+        with suppress(OSError):
+            if not folder.is_dir():
+                return
+            with FileLock(folder.parent / ".lock"):
+                # renamed first: a process that opens it now finds all of it or nothing
+                gone = folder.with_name(f"{folder.name}.part")
+                if folder.is_dir():
+                    folder.rename(gone)
+                    remove_tree(gone)
 
 
 def share(dataset: Dataset, directory: str | Path) -> SharedDataset:
