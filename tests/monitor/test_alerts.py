@@ -10,8 +10,9 @@ import pytest
 import torch
 from monitor_nets import FREE, batches, net, train
 from torch import nn
+from torch.nn import functional
 
-from scaleinv import Monitor
+from scaleinv import Monitor, Sphere
 from scaleinv.monitor import Alert
 from scaleinv.monitor.forecast import forecast, jump_window, phase_of, slope
 from scaleinv.theory import equilibrium
@@ -386,3 +387,25 @@ def test_dead_tensors_have_no_spikes() -> None:
             model[0].bias.grad.mul_(1e4)
 
     assert kinds(run(38, push, model, inputs=batches(1)[0][0], groups=None)) == ["dead-decay"]
+
+
+@pytest.mark.parametrize("every", [5, 20])
+def test_parts_of_one_sphere_are_not_said_to_change_between_steps(every: int) -> None:
+    draw = torch.Generator().manual_seed(1)
+    weights = [nn.Parameter(torch.randn(32, 16, generator=draw)), nn.Parameter(torch.randn(4, 32, generator=draw))]
+    model = nn.ParameterList(weights)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sphere = Sphere(optimizer, [[p] for p in weights], elr=0.3, granularity="total")
+    monitor = Monitor(model, sphere, groups=[[p] for p in weights], every=every)
+    x, y = torch.randn(256, 16, generator=draw), torch.randint(4, (256,), generator=draw)
+    for _ in range(300):
+        batch = torch.randint(256, (32,), generator=draw)
+        hidden = functional.batch_norm(x[batch] @ weights[0].T, None, None, training=True).relu()
+        outputs = functional.batch_norm(hidden @ weights[1].T, None, None, training=True)
+        sphere.zero_grad()
+        loss = functional.cross_entropy(outputs, y[batch])
+        loss.backward()
+        monitor.loss(loss)
+        sphere.step()
+    monitor.close()
+    assert not [alert for alert in monitor.alerts if alert.kind == "outside-change"]

@@ -15,6 +15,7 @@ from scaleinv.monitor.reading import Reading
 from scaleinv.monitor.records import Alert
 from scaleinv.monitor.rules.past import BACK, Past, is_matrix
 from scaleinv.monitor.state import MonitorState
+from scaleinv.sphere.optimizer import Sphere
 
 #: a spike is so many times the median of the steps before, and so many times their median deviation in logs
 SPIKE = 10.0
@@ -228,7 +229,8 @@ def outside_change(monitor: MonitorState, past: Past, reading: Reading) -> tuple
     """Triggers: the norm before a step is not the norm after the step before it; where the steps between were not
     logged, a norm that fell by more than 0.1 % though there is no decay and every logged step made it grow.
 
-    Silent: optimizers that shrink the norm themselves, steps not logged one after the other (but for the second).
+    Silent: optimizers that shrink the norm themselves, a Sphere between logged steps, steps not logged one after the
+    other (but for the second).
     """
     if len(past) < 2:
         return [], set()
@@ -243,6 +245,8 @@ def outside_change(monitor: MonitorState, past: Past, reading: Reading) -> tuple
             other = (rho[-1] < (1 - 1e-3) * then) & grows.all(axis=0) & (past.column("decay")[-1] == 0)
             other &= rows >= 4
             other &= np.array([r.law in _NORMS for r in reading.rates])
+            # the norms of parts of one sphere trade with each other in steps that nobody logged
+            other &= not any(isinstance(optimizer, Sphere) for optimizer in monitor.optimizers)
     names = [g.name for i, g in enumerate(monitor.groups, start=1) if other[i] and is_matrix(g)]
     if not names:
         return [], set()
