@@ -3,6 +3,7 @@
 from scaleinv.cli.check import CheckCommand
 from scaleinv.runfolder.files import json_text
 from scaleinv.runfolder.inspect import inspect
+from scaleinv.studies.terminal import say
 from scaleinv.text import count
 
 
@@ -12,13 +13,13 @@ def run(command: CheckCommand) -> int:
     damaged = sum(len(one.damaged) for one in found)
     whole, unguarded = sum(one.whole for one in found), sum(len(one.unguarded) for one in found)
     if command.json:
-        print(json_text({"damaged": damaged, "whole": whole, "folders": [one.to_dict() for one in found]}))
+        say(json_text({"damaged": damaged, "whole": whole, "folders": [one.to_dict() for one in found]}))
         return 1 if damaged else 0
     for one in found:
         for name, why in one.damaged.items():
-            print(f"{one.folder / name}: {why}")
+            say(f"{one.folder / name}: {why}")
         if one.damaged:
-            print(f"  of {one.folder} can be used: {'; '.join(one.usable)}")
+            say(f"  of {one.folder} can be used: {'; '.join(one.usable)}")
     told = f"{count(whole, 'file')} in {count(len(found), 'folder')} as written, {damaged} damaged"
-    print(told + (f", {unguarded} without a checksum, as earlier versions wrote" if unguarded else ""))
+    say(told + (f", {unguarded} without a checksum, as earlier versions wrote" if unguarded else ""))
     return 1 if damaged else 0
