@@ -28,7 +28,9 @@ def doubts_from_afar(probe: Probe, found: Found, mask: Tensor) -> list[str]:
     generator = torch.Generator().manual_seed(17)
 
     def change(claims: Sequence[RescalingClaim], factors: Sequence[float]) -> float:
-        with applied(probe, claims, factors):
+        # slices with a power of 3 go no farther than those with a power of 1, where rounding would rule
+        roots = [max((abs(e) for *_, e in claim.terms), default=1) for claim in claims]
+        with applied(probe, claims, [f ** (1 / root) for f, root in zip(factors, roots)]):
             return _off(probe.value(), base, usable, scale)
 
     claims = found.claims(probe.names)

@@ -102,7 +102,8 @@ class Found:
             where = ",".join(f"{a}:{b}" for a, b in spans)
             claims.append(RescalingClaim(f"{names[i]}[dim {dim}, {where}]", {i: 1}, (dim, spans)))
         for i, (dim, _, blocks) in self.blocks.items():
-            each = tuple((i, dim, (block,), (1, -1, 2)[k % 3]) for k, block in enumerate(blocks))
+            # powers that differ and are positive: an eps must vanish beside every block as the weights grow
+            each = tuple((i, dim, (block,), 1 + k % 3) for k, block in enumerate(blocks))
             claims.append(RescalingClaim(f"blocks of {names[i]}", {i: 1}, terms=each))
         for trade in self.trades:
             if terms := _terms(trade):
