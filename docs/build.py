@@ -25,7 +25,7 @@ BLOB = "https://github.com/scaleinv/scaleinv/blob/main/"
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "about/changelog.md", "CONTRIBUTING.md": "about/contributing.md"}
 #: page of the reference -> rooms and modules on it, with a line on what they are for
 ROOMS = {
-    "core": (("errors", "geometry", "plugins", "text"), "What everything else stands on."),
+    "core": (("errors", "geometry", "plugins", "reading", "text"), "What everything else stands on."),
     "theory": (("theory",), "Formulas of the papers, the law of the ELR, simulators of the toy models; numpy alone."),
     "symmetry": (("symmetry",), "Which weights have no scale; conversion; the doctor."),
     "sphere": (("sphere",), "Train on the sphere with the ELR as the hyper-parameter."),

@@ -50,6 +50,7 @@ USES = {
     "periods": "periods log.csv --lr 0.1 --wd 0.01",
     "landscape": "landscape nowhere",
     "report": "report nowhere",
+    "check": "check nowhere",
     "data": "data",
     "doctor": "doctor mynet:make --input 4,6",
     "toy": "toy --elr 0.02:1:2 --steps 200 --seeds 1",
@@ -58,7 +59,7 @@ USES = {
     "completion": "completion bash",
 }
 #: the others end with 0
-CODES = {"run": 2, "landscape": 2, "report": 2, "verify": 2}
+CODES = {"run": 2, "landscape": 2, "report": 2, "check": 2, "verify": 2}
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_of_what_is_named_only_that_file_and_what_it_imports_is_executed(trapped
     (trapped / "mine.py").write_text(_OWN)
     (trapped / "beside.py").write_text("import torch\n")
     (trapped / "later.py").write_text("WIDTH = 4\n")
-    script = trapped / "bin" / "own.py"
+    script = trapped.parent / f"{trapped.name}-scripts" / "own.py"  # within the folder it would be one's own file
     script.parent.mkdir()
     script.write_text(
         "import sys\nfrom scaleinv.cli import run\n"

@@ -15,7 +15,7 @@ from scaleinv.cli import run
 LOGS = Path(__file__).parents[2] / "examples" / "logs"
 #: sample -> flags, and how the answer begins
 SAMPLES = {
-    "wandb.csv": (["--lr", "0.5", "--wd", "0.005"], "12 periods of 205 steps"),
+    "wandb.csv": (["--lr", "0.5", "--wd", "0.005"], "13 periods of 214 steps"),
     "metrics.csv": (["--wd", "0.005", "--momentum", "0.5"], "7 periods of 492 steps"),
     "trainer_state.json": (["--wd", "0.05"], "equilibrium, no periods"),
     "train.log": (["--wd", "0.005"], "undecided: no 10-fold rise of the loss"),

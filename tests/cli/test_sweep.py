@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaleinv import cli
+from scaleinv.runfolder.seal import read_sealed
 
 SWEEP = [
     "sweep",
@@ -224,7 +225,7 @@ def test_a_sweep_that_has_ended_is_only_shown(finished: Path, capsys: pytest.Cap
     assert cli.run([*argv, "--json", "--quiet"]) == 0
     out, error = capsys.readouterr()
     assert error == ""
-    assert json.loads(out) == json.loads((finished / "sweep" / "sweep.json").read_text())
+    assert json.loads(out) == read_sealed(finished / "sweep" / "sweep.json")
     assert cli.run(argv) == 0
     out, error = capsys.readouterr()
     lines = out.splitlines()

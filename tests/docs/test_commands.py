@@ -59,6 +59,7 @@ ELSEWHERE = {
     "howto/own-problem.md": "mynet.py",
     "howto/train.md": "minute",
     "concepts/symmetry.md": "mynet.py",
+    "results/dissertation.md": "hours",
     "results/doctor.md": "benchmarks",
     "results/periods.md": "an hour",
 }
@@ -141,7 +142,7 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
         if runs_here(page, command.replace("DIR", "figures")) and command != "scaleinv verify --scale toy":
             run_one(command.replace("DIR", "figures"), tmp_path)
             ran.append(command)
-    assert len(ran) >= 3
+    assert len(ran) >= 2
     if page == "README.md":
         assert {"demo", "doctor", "periods", "data", "toy"} <= {command.split()[1] for command in ran}
 

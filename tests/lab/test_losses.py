@@ -10,6 +10,7 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.lab.losses import LOSSES, get_loss
+from scaleinv.lab.own_losses import NAMED
 from scaleinv.theory.guessing import CONSTANT_LOSS, chance_error, constant_loss
 
 pytestmark = pytest.mark.numerics
@@ -64,6 +65,9 @@ def test_chance_is_the_best_constant_answer(name: str, classes: int) -> None:
 def test_unknown_losses_are_refused() -> None:
     with pytest.raises(UserError, match="unknown loss 'hinge'; choose ce"):
         get_loss("hinge")
+    for name in set(NAMED) - set(LOSSES):
+        with pytest.raises(UserError, match="is for data of your own"):
+            get_loss(name)
 
 
 @pytest.mark.parametrize("name", list(LOSSES))

@@ -69,7 +69,7 @@ def test_the_same_call_trains_nothing_again(classes: Any) -> None:
     si.sweep(own.problem(), elr="0.3,1000", out=classes.folder, **FROZEN)
     assert before == {path: path.stat().st_mtime_ns for path in classes.folder.rglob("part-*.parquet")}
     with pytest.raises(UserError, match="is the folder of another sweep"):
-        si.sweep(own.problem(), elr="0.3,1000", out=classes.folder, **{**FROZEN, "epochs": 25})
+        si.sweep(own.problem(), elr="0.3,1000", out=classes.folder, **{**FROZEN, "batch_size": 7})
 
 
 def test_another_process_trains_the_folder_of_a_run(classes: Any, tmp_path: Path) -> None:

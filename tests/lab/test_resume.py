@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.train import RunEvent, run
 from scaleinv.runfolder.checkpoint import load_newest
+from scaleinv.runfolder.layout import RESULT
+from scaleinv.runfolder.seal import SEAL, digest_of, read_sealed
 
 pytestmark = pytest.mark.numerics
 
@@ -81,7 +84,7 @@ def content(folder: Path) -> dict[str, Any]:
     files = ["part-final.parquet"] + ["steps-final.parquet"] * config.record_steps
     assert sorted(p.name for p in (folder / "metrics").iterdir()) == files
     assert [p.name for p in (folder / "checkpoints").iterdir()] == [found.folder.name]
-    result = json.loads((folder / "result.json").read_text())
+    result = read_sealed(folder / RESULT)  # compared with its checksum, which holds times
     del result["timing"]
     return {
         "weights": {name: tensor.numpy().tobytes() for name, tensor in found.weights.items()},
@@ -283,22 +286,22 @@ def test_an_impossible_network_leaves_nothing_behind(tmp_path: Path, change: dic
 def test_disk_full_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, data = configure(*CASES["sphere"])
     run(config, data, tmp_path / "whole")
-    import pyarrow.parquet as pq
+    write, calls = os.write, 0
 
-    write, calls = pq.write_table, 0
-
-    def full(table: Any, where: Path, **options: Any) -> None:
+    def full(handle: int, data: Any) -> int:
         nonlocal calls
-        calls += 1
-        if calls > 2:
-            Path(where).write_bytes(b"half")
-            raise OSError(28, "No space left on device")
-        write(table, where, **options)
+        if Path(os.readlink(f"/proc/self/fd/{handle}")).name.startswith(".part-"):
+            calls += 1
+            if calls > 3:
+                raise OSError(28, "No space left on device")
+            if calls > 2:  # half of the third part, before
+                return write(handle, bytes(data)[: len(data) // 2])
+        return write(handle, data)
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
         patch.setattr(train, "CHECKPOINT_SHARE", math.inf)
-        patch.setattr(pq, "write_table", full)
+        patch.setattr(os, "write", full)
         with pytest.raises(
             UserError, match=r"cannot write .*part-\d+.parquet: No space left on device; what was saved"
         ):
@@ -330,4 +333,6 @@ def test_a_diverged_run_is_a_result(tmp_path: Path, rate: dict[str, float], sett
         online = {row["quantity"]: row["value"] for row in rows if (row["split"], row["group"]) == ("online", "total")}
         assert math.isnan(online["loss"])
         assert math.isnan(online["rho"])
-    assert run(config, data, tmp_path / "run") == json.loads((tmp_path / "run" / "result.json").read_text())
+    held = json.loads((tmp_path / "run" / RESULT).read_text())
+    assert held.pop(SEAL) == digest_of(held)
+    assert run(config, data, tmp_path / "run") == held

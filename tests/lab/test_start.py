@@ -15,6 +15,7 @@ from scaleinv.lab.config import Settings
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start, find_starts
 from scaleinv.lab.weights import kept_epochs, read_weights, rebuild
+from scaleinv.runfolder.seal import unchecked
 from scaleinv.studies.obtain import Request, obtain, obtain_many
 from scaleinv.studies.sweep import SweepConfig, run_sweep
 
@@ -165,7 +166,12 @@ def test_damaged_weights_are_no_start(parent: Path, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(UserError, match=r"weights.safetensors is damaged .*: restore it or remove the run's folder"):
         read_weights(copy)
-    with pytest.raises(UserError, match=r"weights.safetensors is damaged .*; restore it or train the run again$"):
+    with pytest.raises(UserError, match=r"weights.safetensors is damaged .*: restore it or remove the run's folder"):
+        obtain(tmp_path / "runs", SMALL, elr=0.02, start=copy)
+    with (
+        unchecked(),
+        pytest.raises(UserError, match=r"weights.safetensors is damaged .*; restore it or train the run again$"),
+    ):
         obtain(tmp_path / "runs", SMALL, elr=0.02, start=copy)
 
 

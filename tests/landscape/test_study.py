@@ -27,13 +27,14 @@ from scaleinv.landscape.runs import fresh_surface_of, surface_of
 from scaleinv.landscape.sharpness import sharpness
 from scaleinv.landscape.walks import compare
 from scaleinv.report import write_figures, write_report
-from scaleinv.runfolder.seal import read_sealed
+from scaleinv.runfolder.seal import read_sealed, sealed
 from scaleinv.studies import pieces
 from scaleinv.studies.landscape import Study, ended_runs, study
 from scaleinv.studies.sweep import SweepConfig, run_sweep
 
 SMALL = Settings(model="mlp", subset=64, batch_size=16, epochs=3, width=4)
 QUICK = Study(images=64, probes=2, points=5, walk_steps=6, walk_seeds=2)
+REMEDY = "restore it or remove the run's folder and run it again; `scaleinv check` says what can still be used"
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,7 @@ def test_what_is_of_runs_that_are_not_there_is_dropped(
     assert found["sharpness"] == measured["sharpness"][1:]
     assert found["paths"] == measured["paths"][1:]
     assert found["walks"] == measured["walks"]
-    assert json.loads((folder / "landscape.json").read_text()) == found
+    assert json.loads((folder / "landscape.json").read_text()) == sealed(found)
 
 
 def test_a_run_is_measured_on_no_more_images_than_it_has(
@@ -258,8 +259,11 @@ def test_damaged_weights(sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     weights = next(run.glob("checkpoints/*/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:100])
     assert command(["landscape", str(run), "--quiet"]) == 2
+    assert f"weights.safetensors is damaged (its checksum is of other content): {REMEDY}\n" in capsys.readouterr().err
+    assert command(["landscape", str(run), "--quiet", "--no-check"]) == 2
     said = capsys.readouterr().err
     assert "weights.safetensors is damaged (" in said
+    assert "checksum is of" not in said
     assert said.endswith("; restore it or train the run again\n")
 
 
@@ -268,6 +272,8 @@ def test_weights_of_another_network(sweep: Path, tmp_path: Path, capsys: pytest.
     weights = next(run.glob("checkpoints/*/weights.safetensors"))
     save_file({"layers.0.weight": torch.zeros(2, 2)}, weights)
     assert command(["landscape", str(run), "--quiet"]) == 2
+    assert f"weights.safetensors is damaged (its checksum is of other content): {REMEDY}\n" in capsys.readouterr().err
+    assert command(["landscape", str(run), "--quiet", "--no-check"]) == 2
     said = capsys.readouterr().err
     assert "holds the weights of another network); restore it or train the run again" in said
 

@@ -41,9 +41,9 @@ def dies_once(place: str, report: Report) -> str:
     return mine.name
 
 
-def seen_gpus() -> str:
+def seen_gpus() -> dict[str, str]:
     """A task: the GPUs its worker sees."""
-    return os.environ.get(VISIBLE, "")
+    return {"seen": os.environ.get(VISIBLE, "")}
 
 
 @pytest.mark.slow
@@ -70,7 +70,9 @@ def test_runs_on_cuda_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(processes, "visible_gpus", lambda: gpus)
         task = Task("tests.launch.test_gpus:seen_gpus", {})
         jobs = [Job(config, tmp_path / name / str(k), {}, device=device, task=task) for k in range(2)]
-        return {one.result for one in processes.Processes(None, tmp_path / "shared", 2).run(jobs)}
+        ended = list(processes.Processes(None, tmp_path / "shared", 2).run(jobs))
+        assert [one.error for one in ended] == ["", ""]
+        return {one.result["seen"] for one in ended if one.result}
 
     ours = os.environ.get(VISIBLE, "")
     assert seen(["0", "1"], "cuda", "two") <= {"0", "1"}

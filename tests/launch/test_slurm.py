@@ -37,10 +37,21 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return sweeps.bits(out)
 
 
+def hear_interrupts() -> None:
+    """A shell's background job ignores SIGINT and so do its children: where these tests run as one, Ctrl-C is lost."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def launched(cluster: SlurmCluster, out: Path, *more: str) -> subprocess.Popen[str]:
     words = sweeps.command(out, "--launcher", "slurm", "--launcher-args", "time=10", *more, epochs=LONG)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(words, env=cluster.environment, **pipes)  # type: ignore[call-overload]
+    return subprocess.Popen(
+        words,
+        env=cluster.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
+    )
 
 
 def in_training(cluster: SlurmCluster, out: Path) -> subprocess.Popen[str]:

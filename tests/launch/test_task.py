@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from scaleinv.lab.launch import polled
 from scaleinv.lab.launch.base import Finished, Job, Launcher
 from scaleinv.lab.launch.choose import LOCAL, Choice, LaunchSite, prepare_all
 from scaleinv.lab.launch.polled import Polled
-from scaleinv.lab.launch.task import Task, do_task, write_task
+from scaleinv.lab.launch.slurm import TrainFolders
+from scaleinv.lab.launch.task import Task, do_task, take_away, write_task
 from scaleinv.lab.launch.unit import attempt
+from scaleinv.runfolder.files import Lock
 from scaleinv.runfolder.layout import ERROR, RESULT
 from scaleinv.studies import pieces
 from scaleinv.studies.landscape import TASKS, Study, study
@@ -134,8 +138,8 @@ def test_a_piece_that_fails_leaves_the_others(
 
 
 def test_a_task_that_is_damaged_is_told(tmp_path: Path) -> None:
-    write_task(tmp_path / "task", Task("json:dumps", {"obj": [1]}), 1)
-    assert do_task(tmp_path / "task") == "[1]"  # type: ignore[comparison-overlap]
+    write_task(tmp_path / "task", Task("json:loads", {"s": '{"a": [1]}'}), 1)
+    assert do_task(tmp_path / "task") == {"a": [1]}
     (tmp_path / "task" / "task.json").write_text('{"format": 4, "task": {"call": 3}}')
     with pytest.raises(UserError, match="is not a task of this version"):
         do_task(tmp_path / "task")
@@ -171,3 +175,26 @@ def test_the_launcher_is_given_no_source(folder: Path) -> None:
     assert seen[0].source is None
     with pytest.raises(UserError, match="unknown launcher 'condor'"):
         study(folder, ("paths",), settings=QUICK, launch=Choice("condor"))
+
+
+def test_a_task_whose_result_was_taken_is_not_made_again(tmp_path: Path) -> None:
+    """Another job of the array may come to it late: before it looks, or while it waits for the lock."""
+    place = tmp_path / "tasks" / "task"
+    write_task(place, Task("json:loads", {"s": '{"a": 1}'}), 1)
+    assert attempt(place)
+    assert json.loads((place / RESULT).read_text())["a"] == 1
+    take_away(place)
+    array = tmp_path / "array.json"
+    array.write_text(json.dumps([str(place)]))
+    for late_comer in (TrainFolders([str(place)]), TrainFolders([], str(array))):
+        late_comer()
+        assert not place.exists()
+
+    write_task(place, Task("json:loads", {"s": '{"a": 1}'}), 1)
+    with ThreadPoolExecutor(1) as pool:
+        with Lock(place):
+            late = pool.submit(attempt, place)
+            time.sleep(0.5)
+            shutil.rmtree(place)
+        assert late.result(timeout=30)
+    assert not place.exists()

@@ -25,7 +25,7 @@ from scaleinv.lab.data.source import ENVIRONMENT
 from scaleinv.lab.devices import float64_device
 from scaleinv.lab.launch.base import Finished, Job, Launcher, unwatched
 from scaleinv.lab.launch.choose import LaunchSite
-from scaleinv.lab.launch.task import Task
+from scaleinv.lab.launch.task import Task, take_away
 from scaleinv.lab.weights import kept_epochs
 from scaleinv.landscape.runs import lowest_epochs
 from scaleinv.runfolder.files import Lock, json_text
@@ -237,7 +237,7 @@ def _elsewhere(
             for job, result, error in itertools.chain(ended, launcher.run(rest, unwatched)):
                 yield jobs[job.folder][1], result, error
                 if result is not None:
-                    shutil.rmtree(job.folder, ignore_errors=True)
+                    take_away(job.folder)
         finally:
             launcher.cancel()
     if not any(path.is_dir() for path in (folder / TASKS).iterdir()):

@@ -35,8 +35,8 @@ def broken(text: str, width: int) -> str:
     longer.
 
     >>> print(broken("encoder.stages.0.weight", 16))
-    encoder.
-     stages.0.weight
+    encoder.stages.
+     0.weight
     """
     lines = []
     for line in text.split("\n"):

@@ -50,10 +50,11 @@ class TrainFolders:
 
     def _trained(self, stop: Stopping) -> bool:
         for folder in self.folders:
-            if not attempt(Path(folder), stop=stop):
+            gone = not Path(folder).exists()  # a task that another job of the array did, and whose result was taken
+            if not gone and not attempt(Path(folder), stop=stop):
                 return False
         for folder in reversed(self._others()):
-            free = not any((Path(folder) / name).exists() for name in (RESULT, ERROR))
+            free = Path(folder).exists() and not any((Path(folder) / name).exists() for name in (RESULT, ERROR))
             if free and not attempt(Path(folder), stop=stop, wait=0.0) and stop():
                 return False
         return True

@@ -5,6 +5,7 @@ engine may do it, and do it again.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,17 @@ import torch
 
 from scaleinv.errors import UserError
 from scaleinv.plugins import load_object
-from scaleinv.runfolder.files import Lock
+from scaleinv.runfolder.files import Lock, remove_tree
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, RESULT, TASK
 from scaleinv.runfolder.seal import read_sealed, write_sealed
 
 
+class Taken(UserError):
+    """A task was done by another process, and whoever asked for it has taken its result."""
+
+
 class Task(NamedTuple):
-    """A call: ``PACKAGE.MODULE:FUNCTION`` and its arguments by name, of JSON types; it returns JSON types as well."""
+    """A call: ``PACKAGE.MODULE:FUNCTION`` and its arguments by name, of JSON types; it returns a JSON object."""
 
     call: str
     arguments: Mapping[str, Any]
@@ -46,6 +51,8 @@ def do_task(folder: Path, *, lock_wait: float = 5.0) -> dict[str, Any]:
     if not isinstance(told, dict) or not isinstance(told.get("call"), str) or not isinstance(told.get("threads"), int):
         raise UserError(f"{folder / TASK} is not a task of this version; remove {folder} and start the command again")
     with Lock(folder, wait=lock_wait):
+        if not is_task(folder):  # while we waited; the lock has made the folder again
+            raise Taken(f"{folder} is done, and its result was taken away")
         if not (folder / RESULT).exists():
             threads = torch.get_num_threads()
             torch.set_num_threads(told["threads"])
@@ -53,5 +60,12 @@ def do_task(folder: Path, *, lock_wait: float = 5.0) -> dict[str, Any]:
                 write_sealed(folder / RESULT, load_object(told["call"])(**told["arguments"]))
             finally:
                 torch.set_num_threads(threads)
-    result: dict[str, Any] = read_sealed(folder / RESULT, quiet=True)
+        result: dict[str, Any] = read_sealed(folder / RESULT, quiet=True)
     return result
+
+
+def take_away(folder: Path) -> None:
+    """Remove a task that is done, once who does it has left the folder; what cannot be removed stays."""
+    with suppress(UserError), Lock(folder, wait=5.0):
+        remove_tree(folder)
+    remove_tree(folder)

@@ -18,12 +18,12 @@ from scaleinv.lab.data.source import ENVIRONMENT
 from scaleinv.lab.devices import choose_device
 from scaleinv.lab.launch.base import Job
 from scaleinv.lab.launch.job import bugs_kept
-from scaleinv.lab.launch.task import do_task, is_task, write_task
+from scaleinv.lab.launch.task import Taken, do_task, is_task, write_task
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.recipe import source_of
 from scaleinv.lab.start import Start, find_start
 from scaleinv.lab.train import RunEvent, Stopped, run
-from scaleinv.runfolder.files import Busy, Lock, write_bytes
+from scaleinv.runfolder.files import Busy, Lock, remove_tree, write_bytes
 from scaleinv.runfolder.layout import CONFIG, ERROR
 from scaleinv.runfolder.seal import read_sealed
 from scaleinv.runfolder.write import write_head
@@ -102,18 +102,25 @@ def attempt(
 ) -> bool:
     """Train a folder, or do its task, where nobody sees it, for an engine: False where it is to be started again, since
     it was stopped, or since another job was still at it after ``wait`` seconds. What goes wrong stands in
-    ``folder/error.txt``, the user's mistakes in one line.
+    ``folder/error.txt``, the user's mistakes in one line. A task whose folder goes meanwhile was done by
+    another job, and its result was taken: the folder is not made again.
     """
+    task = is_task(folder)
     try:
-        if is_task(folder):
+        if task:
             with bugs_kept(folder):
                 do_task(folder, lock_wait=wait)
         else:
             train_folder(folder, source=source, stop=stop, lock_wait=wait)
     except (Stopped, Busy):
         return False
+    except Taken:
+        remove_tree(folder)
+        with suppress(OSError):  # others are there
+            folder.parent.rmdir()
     except UserError as error:
-        write_bytes(folder / ERROR, f"UserError: {error}\n".encode(), parents=True)
+        if not task or folder.exists():
+            write_bytes(folder / ERROR, f"UserError: {error}\n".encode(), parents=True)
     except Exception:  # its traceback is there
         traceback.print_exc()
     return True
