@@ -16,6 +16,8 @@ import torch
 from children import alive, children
 from safetensors.torch import load_file
 
+from scaleinv.runfolder.seal import read_sealed
+
 pytestmark = pytest.mark.slow
 
 ENTRY = Path(__file__).with_name("kill_entry.py")
@@ -127,7 +129,7 @@ def assert_same_sweep(out: Path, other: Path) -> None:
         weights = [load_file(run / "checkpoints" / step / "weights.safetensors") for run in (ours, theirs)]
         assert weights[0].keys() == weights[1].keys()
         assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-        results = [json.loads((run / "result.json").read_text()) for run in (ours, theirs)]
+        results = [read_sealed(run / "result.json") for run in (ours, theirs)]  # whole, by a checksum that holds times
         for result in results:
             del result["timing"]
         assert results[0] == results[1]
