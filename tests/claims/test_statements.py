@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scaleinv.analysis.statistics import Estimate
 from scaleinv.analysis.trajectories import Trajectory
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.papers import context as contexts
+from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.kodryan2022 import trajectories
 from scaleinv.papers.lobacheva2021 import shape
@@ -139,6 +141,16 @@ def test_scatter_of_intervals_tells_chance_from_a_clock() -> None:
     even = shape.scatter_of_intervals(1 + 0.1 * rng.standard_normal(400))
     assert even.value == pytest.approx(0.1, abs=4 * even.error)
     assert math.isnan(shape.scatter_of_intervals(np.array([1.0, 2.0])).error)
+
+
+@pytest.mark.parametrize(
+    ("at", "error", "verdict"), [(60.0, 1.5, "holds"), (30.0, 1.5, "fails"), (51.0, 1.5, "undecided")]
+)
+def test_the_peak_of_the_gradient_is_compared_with_the_rest(at: float, error: float, verdict: str) -> None:
+    sheet = Sheet()
+    late = {2e-4: Estimate(14.0, 1.0), 4e-4: Estimate(8.0, 1.0), 8e-4: Estimate(at, error), 2e-3: Estimate(49.0, 0.5)}
+    trajectories.stands_out(sheet, "seed 0", late, 4e-4, 8e-4)
+    assert sheet.result().verdict == verdict
 
 
 def path(slope: float, noise: float = 0.0) -> Trajectory:

@@ -145,3 +145,13 @@ def test_a_lock_file_of_a_dead_process_is_taken_over(tmp_path: Path, monkeypatch
 
 def test_json_text_is_json() -> None:
     assert json.loads(files.json_text({"a": [float("-inf"), 1e-300]})) == {"a": [None, 1e-300]}
+
+
+def test_shared_files_are_written_whole_where_there_is_no_flock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "fcntl", None)
+    for text in (b"first", b"second"):
+        files.write_bytes(tmp_path / "made" / "x", text, parents=True)
+        assert (tmp_path / "made" / "x").read_bytes() == text
+    assert [one.name for one in (tmp_path / "made").iterdir()] == ["x"]

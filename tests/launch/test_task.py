@@ -17,7 +17,6 @@ import torch
 from tests.launch import sweeps
 
 from scaleinv.errors import UserError
-from scaleinv.lab.launch import polled
 from scaleinv.lab.launch.base import Finished, Job, Launcher
 from scaleinv.lab.launch.choose import LOCAL, Choice, LaunchSite, prepare_all
 from scaleinv.lab.launch.polled import Polled
@@ -76,12 +75,6 @@ class Out(Polled):
 
     def held(self, jobs: Sequence[Job]) -> set[Path]:
         return set()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polled, "POLL", 0.01)
-    monkeypatch.setattr(polled, "ASK", 0.01)
 
 
 def test_pieces_measured_elsewhere_are_those_of_this_process(folder: Path, measured: str, quick: None) -> None:

@@ -16,7 +16,6 @@ from tests.launch import sweeps
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
-from scaleinv.lab.launch import polled
 from scaleinv.lab.launch.base import Finished, Job
 from scaleinv.lab.launch.choose import Choice, LaunchSite
 from scaleinv.lab.launch.polled import Polled
@@ -92,12 +91,6 @@ class Engine(Polled):
 
     def held(self, jobs: Sequence[Job]) -> set[Path]:
         return set()
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polled, "POLL", 0.01)
-    monkeypatch.setattr(polled, "ASK", 0.01)
 
 
 def test_a_lost_job_is_started_again_and_not_for_ever(tmp_path: Path, quick: None) -> None:

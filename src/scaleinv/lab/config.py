@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from scaleinv.errors import UserError
 from scaleinv.lab.schedule import parse_schedule
-from scaleinv.runfolder.layout import BEFORE_CONFIG, FORMATS_READ, NUMBERS
+from scaleinv.runfolder.layout import BEFORE_CONFIG, FORMATS_READ, NUMBERS, SWEEP_CONFIG
 from scaleinv.runfolder.seal import checking, read_sealed
 from scaleinv.runfolder.stored import DERIVED, complete
 from scaleinv.text import near
@@ -371,7 +371,7 @@ def read_config(folder: Path) -> RunConfig | None:
 
 def present_config(folder: Path, config: RunConfig) -> RunConfig | None:
     """The config that is there, if it is this run's; a :class:`UserError` if the folder is anything else."""
-    if (folder / "sweep-config.json").exists():
+    if (folder / SWEEP_CONFIG).exists():
         raise UserError(f"{folder} is the folder of a sweep; choose another --out for a single run")
     present = read_config(folder)
     if present is not None and present != config:

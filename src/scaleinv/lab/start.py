@@ -16,7 +16,7 @@ from scaleinv.runfolder.checkpoint import (
     read_weights_file,
 )
 from scaleinv.runfolder.files import sha256
-from scaleinv.runfolder.layout import RESULT, kept_epochs, kept_file, last_epoch
+from scaleinv.runfolder.layout import RESULT, SWEEP_CONFIG, kept_epochs, kept_file, last_epoch
 from scaleinv.runfolder.manifest import FileState, damaged, read_manifest
 from scaleinv.runfolder.seal import checking, read_sealed
 
@@ -58,7 +58,7 @@ def find_start(text: str | Path) -> Start:
     if at and not epoch_text:
         raise UserError(f"--from {text}: no epoch after the @; write {name}@EPOCH, or {name} for its last weights")
     folder = Path(name)
-    if (folder / "sweep-config.json").exists():
+    if (folder / SWEEP_CONFIG).exists():
         raise UserError(f"{folder} is a sweep; a single run starts from one of its runs, in {folder / 'runs'}")
     config = read_config(folder)
     if config is None:
@@ -108,7 +108,7 @@ def _compare(file: Path, checksum: str, folder: Path) -> None:
 def find_starts(text: str) -> tuple[Start, ...]:
     """Find the starts a sweep may have: those of ``RUN[@EPOCH]``, or the last weights of every run of ``SWEEP``."""
     folder = Path(text)
-    if not (folder / "sweep-config.json").exists():
+    if not (folder / SWEEP_CONFIG).exists():
         return (find_start(text),)
     ended = [path.parent for path in sorted((folder / "runs").glob("*/result.json"))]
     found = [find_start(run) for run in ended if not _diverged(run)]

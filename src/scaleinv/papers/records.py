@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from scaleinv.errors import UserError
 from scaleinv.papers.verify import Outcome, source_hash
-from scaleinv.runfolder.environment import environment
+from scaleinv.runfolder.environment import environment, hardware
 from scaleinv.runfolder.files import json_text, write_bytes
 
 #: what of the environment decides numbers or says where the code was
@@ -56,7 +54,7 @@ def processor() -> str:
     except OSError:
         lines = []
     found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{found[0] if found else name} ({torch.backends.cpu.get_cpu_capability()})"
+    return f"{found[0] if found else name} ({hardware()['cpu']})"
 
 
 def write_records(outcomes: Iterable[Outcome], folder: Path, *, seed_offset: int = 0) -> list[Path]:

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,8 +23,10 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json, read_text, refuse_other_kinds
 
-if sys.platform != "win32":
+try:
     import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -156,10 +157,12 @@ def write_bytes(
             finally:
                 os.close(handle)
             return
-        if parents or not locked:
-            _write_shared(path, pieces, flush)
-            return
         part = path.with_name(f".{path.name}.part")
+        if parents or not locked:
+            part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+            if fcntl is not None:
+                _write_shared(path, part, pieces, flush)
+                return
         try:
             write_new(part, pieces, flush=flush)
             part.replace(path)
@@ -182,13 +185,12 @@ def _forget(part: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write_shared(path: Path, pieces: list[Buffer], flush: bool) -> None:
+def _write_shared(path: Path, part: Path, pieces: list[Buffer], flush: bool) -> None:
     """Write a file that other processes write as well. Each holds a lock on the part it writes, so that the parts of
     those that died are known, and removed.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         _remove_dead(left)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     for _ in range(_TRIES):
         _forget(part)
         handle = os.open(part, _NEW, 0o666)
@@ -210,8 +212,6 @@ def _write_shared(path: Path, pieces: list[Buffer], flush: bool) -> None:
 
 def _locked(handle: int, part: Path) -> bool:
     """Lock a part; whether it still has its name then."""
-    if sys.platform == "win32":
-        return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError:  # a file system without locks
@@ -220,7 +220,7 @@ def _locked(handle: int, part: Path) -> bool:
 
 
 def _remove_dead(part: Path) -> None:
-    if sys.platform == "win32" or part.is_symlink():
+    if part.is_symlink():
         return
     with suppress(OSError):
         handle = os.open(part, os.O_RDONLY)

@@ -8,12 +8,11 @@ from typing import Any
 from scaleinv.errors import UserError
 from scaleinv.runfolder.checkpoint import FILES, DamagedCheckpoint, list_checkpoints, read_checkpoint_manifest
 from scaleinv.runfolder.files import content_of, read_json, sha256
-from scaleinv.runfolder.layout import CONFIG, LANDSCAPE, LINES, PARTS, RESULT, STEPS
+from scaleinv.runfolder.layout import CONFIG, LANDSCAPE, LINES, PARTS, RESULT, STEPS, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.manifest import MANIFEST, Manifest, matching, read_manifest
 from scaleinv.runfolder.rows import read_part
 from scaleinv.runfolder.seal import SEAL, digest_of
 
-SWEEP_CONFIG, SWEEP_MAP = "sweep-config.json", "sweep.json"
 _KEPT_RESULTS = "claims"  # of the claims of papers
 
 

@@ -30,6 +30,8 @@ NUMBERS = 3
 #: of a folder that a launcher works on: in place of a run's config, a function to call
 TASK = "task.json"
 CONFIG, RESULT, LOCK, PROGRESS = "config.json", "result.json", ".lock", "progress.json"
+#: of a sweep: what was asked for, and the regime map
+SWEEP_CONFIG, SWEEP_MAP = "sweep-config.json", "sweep.json"
 #: traceback, where a bug ended the run
 ERROR = "error.txt"
 LINES, ALERTS = "metrics.jsonl", "alerts.jsonl"

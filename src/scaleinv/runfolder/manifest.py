@@ -48,9 +48,10 @@ class Manifest:
 
     def replace(self, name: str, data: Buffer, *, flush: bool = True) -> None:
         """Write a file anew, or for the first time; both states count until the list is written again."""
-        self._announce(name, state_of(data), flush)
+        after = state_of(data)
+        self._announce(name, after, flush)
         write_bytes(self.folder / name, data, flush=flush)
-        self.files[name] = [state_of(data)]
+        self.files[name] = [after]
 
     def append(self, name: str, data: bytes, before: bytes) -> None:
         """Write at the end of a file of lines that holds ``before``."""

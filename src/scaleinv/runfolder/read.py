@@ -19,7 +19,17 @@ import pyarrow.compute as pc
 
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json
-from scaleinv.runfolder.layout import ALERTS, CONFIG, FINAL_PART, FORMATS_READ, LINES, PARTS, RESULT
+from scaleinv.runfolder.layout import (
+    ALERTS,
+    CONFIG,
+    FINAL_PART,
+    FORMATS_READ,
+    LINES,
+    PARTS,
+    RESULT,
+    SWEEP_CONFIG,
+    SWEEP_MAP,
+)
 from scaleinv.runfolder.rows import (
     COLUMNS,
     TEXTS,
@@ -234,7 +244,7 @@ def folder_kind(folder: str | Path) -> Literal["run", "sweep"]:
         raise UserError(f"{path}: no such folder; name the folder of a run or a sweep")
     if not path.is_dir():
         raise UserError(f"{path} is a file; name the folder of a run or a sweep")
-    if (path / "sweep-config.json").exists():
+    if (path / SWEEP_CONFIG).exists():
         return "sweep"
     if (path / CONFIG).exists():
         return "run"
@@ -279,8 +289,8 @@ def load_sweep(folder: str | Path) -> SweepRun:
     path = Path(folder)
     if folder_kind(path) == "run":
         raise UserError(f"{path} is the folder of a single run, not of a sweep")
-    head = _read_head(path / "sweep-config.json", "sweep")
-    summary = _read_object(path / "sweep.json") if (path / "sweep.json").exists() else None
+    head = _read_head(path / SWEEP_CONFIG, "sweep")
+    summary = _read_object(path / SWEEP_MAP) if (path / SWEEP_MAP).exists() else None
     if summary is not None and not isinstance(summary.get("runs"), list):
         raise UserError(
             f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"

@@ -103,9 +103,10 @@ def read_sealed(path: Path, *, nan: bool = False, quiet: bool = False, **options
 
 
 def say_unguarded(folder: Path) -> None:
-    """Say once that a folder has no checksums; of the runs of a sweep once for all."""
-    runs = folder.parent
-    top = runs.parent if runs.name == "runs" and (runs.parent / "sweep-config.json").exists() else folder
+    """Say once that a folder has no checksums; of the runs of a sweep, or of a cache, once for all."""
+    runs, top = folder.parent, folder
+    if runs.name == "runs":
+        top = runs.parent if (runs.parent / "sweep-config.json").exists() else runs
     place = top.absolute()
     if place not in _told:
         _told.add(place)

@@ -152,11 +152,12 @@ class RunStore:
         target = kept_file(self.folder, epoch)
         own_folder(target.parent)
         name, data = f"{target.parent.name}/{target.name}", weights_bytes(weights)
-        if target.exists() and self._manifest.files.get(name) not in (None, [state_of(data)]):
+        state = state_of(data)
+        if target.exists() and self._manifest.files.get(name) not in (None, [state]):
             self._manifest.replace(name, data)  # other bits, as another processor computes them
         else:
             write_bytes(target, data)
-        self._manifest.files[name] = [state_of(data)]
+            self._manifest.files[name] = [state]
         self._manifest.write()
 
     def checkpoint(self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from scaleinv.lab.launch.task import Task, take_away
 from scaleinv.lab.weights import kept_epochs
 from scaleinv.landscape.runs import lowest_epochs
 from scaleinv.runfolder.files import Lock, json_text
-from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS, RESULT
+from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS, RESULT, SWEEP_CONFIG
 from scaleinv.runfolder.seal import read_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
 from scaleinv.studies.pieces import Ended, Piece, measure
@@ -58,7 +58,7 @@ class Study:
 
 def ended_runs(folder: Path) -> list[Ended]:
     """Find the runs of a sweep, or the run itself, that have ended with finite weights; by rate, a copied one once."""
-    if (folder / "sweep-config.json").exists():
+    if (folder / SWEEP_CONFIG).exists():
         places = sorted(path.parent for path in (folder / "runs").glob("*/result.json"))
     elif read_config(folder) is not None:
         places = [folder] if (folder / "result.json").exists() else []

@@ -11,6 +11,7 @@ from scaleinv.analysis.regimes import NAMES, describe
 from scaleinv.errors import UserError
 from scaleinv.plots.regimes import draw_regimes, regimes_svg
 from scaleinv.plots.style import regime_colours
+from scaleinv.runfolder.layout import SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.read import Run, load_run
 from scaleinv.runfolder.seal import read_sealed
 from scaleinv.runfolder.tables import frame
@@ -121,7 +122,7 @@ class Sweep:
 def load_results(folder: str | Path) -> Sweep:
     """Read a sweep that has ended; UserError where its map is not written yet."""
     path = Path(folder)
-    if not (path / "sweep.json").exists():
+    if not (path / SWEEP_MAP).exists():
         raise UserError(f"{path} has no sweep.json: the sweep has not ended; run it again, finished runs are kept")
-    base = read_sealed(path / "sweep-config.json")["sweep"]["base"]
-    return Sweep(path, read_sealed(path / "sweep.json", nan=True), f"{base.get('problem') or base.get('model')}")
+    base = read_sealed(path / SWEEP_CONFIG)["sweep"]["base"]
+    return Sweep(path, read_sealed(path / SWEEP_MAP, nan=True), f"{base.get('problem') or base.get('model')}")

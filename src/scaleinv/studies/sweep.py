@@ -20,7 +20,7 @@ from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
 from scaleinv.runfolder.files import LINK, Busy, Lock, json_text, own_folder
-from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, PROGRESS
+from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, PROGRESS, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.seal import read_sealed, write_sealed
 from scaleinv.runfolder.store import clean_ended
@@ -113,7 +113,7 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
         build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
     with Lock(out, wait=2.0):
         if _present(out, sweep) is None:
-            write_sealed(out / "sweep-config.json", {"format": FORMAT, "sweep": sweep.to_dict()})
+            write_sealed(out / SWEEP_CONFIG, {"format": FORMAT, "sweep": sweep.to_dict()})
         own_folder(out / "runs")
         origin = environment(sweep.base.threads, device or sweep.base.device)
         yield [Job(config, run_folder(out, config), origin, sweep.start_of(config), device) for config in sweep.runs()]
@@ -233,13 +233,13 @@ def map_sweep(
     per_epoch = next((finished.result["steps_per_epoch"] for finished in runs if finished.result), None)
     horizon = {"steps": steps, "steps_per_epoch": per_epoch, "epochs": steps / per_epoch if per_epoch else None}
     summary = regime_map(ordered, sweep.axis, horizon)
-    write_sealed(out / "sweep.json", summary)
+    write_sealed(out / SWEEP_MAP, summary)
     return MappedSweep(summary, failed)
 
 
 def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
     """The sweep that is there, if it is this one; a :class:`UserError` if the folder holds anything else."""
-    path = out / "sweep-config.json"
+    path = out / SWEEP_CONFIG
     if path.exists():
         content = read_sealed(path)
         held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
@@ -262,7 +262,7 @@ def _present(out: Path, sweep: SweepConfig) -> Mapping[str, Any] | None:
 
 def _prolong(out: Path, sweep: SweepConfig) -> None:
     """Make the sweep that is there this one, if it is the same with fewer steps; its runs resume."""
-    path = out / "sweep-config.json"
+    path = out / SWEEP_CONFIG
     content = read_sealed(path) if path.exists() else None
     held = content.get("sweep") if isinstance(content, dict) and content.get("format") in FORMATS_READ else None
     if not isinstance(held, dict) or not isinstance(held.get("base"), dict):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry.probe import Probe, map_tensors
+from scaleinv.symmetry.probe import Probe, every_tensor, map_tensors
 
 #: tokens that are kept of a sequence, and how much shorter that must make it
 _TOKENS, _WORTH = 4, 2
@@ -85,7 +85,7 @@ def narrowed(probe: Probe, mask: Tensor) -> Narrowed | None:
 
 def _cuts(probe: Probe) -> Iterator[Shortening]:
     """List what may be cut, the shortest first: to one sample, to the first tokens."""
-    first = next((t for t in _tensors(probe.given) if t.dim()), None)
+    first = next((t for t in every_tensor(probe.given) if t.dim()), None)
     if first is None:
         return
     samples = (0, first.shape[0], 1)
@@ -94,14 +94,3 @@ def _cuts(probe: Probe) -> Iterator[Shortening]:
     for part in parts:
         if all(size >= _WORTH * kept > 0 for _, size, kept in part):
             yield Shortening(tuple(part))
-
-
-def _tensors(value: object) -> list[Tensor]:
-    found: list[Tensor] = []
-
-    def note(t: Tensor) -> Tensor:
-        found.append(t)
-        return t
-
-    map_tensors(value, note)
-    return found

@@ -45,6 +45,18 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def every_tensor(value: Any) -> list[Tensor]:
+    """List all tensors in ``value``, whatever their type, in order."""
+    found: list[Tensor] = []
+
+    def note(t: Tensor) -> Tensor:
+        found.append(t)
+        return t
+
+    map_tensors(value, note)
+    return found
+
+
 class Viewpoint(NamedTuple):
     """Where a model is looked at: which random numbers and inputs it gets, and how its weights are moved."""
 

@@ -27,10 +27,10 @@ from scaleinv.symmetry.narrow import Narrowed, narrowed
 from scaleinv.symmetry.numeric import difference_rows
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
-from scaleinv.symmetry.probe import Probe, Viewpoint, map_tensors
+from scaleinv.symmetry.probe import Probe, Viewpoint, every_tensor, map_tensors
 from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.state import Found, Part, Reach, State
-from scaleinv.symmetry.trial import DRAWS_OF_RANDOM, every_tensor
+from scaleinv.symmetry.trial import DRAWS_OF_RANDOM
 from scaleinv.symmetry.verify import TOLERANCE, verify_moves
 
 #: cotangents for the row and part tests

@@ -10,12 +10,12 @@ from scaleinv.symmetry.far import doubts_from_afar
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.numeric import disagreements
 from scaleinv.symmetry.precision import DOUBLE, NUMERIC, SINGLE
-from scaleinv.symmetry.probe import Probe, Viewpoint
+from scaleinv.symmetry.probe import Probe, Viewpoint, every_tensor
 from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.search import search, usable_outputs
 from scaleinv.symmetry.sites import Key, Site
 from scaleinv.symmetry.state import Found
-from scaleinv.symmetry.trial import FirstRuns, every_tensor, one_line
+from scaleinv.symmetry.trial import FirstRuns, one_line
 from scaleinv.symmetry.verify import (
     EACH_BELOW,
     FEW,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scaleinv.errors import UserError
 from scaleinv.symmetry.copies import call_arguments
 from scaleinv.symmetry.outputs import Outputs, output_tensors
-from scaleinv.symmetry.probe import TINY, Probe, Viewpoint, enlarged, map_tensors
+from scaleinv.symmetry.probe import TINY, Probe, Viewpoint, enlarged, every_tensor, map_tensors
 
 #: the random draws that a model with randomness of its own is looked at under, at least
 DRAWS_OF_RANDOM = 6
@@ -204,18 +204,6 @@ def _larger(inputs: Any) -> Iterator[tuple[Any, str]]:
     first = next((t for t in every_tensor(call_arguments(inputs)) if t.dim()), None)
     for dim in range(1, 0 if first is None else first.dim()):
         yield enlarged(inputs, dim, _BATCH_TIMES), f"inputs {_BATCH_TIMES} times as long in dimension {dim}"
-
-
-def every_tensor(value: Any) -> list[Tensor]:
-    """List all tensors in ``value``, whatever their type, in order."""
-    found: list[Tensor] = []
-
-    def note(t: Tensor) -> Tensor:
-        found.append(t)
-        return t
-
-    map_tensors(value, note)
-    return found
 
 
 @dataclass

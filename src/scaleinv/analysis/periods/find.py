@@ -22,6 +22,7 @@ from scaleinv.analysis.periods.result import Periods
 from scaleinv.analysis.periods.sentences import answer, end_sentences, evidence
 from scaleinv.analysis.periods.verdict import judge
 from scaleinv.errors import UserError
+from scaleinv.runfolder.layout import SWEEP_CONFIG
 from scaleinv.runfolder.read import load_run
 from scaleinv.theory.breakdowns.definition import Definition
 from scaleinv.theory.breakdowns.find import smooth
@@ -106,7 +107,7 @@ def is_run(folder: str | Path | Sequence[str | Path]) -> bool:
     if not isinstance(folder, str | Path):
         return False
     path = Path(folder)
-    return (path / "config.json").exists() or (path / "sweep-config.json").exists()
+    return (path / "config.json").exists() or (path / SWEEP_CONFIG).exists()
 
 
 def _of_run(folder: Path, definition: Definition) -> Periods:

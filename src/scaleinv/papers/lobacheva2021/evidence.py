@@ -37,6 +37,14 @@ def named_periods(context: Context, requests: Sequence[Request]) -> list[tuple[s
     return list(zip(names, requests, periods_of(context, requests)))
 
 
+def by_product(context: Context, requests: Sequence[Request]) -> list[tuple[float, list[Periods]]]:
+    """Find or train the runs, and the periods of each, by lr wd, ascending."""
+    found: dict[float, list[Periods]] = {}
+    for request, run in zip(requests, periods_of(context, requests)):
+        found.setdefault(product(request), []).append(run)
+    return sorted(found.items())
+
+
 def product(request: Request) -> float:
     """Return lr wd of a run in the whole space."""
     assert request.lr is not None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from scaleinv.analysis.periods import Periods, find_periods
+from scaleinv.analysis.periods import find_periods
 from scaleinv.analysis.regimes import boundaries
 from scaleinv.lab.weights import kept_epochs, read_weights, rebuild
 from scaleinv.landscape.agreement import agreement
@@ -23,10 +23,7 @@ def backbone(context: Context) -> list[evidence.Pooled]:
 
 def pooled(context: Context, requests: Sequence[Request]) -> list[evidence.Pooled]:
     """Pool the runs of each lr wd among the requests, ascending."""
-    by_product: dict[float, list[Periods]] = {}
-    for request, run in zip(requests, evidence.periods_of(context, requests)):
-        by_product.setdefault(evidence.product(request), []).append(run)
-    return [evidence.pool(one, by_product[one]) for one in sorted(by_product)]
+    return [evidence.pool(product, several) for product, several in evidence.by_product(context, requests)]
 
 
 def interval(sheet: Sheet, context: Context) -> None:

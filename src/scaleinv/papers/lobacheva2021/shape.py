@@ -4,7 +4,6 @@ Definitions are those of ``analysis/periods``. What was changed after a first lo
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,18 +40,10 @@ def scatter_of_intervals(gaps: Floats) -> Estimate:
     return Estimate(cv(gaps), math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum())))
 
 
-def by_product(context: Context, requests: Sequence[Request]) -> dict[float, list[Periods]]:
-    """Find the periods of the runs, by lr wd."""
-    found: dict[float, list[Periods]] = {}
-    for request, run in zip(requests, evidence.periods_of(context, requests)):
-        found.setdefault(evidence.product(request), []).append(run)
-    return found
-
-
 def regular(sheet: Sheet, context: Context) -> None:
     """Check ``regular-periods``."""
     found: list[Estimate] = []
-    for product, several in sorted(by_product(context, runs.rates(context.scale)).items()):
+    for product, several in evidence.by_product(context, runs.rates(context.scale)):
         times = [[event.time for event in run.break_downs if event.settled] for run in several]
         gaps = np.concatenate([np.diff(one) for one in times])
         one = scatter_of_intervals(gaps)
@@ -71,7 +62,7 @@ STATEMENTS = (
     "B: its loss is below that of A",
     "B: its gradients are below those of A",
     "C: the gradients jump above all of B",
-    "after C: the ELR is below that of the break-down",
+    "after C: the loss is below that of C again, at an ELR below that of the break-down",
 )
 
 
@@ -87,20 +78,22 @@ def statements(run: Periods, period: Period) -> tuple[bool, ...] | None:
     first, last = (
         float(np.median(log.loss[one])) for one in (slice(a.start, a.start + fifth), slice(a.stop - fifth, a.stop))
     )
-    after = min(int(np.searchsorted(log.step, period.c[1])) + (a.stop - a.start), len(log.step))
-    grown = float(log.rho_sq[b.stop : after].max(initial=0.0))
+    after = slice(c.stop, min(c.stop + b.stop - b.start, len(log.step)))  # as long as the B before
+    if after.stop - after.start < 5:
+        return None
     return (
         last < first,
         float(np.median(log.loss[b])) < float(np.median(log.loss[a])),
         float(np.median(log.eg[b])) < float(np.median(log.eg[a])),
         float(log.eg[c].max()) > float(np.percentile(log.eg[b], 99)),
-        grown > float(log.rho_sq[b].min()),
+        float(np.median(log.loss[after])) < float(np.median(log.loss[c]))
+        and float(np.median(log.rho_sq[after])) > float(log.rho_sq[b][-1]),
     )
 
 
 def phases(sheet: Sheet, context: Context) -> None:
     """Check ``phases-of-a-period``."""
-    for k, (product, several) in enumerate(sorted(by_product(context, runs.rates(context.scale)).items())):
+    for k, (product, several) in enumerate(evidence.by_product(context, runs.rates(context.scale))):
         seen = [
             one
             for run in several
@@ -132,7 +125,7 @@ def growth_of_turns(run: Periods, period: Period) -> float | None:
 def growth_in_b(sheet: Sheet, context: Context) -> None:
     """Check ``growth-in-phase-b``."""
     every: list[float] = []
-    for product, several in sorted(by_product(context, runs.rates(context.scale)).items()):
+    for product, several in evidence.by_product(context, runs.rates(context.scale)):
         found = [
             growth
             for run in several
