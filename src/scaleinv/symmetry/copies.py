@@ -18,7 +18,8 @@ from scaleinv.errors import UserError
 #: what torch keeps in a module's dict for itself
 _OWN = frozenset(["_parameters", "_buffers", "_modules", "training"])
 #: what a run may change without assigning it
-_CHANGING = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random, Tensor, list, dict, set)
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_CHANGING = (*_GENERATORS, Tensor, list, dict, set)
 
 
 #: wrappers that hold the model as ``module`` and compute what it computes
@@ -44,6 +45,11 @@ def freed() -> None:
     glibc keeps freed blocks of up to 32 MiB, which are most of a model; elsewhere nothing happens.
     """
     gc.collect()
+    trimmed()
+
+
+def trimmed() -> None:
+    """Hand freed blocks back to the system."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
@@ -148,6 +154,8 @@ class KeptState:
             kept = {k: _kept(v) for k, v in vars(module).items() if k not in _OWN and not k.endswith("_hooks")}
             changing = [k for k, v in kept.items() if isinstance(v, _CHANGING) and not isinstance(v, nn.Parameter)]
             self.attributes.append((module, kept, changing))
+        own = (kept[name] for _, kept, changing in self.attributes for name in changing)
+        self.draws = any(isinstance(value, _GENERATORS) for value in own)  # from generators of its own
 
     def restore(self, seed: int) -> None:
         """Put the state back; generators that a module owns start from ``seed``."""

@@ -20,10 +20,13 @@ _FAR, _FAR_DEAD = 2.0**12, 2.0**5
 _DEAD_TOLERANCE = 1e-9
 
 
-def doubts_from_afar(probe: Probe, found: Found, mask: Tensor) -> list[str]:
-    """Say which claims hold near the present weights only; the probe stands where they were tested."""
+def doubts_from_afar(probe: Probe, found: Found, mask: Tensor, known: Tensor | None = None) -> list[str]:
+    """Say which claims hold near the present weights only; the probe stands where they were tested.
+
+    known: the outputs there, if they are.
+    """
     say("claims far away")
-    usable, base = mask > 0, probe.value()
+    usable, base = mask > 0, probe.value() if known is None else known
     scale = max(float(base[usable].abs().max()) if bool(usable.any()) else 0.0, 1e-300)
     generator = torch.Generator().manual_seed(17)
 
