@@ -75,7 +75,7 @@ def test_a_slope_that_single_precision_barely_sees_is_confirmed_in_double(share:
 
 def test_small_slopes_need_no_search_in_double() -> None:
     torch.manual_seed(0)
-    net, x = Slight(4e-5), torch.randn(9, 6)
+    net, x = Slight(1e-4), torch.randn(9, 6)
     found = find_symmetries(net, x, precision="single", defect=False)
     assert found.evidence["dtype"] == "float32, tested in float64"
     assert found.fixed == ("w.weight", "o.weight", "o.bias")

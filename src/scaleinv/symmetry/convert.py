@@ -196,6 +196,8 @@ def _kept(model: nn.Module, found: Symmetries) -> dict[str, str]:
         pairs = [pair for pair in found.rescaling if name in pair]
         if name in found.dead:
             reasons[name] = "dead: the output does not depend on it, and it cannot be removed"
+        elif name in found.unreached:
+            reasons[name] = found.unreached[name]
         elif pairs:
             others = [n for n in pairs[0] if n != name]
             shown = ", ".join(others[:4]) + f" and {len(others) - 4} more" * (len(others) > 4)

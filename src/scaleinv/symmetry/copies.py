@@ -245,10 +245,10 @@ def refuse_unreadable(model: nn.Module) -> None:
         if isinstance(p, nn.parameter.UninitializedParameter):
             raise UserError(f"parameter {name!r} is not initialised yet; run the model once before")
         if p.layout is not torch.strided:
-            kind = str(p.layout).removeprefix("torch.")
+            layout = str(p.layout).removeprefix("torch.")
             raise UserError(
-                f"parameter {name!r} is stored as {kind}, of which the search cannot move every entry; give the model "
-                "with a dense weight, times a mask where entries are to stay zero"
+                f"parameter {name!r} is stored as {layout}, of which the search cannot move every entry; give the "
+                "model with a dense weight, times a mask where entries are to stay zero"
             )
         if p.is_meta:
             raise UserError(

@@ -75,10 +75,10 @@ def eps_defect(
         size = now.norm()
         cosine = abs(dot) / (rho * size) if rho > 0 and size > 0 else None
         result[name] = {"norm": rho, "cosine": cosine, "error": None, "norm_1_percent": None, "norm_10_percent": None}
-    # the other groups' eps is in the reference too, which is only right where it is nothing
+    # the other groups' eps is in the reference too, which is only right where it is nothing, or there are none
     shared = all(error < 1e-3 for error in starts.values()) and len(together) == sum(map(len, groups.values()))
-    if shared:
-        present.clear()
+    shared = shared or len(groups) == 1
+    (present if shared else far).clear()
     for name, group in groups.items():
         rho, start = result[name]["norm"] or 0.0, starts[name]
         if rho == 0 or result[name]["cosine"] is None:

@@ -350,9 +350,10 @@ def reproducible(device: torch.device, seed: int = _SEED) -> Iterator[Callable[[
 
 def _generators(devices: Sequence[torch.device]) -> tuple[Any, ...]:
     """Give the states of all generators that a run may draw from, in a form that can be compared."""
-    _, keys, place, *rest = np.random.get_state()  # noqa: NPY002
+    own: Any = np.random.get_state(legacy=False)  # noqa: NPY002
     states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
-    return (keys.tobytes(), place, rest, random.getstate(), *(state.numpy().tobytes() for state in states))
+    numbers = (own["state"]["key"].tobytes(), own["state"]["pos"], own["has_gauss"], own["gauss"])
+    return (numbers, random.getstate(), *(state.numpy().tobytes() for state in states))
 
 
 class _Direct:

@@ -191,13 +191,14 @@ def verify(
     the other way round; the residual of the combination stands for each, and where it is not rounding every claim is
     tried alone.
     """
+    held = [i for i in range(len(probe.tensors)) if i not in spared]
     if not claims:
-        return {}, None
+        u = cotangent(mask, torch.Generator().manual_seed(29))
+        return {}, _dots(probe, [], u, held)[2] if gradients else None
     usable = mask > 0
     base = probe.value() if base is None else base
     scale = float(base[usable].abs().max()) if bool(usable.any()) else 1.0
     u = cotangent(mask, generator)
-    held = [i for i in range(len(probe.tensors)) if i not in spared]
     dots: dict[str, float] = {claim.name: 0.0 for claim in claims}
     samples: dict[int, Tensor] = {}
     slopes: Slopes | None = None
