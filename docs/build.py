@@ -134,6 +134,8 @@ def moved(text: str, page: Path, place: Path) -> str:
             there = Path(PAGES[inside])
         elif inside.startswith("docs/") and target.is_file():
             there = target.relative_to(DOCS)
+            if target.suffix == ".ipynb" and target != page:  # a notebook has a page of its own here
+                there = there.with_suffix(".md")
         else:
             return found.group(1) + BLOB + inside
         return found.group(1) + Path(os.path.relpath(there, place.parent)).as_posix()
