@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from scaleinv.errors import UserError
+from scaleinv.lab import train
 from scaleinv.lab.config import Settings, read_config
+from scaleinv.lab.launch.here import Here
+from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start
 from scaleinv.monitor.sinks.rows import Rows
 from scaleinv.runfolder.files import Lock, append_bytes, own_folder, write_bytes
 from scaleinv.runfolder.inspect import inspect
 from scaleinv.runfolder.manifest import read_manifest
+from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.rows import Row
 from scaleinv.runfolder.seal import Damaged, read_sealed, sealed, unchecked, write_sealed
-from scaleinv.studies.obtain import obtain
+from scaleinv.studies.obtain import Request, obtain, obtain_many
+from scaleinv.studies.sweep import SweepConfig, run_sweep
+
+SETTINGS = Settings(data="digits", subset=64, batch_size=16, model="mlp", width=2, steps=8, keep_every=1)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = Settings(data="digits", subset=64, batch_size=16, model="mlp", width=2, steps=8, keep_every=1)
-    return obtain(tmp_path_factory.mktemp("runs"), settings, elr=0.03)
+    return obtain(tmp_path_factory.mktemp("runs"), SETTINGS, elr=0.03)
 
 
 @pytest.fixture
@@ -155,3 +164,67 @@ def test_rows_that_cannot_be_written_are_held(tmp_path: Path, monkeypatch: pytes
 def test_a_second_lock_of_another_name(tmp_path: Path) -> None:
     with Lock(tmp_path), Lock(tmp_path, name=".landscape.lock"), pytest.raises(UserError, match="is working on"):
         Lock(tmp_path, name=".landscape.lock")
+
+
+def test_what_kills_left_of_ended_runs_and_sweeps_is_removed(run: Path, tmp_path: Path) -> None:
+    """By the next command that holds the lock; what the run is stays."""
+    before = sorted(path for path in run.rglob("*") if path.name != ".lock")
+    left = [run / "progress.json", run / ".result.json.part", run / "metrics" / ".part-00001.parquet.part"]
+    left += [run / "weights" / ".epoch-000001.safetensors.part"]
+    for path in left:
+        path.write_text("half")
+    for name in ("step-000000004", ".step-000000008.part", "replaced-step-000000008"):
+        (run / "checkpoints" / name).mkdir()
+    (run.parent / ".shared-999999999-0").mkdir()  # of a process that is gone
+    (run.parent / f".shared-{os.getpid()}-0").mkdir()
+    obtain(run.parent, SETTINGS, elr=0.03)
+    assert [path.name for path in run.parent.glob(".shared*")] == [f".shared-{os.getpid()}-0"]
+    config = read_config(run)
+    assert config is not None
+    assert train.run(config, load_data(SETTINGS), run)["status"] == "finished"
+    assert sorted(path for path in run.rglob("*") if path.name != ".lock") == before
+
+
+def test_a_sweep_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    data = load_data(SETTINGS)
+    config = resolve(SETTINGS, data, elr=0.03, lr=None, seed=0, threads=1)
+
+    def sweep() -> None:
+        run_sweep(SweepConfig(config, "elr", (0.03,), (0,)), data, out, workers=1, launch=lambda s: Here(s.source))
+
+    sweep()
+    before = sorted(out.rglob("*"))
+    (out / ".shared").mkdir()
+    (out / ".shared" / "images.npy").write_text("half")
+    (folder,) = (out / "runs").iterdir()
+    (folder / "checkpoints" / "step-000000001").mkdir()
+    (folder / ".config.json.part").write_text("half")
+    sweep()
+    assert sorted(out.rglob("*")) == before
+
+
+def test_a_run_of_another_process_is_waited_for_and_that_is_said(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("scaleinv.lab.train._SOON", 0.05)
+    (run / "result.json").unlink()
+    Progress(run, 8).write(5, 1)
+    held = Lock(run)
+    threading.Timer(0.5, held.release).start()
+    assert obtain(run.parent, SETTINGS, elr=0.03) == run
+    assert load_run(run).status == "finished"
+    (said,) = (record.message for record in caplog.records)
+    assert said == f"waiting for process {os.getpid()} on {socket.gethostname()}, which trains {run} (step 5 of 8)"
+
+
+@pytest.mark.slow
+def test_workers_wait_as_well(made: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With workers a run that another process holds is no error either."""
+    run = Path(shutil.copytree(made, tmp_path / made.name))
+    (run / "result.json").unlink()
+    held = Lock(run)
+    threading.Timer(12.0, held.release).start()
+    assert obtain_many(tmp_path, [Request(settings=SETTINGS, elr=0.03)], workers=2) == [run]
+    assert load_run(run).status == "finished"
+    assert f"waiting for another process, which trains {run}" in capfd.readouterr().err
