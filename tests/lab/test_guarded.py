@@ -29,8 +29,9 @@ from scaleinv.runfolder.inspect import inspect
 from scaleinv.runfolder.manifest import read_manifest
 from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.read import load_run, load_sweep
-from scaleinv.runfolder.rows import Row
+from scaleinv.runfolder.rows import Row, to_line
 from scaleinv.runfolder.seal import Damaged, read_sealed, sealed, unchecked, write_sealed
+from scaleinv.runfolder.write import write_head
 from scaleinv.studies.landscape import TASKS, Study, study
 from scaleinv.studies.obtain import Request, obtain, obtain_many
 from scaleinv.studies.sweep import SweepConfig, run_sweep
@@ -242,6 +243,24 @@ def test_rows_that_cannot_be_written_are_held(tmp_path: Path, monkeypatch: pytes
     rows.add([Row(1, 1, "online", "total", "loss", 2.0)])
     rows.close()
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "alerts.jsonl"])
+def test_lines_that_are_gone_are_told(name: str, tmp_path: Path) -> None:
+    config = {"source": "monitor", "time": "step"}
+    write_head(tmp_path, config, "x", {})
+    listed = read_manifest(tmp_path)
+    assert listed is not None
+    line = to_line(Row(0, 0, "online", "total", "loss", 1.0)).encode() + b"\n"
+    listed.append(name, line, b"")
+    listed.write()
+    run = load_run(tmp_path)
+    assert (len(run.metrics), len(run.alerts)) == ((1, 0) if name == "metrics.jsonl" else (0, 1))
+    (tmp_path / name).unlink()
+    with pytest.raises(Damaged, match=rf"{name} is gone"):
+        _ = load_run(tmp_path).alerts
+    with unchecked():
+        assert (load_run(tmp_path).metrics, load_run(tmp_path).alerts) == ({}, [])
 
 
 def test_a_second_lock_of_another_name(tmp_path: Path) -> None:

@@ -115,11 +115,16 @@ def to_line(row: tuple[Any, ...]) -> str:
 
 
 def counts(path: Path) -> bool:
-    """Whether a file of lines is there and part of the run."""
-    if not path.exists():
-        return False
-    manifest = read_manifest(path.parent) if checking() else None
-    return manifest is None or path.name in manifest.files
+    """Whether a file of lines is there and part of the run. Errors: Damaged where it should be and is gone."""
+    for _ in range(_TRIES):
+        manifest, there = read_manifest(path.parent) if checking() else None, path.exists()
+        if manifest is None:
+            return there
+        if path.name not in manifest.files:
+            return False
+        if there or manifest.may_lack(path.name):
+            return there
+    raise damaged(path, "is gone")  # not just made into a part of Parquet, after the list was read
 
 
 def read_text_of_lines(path: Path, *, strict: bool = True) -> list[str]:
