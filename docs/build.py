@@ -213,12 +213,16 @@ def modules(room: str) -> list[str]:
 def reference() -> dict[str, str]:
     """Write the pages of the reference: one for each room, one with the help of every command, and the way in."""
     scaleinv = importlib.import_module("scaleinv")
+    top_level = {getattr(getattr(scaleinv, name), "__module__", "") for name in scaleinv.__all__}
     pages = {}
     rows = []
     for page, (rooms, words) in ROOMS.items():
         lines = [f"# {', '.join(f'scaleinv.{room}' for room in rooms)}", "", words, ""]
         for room in rooms:
-            for name in (*modules(room), *BESIDE.get(room, ())):
+            names = sorted(
+                modules(room), key=lambda name: (name.count(".") > 1, name not in top_level)
+            )  # best known first
+            for name in (*names, *BESIDE.get(room, ())):
                 package = PACKAGE.joinpath(*name.split(".")[1:]).is_dir()  # its names stand in the modules within
                 lines.append(f"::: {name}\n" + ("    options: {members: []}\n" if package else ""))
         pages[page] = "\n".join(lines)
