@@ -28,9 +28,12 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
-from scaleinv.runfolder.files import plain
+from scaleinv.runfolder.files import plain, refuse_links
 from scaleinv.runfolder.seal import read_sealed, write_sealed
+from scaleinv.studies.obtain import remove_left
 
+#: folders of runs that are trained anew, below the cache
+_FRESH = "fresh-"
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "plots")
 
@@ -116,7 +119,8 @@ def run(
     runs = runs_folder(cache)
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
-        runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
+        remove_left(cache, _FRESH)
+        runs = Path(tempfile.mkdtemp(prefix=f"{_FRESH}{os.getpid()}-", dir=cache))
     crew = Crew(partial(_check, runs, launch, device, seed_offset), workers or os.cpu_count() or 1)
     try:
         for answer in crew.run(waiting, started=lambda pair: started(*pair)):
@@ -172,4 +176,5 @@ def _load(path: Path, id: str, scale: str) -> Outcome | None:
 
 
 def _store(path: Path, outcome: Outcome) -> None:
+    refuse_links(path.parent)
     write_sealed(path, outcome.to_dict(), parents=True, advice="choose another folder with --cache")

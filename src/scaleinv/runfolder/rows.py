@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json
@@ -27,6 +27,8 @@ class Row(NamedTuple):
     quantity: str
     value: float
 
+
+_Read = TypeVar("_Read")
 
 COLUMNS = Row._fields
 TEXTS = ("split", "group", "quantity")
@@ -69,7 +71,7 @@ def read_part(path: Path, data: bytes | None = None) -> Any:
         raise damaged(path, f"is damaged ({' '.join(str(error).split())})") from None
 
 
-def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, bytes], Any]) -> list[Any]:
+def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, bytes], _Read]) -> list[_Read]:
     """Read all parts of a ``pattern`` in a run's ``metrics`` folder, in the order of their names, each as it was
     written; the ``final`` one holds them all, once it is there.
 
@@ -113,11 +115,16 @@ def to_line(row: tuple[Any, ...]) -> str:
 
 
 def counts(path: Path) -> bool:
-    """Whether a file of lines is there and part of the run."""
-    if not path.exists():
-        return False
-    manifest = read_manifest(path.parent) if checking() else None
-    return manifest is None or path.name in manifest.files
+    """Whether a file of lines is there and part of the run. Errors: Damaged where it should be and is gone."""
+    for _ in range(_TRIES):
+        manifest, there = read_manifest(path.parent) if checking() else None, path.exists()
+        if manifest is None:
+            return there
+        if path.name not in manifest.files:
+            return False
+        if there or manifest.may_lack(path.name):
+            return there
+    raise damaged(path, "is gone")  # not just made into a part of Parquet, after the list was read
 
 
 def read_text_of_lines(path: Path, *, strict: bool = True) -> list[str]:

@@ -28,9 +28,9 @@ from scaleinv.lab.launch.choose import LaunchSite
 from scaleinv.lab.launch.task import Task, take_away
 from scaleinv.lab.weights import kept_epochs
 from scaleinv.landscape.runs import lowest_epochs
-from scaleinv.runfolder.files import Lock, json_text
+from scaleinv.runfolder.files import Lock, json_text, refuse_links
 from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS, RESULT, SWEEP_CONFIG
-from scaleinv.runfolder.seal import read_sealed, write_sealed
+from scaleinv.runfolder.seal import read_object, read_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
 from scaleinv.studies.pieces import Ended, Piece, measure
 from scaleinv.text import count
@@ -130,6 +130,7 @@ def study(
         if part not in LANDSCAPE_PARTS:
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
     runs = ended_runs(folder)
+    refuse_links(folder / TASKS)
     with Lock(folder, name=".landscape.lock", advice="wait for it: two would overwrite each other's landscape.json"):
         return _study(folder, runs, parts, settings, data_dir, launch, workers, device, watch, say)
 
@@ -228,7 +229,7 @@ def _elsewhere(
     with Lock(folder / TASKS, wait=2.0):
         launcher = launch(LaunchSite(folder, None, workers, data_dir))
         ended = [
-            Finished(job, read_sealed(place / RESULT, quiet=True))
+            Finished(job, read_object(place / RESULT, quiet=True))
             for place, (job, _) in jobs.items()
             if (place / RESULT).exists()
         ]

@@ -13,7 +13,7 @@ from scaleinv.plots.regimes import draw_regimes, regimes_svg
 from scaleinv.plots.style import regime_colours
 from scaleinv.runfolder.layout import SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.read import Run, load_run
-from scaleinv.runfolder.seal import read_sealed
+from scaleinv.runfolder.seal import read_object
 from scaleinv.runfolder.tables import frame
 from scaleinv.text import count, esc, show
 
@@ -124,5 +124,8 @@ def load_results(folder: str | Path) -> Sweep:
     path = Path(folder)
     if not (path / SWEEP_MAP).exists():
         raise UserError(f"{path} has no sweep.json: the sweep has not ended; run it again, finished runs are kept")
-    base = read_sealed(path / SWEEP_CONFIG)["sweep"]["base"]
-    return Sweep(path, read_sealed(path / SWEEP_MAP, nan=True), f"{base.get('problem') or base.get('model')}")
+    sweep, summary = read_object(path / SWEEP_CONFIG).get("sweep"), read_object(path / SWEEP_MAP, nan=True)
+    base = sweep.get("base") if isinstance(sweep, dict) else None
+    if not isinstance(base, dict) or not isinstance(summary.get("runs"), list):
+        raise UserError(f"{path} is not the folder of a sweep of this version; run the sweep again in another folder")
+    return Sweep(path, summary, f"{base.get('problem') or base.get('model')}")
