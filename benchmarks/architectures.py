@@ -229,7 +229,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("VGG with batch norm", "timm", _timm_class("timm.models.vgg:VGG", 64, cfg=[8, "M", 8, "M", 16, "M", 16, "M"], mlp_ratio=0.01, norm_layer=nn.BatchNorm2d)),
     Architecture("MobileNetV3", "timm", _timm("mobilenetv3_small_050", 32)),
     Architecture("LCNet", "timm", _timm("lcnet_035", 32)),
-    Architecture("GhostNet", "timm", _timm("ghostnet_050", 32)),
+    Architecture("GhostNet", "timm", _timm_class("timm.models.ghostnet:GhostNet", 64, width=0.5, cfgs=[[[3, 16, 16, 0, 1]], [[3, 48, 24, 0, 2]], [[5, 72, 40, 0.25, 2]], [[3, 240, 40, 0.25, 1]]])),
     Architecture("EfficientNet", "timm", _timm("test_efficientnet", 64), True),
     Architecture("EfficientNet with group norm", "timm", _timm("test_efficientnet_gn", 32)),
     Architecture("EfficientNet with EvoNorm", "timm", _timm("test_efficientnet_evos", 32)),
