@@ -11,10 +11,10 @@ from scaleinv.analysis.regimes import NAMES, describe
 from scaleinv.errors import UserError
 from scaleinv.plots.regimes import draw_regimes, regimes_svg
 from scaleinv.plots.style import regime_colours
+from scaleinv.plots.tables import frame
 from scaleinv.runfolder.layout import SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.read import Run, load_run
 from scaleinv.runfolder.seal import read_sealed
-from scaleinv.runfolder.tables import frame
 from scaleinv.text import count, esc, show
 
 
