@@ -12,9 +12,8 @@ from scaleinv.errors import UserError
 from scaleinv.plots.regimes import draw_regimes, regimes_svg
 from scaleinv.plots.style import regime_colours
 from scaleinv.plots.tables import frame
-from scaleinv.runfolder.layout import SWEEP_CONFIG, SWEEP_MAP
-from scaleinv.runfolder.read import Run, load_run
-from scaleinv.runfolder.seal import read_sealed
+from scaleinv.runfolder.read import Run, load_run, load_sweep
+from scaleinv.studies.regime_map import judged_row, regime_map
 from scaleinv.text import count, esc, show
 
 
@@ -25,6 +24,7 @@ class Sweep:
     folder: Path
     summary: Mapping[str, Any] = field(repr=False)
     title: str = ""
+    planned: int | None = None  # runs of a sweep that has not ended
 
     @property
     def axis(self) -> str:
@@ -84,9 +84,11 @@ class Sweep:
 
     def __str__(self) -> str:
         horizon = self.summary["horizon"]
-        lines = [
-            f"Sweep of {count(len(self.summary['runs']), 'run')}{self.title and f' of {self.title}'}, in {self.folder}"
-        ]
+        what = f"Sweep of {count(len(self.summary['runs']), 'run')}{self.title and f' of {self.title}'}"
+        lines = [f"{what}, in {self.folder}"]
+        if self.planned is not None:
+            ended = sum(row["status"] != "running" for row in self.summary["runs"])
+            lines.append(f"  not ended: {ended} of {count(self.planned, 'run')}; run the sweep again to go on")
         if self.summary["boundaries"] is not None:
             lines.append(f"  {describe(self.summary['boundaries'])}")
         if horizon.get("epochs"):
@@ -120,9 +122,14 @@ class Sweep:
 
 
 def load_results(folder: str | Path) -> Sweep:
-    """Read a sweep that has ended; UserError where its map is not written yet."""
-    path = Path(folder)
-    if not (path / SWEEP_MAP).exists():
-        raise UserError(f"{path} has no sweep.json: the sweep has not ended; run it again, finished runs are kept")
-    base = read_sealed(path / SWEEP_CONFIG)["sweep"]["base"]
-    return Sweep(path, read_sealed(path / SWEEP_MAP, nan=True), f"{base.get('problem') or base.get('model')}")
+    """Read a sweep; of one that has not ended, the map of the runs that there are."""
+    found = load_sweep(folder)
+    base, path = found.config["base"], found.folder
+    title = f"{base.get('problem') or base.get('model')}"
+    if found.summary is not None:
+        return Sweep(path, found.summary, title)
+    planned = math.prod(
+        len(found.config.get(name) or [None]) for name in ("values", "seeds", "weight_decays", "starts")
+    )
+    horizon = {"steps": base.get("steps"), "steps_per_epoch": None, "epochs": base.get("epochs")}
+    return Sweep(path, regime_map(list(map(judged_row, found.runs)), found.config["axis"], horizon), title, planned)
