@@ -46,6 +46,10 @@ OPTIMIZERS_OF_TORCH = (
     "SGD", "SparseAdam",
 )  # fmt: skip
 
+#: of the package: Muon for matrices and AdamW for the rest
+OPTIMIZERS_OF_LAB = ("MuonAdamW",)
+CLASSES = OPTIMIZERS_OF_TORCH + OPTIMIZERS_OF_LAB
+
 #: torch refuses a factor beyond float32, 3e38; on the sphere it is elr rho^2
 LARGEST_RATE = 1e30
 DEFAULT_EPOCHS = 60
@@ -128,7 +132,7 @@ class RunFields:
     """Learning rate of weights with a scale of their own (default: si 0; standard --lr, or 0.1 on the sphere)."""
     optimizer: Annotated[str, Names(OPTIMIZERS, "FILE.py:CLASS")] = "sgd"
     """sgd, adam (weight decay as part of the gradient, L2), adamw (decoupled), another of torch.optim by its class
-    name, or FILE.py:CLASS."""
+    name, MuonAdamW (Muon for the scale-invariant matrices, AdamW for the rest), or FILE.py:CLASS."""
     optimizer_args: str = ""
     """Arguments of another optimizer: NAME=VALUE,NAME=VALUE."""
     momentum: Annotated[float, Rule(lambda m: 0 <= m < 1, "a number in [0, 1)")] = 0.0
@@ -271,7 +275,7 @@ class _Hint:
     def _is_known(self, name: str, value: Any) -> bool:
         if value in self.choices or (value is None and NoneType in self.kinds):
             return True
-        return bool(self.own) and (":" in str(value) or (name == "optimizer" and value in OPTIMIZERS_OF_TORCH))
+        return bool(self.own) and (":" in str(value) or (name == "optimizer" and value in CLASSES))
 
     def check_type(self, where: str, name: str, value: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
