@@ -36,7 +36,7 @@ Granularity = Literal["total", "group", "tensor", "row"]
 Evaluation = Literal["exact", "online"]
 
 #: fields of a config that came later: stored, and part of the identity, only where they are used
-LATER = ("problem", "weights", "optimizer_args", "law", "device")
+LATER = ("problem", "weights", "optimizer_args", "law", "device", "nondeterministic")
 #: what is said of the package's own networks and data sets alone
 PACKAGE_ONLY = ("data", "subset", "label_noise", "augment", "model", "normalization", "norm_eps", "width", "loss")
 
@@ -157,6 +157,8 @@ class RunFields:
     """Keep loss, norm, gradient and angle of every step (default: with --lr, not with --elr)."""
     keep_every: Annotated[int | None, _EVERY] = None
     """Keep the weights after every N epochs, for --from and for paths between them (default: the last alone)."""
+    nondeterministic: bool = False
+    """On a GPU: allow kernels that add up in any order; runs are then not repeated bit for bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
