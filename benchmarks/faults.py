@@ -3,18 +3,21 @@
     python benchmarks/faults.py [PART ...] [--share 0.1] [--seed 0]
 
 A part is a file in ``tests/faults`` or ``tests/fuzz`` with a function ``figures(share, seed)`` that gives a
-:class:`Figures`; ``share``: of the whole number of trials. Exit status 1 if any trial went wrong.
+:class:`Figures`; ``share``: of the whole number of trials. Of one with ``PIECES``, ``PART:PIECE`` does one alone
+(``write-faults:sweep``). Exit status 1 if any trial went wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
@@ -36,13 +39,18 @@ class Figures(NamedTuple):
     wrong: Sequence[str] = ()
 
 
-def figures_of(part: str, share: float, seed: int) -> Figures:
-    """Do one part."""
+def module_of(part: str) -> ModuleType:
+    """Import the file of a part."""
     for folder in ("faults", "fuzz"):
         if (place := str(ROOT / "tests" / folder)) not in sys.path:
             sys.path.append(place)
-    counts, wrong = importlib.import_module(PARTS[part]).figures(share, seed)
-    return Figures(counts, wrong)
+    return importlib.import_module(PARTS[part])
+
+
+def figures_of(part: str, piece: str, share: float, seed: int) -> Figures:
+    """Do one part, or a piece of it."""
+    of_part = module_of(part).figures
+    return Figures(*(of_part(share, seed, (piece,)) if piece else of_part(share, seed)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,14 +60,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the number of trials")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(argv)
-    if unknown := [part for part in asked.parts if part not in PARTS]:
-        parser.error(f"no part {unknown[0]!r}; choose from {', '.join(PARTS)}")
+    for part, _, piece in (word.partition(":") for word in asked.parts):
+        if part not in PARTS:
+            parser.error(f"no part {part!r}; choose from {', '.join(PARTS)}")
+        if piece and piece not in (pieces := getattr(module_of(part), "PIECES", ())):
+            parser.error(f"no piece {piece!r} of {part}; choose from {', '.join(pieces) or 'none'}")
     bad = 0
-    for part in asked.parts or PARTS:
+    for word in asked.parts or PARTS:
+        part, _, piece = word.partition(":")
         began = time.monotonic()
-        found = figures_of(part, asked.share, asked.seed)
+        found = figures_of(part, piece, asked.share, asked.seed)
         told = ", ".join(f"{number} {name}" for name, number in found.counts.items())
-        print(f"{part}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
+        print(f"{word}: {told} ({time.monotonic() - began:.0f} s)", flush=True)
         for line in found.wrong:
             print(f"  {line}", flush=True)
         bad += len(found.wrong)
@@ -68,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    with tempfile.TemporaryDirectory() as scratch:  # trials write below it
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # trials wait for the disk at every file
+    with tempfile.TemporaryDirectory(dir=memory) as scratch:  # trials write below it
         tempfile.tempdir = scratch
         sys.exit(main())

@@ -54,6 +54,10 @@ def main(arguments: list[str]) -> int:
     config.unlink()
     if code == 0:
         cut_off()
+        for page, address in fetched():
+            print(f"{page} would fetch {address} from a network", file=sys.stderr)
+            code = 1
+    if code == 0:
         print(f"open {ROOT / 'site' / 'index.html'}")
     return code
 
@@ -124,6 +128,13 @@ def cut_off() -> None:
         page.write_text(text.replace("https://unpkg.com/iframe-worker/shim", here), encoding="utf-8")
 
 
+def fetched() -> list[tuple[Path, str]]:
+    """List the pictures and scripts that a page of the site would take from a network."""
+    loads = re.compile(r'<(?:img|script|source)\b[^>]*\bsrc="?(https?:[^"\s>]+)')
+    pages = sorted((ROOT / "site").rglob("*.html"))
+    return [(page, address) for page in pages for address in loads.findall(page.read_text(encoding="utf-8"))]
+
+
 def moved(text: str, page: Path, place: Path) -> str:
     """Have the relative links of ``page`` hold at ``place`` of the site; files that are not on it lie on GitHub."""
 
@@ -132,8 +143,10 @@ def moved(text: str, page: Path, place: Path) -> str:
         inside = target.relative_to(ROOT).as_posix()
         if inside in PAGES:
             there = Path(PAGES[inside])
-        elif inside.startswith("docs/") and target.is_file():
-            there = target.relative_to(DOCS)
+        elif inside.startswith("docs/") and (target.is_file() or (SOURCE / inside.removeprefix("docs/")).is_file()):
+            there = target.relative_to(DOCS)  # what a tutorial has drawn lies among the gathered pages alone
+            if target.suffix == ".ipynb" and target != page:  # a notebook has a page of its own here
+                there = there.with_suffix(".md")
         else:
             return found.group(1) + BLOB + inside
         return found.group(1) + Path(os.path.relpath(there, place.parent)).as_posix()
@@ -200,12 +213,16 @@ def modules(room: str) -> list[str]:
 def reference() -> dict[str, str]:
     """Write the pages of the reference: one for each room, one with the help of every command, and the way in."""
     scaleinv = importlib.import_module("scaleinv")
+    top_level = {getattr(getattr(scaleinv, name), "__module__", "") for name in scaleinv.__all__}
     pages = {}
     rows = []
     for page, (rooms, words) in ROOMS.items():
         lines = [f"# {', '.join(f'scaleinv.{room}' for room in rooms)}", "", words, ""]
         for room in rooms:
-            for name in (*modules(room), *BESIDE.get(room, ())):
+            names = sorted(
+                modules(room), key=lambda name: (name.count(".") > 1, name not in top_level)
+            )  # best known first
+            for name in (*names, *BESIDE.get(room, ())):
                 package = PACKAGE.joinpath(*name.split(".")[1:]).is_dir()  # its names stand in the modules within
                 lines.append(f"::: {name}\n" + ("    options: {members: []}\n" if package else ""))
         pages[page] = "\n".join(lines)

@@ -191,6 +191,7 @@ def test_undecided_has_an_exit_code_of_its_own(user: Path, capsys: pytest.Captur
         (["usernet:make", "--input", "bool:2,3:4"], "is not understood"),
         (["usernet:number", "--input", "8,3,9,9"], "is int, not something that can be called"),
         (["usernet:make", "--input", "8,1,9,9"], "layer 'conv' (Conv2d) fails on input (8, 1, 9, 9) with its"),
+        (["usernet:Words", "--input", "2,3", "--input", "2,3,4"], "to scaleinv doctor by --input int:2,3:11"),
         (["usernet:make"], "give at least one --input"),
         (["usernet:make", "--input", "8;3"], "is not understood"),
         (["usernet:make", "--input", "8,0,9"], "not positive"),

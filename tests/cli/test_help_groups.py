@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
+from itertools import pairwise
 
 import pytest
 
 from scaleinv import cli
-from scaleinv.cli import command_class
+from scaleinv.cli import COMMANDS, command_class
 from scaleinv.cli.help import GROUPS, field_texts
 
 GROUPED = ("train", "sweep")
@@ -92,3 +94,23 @@ def test_what_was_meant(
     out, error = capsys.readouterr()
     assert said in error
     assert (out, error.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_help_breaks_between_words_where_the_terminal_ends(
+    name: str, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line is wider than the terminal, and none of the lines of a flag ends early, as in the source."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    shown = help_of(name, capsys)
+    assert [line for line in shown.splitlines() if len(line) > width] == []
+    described = " ".join(re.sub(r"[│╭╮╰╯─]", " ", shown).split())
+    for text in (inspect.getdoc(command_class(name)) or "", *field_texts(command_class(name)).values()):
+        for word in re.findall(r"[^\s,]+", text):
+            assert word in described, word
+    lines = shown.splitlines()
+    for line, following in pairwise(lines):
+        if re.match(r"│ {9,}[a-z]", following):  # the sentence goes on: its first word did not fit any more
+            text = line.rstrip("│ ")
+            assert len(text) + len(f" {following.strip('│ ').split(' ')[0]}") > len(line) - 2, (line, following)

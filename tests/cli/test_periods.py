@@ -1,6 +1,7 @@
 """``scaleinv periods``."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,3 +172,18 @@ def test_mistakes_are_one_line(arguments, words, log, table, tmp_path, capsys):
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_sentences_break_where_the_terminal_ends(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At 80 columns at most; only the table of periods may be wider."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    sample = Path(__file__).parents[2] / "examples" / "spikes.csv"
+    assert run(["periods", str(sample), "--lr", "0.5", "--weight-decay", "0.005"]) == 0
+    answer, _, evidence = capsys.readouterr().out.partition("\n\n")
+    evidence = evidence[evidence.index("\n- ") :]
+    lines = [*answer.splitlines(), *evidence.splitlines()]
+    assert max(map(len, lines)) <= min(width, 80)
+    assert max(map(len, lines)) > min(width, 80) - 10

@@ -6,6 +6,7 @@ clone; what takes long is run by the nightly tests.
 """
 
 import importlib
+import os
 import re
 import shlex
 import shutil
@@ -112,15 +113,44 @@ def name_of(page: Path) -> str:
     return page.name if page.parent == ROOT else page.relative_to(ROOT / "docs").as_posix()
 
 
-def run_one(command: str, place: Path) -> None:
+def quoted(page: Path) -> dict[str, list[str]]:
+    """The lines of output that a page shows right below a command, without those that leave something out."""
+    shown = re.findall(
+        r"^```sh\n([^\n]*)\n```\n\n```text\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    return {command: [line for line in text.splitlines() if line.strip(" .")] for command, text in shown}
+
+
+def same(shown: str, said: str) -> bool:
+    """Compare two lines: words are the same, numbers within a tenth; what is shown may end early, by three dots."""
+    left, right = shown.split(), said.split()
+    if shown.endswith("..."):
+        left = shown.removesuffix("...").split()
+        right = right[: len(left)]
+    number = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+    return [number.sub("0", word) for word in left] == [number.sub("0", word) for word in right] and all(
+        abs(float(a) - float(b)) <= 0.1 * abs(float(b))
+        for a, b in zip(number.findall(" ".join(left)), number.findall(" ".join(right)))
+    )
+
+
+def not_said(lines: list[str], output: str) -> list[str]:
+    """Those of ``lines`` that ``output`` does not have, in their order."""
+    rest = iter(output.splitlines())
+    return [line for line in lines if not any(same(line, said) for said in rest)]
+
+
+def run_one(command: str, place: Path) -> str:
     words = shlex.split(command)
     if words[0] == "scaleinv":
         words = [sys.executable, "-m", *words]
     else:
         words[0] = sys.executable
-    done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
+    wide = {**os.environ, "COLUMNS": "120"}
+    done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False, env=wide)
     allowed = (0, 1) if command == "scaleinv data" else (0,)  # 1: a data set here is damaged
     assert done.returncode in allowed, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def runs_here(page: str, command: str) -> bool:
@@ -134,14 +164,16 @@ def runs_here(page: str, command: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
-    """As written, one after another, in one folder that looks like a clone."""
+    """As written, one after another, in one folder that looks like a clone; each prints what is shown below it."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
-    ran = []
+    ran, shown = [], quoted(path)
     for command in commands(path):
         if runs_here(page, command.replace("DIR", "figures")) and command != "scaleinv verify --scale toy":
-            run_one(command.replace("DIR", "figures"), tmp_path)
+            said = run_one(command.replace("DIR", "figures"), tmp_path)
+            assert not_said(shown.pop(command, []), said) == [], said
             ran.append(command)
+    assert shown == {}
     assert len(ran) >= 2
     if page == "README.md":
         assert {"demo", "doctor", "periods", "data", "toy"} <= {command.split()[1] for command in ran}
@@ -155,6 +187,17 @@ def test_the_long_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     for command in commands(path):
         if command.startswith("scaleinv ") and "..." not in command and "--help" not in command:
             run_one(command, tmp_path)
+
+
+def test_what_a_page_shows_is_compared() -> None:
+    shown = quoted(ROOT / "README.md")
+    assert [command.split()[1] for command in shown] == ["doctor", "examples/digits_loop.py", "periods"]
+    assert min(map(len, shown.values())) >= 2
+    assert not_said(["a 1.00  b", "c"], "a 1.05 b\nx\nc") == []
+    assert not_said(["a 1.00"], "a 1.2") == ["a 1.00"]
+    assert not_said(["a 1.00"], "b 1.00") == ["a 1.00"]
+    assert not_said(["a", "b"], "b\na") == ["b"]
+    assert not_said(["a 1 ..."], "a 1 and so on") == []
 
 
 def test_each_page_with_commands_is_run_or_says_what_it_needs() -> None:

@@ -125,6 +125,27 @@ def test_every_page_gets_into_the_navigation() -> None:
     assert [name for name in named if not (build.SOURCE / name).exists()] == []
 
 
+def test_a_picture_that_a_tutorial_draws_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies among the gathered pages alone, not in docs/; a file that is on neither side lies on GitHub."""
+    build = _module("docs/build.py")
+    monkeypatch.setattr(build, "SOURCE", tmp_path)
+    (tmp_path / "tutorials").mkdir()
+    (tmp_path / "tutorials" / "drawn.png").write_bytes(b"")
+    page, place = build.DOCS / "tutorials/regime-map.md", Path("tutorials/regime-map.md")
+    assert build.moved("![a](drawn.png)", page, place) == "![a](drawn.png)"
+    assert build.moved("[a](../../examples/spikes.csv)", page, place) == f"[a]({build.BLOB}examples/spikes.csv)"
+    assert build.moved("[a](first-regime-map.ipynb)", page, place) == "[a](first-regime-map.md)"
+
+
+def test_what_would_be_fetched_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = _module("docs/build.py")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    (tmp_path / "site").mkdir()
+    page = tmp_path / "site" / "a.html"
+    page.write_text('<a href="https://x.org"><img alt="a" src="b.png"><img alt="c" src="https://x.org/c.png">')
+    assert build.fetched() == [(page, "https://x.org/c.png")]
+
+
 def test_docstrings_become_markdown() -> None:
     pytest.importorskip("griffe")
     docstrings = _module("docs/docstrings.py")

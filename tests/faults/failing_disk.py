@@ -10,12 +10,14 @@ from injection import ERRORS
 from scenarios import SCENARIOS
 from trials import Trials, scratch
 
+PIECES = tuple(SCENARIOS)
 
-def figures(share: float, seed: int) -> tuple[dict[str, int], list[str]]:
-    """Fail from a call on, call again with a disk that works, compare the bits."""
+
+def figures(share: float, seed: int, pieces: tuple[str, ...] = PIECES) -> tuple[dict[str, int], list[str]]:
+    """Fail at a call, or from it on, call again with a disk that works, compare the bits."""
     draw, failed, wrong = random.Random(seed), 0, list[str]()
     with tempfile.TemporaryDirectory(dir=scratch()) as root:
-        for name in SCENARIOS:
+        for name in pieces:
             trials = Trials(name, Path(root))
             count = None if share >= 1 else max(1, round(share * len(trials.calls)))
             tried, found = trials.some(count, ERRORS, draw)

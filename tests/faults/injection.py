@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 _AUDITED = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree"}
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
+#: a disk stays full or read-only; one block of it may be bad
+LASTING = {errno.ENOSPC, errno.EROFS}
 
 
 class Injection:
@@ -98,10 +101,17 @@ def in_child(action: Callable[[], None], injection: Injection | None = None, tol
 
     ``ok``: it returned. ``user error``: a UserError (exit status 2 of a command). ``traceback``: any other exception.
     """
+    return begin(action, injection, told)()
+
+
+def begin(action: Callable[[], None], injection: Injection | None = None, told: str = "") -> Callable[[], Ended]:
+    """Start a child as :func:`in_child` does; what is given back waits for its end."""
     from scaleinv.errors import UserError
 
     reads, writes = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: the child uses none of them
+        child = os.fork()
     if child == 0:
         os.close(reads)
         how, said = "traceback", ""
@@ -119,10 +129,14 @@ def in_child(action: Callable[[], None], injection: Injection | None = None, tol
                 pipe.write(f"{how}\n{said}")
             os._exit(0)
     os.close(writes)
-    with os.fdopen(reads) as pipe:
-        text = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return Ended("killed", f"signal {os.WTERMSIG(status)}")
-    how, _, said = text.partition("\n")
-    return Ended(how, said)
+
+    def end() -> Ended:
+        with os.fdopen(reads) as pipe:
+            text = pipe.read()
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            return Ended("killed", f"signal {os.WTERMSIG(status)}")
+        how, _, said = text.partition("\n")
+        return Ended(how, said)
+
+    return end

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from scaleinv import Monitor
-from scaleinv.lab import train
+from scaleinv.lab import levels, train
 from scaleinv.lab.config import Settings
 from scaleinv.lab.data import share
 from scaleinv.lab.launch.here import Here
@@ -52,9 +52,10 @@ load_data = functools.cache(lab_data)  # before the fork
 
 
 def _often() -> None:
-    """A checkpoint after every step; the commit is asked for once."""
+    """A checkpoint after every step; nothing that takes time and no file."""
     train.CHECKPOINT_SECONDS, train.CHECKPOINT_SHARE = 0.0, math.inf
     environment.git_revision = lambda folder: None  # type: ignore[assignment]
+    levels.REFERENCE_DIRECTIONS = levels.LIMIT_STEPS = 2  # half of the time of a trial, and no file
 
 
 def run(folder: Path) -> None:
@@ -84,6 +85,13 @@ def shared(folder: Path) -> None:
 
 def monitored(folder: Path) -> None:
     """A training of one's own with a Monitor, which saves its state every two steps and goes on from it."""
+    if not (folder / "state.pt").exists() and (folder / "run").exists():  # not beside what a killed one wrote
+        shutil.rmtree(folder / "run")
+    training(folder / "run", folder / "state.pt")
+
+
+def training(run: Path, saved: Path) -> None:
+    """Train with a Monitor that writes ``run``, from the state ``saved`` where there is one."""
     # as in a process of a user, where it ends no training; pytest makes errors of warnings
     warnings.filterwarnings("default", "the sink RunFolder failed .*, training goes on", RuntimeWarning)
     generator = torch.Generator().manual_seed(0)
@@ -92,11 +100,8 @@ def monitored(folder: Path) -> None:
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=generator))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    if not (folder / "state.pt").exists():  # from the start again, not beside what a killed one wrote
-        shutil.rmtree(folder / "run", ignore_errors=True)
-    sink = RunFolder(folder / "run", rows=30, seconds=0.0)
+    sink, first = RunFolder(run, rows=30, seconds=0.0), 0
     with Monitor(model, optimizer, groups=["0.weight"], every=1, sinks=sink) as monitor:
-        saved, first = folder / "state.pt", 0
         if saved.exists():
             state = torch.load(saved, weights_only=True)
             model.load_state_dict(state["model"])

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from injection import Injection, in_child
+from injection import LASTING, Injection, in_child
 from scenarios import SCENARIOS, content, difference
 
 
@@ -66,7 +66,8 @@ class Trials:
         """Try one fault; why it went wrong, empty where it did not."""
         folder = self._copy()
         act = SCENARIOS[self.name].act
-        ended = in_child(lambda: act(folder), Injection(folder, at, error, reads=self.reads))
+        injection = Injection(folder, at, error, lasting=error in LASTING, reads=self.reads)
+        ended = in_child(lambda: act(folder), injection)
         told = "SIGKILL" if error is None else errno.errorcode[error]
         where = f"{self.name}: {told} at call {at} of {len(self.calls)} ({self.calls[at]})"
         expected = {"killed"} if error is None else {"ok", "user error"}

@@ -13,17 +13,17 @@ from trial import Ended, forked, preload, real
 from world import build
 
 LINES, REAL = 2000, 20
+#: lines drawn for one that is new
+_DRAWS = 4
 
 
-def tried(number: int, start: int, how: Callable[[list[str], Path, Path], Ended], folder: Path) -> list[Ended]:
-    """Try ``number`` lines at random, each from the same beginning."""
-    world, ended = folder / "world", []
-    if not world.exists():
-        build(world)
+def drawn(number: int, start: int) -> list[list[str]]:
+    """Draw ``number`` lines, no two the same."""
+    found: dict[tuple[str, ...], None] = {}
 
     @seed(start)
     @settings(
-        max_examples=number,
+        max_examples=_DRAWS * number,
         phases=[Phase.generate],
         database=None,
         deadline=None,
@@ -31,12 +31,21 @@ def tried(number: int, start: int, how: Callable[[list[str], Path, Path], Ended]
     )
     @given(lines())
     def each(line: list[str]) -> None:
-        ended.append(how(line, world, folder / f"trial-{len(ended)}"))
+        if len(found) < number:
+            found[tuple(line)] = None
 
+    each()
+    return [list(line) for line in found]
+
+
+def tried(number: int, start: int, how: Callable[[list[str], Path, Path], Ended], folder: Path) -> list[Ended]:
+    """Try ``number`` different lines at random, each from the same beginning."""
+    world = folder / "world"
+    if not world.exists():
+        build(world)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: the child uses none of them
-        each()
-    return ended
+        return [how(line, world, folder / f"trial-{k}") for k, line in enumerate(drawn(number, start))]
 
 
 def figures(share: float, start: int) -> tuple[dict[str, int], list[str]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import command_lines
@@ -88,6 +91,19 @@ def test_a_trial_finds_what_it_looks_for(child, faults, tmp_path: Path, monkeypa
     world.mkdir()
     found = trial._tried(["x"], world, tmp_path / "trial", child).faults
     assert all(any(fault in one for one in found) for fault in faults), found
+
+
+def test_a_judge_that_was_halted_finds_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = time.monotonic, itertools.count()
+    monkeypatch.setattr(trial, "LIMIT", 5.0)
+    monkeypatch.setattr("trial.time.monotonic", lambda: clock() + (1000.0 if next(calls) > 3 else 0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+        child = os.fork()
+    if child == 0:
+        time.sleep(0.3)
+        os._exit(7)
+    assert trial._wait(child, clock()) == 7
 
 
 def test_a_traceback_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,14 +140,18 @@ def _wait(pid: int, began: float) -> int | None:
     """Wait for the end; None where the command hangs.
 
     It hangs once it has taken LIMIT seconds of computing, or done nothing for half of that: on a machine that is busy
-    with other things a command may take longer than it computes.
+    with other things a command may take longer than it computes. Time in which this process did not run does not
+    count: both may have been halted.
     """
-    pause, computed, moved = 0.002, 0.0, began
+    pause, computed, moved, last = 0.002, 0.0, began, time.monotonic()
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
         now = time.monotonic()
+        if now - last > 1.0:
+            began, moved = began + now - last, moved + now - last
+        last = now
         if now - began > LIMIT:
             spent = _computed(pid)
             if spent > computed:

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from scaleinv.errors import UserError
+from scaleinv.lab import train
 from scaleinv.lab.config import Settings, read_config
-from scaleinv.lab.start import find_start
+from scaleinv.lab.launch.here import Here
+from scaleinv.lab.resolve import load_data, resolve
+from scaleinv.lab.start import find_start, read_start
 from scaleinv.monitor.sinks.rows import Rows
+from scaleinv.runfolder import files
 from scaleinv.runfolder.files import Lock, append_bytes, own_folder, write_bytes
 from scaleinv.runfolder.inspect import inspect
-from scaleinv.runfolder.manifest import read_manifest
+from scaleinv.runfolder.manifest import Manifest, read_manifest
+from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.read import load_run
-from scaleinv.runfolder.rows import Row
+from scaleinv.runfolder.rows import Row, part_bytes, read_part, read_parts, to_table
 from scaleinv.runfolder.seal import Damaged, read_sealed, sealed, unchecked, write_sealed
-from scaleinv.studies.obtain import obtain
+from scaleinv.studies.obtain import Request, obtain, obtain_many
+from scaleinv.studies.sweep import SweepConfig, run_sweep
+
+SETTINGS = Settings(data="digits", subset=64, batch_size=16, model="mlp", width=2, steps=8, keep_every=1)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = Settings(data="digits", subset=64, batch_size=16, model="mlp", width=2, steps=8, keep_every=1)
-    return obtain(tmp_path_factory.mktemp("runs"), settings, elr=0.03)
+    return obtain(tmp_path_factory.mktemp("runs"), SETTINGS, elr=0.03)
 
 
 @pytest.fixture
@@ -103,6 +116,20 @@ def test_a_seal_is_of_content(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({**sealed({"a": 1}), "a": 2}))
     with pytest.raises(Damaged):
         read_sealed(tmp_path / "a.json")
+    for word in ("NaN", "1e999"):  # NaN is written as null, and is another thing in a file
+        (tmp_path / "a.json").write_text(json.dumps(sealed({"a": None, "b": 1})).replace("null", word))
+        with pytest.raises(Damaged):
+            read_sealed(tmp_path / "a.json", nan=True)
+
+
+@pytest.mark.parametrize("form", ["[]", '"finished"', "3", "null", "{}", '{"status": 3, "epochs": "two"}'])
+def test_a_result_of_another_form_is_refused(form: str, run: Path) -> None:
+    (run / "result.json").write_text(form)
+    with pytest.raises(UserError, match=r"result\.json"):
+        find_start(str(run))
+    if not form.startswith("{"):
+        with pytest.raises(UserError, match=r"result\.json holds \w+, expected a JSON object"):
+            load_run(run)
 
 
 def test_nothing_is_written_through_links(tmp_path: Path) -> None:
@@ -155,3 +182,124 @@ def test_rows_that_cannot_be_written_are_held(tmp_path: Path, monkeypatch: pytes
 def test_a_second_lock_of_another_name(tmp_path: Path) -> None:
     with Lock(tmp_path), Lock(tmp_path, name=".landscape.lock"), pytest.raises(UserError, match="is working on"):
         Lock(tmp_path, name=".landscape.lock")
+
+
+def test_what_kills_left_of_ended_runs_and_sweeps_is_removed(run: Path, tmp_path: Path) -> None:
+    """By the next command that holds the lock; what the run is stays."""
+    before = sorted(path for path in run.rglob("*") if path.name != ".lock")
+    left = [run / "progress.json", run / ".result.json.part", run / "metrics" / ".part-00001.parquet.part"]
+    left += [run / "weights" / ".epoch-000001.safetensors.part"]
+    for path in left:
+        path.write_text("half")
+    for name in ("step-000000004", ".step-000000008.part", "replaced-step-000000008"):
+        (run / "checkpoints" / name).mkdir()
+    (run.parent / ".shared-999999999-0").mkdir()  # of a process that is gone
+    (run.parent / f".shared-{os.getpid()}-0").mkdir()
+    obtain(run.parent, SETTINGS, elr=0.03)
+    assert [path.name for path in run.parent.glob(".shared*")] == [f".shared-{os.getpid()}-0"]
+    config = read_config(run)
+    assert config is not None
+    assert train.run(config, load_data(SETTINGS), run)["status"] == "finished"
+    assert sorted(path for path in run.rglob("*") if path.name != ".lock") == before
+
+
+def test_a_sweep_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    data = load_data(SETTINGS)
+    config = resolve(SETTINGS, data, elr=0.03, lr=None, seed=0, threads=1)
+
+    def sweep() -> None:
+        run_sweep(SweepConfig(config, "elr", (0.03,), (0,)), data, out, workers=1, launch=lambda s: Here(s.source))
+
+    sweep()
+    before = sorted(out.rglob("*"))
+    (out / ".shared").mkdir()
+    (out / ".shared" / "images.npy").write_text("half")
+    (folder,) = (out / "runs").iterdir()
+    (folder / "checkpoints" / "step-000000001").mkdir()
+    (folder / ".config.json.part").write_text("half")
+    sweep()
+    assert sorted(out.rglob("*")) == before
+
+
+def test_a_run_of_another_process_is_waited_for_and_that_is_said(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("scaleinv.lab.train._SOON", 0.05)
+    (run / "result.json").unlink()
+    Progress(run, 8).write(5, 1)
+    held = Lock(run)
+    threading.Timer(0.5, held.release).start()
+    assert obtain(run.parent, SETTINGS, elr=0.03) == run
+    assert load_run(run).status == "finished"
+    (said,) = (record.message for record in caplog.records)
+    assert said == f"waiting for process {os.getpid()} on {socket.gethostname()}, which trains {run} (step 5 of 8)"
+
+
+@pytest.mark.slow
+def test_workers_wait_as_well(made: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With workers a run that another process holds is no error either."""
+    run = Path(shutil.copytree(made, tmp_path / made.name))
+    (run / "result.json").unlink()
+    held = Lock(run)
+    threading.Timer(12.0, held.release).start()
+    assert obtain_many(tmp_path, [Request(settings=SETTINGS, elr=0.03)], workers=2) == [run]
+    assert load_run(run).status == "finished"
+    assert f"waiting for another process, which trains {run}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_large_part_that_is_damaged_is_refused_as_such(checked: bool, tmp_path: Path) -> None:
+    """Its checksum is computed while it is parsed; whatever parsing makes of it, it is damaged."""
+    draw = random.Random(3)
+    table = to_table([Row(k, k, "online", "total", "loss", draw.random()) for k in range(140_000)])
+    whole = bytes(part_bytes(table))
+    assert len(whole) > 1 << 20  # by way of the thread
+    listed = Manifest(tmp_path)
+    (tmp_path / "metrics").mkdir()
+    listed.replace("metrics/part-final.parquet", whole)
+    listed.write()
+
+    def read(path: Path, data: bytes) -> int:
+        return int(read_part(path, data).num_rows)
+
+    assert read_parts(tmp_path / "metrics", "part-*.parquet", "part-final.parquet", read) == [140_000]
+    for _ in range(20):
+        data = bytearray(whole)
+        at = draw.choice([draw.randrange(len(data)), len(data) - 1 - draw.randrange(3000), draw.randrange(60)])
+        data[at] ^= 1 << draw.randrange(8)
+        (tmp_path / "metrics" / "part-final.parquet").write_bytes(data)
+        if checked:
+            with pytest.raises(Damaged, match=r"part-final\.parquet is damaged"):
+                read_parts(tmp_path / "metrics", "part-*.parquet", "part-final.parquet", read)
+        else:
+            with unchecked(), contextlib.suppress(UserError):
+                read_parts(tmp_path / "metrics", "part-*.parquet", "part-final.parquet", read)
+
+
+def test_weights_that_change_after_they_were_found_are_refused(run: Path) -> None:
+    """A checksum is computed once, as long as the file stays as it is."""
+    path = run / "weights" / "epoch-000001.safetensors"
+    os.utime(path, (0, 0))
+    start = find_start(f"{run}@1")
+    flip(path, -20)
+    with pytest.raises(UserError, match="are not those this run started from"):
+        read_start(start.file, start.checksum)
+
+
+def test_what_a_file_held_is_remembered_while_it_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_SETTLED", -1.0)  # as if nothing had been written for long
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    known = files.sha256(path)
+    assert files.remembered_sha256(path, b"xxx") == known  # as it is for those bytes if it was, so this one was not
+    assert files.remembered_sha256(path, b"longer") != known
+    path.write_bytes(b"two")
+    os.utime(path, ns=(0, 0))
+    assert files.remembered_sha256(path, b"two") == hashlib.sha256(b"two").hexdigest()
+    monkeypatch.setattr(files, "_SETTLED", 3.0)
+    files._summed.clear()
+    files.sha256(path)
+    assert not files._summed  # it was written a moment ago: a change might not show

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaleinv.plots.drawing import MOST_POINTS, spread, thin
+from scaleinv.report.landscape_section import _table
+from scaleinv.report.landscape_words import landscape_answers
 from scaleinv.report.shared_sections import command_line
 from scaleinv.text import (
     clean,
@@ -125,3 +127,16 @@ def test_thinning_keeps_ends_extremes_and_gaps() -> None:
     assert np.all(np.diff(tx) > 0)
     np.testing.assert_array_equal(ty, y[tx])
     assert thin(x[:600], y[:600])[0].size == 600
+
+
+def test_the_landscape_writes_rates_as_the_rest_of_the_page() -> None:
+    """As they are typed, with as many digits as tell them apart."""
+    rates = (0.00281, 0.00283, 0.43)
+    numbers = dict.fromkeys(("loss", "eg", "ratio", "trace", "stability"), 1.0)
+    measured = [{"key": {"rates": [rate]}, "seed": 0, "lambda_1": float(k), **numbers} for k, rate in enumerate(rates)]
+    (said,) = landscape_answers("ELR", {"sharpness": measured})
+    assert said.startswith(
+        "The flattest end is that of ELR 2.81e-3 (largest curvature 0), the sharpest that of 0.43 (2);"
+    )
+    _, rows = _table("ELR", "sharpness", measured)
+    assert [row[0] for row in rows] == ["2.81e-3", "2.83e-3", "0.43"]

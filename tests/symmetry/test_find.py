@@ -248,6 +248,7 @@ class _Noise(nn.Module):
         (nn.ReLU(), torch.ones(2, 3), "ReLU has no parameters"),
         (nn.Linear(3, 2), torch.ones(2, 4), r"Linear.forward fails on input \(2, 4\) with its own weight \(2, 3\)"),
         (nn.Sequential(nn.Linear(4, 3), nn.Linear(2, 2)), torch.ones(2, 4), r"layer '1' \(Linear\) fails on input"),
+        (nn.Embedding(5, 2), torch.ones(2, 4), r"Embedding.forward takes whole numbers below 5, and got torch.float32"),
         (nn.Sequential(nn.Linear(4, 3), _Noise()), torch.ones(2, 4), "not deterministic: module '1'"),
         (nn.Sequential(_Noise(), nn.Linear(4, 3)), torch.ones(2, 4), "not deterministic: module '0'"),
         (nn.Linear(3, 2), "words", "inputs is str"),

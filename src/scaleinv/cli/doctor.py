@@ -24,6 +24,7 @@ class DoctorCommand:
     """Find which weights of a model have no scale, alone or together, and which trade their scales.
 
     Works for any torch model; no names or layer types are assumed.
+
     Example: scaleinv doctor mypackage.nets:make_net --input 12,3,32,32
 
     Exit status 0: groups printed and as expected. 1: groups differ from --expect. 3: the answer is undecided.

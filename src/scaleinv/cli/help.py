@@ -1,9 +1,14 @@
-"""Show the flags of a command in groups; ``--help`` alone needs them."""
+"""Show the flags of a command in groups, in lines that break between words; ``--help`` alone needs them."""
 
 import ast
+import contextlib
 import dataclasses
 import inspect
+import io
+import shutil
+import sys
 import textwrap
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -30,23 +35,77 @@ _MANY = 20
 
 
 def flags_in_groups(kind: type[Any]) -> type[Any]:
-    """Make a class whose help shows the flags of ``kind`` by group; ``kind`` itself where it has few."""
+    """Make a class whose help shows the flags of ``kind`` by group, or in one group where it has few."""
     fields = {one.name: one for one in dataclasses.fields(kind)}
-    if len(fields) < _MANY:
-        return kind
     texts, hints = field_texts(kind), get_type_hints(kind, include_extras=True)
-    shown: list[Any] = []
-    for title, names in GROUPS.items():
-        flags: list[Any] = []
-        for name in filter(fields.__contains__, names):
-            told = tyro.conf.arg(help=texts.get(name))
-            flags.append((name, Annotated[hints[name], told], dataclasses.field(default=fields[name].default)))
-        group: Any = dataclasses.make_dataclass(title, flags, kw_only=True)
-        group.__doc__ = ""
-        shown.append((title, group, dataclasses.field(default_factory=group)))
-    grouped = dataclasses.make_dataclass(kind.__name__, shown, kw_only=True)
-    grouped.__doc__ = inspect.getdoc(kind)
-    return grouped
+
+    def flags(names: Iterable[str]) -> list[Any]:
+        return [
+            (name, Annotated[hints[name], tyro.conf.arg(help=_one_line(texts.get(name)))], _default(fields[name]))
+            for name in names
+        ]
+
+    if len(fields) < _MANY:
+        made = dataclasses.make_dataclass(kind.__name__, flags(fields), kw_only=True)
+    else:
+        shown: list[Any] = []
+        for title, names in GROUPS.items():
+            group: Any = dataclasses.make_dataclass(title, flags(filter(fields.__contains__, names)), kw_only=True)
+            group.__doc__ = ""
+            shown.append((title, group, dataclasses.field(default_factory=group)))
+        made = dataclasses.make_dataclass(kind.__name__, shown, kw_only=True)
+    made.__doc__ = inspect.getdoc(kind)
+    return made
+
+
+def _one_line(text: str | None) -> str | None:
+    """Join the lines of a text; the terminal breaks it where it is wide."""
+    return None if text is None else " ".join(text.split())
+
+
+def _default(field: Any) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=field.default_factory)
+    return dataclasses.field(default=field.default)
+
+
+class _Said(io.StringIO):
+    """Text that is for a terminal where the real stream is one, so that it keeps its colours."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__()
+        self.stream = stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self.stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        return bool(self.stream.isatty())
+
+
+@contextlib.contextmanager
+def lines_of_words() -> Iterator[None]:
+    """Break the lines that are printed within between words; those that are narrow enough stay as they are."""
+    stream, said = sys.stdout, _Said(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+    finally:
+        width = shutil.get_terminal_size().columns
+        stream.write("".join(f"{broken(line, width)}\n" for line in said.getvalue().splitlines()))
+
+
+def broken(line: str, width: int) -> str:
+    """Break one line between words; a box of the help, whose lines fill the width, is left alone.
+
+    >>> print(broken("Train one network and record its metrics.", 24))
+    Train one network and
+    record its metrics.
+    """
+    if len(line) <= width or line[0] in "╭│╰\x1b":
+        return line
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def field_texts(kind: type[Any]) -> dict[str, str]:

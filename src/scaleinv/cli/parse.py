@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from scaleinv.cli.help import flags_in_groups
+from scaleinv.cli.help import flags_in_groups, lines_of_words
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Names
 from scaleinv.lab.launch.names import LAUNCHERS
@@ -179,7 +179,8 @@ def parse(kind: type[Command], arguments: Sequence[str]) -> Command:
             hints[one.name] = Annotated[hints[one.name], tyro.conf.arg(metavar=form)]
         kind.__annotations__[one.name] = hints[one.name]
     if any(word in ("-h", "--help") for word in arguments):
-        tyro.cli(flags_in_groups(kind), args=["--help"], prog=prog, registry=_RULES, config=_SHOWN)
+        with lines_of_words():
+            tyro.cli(flags_in_groups(kind), args=["--help"], prog=prog, registry=_RULES, config=_SHOWN)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

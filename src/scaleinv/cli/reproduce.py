@@ -32,6 +32,7 @@ class ReproduceCommand:
     """Draw figures of the papers: train what they need, write SVG, PDF, PNG and the numbers drawn as JSON into DIR.
 
     Runs are kept in --runs: the same command again resumes where it was stopped, and trains nothing twice.
+
     Example: scaleinv reproduce fig1 fig3 fig4 --scale digits
     """
 

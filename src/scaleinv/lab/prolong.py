@@ -11,7 +11,7 @@ from scaleinv.runfolder.checkpoint import list_checkpoints
 from scaleinv.runfolder.files import Lock, disk_errors
 from scaleinv.runfolder.layout import CONFIG, FINAL_PART, FINAL_STEPS, RESULT, part_name
 from scaleinv.runfolder.manifest import MANIFEST, read_manifest
-from scaleinv.runfolder.seal import read_sealed, rewrite_sealed, write_sealed
+from scaleinv.runfolder.seal import read_object, rewrite_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
 
 _RENAMED = {FINAL_PART: part_name("part", 0), FINAL_STEPS: part_name("steps", 0)}
@@ -88,13 +88,13 @@ def _reopen(folder: Path, config: RunConfig) -> None:
 
 def _rename(folder: Path, config: RunConfig) -> None:
     """Write the config and the identity that follows from it."""
-    head = read_sealed(folder / CONFIG)
+    head = read_object(folder / CONFIG)
     rewrite_sealed(folder / CONFIG, {**head, "config": config.to_dict(), "identity": config.identity()})
 
 
 def _open_parts(folder: Path, manifest: Path) -> None:
     """Have the joined parts of a run that has ended be the first of several; a kill leaves one name or the other."""
-    content, metrics = read_sealed(manifest, quiet=True), folder / "metrics"
+    content, metrics = read_object(manifest, quiet=True), folder / "metrics"
     for name in content["parts"]:
         if name in _RENAMED and not (metrics / _RENAMED[name]).exists():
             with disk_errors(metrics / name):

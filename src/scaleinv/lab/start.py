@@ -18,7 +18,7 @@ from scaleinv.runfolder.checkpoint import (
 from scaleinv.runfolder.files import sha256
 from scaleinv.runfolder.layout import RESULT, SWEEP_CONFIG, kept_epochs, kept_file, last_epoch
 from scaleinv.runfolder.manifest import FileState, damaged, read_manifest
-from scaleinv.runfolder.seal import checking, read_sealed
+from scaleinv.runfolder.seal import checking, read_object
 
 #: what must be the same for weights to fit
 _NETWORK = ("data", "model", "variant", "normalization", "width")
@@ -119,7 +119,7 @@ def find_starts(text: str) -> tuple[Start, ...]:
 
 
 def _diverged(folder: Path) -> bool:
-    return bool(read_sealed(folder / RESULT).get("status") == "diverged")
+    return bool(read_object(folder / RESULT).get("status") == "diverged")
 
 
 def read_start(file: Path, checksum: str | None) -> dict[str, Tensor]:

@@ -34,12 +34,13 @@ from scaleinv.lab.start import Start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.runfolder.environment import environment, other_hardware
 from scaleinv.runfolder.files import Busy
-from scaleinv.runfolder.progress import Progress
+from scaleinv.runfolder.progress import Progress, read_progress
 from scaleinv.runfolder.rows import Row
 from scaleinv.runfolder.seal import rewrite_sealed
 from scaleinv.runfolder.store import RunStore
 from scaleinv.runfolder.threads import check_openmp
 from scaleinv.runfolder.write import read_result, recorded_environment
+from scaleinv.text import visible
 
 #: seconds between checkpoints: what a kill costs at most (besides the step or evaluation it interrupts) ...
 CHECKPOINT_SECONDS = 4.0
@@ -450,7 +451,10 @@ def _opened(folder: Path, config: RunConfig, origin: Mapping[str, Any], lock_wai
     except Busy:
         if lock_wait <= _SOON:
             raise
-    _log.warning("waiting for another process, which trains %s", folder)
+    at = read_progress(folder)
+    who = "another process" if at is None else f"process {at.pid} on {at.host}"
+    far = "" if at is None else f" (step {at.step} of {at.steps})"
+    _log.warning("waiting for %s, which trains %s%s", visible(who), visible(str(folder)), far)
     return open_store(folder, config, origin, wait=lock_wait - _SOON, **options)
 
 

@@ -259,7 +259,9 @@ def _first_steps(monitor: MonitorState) -> list[str]:
     ratios = sorted(monitor.first_steps.values())
     if not ratios:
         return []
-    return [f"first step: measured / predicted {ratios[0]:.3g} to {ratios[-1]:.3g} ({count(len(ratios), 'tensor')})"]
+    least, most = f"{ratios[0]:.3g}", f"{ratios[-1]:.3g}"
+    times = least if least == most else f"{least} to {most}"
+    return [f"first step: {count(len(ratios), 'tensor')} moved {times} times as far as the optimizer's formula says"]
 
 
 def _show(value: float) -> str:

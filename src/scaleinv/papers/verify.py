@@ -30,7 +30,10 @@ from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
 from scaleinv.runfolder.files import plain
 from scaleinv.runfolder.seal import read_sealed, write_sealed
+from scaleinv.studies.obtain import remove_left
 
+#: folders of runs that are trained anew, below the cache
+_FRESH = "fresh-"
 #: rooms that no check's number depends on
 _NO_MATTER = ("cli", "report", "plots")
 
@@ -116,7 +119,8 @@ def run(
     runs = runs_folder(cache)
     if fresh:
         cache.mkdir(parents=True, exist_ok=True)
-        runs = Path(tempfile.mkdtemp(prefix="fresh-", dir=cache))
+        remove_left(cache, _FRESH)
+        runs = Path(tempfile.mkdtemp(prefix=f"{_FRESH}{os.getpid()}-", dir=cache))
     crew = Crew(partial(_check, runs, launch, device, seed_offset), workers or os.cpu_count() or 1)
     try:
         for answer in crew.run(waiting, started=lambda pair: started(*pair)):

@@ -34,7 +34,7 @@ def draw_regimes(summary: Mapping[str, Any], ax: Any = None) -> Any:
                 )
         tested = sorted((row[axis], row["test_error"]) for row in rows if row["test_error"] is not None)
         if tested:
-            ax.plot(*zip(*tested), "x", color="#555555", markersize=5, label="test error")
+            ax.plot(*zip(*tested), "x", color=style.INK, markersize=5, label="test error")
         ax.set_xscale("log")
         if rows and all(row["train_loss"] > 0 for row in rows):
             ax.set_yscale("log")

@@ -17,7 +17,7 @@ from scaleinv.plots.style import INK, elr_colours
 from scaleinv.report.facts import AnyFacts
 from scaleinv.report.landscape_words import landscape_answers
 from scaleinv.report.page import Section, fragment
-from scaleinv.text import MISSING, elr_text, percent, show
+from scaleinv.text import MISSING, elr_digits, elr_text, percent, show
 
 _SIZE = (5.3, 3.5)
 _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes
@@ -73,9 +73,10 @@ def _marks(measured: Sequence[Mapping[str, Any]]) -> list[tuple[str, Callable[[M
 def _table(rate_name: str, part: str, measured: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Make head and rows of a part's table: the rate, the marks that tell entries apart, what was measured."""
     (names, rows), marks = TABLES[part], _marks(measured)
+    digits = elr_digits(rate for one in measured for rate in one["key"]["rates"])
     lines = []
     for one in measured:
-        rates = " – ".join(f"{rate:.3g}" for rate in one["key"]["rates"])
+        rates = " – ".join(elr_text(rate, digits) for rate in one["key"]["rates"])
         lines += [[rates, *(value(one) for _, value in marks), *row] for row in rows(one)]
     head = f"{rate_name}s" if part == "paths" else rate_name
     return [head, *(name for name, _ in marks), *names], lines
@@ -149,7 +150,7 @@ def _paths(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> Drawing:
             errors = 100 * np.array([math.nan if v is None else v for v in one["train_error"]], float)
             (line,) = axes.plot(one["fractions"], errors, color=colour, linewidth=1.2)
             said = ", ".join(f"{name} {value(one)}" for name, value in marks)
-            drawing.point_at(line, axes, f"path{k}", f"{rate_name} {a:.3g} to {b:.3g}, {said}")
+            drawing.point_at(line, axes, f"path{k}", f"{rate_name} {elr_text(a)} to {elr_text(b)}, {said}")
             ends.setdefault(pair, []).append(float(errors[-1]))
         axes.set_xlabel("fraction of the path, from the lower rate to the higher")
         axes.set_ylabel("train error, %")
@@ -169,7 +170,7 @@ def _walks(one: Mapping[str, Any], stem: str) -> Drawing:
     drawing, axes = new_drawing(
         _SIZE,
         stem,
-        f"Walks at ELR {elr:.3g}",
+        f"Walks at ELR {elr_text(elr)}",
         f"Train loss of SGD, of a random walk with steps of the same length, and of gradient ascent, on one sphere, "
         f"{begin_words(one)}; "
         f"running mean over {_SMOOTH} steps. Mean cosine of consecutive weights: SGD {cosine['sgd']:.3g}, walk "

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scaleinv.text import capital, count, number, percent, show
+from scaleinv.text import capital, count, elr_digits, elr_text, number, percent, show
 
 #: curvature beyond which gradient descent leaves a minimum, in units of 1/ELR
 _EDGE = 2.0
@@ -33,12 +33,15 @@ def _curvature(rate_name: str, measured: Sequence[Mapping[str, Any]]) -> str:
     known = [entry for entry in known if math.isfinite(entry[0])]
     if not known:
         return ""
+    digits = elr_digits(rate for _, rate, _ in known)
     flat, sharp = min(known, key=lambda entry: entry[0]), max(known, key=lambda entry: entry[0])
     if len(known) == 1:
-        said = f"the largest curvature at {rate_name} {show(flat[1])} is {show(flat[0])}"
+        said = f"the largest curvature at {rate_name} {elr_text(flat[1], digits)} is {show(flat[0])}"
     else:
-        said = f"the flattest end is that of {rate_name} {show(flat[1])} (largest curvature {show(flat[0])}), "
-        said += f"the sharpest that of {show(sharp[1])} ({show(sharp[0])})"
+        said = (
+            f"the flattest end is that of {rate_name} {elr_text(flat[1], digits)} (largest curvature {show(flat[0])}), "
+        )
+        said += f"the sharpest that of {elr_text(sharp[1], digits)} ({show(sharp[0])})"
     beyond = sum(number(one.get("stability")) > _EDGE for _, _, one in known)
     edge = f"{beyond} of {count(len(known), 'run')} beyond the edge of stability, ELR times curvature above {_EDGE:g}"
     return capital(f"{said}; {edge}.")

@@ -19,7 +19,16 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder.files import content_of, disk_errors, json_text, own_folder, remove_tree, sha256, write_new
+from scaleinv.runfolder.files import (
+    content_of,
+    disk_errors,
+    json_text,
+    own_folder,
+    remembered_sha256,
+    remove_tree,
+    sha256,
+    write_new,
+)
 from scaleinv.runfolder.manifest import MANIFEST, FileState
 from scaleinv.runfolder.seal import checking, read_sealed, sealed
 
@@ -100,7 +109,7 @@ def read_weights_file(path: Path, expected: str | None = None) -> dict[str, Tens
     compared.
     """
     data = content_of(path)
-    if expected is not None and checking() and hashlib.sha256(data).hexdigest() != expected:
+    if expected is not None and checking() and remembered_sha256(path, data) != expected:
         raise DamagedCheckpoint(f"the checksum of {path.parent.name}/{path.name} is wrong")
     weights: dict[str, Tensor] = load(data)
     return weights

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +30,12 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 Buffer = bytes | bytearray | memoryview
+
+#: checksums of files, with what :func:`_stamp` said of each; how many are kept
+_summed: dict[str, tuple[tuple[int, ...], str]] = {}
+_REMEMBERED = 256
+#: seconds without a change after which the next one gets another time, on file systems with whole seconds too
+_SETTLED = 3.0
 
 _ADVICE = "what was saved before is intact; free the disk or choose another --out"
 
@@ -52,10 +59,32 @@ def sha256(path: Path) -> str:
     """Compute the checksum of a file's bytes, hexadecimal; a UserError for what is no file."""
     refuse_other_kinds(path)
     with path.open("rb") as handle:
+        state, now = os.fstat(handle.fileno()), time.time()
         digest = hashlib.sha256()
         for block in iter(lambda: handle.read(1 << 20), b""):
             digest.update(block)
-    return digest.hexdigest()
+    found = digest.hexdigest()
+    if state.st_ctime < now - _SETTLED:  # a later write changes the time, whatever the clock's steps
+        _summed[os.fspath(path.absolute())] = (_stamp(state), found)
+        while len(_summed) > _REMEMBERED:
+            _summed.pop(next(iter(_summed)))
+    return found
+
+
+def remembered_sha256(path: Path, data: Buffer) -> str:
+    """Compute the checksum of ``data``, read from a file; of one that is as it was when this process computed its
+    checksum, that one is given.
+    """
+    stamp, found = _summed.get(os.fspath(path.absolute()), (None, ""))
+    with suppress(OSError):
+        if stamp is not None and stamp == _stamp(path.stat()) and len(data) == stamp[2]:
+            return found
+    return hashlib.sha256(data).hexdigest()
+
+
+def _stamp(state: os.stat_result) -> tuple[int, ...]:
+    """What changes where a file is written."""
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 def own_folder(path: Path) -> Path:

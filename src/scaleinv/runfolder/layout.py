@@ -14,12 +14,14 @@
     RUN/.lock              held by the process that writes
 """
 
+import math
 import re
 from pathlib import Path
 
+from scaleinv.errors import UserError
 from scaleinv.runfolder.files import LINK
 from scaleinv.runfolder.manifest import MANIFEST, read_manifest
-from scaleinv.runfolder.seal import checking, read_sealed
+from scaleinv.runfolder.seal import checking, read_object
 
 #: of the folder. 4: the config of a monitored run has the traits of its optimizers; NaN in alerts is null
 FORMAT = 4
@@ -73,4 +75,7 @@ def kept_epochs(folder: str | Path) -> list[int]:
 
 def last_epoch(folder: Path) -> int:
     """Count the passes over the train set of a run that has ended, rounded up."""
-    return -int(-float(read_sealed(folder / RESULT)["epochs"]) // 1)
+    epochs = read_object(folder / RESULT).get("epochs")
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not math.isfinite(epochs):
+        raise UserError(f"{folder / RESULT} is not the result of a run (epochs is {epochs!r}); train the run again")
+    return -int(-epochs // 1)

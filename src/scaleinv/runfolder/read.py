@@ -40,7 +40,7 @@ from scaleinv.runfolder.rows import (
     read_text_of_lines,
     to_table,
 )
-from scaleinv.runfolder.seal import read_sealed
+from scaleinv.runfolder.seal import read_object
 from scaleinv.runfolder.shown import run_frame, run_html, run_line, run_plot
 from scaleinv.runfolder.stored import complete
 from scaleinv.theory.optimizers import law_of
@@ -260,7 +260,7 @@ def load_run(folder: str | Path) -> Run:
     if folder_kind(path) == "sweep":
         raise UserError(f"{path} is the folder of a sweep; its runs are in {path / 'runs'}")
     head = _read_head(path / CONFIG, "config")
-    result = _read_object(path / RESULT) if (path / RESULT).exists() else None
+    result = read_object(path / RESULT, nan=True) if (path / RESULT).exists() else None
     environment = head.get("environment") or {}
     if not isinstance(environment, dict):
         raise UserError(f"{path / 'config.json'}: 'environment' is {type(environment).__name__}, expected an object")
@@ -290,7 +290,7 @@ def load_sweep(folder: str | Path) -> SweepRun:
     if folder_kind(path) == "run":
         raise UserError(f"{path} is the folder of a single run, not of a sweep")
     head = _read_head(path / SWEEP_CONFIG, "sweep")
-    summary = _read_object(path / SWEEP_MAP) if (path / SWEEP_MAP).exists() else None
+    summary = read_object(path / SWEEP_MAP, nan=True) if (path / SWEEP_MAP).exists() else None
     if summary is not None and not isinstance(summary.get("runs"), list):
         raise UserError(
             f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"
@@ -301,16 +301,9 @@ def load_sweep(folder: str | Path) -> SweepRun:
     return SweepRun(folder=path, config=head["sweep"], summary=summary, runs=runs)
 
 
-def _read_object(path: Path, *, nan: bool = True) -> dict[str, Any]:
-    content = read_sealed(path, nan=nan)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object: not a file of scaleinv")
-    return content
-
-
 def _read_head(path: Path, key: str) -> dict[str, Any]:
     """Read a config file: ``{"format": 4, key: {...}, ...}``."""
-    content = _read_object(path, nan=False)
+    content = read_object(path)
     if "format" not in content or not isinstance(content.get(key), dict):
         raise UserError(f"{path} has no 'format' and '{key}': not a folder of scaleinv")
     if content["format"] not in FORMATS_READ:

@@ -6,9 +6,10 @@ pyarrow is imported where a part is written or read: a Monitor writes rows witho
 import json
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json
@@ -28,9 +29,13 @@ class Row(NamedTuple):
     value: float
 
 
+_Read = TypeVar("_Read")
+
 COLUMNS = Row._fields
 TEXTS = ("split", "group", "quantity")
 _TRIES = 5
+#: bytes of a part whose checksum takes longer than to start a thread
+_LARGE = 1 << 20
 _TYPES = ("int64", "int64", "string", "string", "string", "float64")
 
 
@@ -69,7 +74,7 @@ def read_part(path: Path, data: bytes | None = None) -> Any:
         raise damaged(path, f"is damaged ({' '.join(str(error).split())})") from None
 
 
-def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, bytes], Any]) -> list[Any]:
+def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, bytes], _Read]) -> list[_Read]:
     """Read all parts of a ``pattern`` in a run's ``metrics`` folder, in the order of their names, each as it was
     written; the ``final`` one holds them all, once it is there.
 
@@ -84,22 +89,41 @@ def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, byt
         if folder / final in paths:
             paths = [folder / final]
         with suppress(FileNotFoundError):
-            return [read(path, data) for path in paths if (data := _bytes_of(path, manifest)) is not None]
+            read_one = read if manifest is None else _comparing(manifest, read)
+            return [read_one(path, data) for path in paths if (data := _bytes_of(path, manifest)) is not None]
     gone = [path for path in paths if not path.exists()]
     raise damaged(gone[0], "is gone") if gone else UserError(f"{folder}: its files keep changing; try again")
 
 
+def _comparing(manifest: Manifest, read: Callable[[Path, bytes], _Read]) -> Callable[[Path, bytes], _Read]:
+    """Have what is read compared with its checksum; a large part while it is parsed, in another thread: a sum takes a
+    tenth of the time of parsing. That the part is damaged is said first, whatever parsing made of it.
+    """
+
+    def compared(path: Path, data: bytes) -> _Read:
+        name = f"{path.parent.name}/{path.name}"
+        if len(data) < _LARGE:
+            return read(path, manifest.checked(name, data))
+        with ThreadPoolExecutor(1) as beside:
+            sum_of_it = beside.submit(manifest.checked, name, data)
+            try:
+                return read(path, data)
+            finally:
+                sum_of_it.result()
+
+    return compared
+
+
 def _bytes_of(path: Path, manifest: Manifest | None) -> bytes | None:
-    """Read the bytes of a part and compare them; None for one whose first writing was cut short."""
+    """Read the bytes of a part; None for one whose first writing was cut short."""
     try:
-        data = content_of(path)
+        return content_of(path)
     except FileNotFoundError:
         if manifest is not None and manifest.may_lack(f"{path.parent.name}/{path.name}"):
             return None
         raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    return data if manifest is None else manifest.checked(f"{path.parent.name}/{path.name}", data)
 
 
 def to_line(row: tuple[Any, ...]) -> str:

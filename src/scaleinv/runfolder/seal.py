@@ -51,8 +51,14 @@ def digest_of(content: Mapping[str, Any]) -> str:
     >>> digest_of({"b": 1, "a": 0.5}) == digest_of({"a": 0.5, "b": 1, "checksum": "..."})
     True
     """
-    rest = {name: value for name, value in content.items() if name != SEAL}
-    return hashlib.sha256(json.dumps(plain(rest), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return _digest(plain({name: value for name, value in content.items() if name != SEAL}))
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Compute the checksum of what was read from JSON: its types are those of JSON, and NaN, which none writes, is not
+    null.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,10 +101,18 @@ def read_sealed(path: Path, *, nan: bool = False, quiet: bool = False, **options
     if held is None:
         if not quiet:
             say_unguarded(path.parent)
-    elif held != digest_of(content):
+    elif held != _digest(content):
         raise Damaged(
             f"{path} is damaged or was edited after it was written (its checksum is of other content): {_EDITED}"
         )
+    return content
+
+
+def read_object(path: Path, **options: Any) -> dict[str, Any]:
+    """Read a file of ours as :func:`read_sealed` does; a UserError where it is JSON and no object."""
+    content = read_sealed(path, **options)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}, expected a JSON object: not a file of scaleinv")
     return content
 
 

@@ -7,6 +7,7 @@ So whatever a killed run wrote after its last checkpoint is known and cut, and r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ import pyarrow as pa
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.runfolder.checkpoint import Checkpoint, keep_newest, load_newest, save_checkpoint, weights_bytes
+from scaleinv.runfolder.checkpoint import (
+    Checkpoint,
+    keep_newest,
+    list_checkpoints,
+    load_newest,
+    save_checkpoint,
+    weights_bytes,
+)
 from scaleinv.runfolder.files import Lock, content_of, disk_errors, own_folder, remove_tree, write_bytes
 from scaleinv.runfolder.layout import (
     FINAL_PART,
@@ -33,10 +41,23 @@ from scaleinv.runfolder.seal import Damaged, write_sealed
 from scaleinv.runfolder.write import complete_head, read_result, write_head
 
 
+def left_over(folder: Path) -> list[Path]:
+    """List what a killed process left in the folder of a run that has ended: parts of files, all checkpoints but the
+    last, progress.json.
+    """
+    found = [path for below in (".", "metrics", "weights", "checkpoints") for path in (folder / below).glob(".*.part")]
+    found += [*list_checkpoints(folder / "checkpoints")[1:], *(folder / "checkpoints").glob("replaced-*")]
+    return [*found, folder / PROGRESS] if (folder / PROGRESS).exists() else found
+
+
 def clean_ended(folder: Path) -> None:
-    """Remove what a process left that was killed right after it had written result.json; needs the folder's lock."""
-    with disk_errors(folder):
-        (folder / PROGRESS).unlink(missing_ok=True)
+    """Remove :func:`left_over`; needs the folder's lock. What cannot be removed stays: the run is whole without."""
+    for path in left_over(folder):
+        if path.is_dir():
+            remove_tree(path)
+        else:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 class RunStore:

@@ -30,7 +30,7 @@ from scaleinv.lab.weights import kept_epochs
 from scaleinv.landscape.runs import lowest_epochs
 from scaleinv.runfolder.files import Lock, json_text
 from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS, RESULT, SWEEP_CONFIG
-from scaleinv.runfolder.seal import read_sealed, write_sealed
+from scaleinv.runfolder.seal import read_object, read_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
 from scaleinv.studies.pieces import Ended, Piece, measure
 from scaleinv.text import count
@@ -228,7 +228,7 @@ def _elsewhere(
     with Lock(folder / TASKS, wait=2.0):
         launcher = launch(LaunchSite(folder, None, workers, data_dir))
         ended = [
-            Finished(job, read_sealed(place / RESULT, quiet=True))
+            Finished(job, read_object(place / RESULT, quiet=True))
             for place, (job, _) in jobs.items()
             if (place / RESULT).exists()
         ]

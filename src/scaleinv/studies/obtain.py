@@ -79,10 +79,10 @@ def obtain(
     return obtain_many(root, [request])[0]
 
 
-def _remove_shared(root: Path) -> None:
-    """Remove copies of data that processes of this machine left which are gone."""
-    for left in root.glob(".shared-*-*"):
-        pid = left.name.split("-")[1]
+def remove_left(root: Path, kind: str) -> None:
+    """Remove the folders ``KIND<pid>-...`` below ``root`` that processes of this machine left which are gone."""
+    for left in root.glob(f"{kind}*-*"):
+        pid = left.name[len(kind) :].partition("-")[0]
         if pid.isdigit() and not _alive(int(pid)):
             remove_tree(left)
 
@@ -120,6 +120,7 @@ def obtain_many(
         for job, request in zip(jobs, requests)
         if not (job.folder / "result.json").exists()
     }
+    remove_left(root, ".shared-")
     if workers == 1 and launch.name == LOCAL.name:
         for job, key in missing.values():
             tell = functools.partial(watch, job)
@@ -127,7 +128,6 @@ def obtain_many(
             run(job.config, _dataset(key), job.folder, start=job.start, watch=tell, **at)
         return [job.folder for job in jobs]
     root.mkdir(parents=True, exist_ok=True)
-    _remove_shared(root)
     for number, key in enumerate(dict.fromkeys(key for _, key in missing.values())):
         shared = f".shared-{os.getpid()}-{number}"
         launcher = launch(LaunchSite(root, _dataset(key), workers, key.data_dir, shared))

@@ -124,7 +124,9 @@ class Sweep:
 def load_results(folder: str | Path) -> Sweep:
     """Read a sweep; of one that has not ended, the map of the runs that there are."""
     found = load_sweep(folder)
-    base, path = found.config["base"], found.folder
+    base, path, axis = found.config.get("base"), found.folder, found.config.get("axis")
+    if not isinstance(base, dict) or not isinstance(axis, str):
+        raise UserError(f"{path} is not the folder of a sweep of this version; run the sweep again in another folder")
     title = f"{base.get('problem') or base.get('model')}"
     if found.summary is not None:
         return Sweep(path, found.summary, title)
@@ -132,4 +134,4 @@ def load_results(folder: str | Path) -> Sweep:
         len(found.config.get(name) or [None]) for name in ("values", "seeds", "weight_decays", "starts")
     )
     horizon = {"steps": base.get("steps"), "steps_per_epoch": None, "epochs": base.get("epochs")}
-    return Sweep(path, regime_map(list(map(judged_row, found.runs)), found.config["axis"], horizon), title, planned)
+    return Sweep(path, regime_map(list(map(judged_row, found.runs)), axis, horizon), title, planned)

@@ -13,17 +13,17 @@ from scaleinv.lab.build import build
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
-from scaleinv.lab.launch.choose import LOCAL, LaunchSite, prepare_all
+from scaleinv.lab.launch.choose import LOCAL, SHARED, LaunchSite, prepare_all
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.prolong import prolong_all
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import LINK, Busy, Lock, json_text, own_folder
-from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, PROGRESS, SWEEP_CONFIG, SWEEP_MAP
+from scaleinv.runfolder.files import LINK, Busy, Lock, json_text, own_folder, remove_tree
+from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.seal import read_sealed, write_sealed
-from scaleinv.runfolder.store import clean_ended
+from scaleinv.runfolder.store import clean_ended, left_over
 from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
 from scaleinv.studies.regime_map import failed_row, regime_map, run_row, verdict_of
@@ -115,13 +115,14 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
         if _present(out, sweep) is None:
             write_sealed(out / SWEEP_CONFIG, {"format": FORMAT, "sweep": sweep.to_dict()})
         own_folder(out / "runs")
+        remove_tree(out / SHARED)  # what a killed sweep left
         origin = environment(sweep.base.threads, device or sweep.base.device)
         yield [Job(config, run_folder(out, config), origin, sweep.start_of(config), device) for config in sweep.runs()]
 
 
 def _clean(folder: Path) -> None:
     """Remove what a killed process left of a run that has ended; another one that holds it does so itself."""
-    if (folder / PROGRESS).exists():
+    if left_over(folder):
         with suppress(Busy), Lock(folder):
             clean_ended(folder)
 

@@ -304,6 +304,12 @@ def _failure(stack: list[tuple[str, nn.Module, tuple[Any, ...]]], error: Excepti
     shapes = ", ".join(_shape(a) for a in args) or "no positional argument"
     own = ", ".join(f"{n} {tuple(p.shape)}" for n, p in module.named_parameters(recurse=False))
     where = f"layer {name!r} ({type(module).__name__})" if name else f"{type(module).__name__}.forward"
+    if isinstance(module, nn.Embedding) and args and isinstance(args[0], Tensor) and args[0].is_floating_point():
+        form = f"int:{','.join(map(str, args[0].shape))}:{module.num_embeddings}"
+        return (
+            f"{where} takes whole numbers below {module.num_embeddings}, and got {args[0].dtype} of shape {shapes}; "
+            f"give integers, to scaleinv doctor by --input {form}"
+        )
     return f"{where} fails on input {shapes}{f' with its own {own}' if own else ''}: {type(error).__name__}: {reason}"
 
 

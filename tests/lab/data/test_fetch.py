@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
+import sys
 import tarfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -204,6 +207,57 @@ def test_two_downloads_of_one_set(published: tuple[Path, str], tmp_path: Path) -
     fetch("mnist", target, progress=second)
     assert refused
     assert len(load_dataset("mnist", data_dir=target).train_labels) == 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_two_processes_download_at_once(published: tuple[Path, str], tmp_path: Path) -> None:
+    """One downloads, the other is refused in a line or finds it done; what is there is whole."""
+    target = tmp_path / "data"
+
+    def child() -> int:
+        try:
+            fetch("mnist", target)
+        except UserError as error:
+            return 2 if "another process downloads into" in str(error) else 3
+        except BaseException:
+            return 1
+        return 0
+
+    codes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside the server's thread
+        for _ in range(2):
+            if (pid := os.fork()) == 0:
+                os._exit(child())
+            codes.append(pid)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in codes]
+    assert 0 in codes
+    assert set(codes) <= {0, 2}
+    assert [path.name for path in target.iterdir()] == ["MNIST"]
+    assert len(load_dataset("mnist", data_dir=target).train_labels) == 20
+
+
+@pytest.mark.parametrize("link", ["MNIST", "MNIST/raw", ".fetch-mnist"])
+def test_nothing_is_written_or_removed_through_a_link(link: str, published: tuple[Path, str], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "raw").mkdir(parents=True)
+    (other / "mine.txt").write_text("mine")
+    (other / "train-images-idx3-ubyte").write_text("mine too")
+    (tmp_path / "data" / link).parent.mkdir(parents=True)
+    (tmp_path / "data" / link).symlink_to(other)
+    before = {path: path.is_dir() or path.read_text() for path in other.rglob("*")}
+    with pytest.raises(UserError, match="is a link, and nothing is written or removed through it; remove it"):
+        fetch("mnist", tmp_path / "data")
+    assert {path: path.is_dir() or path.read_text() for path in other.rglob("*")} == before
+    assert not (tmp_path / "data" / ".fetch-mnist").exists() or link == ".fetch-mnist"
+
+
+def test_the_data_folder_itself_may_be_a_link(published: tuple[Path, str], tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "mine.txt").write_text("mine")
+    (tmp_path / "data").symlink_to("disk")
+    fetch("mnist", tmp_path / "data")
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["MNIST", "mine.txt"]
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.lab.data import catalog, load_dataset
+from scaleinv.lab.data import catalog, load_dataset, source
 from scaleinv.lab.data.dataset import SPECS, normalise
 from scaleinv.lab.data.fetch import statuses
 from scaleinv.lab.data.formats import parse_idx
@@ -88,6 +89,31 @@ def test_damaged_files_are_told_by_name(write_idx: Write, tmp_path: Path) -> Non
     labels.with_name(f"{labels.name}.gz").write_bytes(gzip.compress(good)[:-4])
     with pytest.raises(UserError, match=r"train-labels-idx1-ubyte\.gz cannot be decompressed"):
         load_dataset("mnist", data_dir=tmp_path, verify=False)
+
+
+def test_a_small_file_that_unpacks_to_gigabytes(
+    write_idx: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused with no more of it unpacked than a published file may have, whoever reads it."""
+    folder = tmp_path / "MNIST/raw"
+    write_idx(folder, 1)
+    compress(folder)
+    bomb = gzip.compress(bytes(40 << 20), 9)
+    assert len(bomb) < 50_000
+    monkeypatch.setattr(source, "_LARGEST", 1 << 20)
+    for name in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
+        path = folder / name
+        good = path.read_bytes()
+        path.write_bytes(bomb)
+        tracemalloc.start()
+        try:
+            for verify in (True, False):
+                with pytest.raises(UserError, match=rf"{name} unpacks to more than 1 MiB: not a published file"):
+                    load_dataset("mnist", data_dir=folder if verify else tmp_path, verify=verify)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+        path.write_bytes(good)
 
 
 def test_shape_that_overflows() -> None:

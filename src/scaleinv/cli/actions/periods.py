@@ -44,10 +44,11 @@ def run(command: PeriodsCommand) -> int:
 
 
 def print_periods(found: Periods, rows: int | None) -> None:
-    """Print the answer, the last ``rows`` periods (None: all) and the evidence, within 80 columns."""
+    """Print the answer, the last ``rows`` periods (None: all) and the evidence, within 80 columns, or what there is."""
     terminal = console()
+    width = min(_WIDTH, terminal.width)
     style = "red" if found.diverged_at is not None else _STYLE[found.verdict_words]
-    head = textwrap.fill(found.answer, _WIDTH)
+    head = textwrap.fill(found.answer, width)
     terminal.print(f"[bold {style}]{escape(head)}[/]")
     if found.periods:
         shown = found.periods if rows is None else found.periods[-rows:]
@@ -62,7 +63,7 @@ def print_periods(found: Periods, rows: int | None) -> None:
             textwrap.fill(
                 "A norm grows, B norm shrinks, C break-down, in steps; lead: steps by which the loss rises before "
                 "the norm; ELR and rise of rho^2 at the break-down that ends the period; * within the burn-in",
-                _WIDTH,
+                width,
                 initial_indent=" ",
                 subsequent_indent=" ",
             ),
@@ -70,7 +71,7 @@ def print_periods(found: Periods, rows: int | None) -> None:
         )
     terminal.print()
     for sentence in found.evidence:
-        terminal.print(escape(textwrap.fill(sentence, _WIDTH, initial_indent="- ", subsequent_indent="  ")))
+        terminal.print(escape(textwrap.fill(sentence, width, initial_indent="- ", subsequent_indent="  ")))
 
 
 def _row(period: Period) -> list[str]:

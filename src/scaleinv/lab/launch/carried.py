@@ -14,7 +14,8 @@ from scaleinv.lab.launch.base import Job
 from scaleinv.runfolder.files import disk_errors
 from scaleinv.runfolder.layout import CONFIG, LOCK, RESULT
 from scaleinv.runfolder.manifest import MANIFEST
-from scaleinv.runfolder.seal import read_sealed, rewrite_sealed
+from scaleinv.runfolder.seal import read_object, rewrite_sealed
+from scaleinv.runfolder.write import recorded_environment
 
 
 def pack(folder: Path, files: Iterable[Path] | None = None) -> bytes:
@@ -63,7 +64,7 @@ def needs(job: Job, put: Callable[[Path, Iterable[Path] | None], Any]) -> dict[s
 
 
 def _data_of(folder: Path) -> Path | None:
-    problem = read_sealed(folder / CONFIG).get("problem") if (folder / CONFIG).exists() else None
+    problem = read_object(folder / CONFIG).get("problem") if (folder / CONFIG).exists() else None
     place = problem.get("place") if isinstance(problem, Mapping) else None
     return Path(os.path.normpath(folder / place)) if isinstance(place, str) else None
 
@@ -89,5 +90,5 @@ def pack_to_return(folder: Path, sent: bytes) -> bytes:
 
 
 def _say_start(folder: Path, place: str) -> None:
-    head = read_sealed(folder / CONFIG)
-    rewrite_sealed(folder / CONFIG, {**head, "environment": {**head.get("environment", {}), "start": place}})
+    head = read_object(folder / CONFIG)
+    rewrite_sealed(folder / CONFIG, {**head, "environment": {**recorded_environment(folder), "start": place}})

@@ -21,6 +21,9 @@ from scaleinv.lab.problem import Problem
 from scaleinv.lab.recipe import recipe_of
 from scaleinv.plugins import load_object
 
+#: the folder below that of a study for a copy of the data
+SHARED = ".shared"
+
 
 @dataclass(frozen=True)
 class LaunchSite:
@@ -30,7 +33,7 @@ class LaunchSite:
     source: Dataset | Problem | None  # of all jobs; None: they are tasks, which read what they need
     workers: int  # runs at a time, where the launcher decides that
     data_dir: Path | None = None  # where the files of the data set lie
-    shared: str = ".shared"  # the folder below ``out`` for a copy of the data
+    shared: str = SHARED  # below ``out``
 
 
 @dataclass(frozen=True)

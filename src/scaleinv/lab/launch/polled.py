@@ -11,7 +11,7 @@ from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.train import RunEvent
 from scaleinv.runfolder.layout import ERROR, PROGRESS, RESULT
 from scaleinv.runfolder.progress import read_progress
-from scaleinv.runfolder.seal import read_sealed
+from scaleinv.runfolder.seal import read_object
 from scaleinv.runfolder.write import read_result
 from scaleinv.text import count
 
@@ -102,7 +102,7 @@ class Polled:
         path = job.folder / RESULT
         if path.exists():
             with suppress(UserError):
-                return Finished(job, read_result(path) if job.task is None else read_sealed(path, quiet=True))
+                return Finished(job, read_result(path) if job.task is None else read_object(path, quiet=True))
         return None
 
     def _tell(self, job: Job, watch: Watcher) -> None:

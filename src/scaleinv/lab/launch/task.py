@@ -15,7 +15,7 @@ from scaleinv.errors import UserError
 from scaleinv.plugins import load_object
 from scaleinv.runfolder.files import Lock, remove_tree
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, RESULT, TASK
-from scaleinv.runfolder.seal import read_sealed, write_sealed
+from scaleinv.runfolder.seal import read_object, read_sealed, write_sealed
 
 
 class Taken(UserError):
@@ -60,8 +60,7 @@ def do_task(folder: Path, *, lock_wait: float = 5.0) -> dict[str, Any]:
                 write_sealed(folder / RESULT, load_object(told["call"])(**told["arguments"]))
             finally:
                 torch.set_num_threads(threads)
-        result: dict[str, Any] = read_sealed(folder / RESULT, quiet=True)
-    return result
+        return read_object(folder / RESULT, quiet=True)
 
 
 def take_away(folder: Path) -> None:

@@ -25,8 +25,8 @@ from scaleinv.lab.start import Start, find_start
 from scaleinv.lab.train import RunEvent, Stopped, run
 from scaleinv.runfolder.files import Busy, Lock, remove_tree, write_bytes
 from scaleinv.runfolder.layout import CONFIG, ERROR
-from scaleinv.runfolder.seal import read_sealed
-from scaleinv.runfolder.write import write_head
+from scaleinv.runfolder.seal import read_object
+from scaleinv.runfolder.write import recorded_environment, write_head
 
 #: what asks a run to stop: SIGUSR2 is how submitit announces the end of a job's time, SIGUSR1 how many clusters do
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
@@ -87,7 +87,7 @@ def train_folder(
         if where.partition(":")[0] != config.device:
             raise UserError(f"{folder} is a run on {config.device}; on {where} its numbers would be others")
         if source is None:
-            told = read_sealed(folder / CONFIG).get("environment", {}).get("data_dir")
+            told = recorded_environment(folder).get("data_dir")
             place = data_dir or (Path(told) if isinstance(told, str) and Path(told).is_dir() else None)
             source = source_of(folder, config, place)
         at: dict[str, Any] = {"lock_wait": lock_wait, "device": where}
@@ -130,8 +130,8 @@ def _start(folder: Path, checksum: str | None) -> Start | None:
     """Find the weights that a run starts from; None where it needs none any more, or where they are gone."""
     if checksum is None:
         return None
-    head = read_sealed(folder / CONFIG)
-    lineage, place = head.get("lineage", {}), head.get("environment", {}).get("start")
+    lineage, place = read_object(folder / CONFIG).get("lineage"), recorded_environment(folder).get("start")
+    lineage = lineage if isinstance(lineage, dict) else {}
     with suppress(UserError):  # a run that has begun does not need them; one that has not says what it lacks
         found = find_start(f"{place or lineage.get('folder')}@{lineage.get('epoch')}")
         return found if found.checksum == checksum else None

@@ -25,7 +25,7 @@ from scaleinv.runfolder.files import Busy, Lock, disk_errors, json_text, own_fol
 from scaleinv.runfolder.layout import BEFORE_CONFIG, CONFIG, LINES, RESULT, next_part, part_name
 from scaleinv.runfolder.manifest import read_manifest, state_of
 from scaleinv.runfolder.rows import Row, counts, part_bytes, read_lines, to_table
-from scaleinv.runfolder.seal import read_sealed, rewrite_sealed, write_sealed
+from scaleinv.runfolder.seal import read_object, read_sealed, rewrite_sealed, write_sealed
 from scaleinv.runfolder.write import write_head
 from scaleinv.theory.guessing import chance_error as error_of_equal_classes
 
@@ -167,8 +167,10 @@ class RunFolder(Sink):
             self._rows.cut(step)
             (self.folder / RESULT).unlink(missing_ok=True)
             if self._told:  # perhaps only now
-                content = read_sealed(self.folder / CONFIG)
-                rewrite_sealed(self.folder / CONFIG, {**content, "config": {**content["config"], **self._told}})
+                content = read_object(self.folder / CONFIG)
+                config = content.get("config")
+                config = config if isinstance(config, dict) else {}
+                rewrite_sealed(self.folder / CONFIG, {**content, "config": {**config, **self._told}})
         self._held, self._first = 0, step
 
     def write(self, record: Record) -> None:
