@@ -12,7 +12,9 @@ from scaleinv.errors import UserError
 from scaleinv.plots.regimes import draw_regimes, regimes_svg
 from scaleinv.plots.style import regime_colours
 from scaleinv.plots.tables import frame
+from scaleinv.runfolder.layout import SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.read import Run, load_run, load_sweep
+from scaleinv.runfolder.seal import read_object
 from scaleinv.studies.regime_map import judged_row, regime_map
 from scaleinv.text import count, esc, show
 
@@ -123,15 +125,17 @@ class Sweep:
 
 def load_results(folder: str | Path) -> Sweep:
     """Read a sweep; of one that has not ended, the map of the runs that there are."""
-    found = load_sweep(folder)
-    base, path, axis = found.config.get("base"), found.folder, found.config.get("axis")
-    if not isinstance(base, dict) or not isinstance(axis, str):
+    path = Path(folder)
+    sweep = read_object(path / SWEEP_CONFIG).get("sweep")
+    summary = read_object(path / SWEEP_MAP, nan=True) if (path / SWEEP_MAP).exists() else None
+    base = sweep.get("base") if isinstance(sweep, dict) else None
+    listed = summary is None or isinstance(summary.get("runs"), list)
+    if not (isinstance(sweep, dict) and isinstance(base, dict) and isinstance(sweep.get("axis"), str) and listed):
         raise UserError(f"{path} is not the folder of a sweep of this version; run the sweep again in another folder")
     title = f"{base.get('problem') or base.get('model')}"
-    if found.summary is not None:
-        return Sweep(path, found.summary, title)
-    planned = math.prod(
-        len(found.config.get(name) or [None]) for name in ("values", "seeds", "weight_decays", "starts")
-    )
+    if summary is not None:
+        return Sweep(path, summary, title)
+    varied = (sweep.get(name) or [None] for name in ("values", "seeds", "weight_decays", "starts"))
     horizon = {"steps": base.get("steps"), "steps_per_epoch": None, "epochs": base.get("epochs")}
-    return Sweep(path, regime_map(list(map(judged_row, found.runs)), axis, horizon), title, planned)
+    rows = [judged_row(run) for run in load_sweep(path).runs]
+    return Sweep(path, regime_map(rows, sweep["axis"], horizon), title, math.prod(map(len, varied)))
