@@ -1,4 +1,8 @@
-"""A Slurm cluster of one node with two CPUs on this machine: controller, slurmd and munge, all below one folder."""
+"""A Slurm cluster of one node with two CPUs on this machine: controller, slurmd and munge, all below one folder.
+
+Jobs of the partition `urgent` pre-empt those of `main`. A requeued job may start again after 5 s (`cred_expire`), not
+after the usual 120.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={root}/munge.socket
+AuthInfo=socket={root}/munge.socket,cred_expire=5
 CryptoType=crypto/munge
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
@@ -42,7 +46,10 @@ SlurmdTimeout=6
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 GraceTime=60 MaxTime=INFINITE State=UP
+PartitionName=urgent Nodes=ALL PriorityTier=2 MaxTime=INFINITE State=UP
 """
 
 

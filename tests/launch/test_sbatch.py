@@ -63,6 +63,8 @@ def submit(out: Path, count: int, device: str = "cpu", **arguments: object) -> N
         ("cuda", {}, ["#SBATCH --gpus-per-node=1"]),
         ("cuda", {"gres": "gpu:a100:1"}, ["#SBATCH --gres=gpu:a100:1"]),
         ("cpu", {}, []),
+        ("cpu", {"exclusive": "true", "no_requeue": "true"}, ["#SBATCH --exclusive", "#SBATCH --no-requeue"]),
+        ("cpu", {"nice": 5}, ["#SBATCH --requeue", "#SBATCH --nice=5"]),
         ("cpu", {"partition": "gpu", "qos": "high"}, ["#SBATCH --partition=gpu", "#SBATCH --qos=high"]),
     ],
 )
@@ -113,3 +115,17 @@ def test_what_was_taken_before_a_refusal_is_known(
         submit(tmp_path / "sweep", 4)
     jobs = json.loads((tmp_path / "sweep" / ".slurm" / "jobs.json").read_text())
     assert sorted(jobs.values()) == ["1_0", "1_1"]
+
+
+@pytest.mark.parametrize(("state", "asked"), [("RUNNING", "requeue 7_2"), ("COMPLETING", "")])
+def test_a_job_that_was_cancelled_is_not_put_back(
+    sbatch: Path, monkeypatch: pytest.MonkeyPatch, state: str, asked: str
+) -> None:
+    for name, line in (("squeue", f"echo {state}"), ("scontrol", f"echo $@ >> '{sbatch}/asked'")):
+        (sbatch / name).write_text(f"#!/bin/sh\n{line}\n")
+        (sbatch / name).chmod(0o755)
+    for name, value in (("JOB_ID", "9"), ("ARRAY_JOB_ID", "7"), ("ARRAY_TASK_ID", "2")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    (sbatch / "asked").write_text("")
+    slurm._requeue()
+    assert (sbatch / "asked").read_text().strip() == asked

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,24 @@ def test_a_job_out_of_time_goes_on_under_its_number(
     assert set(running) <= numbers
 
 
+def test_a_preempted_job_goes_back_into_the_queue_by_itself(
+    cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "sweep"
+    process = in_training(cluster, out)
+    process.send_signal(signal.SIGINT)  # nobody is there to submit it again
+    process.communicate(timeout=60)
+    before = (out / ".slurm" / "jobs.json").read_text()
+    number = cluster.ask("squeue", "--me", "--noheader", "--array", "--states=R", "--format=%i").split()[0]
+    quick = ("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true")
+    cluster.ask(*quick)
+    state = ("squeue", "--noheader", f"--jobs={number}", "--format=%t")
+    cluster.wait_for("it is in the queue, long before its grace is over", lambda: "PD" in cluster.ask(*state), 30)
+    ends(launched(cluster, out))
+    assert (out / ".slurm" / "jobs.json").read_text() == before  # nothing was submitted again
+    assert sweeps.bits(out) == here
+
+
 def test_a_dead_node_loses_nothing(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
     process = in_training(cluster, tmp_path / "sweep")
     cluster.kill_node()
@@ -123,6 +142,8 @@ def test_cancel_ends_the_jobs_and_the_same_command_goes_on(
     told = ends(launched(cluster, out, "--cancel"))
     assert "cancelled" in told
     cluster.wait_for("no job is left", lambda: not cluster.ask("squeue", "--me", "--noheader"))
+    time.sleep(2)
+    assert not cluster.ask("squeue", "--me", "--noheader")  # none has put itself back into the queue
     ends(launched(cluster, out))
     assert sweeps.bits(out) == here
 

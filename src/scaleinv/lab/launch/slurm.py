@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
@@ -45,7 +44,7 @@ class TrainFolders:
     def __call__(self) -> None:
         """Train what has not ended; one that fails leaves its error in its folder and does not stop the others."""
         with Stopping(leaving=_requeue) as stop:
-            if not self._trained(stop) and stop.signal != signal.SIGTERM:  # which is the end of a cancelled job
+            if not self._trained(stop):
                 _requeue()
 
     def _trained(self, stop: Stopping) -> bool:
@@ -67,17 +66,21 @@ class TrainFolders:
 
 
 def _requeue() -> None:
-    """Put this job, which was pre-empted or is out of time, back into the queue under its number."""
+    """Put this job, which is pre-empted or out of time, back into the queue under its number. Slurm warns of both while
+    the job still counts as running; one that somebody has cancelled does not any more, and is left to end.
+    """
     own = os.environ.get("SLURM_JOB_ID", "")
     if "SLURM_ARRAY_TASK_ID" in os.environ:
         own = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    subprocess.run(["scontrol", "requeue", own], check=False)
+    ask = ["squeue", "--noheader", f"--jobs={own}", "--format=%T"]
+    if subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip() == "RUNNING":
+        subprocess.run(["scontrol", "requeue", own], check=False)
 
 
 class Slurm(Polled):
     """Trains jobs as Slurm job arrays. ``arguments``: ``runs_per_job`` (default 1), ``time`` in minutes (240),
     ``array_parallelism`` (jobs at a time), and any option of sbatch: ``partition=gpu``, ``gpus_per_node=1``, ``qos=``,
-    ``account=``, ``mem=4G``, ``constraint=`` ...
+    ``account=``, ``mem=4G``, ``constraint=`` ...; ``true`` for those without a value: ``exclusive=true``.
 
     Jobs outlive this process: the same call finds them and waits on; :meth:`cancel_jobs` ends them.
     """
@@ -100,7 +103,7 @@ class Slurm(Polled):
         self.per_job = _count(arguments, "runs_per_job", 1)
         self.time = _count(arguments, "time", TIME)
         self.parallel = _count(arguments, "array_parallelism", 10_000)
-        self.options = {name: value for name, value in arguments.items() if name not in _OWN}
+        self.options = {name: _flag(value) for name, value in arguments.items() if name not in _OWN}
         self._jobs = self._known()  # folder to job
         self._mine: set[str] = set()  # of the jobs this process has waited for
 
@@ -132,7 +135,7 @@ class Slurm(Polled):
             ntasks_per_node=1,
             cpus_per_task=max(threads),
             stderr_to_stdout=True,
-            additional_parameters={**_one_gpu(jobs, self.options), **self.options},
+            additional_parameters={**_may_requeue(self.options), **_one_gpu(jobs, self.options), **self.options},
         )
         array = self.folder / f"array-{hashlib.sha256(json_text(folders).encode()).hexdigest()[:12]}.json"
         write_json(array, folders)
@@ -207,6 +210,16 @@ def _leave_if_trained(listed: Path) -> str:
     number = f'sed -n "$((${{SLURM_ARRAY_TASK_ID:-0}} + 1))p" {shlex.quote(str(listed))}'
     each = f'while IFS= read -r folder; do [ -e "$folder/{RESULT}" ] || exit 1; done'
     return f'mine=$({number}); if [ -n "$mine" ] && echo "$mine" | tr "\\t" "\\n" | ({each}); then exit 0; fi'
+
+
+def _flag(value: Any) -> Any:
+    """Read ``true``, for the options of sbatch that have no value: ``exclusive=true``."""
+    return True if value == "true" else value
+
+
+def _may_requeue(options: Mapping[str, Any]) -> dict[str, bool]:
+    """Let Slurm put jobs back into the queue, which not every site does unasked."""
+    return {} if "requeue" in options or "no_requeue" in options else {"requeue": True}
 
 
 def _one_gpu(jobs: Sequence[Job], options: Mapping[str, Any]) -> dict[str, int]:
