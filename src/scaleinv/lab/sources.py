@@ -20,7 +20,7 @@ Augment = Callable[[Any, torch.Generator], Any]
 
 
 @dataclass(frozen=True)
-class Reading:
+class HowRead:
     """How examples are read, as :func:`~scaleinv.lab.supervised.classification` takes it."""
 
     collate: Callable[[list[Any]], Any] | None = None
@@ -36,7 +36,7 @@ _TRIED = 8
 _TARGETS = ("labels", "label", "targets", "target", "y")
 
 
-def read_source(given: Any, what: str, reading: Reading) -> tuple[Split, str, Any]:
+def read_source(given: Any, what: str, reading: HowRead) -> tuple[Split, str, Any]:
     """Read one split: the split, what its data is called, and the name by which it can be loaded again (or None)."""
     if isinstance(given, (str, dict)):
         return _named(given, what, reading)
@@ -53,7 +53,7 @@ def read_source(given: Any, what: str, reading: Reading) -> tuple[Split, str, An
     raise UserError(f"the {what} data is {type(given).__name__}; give (inputs, targets) or a map-style data set")
 
 
-def _named(name: Any, what: str, reading: Reading) -> tuple[Split, str, Any]:
+def _named(name: Any, what: str, reading: HowRead) -> tuple[Split, str, Any]:
     found = object_of(name)
     with seeded(0, READ):
         try:
@@ -134,7 +134,7 @@ def pair(batch: Any) -> tuple[Any, Any]:
     )
 
 
-def _data_set(data: Any, what: str, reading: Reading) -> Split:
+def _data_set(data: Any, what: str, reading: HowRead) -> Split:
     if not len(data):
         raise UserError(f"the {what} data has no examples")
     streamed = Streamed(data, reading.collate or default_collate, _read_pair, reading.augment, reading.workers)

@@ -15,7 +15,7 @@ from scaleinv.lab.global_random import READ, seeded
 from scaleinv.lab.own_losses import LossSpec, loss_spec
 from scaleinv.lab.problem import Judge, Measured, Split, SplitName, class_errors, default_call
 from scaleinv.lab.references import Reference, object_of, reference_to, short_name
-from scaleinv.lab.sources import Reading, hash_of, read_source
+from scaleinv.lab.sources import HowRead, hash_of, read_source
 from scaleinv.lab.splits import Held, examples_in
 from scaleinv.theory.guessing import chance_error, constant_loss
 
@@ -40,7 +40,7 @@ class Supervised:
         call: Callable[[nn.Module, Any], Any] | None,
         *,
         integer: bool,
-        reading: Reading,
+        reading: HowRead,
         data_name: str,
         name: str | None,
         levels: tuple[int | None, float | None, float | None],
@@ -205,7 +205,7 @@ def classification(
     """
     if isinstance(read_workers, bool) or not isinstance(read_workers, int) or not 0 <= read_workers <= MOST_READERS:
         raise UserError(f"read_workers {read_workers!r} is not a number of processes from 0 to {MOST_READERS}")
-    reading = Reading(_function(collate), in_memory, _function(augment), read_workers)
+    reading = HowRead(_function(collate), in_memory, _function(augment), read_workers)
     train_split, data_name, source = read_source(train, "train", reading)
     test_split, _, test_source = (
         (None, "", None) if test is None else read_source(test, "test", replace(reading, augment=None))
