@@ -150,7 +150,7 @@ def trained(out: Path, runs: int) -> float:
     """Seconds that the runs of a sweep trained."""
     results = [json.loads(path.read_text()) for path in out.glob("runs/*/result.json")]
     assert [one["status"] for one in results] == ["finished"] * runs
-    return sum(one["timing"]["seconds"] for one in results)
+    return float(sum(one["timing"]["seconds"] for one in results))
 
 
 @contextlib.contextmanager
