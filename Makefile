@@ -64,7 +64,7 @@ kernels: $(STAMP) ## all tests and the toy claims as other processors compute th
 mutants: $(STAMP) ## change a constant in each formula and list which test or claim notices (20 minutes)
 	$(BIN)/python benchmarks/mutate_theory.py
 
-faults: $(STAMP) ## damaged files, full disks, kills, odd command lines: how many were lost or silent (half an hour)
+faults: $(STAMP) ## damaged files, full disks, kills, odd command lines: how many were lost or silent (an hour)
 	$(BIN)/python benchmarks/faults.py
 
 bench: $(STAMP) ## speed, as ratios in one run
@@ -89,6 +89,7 @@ release-check: dist ## is this fit for release: twine check, the wheel in a fres
 	rm -rf build/release && $(BIN)/python -m venv build/release
 	build/release/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/*.whl)[cli]"
 	cd build/release && env -u PYTHONPATH bin/scaleinv doctor $(CURDIR)/tests/project/net.py:make --input 8,3,16,16
+	cd build/release && env -u PYTHONPATH bin/scaleinv demo > /dev/null
 	cd build/release && env -u PYTHONPATH bin/python -c 'import importlib.util as u; assert not any(map(u.find_spec, ("matplotlib", "pyarrow", "sklearn")))'
 	@echo "fit for release: $$(cd dist && ls | tr '\n' ' ')"
 

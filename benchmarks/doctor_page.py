@@ -149,6 +149,16 @@ def overview(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*lines, ""]
 
 
+def undecided(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of what is not clear why it is not."""
+    reasons = [
+        f"- **{e['name']}**: {re.sub(r' [(][0-9]+ of .*', '', (e['error'] or e['headline']).removeprefix('undecided: '))}"
+        for e in entries
+        if e["verdict"] != "clear"
+    ]
+    return ["Not clear, and why:", "", *reasons, ""] if reasons else []
+
+
 def numbers(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """The numbers of the check."""
     lines = [
@@ -182,7 +192,15 @@ def page(entries: Sequence[Mapping[str, Any]]) -> str:
         for e in entries
     )
     said = f"{len(entries)} architectures: {clear} clear, {wrong} of them wrong.\n"
-    lines = [HEAD + said, *overview(entries), "## Which tensors", "", "Numbers in names are written `*`.", ""]
+    lines = [
+        HEAD + said,
+        *overview(entries),
+        *undecided(entries),
+        "## Which tensors",
+        "",
+        "Numbers in names are written `*`.",
+        "",
+    ]
     for e in entries:
         if e["name"] in shown and e["answer"]:
             lines += section(e)

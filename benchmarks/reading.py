@@ -24,6 +24,7 @@ from scaleinv.lab.config import Settings
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start, read_start
 from scaleinv.lab.train import open_store
+from scaleinv.report import write_report
 from scaleinv.report.gather import run_facts
 from scaleinv.runfolder.read import load_run
 from scaleinv.runfolder.rows import Row
@@ -91,7 +92,8 @@ def main() -> None:
             "rows (load_run)": lambda: load_run(folder),
             "record of steps (load_steps)": lambda: load_steps(folder),
             "run and record": lambda: (load_run(folder), load_steps(folder)),
-            "facts of a page (report)": lambda: run_facts(load_run(folder)),
+            "facts of a page": lambda: run_facts(load_run(folder)),
+            "the page (scaleinv report)": lambda: write_report(folder),
             "kept weights (landscape, --from)": weights,
         }
         for name, read in ways.items():

@@ -17,7 +17,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "scaleinv"
 #: a room may import from rooms before it
-_ABOVE = "errors _version geometry text reading plugins theory symmetry sphere plots runfolder"
+_ABOVE = "errors _version geometry text reading plugins plots theory symmetry sphere runfolder"
 _BELOW = "monitor lab analysis landscape studies report papers cli"
 ROOMS = [*_ABOVE.split(" "), *_BELOW.split(" ")]
 #: where the law stands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,31 @@ def problem() -> Any:
 
 def jittered() -> Any:
     return si.classification(make_net, Jittered(), arrays(48, 1))
+
+
+def noisy(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    return inputs + 0.3 * torch.randn(inputs.shape, generator=generator)
+
+
+class Shifted(Jittered):
+    """Its transform draws from the generators of Python and numpy."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        moved = np.roll(self.inputs[index], random.randrange(3), axis=1) + 0.1 * np.random.normal()  # noqa: NPY002
+        return torch.as_tensor(moved), int(self.labels[index])
+
+
+def shifted(read_workers: int = 0) -> Any:
+    return si.classification(make_net, Shifted(), Shifted(48), read_workers=read_workers)
+
+
+def augmented(read_workers: int = 0) -> Any:
+    """Examples that are read, with a transform of their own and an augmentation of the batch."""
+    return si.classification(make_net, Jittered(), augment=noisy, read_workers=read_workers)
+
+
+def load_jittered() -> Any:
+    return Jittered(), arrays(48, 1)
 
 
 def load() -> Any:

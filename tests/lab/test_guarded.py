@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import hashlib
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -23,14 +22,17 @@ from scaleinv.lab.launch.here import Here
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start, read_start
 from scaleinv.monitor.sinks.rows import Rows
+from scaleinv.report import write_figures
 from scaleinv.runfolder import files
 from scaleinv.runfolder.files import Lock, append_bytes, own_folder, write_bytes
 from scaleinv.runfolder.inspect import inspect
-from scaleinv.runfolder.manifest import Manifest, read_manifest
+from scaleinv.runfolder.manifest import read_manifest
 from scaleinv.runfolder.progress import Progress
-from scaleinv.runfolder.read import load_run
-from scaleinv.runfolder.rows import Row, part_bytes, read_part, read_parts, to_table
+from scaleinv.runfolder.read import load_run, load_sweep
+from scaleinv.runfolder.rows import Row, to_line
 from scaleinv.runfolder.seal import Damaged, read_sealed, sealed, unchecked, write_sealed
+from scaleinv.runfolder.write import write_head
+from scaleinv.studies.landscape import TASKS, Study, study
 from scaleinv.studies.obtain import Request, obtain, obtain_many
 from scaleinv.studies.sweep import SweepConfig, run_sweep
 
@@ -127,9 +129,29 @@ def test_a_result_of_another_form_is_refused(form: str, run: Path) -> None:
     (run / "result.json").write_text(form)
     with pytest.raises(UserError, match=r"result\.json"):
         find_start(str(run))
-    if not form.startswith("{"):
-        with pytest.raises(UserError, match=r"result\.json holds \w+, expected a JSON object"):
-            load_run(run)
+    with pytest.raises(UserError, match=r"result\.json (holds \w+, expected a JSON object|is not the result of a run)"):
+        load_run(run)
+
+
+def test_another_whole_file_is_no_result(run: Path) -> None:
+    """Its checksum is right, of what it is."""
+    shutil.copy(run / "manifest.json", run / "result.json")
+    with pytest.raises(UserError, match=r"result\.json is not the result of a run"):
+        load_run(run)
+
+
+def test_a_run_of_a_sweep_without_its_config_is_told(run: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    write_sealed(sweep / "sweep-config.json", {"format": 4, "sweep": {"base": {}}}, parents=True)
+    place = Path(shutil.copytree(run, sweep / "runs" / run.name))
+    (sweep / "runs" / "begun").mkdir()
+    (sweep / "runs" / "begun" / ".lock").touch()
+    assert [one.name for one in load_sweep(sweep).runs] == [run.name]  # one that is about to begin is none yet
+    (place / "config.json").unlink()
+    with pytest.raises(UserError, match=rf"{run.name}/config\.json is gone"):
+        load_sweep(sweep)
+    with unchecked():
+        assert load_sweep(sweep).runs == []
 
 
 def test_nothing_is_written_through_links(tmp_path: Path) -> None:
@@ -146,6 +168,50 @@ def test_nothing_is_written_through_links(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"):
         append_bytes(tmp_path / "lines", b"more")
     assert other.read_text() == "mine"
+
+
+def test_no_run_of_a_sweep_is_a_link(tmp_path: Path) -> None:
+    """Neither the folder of the runs nor one of them; prolonging one would rename and remove files of another."""
+    out, other = tmp_path / "sweep", tmp_path / "other"
+    data = load_data(SETTINGS)
+
+    def sweep(epochs: int) -> None:
+        settings = dataclasses.replace(SETTINGS, steps=4 * epochs)
+        config = resolve(settings, data, elr=0.03, lr=None, seed=0, threads=1)
+        run_sweep(SweepConfig(config, "elr", (0.03,), (0,)), data, out, workers=1, launch=lambda s: Here(s.source))
+
+    def content(folder: Path) -> dict[str, bytes | None]:
+        names = sorted(folder.rglob("*"))
+        return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in names}
+
+    sweep(1)
+    (folder,) = (out / "runs").iterdir()
+    for link in (folder, out / "runs"):
+        link.rename(other)
+        link.symlink_to(other)
+        before = content(other)
+        for epochs in (1, 2):  # as it is, and prolonged
+            with pytest.raises(UserError, match=f"{link.name} is a link, and scaleinv writes nothing through links"):
+                sweep(epochs)
+        assert content(other) == before
+        link.unlink()
+        other.rename(link)
+    sweep(2)
+    (longer,) = (out / "runs").iterdir()
+    assert load_run(longer).last_step == 8
+
+
+def test_figures_and_tasks_go_through_no_link(run: Path, tmp_path: Path) -> None:
+    for name, act in (
+        ("figures", lambda: write_figures(run, ["svg"])),
+        (TASKS, lambda: study(run, ("sharpness",), settings=Study(images=16, probes=1))),
+    ):
+        (run / name).symlink_to(tmp_path)
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(UserError, match=f"{name} is a link"):
+            act()
+        assert sorted(tmp_path.iterdir()) == before
+        (run / name).unlink()
 
 
 def test_a_device_that_is_named_is_written_to() -> None:
@@ -177,6 +243,24 @@ def test_rows_that_cannot_be_written_are_held(tmp_path: Path, monkeypatch: pytes
     rows.add([Row(1, 1, "online", "total", "loss", 2.0)])
     rows.close()
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "alerts.jsonl"])
+def test_lines_that_are_gone_are_told(name: str, tmp_path: Path) -> None:
+    config = {"source": "monitor", "time": "step"}
+    write_head(tmp_path, config, "x", {})
+    listed = read_manifest(tmp_path)
+    assert listed is not None
+    line = to_line(Row(0, 0, "online", "total", "loss", 1.0)).encode() + b"\n"
+    listed.append(name, line, b"")
+    listed.write()
+    run = load_run(tmp_path)
+    assert (len(run.metrics), len(run.alerts)) == ((1, 0) if name == "metrics.jsonl" else (0, 1))
+    (tmp_path / name).unlink()
+    with pytest.raises(Damaged, match=rf"{name} is gone"):
+        _ = load_run(tmp_path).alerts
+    with unchecked():
+        assert (load_run(tmp_path).metrics, load_run(tmp_path).alerts) == ({}, [])
 
 
 def test_a_second_lock_of_another_name(tmp_path: Path) -> None:
@@ -246,35 +330,6 @@ def test_workers_wait_as_well(made: Path, tmp_path: Path, capfd: pytest.CaptureF
     assert obtain_many(tmp_path, [Request(settings=SETTINGS, elr=0.03)], workers=2) == [run]
     assert load_run(run).status == "finished"
     assert f"waiting for another process, which trains {run}" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize("checked", [True, False])
-def test_a_large_part_that_is_damaged_is_refused_as_such(checked: bool, tmp_path: Path) -> None:
-    """Its checksum is computed while it is parsed; whatever parsing makes of it, it is damaged."""
-    draw = random.Random(3)
-    table = to_table([Row(k, k, "online", "total", "loss", draw.random()) for k in range(140_000)])
-    whole = bytes(part_bytes(table))
-    assert len(whole) > 1 << 20  # by way of the thread
-    listed = Manifest(tmp_path)
-    (tmp_path / "metrics").mkdir()
-    listed.replace("metrics/part-final.parquet", whole)
-    listed.write()
-
-    def read(path: Path, data: bytes) -> int:
-        return int(read_part(path, data).num_rows)
-
-    assert read_parts(tmp_path / "metrics", "part-*.parquet", "part-final.parquet", read) == [140_000]
-    for _ in range(20):
-        data = bytearray(whole)
-        at = draw.choice([draw.randrange(len(data)), len(data) - 1 - draw.randrange(3000), draw.randrange(60)])
-        data[at] ^= 1 << draw.randrange(8)
-        (tmp_path / "metrics" / "part-final.parquet").write_bytes(data)
-        if checked:
-            with pytest.raises(Damaged, match=r"part-final\.parquet is damaged"):
-                read_parts(tmp_path / "metrics", "part-*.parquet", "part-final.parquet", read)
-        else:
-            with unchecked(), contextlib.suppress(UserError):
-                read_parts(tmp_path / "metrics", "part-*.parquet", "part-final.parquet", read)
 
 
 def test_weights_that_change_after_they_were_found_are_refused(run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -40,6 +41,22 @@ def test_three_classes_are_judged_by_a_chance_of_two_thirds(classes: Any) -> Non
     assert diverged["regime"] == 3
     assert diverged["evidence"]["chance_error"] == pytest.approx(2 / 3)
     assert "is chance" in diverged["evidence"]["reason"]
+
+
+def test_a_sweep_that_has_not_ended_shows_what_there_is(classes: Any, tmp_path: Path) -> None:
+    cut = shutil.copytree(classes.folder, tmp_path / "cut")
+    (cut / "sweep.json").unlink()
+    left = cut / "runs" / classes.summary["runs"][1]["run"]
+    (left / "result.json").unlink()
+    found = si.load(cut)
+    assert "not ended: 1 of 2 runs; run the sweep again to go on" in str(found)
+    judged, running = found.summary["runs"]
+    assert judged == classes.summary["runs"][0]
+    assert (running["status"], running["regime"]) == ("running", None)
+    assert not found.boundaries["1/2"]["decided"]
+    assert found.plot()
+    shutil.rmtree(left)
+    assert "not ended: 1 of 2 runs" in str(si.load(cut))
 
 
 def test_a_sweep_shows_itself(classes: Any) -> None:

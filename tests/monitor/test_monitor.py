@@ -322,6 +322,10 @@ def test_bad_input() -> None:
         Monitor(model, optimizer, every=0)
     with pytest.raises(UserError, match="not both"):
         Monitor(model, optimizer, inputs=torch.zeros(2, 6), groups=FREE)
+    with pytest.raises(UserError, match="give inputs with it"):
+        Monitor(model, optimizer, outputs="logits")
+    with pytest.raises(UserError, match="has no output 'logits'"):
+        Monitor(model, optimizer, inputs=torch.zeros(4, 6), outputs="logits")
     with pytest.raises(UserError, match="stands in two groups"):
         Monitor(model, optimizer, groups=["0.weight", ["0.weight", "3.weight"]])
     with pytest.raises(UserError, match="not held by the optimizer"):

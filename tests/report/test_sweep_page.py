@@ -89,6 +89,9 @@ def test_each_run_can_be_shown_alone_and_columns_sort(page: str) -> None:
     elements = Reader(page).elements
     chips = [attrs["data-run"] for tag, attrs in elements if tag == "button" and attrs.get("class") == "chip"]
     assert chips == [f"r{i}" for i in range(20)]
+    (told,) = [attrs["data-scripted"] for _, attrs in elements if "data-scripted" in attrs]
+    assert told == "ELR, to show one alone:"
+    assert "to show one alone" not in Reader(page).text  # a page without its script does not promise it
     assert [attrs for tag, attrs in elements if tag == "table" and attrs.get("class") == "sorts"]
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests import cases
+from tests import cases, kinds
 from tests.cases import CASES
 from tests.kinds import KINDS
 from torch import Tensor, nn
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry import assert_scale_invariant, find_symmetries
+from scaleinv.symmetry import assert_scale_invariant, find_symmetries, make_scale_invariant
 from scaleinv.symmetry.precision import DOUBLE
 from scaleinv.symmetry.probe import Probe
 from scaleinv.symmetry.render import evidence_line
@@ -448,3 +448,34 @@ def test_the_outputs_that_count_are_chosen_in_an_assertion_too() -> None:
     assert_scale_invariant(Two(), cases.normal(9, 6), ["w.weight"], outputs="normed")
     with pytest.raises(AssertionError, match="of a scale of its own"):
         assert_scale_invariant(Two(), cases.normal(9, 6), ["w.weight"])
+
+
+def test_a_sparse_parameter_is_refused_in_one_line() -> None:
+    sparse = nn.Parameter((torch.rand(6, 8) * (torch.rand(6, 8) < 0.7)).to_sparse())
+    net = kinds.Fn(lambda s, x: torch.sparse.mm(s.w.t(), x.t()).t(), w=sparse)
+    with pytest.raises(UserError, match=r"parameter 'w' is stored as sparse_coo, .*dense weight"):
+        find_symmetries(net, cases.normal(9, 6))
+
+
+class Heads(nn.Module):
+    """Two heads on one trunk, of which a loss may see one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.b = nn.Linear(6, 8, bias=False), nn.BatchNorm1d(8)
+        self.o, self.aux = nn.Linear(8, 3), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": self.o(torch.relu(self.b(self.w(x)))), "aux": torch.tanh(self.aux(x))}
+
+
+def test_a_model_is_converted_for_the_outputs_that_count() -> None:
+    torch.manual_seed(0)
+    model, x = Heads(), cases.normal(9, 6)
+    whole = make_scale_invariant(model, x).conversion
+    assert (whole.head, list(whole.kept)) == ("aux.weight", ["o.weight", "o.bias"])
+    one = make_scale_invariant(model, x, outputs="out").conversion
+    assert one.head == "o.weight"
+    assert set(one.kept) <= {"aux.weight", "aux.bias"}
+    assert one.found is not None
+    assert one.found.single == ("w.weight",)

@@ -32,14 +32,16 @@ squared loss); ``threshold = 0.01 constant_loss``. Where one is missing, so is e
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from scaleinv.analysis.statistics import UNKNOWN, Estimate, Floats, drift, mean, rank_correlation_with_time, sample_mean
+from scaleinv.errors import UserError
+from scaleinv.plots.regimes import draw_levels, draw_series
+from scaleinv.plots.tables import frame
 from scaleinv.runfolder.read import Run
-from scaleinv.runfolder.tables import frame
 from scaleinv.text import esc
 from scaleinv.theory.guessing import CHANCE_ACCURACY, guesses
 
@@ -60,11 +62,25 @@ NAMES = {1: "convergence", 2: "chaotic equilibrium", 3: "divergence", None: "und
 
 
 @dataclass(frozen=True)
+class LateEpochs:
+    """What is looked at: values of every epoch of the last half of a run."""
+
+    first: int
+    last: int
+    loss: Floats
+    error: Floats
+    cosine: Floats
+    eg: Floats
+    ess: Floats
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A regime (``None``: undecided) and what it rests on."""
 
     regime: int | None
     evidence: dict[str, Any]  # "reason" is a sentence; the rest numbers
+    late: LateEpochs | None = field(default=None, repr=False, compare=False)  # what was looked at
 
     def __repr__(self) -> str:
         return f"<Verdict: {self.regime or '?'} {NAMES[self.regime]}, {self.evidence.get('reason', '')}>"
@@ -80,18 +96,18 @@ class Verdict:
         """Give the evidence as a DataFrame of quantity and value. Needs pandas."""
         return frame([{"quantity": name, "value": value} for name, value in self.evidence.items()])
 
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the loss that was judged, with the levels it was compared with; returns matplotlib axes.
 
-@dataclass(frozen=True)
-class LateEpochs:
-    """What is looked at: values of every epoch of the last half of a run."""
-
-    first: int
-    last: int
-    loss: Floats
-    error: Floats
-    cosine: Floats
-    eg: Floats
-    ess: Floats
+        UserError where the verdict was read from a file, which holds no series.
+        """
+        if self.late is None:
+            raise UserError("this verdict has no series to draw; classify the run: classify(si.load(FOLDER)).plot()")
+        levels = {"threshold of convergence": "threshold", "random directions": "random_loss"}
+        known = {name: self.evidence.get(key, math.nan) for name, key in levels.items()}
+        epochs = list(range(self.late.first, self.late.first + len(self.late.loss)))
+        ax = draw_series({"online loss": (epochs, self.late.loss.tolist())}, ax)
+        return draw_levels(ax, {name: value for name, value in known.items() if value == value})
 
 
 def window(run: Run) -> LateEpochs:
@@ -124,7 +140,7 @@ def classify(run: Run) -> Verdict:
     }
 
     def verdict(regime: int | None, reason: str) -> Verdict:
-        return Verdict(regime, {"reason": reason, **evidence})
+        return Verdict(regime, {"reason": reason, **evidence}, w)
 
     if run.status == "diverged" or not np.all(np.isfinite(w.loss)):
         message = (run.result or {}).get("message") or "the loss is not finite"

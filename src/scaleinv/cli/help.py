@@ -25,8 +25,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "measuring": ("evaluation", "eval_every", "recompute_bn", "record_steps", "keep_every"),
     "running": (
-        "device", "threads", "oversubscribe", "workers", "launcher", "launcher_args", "prepare", "cancel",
-        "no_check",
+        "device", "nondeterministic", "threads", "oversubscribe", "workers", "launcher", "launcher_args", "prepare",
+        "cancel", "no_check",
     ),
     "output": ("out", "config", "json", "quiet"),
 }  # fmt: skip

@@ -36,7 +36,7 @@ Granularity = Literal["total", "group", "tensor", "row"]
 Evaluation = Literal["exact", "online"]
 
 #: fields of a config that came later: stored, and part of the identity, only where they are used
-LATER = ("problem", "weights", "optimizer_args", "law", "device")
+LATER = ("problem", "weights", "optimizer_args", "law", "device", "nondeterministic")
 #: what is said of the package's own networks and data sets alone
 PACKAGE_ONLY = ("data", "subset", "label_noise", "augment", "model", "normalization", "norm_eps", "width", "loss")
 
@@ -45,6 +45,10 @@ OPTIMIZERS_OF_TORCH = (
     "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop",
     "SGD", "SparseAdam",
 )  # fmt: skip
+
+#: of the package: Muon for matrices and AdamW for the rest
+OPTIMIZERS_OF_LAB = ("MuonAdamW",)
+CLASSES = OPTIMIZERS_OF_TORCH + OPTIMIZERS_OF_LAB
 
 #: torch refuses a factor beyond float32, 3e38; on the sphere it is elr rho^2
 LARGEST_RATE = 1e30
@@ -128,7 +132,7 @@ class RunFields:
     """Learning rate of weights with a scale of their own (default: si 0; standard --lr, or 0.1 on the sphere)."""
     optimizer: Annotated[str, Names(OPTIMIZERS, "FILE.py:CLASS")] = "sgd"
     """sgd, adam (weight decay as part of the gradient, L2), adamw (decoupled), another of torch.optim by its class
-    name, or FILE.py:CLASS."""
+    name, MuonAdamW (Muon for the scale-invariant matrices, AdamW for the rest), or FILE.py:CLASS."""
     optimizer_args: str = ""
     """Arguments of another optimizer: NAME=VALUE,NAME=VALUE."""
     momentum: Annotated[float, Rule(lambda m: 0 <= m < 1, "a number in [0, 1)")] = 0.0
@@ -153,6 +157,8 @@ class RunFields:
     """Keep loss, norm, gradient and angle of every step (default: with --lr, not with --elr)."""
     keep_every: Annotated[int | None, _EVERY] = None
     """Keep the weights after every N epochs, for --from and for paths between them (default: the last alone)."""
+    nondeterministic: bool = False
+    """On a GPU: allow kernels that add up in any order; runs are then not repeated bit for bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +277,7 @@ class _Hint:
     def _is_known(self, name: str, value: Any) -> bool:
         if value in self.choices or (value is None and NoneType in self.kinds):
             return True
-        return bool(self.own) and (":" in str(value) or (name == "optimizer" and value in OPTIMIZERS_OF_TORCH))
+        return bool(self.own) and (":" in str(value) or (name == "optimizer" and value in CLASSES))
 
     def check_type(self, where: str, name: str, value: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):

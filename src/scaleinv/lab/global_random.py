@@ -15,6 +15,8 @@ from scaleinv.lab.random import GLOBAL, words
 
 FACTORY, STEP, READ, PASS = 0, 1, 2, 3  #: purposes; a number once used keeps its meaning
 _PURPOSES = 8
+#: numbers of PASS below it are single passes that are made before a run; from it on, those of the steps of a run
+FIRST_PASS = 8
 
 
 def seed_of(seed: int, purpose: int, number: int) -> int:

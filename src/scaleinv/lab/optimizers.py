@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import UserError
-from scaleinv.lab.config import OPTIMIZERS, RunConfig
+from scaleinv.lab.config import OPTIMIZERS, OPTIMIZERS_OF_LAB, RunConfig
+from scaleinv.lab.muon import MuonAdamW
 from scaleinv.lab.references import reference_to
 from scaleinv.plugins import load_object
 from scaleinv.sphere.traits import traits_of
 from scaleinv.theory.rates import Law
 
+#: classes by the names of OPTIMIZERS_OF_LAB
+_OF_LAB: dict[str, Callable[..., Any]] = {"MuonAdamW": MuonAdamW}
 #: factor of the gradients by which the law is measured, and how near a step must come to a power of it
 _FACTOR, _NEAR = 16.0, 0.05
 
@@ -28,6 +31,8 @@ def make_optimizer(config: RunConfig, plans: Sequence[dict[str, Any]], rate: flo
     if config.optimizer in OPTIMIZERS:
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         return kind(list(plans), lr=rate, foreach=True)
+    if config.optimizer in OPTIMIZERS_OF_LAB:
+        plans = [{**plans[0], "use_muon": True}, *plans[1:]]
     return made(optimizer_class(config.optimizer), config.optimizer, plans, rate, arguments_of(config))
 
 
@@ -60,7 +65,7 @@ def named_optimizer(given: Any) -> tuple[str, dict[str, Any]]:
     if not callable(given):
         raise UserError(f"optimizer {given!r} is no name and no class of an optimizer")
     name = str(getattr(given, "__name__", ""))
-    if getattr(torch.optim, name, None) is given:
+    if getattr(torch.optim, name, None) is given or _OF_LAB.get(name) is given:
         return name, arguments
     reference = reference_to(given)
     if not isinstance(reference, str):
@@ -70,10 +75,10 @@ def named_optimizer(given: Any) -> tuple[str, dict[str, Any]]:
 
 def optimizer_class(name: str) -> Callable[..., Any]:
     """Find a class of torch.optim by its name, or what ``FILE.py:CLASS`` names."""
-    found = load_object(name) if ":" in name else getattr(torch.optim, name, None)
+    found = load_object(name) if ":" in name else _OF_LAB.get(name) or getattr(torch.optim, name, None)
     if not callable(found):
         raise UserError(f"optimizer {name!r} is not one of torch.optim (torch {torch.__version__}); give FILE.py:CLASS")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def made(

@@ -29,6 +29,8 @@ from scaleinv.runfolder.layout import CONFIG
 from scaleinv.runfolder.seal import read_sealed
 
 FOLDER = "data"
+#: functions of a supervised problem, by name
+_FUNCTIONS = ("call", "augment", "collate")
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,16 @@ def made_again(content: Mapping[str, Any], place: Path) -> Problem:
             data: dict[str, Any] = _held(place / content["held"]["folder"], content["held"])
         else:
             data = {name: source["ref"] for name, source in content["sources"].items()}
-        augment = content.get("augment")
+        parts = {name: None if (at := content.get(name)) is None else object_of(at) for name in _FUNCTIONS}
         problem = classification(
             object_of(content["model"]),
             data["train"],
             data.get("test"),
             loss=loss,
             error=error,
-            call=None if call is None else object_of(call),
-            augment=None if augment is None else object_of(augment),
+            in_memory=content.get("in_memory"),
+            read_workers=content.get("workers", 0),
+            **parts,
             **common,
         )
     else:
@@ -168,8 +171,6 @@ def _write(problem: Supervised | LanguageModel, folder: Path) -> dict[str, Any] 
             _save(folder / f"{name}.npy", np.asarray(split.tokens))
             splits[name] = True
         elif isinstance(split, Held):
-            if split.augment is not None:
-                return None
             forms = {}
             for part in ("inputs", "targets"):
                 forms[part] = _write_tree(getattr(split, part), folder, f"{name}-{part}")

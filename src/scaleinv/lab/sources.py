@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,24 +16,34 @@ from scaleinv.lab.problem import Split
 from scaleinv.lab.references import object_of, short_name
 from scaleinv.lab.splits import Held, Streamed, leaves
 
+Augment = Callable[[Any, torch.Generator], Any]
+
+
+@dataclass(frozen=True)
+class HowRead:
+    """How examples are read, as :func:`~scaleinv.lab.supervised.classification` takes it."""
+
+    collate: Callable[[list[Any]], Any] | None = None
+    in_memory: bool | None = None
+    augment: Augment | None = None  # of the train split
+    workers: int = 0  # processes that read ahead what is not held in memory
+
+
 #: bytes of a data set that is held in memory by itself
 MOST_HELD = 2**31
 #: examples that are read twice to see whether they change from read to read
 _TRIED = 8
 _TARGETS = ("labels", "label", "targets", "target", "y")
-Augment = Callable[[Any, torch.Generator], Any]
 
 
-def read_source(
-    given: Any, what: str, collate: Callable[[list[Any]], Any] | None, in_memory: bool | None, augment: Augment | None
-) -> tuple[Split, str, Any]:
+def read_source(given: Any, what: str, reading: HowRead) -> tuple[Split, str, Any]:
     """Read one split: the split, what its data is called, and the name by which it can be loaded again (or None)."""
     if isinstance(given, (str, dict)):
-        return _named(given, what, collate, in_memory, augment)
+        return _named(given, what, reading)
     if isinstance(given, (tuple, list)) and len(given) == 2:
-        return _arrays(given[0], given[1], what, augment), "arrays", None
+        return _arrays(given[0], given[1], what, reading.augment), "arrays", None
     if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, (Tensor, np.ndarray)):
-        return _data_set(given, what, collate, in_memory, augment), type(given).__name__, None
+        return _data_set(given, what, reading), type(given).__name__, None
     if isinstance(given, Iterable) and not isinstance(given, (Tensor, np.ndarray)):
         raise UserError(
             f"the {what} data ({type(given).__name__}) can only be iterated: which examples a step sees must follow "
@@ -42,9 +53,7 @@ def read_source(
     raise UserError(f"the {what} data is {type(given).__name__}; give (inputs, targets) or a map-style data set")
 
 
-def _named(
-    name: Any, what: str, collate: Callable[[list[Any]], Any] | None, in_memory: bool | None, augment: Augment | None
-) -> tuple[Split, str, Any]:
+def _named(name: Any, what: str, reading: HowRead) -> tuple[Split, str, Any]:
     found = object_of(name)
     with seeded(0, READ):
         try:
@@ -63,9 +72,9 @@ def _named(
         train, test = found
     else:
         train, test = found, None
-    split, _, _ = read_source(train, what, collate, in_memory, augment)
+    split, _, _ = read_source(train, what, reading)
     if test is not None:
-        source["test"] = read_source(test, "test", collate, in_memory, None)[0]
+        source["test"] = read_source(test, "test", replace(reading, augment=None))[0]
     return split, short_name(name), source
 
 
@@ -125,12 +134,10 @@ def pair(batch: Any) -> tuple[Any, Any]:
     )
 
 
-def _data_set(
-    data: Any, what: str, collate: Callable[[list[Any]], Any] | None, in_memory: bool | None, augment: Augment | None
-) -> Split:
+def _data_set(data: Any, what: str, reading: HowRead) -> Split:
     if not len(data):
         raise UserError(f"the {what} data has no examples")
-    streamed = Streamed(data, collate or default_collate, _read_pair)
+    streamed = Streamed(data, reading.collate or default_collate, _read_pair, reading.augment, reading.workers)
     try:
         few = slice(0, min(_TRIED, len(data)))
         reads = []
@@ -143,10 +150,10 @@ def _data_set(
         raise UserError(f"the {what} data cannot be read: {type(error).__name__}: {error}") from error
     same = all(torch.equal(a, b) for a, b in zip(leaves(reads[0]), leaves(reads[1])))
     size = sum(t.nbytes for t in leaves(reads[0])) / few.stop * len(data)
-    if in_memory or (in_memory is None and same and size <= MOST_HELD):
+    if reading.in_memory or (reading.in_memory is None and same and size <= MOST_HELD):
         with seeded(0, READ):
             inputs, targets = streamed.batch(slice(0, len(data)))
-        return _arrays(inputs, targets, what, augment)
+        return _arrays(inputs, targets, what, reading.augment)
     return streamed
 
 

@@ -55,6 +55,8 @@ class Streamed:
     data: MapStyle
     collate: Callable[[list[Any]], Any]
     pair: Callable[[Any], tuple[Any, Any]]
+    augment: Callable[[Any, torch.Generator], Any] | None = None  # of the inputs of a training batch
+    workers: int = 0  # processes that read the batches of training ahead
 
     def __len__(self) -> int:
         return len(self.data)
@@ -63,10 +65,20 @@ class Streamed:
         self, indices: Indices, device: torch.device | None = None, generator: torch.Generator | None = None
     ) -> tuple[Any, Any]:
         """Read a batch. Random transforms draw from the global generators, which the lab seeds around every read."""
+        return self.finished(self.read(indices), device, generator)
+
+    def read(self, indices: Indices) -> tuple[Any, Any]:
+        """Read the examples of a batch."""
         numbers = range(*indices.indices(len(self))) if isinstance(indices, slice) else indices.tolist()
-        inputs, targets = self.pair(self.collate([self.data[int(k)] for k in numbers]))
-        if device is not None:
-            inputs, targets = moved(inputs, device), moved(targets, device)
+        return self.pair(self.collate([self.data[int(k)] for k in numbers]))
+
+    def finished(
+        self, read: tuple[Any, Any], device: torch.device | None, generator: torch.Generator | None
+    ) -> tuple[Any, Any]:
+        """Make of what was read what a step takes: on the device, augmented."""
+        inputs, targets = read if device is None else (moved(read[0], device), moved(read[1], device))
+        if self.augment is not None and generator is not None:
+            inputs = self.augment(inputs, generator)
         return inputs, targets
 
 

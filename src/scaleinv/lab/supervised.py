@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,11 +15,13 @@ from scaleinv.lab.global_random import READ, seeded
 from scaleinv.lab.own_losses import LossSpec, loss_spec
 from scaleinv.lab.problem import Judge, Measured, Split, SplitName, class_errors, default_call
 from scaleinv.lab.references import Reference, object_of, reference_to, short_name
-from scaleinv.lab.sources import hash_of, read_source
+from scaleinv.lab.sources import HowRead, hash_of, read_source
 from scaleinv.lab.splits import Held, examples_in
 from scaleinv.theory.guessing import chance_error, constant_loss
 
 Factory = Callable[..., nn.Module]
+#: more processes than that read nothing faster, and a machine starts no more
+MOST_READERS = 256
 
 
 class Supervised:
@@ -37,6 +40,7 @@ class Supervised:
         call: Callable[[nn.Module, Any], Any] | None,
         *,
         integer: bool,
+        reading: HowRead,
         data_name: str,
         name: str | None,
         levels: tuple[int | None, float | None, float | None],
@@ -53,6 +57,9 @@ class Supervised:
         self.sources: dict[str, Reference] = {}  # by split, where the data can be loaded by name
         told = [self.kind, self.model_name, sorted(self.args.items()), _partial(factory), loss.description]
         told += [_name(error), _name(call), *(hash_of(split) for split in (train, test))]
+        self.reading = reading
+        changed = [_name(part) for part in (reading.augment, reading.collate) if part is not None]
+        told += [changed] if changed else []
         self.fingerprint = hashlib.sha256(repr(told).encode()).hexdigest()
         self.judge = Judge(self._call or default_call, loss.measure, self.error, False)
 
@@ -100,16 +107,21 @@ class Supervised:
         """How it is made again in another process, without its data; None: a part cannot be named."""
         error = self._error if self._error in (None, False) else reference_to(self._error)
         call = None if self._call is None else reference_to(self._call)
-        model = reference_to(self.factory)
-        lost = (self._error not in (None, False) and error is None) or (self._call is not None and call is None)
+        model, reading = reference_to(self.factory), self.reading
+        augment, collate = (None if f is None else reference_to(f) for f in (reading.augment, reading.collate))
+        given = (self._error or None, self._call, reading.augment, reading.collate)
+        lost = any(part is not None and name is None for part, name in zip(given, (error, call, augment, collate)))
         if model is None or self.spec.reference is None or lost:
             return None
         parts = {"model": model, "args": self.args, "loss": self.spec.reference, "error": error, "call": call}
+        told = {"augment": augment, "collate": collate, "in_memory": reading.in_memory, "workers": reading.workers}
+        parts |= {name: value for name, value in told.items() if value not in (None, 0)}
         return {"kind": self.kind, **parts, "name": self.name, "data_name": self.data_name}
 
     def why_not_elsewhere(self) -> str:
         """Say which part keeps it in this process."""
         parts = {"model": self.factory, "loss": None, "error": self._error or None, "call": self._call}
+        parts |= {"augment": self.reading.augment, "collate": self.reading.collate}
         for what, part in parts.items():
             if (self.spec.reference is None) if what == "loss" else (part is not None and reference_to(part) is None):
                 return f"the {what} ({self.spec.name if what == 'loss' else short_name(part)})"
@@ -162,6 +174,7 @@ def classification(
     augment: Callable[[Any, torch.Generator], Any] | None = None,
     collate: Callable[[list[Any]], Any] | None = None,
     in_memory: bool | None = None,
+    read_workers: int = 0,
     name: str | None = None,
 ) -> Supervised:
     """Make a Problem of a network and examples with targets.
@@ -179,7 +192,8 @@ def classification(
     - ``call``: (model, inputs) -> outputs, where it is not ``model(inputs)``.
     - ``augment``: (inputs, generator) -> inputs of a training batch. A data set with a random transform needs none.
     - ``collate``: makes a batch of a data set's examples (default: torch's). ``in_memory``: hold a data set in memory
-      (default: if its examples do not change from read to read and fit into 2 GiB).
+      (default: if its examples do not change from read to read and fit into 2 GiB). ``read_workers``: processes that
+      read the train batches of one that is not held ahead, at most one a core; the numbers are the same for any.
     - ``name``: for titles.
     - UserError where examples and targets do not fit together, inputs are not finite, or a data set cannot be indexed.
 
@@ -189,9 +203,12 @@ def classification(
     >>> problem.name, round(problem.chance_error, 3)
     ('Linear on arrays', 0.667)
     """
-    train_split, data_name, source = read_source(train, "train", collate, in_memory, augment)
+    if isinstance(read_workers, bool) or not isinstance(read_workers, int) or not 0 <= read_workers <= MOST_READERS:
+        raise UserError(f"read_workers {read_workers!r} is not a number of processes from 0 to {MOST_READERS}")
+    reading = HowRead(_function(collate), in_memory, _function(augment), read_workers)
+    train_split, data_name, source = read_source(train, "train", reading)
     test_split, _, test_source = (
-        (None, "", None) if test is None else read_source(test, "test", collate, in_memory, None)
+        (None, "", None) if test is None else read_source(test, "test", replace(reading, augment=None))
     )
     if test is None and isinstance(source, dict) and "test" in source:
         test_split = source.pop("test")
@@ -202,7 +219,7 @@ def classification(
     levels = _levels(targets, spec, integer and error is None and isinstance(train_split, Held))
     problem = Supervised(
         model, args, train_split, test_split, spec, _function(error), _function(call),
-        integer=integer, data_name=data_name, name=name, levels=levels,
+        integer=integer, reading=reading, data_name=data_name, name=name, levels=levels,
     )  # fmt: skip
     problem.sources = {"train": source, "test": test_source}
     return problem

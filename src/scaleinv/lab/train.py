@@ -1,9 +1,10 @@
 """Train one run from wherever it stopped to its horizon, bit for bit as if it had never stopped."""
 
+import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ from scaleinv.lab.data import Dataset, batches
 from scaleinv.lab.devices import reproducible
 from scaleinv.lab.evaluate import evaluation_epochs, exact_metrics, test_rows
 from scaleinv.lab.first_loss import stored_task
-from scaleinv.lab.global_random import READ, STEP, kept_generators, seed_all, seed_torch
+from scaleinv.lab.global_random import FIRST_PASS, PASS, READ, STEP, kept_generators, seed_all, seed_torch
 from scaleinv.lab.images import Images
 from scaleinv.lab.levels import limit_rows, reference_rows
 from scaleinv.lab.memory import keep_freed_memory, require_memory
 from scaleinv.lab.problem import Judge, Problem
 from scaleinv.lab.random import TRANSFORM, generator
+from scaleinv.lab.read_ahead import ahead
 from scaleinv.lab.recorder import BatchCounts, StepRecorder
 from scaleinv.lab.similarity import EpochSimilarity
-from scaleinv.lab.splits import Held, examples_in
+from scaleinv.lab.splits import Held, Streamed, examples_in
 from scaleinv.lab.start import Start
 from scaleinv.runfolder.checkpoint import DamagedCheckpoint, load_weights
 from scaleinv.runfolder.environment import environment, other_hardware
@@ -191,6 +193,22 @@ class _Run:
             seed_torch(config.seed, STEP, self.step)
         return parts
 
+    def batches_of(self, steps: Sequence[Sequence[Tensor]]) -> Iterator[list[Batch]]:
+        """Give the batches of steps from the present one on, read ahead where processes do that."""
+        train = self.setup.train
+        if not isinstance(train, Streamed) or not train.workers:
+            yield from (self.read(indices) for indices in steps)
+            return
+        at = enumerate(steps, self.step)
+        numbered = [(k, batch) for step, parts in at for k, batch in enumerate(parts, step * len(parts))]
+        with ahead(train, numbered, self.config.seed, pinned=self.setup.device.type == "cuda") as found:
+            for indices in steps:
+                numbers = itertools.count(self.step * len(indices))
+                draws = (generator(self.config.seed, TRANSFORM, k) for k in numbers)
+                parts = [train.finished(next(found), self.setup.device, draw) for _, draw in zip(indices, draws)]
+                seed_torch(self.config.seed, STEP, self.step)
+                yield parts
+
     def restore(self) -> None:
         checkpoint, complaints = self.store.resume()
         for sentence in complaints:
@@ -244,8 +262,14 @@ class _Run:
         if every is not None and (epoch % every == 0 or epoch == self.epochs):
             self.store.keep_weights(epoch, self.setup.model.state_dict())
 
+    def seed_pass(self) -> None:
+        """Seed what a pass over the examples may draw: by dropout before the first step, by transforms at any."""
+        if not isinstance(self.setup.problem, Images) and (self.step == 0 or isinstance(self.setup.train, Streamed)):
+            seed_all(self.config.seed, PASS, FIRST_PASS + self.step)
+
     def evaluate(self, epoch: int) -> list[Row]:
         setup, config = self.setup, self.config
+        self.seed_pass()
         setup.set_rates(min(self.step, config.steps - 1))
         recompute_bn = config.recompute_bn or epoch == self.epochs
         at: dict[str, Any] = {"step": self.step, "epoch": epoch, "recompute_bn": recompute_bn}
@@ -258,6 +282,7 @@ class _Run:
 
     def measure_reference(self, epoch: int) -> None:
         draw = reference_generator(self.config, self.step)
+        self.seed_pass()
         self.store.append(reference_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
 
     def end_epoch(self, epoch: int, *, evaluate: bool = True) -> None:
@@ -291,8 +316,7 @@ class _Run:
         setup.model.train()
         while self.step < config.steps and not self.status:
             epoch = self.step // self.per_epoch
-            for indices in self.steps_of(epoch)[self.step % self.per_epoch :]:
-                parts = self.read(indices)
+            for parts in self.batches_of(self.steps_of(epoch)[self.step % self.per_epoch :]):
                 setup.set_rates(self.step)
                 try:
                     train_step(setup, self.recorder, parts, self.radius)
@@ -356,7 +380,7 @@ def run(
     check_openmp(config.threads)
     torch.set_num_threads(config.threads)
     keep_freed_memory()
-    with kept_generators(), reproducible(config.device):
+    with kept_generators(), reproducible(config.device, not config.nondeterministic):
         return _run(
             config,
             source,

@@ -32,6 +32,7 @@ from scaleinv.monitor.state import MonitorState
 from scaleinv.monitor.summary import Summary
 from scaleinv.monitor.watch import Watch
 from scaleinv.symmetry import find_symmetries
+from scaleinv.symmetry.outputs import Outputs
 from scaleinv.symmetry.result import Symmetries
 
 _log = logging.getLogger("scaleinv")
@@ -54,6 +55,7 @@ class Monitor(MonitorState):
         optimizer: the optimizer whose steps are measured, or several; a :class:`~scaleinv.Sphere` is one.
         inputs: a batch for the model. Given, ``find_symmetries(model, inputs)`` says which weights have no scale
             (seconds, once).
+        outputs: with ``inputs``: which of the model's results count, as for ``find_symmetries``.
         groups: instead of ``inputs``, what is known: the result of ``find_symmetries``, or names or tensors, alone or
             in lists, or a mapping from names to such. All other tensors are measured too, one by one, as "scale
             unknown".
@@ -98,6 +100,7 @@ class Monitor(MonitorState):
         optimizer: Optimizer | Sequence[Optimizer],
         *,
         inputs: Any = None,
+        outputs: Outputs = None,
         groups: Given | None = None,
         every: int | None = None,
         sinks: Sink | str | PathLike[str] | Callable[..., Any] | Iterable[Any] = (),
@@ -136,8 +139,10 @@ class Monitor(MonitorState):
             )
         if inputs is not None and groups is not None:
             raise UserError("give inputs or groups, not both: groups are found with the inputs")
+        if outputs is not None and inputs is None:
+            raise UserError("outputs says which results count where groups are found; give inputs with it")
         if inputs is not None:
-            groups = find_symmetries(bare(model), inputs)
+            groups = find_symmetries(bare(model), inputs, outputs=outputs)
         if groups is not None and not isinstance(groups, (Symmetries, Mapping)):
             groups = list(groups)
         super().__init__(model, optimizers, groups, every, keep)

@@ -28,7 +28,7 @@ from scaleinv.lab.launch.crew import Crew, Report
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
-from scaleinv.runfolder.files import plain
+from scaleinv.runfolder.files import plain, refuse_links
 from scaleinv.runfolder.seal import read_sealed, write_sealed
 from scaleinv.studies.obtain import remove_left
 
@@ -176,4 +176,5 @@ def _load(path: Path, id: str, scale: str) -> Outcome | None:
 
 
 def _store(path: Path, outcome: Outcome) -> None:
+    refuse_links(path.parent)
     write_sealed(path, outcome.to_dict(), parents=True, advice="choose another folder with --cache")

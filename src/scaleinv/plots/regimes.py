@@ -62,6 +62,24 @@ def draw_series(
     return ax
 
 
+def draw_levels(ax: Any, levels: Mapping[str, float]) -> Any:
+    """Draw values that a series is compared with as dashed lines, named; returns the axes."""
+    with style.style():
+        for i, (name, value) in enumerate(levels.items()):
+            ax.axhline(
+                value, color=style.INK, linestyle=("--", ":", "-.")[i % 3], linewidth=1, label=f"{name} {value:.3g}"
+            )
+        ax.legend(fontsize=8, frameon=False)
+    return ax
+
+
+def draw_relaxation(times: Any, curves: Mapping[str, Any], label: str, ax: Any = None) -> Any:
+    """Draw how a norm comes to rest: curves over steps, the level of rest dashed; returns the axes."""
+    ax = draw_series({name: (times, values) for name, values in curves.items()}, ax, label)
+    ax.set_ylabel("norm / norm at equilibrium")
+    return draw_levels(ax, {"equilibrium": 1.0})
+
+
 def regimes_svg(summary: Mapping[str, Any]) -> str:
     """Render :func:`draw_regimes` as an ``<svg>`` element."""
     ax = draw_regimes(summary)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.analysis.periods.summary import periods_of
-from scaleinv.analysis.regimes import Verdict, classify, window
+from scaleinv.analysis.regimes import window
 from scaleinv.report.facts import Landscape, RunFacts, SweepFacts, SweptRun, start_order
 from scaleinv.runfolder.lineage import Origin, named, origin_of, parent_run, short_names
 from scaleinv.runfolder.read import Run, SweepRun
 from scaleinv.runfolder.seal import Damaged, read_sealed
-from scaleinv.studies.regime_map import measured, run_row
+from scaleinv.studies.regime_map import judged_row, measured, stored_verdict
 from scaleinv.text import elr_digits, elr_text, number
 
 #: of a run, as the regime map stores them
@@ -36,14 +36,6 @@ def run_facts(run: Run) -> RunFacts:
         alerts=run.alerts,
         landscape=_landscape(run.folder, {}),
     )
-
-
-def stored_verdict(run: Run) -> Verdict | None:
-    """Return the verdict in result.json, made now where there is none; None for a run that has not ended."""
-    if run.result is None:
-        return None
-    evidence = run.result.get("evidence")
-    return Verdict(run.result.get("regime"), evidence) if isinstance(evidence, dict) else classify(run)
 
 
 def _landscape(folder: Path, starts: Mapping[str, str]) -> Landscape | None:
@@ -163,11 +155,6 @@ def _entries(sweep: SweepRun) -> list[tuple[Mapping[str, Any], Run | None]]:
     named_so = {run.name: run for run in reversed(sweep.runs)}
     entries = [(entry, named_so.get(str(entry.get("run")))) for entry in listed]
     return [*entries, *((judged_row(run), run) for run in sweep.runs if run.name not in known)]
-
-
-def judged_row(run: Run) -> dict[str, Any]:
-    """Make a run's entry as the regime map will hold it; a run that has not ended is not judged."""
-    return run_row(run, stored_verdict(run) or Verdict(None, {"reason": "the run has not ended"}))
 
 
 def _parents(folder: Path, origins: Mapping[str, Origin]) -> dict[str, Run]:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaleinv.errors import UserError
-from scaleinv.report.gather import judged_row
 from scaleinv.runfolder.read import Run, SweepRun, folder_kind, load_run, load_sweep
-from scaleinv.studies.regime_map import regime_map
+from scaleinv.studies.regime_map import judged_row, regime_map
 
 #: what runs of one map may differ in
 _AXES = {"elr", "lr", "seed", "weight_decay", "start", "weights", "threads", "record_steps", "keep_every", "eval_every"}

@@ -85,6 +85,8 @@
       if (lit !== best.key) light((lit = best.key));
     });
   });
+  // what a page without its script does not promise
+  document.querySelectorAll("[data-scripted]").forEach((told) => (told.textContent = told.dataset.scripted));
   document.querySelectorAll(".chip").forEach((chip) => {
     chip.addEventListener("click", () => pin(chip.dataset.run));
     chip.addEventListener("focus", () => light(chip.dataset.run));

@@ -1,19 +1,17 @@
 """The figures of a run in the whole space, step by step, with the phases of its periods shaded."""
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from scaleinv.analysis.periods import Periods
 from scaleinv.analysis.periods.bounds import cosine_distance
 from scaleinv.analysis.periods.log import FEWEST_ROWS, Log
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, drawable, limits, new_drawing, thin
+from scaleinv.plots.periods import PHASE_WORDS, shade
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints
 from scaleinv.text import clean, show
 
-PHASE_COLOURS = {"A": "#2d7dc4", "B": "#7d8590", "C": "#c8365f"}
-PHASE_WORDS = {"A": "norm grows, loss falls", "B": "norm shrinks, ELR grows", "C": "break-down"}
 _PANEL, _WIDE = (5.3, 3.1), (10.8, 3.3)
 #: a curve is shown as the median and the range of so many stretches
 STRETCHES = 280
@@ -47,7 +45,7 @@ def _elr_label(log: Log) -> str:
 
 def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, logarithmic: bool) -> Drawing:
     wide = stem == "turn"  # the fifth of five
-    phases = ", ".join(f"{phase} {PHASE_WORDS[phase]}" for phase in shown_phases(found))
+    phases = ", ".join(f"{phase} {PHASE_WORDS[phase]}" for phase in found.stretches())
     caption = "Line: median of stretches of steps; band: their range."
     if stem == "turn" and found.envelopes:
         caption += " Dashed: what Proposition 1 allows with l and L (percentiles 1 and 99) of phase B before."
@@ -60,7 +58,7 @@ def _panel(found: Periods, stem: str, title: str, label: str, values: Floats, lo
         around = limits([values], logarithmic)
         if not drawing.frame(axes, span, around, "y" if logarithmic else "", empty="no positive value"):
             return drawing
-        shade(axes, found)
+        shade(axes, found.stretches())
         x, low, middle, high = stretches(step, values, logarithmic)
         colour = style.elr_colour(0.0)
         axes.fill_between(x, low, high, color=colour, alpha=0.25, lw=0)
@@ -81,19 +79,3 @@ def stretches(step: Ints, values: Floats, logarithmic: bool) -> tuple[Floats, Fl
     found = [(step[part].mean(), values[part].min(), np.median(values[part]), values[part].max()) for part in parts]
     x, low, middle, high = np.array(found, dtype=np.float64).T
     return x, low, middle, high
-
-
-def shown_phases(found: Periods) -> dict[str, list[tuple[int, int]]]:
-    """Find (start, length) of the stretches of every phase there is; an equilibrium has none."""
-    spans = [] if found.verdict == "equilibrium" else found.spans
-    by_phase = {p: [(span.start, span.end - span.start) for span in spans if span.phase == p] for p in PHASE_COLOURS}
-    return {phase: stretches for phase, stretches in by_phase.items() if stretches}
-
-
-def shade(axes: Axes, found: Periods) -> None:
-    """Draw the phases as bands over the whole height: one shape for each phase."""
-    place = axes.get_xaxis_transform()
-    for phase, spans in shown_phases(found).items():
-        # a break-down of a few steps is to be seen among thousands
-        alpha, edge = (0.5, 0.8) if phase == "C" else (0.17, 0.0)
-        axes.broken_barh(spans, (0, 1), transform=place, color=PHASE_COLOURS[phase], zorder=0.5, alpha=alpha, lw=edge)

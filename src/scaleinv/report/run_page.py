@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from scaleinv.analysis.periods.sentences import expected
 from scaleinv.plots.drawing import Drawing
+from scaleinv.plots.periods import PHASE_COLOURS, PHASE_WORDS
 from scaleinv.report.facts import RunFacts
 from scaleinv.report.landscape_section import LandscapeSection
 from scaleinv.report.page import Figures, Section, fragment
-from scaleinv.report.period_figures import PHASE_COLOURS, PHASE_WORDS, period_drawings, shown_phases
+from scaleinv.report.period_figures import period_drawings
 from scaleinv.report.run_figures import group_drawings, total_drawings
 from scaleinv.report.shared_sections import Glossary, Reproduce
 from scaleinv.report.words import flat_evidence, reason
@@ -64,7 +65,7 @@ class PeriodSection(Section[RunFacts]):
 
     def html(self, facts: RunFacts, drawn: Sequence[Drawing]) -> str:
         assert facts.periods is not None
-        phases = [(phase, PHASE_COLOURS[phase], PHASE_WORDS[phase]) for phase in shown_phases(facts.periods)]
+        phases = [(phase, PHASE_COLOURS[phase], PHASE_WORDS[phase]) for phase in facts.periods.stretches()]
         return fragment(_TEMPLATE, "periods", facts.periods, phases, drawn, MOST_PERIODS)
 
 

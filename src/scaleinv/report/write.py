@@ -10,7 +10,7 @@ from scaleinv.report.joined import join_folders
 from scaleinv.report.page import section_drawings, section_page
 from scaleinv.report.run_page import RUN_SECTIONS, run_title
 from scaleinv.report.sweep_page import SWEEP_SECTIONS, sweep_title
-from scaleinv.runfolder.files import write_bytes
+from scaleinv.runfolder.files import refuse_links, write_bytes
 from scaleinv.runfolder.read import folder_kind, load_run, load_sweep
 
 
@@ -65,6 +65,7 @@ def write_figures(folder: str | Path, formats: Sequence[str], out: str | Path | 
             raise UserError(f"unknown figure format {name!r}; choose from: {', '.join(FORMATS)}")
     source = Path(folder)
     target = _page_path(source, out).parent / "figures"
+    refuse_links(target)
     if folder_kind(source) == "sweep":
         drawings = section_drawings(SWEEP_SECTIONS, sweep_facts(load_sweep(source)))
     else:

@@ -87,13 +87,19 @@ def _stamp(state: os.stat_result) -> tuple[int, ...]:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
-def own_folder(path: Path) -> Path:
-    """Make a folder inside one of ours, or find it; a :class:`UserError` for a link, through which files of others
-    would be written or removed.
+def refuse_links(*paths: Path) -> None:
+    """Refuse a link in the place of a folder inside one of ours, through which files of others would be written or
+    removed, by a :class:`UserError`.
     """
-    with disk_errors(path):
+    for path in paths:
         if path.is_symlink():
             raise UserError(f"{path} is a link, and scaleinv writes nothing through links; replace it by a folder")
+
+
+def own_folder(path: Path) -> Path:
+    """Make a folder inside one of ours, or find it; see :func:`refuse_links`."""
+    refuse_links(path)
+    with disk_errors(path):
         path.mkdir(exist_ok=True)
     return path
 

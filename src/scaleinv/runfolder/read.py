@@ -29,7 +29,9 @@ from scaleinv.runfolder.layout import (
     RESULT,
     SWEEP_CONFIG,
     SWEEP_MAP,
+    TASK,
 )
+from scaleinv.runfolder.manifest import damaged
 from scaleinv.runfolder.rows import (
     COLUMNS,
     TEXTS,
@@ -40,7 +42,7 @@ from scaleinv.runfolder.rows import (
     read_text_of_lines,
     to_table,
 )
-from scaleinv.runfolder.seal import read_object
+from scaleinv.runfolder.seal import checking, read_object
 from scaleinv.runfolder.shown import run_frame, run_html, run_line, run_plot
 from scaleinv.runfolder.stored import complete
 from scaleinv.theory.optimizers import law_of
@@ -261,6 +263,8 @@ def load_run(folder: str | Path) -> Run:
         raise UserError(f"{path} is the folder of a sweep; its runs are in {path / 'runs'}")
     head = _read_head(path / CONFIG, "config")
     result = read_object(path / RESULT, nan=True) if (path / RESULT).exists() else None
+    if result is not None and not isinstance(result.get("status"), str):
+        raise damaged(path / RESULT, "is not the result of a run")
     environment = head.get("environment") or {}
     if not isinstance(environment, dict):
         raise UserError(f"{path / 'config.json'}: 'environment' is {type(environment).__name__}, expected an object")
@@ -295,10 +299,19 @@ def load_sweep(folder: str | Path) -> SweepRun:
         raise UserError(
             f"{path / 'sweep.json'} has no list 'runs': remove it and run the sweep again, finished runs are kept"
         )
-    runs = [load_run(entry.parent) for entry in sorted((path / "runs").glob("*/config.json"))]
+    runs = [load_run(entry) for entry in sorted((path / "runs").glob("*")) if _has_begun(entry)]
     # by rising ELR, then seed; the order of names where both are equal
     runs.sort(key=lambda run: (run.elr if math.isfinite(run.elr) else math.inf, -1 if run.seed is None else run.seed))
     return SweepRun(folder=path, config=head["sweep"], summary=summary, runs=runs)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run is in a folder of a sweep's; Damaged where it has ended and its config.json is gone."""
+    if (folder / CONFIG).exists():
+        return True
+    if checking() and (folder / RESULT).exists() and not (folder / TASK).exists():
+        raise damaged(folder / CONFIG, "is gone")
+    return False
 
 
 def _read_head(path: Path, key: str) -> dict[str, Any]:

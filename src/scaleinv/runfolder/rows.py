@@ -6,7 +6,6 @@ pyarrow is imported where a part is written or read: a Monitor writes rows witho
 import json
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -34,8 +33,6 @@ _Read = TypeVar("_Read")
 COLUMNS = Row._fields
 TEXTS = ("split", "group", "quantity")
 _TRIES = 5
-#: bytes of a part whose checksum takes longer than to start a thread
-_LARGE = 1 << 20
 _TYPES = ("int64", "int64", "string", "string", "string", "float64")
 
 
@@ -89,41 +86,22 @@ def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, byt
         if folder / final in paths:
             paths = [folder / final]
         with suppress(FileNotFoundError):
-            read_one = read if manifest is None else _comparing(manifest, read)
-            return [read_one(path, data) for path in paths if (data := _bytes_of(path, manifest)) is not None]
+            return [read(path, data) for path in paths if (data := _bytes_of(path, manifest)) is not None]
     gone = [path for path in paths if not path.exists()]
     raise damaged(gone[0], "is gone") if gone else UserError(f"{folder}: its files keep changing; try again")
 
 
-def _comparing(manifest: Manifest, read: Callable[[Path, bytes], _Read]) -> Callable[[Path, bytes], _Read]:
-    """Have what is read compared with its checksum; a large part while it is parsed, in another thread: a sum takes a
-    tenth of the time of parsing. That the part is damaged is said first, whatever parsing made of it.
-    """
-
-    def compared(path: Path, data: bytes) -> _Read:
-        name = f"{path.parent.name}/{path.name}"
-        if len(data) < _LARGE:
-            return read(path, manifest.checked(name, data))
-        with ThreadPoolExecutor(1) as beside:
-            sum_of_it = beside.submit(manifest.checked, name, data)
-            try:
-                return read(path, data)
-            finally:
-                sum_of_it.result()
-
-    return compared
-
-
 def _bytes_of(path: Path, manifest: Manifest | None) -> bytes | None:
-    """Read the bytes of a part; None for one whose first writing was cut short."""
+    """Read the bytes of a part and compare them; None for one whose first writing was cut short."""
     try:
-        return content_of(path)
+        data = content_of(path)
     except FileNotFoundError:
         if manifest is not None and manifest.may_lack(f"{path.parent.name}/{path.name}"):
             return None
         raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return data if manifest is None else manifest.checked(f"{path.parent.name}/{path.name}", data)
 
 
 def to_line(row: tuple[Any, ...]) -> str:
@@ -137,11 +115,16 @@ def to_line(row: tuple[Any, ...]) -> str:
 
 
 def counts(path: Path) -> bool:
-    """Whether a file of lines is there and part of the run."""
-    if not path.exists():
-        return False
-    manifest = read_manifest(path.parent) if checking() else None
-    return manifest is None or path.name in manifest.files
+    """Whether a file of lines is there and part of the run. Errors: Damaged where it should be and is gone."""
+    for _ in range(_TRIES):
+        manifest, there = read_manifest(path.parent) if checking() else None, path.exists()
+        if manifest is None:
+            return there
+        if path.name not in manifest.files:
+            return False
+        if there or manifest.may_lack(path.name):
+            return there
+    raise damaged(path, "is gone")  # not just made into a part of Parquet, after the list was read
 
 
 def read_text_of_lines(path: Path, *, strict: bool = True) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.plots.regimes import draw_series
-from scaleinv.runfolder.tables import frame
+from scaleinv.plots.tables import frame
 from scaleinv.text import esc, near
 
 #: what plot() shows where nothing is named, of those that were measured

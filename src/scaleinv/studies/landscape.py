@@ -28,7 +28,7 @@ from scaleinv.lab.launch.choose import LaunchSite
 from scaleinv.lab.launch.task import Task, take_away
 from scaleinv.lab.weights import kept_epochs
 from scaleinv.landscape.runs import lowest_epochs
-from scaleinv.runfolder.files import Lock, json_text
+from scaleinv.runfolder.files import Lock, json_text, refuse_links
 from scaleinv.runfolder.layout import LANDSCAPE, LANDSCAPE_PARTS, RESULT, SWEEP_CONFIG
 from scaleinv.runfolder.seal import read_object, read_sealed, write_sealed
 from scaleinv.runfolder.write import read_result
@@ -130,6 +130,7 @@ def study(
         if part not in LANDSCAPE_PARTS:
             raise UserError(f"unknown part {part!r}; choose from: {', '.join(LANDSCAPE_PARTS)}")
     runs = ended_runs(folder)
+    refuse_links(folder / TASKS)
     with Lock(folder, name=".landscape.lock", advice="wait for it: two would overwrite each other's landscape.json"):
         return _study(folder, runs, parts, settings, data_dir, launch, workers, device, watch, say)
 

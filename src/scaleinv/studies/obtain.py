@@ -17,7 +17,7 @@ from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start
 from scaleinv.lab.train import run
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import remove_tree
+from scaleinv.runfolder.files import refuse_links, remove_tree
 
 #: seconds to wait for another process that trains the same run
 _WAIT = 7200.0
@@ -58,7 +58,9 @@ def _job(root: Path, request: Request, dataset: Dataset, device: str) -> Job:
     )
     if start is not None:
         start.check_fits(config)
-    return Job(config, root / config.identity(), environment(1, device), start, device, wait=_WAIT)
+    folder = root / config.identity()
+    refuse_links(folder)
+    return Job(config, folder, environment(1, device), start, device, wait=_WAIT)
 
 
 def obtain(

@@ -22,6 +22,19 @@ def run_row(run: Run, verdict: Verdict) -> dict[str, Any]:
     return _row(run.name, config, verdict.regime, verdict.evidence, numbers, run.status)
 
 
+def stored_verdict(run: Run) -> Verdict | None:
+    """Return the verdict in result.json, made now where there is none; None for a run that has not ended."""
+    if run.result is None:
+        return None
+    evidence = run.result.get("evidence")
+    return Verdict(run.result.get("regime"), evidence, window(run)) if isinstance(evidence, dict) else classify(run)
+
+
+def judged_row(run: Run) -> dict[str, Any]:
+    """Make a run's entry as the regime map will hold it; a run that has not ended is not judged."""
+    return run_row(run, stored_verdict(run) or Verdict(None, {"reason": "the run has not ended"}))
+
+
 def failed_row(name: str, config: Mapping[str, Any], message: str) -> dict[str, Any]:
     """Make the entry of a run that has no result."""
     return _row(name, config, None, {"reason": f"the run failed: {message}"}, dict.fromkeys(_MEASURED), "failed")

@@ -11,10 +11,11 @@ from scaleinv.analysis.regimes import NAMES, describe
 from scaleinv.errors import UserError
 from scaleinv.plots.regimes import draw_regimes, regimes_svg
 from scaleinv.plots.style import regime_colours
+from scaleinv.plots.tables import frame
 from scaleinv.runfolder.layout import SWEEP_CONFIG, SWEEP_MAP
-from scaleinv.runfolder.read import Run, load_run
+from scaleinv.runfolder.read import Run, load_run, load_sweep
 from scaleinv.runfolder.seal import read_object
-from scaleinv.runfolder.tables import frame
+from scaleinv.studies.regime_map import judged_row, regime_map
 from scaleinv.text import count, esc, show
 
 
@@ -25,6 +26,7 @@ class Sweep:
     folder: Path
     summary: Mapping[str, Any] = field(repr=False)
     title: str = ""
+    planned: int | None = None  # runs of a sweep that has not ended
 
     @property
     def axis(self) -> str:
@@ -84,9 +86,11 @@ class Sweep:
 
     def __str__(self) -> str:
         horizon = self.summary["horizon"]
-        lines = [
-            f"Sweep of {count(len(self.summary['runs']), 'run')}{self.title and f' of {self.title}'}, in {self.folder}"
-        ]
+        what = f"Sweep of {count(len(self.summary['runs']), 'run')}{self.title and f' of {self.title}'}"
+        lines = [f"{what}, in {self.folder}"]
+        if self.planned is not None:
+            ended = sum(row["status"] != "running" for row in self.summary["runs"])
+            lines.append(f"  not ended: {ended} of {count(self.planned, 'run')}; run the sweep again to go on")
         if self.summary["boundaries"] is not None:
             lines.append(f"  {describe(self.summary['boundaries'])}")
         if horizon.get("epochs"):
@@ -120,12 +124,18 @@ class Sweep:
 
 
 def load_results(folder: str | Path) -> Sweep:
-    """Read a sweep that has ended; UserError where its map is not written yet."""
+    """Read a sweep; of one that has not ended, the map of the runs that there are."""
     path = Path(folder)
-    if not (path / SWEEP_MAP).exists():
-        raise UserError(f"{path} has no sweep.json: the sweep has not ended; run it again, finished runs are kept")
-    sweep, summary = read_object(path / SWEEP_CONFIG).get("sweep"), read_object(path / SWEEP_MAP, nan=True)
+    sweep = read_object(path / SWEEP_CONFIG).get("sweep")
+    summary = read_object(path / SWEEP_MAP, nan=True) if (path / SWEEP_MAP).exists() else None
     base = sweep.get("base") if isinstance(sweep, dict) else None
-    if not isinstance(base, dict) or not isinstance(summary.get("runs"), list):
+    listed = summary is None or isinstance(summary.get("runs"), list)
+    if not (isinstance(sweep, dict) and isinstance(base, dict) and isinstance(sweep.get("axis"), str) and listed):
         raise UserError(f"{path} is not the folder of a sweep of this version; run the sweep again in another folder")
-    return Sweep(path, summary, f"{base.get('problem') or base.get('model')}")
+    title = f"{base.get('problem') or base.get('model')}"
+    if summary is not None:
+        return Sweep(path, summary, title)
+    varied = (sweep.get(name) or [None] for name in ("values", "seeds", "weight_decays", "starts"))
+    horizon = {"steps": base.get("steps"), "steps_per_epoch": None, "epochs": base.get("epochs")}
+    rows = [judged_row(run) for run in load_sweep(path).runs]
+    return Sweep(path, regime_map(rows, sweep["axis"], horizon), title, math.prod(map(len, varied)))

@@ -19,7 +19,7 @@ from scaleinv.lab.prolong import prolong_all
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import LINK, Busy, Lock, json_text, own_folder, remove_tree
+from scaleinv.runfolder.files import LINK, Busy, Lock, json_text, own_folder, refuse_links, remove_tree
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.seal import read_sealed, write_sealed
@@ -106,6 +106,7 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
     """Hold the folder of a sweep, made or found; give its jobs. Raises :class:`UserError` for anything else."""
     if not sweep.values or not (sweep.seeds or sweep.starts):
         raise UserError("a sweep needs at least one rate and one seed")
+    refuse_links(out / "runs", *(run_folder(out, config) for config in sweep.runs()))
     _prolong(out, sweep)
     _present(out, sweep)
     # what it refuses is refused once, before anything is written
@@ -278,6 +279,7 @@ def _prolong(out: Path, sweep: SweepConfig) -> None:
             (run_folder(out, dataclasses.replace(config, steps=before)), run_folder(out, config))
             for config in sweep.runs()
         ]
+        refuse_links(*(old for old, _ in folders))
         prolong_all([(*pair, config) for pair, config in zip(folders, sweep.runs())])
         write_sealed(path, {"format": FORMAT, "sweep": wanted})
 

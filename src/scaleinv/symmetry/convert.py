@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry.copies import deep_copy
+from scaleinv.symmetry.copies import deep_copy, unsharded
 from scaleinv.symmetry.find import find_symmetries
+from scaleinv.symmetry.outputs import Outputs
 from scaleinv.symmetry.probe import Probe
 from scaleinv.symmetry.progress import say, told
 from scaleinv.symmetry.result import Symmetries
@@ -53,7 +54,12 @@ class Conversion:
 
 
 def make_scale_invariant(
-    model: nn.Module, inputs: Any, head_norm: float | None = 10.0, *, insert_norms: bool = False
+    model: nn.Module,
+    inputs: Any,
+    head_norm: float | None = 10.0,
+    *,
+    insert_norms: bool = False,
+    outputs: Outputs = None,
 ) -> nn.Module:
     """Copy ``model`` so that every trained tensor is scale-invariant, as the papers' ``si`` networks are.
 
@@ -62,7 +68,8 @@ def make_scale_invariant(
     not change. The doctor checks the result; what it says and what was changed is in the copy's attribute
     ``conversion`` (:class:`Conversion`): where some tensors keep a scale, it names them and says why.
     ``insert_norms=True`` looks for norms that take these scales away and puts them in, as children ``inserted_norm`` of
-    the modules whose outputs they normalise; that is a search for each of them.
+    the modules whose outputs they normalise; that is a search for each of them. ``outputs``: which of the model's
+    results count, as for :func:`find_symmetries`; the last layer is the one that is used last for these.
 
     Raises UserError for a head norm that is not a positive number and for models that cannot be probed. Source:
     Lobacheva et al. 2021 (affine-free batch norm, last layer fixed at norm 10).
@@ -79,20 +86,22 @@ def make_scale_invariant(
     if head_norm is not None and not (math.isfinite(head_norm) and head_norm > 0):
         raise UserError(f"head norm {head_norm} is not a positive number; the papers use 10")
     with told():
-        return _converted(model, inputs, head_norm, insert_norms)
+        return _converted(model, inputs, head_norm, insert_norms, outputs)
 
 
-def _converted(model: nn.Module, inputs: Any, head_norm: float | None, insert_norms: bool) -> nn.Module:
-    result = deep_copy(model)
+def _converted(
+    model: nn.Module, inputs: Any, head_norm: float | None, insert_norms: bool, outputs: Outputs
+) -> nn.Module:
+    result = deep_copy(unsharded(model))
     affine = _remove_affine(result)
-    found = find_symmetries(result, inputs, defect=False)
+    found = find_symmetries(result, inputs, defect=False, outputs=outputs)
     head = _freeze_head(result, inputs, head_norm, found)
     removed = _remove_dead(result, found)
     found = _now(found, result)
     kept = _kept(result, found)
-    steps = _insert(result, inputs, kept) if kept and insert_norms else []
+    steps = _insert(result, inputs, kept, outputs) if kept and insert_norms else []
     if steps:
-        found = find_symmetries(result, inputs, defect=False)
+        found = find_symmetries(result, inputs, defect=False, outputs=outputs)
         removed += _remove_dead(result, found)
         found = _now(found, result)
         kept = _kept(result, found)
@@ -147,7 +156,8 @@ def _freeze_head(model: nn.Module, inputs: Any, head_norm: float | None, found: 
     """Freeze the layer whose matrix is used last; None where that matrix has no scale of its own."""
     probe = Probe(model, inputs)
     probe.value()
-    matrices = [i for i, p in enumerate(probe.tensors) if p.dim() > 1]
+    gone = {*found.dead, *found.unreached}  # of outputs that do not count
+    matrices = [i for i, p in enumerate(probe.tensors) if p.dim() > 1 and probe.names[i] not in gone]
     if not matrices:
         return None
     last = max(matrices, key=lambda i: (probe.order[i], i))
@@ -186,6 +196,8 @@ def _kept(model: nn.Module, found: Symmetries) -> dict[str, str]:
         pairs = [pair for pair in found.rescaling if name in pair]
         if name in found.dead:
             reasons[name] = "dead: the output does not depend on it, and it cannot be removed"
+        elif name in found.unreached:
+            reasons[name] = found.unreached[name]
         elif pairs:
             others = [n for n in pairs[0] if n != name]
             shown = ", ".join(others[:4]) + f" and {len(others) - 4} more" * (len(others) > 4)
@@ -227,7 +239,7 @@ def _norm_for(model: nn.Module, shape: tuple[int, ...]) -> nn.Module | None:
     return nn.LayerNorm(shape[-1], elementwise_affine=False) if len(shape) == 3 else None
 
 
-def _insert(model: nn.Module, inputs: Any, kept: dict[str, str]) -> list[tuple[str, str]]:
+def _insert(model: nn.Module, inputs: Any, kept: dict[str, str], outputs: Outputs) -> list[tuple[str, str]]:
     """Put in one norm after another, each at a module output behind a kept tensor, where it frees most tensors."""
     done: list[tuple[str, str]] = []
     hopeless: set[str] = set()
@@ -250,7 +262,7 @@ def _insert(model: nn.Module, inputs: Any, kept: dict[str, str]) -> list[tuple[s
             handle = target.register_forward_hook(_normalised)
             try:
                 say(f"{name}: a norm behind {module!r} on trial")
-                after = _kept(model, find_symmetries(model, inputs, defect=False))
+                after = _kept(model, find_symmetries(model, inputs, defect=False, outputs=outputs))
             except UserError:
                 after = kept
             handle.remove()

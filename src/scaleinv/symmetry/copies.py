@@ -18,7 +18,8 @@ from scaleinv.errors import UserError
 #: what torch keeps in a module's dict for itself
 _OWN = frozenset(["_parameters", "_buffers", "_modules", "training"])
 #: what a run may change without assigning it
-_CHANGING = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random, Tensor, list, dict, set)
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_CHANGING = (*_GENERATORS, Tensor, list, dict, set)
 
 
 #: wrappers that hold the model as ``module`` and compute what it computes
@@ -38,12 +39,39 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
+def unsharded(model: nn.Module) -> nn.Module:
+    """Give a copy of a model wrapped in ``FullyShardedDataParallel``, with whole parameters and without the wrappers.
+
+    Any other model is given back as it is. Every process of the group must come here, since the weights are gathered.
+    """
+    if "torch.distributed.fsdp" not in sys.modules or not any(map(_sharded, model.modules())):
+        return model
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    memo: dict[int, Any] = {}
+    with FullyShardedDataParallel.summon_full_params(model, writeback=False), torch.no_grad():
+        for module in reversed(list(model.modules())):  # those within come first
+            if _sharded(module):
+                memo[id(module)] = copy.deepcopy(module._fsdp_wrapped_module, memo)
+        result: nn.Module = copy.deepcopy(unwrap(model), memo)
+    return result
+
+
+def _sharded(module: nn.Module) -> bool:
+    return type(module).__name__ == "FullyShardedDataParallel"
+
+
 def freed() -> None:
     """Hand the memory of what is no longer in use back to the system, before the next copy of a large model is made.
 
     glibc keeps freed blocks of up to 32 MiB, which are most of a model; elsewhere nothing happens.
     """
     gc.collect()
+    trimmed()
+
+
+def trimmed() -> None:
+    """Hand freed blocks back to the system."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
@@ -60,11 +88,12 @@ def deep_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for module in model.modules():
         for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
+            if isinstance(value, Tensor) and not (value.is_leaf and value.layout is torch.strided):
                 memo[id(value)] = value.detach().clone()
             if isinstance(value, torch.Generator):
                 memo[id(value)] = torch.Generator(value.device)
                 memo[id(value)].set_state(value.get_state())
+        memo |= {id(b): b.detach().clone() for b in _of_own(module) if b.layout is not torch.strided}
     for p in model.parameters():
         if hasattr(p, "full_tensor"):
             memo[id(p)] = nn.Parameter(whole(p).clone(), requires_grad=p.requires_grad)
@@ -74,6 +103,10 @@ def deep_copy(model: nn.Module) -> nn.Module:
     except Exception as error:
         raise UserError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
     return _plain(copied)
+
+
+def _of_own(module: nn.Module) -> list[Tensor]:
+    return [b for b in module._buffers.values() if b is not None]
 
 
 def _plain(model: nn.Module) -> nn.Module:
@@ -148,6 +181,8 @@ class KeptState:
             kept = {k: _kept(v) for k, v in vars(module).items() if k not in _OWN and not k.endswith("_hooks")}
             changing = [k for k, v in kept.items() if isinstance(v, _CHANGING) and not isinstance(v, nn.Parameter)]
             self.attributes.append((module, kept, changing))
+        own = (kept[name] for _, kept, changing in self.attributes for name in changing)
+        self.draws = any(isinstance(value, _GENERATORS) for value in own)  # from generators of its own
 
     def restore(self, seed: int) -> None:
         """Put the state back; generators that a module owns start from ``seed``."""
@@ -198,10 +233,6 @@ def refuse_unreadable(model: nn.Module) -> None:
     for name, module in model.named_modules():
         kind = type(module)
         packed = getattr(module, "_packed_params", None)
-        if kind.__name__ == "FullyShardedDataParallel":
-            raise UserError(
-                "the model is wrapped in FullyShardedDataParallel; give it before wrapping (or fully_shard)"
-            )
         if packed is not None or "quantized" in kind.__module__.split(".") or "bitsandbytes" in kind.__module__:
             where = repr(name) if name else "the model"
             raise UserError(
@@ -213,6 +244,12 @@ def refuse_unreadable(model: nn.Module) -> None:
     for name, p in own.items():
         if isinstance(p, nn.parameter.UninitializedParameter):
             raise UserError(f"parameter {name!r} is not initialised yet; run the model once before")
+        if p.layout is not torch.strided:
+            layout = str(p.layout).removeprefix("torch.")
+            raise UserError(
+                f"parameter {name!r} is stored as {layout}, of which the search cannot move every entry; give the "
+                "model with a dense weight, times a mask where entries are to stay zero"
+            )
         if p.is_meta:
             raise UserError(
                 f"parameter {name!r} is on the meta device and has no values; make the model on a real device, "

@@ -7,8 +7,9 @@ of the effective gradient, |rho g(rho) - [rho g]| / |[rho g]| with [rho g] at a 
 random cotangent.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +23,10 @@ from scaleinv.symmetry.probe import Probe
 _STEPS = 8
 _AIM = 0.03
 _WINDOW = (0.008, 0.12)
-#: factor on the weights at which eps is nothing
-_FAR = 1e3
+#: factor on the weights at which eps is nothing, a power of two: it is taken back without a copy
+_FAR = 2.0**10
+#: precisions in which such a factor leaves no number out of range
+_WIDE = (torch.float32, torch.float64, torch.bfloat16)
 #: entries that are compared at a time
 _PIECE = 2**20
 
@@ -72,10 +75,10 @@ def eps_defect(
         size = now.norm()
         cosine = abs(dot) / (rho * size) if rho > 0 and size > 0 else None
         result[name] = {"norm": rho, "cosine": cosine, "error": None, "norm_1_percent": None, "norm_10_percent": None}
-    # the other groups' eps is in the reference too, which is only right where it is nothing
+    # the other groups' eps is in the reference too, which is only right where it is nothing, or there are none
     shared = all(error < 1e-3 for error in starts.values()) and len(together) == sum(map(len, groups.values()))
-    if shared:
-        present.clear()
+    shared = shared or len(groups) == 1
+    (present if shared else far).clear()
     for name, group in groups.items():
         rho, start = result[name]["norm"] or 0.0, starts[name]
         if rho == 0 or result[name]["cosine"] is None:
@@ -105,7 +108,8 @@ class Effective(NamedTuple):
 
     def norm(self) -> float:
         """Compute the Frobenius norm, in double precision and without a copy."""
-        norms = [float(torch.linalg.vector_norm(g, dtype=torch.float64)) for g in self.gradients]
+        pieces = (piece for g in self.gradients for piece in torch.split(g, _PIECE))
+        norms = [float(torch.linalg.vector_norm(piece, dtype=torch.float64)) for piece in pieces]
         return self.factor * math.hypot(*norms)
 
     def along(self, weights: list[Tensor]) -> float:
@@ -127,14 +131,34 @@ class Effective(NamedTuple):
         return math.hypot(*parts) / max(reference.norm(), 1e-300)
 
 
+@contextlib.contextmanager
+def _exactly(own: Probe, group: list[int], factor: float) -> Iterator[None]:
+    """Multiply tensors by a power of two while the context lasts, without copies."""
+
+    def multiply(c: float) -> None:
+        with torch.no_grad():
+            for i in group if c != 1.0 else ():
+                own.tensors[i].mul_(c)
+
+    multiply(factor)
+    try:
+        yield
+    finally:
+        multiply(1 / factor)
+
+
 def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[Tensor]:
     """Compute the gradients (flat) of <u, outputs> with the group's weights multiplied by a factor."""
-    with own.scaled(dict.fromkeys(group, factor)), own.differentiable(group):
+    exact = factor == 1.0 or (factor == _FAR and all(own.tensors[i].dtype in _WIDE for i in group))
+    moved = _exactly(own, group, factor) if exact else own.scaled(dict.fromkeys(group, factor))
+    with moved, own.differentiable(group):
         gradients = full_row(own, own.outputs(), u, group, keep=False)
-    return [
-        view_real(torch.zeros_like(own.tensors[i]) if g is None else g.to_dense() if g.is_sparse else g).reshape(-1)
-        for i, g in zip(group, gradients)
-    ]
+    flat = []
+    for k, i in enumerate(group):
+        g, gradients[k] = gradients[k], None  # one at a time: a transposed one is copied when it is made flat
+        g = torch.zeros_like(own.tensors[i]) if g is None else g.to_dense() if g.is_sparse else g
+        flat.append(view_real(g).reshape(-1))
+    return flat
 
 
 def _measured(errors: Callable[[float], float], start: float) -> tuple[float, float] | None:

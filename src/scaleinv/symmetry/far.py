@@ -4,7 +4,7 @@ ReLU6 is linear below six, a bound on a norm is none for what lies below it, GEL
 a symmetry as long as the weights are small, or large, enough.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -20,10 +20,13 @@ _FAR, _FAR_DEAD = 2.0**12, 2.0**5
 _DEAD_TOLERANCE = 1e-9
 
 
-def doubts_from_afar(probe: Probe, found: Found, mask: Tensor) -> list[str]:
-    """Say which claims hold near the present weights only; the probe stands where they were tested."""
+def doubts_from_afar(probe: Probe, found: Found, mask: Tensor, known: Tensor | None = None) -> list[str]:
+    """Say which claims hold near the present weights only; the probe stands where they were tested.
+
+    known: the outputs there, if they are.
+    """
     say("claims far away")
-    usable, base = mask > 0, probe.value()
+    usable, base = mask > 0, probe.value() if known is None else known
     scale = max(float(base[usable].abs().max()) if bool(usable.any()) else 0.0, 1e-300)
     generator = torch.Generator().manual_seed(17)
 
@@ -44,25 +47,31 @@ def doubts_from_afar(probe: Probe, found: Found, mask: Tensor) -> list[str]:
                 shown = ", ".join(name for name, _, _ in near[:3]) + (f" and {len(near) - 3} more" * (len(near) > 3))
                 first = f"multiplied by {near[0][1]:g} the outputs change by {near[0][2]:.0e}"
                 words.append(f"no change at the present size of the weights only: {shown}; {first}")
-    for tensors, dims in ((found.state.dead, [None] * len(found.state.dead)), (list(found.row), found.row.values())):
-        if not tensors:
-            continue
-        dead = tensors is found.state.dead
-        allowed, base_factor = (_DEAD_TOLERANCE, _FAR_DEAD) if dead else (TOLERANCE, _FAR)
+
+    def moved(dims: Mapping[int, int | None], factor: float) -> float:
+        off = 0.0
         for side in (1, -1):
-            with probe.restored(tensors), torch.no_grad():
-                for i, dim in zip(tensors, dims):
+            with probe.restored(dims), torch.no_grad():
+                for i, dim in dims.items():
                     p = probe.tensors[i]
                     shape = [n if dim is None or d == dim else 1 for d, n in enumerate(p.shape)]
                     signs_of = torch.randint(0, 2, shape, generator=generator).double() * 2 - 1
-                    p.mul_((base_factor ** (side * signs_of)).to(p))
-                off = _off(probe.value(), base, usable, scale)
-            if not off <= allowed:
-                names = [probe.names[i] for i in tensors]
-                shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3))
-                what = "without effect" if dead else "free slice by slice"
-                words.append(f"{what} at the present size of the weights only: {shown} (far away {off:.0e})")
-                break
+                    p.mul_((factor ** (side * signs_of)).to(p))
+                off = max(off, _off(probe.value(), base, usable, scale))
+        return off
+
+    dead: dict[int, int | None] = dict.fromkeys(found.state.dead)
+    slices: dict[int, int | None] = dict(found.row)
+    for dims, allowed, factor, what in (
+        (dead, _DEAD_TOLERANCE, _FAR_DEAD, "without effect"),
+        (slices, TOLERANCE, _FAR, "free slice by slice"),
+    ):
+        off = moved(dims, factor) if dims else 0.0
+        if not off <= allowed:
+            names = [probe.names[i] for i, dim in dims.items() if not moved({i: dim}, factor) <= allowed]
+            names = names or [probe.names[i] for i in dims]  # together alone
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3))
+            words.append(f"{what} at the present size of the weights only: {shown} (far away {off:.0e})")
     return words
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry.claims import remember
-from scaleinv.symmetry.copies import whole
+from scaleinv.symmetry.copies import freed, unsharded, whole
 from scaleinv.symmetry.defect import eps_defect
 from scaleinv.symmetry.fused import Trade, covered
 from scaleinv.symmetry.jacobian import NoGradient
@@ -58,7 +58,7 @@ def find_symmetries(
     if precision not in ("auto", "double", "single"):
         raise UserError(f"precision {precision!r} is unknown; choose auto, double or single")
     with told():
-        return _found(model, inputs, seed, defect, precision, outputs)
+        return _found(unsharded(model), inputs, seed, defect, precision, outputs)
 
 
 def _found(model: nn.Module, inputs: Any, seed: int, defect: bool, precision: str, outputs: Outputs) -> Symmetries:
@@ -68,6 +68,8 @@ def _found(model: nn.Module, inputs: Any, seed: int, defect: bool, precision: st
     reasons = [answer.found.reason, tested.reason, _few(setup), *answer.doubts]
     evidence = _evidence(answer, setup, "; ".join(filter(None, reasons)))
     del answer  # the copy in double precision is the largest thing here
+    if found.precision.single:
+        freed()
     parameters = dict(model.named_parameters())
     order, dead, single = found.order, set(found.state.dead), set(found.state.single)
     used = {i for v in found.basis for i, n in enumerate(v) if n} | single | dead | set(found.unreached)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scaleinv.symmetry.parts import Slices, closed_runs
@@ -100,9 +101,9 @@ class _Partners:
     """The matrices that a slice may trade with as a whole, alone or with their biases, and their sums of g * w."""
 
     matrices: list[int]
-    alone: Tensor  # (n, K)
+    alone: "_Totals"
     layers: list[int]  # those with a bias
-    joined: Tensor  # (m, K) with that of the bias
+    joined: "_Totals"  # with that of the bias
 
     @classmethod
     def of(
@@ -115,21 +116,38 @@ class _Partners:
     ) -> "_Partners":
         matrices = [j for j in totals if j not in left_out and len(shapes[j]) >= 2]
         layers = [j for j in matrices if biases.get(j) in totals]
-        none = torch.zeros(0, draws, dtype=torch.float64)
-        alone = torch.stack([totals[j] for j in matrices]) if matrices else none
-        joined = torch.stack([totals[j] + totals[biases[j]] for j in layers]) if layers else none
-        return cls(matrices, alone, layers, joined)
+        alone, joined = [totals[j] for j in matrices], [totals[j] + totals[biases[j]] for j in layers]
+        return cls(matrices, _Totals.of(alone, draws), layers, _Totals.of(joined, draws))
 
     def first(self, rows: Sequence[Tensor], zero: float, whole: float, *, layers: bool = False) -> list[int | None]:
         """Give for each row (K,) the first partner whose sums are the same, None if there is none."""
         indices, totals = (self.layers, self.joined) if layers else (self.matrices, self.alone)
-        if not indices:
-            return [None] * len(rows)
-        own = torch.stack(list(rows))
-        largest = torch.maximum(totals.norm(dim=1)[None], own.norm(dim=1)[:, None])  # (rows, n)
-        off = (own[:, None] - totals[None]).norm(dim=2)
-        hits = (largest > 1e3 * zero * whole) & (off <= zero * largest.clamp(min=whole))
-        return [indices[int(hit.nonzero()[0])] if bool(hit.any()) else None for hit in hits]
+        found = (totals.first(own.numpy(), zero, whole) for own in rows)
+        return [None if k is None else indices[k] for k in found]
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """Sums of g * w, one for each cotangent, of several tensors; and their norms."""
+
+    values: NDArray[np.float64]  # (n, K)
+    norms: NDArray[np.float64]  # (n,)
+
+    @classmethod
+    def of(cls, rows: Sequence[Tensor], draws: int) -> "_Totals":
+        values = torch.stack(list(rows)).numpy() if rows else np.zeros((0, draws))
+        return cls(values, np.linalg.norm(values, axis=1))
+
+    def first(self, own: NDArray[np.float64], zero: float, whole: float) -> int | None:
+        """Give the first row that is ``own`` (K,) up to ``zero`` of the larger of both; None if there is none."""
+        norm = float(np.linalg.norm(own))
+        largest = np.maximum(self.norms, norm)
+        allowed = zero * np.maximum(largest, whole)
+        near = (np.abs(self.norms - norm) <= allowed) & (largest > 1e3 * zero * whole)  # norms are as near as vectors
+        for k in np.flatnonzero(near).tolist():
+            if float(np.linalg.norm(own - self.values[k])) <= allowed[k]:
+                return int(k)
+        return None
 
 
 def _sums(slices: Slices, dim: int, draws: int) -> list[Tensor]:

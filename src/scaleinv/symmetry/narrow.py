@@ -50,9 +50,13 @@ class Narrowed:
         return full
 
 
-def narrowed(probe: Probe, mask: Tensor) -> Narrowed | None:
-    """Find a part of the inputs on which the model gives what it gives there on all inputs; None if there is none."""
-    full, shapes = probe.value(), probe.shapes
+def narrowed(probe: Probe, mask: Tensor, full: Tensor | None = None) -> Narrowed | None:
+    """Find a part of the inputs on which the model gives what it gives there on all inputs; None if there is none.
+
+    full: what it gave on all inputs in the last run, if that is known.
+    """
+    full = probe.value() if full is None else full
+    shapes = probe.shapes
     scale = float(full[mask > 0].abs().max()) if bool((mask > 0).any()) else 0.0
     for cut in _cuts(probe):
         wanted = [tuple(cut.of(torch.empty(shape, device="meta")).shape) for shape in shapes]

@@ -66,13 +66,14 @@ def disagreements(
     *,
     spared: frozenset[int] = frozenset(),
     slopes: Slopes | None = None,
+    base: Tensor | None = None,
 ) -> dict[int, str]:
     """Find the tensors whose gradient is not that of the function, and say what differs: tensor -> words.
 
     The slope of <u, outputs> along a random direction in all log-scales is compared with what the gradient says.
     ``skipped``: tensors that no gradient reaches, known already.  ``spared``: tensors too large for a gradient; they
     are left out, and the results of linear maps are scaled instead of the weights, of which no copy is then needed.
-    ``slopes``: what the gradients say at this place, if that is known.
+    ``slopes``, ``base``: what the gradients say at this place, and the outputs there, if they are known.
     """
     usable = mask > 0
     slopes = slopes or _slopes(probe, cotangent(mask, generator), spared)
@@ -95,7 +96,7 @@ def disagreements(
         return float((u[usable] * (ends[0] - ends[1]).double()).sum()) / (2 * _SMALL_STEP)
 
     allowed = _DISAGREE * float(torch.linalg.vector_norm(sizes)) + 1e-5 * float(
-        torch.linalg.vector_norm(u[usable] * probe.value()[usable])
+        torch.linalg.vector_norm(u[usable] * (probe.value() if base is None else base)[usable])
     )
     for _ in range(_DIRECTIONS):
         draw = torch.randn(len(dots), generator=generator, dtype=torch.float64)

@@ -30,7 +30,9 @@ from scaleinv.symmetry.sites import EpsSites, Site
 #: eps of the probe: far below any variance, and BatchNorm refuses 0
 TINY = 1e-30
 #: noise on larger tensors repeats itself after so many entries (a prime number)
-_TILE = 1_000_003
+_TILE = 100_003
+#: entries whose norm is taken at a time
+_PIECE = 2**20
 _SEED = 20260
 
 
@@ -138,6 +140,7 @@ class Probe:
         self.place = Viewpoint()
         self.needs_graph = False  # the forward takes gradients of its own
         self.rewritten: tuple[int, ...] = ()  # tensors that the forward writes
+        self.drew = False  # the last run drew random numbers
         self.keep_sign: frozenset[int] = frozenset()  # tensors that must not change their sign
         self._rms: list[float] = []  # of the user's weights
 
@@ -152,8 +155,9 @@ class Probe:
         mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps, stand_in=self.stand_in)
         watch = EpsSites(self.sites, self.eps) if self.sites and self.eps is not None else contextlib.nullcontext()
         kept = self.restored(self.rewritten) if self.rewritten else contextlib.nullcontext()
-        with kept, reproducible(self.device, seed), precision(self.dtype), mode, watch:
+        with kept, reproducible(self.device, seed) as drew, precision(self.dtype), mode, watch:
             result = self.model(*self.args, **self.kwargs)
+            self.drew = drew() or self.state.draws
         self.order = mode.order
         self.few = mode.few
         return result
@@ -272,7 +276,7 @@ class Probe:
 def _rms(t: Tensor) -> float:
     """Compute the root mean square of a tensor's entries, without a copy of it."""
     flat = view_real(t).reshape(-1)
-    total = sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in torch.split(flat, _TILE))
+    total = sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in torch.split(flat, _PIECE))
     return math.sqrt(total / max(len(flat), 1))
 
 
@@ -319,9 +323,10 @@ def _permuted(seed: int) -> Callable[[Tensor], Tensor]:
 
 
 @contextlib.contextmanager
-def reproducible(device: torch.device, seed: int = _SEED) -> Iterator[None]:
+def reproducible(device: torch.device, seed: int = _SEED) -> Iterator[Callable[[], bool]]:
     """Draw the same random numbers at every use and leave the generators of torch, numpy and Python as they were.
 
+    Gives a function that tells whether any was drawn.
     Checkpointed parts run without being checkpointed, compiled ones without being compiled: the same numbers.
     """
     devices = [device] if device.type == "cuda" else []
@@ -335,11 +340,20 @@ def reproducible(device: torch.device, seed: int = _SEED) -> Iterator[None]:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
+        before = _generators(devices)
         try:
-            yield
+            yield lambda: _generators(devices) != before
         finally:
             np.random.set_state(numpy_state)  # noqa: NPY002
             random.setstate(python_state)
+
+
+def _generators(devices: Sequence[torch.device]) -> tuple[Any, ...]:
+    """Give the states of all generators that a run may draw from, in a form that can be compared."""
+    own: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+    numbers = (own["state"]["key"].tobytes(), own["state"]["pos"], own["has_gauss"], own["gauss"])
+    return (numbers, random.getstate(), *(state.numpy().tobytes() for state in states))
 
 
 class _Direct:

@@ -247,8 +247,8 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
         _size(state, precision)
         _decide(state, precision)
         return
-    # whole gradients: the size of each column, and what the row test needs
-    cotangents = [cotangent(mask, generator) for _ in range(2)]
+    # whole gradients: the size of each column, and what the row test needs; in a large model one tells enough
+    cotangents = [cotangent(mask, generator) for _ in range(1 if precision.single and not first else 2)]
     with probe.differentiable():
         try:
             outputs = probe.outputs()
@@ -269,7 +269,7 @@ def _look(probe: Probe, state: State, precision: Precision, generator: torch.Gen
             stack.enter_context(probe.differentiable())
             outputs = probe.outputs()
         idle = 0  # rows that add nothing to the rank, and so say nothing about whether it still grows
-        if state.fast and first and precision.single and (part := narrowed(probe, mask)) is not None:
+        if state.fast and first and precision.single and (part := narrowed(probe, mask, outputs.detach())) is not None:
             idle = _rows_of_part(probe, state, precision, generator, factors, outputs, part)
         extra = SPARE_ROWS
         while True:
@@ -398,7 +398,7 @@ def _more_draws(probe: Probe, state: State, precision: Precision, generator: tor
     with probe.differentiable(sorted({*chosen, *everything})):
         outputs = probe.outputs()
         for k in range(DRAWS - 2):
-            which = sorted({*chosen, *everything}) if k < 2 else chosen
+            which = sorted({*chosen, *everything}) if k < (1 if precision.single else 2) else chosen
             if which:
                 _whole(probe, state, outputs, cotangent(state.mask, generator), which, slices=True)
                 chosen = promising(chosen)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 from scaleinv.errors import UserError
-from scaleinv.symmetry.copies import freed, view_real
+from scaleinv.symmetry.copies import freed, trimmed, view_real
 from scaleinv.symmetry.far import doubts_from_afar
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.numeric import disagreements
@@ -86,9 +86,10 @@ def _sign_alone(answer: Searched) -> bool:
     for an eps: there a function that saturates entry by entry would pass for a norm.
     """
     probe, state = answer.probe, answer.found.state
-    usable, base = answer.tested.mask > 0, probe.value()
+    usable = answer.tested.mask > 0
     if state.numeric or not state.dead or not bool(usable.any()):
         return False
+    base = probe.value()
     allowed = 1e-6 * float(base[usable].abs().max())
 
     def moves(which: list[int]) -> bool:
@@ -198,11 +199,11 @@ def _searched(setup: FirstRuns, seed: int, precision: str, active: frozenset[Key
             del probe
             freed()
             probe = setup.probe()
-            freed()
+            trimmed()
             probe.sites, probe.keep_sign = active, signs
             tested = _test(probe, found, seed)
             probe.order = order
-            if not tested.reason:
+            if not tested.reason and _confirmed(found, tested):
                 return Searched(probe, found, tested)
     probe = setup.probe()
     probe.sites = active
@@ -229,13 +230,24 @@ def _spared(probe: Probe, found: Found) -> frozenset[int]:
 def _trusted(found: Found) -> bool:
     """Tell whether the float32 search saw gaps that no rounding makes; what it claims is tested in any case."""
     state, size = found.state, found.state.rows.size
-    cosine = state.rows.cosine()
-    largest = max((float(cosine[i]) for i in state.single), default=0.0)
-    smallest = min((float(cosine[i]) for i in state.rest), default=1.0)
     gone = {*state.dead, *found.unreached}
     weakest = min((float(size[i]) for i in range(len(size)) if i not in gone), default=0.0)
-    apart = smallest >= 10 * max(largest, SINGLE.zero) and weakest >= 10 * SINGLE.dead * float(size.max())
-    return not found.reason and bool(state.mask.all()) and apart
+    return not found.reason and bool(state.mask.all()) and weakest >= 10 * SINGLE.dead * float(size.max())
+
+
+def _confirmed(found: Found, tested: Tested) -> bool:
+    """Tell whether float64 sees the slope of every tensor that float32 saw but a small one of.
+
+    The gradient of a large matrix is nearly orthogonal to it by chance: |cos(g, w)| is about 1/sqrt(entries).
+    """
+    state, size = found.state, found.state.rows.size
+    cosine = state.rows.cosine()
+    largest = max((float(cosine[i]) for i in state.single), default=0.0)
+    small = [i for i in state.rest if not float(cosine[i]) >= 10 * max(largest, SINGLE.zero)]
+    if not small or tested.slopes is None:
+        return not small
+    slopes = tested.slopes
+    return all(abs(float(slopes.dots[i])) > 10 * DOUBLE.zero * float(slopes.sizes[i] or size[i]) for i in small)
 
 
 def _test(probe: Probe, found: Found, seed: int) -> Tested:
@@ -257,7 +269,7 @@ def _test(probe: Probe, found: Found, seed: int) -> Tested:
             explain=not single, gradients=gradients, spared=_spared(probe, found),
         )  # fmt: skip
         if found.dead_slices:
-            one.dead_change = max(one.dead_change, verify_slices(probe, found.dead_slices, mask))
+            one.dead_change = max(one.dead_change, verify_slices(probe, found.dead_slices, mask, one.base))
         if not one.row_change <= TOLERANCE:  # seen at the first place alone
             for i, d in list(found.row.items()):
                 if not verify_moves(probe, {i: d}, mask, generator) <= TOLERANCE:
@@ -320,15 +332,16 @@ def _doubts(answer: Searched, seed: int, *, kept: bool) -> list[str]:
     generator = torch.Generator().manual_seed(seed + 7)
     if not found.state.numeric:
         words = disagreements(
-            probe, tested.mask, generator, set(found.unreached), spared=_spared(probe, found), slopes=tested.slopes
-        )
+            probe, tested.mask, generator, set(found.unreached),
+            spared=_spared(probe, found), slopes=tested.slopes, base=tested.base,
+        )  # fmt: skip
         if words:
             said = "; ".join(f"{probe.names[i]}: {what}" for i, what in list(words.items())[:4])
             more = f" and {len(words) - 4} more" if len(words) > 4 else ""
             doubts.append(f"gradient and function disagree (straight-through or detached): {said}{more}")
     if found.reason or tested.reason:
         return doubts
-    doubts += doubts_from_afar(probe, found, tested.mask)
+    doubts += doubts_from_afar(probe, found, tested.mask, tested.base)
     cosine = found.state.rows.cosine()
     for i in found.state.rest:
         if (kept or float(cosine[i]) < _SUSPECT) and not any(v[i] for v in found.basis):

@@ -172,6 +172,8 @@ def _random(probe: Probe) -> bool:
     """Tell whether another random draw changes the outputs."""
     with _own_weights(probe):
         first = probe.value()
+        if not probe.drew:
+            return False
         for draw in (1, 2, 3):
             probe.place = Viewpoint(draw=draw)
             other = probe.value()

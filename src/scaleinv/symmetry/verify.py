@@ -73,7 +73,10 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Slopes:
-    """What the gradients say of <u, outputs> at one place: <g, w> and |g| |w| of every tensor (T,)."""
+    """What the gradients say of <u, outputs> at one place: <g, w> and |g| |w| of every tensor (T,).
+
+    Of tensors whose gradient is too large to be held |g| |w| is 0.
+    """
 
     u: Tensor
     dots: Tensor
@@ -90,6 +93,7 @@ class Tested:
     mask: Tensor = field(default_factory=lambda: torch.zeros(0))
     reason: str = ""  # what failed
     slopes: Slopes | None = None  # at the place tested last
+    base: Tensor | None = None  # the outputs there
 
     def worst(self, other: "Tested") -> "Tested":
         """Join with what was found at another place: the larger of each number."""
@@ -98,7 +102,7 @@ class Tested:
             for (name, r), s in zip(self.residuals.items(), other.residuals.values())
         }
         dead, row = max(self.dead_change, other.dead_change), max(self.row_change, other.row_change)
-        return Tested(joined, dead, row, self.mask, slopes=self.slopes).judged()
+        return Tested(joined, dead, row, self.mask, slopes=self.slopes, base=self.base).judged()
 
     def judged(self) -> "Tested":
         """Say what failed, if anything did."""
@@ -134,12 +138,13 @@ def put_to_test(
     gradients: test <g, w> = 0 and g(c w) = g/c as well, not the outputs alone.  spared: tensors whose gradient is too
     large to be held: their <g, w> is taken from the activations, and they are left out of the second test.
     """
-    tested = Tested(mask=mask)
+    base = probe.value()
+    tested = Tested(mask=mask, base=base)
     tested.residuals, tested.slopes = verify(
-        probe, claims, mask, generator, explain=explain, gradients=gradients, spared=spared
+        probe, claims, mask, generator, explain=explain, gradients=gradients, spared=spared, base=base
     )
-    tested.dead_change = verify_moves(probe, dict.fromkeys(dead), mask, generator)
-    tested.row_change = verify_moves(probe, dict(rows), mask, generator)
+    tested.dead_change = verify_moves(probe, dict.fromkeys(dead), mask, generator, base)
+    tested.row_change = verify_moves(probe, dict(rows), mask, generator, base)
     return tested.judged()
 
 
@@ -176,20 +181,24 @@ def verify(
     explain: bool = True,
     gradients: bool = True,
     spared: frozenset[int] = frozenset(),
+    base: Tensor | None = None,
 ) -> tuple[dict[str, Residuals], Slopes | None]:
     """Compute the residuals of every claim at the probe's present weights, by factors 0.5 and 2; and the slopes.
+
+    base: the outputs there, if they are known.
 
     Small models: one claim at a time. Larger or deeper ones: all claims at once, each with 0.5 or 2 at random and then
     the other way round; the residual of the combination stands for each, and where it is not rounding every claim is
     tried alone.
     """
+    held = [i for i in range(len(probe.tensors)) if i not in spared]
     if not claims:
-        return {}, None
+        u = cotangent(mask, torch.Generator().manual_seed(29))
+        return {}, _dots(probe, [], u, held)[2] if gradients else None
     usable = mask > 0
-    base = probe.value()
+    base = probe.value() if base is None else base
     scale = float(base[usable].abs().max()) if bool(usable.any()) else 1.0
     u = cotangent(mask, generator)
-    held = [i for i in range(len(probe.tensors)) if i not in spared]
     dots: dict[str, float] = {claim.name: 0.0 for claim in claims}
     samples: dict[int, Tensor] = {}
     slopes: Slopes | None = None
@@ -234,9 +243,14 @@ def verify(
     return result, slopes
 
 
-def verify_slices(probe: Probe, slices: Sequence[tuple[int, int, tuple[tuple[int, int], ...]]], mask: Tensor) -> float:
+def verify_slices(
+    probe: Probe,
+    slices: Sequence[tuple[int, int, tuple[tuple[int, int], ...]]],
+    mask: Tensor,
+    base: Tensor | None = None,
+) -> float:
     """Measure how far the outputs move, relative, when every entry of some slices (tensor, dimension, ranges) moves."""
-    usable, base = mask > 0, probe.value()
+    usable, base = mask > 0, probe.value() if base is None else base
     with probe.restored({i for i, _, _ in slices}), torch.no_grad():
         for i, dim, spans in slices:
             for a, b in spans:
@@ -247,13 +261,19 @@ def verify_slices(probe: Probe, slices: Sequence[tuple[int, int, tuple[tuple[int
     return _largest((moved - base)[usable]) / max(_largest(base[usable]), 1e-300)
 
 
-def verify_moves(probe: Probe, tensors: Mapping[int, int | None], mask: Tensor, generator: torch.Generator) -> float:
+def verify_moves(
+    probe: Probe,
+    tensors: Mapping[int, int | None],
+    mask: Tensor,
+    generator: torch.Generator,
+    base: Tensor | None = None,
+) -> float:
     """Measure the largest relative change of the outputs when every slice along a dimension, or every entry (None),
-    takes a factor between 0.5 and 1.5 of its own."""
+    takes a factor between 0.5 and 1.5 of its own.  base: the outputs at the present weights, if they are known."""
     if not tensors:
         return 0.0
     usable = mask > 0
-    base = probe.value()
+    base = probe.value() if base is None else base
     with probe.restored(tensors), torch.no_grad():
         for i, dim in tensors.items():
             p = probe.tensors[i]
@@ -333,8 +353,10 @@ def _dots(
         each_gradient(probe, probe.outputs(), u, take, held)
     if len(held) < len(probe.tensors):
         size = float(torch.linalg.vector_norm(u)) * float(torch.linalg.vector_norm(probe.value()))
-        for i, value in enumerate(factor_dots(probe, u).tolist()):
-            for claim in by_tensor.get(i, ()) if i not in held else ():
+        by_factors = factor_dots(probe, u).tolist()
+        for i in sorted(set(range(len(probe.tensors))).difference(held)):
+            slopes.dots[i] = value = by_factors[i]
+            for claim in by_tensor.get(i, ()):
                 if claim.part is None and not claim.terms:
                     total[claim.name] += claim.exponents[i] * value
                     g2[claim.name], w2[claim.name] = g2[claim.name] + size, w2[claim.name] + size

@@ -10,11 +10,14 @@ The momentum-corrected forms for updates of fixed norm U are those of the "hyper
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from scaleinv.errors import UserError
+from scaleinv.plots.regimes import draw_relaxation
+from scaleinv.plots.tables import frame
+from scaleinv.text import esc
 from scaleinv.theory import wan2020
 from scaleinv.theory._formula import Number, formula
 from scaleinv.theory.rates import sgd_pace
@@ -217,6 +220,47 @@ class Equilibrium:
     def power(self) -> int:
         """The power of the norm that relaxes exponentially."""
         return {"sgd": 4, "sgdm": 4, "sgdw": 4, "lars": -2, "lamb": -1}.get(self.law, 2)
+
+    def relative_norm(self, start: float, steps: Number) -> Number:
+        """Compute the norm in units of that at equilibrium, ``steps`` after it was ``start``.
+
+        ::
+
+            n(t) = (1 + (start^power - 1) exp(-t / time_scale))^(1/power)
+
+        - ``start``: in units of the norm at equilibrium, > 0. ``steps``: >= 0.
+        - Source: the averages of the equilibria's recursions (Wan et al. 2020; Kosson et al. 2024).
+
+        >>> float(equilibrium("adamw", 1e-3, 0.5, dimension=2000).relative_norm(1.0, 100))
+        1.0
+        """
+        return (1 + (start**self.power - 1) * np.exp(-np.asarray(steps) / self.time_scale)) ** (1 / self.power)
+
+    def _numbers(self) -> dict[str, Any]:
+        return {"law": self.law, "angle": self.angle, "norm": self.norm, "time_scale": self.time_scale}
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{name}</td><td>{esc(str(value))}</td></tr>" for name, value in self._numbers().items())
+        missing = f"<p>norm: not known without {esc(self.missing)}</p>" if self.missing else ""
+        return f"<table>{rows}</table>{missing}"
+
+    def to_pandas(self) -> Any:
+        """Give a DataFrame with law, angle, norm and time scale; arrays give a row an entry. Needs pandas."""
+        several = np.broadcast(*(np.asarray(value) for value in self._numbers().values())).size
+        columns = {name: np.broadcast_to(value, several).tolist() for name, value in self._numbers().items()}
+        return frame([dict(zip(columns, row)) for row in zip(*columns.values())])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw how the norm comes to rest from twice and from half its value at equilibrium; returns matplotlib axes.
+
+        UserError where the equilibrium is that of several settings at once.
+        """
+        if np.ndim(self.time_scale):
+            raise UserError("plot() shows one setting; compute the equilibrium of one lr and weight decay")
+        steps = np.linspace(0.0, 4.0 * float(self.time_scale), 200)
+        starts = {"from twice": 2.0, "from half": 0.5}
+        curves = {name: np.asarray(self.relative_norm(start, steps)).tolist() for name, start in starts.items()}
+        return draw_relaxation(steps.tolist(), curves, "step", ax)
 
 
 def equilibrium(

@@ -14,12 +14,15 @@ from scaleinv.analysis.periods.interval import MeanInterval, Next
 from scaleinv.analysis.periods.log import Log
 from scaleinv.analysis.periods.phases import Period, Phase, Span
 from scaleinv.analysis.periods.verdict import PeriodVerdict, rests
+from scaleinv.plots.periods import PHASE_WORDS, draw_periods
+from scaleinv.plots.tables import frame
 from scaleinv.runfolder.files import plain
+from scaleinv.text import esc, show
 from scaleinv.theory.breakdowns.definition import Definition
 from scaleinv.theory.breakdowns.find import On
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Periods:
     """The periods of a run and what they rest on. Steps are the log's; ``unit`` converts: time = steps / unit."""
 
@@ -81,6 +84,36 @@ class Periods:
     def envelopes(self) -> tuple[Envelope, ...]:
         """Phase B of every period but the first in the envelope of the period before."""
         return tuple(envelopes(self.log, self.periods))
+
+    def stretches(self) -> dict[str, list[tuple[int, int]]]:
+        """Give (start, length) in steps of the stretches of every phase there is; an equilibrium has none."""
+        spans = [] if self.verdict == "equilibrium" else self.spans
+        by_phase = {p: [(span.start, span.end - span.start) for span in spans if span.phase == p] for p in PHASE_WORDS}
+        return {phase: stretches for phase, stretches in by_phase.items() if stretches}
+
+    def __repr__(self) -> str:
+        return f"<Periods: {self.verdict_words}, {self.answer or self.reason}>"
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<li>{esc(line)}</li>" for line in self.evidence)
+        names = ("length", "lead", "min_loss", "elr", "log_rise")
+        head = "".join(f"<th>{name}</th>" for name in ("start", "end", *names))
+        rows = "".join(
+            f"<tr><td>{one.start}</td><td>{one.end}</td>"
+            f"{''.join(f'<td>{show(getattr(one, name))}</td>' for name in names)}</tr>"
+            for one in self.periods
+        )
+        table = f"<table><tr>{head}</tr>{rows}</table>" if rows else ""
+        return f"<p><b>{esc(self.answer or self.reason)}</b></p><ul>{lines}</ul>{table}"
+
+    def to_pandas(self) -> Any:
+        """Give a DataFrame, a row a candidate: its numbers, and whether it is a break-down. Needs pandas."""
+        return frame([dataclasses.asdict(event) for event in self.candidates])
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the loss over the steps, phases shaded, break-downs marked; returns matplotlib axes."""
+        events = [event.step for event in self.break_downs]
+        return draw_periods(self.log.step, {"loss": self.log.loss}, self.stretches(), events, ax)
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types without the series; None where a number is not known."""

@@ -17,8 +17,8 @@ from scaleinv.papers.figure import Numbers, array
 from scaleinv.papers.lobacheva2021 import runs_figures
 from scaleinv.papers.lobacheva2021.traces import rate_text
 from scaleinv.plots.drawing import thin
+from scaleinv.plots.periods import PHASE_COLOURS
 from scaleinv.plots.style import INK, elr_colour, log_axis, new_figure, style
-from scaleinv.report.period_figures import PHASE_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
