@@ -39,6 +39,9 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: daemons of ours stay below us
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
+Table = dict[int, tuple[int, int, str, float]]
+
+
 class Clock:
     """Core-seconds of all processes started below this one, those that have ended included: a parent that waits for
     its children has their times. Ray's daemon does not wait (it ignores SIGCHLD): its children are looked at
@@ -65,7 +68,7 @@ class Clock:
             for pid, (parent, _, begun, seconds) in table.items():
                 if parent not in deaf:
                     deaf[parent] = _ignores_children(parent)
-                if deaf[parent]:
+                if deaf[parent] and _is_ours(pid, table):
                     self._unwaited[pid, begun] = seconds
 
     def settle(self) -> None:
@@ -82,16 +85,12 @@ class Clock:
         """Until now."""
         table = processes_now()
         total = _spent(resource.getrusage(resource.RUSAGE_CHILDREN))
-        for above, _, _, seconds in table.values():
-            while above in table and above != os.getpid():
-                above = table[above][0]
-            if above == os.getpid():
-                total += seconds
+        total += sum(seconds for pid, (_, _, _, seconds) in table.items() if _is_ours(pid, table))
         living = {(pid, begun) for pid, (_, _, begun, _) in table.items()}
         return total + sum(seconds for one, seconds in list(self._unwaited.items()) if one not in living)
 
 
-def processes_now() -> dict[int, tuple[int, int, str, float]]:
+def processes_now() -> Table:
     """Of each process: parent, session, when it began, core-seconds of itself and of the children it has waited for."""
     table = {}
     for place in Path("/proc").glob("[0-9]*"):
@@ -100,6 +99,14 @@ def processes_now() -> dict[int, tuple[int, int, str, float]]:
             seconds = sum(map(int, fields[11:15])) / _TICKS
             table[int(place.name)] = (int(fields[1]), int(fields[3]), fields[19], seconds)
     return table
+
+
+def _is_ours(pid: int, table: Table) -> bool:
+    """Whether a process was started below this one."""
+    above = table[pid][0]
+    while above in table and above != os.getpid():
+        above = table[above][0]
+    return above == os.getpid()
 
 
 def _ignores_children(pid: int) -> bool:
@@ -143,7 +150,7 @@ def trained(out: Path, runs: int) -> float:
     """Seconds that the runs of a sweep trained."""
     results = [json.loads(path.read_text()) for path in out.glob("runs/*/result.json")]
     assert [one["status"] for one in results] == ["finished"] * runs
-    return sum(one["timing"]["seconds"] for one in results)
+    return float(sum(one["timing"]["seconds"] for one in results))
 
 
 @contextlib.contextmanager
