@@ -63,8 +63,11 @@ class Checked:
 
     @property
     def resolved(self) -> bool:
-        """Whether the differences show a gap."""
-        return not self.dropped > 0.1 * self.kept
+        """Whether the differences show a gap, and not fewer dimensions than there are claims that hold by scaling.
+
+        Claims are independent, so there are at least as many: a difference across a kink is as large as what was kept.
+        """
+        return not self.dropped > 0.1 * self.kept and not (self.measured < self.dimensions and not self.wrong)
 
     @property
     def right(self) -> bool:
