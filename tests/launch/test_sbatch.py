@@ -129,3 +129,10 @@ def test_a_job_that_was_cancelled_is_not_put_back(
     (sbatch / "asked").write_text("")
     slurm._requeue()
     assert (sbatch / "asked").read_text().strip() == asked
+
+
+def test_where_no_controller_answers_the_arguments_are_not_blamed(tmp_path: Path, sbatch: Path) -> None:
+    said = "sbatch: error: _establish_config_source: failed to fetch config"
+    (sbatch / "sbatch").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    with pytest.raises(UserError, match="no Slurm controller answers this machine: _estab"):
+        submit(tmp_path / "sweep", 1)

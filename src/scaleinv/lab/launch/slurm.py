@@ -29,6 +29,8 @@ ELEMENTS = 1000
 #: said at Ctrl-C
 JOBS_RUN_ON = "the jobs keep running in Slurm; the same command comes back to them, with --cancel it ends them"
 _OWN = {"runs_per_job", "time", "array_parallelism"}
+#: what sbatch says where it finds no cluster, in place of refusing a job
+_UNREACHED = ("failed to fetch config", "Unable to contact slurm controller")
 _LIVING = {"PD", "R", "CF", "CG", "S", "ST", "RQ", "RS", "SI", "SO", "RH", "RD", "RF", "RV"}
 
 
@@ -147,7 +149,7 @@ class Slurm(Polled):
                     executor.update_parameters(setup=[*exports, _leave_if_trained(listed)])
                     submitted += executor.map_array(_call, [TrainFolders(chunk, str(array)) for chunk in batch])
         except (subprocess.CalledProcessError, self.submitit.core.utils.FailedJobError, OSError) as error:
-            refused = UserError(f"Slurm refuses the jobs: {_slurm_words(error)}; mend --launcher-args")
+            refused = UserError(_refusal(_slurm_words(error)))
         for job, chunk in zip(submitted, chunks):
             for folder in chunk:
                 self._jobs[folder] = str(job.job_id)
@@ -245,6 +247,14 @@ def _queue() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs run on: the same command comes back") from None
     return {number: state for number, state in (line.split() for line in lines if line.strip()) if state in _LIVING}
+
+
+def _refusal(words: str) -> str:
+    if any(part in words for part in _UNREACHED):
+        return (
+            f"no Slurm controller answers this machine: {words}; submit where squeue works, or use another --launcher"
+        )
+    return f"Slurm refuses the jobs: {words}; mend --launcher-args"
 
 
 def _slurm_words(error: BaseException) -> str:
