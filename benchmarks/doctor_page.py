@@ -62,7 +62,7 @@ For each architecture, at another place of the weights, in float64, with none of
 each alone where that fails, without the eps of what calls itself a norm, and where another eps is in the way by its law, `c^-1` or `c^-2`; dead tensors
 by moving their entries;
 and completeness by central differences of the outputs in the logarithm of each tensor's scale, at as many places as it takes: the null space of these
-differences must have as many dimensions as the doctor claims; fewer, where all claims hold by scaling, are a kink within the step. `kept` and `dropped` are the singular values on both sides of the cut, relative
+differences must have as many dimensions as the doctor claims; fewer, where all claims hold by scaling, say nothing against them (a kink within the step hides a direction). `kept` and `dropped` are the singular values on both sides of the cut, relative
 to the largest. Rescalings between slices of fused tensors are scaled too; the count of dimensions is that of whole tensors.
 
 """

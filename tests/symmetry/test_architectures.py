@@ -28,7 +28,7 @@ def _checked(architecture: Architecture) -> None:
     if found.verdict == "clear":
         assert found.wrong == []
         assert not found.dropped > 0.1 * found.kept, (found.kept, found.dropped)
-        # claims that hold are there, though a kink within the step hides one of them from the differences
+        # claims that hold are there, though differences across a kink may hide one of them
         assert found.measured <= found.dimensions, (found.kept, found.dropped)
 
 

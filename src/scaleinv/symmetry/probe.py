@@ -351,9 +351,9 @@ def reproducible(device: torch.device, seed: int = _SEED) -> Iterator[Callable[[
 def _generators(devices: Sequence[torch.device]) -> tuple[Any, ...]:
     """Give the states of all generators that a run may draw from, in a form that can be compared."""
     own: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+    of_kind = [v.tobytes() if isinstance(v, np.ndarray) else v for v in own.pop("state").values()]  # MT19937, PCG64 ...
     states = [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
-    numbers = (own["state"]["key"].tobytes(), own["state"]["pos"], own["has_gauss"], own["gauss"])
-    return (numbers, random.getstate(), *(state.numpy().tobytes() for state in states))
+    return (*of_kind, *own.values(), random.getstate(), *(state.numpy().tobytes() for state in states))
 
 
 class _Direct:
