@@ -96,6 +96,7 @@ OTHER: dict[str, Any] = {
     "optimizer_args": '{"betas": [0.9, 0.95]}',
     "law": "normalised",
     "device": "cuda",
+    "nondeterministic": True,
 }
 
 

@@ -137,3 +137,12 @@ def test_an_old_recipe_is_read(tmp_path: Path) -> None:
 
 def backwards(rows: list[Any]) -> Any:
     return default_collate(rows[::-1])
+
+
+def test_kernels_in_any_order_are_a_matter_of_gpus() -> None:
+    problem = own.problem()
+    assert config_of(problem, nondeterministic=True) == config_of(problem)
+    at: dict[str, Any] = {"elr": 0.05, "lr": None, "seed": 1, "threads": 1, "device": "cuda:1"}
+    loose, strict = (resolve(Settings(nondeterministic=one), problem, **at) for one in (True, False))
+    assert loose.nondeterministic
+    assert loose.identity() != strict.identity()

@@ -71,6 +71,7 @@ def resolve(
         "seed": seed,
         "threads": threads,
         "device": device.partition(":")[0],
+        "nondeterministic": settings.nondeterministic and device.startswith("cuda"),
         "optimizer_args": settings.optimizer_args,
     }
     said |= (
