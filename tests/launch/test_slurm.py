@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.launch import slurm_cluster, sweeps
@@ -43,8 +44,10 @@ def hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def launched(cluster: SlurmCluster, out: Path, *more: str) -> subprocess.Popen[str]:
-    words = sweeps.command(out, "--launcher", "slurm", "--launcher-args", "time=10", *more, epochs=LONG)
+def launched(
+    cluster: SlurmCluster, out: Path, *more: str, elr: tuple[float, ...] = sweeps.ELR, epochs: int = LONG
+) -> subprocess.Popen[str]:
+    words = sweeps.command(out, "--launcher", "slurm", "--launcher-args", "time=10", *more, elr=elr, epochs=epochs)
     return subprocess.Popen(
         words,
         env=cluster.environment,
@@ -55,9 +58,9 @@ def launched(cluster: SlurmCluster, out: Path, *more: str) -> subprocess.Popen[s
     )
 
 
-def in_training(cluster: SlurmCluster, out: Path) -> subprocess.Popen[str]:
+def in_training(cluster: SlurmCluster, out: Path, **options: Any) -> subprocess.Popen[str]:
     """A sweep of which a run has written its first checkpoint."""
-    process = launched(cluster, out)
+    process = launched(cluster, out, **options)
     cluster.wait_for("a run trains", lambda: any(out.glob("runs/*/checkpoints/step-*")), 120)
     return process
 
@@ -91,11 +94,11 @@ def test_a_job_out_of_time_goes_on_under_its_number(
     assert set(running) <= numbers
 
 
-def test_a_preempted_job_goes_back_into_the_queue_by_itself(
-    cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
-) -> None:
-    out = tmp_path / "sweep"
-    process = in_training(cluster, out)
+def test_a_preempted_job_goes_back_into_the_queue_by_itself(cluster: SlurmCluster, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "sweep"
+    longer: dict[str, Any] = {"elr": sweeps.ELR[:2], "epochs": 3 * LONG}  # they train until Slurm has made up its mind
+    assert sweeps.run(sweeps.command(whole, **longer)).returncode == 0
+    process = in_training(cluster, out, **longer)
     process.send_signal(signal.SIGINT)  # nobody is there to submit it again
     process.communicate(timeout=60)
     before = (out / ".slurm" / "jobs.json").read_text()
@@ -104,9 +107,9 @@ def test_a_preempted_job_goes_back_into_the_queue_by_itself(
     cluster.ask(*quick)
     state = ("squeue", "--noheader", f"--jobs={number}", "--format=%t")
     cluster.wait_for("it is in the queue, long before its grace is over", lambda: "PD" in cluster.ask(*state), 30)
-    ends(launched(cluster, out))
+    ends(launched(cluster, out, **longer))
     assert (out / ".slurm" / "jobs.json").read_text() == before  # nothing was submitted again
-    assert sweeps.bits(out) == here
+    assert sweeps.bits(out) == sweeps.bits(whole)
 
 
 def test_a_dead_node_loses_nothing(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
