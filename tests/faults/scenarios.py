@@ -12,9 +12,11 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -51,24 +53,28 @@ class Scenario(NamedTuple):
 load_data = functools.cache(lab_data)  # before the fork
 
 
-def _often() -> None:
-    """A checkpoint after every step; nothing that takes time and no file."""
-    train.CHECKPOINT_SECONDS, train.CHECKPOINT_SHARE = 0.0, math.inf
-    environment.git_revision = lambda folder: None  # type: ignore[assignment]
-    levels.REFERENCE_DIRECTIONS = levels.LIMIT_STEPS = 2  # half of the time of a trial, and no file
+@contextmanager
+def _often() -> Iterator[None]:
+    """A checkpoint after every step; nothing that takes time and no file. As before at the end: other tests follow."""
+    with (
+        patch.multiple(train, CHECKPOINT_SECONDS=0.0, CHECKPOINT_SHARE=math.inf),
+        patch.object(environment, "git_revision", lambda folder: None),
+        patch.multiple(levels, REFERENCE_DIRECTIONS=2, LIMIT_STEPS=2),  # half of the time of a trial, and no file
+    ):
+        yield
 
 
+@_often()
 def run(folder: Path) -> None:
     """A run with kept weights and a record of every step."""
-    _often()
     data = load_data(SETTINGS)
     config = resolve(SETTINGS, data, elr=0.03, lr=None, seed=0, threads=1)
     train.run(config, data, folder / "run")
 
 
+@_often()
 def sweep(folder: Path) -> None:
     """A sweep of two ELRs in this process, its map and its page."""
-    _often()
     data = load_data(SETTINGS)
     base = resolve(SETTINGS, data, elr=0.03, lr=None, seed=0, threads=1)
     map_sweep(
