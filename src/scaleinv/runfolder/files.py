@@ -106,11 +106,11 @@ def own_folder(path: Path) -> Path:
 
 def remove_tree(path: Path) -> None:
     """Remove a folder with all it holds, where there is one; of a link the link alone. What cannot be removed stays."""
-    if path.is_symlink():
-        with suppress(OSError):
+    with suppress(OSError):
+        if path.is_symlink():
             path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 #: a file that is made, and no other: neither one that is there nor what a link points to
