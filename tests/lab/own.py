@@ -88,6 +88,10 @@ def load_jittered() -> Any:
     return Jittered(), arrays(48, 1)
 
 
+def load_plain() -> Any:
+    return Plain(), arrays(48, 1)
+
+
 def load() -> Any:
     return arrays(), arrays(48, 1)
 

@@ -18,6 +18,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig, Settings
 from scaleinv.lab.recipe import made_again, recipe_of
 from scaleinv.lab.resolve import resolve
+from scaleinv.lab.splits import Streamed
 from scaleinv.lab.train import Stopped, run
 
 FILE = Path(own.__file__)
@@ -118,6 +119,15 @@ def test_a_part_without_a_name_stays_in_this_process(tmp_path: Path) -> None:
         problem = si.classification(own.make_net, f"{FILE}:load_jittered", **{name: given})
         assert recipe_of(problem, tmp_path) is None
         assert name in problem.why_not_elsewhere()
+
+
+def test_a_set_that_is_not_to_be_held_is_read_in_other_processes_as_well(tmp_path: Path) -> None:
+    problem = si.classification(own.make_net, f"{FILE}:load_plain", in_memory=False)
+    recipe = recipe_of(problem, tmp_path)
+    assert recipe is not None
+    again = recipe.open()
+    assert isinstance(again.split("train"), Streamed)
+    assert again.fingerprint == problem.fingerprint
 
 
 @pytest.mark.parametrize("workers", [-1, 1.5, True, 100_000])

@@ -70,7 +70,6 @@ def made_again(content: Mapping[str, Any], place: Path) -> Problem:
     if kind == "own":
         return own_problem(content["ref"], content.get("args", {}))
     common = {"args": content.get("args"), "name": content.get("name")}
-    call = content.get("call")
     if kind == "language model":
         held = {name: _tokens(place / content["held"]["folder"] / f"{name}.npy") for name in content["held"]["splits"]}
         problem: Any = language_model(
@@ -78,7 +77,7 @@ def made_again(content: Mapping[str, Any], place: Path) -> Problem:
             held["train"],
             context=content["context"],
             test=held.get("test"),
-            call=None if call is None else object_of(call),
+            call=None if (call := content.get("call")) is None else object_of(call),
             **common,
         )
     elif kind == "classification":

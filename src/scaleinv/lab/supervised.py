@@ -105,25 +105,25 @@ class Supervised:
     @property
     def recipe(self) -> dict[str, Any] | None:
         """How it is made again in another process, without its data; None: a part cannot be named."""
-        error = self._error if self._error in (None, False) else reference_to(self._error)
-        call = None if self._call is None else reference_to(self._call)
-        model, reading = reference_to(self.factory), self.reading
-        augment, collate = (None if f is None else reference_to(f) for f in (reading.augment, reading.collate))
-        given = (self._error or None, self._call, reading.augment, reading.collate)
-        lost = any(part is not None and name is None for part, name in zip(given, (error, call, augment, collate)))
-        if model is None or self.spec.reference is None or lost:
+        named = {what: self.spec.reference if what == "loss" else reference_to(f) for what, f in self._parts().items()}
+        if None in named.values():
             return None
-        parts = {"model": model, "args": self.args, "loss": self.spec.reference, "error": error, "call": call}
-        told = {"augment": augment, "collate": collate, "in_memory": reading.in_memory, "workers": reading.workers}
-        parts |= {name: value for name, value in told.items() if value not in (None, 0)}
+        no_error = False if self._error is False else None
+        told: dict[str, Any] = {"in_memory": self.reading.in_memory, "workers": self.reading.workers or None}
+        parts: dict[str, Any] = {"args": self.args, "error": no_error, "call": None, **named}
+        parts |= {name: value for name, value in told.items() if value is not None}
         return {"kind": self.kind, **parts, "name": self.name, "data_name": self.data_name}
+
+    def _parts(self) -> dict[str, Any]:
+        """Give what must have a name for another process: the model, the loss, and the functions that were given."""
+        functions = {"error": self._error or None, "call": self._call}
+        functions |= {"augment": self.reading.augment, "collate": self.reading.collate}
+        return {"model": self.factory, "loss": self.spec, **{what: f for what, f in functions.items() if f is not None}}
 
     def why_not_elsewhere(self) -> str:
         """Say which part keeps it in this process."""
-        parts = {"model": self.factory, "loss": None, "error": self._error or None, "call": self._call}
-        parts |= {"augment": self.reading.augment, "collate": self.reading.collate}
-        for what, part in parts.items():
-            if (self.spec.reference is None) if what == "loss" else (part is not None and reference_to(part) is None):
+        for what, part in self._parts().items():
+            if (self.spec.reference if what == "loss" else reference_to(part)) is None:
                 return f"the {what} ({self.spec.name if what == 'loss' else short_name(part)})"
         return "a part of it"
 
