@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scaleinv.errors import UserError
+from scaleinv.lab.config import LOSSES as NAMES
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -22,14 +23,12 @@ def squared(logits: Tensor, labels: Tensor) -> Tensor:
 
 #: logits (N, C), labels (N,) int64; ce: mean over the batch of ``-log softmax(logits)[label]``, in nats
 LOSSES: dict[str, Loss] = {"ce": functional.cross_entropy, "mse": squared}
-#: further names, of losses for data of one's own (``lab/own_losses.py``)
-OWN_LOSSES = ("bce", "l1", "huber")
 
 
 def get_loss(name: str) -> Loss:
     """Return the loss by its name in a config."""
     if name not in LOSSES:
-        if name not in OWN_LOSSES:
+        if name not in NAMES:
             raise UserError(
                 f"unknown loss {name!r}; choose ce (cross-entropy) or mse (squared loss, mean over classes)"
             )

@@ -1,5 +1,6 @@
 """Train matrices by Muon and the rest by AdamW, as one optimizer with one learning rate."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,9 +63,9 @@ class MuonAdamW(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]
-            matrices = [p for p in moved if group["use_muon"] and p.ndim >= 2]
-            self._step(self._muon, group, [(self._as_matrix(p), p) for p in matrices])
-            self._step(self._adamw, group, [(p, p) for p in moved if not (group["use_muon"] and p.ndim >= 2)])
+            least = 2 if group["use_muon"] else math.inf  # dimensions of a tensor that Muon moves
+            self._step(self._muon, group, [(self._as_matrix(p), p) for p in moved if p.ndim >= least])
+            self._step(self._adamw, group, [(p, p) for p in moved if p.ndim < least])
         return loss
 
     def _step(self, optimizer: Optimizer, group: dict[str, Any], pairs: list[tuple[Tensor, Tensor]]) -> None:
@@ -76,8 +77,9 @@ class MuonAdamW(Optimizer):
         for seen, p in pairs:
             state = self.state[p]
             if seen is not p:
-                held = state.setdefault(_BUFFER, torch.zeros_like(p))
-                state = {_BUFFER: held.flatten(1)}
+                if _BUFFER not in state:
+                    state[_BUFFER] = torch.zeros_like(p)
+                state = {_BUFFER: state[_BUFFER].flatten(1)}
             optimizer.state[seen] = state
         optimizer.step()
         for seen, p in pairs:

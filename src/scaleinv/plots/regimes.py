@@ -73,9 +73,9 @@ def draw_levels(ax: Any, levels: Mapping[str, float]) -> Any:
     return ax
 
 
-def draw_relaxation(times: Any, curves: Mapping[str, Any], label: str, ax: Any = None) -> Any:
+def draw_relaxation(steps: Any, curves: Mapping[str, Any], ax: Any = None) -> Any:
     """Draw how a norm comes to rest: curves over steps, the level of rest dashed; returns the axes."""
-    ax = draw_series({name: (times, values) for name, values in curves.items()}, ax, label)
+    ax = draw_series({name: (steps, values) for name, values in curves.items()}, ax, "step")
     ax.set_ylabel("norm / norm at equilibrium")
     return draw_levels(ax, {"equilibrium": 1.0})
 

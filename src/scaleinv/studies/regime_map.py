@@ -27,7 +27,7 @@ def stored_verdict(run: Run) -> Verdict | None:
     if run.result is None:
         return None
     evidence = run.result.get("evidence")
-    return Verdict(run.result.get("regime"), evidence, window(run)) if isinstance(evidence, dict) else classify(run)
+    return Verdict(run.result.get("regime"), evidence) if isinstance(evidence, dict) else classify(run)
 
 
 def judged_row(run: Run) -> dict[str, Any]:

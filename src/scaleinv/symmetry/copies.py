@@ -93,7 +93,7 @@ def deep_copy(model: nn.Module) -> nn.Module:
             if isinstance(value, torch.Generator):
                 memo[id(value)] = torch.Generator(value.device)
                 memo[id(value)].set_state(value.get_state())
-        memo |= {id(b): b.detach().clone() for b in _of_own(module) if b.layout is not torch.strided}
+        memo |= {id(b): b.detach().clone() for b in module.buffers(recurse=False) if b.layout is not torch.strided}
     for p in model.parameters():
         if hasattr(p, "full_tensor"):
             memo[id(p)] = nn.Parameter(whole(p).clone(), requires_grad=p.requires_grad)
@@ -103,10 +103,6 @@ def deep_copy(model: nn.Module) -> nn.Module:
     except Exception as error:
         raise UserError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
     return _plain(copied)
-
-
-def _of_own(module: nn.Module) -> list[Tensor]:
-    return [b for b in module._buffers.values() if b is not None]
 
 
 def _plain(model: nn.Module) -> nn.Module:

@@ -260,7 +260,7 @@ class Equilibrium:
         steps = np.linspace(0.0, 4.0 * float(self.time_scale), 200)
         starts = {"from twice": 2.0, "from half": 0.5}
         curves = {name: np.asarray(self.relative_norm(start, steps)).tolist() for name, start in starts.items()}
-        return draw_relaxation(steps.tolist(), curves, "step", ax)
+        return draw_relaxation(steps.tolist(), curves, ax)
 
 
 def equilibrium(
