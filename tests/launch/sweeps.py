@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from torch import nn
 
 ELR = (1e-3, 3e-2, 1.0)
@@ -27,6 +28,17 @@ def run(words: list[str], **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         words, env={**os.environ, **environment}, capture_output=True, text=True, timeout=550, check=False
     )
+
+
+def ends(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait for a sweep to end well; what it printed on stdout and stderr."""
+    try:
+        told = process.communicate(timeout=400)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"the sweep has not ended: {process.communicate()}")
+    assert process.returncode == 0, told
+    return told
 
 
 def bits(out: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.launch import slurm_cluster, sweeps
+from tests.launch.ray_cluster import RayCluster
 
 from scaleinv.lab.config import Settings
 from scaleinv.lab.launch.base import Job
@@ -48,64 +49,78 @@ def launched(out: Path, arguments: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_checkpoint(out: Path, seconds: float = 240) -> None:
+def wait_for_checkpoint(out: Path, process: subprocess.Popen[str], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not any(out.glob("runs/*/checkpoints/step-*")):
-        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "no checkpoint"
         time.sleep(0.2)
 
 
 def test_a_killed_driver_leaves_nothing_and_goes_on(here: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     process = launched(out)
-    wait_for_checkpoint(out)
+    wait_for_checkpoint(out, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    process = launched(out)
-    _, errors = process.communicate(timeout=500)
-    assert process.returncode == 0, errors
+    sweeps.ends(launched(out))
     assert sweeps.bits(out) == here
 
 
-CLUSTER = """
-import json, sys, time
-from pathlib import Path
-from ray.cluster_utils import Cluster
+def test_a_cluster_without_the_nodes_for_it_is_told(here: dict[str, bytes], tmp_path: Path) -> None:
+    """None at first, then one that dies, then another: what is waited for is said, and that it has come."""
+    out = tmp_path / "sweep"
+    with RayCluster(tmp_path / "cluster") as cluster:
+        process = launched(out, f"address={cluster.address}")
+        assert process.stderr is not None
+        lacks = "scaleinv: no node of the Ray cluster offers 1 CPU: waiting; it has nodes of 0 CPUs\n"
+        again = "scaleinv: Ray can begin the runs again\n"
+        assert process.stderr.readline() == lacks
+        cluster.add_node()
+        assert process.stderr.readline() == again
+        wait_for_checkpoint(out, process)
+        cluster.kill_node()
+        assert process.stderr.readline() == lacks
+        cluster.add_node()
+        assert sweeps.ends(process)[1] == again
+    assert sweeps.bits(out) == here
 
-out, told = Path(sys.argv[1]), Path(sys.argv[2])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-cluster.wait_for_nodes()
-told.write_text(cluster.address)
-while not any(out.glob("runs/*/checkpoints/step-*")):
-    time.sleep(0.1)
-cluster.remove_node(nodes[0], allow_graceful=False)
-cluster.add_node(num_cpus=1)
-while not (told.parent / "over").exists():
-    time.sleep(0.2)
-cluster.shutdown()
-"""
+
+def test_a_node_that_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    with RayCluster(tmp_path / "cluster") as cluster:
+        arguments = f"address={cluster.address},wait=0.1"
+        done = sweeps.run(sweeps.command(out, "--launcher", "ray", "--launcher-args", arguments, epochs=1))
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        2,
+        "scaleinv: no node of the Ray cluster offers 1 CPU: it has nodes of 0 CPUs; give cpus= or gpus= in "
+        "--launcher-args, or add such a node",
+    )
+
+
+def test_a_cluster_of_this_machine_that_is_too_small_is_refused_at_once(tmp_path: Path) -> None:
+    more = ("--launcher", "ray", "--workers", "2", "--launcher-args", "cpus=3")
+    done = sweeps.run(sweeps.command(tmp_path / "sweep", *more, epochs=1))
+    assert (done.returncode, done.stderr) == (
+        2,
+        "scaleinv: no node of the Ray cluster offers 3 CPUs: it has nodes of 2 CPUs; give cpus= or gpus= in "
+        "--launcher-args, or more --workers\n",
+    )
 
 
 def test_a_dead_node_loses_nothing(here: dict[str, bytes], tmp_path: Path) -> None:
-    out, told = tmp_path / "sweep", tmp_path / "address"
-    script = tmp_path / "nodes.py"
-    script.write_text(CLUSTER)
-    nodes = subprocess.Popen([sys.executable, str(script), str(out), str(told)], stderr=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + 120
-        while not told.exists() or not told.read_text():
-            assert time.monotonic() < end
-            assert nodes.poll() is None
-            time.sleep(0.2)
-        process = launched(out, f"address={told.read_text()}")
-        _, errors = process.communicate(timeout=500)
-        assert process.returncode == 0, errors
-        assert sweeps.bits(out) == here
-        assert sweeps.results(out) == ["finished"] * 3
-    finally:
-        (tmp_path / "over").write_text("")
-        nodes.wait(timeout=60)
+    out = tmp_path / "sweep"
+    with RayCluster(tmp_path / "cluster") as cluster:
+        cluster.add_node()
+        cluster.add_node()
+        process = launched(out, f"address={cluster.address}")
+        wait_for_checkpoint(out, process)
+        cluster.kill_node()
+        cluster.add_node()
+        sweeps.ends(process)
+        cluster.check()
+    assert sweeps.bits(out) == here
+    assert sweeps.results(out) == ["finished"] * 3
 
 
 def test_a_node_that_does_not_share_the_folder_sends_it_back(tmp_path: Path) -> None:
@@ -127,55 +142,24 @@ def test_a_node_that_does_not_share_the_folder_sends_it_back(tmp_path: Path) -> 
     assert [path.name for path in job.folder.parent.iterdir()] == ["run"]
 
 
-HEAD = """
-import sys, time
-from pathlib import Path
-from ray.cluster_utils import Cluster
-
-told = Path(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-told.write_text(cluster.address)
-while not (told.parent / "over").exists():
-    time.sleep(0.2)
-cluster.shutdown()
-"""
-
-
 @pytest.mark.skipif(slurm_cluster.cannot_hide(), reason="no mount namespaces here: nodes cannot be given another disk")
 def test_nodes_with_a_disk_of_their_own(here: dict[str, bytes], tmp_path: Path) -> None:
     """Two nodes, of which neither sees the sweep's folder: each has an empty one in its place."""
     shared = tmp_path / "shared"
-    out, told = shared / "sweep", tmp_path / "address"
+    out = shared / "sweep"
     shared.mkdir()
-    (tmp_path / "head.py").write_text(HEAD)
-    words = [sys.executable, str(tmp_path / "head.py"), str(told)]
-    started = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)]
-    try:
-        end = time.monotonic() + 120
-        while not told.exists() or not told.read_text():
-            assert time.monotonic() < end
-            assert started[0].poll() is None
-            time.sleep(0.2)
-        node = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={told.read_text()}", "--num-cpus=1"]
-        for _ in range(2):
-            words = slurm_cluster.hiding(shared, *node, "--block")
-            started.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        process = launched(out, f"address={told.read_text()}")
-        _, errors = process.communicate(timeout=500)
-        assert process.returncode == 0, errors
-        assert sweeps.bits(out) == here
-        assert not list(out.glob("runs/*/.lock.link"))
-        assert not list(out.glob("runs/.*"))  # nothing half-written beside the runs
-        assert not list(out.glob(".ray-token*"))
-        for folder in out.glob("runs/*"):  # the driver prepared them, and never saw one train
-            assert {path.name for path in folder.iterdir()} >= {"config.json", "result.json"}
-            assert not (folder / ".lock").exists()
-    finally:
-        for one in started[1:]:
-            one.terminate()
-        (tmp_path / "over").write_text("")
-        for one in started:
-            one.wait(timeout=60)
+    with RayCluster(tmp_path / "cluster") as cluster:
+        cluster.add_node(hidden=shared)
+        cluster.add_node(hidden=shared)
+        sweeps.ends(launched(out, f"address={cluster.address}"))
+        cluster.check()
+    assert sweeps.bits(out) == here
+    assert not list(out.glob("runs/*/.lock.link"))
+    assert not list(out.glob("runs/.*"))  # nothing half-written beside the runs
+    assert not list(out.glob(".ray-token*"))
+    for folder in out.glob("runs/*"):  # the driver prepared them, and never saw one train
+        assert {path.name for path in folder.iterdir()} >= {"config.json", "result.json"}
+        assert not (folder / ".lock").exists()
 
 
 SETTINGS = Settings(subset=64, model="mlp", width=4, steps=8)

@@ -42,18 +42,21 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-def submit(out: Path, count: int, device: str = "cpu", **arguments: object) -> None:
+def made(out: Path, count: int, device: str = "cpu") -> list[Job]:
     data = load_data(SETTINGS)
     configs = [
         resolve(SETTINGS, data, elr=0.1 * k, lr=None, seed=0, threads=1, device=device) for k in range(1, count + 1)
     ]
-    jobs = [Job(config, out / "runs" / config.identity(), {}) for config in configs]
+    return [Job(config, out / "runs" / config.identity(), {}) for config in configs]
 
-    def write(ours: Sequence[Job]) -> None:
-        for job in ours:
-            prepare(job)
 
-    slurm.Slurm(out, write, **arguments).submit(jobs)
+def write(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        prepare(job)
+
+
+def submit(out: Path, count: int, device: str = "cpu", **arguments: object) -> None:
+    slurm.Slurm(out, write, **arguments).submit(made(out, count, device))
 
 
 @pytest.mark.parametrize(
@@ -136,3 +139,31 @@ def test_where_no_controller_answers_the_arguments_are_not_blamed(tmp_path: Path
     (sbatch / "sbatch").write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
     with pytest.raises(UserError, match="no Slurm controller answers this machine: _estab"):
         submit(tmp_path / "sweep", 1)
+
+
+@pytest.mark.parametrize(
+    ("queue", "told"),
+    [
+        ("1_0 R None", ""),
+        ("1_0 PD Resources;1_1 PD Priority", "jobs wait in Slurm: Priority; Resources"),
+        ("1_0 R None;1_1 PD Resources", ""),
+        ("1_0 R None;1_1 PD PartitionDown", "jobs wait in Slurm: PartitionDown"),
+        (
+            "1_0 PD Nodes required for job are DOWN, DRAINED or reserved;9_9 R None",
+            "jobs wait in Slurm: Nodes required for job are DOWN, DRAINED or reserved",
+        ),
+        (
+            "1_0 R None;1_1 PD launch failed requeued held",
+            "Slurm holds jobs 1_1 (launch failed requeued held): scontrol release 1_1 lets them go",
+        ),
+    ],
+)
+def test_why_jobs_wait_is_what_squeue_says(tmp_path: Path, sbatch: Path, queue: str, told: str) -> None:
+    jobs = made(tmp_path / "sweep", 2)
+    launcher = slurm.Slurm(tmp_path / "sweep", write)
+    launcher.submit(jobs)
+    lines = queue.replace(";", "\n")
+    (sbatch / "squeue").write_text(f"#!/bin/sh\necho '{lines}'\n")
+    (sbatch / "squeue").chmod(0o755)
+    launcher.held(jobs)
+    assert launcher.why_waiting(jobs) == told

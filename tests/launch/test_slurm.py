@@ -65,18 +65,12 @@ def in_training(cluster: SlurmCluster, out: Path, **options: Any) -> subprocess.
     return process
 
 
-def ends(process: subprocess.Popen[str]) -> str:
-    told, errors = process.communicate(timeout=500)
-    assert process.returncode == 0, (told, errors)
-    return told
-
-
 def test_the_bits_are_those_of_one_machine_after_a_cancelled_job(
     cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
 ) -> None:
     process = in_training(cluster, tmp_path / "sweep")
     cluster.ask("scancel", "--me")
-    ends(process)
+    sweeps.ends(process)
     assert sweeps.bits(tmp_path / "sweep") == here
 
 
@@ -88,7 +82,7 @@ def test_a_job_out_of_time_goes_on_under_its_number(
     running = cluster.ask("squeue", "--me", "--noheader", "--array", "--states=R", "--format=%i").split()
     for number in running:
         cluster.ask("scancel", "--signal=USR2", number)  # what Slurm sends before the end of the time
-    ends(process)
+    sweeps.ends(process)
     assert sweeps.bits(out) == here
     numbers = set(json.loads((out / ".slurm" / "jobs.json").read_text()).values())
     assert set(running) <= numbers
@@ -107,7 +101,7 @@ def test_a_preempted_job_goes_back_into_the_queue_by_itself(cluster: SlurmCluste
     cluster.ask(*quick)
     state = ("squeue", "--noheader", f"--jobs={number}", "--format=%t")
     cluster.wait_for("it is in the queue, long before its grace is over", lambda: "PD" in cluster.ask(*state), 30)
-    ends(launched(cluster, out, **longer))
+    sweeps.ends(launched(cluster, out, **longer))
     assert (out / ".slurm" / "jobs.json").read_text() == before  # nothing was submitted again
     assert sweeps.bits(out) == sweeps.bits(whole)
 
@@ -117,8 +111,44 @@ def test_a_dead_node_loses_nothing(cluster: SlurmCluster, here: dict[str, bytes]
     cluster.kill_node()
     cluster.wait_for("the controller sees that the node is down", cluster.node_is_down)
     cluster.start_node()
-    ends(process)
+    sweeps.ends(process)
     assert sweeps.bits(tmp_path / "sweep") == here
+
+
+def test_a_partition_that_is_down_is_told(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    cluster.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        process = launched(cluster, out)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "scaleinv: jobs wait in Slurm: PartitionDown\n"
+        cluster.ask("scontrol", "update", "PartitionName=main", "State=UP")
+        assert process.stderr.readline() == "scaleinv: Slurm can begin the runs again\n"
+    finally:
+        cluster.ask("scontrol", "update", "PartitionName=main", "State=UP")
+    sweeps.ends(process)
+    assert sweeps.bits(out) == here
+
+
+def test_jobs_that_are_held_are_told(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "sweep"
+    cluster.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        process = launched(cluster, out)
+        ours = ("squeue", "--me", "--noheader", "--format=%F")
+        cluster.wait_for("the jobs are there", lambda: cluster.ask(*ours), 120)
+        number = cluster.ask(*ours).split()[0]
+        cluster.ask("scontrol", "hold", number)
+        cluster.ask("scontrol", "update", "PartitionName=main", "State=UP")
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if "holds" in line)
+        held = ",".join(f"{number}_{k}" for k in range(3))
+        assert told == f"scaleinv: Slurm holds jobs {held} (JobHeldAdmin): scontrol release {held} lets them go\n"
+        cluster.ask("scontrol", "release", held)
+    finally:
+        cluster.ask("scontrol", "update", "PartitionName=main", "State=UP")
+    sweeps.ends(process)
+    assert sweeps.bits(out) == here
 
 
 def test_a_killed_driver_comes_back_to_its_jobs(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
@@ -127,7 +157,7 @@ def test_a_killed_driver_comes_back_to_its_jobs(cluster: SlurmCluster, here: dic
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = (out / ".slurm" / "jobs.json").read_text()
-    ends(launched(cluster, out))
+    sweeps.ends(launched(cluster, out))
     assert (out / ".slurm" / "jobs.json").read_text() == before  # nothing was submitted twice
     assert sweeps.bits(out) == here
 
@@ -142,12 +172,12 @@ def test_cancel_ends_the_jobs_and_the_same_command_goes_on(
     assert process.returncode == 130
     assert "--cancel" in errors
     assert cluster.ask("squeue", "--me", "--noheader")
-    told = ends(launched(cluster, out, "--cancel"))
+    told, _ = sweeps.ends(launched(cluster, out, "--cancel"))
     assert "cancelled" in told
     cluster.wait_for("no job is left", lambda: not cluster.ask("squeue", "--me", "--noheader"))
     time.sleep(2)
     assert not cluster.ask("squeue", "--me", "--noheader")  # none has put itself back into the queue
-    ends(launched(cluster, out))
+    sweeps.ends(launched(cluster, out))
     assert sweeps.bits(out) == here
 
 

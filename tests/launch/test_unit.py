@@ -120,6 +120,26 @@ def test_a_job_that_came_further_is_not_given_up(tmp_path: Path, quick: None) ->
     assert [event.step for event in seen][:10] == list(range(1, 11))
 
 
+def test_why_jobs_wait_is_told_when_it_changes(tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    one = job(tmp_path / "run")
+    said = iter(["no node", "a moment", "no node", "no node", "no node", "no CPU", "no CPU", "", "moment", "", "", ""])
+
+    class Full(Engine):
+        def held(self, jobs: Sequence[Job]) -> set[Path]:
+            return {one.folder}
+
+        def why_waiting(self, jobs: Sequence[Job]) -> str:
+            why = next(said, None)
+            if why is None:
+                attempt(one.folder)
+            return why or ""
+
+    (finished,) = Full(99).run([one])
+    assert finished.result is not None
+    told = ["no node", "no CPU", "the engine can begin the runs again"]
+    assert capsys.readouterr().err == "".join(f"scaleinv: {line}\n" for line in told)
+
+
 def test_a_job_trains_what_no_other_of_its_array_is_at(tmp_path: Path) -> None:
     jobs = [job(tmp_path / name, 0.1 * k) for k, name in enumerate(("own", "ended", "failed", "held", "free"), 1)]
     for one in jobs:

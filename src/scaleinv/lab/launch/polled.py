@@ -1,5 +1,6 @@
 """What launchers share whose jobs run out of sight: the run folders say how far each is, and how it ended."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from scaleinv.runfolder.layout import ERROR, PROGRESS, RESULT
 from scaleinv.runfolder.progress import read_progress
 from scaleinv.runfolder.seal import read_object
 from scaleinv.runfolder.write import read_result
-from scaleinv.text import count
+from scaleinv.text import count, visible
 
 #: seconds between two looks at the folders, and between two questions to the engine
 POLL, ASK = 1.0, 5.0
@@ -41,6 +42,7 @@ class Polled:
         self._seen: dict[Path, tuple[int, int]] = {}  # time and size of the progress.json read last
         self._farthest: dict[Path, int] = {}  # step
         self._tried: dict[Path, int] = {}  # starts since it last came further
+        self._heard = self._told = ""  # why jobs wait: what the engine said last, and what was told of that
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Give jobs to the engine. Raises :class:`UserError` where it refuses them."""
@@ -53,6 +55,10 @@ class Polled:
     def why_gone(self, job: Job) -> Gone:
         """Say why a job left without a result."""
         return Gone()
+
+    def why_waiting(self, jobs: Sequence[Job]) -> str:
+        """Say in one line why jobs do not begin, where the engine cannot begin them as it is; empty: nothing to say."""
+        return ""
 
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends. Jobs that the engine has of an earlier call are waited for, not started twice."""
@@ -83,6 +89,8 @@ class Polled:
                         yield finished
                 if again:
                     self._start(again)
+                elif waiting:
+                    self._tell_why(self.why_waiting(list(waiting.values())))
             if waiting and not self._cancelled:
                 time.sleep(POLL)
 
@@ -119,6 +127,14 @@ class Polled:
                 self._farthest[job.folder] = now.step
                 self._tried[job.folder] = 0
             watch(job, RunEvent("epoch", now.step, now.steps, now.epoch, now.numbers))
+
+    def _tell_why(self, why: str) -> None:
+        """Write why jobs wait, once it has been so twice in a row, and when that changes or is over."""
+        if why == self._heard and why != self._told:
+            sys.stderr.write(f"scaleinv: {visible(why) or f'{self.engine} can begin the runs again'}\n")
+            sys.stderr.flush()
+            self._told = why
+        self._heard = why
 
     def _lost(self, job: Job) -> Finished | None:
         """Decide about a job that left without a result: how it ended, or None to start it again."""

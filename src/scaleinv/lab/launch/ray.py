@@ -4,6 +4,7 @@ import logging
 import secrets
 import socket
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,12 +27,14 @@ from scaleinv.runfolder.layout import BEFORE_CONFIG, CONFIG, ERROR, TASK
 _WHOLE = b"whole"
 #: name of a file beside the runs: a node that does not see it with this content does not share the folder
 TOKEN = ".ray-token"
+#: minutes to wait for a node that offers what a run takes, where nobody says: a cloud's come within some
+WAIT = 30.0
 
 
 class Ray(Polled):
     """Trains jobs as Ray tasks. ``arguments``: ``address`` (of a cluster; default: one started here with ``workers``
     CPUs), ``gpus`` (share of a GPU for each run: 0.25 for four at a time; default: 1 on ``cuda``), ``cpus`` (default:
-    the threads of a run).
+    the threads of a run), ``wait`` (minutes, for a node that offers that; default: 30).
 
     Nodes that do not share the folder with this machine train on their own disk, and the run folder comes back whole
     when the run has ended. A task whose node dies is started again elsewhere, and resumes where the folder is shared.
@@ -49,6 +52,7 @@ class Ray(Polled):
         address: str | None = None,
         gpus: float | None = None,
         cpus: float | None = None,
+        wait: float = WAIT,
     ) -> None:
         super().__init__(prepare)
         try:
@@ -62,6 +66,9 @@ class Ray(Polled):
         self._gone: dict[Path, Gone] = {}
         self._kept: dict[tuple[Path, ...], Any] = {}  # what runs need besides their folders, in the object store
         self._own = not ray.is_initialized()
+        ours = self._own and address is None  # nobody adds nodes to that
+        self._wait, self._hint = (0.0, ", or more --workers") if ours else (60.0 * wait, ", or add such a node")
+        self._since: float | None = None  # when a node began to be missing
         if self._own:
             options: dict[str, Any] = {"num_cpus": workers} if address is None else {"address": address}
             if address is not None:
@@ -78,6 +85,7 @@ class Ray(Polled):
 
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends."""
+        self.why_waiting(jobs)  # raises where a cluster of ours cannot train them
         self._token = secrets.token_hex(8)
         self._token_file = self.out / f"{TOKEN}-{self._token}"
         with disk_errors(self.out):
@@ -112,6 +120,22 @@ class Ray(Polled):
         cpus = self.cpus if self.cpus is not None else job.config.threads
         gpus = self.gpus if self.gpus is not None else float(job.config.device == "cuda")
         return {"num_cpus": cpus, "num_gpus": gpus}
+
+    def why_waiting(self, jobs: Sequence[Job]) -> str:
+        """Name what no living node offers. Raises :class:`UserError` where that has been so for too long."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        offers = sorted({(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes})
+        asked = sorted({(need["num_cpus"], need["num_gpus"]) for need in map(self.resources, jobs)})
+        short = [(c, g) for c, g in asked if not any(c <= cpus and g <= gpus for cpus, gpus in offers)]
+        if not short:
+            self._since = None
+            return ""
+        has = "nodes of " + ", ".join(_amount(*one) for one in offers) if offers else "no node"
+        lacks, now = f"no node of the Ray cluster offers {_amount(*short[0])}", time.monotonic()
+        self._since = now if self._since is None else self._since
+        if now - self._since >= self._wait:
+            raise UserError(f"{lacks}: it has {has}; give cpus= or gpus= in --launcher-args{self._hint}")
+        return f"{lacks}: waiting; it has {has}"
 
     def held(self, jobs: Sequence[Job]) -> set[Path]:
         """Find the tasks that have not ended; what one brought back is put into its place."""
@@ -155,6 +179,12 @@ class Ray(Polled):
 def _begun(folder: Path) -> bool:
     """Tell whether there is more in a folder than what was prepared."""
     return any(path.name not in (*BEFORE_CONFIG, CONFIG, TASK) for path in folder.iterdir())
+
+
+def _amount(cpus: float, gpus: float) -> str:
+    """Say resources in words: 1 CPU and 0.25 GPU."""
+    words = f"{cpus:g} CPU{'s' if cpus != 1 else ''}"
+    return f"{words} and {gpus:g} GPU{'s' if gpus > 1 else ''}" if gpus else words
 
 
 def _answers(address: str) -> None:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scaleinv.errors import UserError, how_to_install
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
@@ -31,7 +31,16 @@ JOBS_RUN_ON = "the jobs keep running in Slurm; the same command comes back to th
 _OWN = {"runs_per_job", "time", "array_parallelism"}
 #: what sbatch says where it finds no cluster, in place of refusing a job
 _UNREACHED = ("failed to fetch config", "Unable to contact slurm controller")
+#: why jobs wait as a matter of course, in squeue's words: told where none of ours runs
+_USUAL = {"None", "Resources", "Priority", "JobArrayTaskLimit", "BeginTime", "Dependency"}
 _LIVING = {"PD", "R", "CF", "CG", "S", "ST", "RQ", "RS", "SI", "SO", "RH", "RD", "RF", "RV"}
+
+
+class Queued(NamedTuple):
+    """What squeue says of a job that has not ended."""
+
+    state: str  # PD: pending, R: running, ...
+    reason: str  # why it is pending
 
 
 class TrainFolders:
@@ -108,6 +117,7 @@ class Slurm(Polled):
         self.options = {name: _flag(value) for name, value in arguments.items() if name not in _OWN}
         self._jobs = self._known()  # folder to job
         self._mine: set[str] = set()  # of the jobs this process has waited for
+        self._living: dict[str, Queued] = {}  # what squeue said last
 
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends."""
@@ -164,14 +174,28 @@ class Slurm(Polled):
         mine = {job.folder: self._jobs.get(str(job.folder.absolute())) for job in jobs}
         if not any(mine.values()):
             return set()
-        living = _queue()
+        self._living = living = _queue()
         self._mine |= {number for number in mine.values() if number is not None}
         self._drop_spare(living, set(mine.values()))
         return {folder for folder, number in mine.items() if number is not None and number in living}
 
-    def _drop_spare(self, living: Mapping[str, str], needed: Set[str | None] = frozenset()) -> None:
+    def why_waiting(self, jobs: Sequence[Job]) -> str:
+        """Name why jobs are pending: what is usual where none runs, anything else always."""
+        numbers = {self._jobs.get(str(job.folder.absolute()), "") for job in jobs}
+        mine = {number: self._living[number] for number in numbers if number in self._living}
+        pending = {number: one.reason for number, one in mine.items() if one.state == "PD"}
+        held = sorted(number for number, reason in pending.items() if "held" in reason.lower())
+        if held:
+            shown = ",".join(held[:3]) + ("..." if len(held) > 3 else "")
+            return f"Slurm holds jobs {shown} ({pending[held[0]]}): scontrol release {shown} lets them go"
+        reasons = set(pending.values())
+        if len(pending) < len(mine):  # some run: the others have their turn
+            reasons -= _USUAL
+        return f"jobs wait in Slurm: {'; '.join(sorted(reasons))}" if reasons else ""
+
+    def _drop_spare(self, living: Mapping[str, Queued], needed: Set[str | None] = frozenset()) -> None:
         """Cancel jobs that wait for what other jobs of their array have trained meanwhile."""
-        spare = {number for number in self._mine - needed if living.get(number) == "PD"}
+        spare = {number for number in self._mine - needed if number in living and living[number].state == "PD"}
         if spare:
             begun = {number for folder, number in self._jobs.items() if not (Path(folder) / RESULT).exists()}
             _cancel(spare - begun)
@@ -239,14 +263,19 @@ def _cancel(numbers: Iterable[str]) -> None:
         subprocess.run(["scancel", *some], capture_output=True, check=False)
 
 
-def _queue() -> dict[str, str]:
-    """Return the state of my jobs that Slurm still has by their number: ``12_3`` for an element of an array."""
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %t"]
+def _queue() -> dict[str, Queued]:
+    """Return my jobs that Slurm still has by their number: ``12_3`` for an element of an array."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %t %r"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError) as error:
         raise UserError(f"squeue fails: {_slurm_words(error)}; the jobs run on: the same command comes back") from None
-    return {number: state for number, state in (line.split() for line in lines if line.strip()) if state in _LIVING}
+    found = {}
+    for line in filter(str.strip, lines):
+        number, state, *reason = line.split(maxsplit=2)
+        if state in _LIVING:
+            found[number] = Queued(state, "".join(reason).strip())
+    return found
 
 
 def _refusal(words: str) -> str:
