@@ -32,7 +32,7 @@ from scaleinv.monitor.sinks import RunFolder
 from scaleinv.report import write_report
 from scaleinv.runfolder import environment
 from scaleinv.runfolder.checkpoint import FILES
-from scaleinv.runfolder.seal import SEAL
+from scaleinv.runfolder.seal import SEAL, TOKEN
 from scaleinv.studies.landscape import Study, study
 from scaleinv.studies.sweep import SweepConfig, map_sweep
 
@@ -65,21 +65,20 @@ def _often() -> Iterator[None]:
 
 
 @_often()
-def run(folder: Path) -> None:
+def run(folder: Path, seed: int = 0) -> None:
     """A run with kept weights and a record of every step."""
     data = load_data(SETTINGS)
-    config = resolve(SETTINGS, data, elr=0.03, lr=None, seed=0, threads=1)
+    config = resolve(SETTINGS, data, elr=0.03, lr=None, seed=seed, threads=1)
     train.run(config, data, folder / "run")
 
 
 @_often()
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, seed: int = 0) -> None:
     """A sweep of two ELRs in this process, its map and its page."""
     data = load_data(SETTINGS)
-    base = resolve(SETTINGS, data, elr=0.03, lr=None, seed=0, threads=1)
-    map_sweep(
-        SweepConfig(base, "elr", (1e-3, 1.0), (0,)), data, folder / "sweep", workers=1, launch=lambda s: Here(s.source)
-    )
+    base = resolve(SETTINGS, data, elr=0.03, lr=None, seed=seed, threads=1)
+    asked = SweepConfig(base, "elr", (1e-3, 1.0), (seed,))
+    map_sweep(asked, data, folder / "sweep", workers=1, launch=lambda s: Here(s.source))
 
 
 def shared(folder: Path) -> None:
@@ -89,14 +88,14 @@ def shared(folder: Path) -> None:
     handle.remove()
 
 
-def monitored(folder: Path) -> None:
+def monitored(folder: Path, seed: int = 0) -> None:
     """A training of one's own with a Monitor, which saves its state every two steps and goes on from it."""
     if not (folder / "state.pt").exists() and (folder / "run").exists():  # not beside what a killed one wrote
         shutil.rmtree(folder / "run")
-    training(folder / "run", folder / "state.pt")
+    training(folder / "run", folder / "state.pt", seed)
 
 
-def training(run: Path, saved: Path) -> None:
+def training(run: Path, saved: Path, seed: int = 0) -> None:
     """Train with a Monitor that writes ``run``, from the state ``saved`` where there is one."""
     # as in a process of a user, where it ends no training; pytest makes errors of warnings
     warnings.filterwarnings("default", "the sink RunFolder failed .*, training goes on", RuntimeWarning)
@@ -114,7 +113,7 @@ def training(run: Path, saved: Path) -> None:
             monitor.load_state_dict(state["monitor"])
             first = state["step"]
         for step in range(first, 8):
-            data = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+            data = torch.randn(16, 4, generator=torch.Generator().manual_seed(100 * seed + step))
             loss = nn.functional.cross_entropy(model(data), torch.arange(16) % 3)
             monitor.loss(loss)
             optimizer.zero_grad()
@@ -174,7 +173,7 @@ def content(folder: Path) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        skipped = {*_OF_THE_MACHINE, SEAL, FILES[1]}  # the bytes of a state are compared as tensors
+        skipped = {*_OF_THE_MACHINE, SEAL, TOKEN, FILES[1]}  # the bytes of a state are compared as tensors
         return {k: _plain(v) for k, v in value.items() if k not in skipped}
     return [_plain(item) for item in value] if isinstance(value, list) else value
 

@@ -33,9 +33,11 @@ from scaleinv.lab.start import find_start, read_start
 from scaleinv.monitor.sinks import RunFolder
 from scaleinv.papers.verify import Outcome, _load, _store
 from scaleinv.runfolder.inspect import inspect
-from scaleinv.runfolder.layout import kept_epochs
+from scaleinv.runfolder.layout import LANDSCAPE, kept_epochs
+from scaleinv.runfolder.manifest import MANIFEST
 from scaleinv.runfolder.progress import read_progress
 from scaleinv.runfolder.read import load_run, load_sweep
+from scaleinv.runfolder.seal import HEADS
 from scaleinv.runfolder.steps import has_steps, load_steps
 from scaleinv.studies.landscape import read_study
 
@@ -144,15 +146,49 @@ WAYS: tuple[Damage, ...] = (
 )  # fmt: skip
 
 
-def folders(root: Path) -> dict[str, Path]:
+def from_twin(copy: Path, twin: Path) -> tuple[Damage, ...]:
+    """Whole files of another run of the same shape: one, one with the list that vouches for it, all but config.json."""
+
+    def there(path: Path) -> Path:
+        parts = list(path.relative_to(copy).parts)
+        if parts[0] == "runs" and len(parts) > 1:
+            place = sorted(p.name for p in (copy / "runs").iterdir()).index(parts[1])
+            parts[1] = sorted(p.name for p in (twin / "runs").iterdir())[place]
+        return twin.joinpath(*parts)
+
+    def take(path: Path) -> None:
+        if there(path).is_file():
+            path.write_bytes(there(path).read_bytes())
+
+    def copied(path: Path, draw: random.Random) -> None:
+        take(path)
+
+    def copied_with_list(path: Path, draw: random.Random) -> None:
+        take(path)
+        for folder in [path.parent, *path.parent.parents]:
+            if (folder / MANIFEST).exists():
+                take(folder / MANIFEST)
+                break
+
+    def all_but_head(path: Path, draw: random.Random) -> None:
+        folder = next(p for p in path.parents if any((p / name).exists() for name in HEADS))
+        for other in folder.rglob("*"):
+            if other.is_file() and other.name not in HEADS:
+                take(other)
+
+    return copied, copied, copied_with_list, all_but_head
+
+
+def folders(root: Path, seed: int = 0) -> dict[str, Path]:
     """Make one of each kind."""
-    scenarios.run(root / "whole")
-    scenarios.sweep(root / "swept")
-    scenarios.monitored(root / "watched")
-    _lines(root / "lines")
+    scenarios.run(root / "whole", seed)
+    scenarios.landscape(root / "whole")
+    scenarios.sweep(root / "swept", seed)
+    scenarios.monitored(root / "watched", seed)
+    _lines(root / "lines", seed)
     killed = root / "killed"
     calls = Injection(killed, 150, reads=False)
-    in_child(lambda: scenarios.run(killed), calls)
+    in_child(lambda: scenarios.run(killed, seed), calls)
     for number in range(2):
         outcome = Outcome(f"claim-{number}", "toy", "holds", {"x": 0.25}, {"x": 0.5}, {"x": "0.1"}, "said", 1.5)
         _store(root / "cache" / "claims" / f"{number}.json", outcome)
@@ -166,14 +202,14 @@ def folders(root: Path) -> dict[str, Path]:
     }
 
 
-def _lines(folder: Path) -> None:
+def _lines(folder: Path, seed: int) -> None:
     """A monitored run without pyarrow, with alerts."""
     model = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6), nn.Linear(6, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     sink = RunFolder(folder, form="jsonl", seconds=0.0)
     with Monitor(model, optimizer, groups=["0.weight"], every=1, sinks=sink):
         for step in range(4):
-            data = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+            data = torch.randn(16, 4, generator=torch.Generator().manual_seed(100 * seed + step))
             nn.functional.cross_entropy(model(data), torch.arange(16) % 3).backward()
             optimizer.step()
 
@@ -236,13 +272,14 @@ def _sweep(folder: Path) -> Any:
     return sweep.config, sweep.summary, [run.name for run in sweep.runs]
 
 
-def one(kind: str, folder: Path, before: dict[str, str], draw: random.Random, train: bool) -> str:
-    """Damage a copy in one way; empty where that is refused or without effect."""
+def one(kind: str, folder: Path, twin: Path, before: dict[str, str], draw: random.Random, train: bool) -> str:
+    """Damage a copy in one way; empty where that is refused or without effect. ``twin``: another of the kind."""
     with tempfile.TemporaryDirectory(dir=_SCRATCH) as place:
         copy = Path(place) / folder.name
         shutil.copytree(folder, copy)
         files = [p for p in sorted(copy.rglob("*")) if p.is_file() and not p.name.endswith("lock")]
-        file, way = draw.choice(files), draw.choice(WAYS)
+        ways = WAYS if kind == "cache" else (*WAYS, *from_twin(copy, twin))
+        file, way = draw.choice(files), draw.choice(ways)
         where = f"{kind}: {file.relative_to(copy)} {way.__name__}"
         way(file, draw)
         try:
@@ -278,13 +315,14 @@ def figures(share: float, seed: int) -> tuple[dict[str, int], list[str]]:
     count, trained = max(6, round(share * DAMAGES)), max(1, round(share * TRAINED))
 
     with tempfile.TemporaryDirectory(dir=_SCRATCH) as root:
-        made = folders(Path(root))
+        made, twins = folders(Path(root) / "one"), folders(Path(root) / "twin", 1)
         _WHOLE["content"] = scenarios.content(made["run"])
+        del _WHOLE["content"][LANDSCAPE], _WHOLE["content"][".landscape.lock"]
         before = {kind: read_all(kind, folder) for kind, folder in made.items()}
         kinds = list(made)
         for number in range(count):
             kind = kinds[number % len(kinds)]
             train = kind == "killed run" and number // len(kinds) < trained
-            if found := one(kind, made[kind], before[kind], draw, train):
+            if found := one(kind, made[kind], twins[kind], before[kind], draw, train):
                 wrong.append(f"damage {number} of seed {seed}: {found}")
     return {"damages": count, "silent or a traceback": len(wrong)}, wrong

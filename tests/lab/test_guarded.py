@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,50 @@ def test_a_flipped_bit_is_refused_and_named(run: Path, name: str, usable: str) -
     assert any(usable in line for line in found.usable)
 
 
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another run of the same shape."""
+    return obtain(tmp_path_factory.mktemp("runs"), dataclasses.replace(SETTINGS, head_norm=9.0), elr=0.03)
+
+
+@pytest.mark.parametrize(
+    ("copied", "bad"),
+    [
+        (["result.json"], ["result.json"]),
+        (["manifest.json", "metrics/part-final.parquet"], ["manifest.json"]),
+        (["manifest.json", "weights/epoch-000001.safetensors"], ["manifest.json"]),
+        (["checkpoints/step-000000008"], ["checkpoints/step-000000008"]),
+        (["config.json"], ["result.json", "manifest.json", "checkpoints/step-000000008"]),
+    ],
+)
+def test_whole_files_of_another_run_are_refused(copied: list[str], bad: list[str], run: Path, twin: Path) -> None:
+    for name in copied:
+        if (twin / name).is_dir():
+            shutil.copytree(twin / name, run / name, dirs_exist_ok=True)
+        else:
+            shutil.copy(twin / name, run / name)
+    (found,) = inspect(run)
+    assert sorted(found.damaged) == sorted(bad)
+    reader: Callable[[Path], object] = find_start if copied[0].startswith("checkpoints") else load_run
+    with pytest.raises(UserError, match="of another run"):
+        reader(run)
+    with unchecked():
+        assert load_run(run).status == "finished"
+
+
+def test_a_run_of_an_earlier_version_has_no_token(run: Path) -> None:
+    """Files that have checksums and no token are read as before; what is written to the folder has none either."""
+    for path in (run / "config.json", run / "result.json", *run.rglob("manifest.json")):
+        content = json.loads(path.read_text())
+        del content["checksum"], content["token"]
+        path.write_text(json.dumps(sealed(content)))
+    assert load_run(run).status == "finished"
+    read_start(find_start(run).file, None)
+    train.record_verdict(run, 1, {"reason": "said"})
+    assert "token" not in json.loads((run / "result.json").read_text())
+    assert inspect(run)[0].damaged == {}
+
+
 def test_an_edited_config_is_refused_and_read_without_its_checksum(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = run / "config.json"
     head = json.loads(path.read_text())
@@ -129,7 +174,7 @@ def test_a_result_of_another_form_is_refused(form: str, run: Path) -> None:
     (run / "result.json").write_text(form)
     with pytest.raises(UserError, match=r"result\.json"):
         find_start(str(run))
-    with pytest.raises(UserError, match=r"result\.json (holds \w+, expected a JSON object|is not the result of a run)"):
+    with pytest.raises(UserError, match=r"result\.json (holds \w+, expected a JSON object|is of another run)"):
         load_run(run)
 
 

@@ -70,7 +70,8 @@ def save_checkpoint(
             part.mkdir()
             files = {"weights.safetensors": weights_bytes(weights), "state.pt": _state_bytes(state)}
             sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-            manifest = sealed({"step": step, "parts": dict(parts), "kept": dict(kept or {}), "sha256": sums})
+            listed = {"step": step, "parts": dict(parts), "kept": dict(kept or {}), "sha256": sums}
+            manifest = sealed(listed, target / MANIFEST)
             for name, data in {**files, MANIFEST: json_text(manifest, indent=1).encode() + b"\n"}.items():
                 write_new(part / name, [data])
             if target.exists():

@@ -11,7 +11,7 @@ from scaleinv.runfolder.files import content_of, read_json, sha256
 from scaleinv.runfolder.layout import CONFIG, LANDSCAPE, LINES, PARTS, RESULT, STEPS, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.manifest import MANIFEST, Manifest, matching, read_manifest
 from scaleinv.runfolder.rows import read_part
-from scaleinv.runfolder.seal import SEAL, digest_of
+from scaleinv.runfolder.seal import SEAL, digest_of, is_foreign
 
 _KEPT_RESULTS = "claims"  # of the claims of papers
 
@@ -125,6 +125,8 @@ def _sealed(found: Inspected, name: str, *, needed: bool = False) -> None:
         found.unguarded.append(name)
     elif content[SEAL] != digest_of(content):
         found.damaged[name] = "was changed after it was written"
+    elif is_foreign(path, content):
+        found.damaged[name] = "is of another run"
     else:
         found.whole += 1
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from scaleinv.errors import UserError
 from scaleinv.runfolder.files import LINK
 from scaleinv.runfolder.manifest import MANIFEST, read_manifest
-from scaleinv.runfolder.seal import checking, read_object
+from scaleinv.runfolder.seal import HEADS, checking, read_object
 
 #: of the folder. 4: the config of a monitored run has the traits of its optimizers; NaN in alerts is null
 FORMAT = 4
@@ -29,11 +29,11 @@ FORMATS_READ = (3, 4)
 #: changed whenever the same config would give other numbers; part of a run's identity
 NUMBERS = 3
 
-#: of a folder that a launcher works on: in place of a run's config, a function to call
-TASK = "task.json"
-CONFIG, RESULT, LOCK, PROGRESS = "config.json", "result.json", ".lock", "progress.json"
-#: of a sweep: what was asked for, and the regime map
-SWEEP_CONFIG, SWEEP_MAP = "sweep-config.json", "sweep.json"
+#: TASK: of a folder that a launcher works on: in place of a run's config, a function to call
+CONFIG, SWEEP_CONFIG, TASK = HEADS
+RESULT, LOCK, PROGRESS = "result.json", ".lock", "progress.json"
+#: of a sweep: the regime map, beside what was asked for
+SWEEP_MAP = "sweep.json"
 #: traceback, where a bug ended the run
 ERROR = "error.txt"
 LINES, ALERTS = "metrics.jsonl", "alerts.jsonl"

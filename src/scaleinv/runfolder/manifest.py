@@ -11,7 +11,9 @@ What the list does not name is not part of the run: a killed process wrote it af
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,8 @@ from scaleinv.runfolder.seal import REMEDY, Damaged, is_sealed, read_sealed, wri
 
 MANIFEST = "manifest.json"
 _LINES = ".jsonl"
+#: bytes from which a thread is worth its while
+_BESIDE = 1 << 18
 
 
 class FileState(NamedTuple):
@@ -42,9 +46,10 @@ class Manifest:
         self.folder = folder
         self.files: dict[str, list[FileState | None]] = dict(files or {})
 
-    def write(self, *, flush: bool = True) -> None:
-        """Write the list, whole or not at all."""
-        write_sealed(self.folder / MANIFEST, {"files": {k: self.files[k] for k in sorted(self.files)}}, flush=flush)
+    def write(self, *, flush: bool = True, token: str | None = None) -> None:
+        """Write the list, whole or not at all; ``token``: of a folder that has no config.json yet."""
+        content = {"files": {k: self.files[k] for k in sorted(self.files)}}
+        write_sealed(self.folder / MANIFEST, content, flush=flush, token=token)
 
     def replace(self, name: str, data: Buffer, *, flush: bool = True) -> None:
         """Write a file anew, or for the first time; both states count until the list is written again."""
@@ -90,6 +95,27 @@ class Manifest:
         if state := matching(name, data, self.files.get(name, [])):
             return data[: state.bytes]
         raise damaged(self.folder / name)
+
+    @contextmanager
+    def checked_beside(self, name: str, data: bytes) -> Iterator[None]:
+        """Compare what was read from a file while it is parsed within, in a thread: a sha256 needs no interpreter.
+
+        What was parsed counts only after this has ended. Errors: :class:`Damaged`, whatever the parser said.
+        """
+        states = self.files.get(name, [])
+        found: list[FileState | None] = []
+        if len(data) < _BESIDE:
+            self.checked(name, data)
+            yield
+            return
+        beside = threading.Thread(target=lambda: found.append(matching(name, data, states)), daemon=True)
+        beside.start()
+        try:
+            yield
+        finally:
+            beside.join()
+            if not any(found):
+                raise damaged(self.folder / name)
 
     def may_lack(self, name: str) -> bool:
         """Whether the file may be absent: its first writing was cut short."""

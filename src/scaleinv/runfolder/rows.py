@@ -6,7 +6,7 @@ pyarrow is imported where a part is written or read: a Monitor writes rows witho
 import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -86,22 +86,25 @@ def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, byt
         if folder / final in paths:
             paths = [folder / final]
         with suppress(FileNotFoundError):
-            return [read(path, data) for path in paths if (data := _bytes_of(path, manifest)) is not None]
+            return [found for path in paths for found in _read_whole(path, manifest, read)]
     gone = [path for path in paths if not path.exists()]
     raise damaged(gone[0], "is gone") if gone else UserError(f"{folder}: its files keep changing; try again")
 
 
-def _bytes_of(path: Path, manifest: Manifest | None) -> bytes | None:
-    """Read the bytes of a part and compare them; None for one whose first writing was cut short."""
+def _read_whole(path: Path, manifest: Manifest | None, read: Callable[[Path, bytes], _Read]) -> list[_Read]:
+    """Read a part and compare it; nothing of one whose first writing was cut short."""
+    name = f"{path.parent.name}/{path.name}"
     try:
         data = content_of(path)
     except FileNotFoundError:
-        if manifest is not None and manifest.may_lack(f"{path.parent.name}/{path.name}"):
-            return None
+        if manifest is not None and manifest.may_lack(name):
+            return []
         raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    return data if manifest is None else manifest.checked(f"{path.parent.name}/{path.name}", data)
+    with nullcontext() if manifest is None else manifest.checked_beside(name, data):
+        found = read(path, data)
+    return [found]
 
 
 def to_line(row: tuple[Any, ...]) -> str:

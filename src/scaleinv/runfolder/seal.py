@@ -3,13 +3,17 @@
 A file holds ``"checksum"``: the sha256 of everything else in it, as JSON with sorted keys and no spaces. File and
 checksum are one, so that no kill can part them. A file without one is of an earlier version (or the line was removed by
 hand): it is read, and that nothing guards it is said once a folder.
+
+``"token"`` says which folder a file belongs to: config.json (of a sweep sweep-config.json, of a task task.json) has
+one, and every other such file of the folder the same, so that a file copied whole from another run is seen as well.
 """
 
+import functools
 import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -17,12 +21,15 @@ from typing import Any
 from scaleinv.errors import UserError
 from scaleinv.runfolder.files import plain, read_json, write_json
 
-SEAL = "checksum"
+SEAL, TOKEN = "checksum", "token"
+#: the files whose token is that of their folder: of a run, of a sweep, of a task
+HEADS = ("config.json", "sweep-config.json", "task.json")
 _checking: ContextVar[bool] = ContextVar("checking", default=True)
 _told: set[Path] = set()
 _log = logging.getLogger("scaleinv")
 #: what can be done about a damaged file
-REMEDY = "restore it or remove the run's folder and run it again; `scaleinv check` says what can still be used"
+_SAYS = "`scaleinv check` says what can still be used"
+REMEDY = f"restore it or remove the run's folder and run it again; {_SAYS}"
 _EDITED = 'restore it, or remove its line "checksum" to have it read as it is'
 
 
@@ -61,14 +68,47 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the checksum to what a file is to hold."""
+def sealed(content: Mapping[str, Any], path: Path | None = None) -> dict[str, Any]:
+    """Add the folder's token and the checksum to what a file is to hold; ``path``: its own, of a file of a folder."""
+    if path is not None and path.name not in HEADS and (token := token_of(path)) is not None:
+        content = {**content, TOKEN: token}
     return {**content, SEAL: digest_of(content)}
 
 
-def write_sealed(path: Path, content: Mapping[str, Any], **options: Any) -> None:
-    """Write a JSON object with its checksum, whole or not at all; ``options`` of ``write_bytes``."""
-    write_json(path, sealed(content), **options)
+def token_of(path: Path) -> str | None:
+    """Read the token of the folder that a file, or a file of one of its checkpoints, is in; None where it has none."""
+    return next(_tokens_above(path), None)
+
+
+def _tokens_above(path: Path) -> Iterator[str | None]:
+    """The token of the file's folder, if that has a head."""
+    folder = path.parents[2] if path.parent.parent.name == "checkpoints" else path.parent
+    for name in HEADS:
+        with suppress(OSError):
+            state = (folder / name).stat()
+            yield _token_in(folder / name, (state.st_ino, state.st_size, state.st_mtime_ns))
+            return
+
+
+@functools.lru_cache(256)
+def _token_in(head: Path, stamp: tuple[int, ...]) -> str | None:
+    """Read the token in a head, once as long as the file is what it was: a folder has one for good."""
+    return _object(read_json(head, nan=True)).get(TOKEN)
+
+
+def is_foreign(path: Path, content: Mapping[str, Any]) -> bool:
+    """Whether a file, by its token, is one of another folder; a head that cannot be read is for its readers to tell."""
+    with suppress(UserError):
+        return path.name not in HEADS and any(token != content.get(TOKEN) for token in _tokens_above(path))
+    return False
+
+
+def write_sealed(path: Path, content: Mapping[str, Any], *, token: str | None = None, **options: Any) -> None:
+    """Write a JSON object with its checksum, whole or not at all; ``options`` of ``write_bytes``.
+
+    ``token``: of the folder, where a file that has it is not there yet.
+    """
+    write_json(path, sealed(content if token is None else {**content, TOKEN: token}, path), **options)
 
 
 def rewrite_sealed(path: Path, content: Mapping[str, Any]) -> None:
@@ -86,25 +126,30 @@ def _object(content: Any) -> dict[str, Any]:
 
 
 def read_sealed(path: Path, *, nan: bool = False, quiet: bool = False, **options: Any) -> Any:
-    """Read a JSON file and compare its checksum, which is left out of what is returned.
+    """Read a JSON file and compare its checksum and its token, which are left out of what is returned.
 
     ``quiet``: say nothing where there is none. ``options`` of ``read_json``.
 
-    Errors: :class:`Damaged` where the content is not that of the checksum.
+    Errors: :class:`Damaged` where the content is not that of the checksum, or of another folder.
     """
     content = read_json(path, nan=nan, **options)
     if not isinstance(content, dict):
         return content
     held = content.pop(SEAL, None)
+    whole = dict(content)
+    if path.name not in HEADS:
+        content.pop(TOKEN, None)
     if not checking():
         return content
     if held is None:
         if not quiet:
             say_unguarded(path.parent)
-    elif held != _digest(content):
+    elif held != _digest(whole):
         raise Damaged(
             f"{path} is damaged or was edited after it was written (its checksum is of other content): {_EDITED}"
         )
+    if is_foreign(path, whole):
+        raise Damaged(f"{path} is of another run (its token is another): put back the one that was here; {_SAYS}")
     return content
 
 

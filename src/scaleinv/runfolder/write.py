@@ -1,13 +1,14 @@
 """Write and read the two files that frame a run: config.json, written first, and result.json, written last."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scaleinv.errors import UserError
 from scaleinv.runfolder.layout import CONFIG, FORMAT
-from scaleinv.runfolder.manifest import MANIFEST, Manifest
-from scaleinv.runfolder.seal import read_sealed, rewrite_sealed, write_sealed
+from scaleinv.runfolder.manifest import MANIFEST, Manifest, read_manifest
+from scaleinv.runfolder.seal import Damaged, read_sealed, rewrite_sealed, token_of, write_sealed
 
 #: what result.json must hold to count
 _RESULT = {"status": str, "message": str, "steps": int, "epochs": float, "steps_per_epoch": int, "timing": dict}
@@ -31,13 +32,23 @@ def write_head(
     environment: Mapping[str, Any],
     lineage: Mapping[str, Any] | None = None,
     problem: Mapping[str, Any] | None = None,
+    *,
+    token: str | None = None,
 ) -> None:
-    """Write config.json, whole or not at all, after a list of no files; ``problem``: how one's own is made again."""
+    """Write config.json, whole or not at all, after a list of files; ``problem``: how one's own is made again.
+
+    ``token``: what tells this run from others of the same identity (default: nothing does, since its numbers are the
+    same).
+    """
     head = {"format": FORMAT, "config": config, "identity": identity, "environment": environment}
     more = {"lineage": lineage, "problem": problem}
-    if not (folder / MANIFEST).exists():
-        Manifest(folder).write()
-    write_sealed(folder / CONFIG, head | {name: value for name, value in more.items() if value is not None})
+    token = token_of(folder / MANIFEST) if (folder / CONFIG).exists() else token or identity
+    listed = None
+    with suppress(Damaged):  # of a process that was killed before config.json was there
+        listed = read_manifest(folder)
+    (listed or Manifest(folder)).write(token=token)
+    head |= {name: value for name, value in more.items() if value is not None}
+    write_sealed(folder / CONFIG, head, token=token)
 
 
 def recorded_environment(folder: Path) -> Mapping[str, Any]:

@@ -19,10 +19,10 @@ from scaleinv.lab.prolong import prolong_all
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import LINK, Busy, Lock, json_text, own_folder, refuse_links, remove_tree
+from scaleinv.runfolder.files import LINK, Busy, Lock, disk_errors, json_text, own_folder, refuse_links, remove_tree
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.lineage import Origin, origin_of
-from scaleinv.runfolder.seal import read_sealed, write_sealed
+from scaleinv.runfolder.seal import digest_of, read_sealed, write_sealed
 from scaleinv.runfolder.store import clean_ended, left_over
 from scaleinv.runfolder.stored import DERIVED
 from scaleinv.runfolder.write import read_result
@@ -114,7 +114,8 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
         build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
     with Lock(out, wait=2.0):
         if _present(out, sweep) is None:
-            write_sealed(out / SWEEP_CONFIG, {"format": FORMAT, "sweep": sweep.to_dict()})
+            told = sweep.to_dict()
+            write_sealed(out / SWEEP_CONFIG, {"format": FORMAT, "sweep": told}, token=digest_of(told))
         own_folder(out / "runs")
         remove_tree(out / SHARED)  # what a killed sweep left
         origin = environment(sweep.base.threads, device or sweep.base.device)
@@ -280,8 +281,10 @@ def _prolong(out: Path, sweep: SweepConfig) -> None:
             for config in sweep.runs()
         ]
         refuse_links(*(old for old, _ in folders))
+        with disk_errors(out / SWEEP_MAP):
+            (out / SWEEP_MAP).unlink(missing_ok=True)  # of the shorter runs
         prolong_all([(*pair, config) for pair, config in zip(folders, sweep.runs())])
-        write_sealed(path, {"format": FORMAT, "sweep": wanted})
+        write_sealed(path, {**(content or {}), "format": FORMAT, "sweep": wanted})
 
 
 def _told(sweep: Mapping[str, Any]) -> dict[str, Any]:

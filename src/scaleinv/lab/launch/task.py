@@ -15,7 +15,7 @@ from scaleinv.errors import UserError
 from scaleinv.plugins import load_object
 from scaleinv.runfolder.files import Lock, remove_tree
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, RESULT, TASK
-from scaleinv.runfolder.seal import read_object, read_sealed, write_sealed
+from scaleinv.runfolder.seal import digest_of, read_object, read_sealed, write_sealed
 
 
 class Taken(UserError):
@@ -34,7 +34,7 @@ def write_task(folder: Path, task: Task, threads: int) -> None:
     if not (folder / TASK).exists():
         with Lock(folder, wait=5.0):
             content = {"call": task.call, "arguments": dict(task.arguments), "threads": threads}
-            write_sealed(folder / TASK, {"format": FORMAT, "task": content})
+            write_sealed(folder / TASK, {"format": FORMAT, "task": content}, token=digest_of(content))
 
 
 def is_task(folder: Path) -> bool:

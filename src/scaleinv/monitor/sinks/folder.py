@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import re
+import secrets
 import time
 import weakref
 from pathlib import Path
@@ -126,7 +127,7 @@ class RunFolder(Sink):
                     (self.folder / RESULT).unlink(missing_ok=True)
                     devices = sorted({str(t.device) for g in monitor.groups for t in g.tensors})
                     machine = environment(torch.get_num_threads(), ", ".join(devices))
-                    write_head(self.folder, config, identity, machine)
+                    write_head(self.folder, config, identity, machine, token=secrets.token_hex(8))
             except BaseException:
                 rows.close()
                 raise
