@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -370,11 +371,22 @@ def test_workers_wait_as_well(made: Path, tmp_path: Path, capfd: pytest.CaptureF
     """With workers a run that another process holds is no error either."""
     run = Path(shutil.copytree(made, tmp_path / made.name))
     (run / "result.json").unlink()
-    held = Lock(run)
-    threading.Timer(12.0, held.release).start()
+    held, said = Lock(run), f"waiting for another process, which trains {run}"
+    heard: list[str] = []
+
+    def release() -> None:  # once it is said, however long a worker takes to start
+        deadline = time.monotonic() + 60
+        while said not in "".join(heard) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            heard.append(capfd.readouterr().err)
+        held.release()
+
+    listener = threading.Thread(target=release)
+    listener.start()
     assert obtain_many(tmp_path, [Request(settings=SETTINGS, elr=0.03)], workers=2) == [run]
+    listener.join()
     assert load_run(run).status == "finished"
-    assert f"waiting for another process, which trains {run}" in capfd.readouterr().err
+    assert said in "".join(heard)
 
 
 def test_weights_that_change_after_they_were_found_are_refused(run: Path) -> None:
