@@ -175,7 +175,7 @@ def test_a_result_of_another_form_is_refused(form: str, run: Path) -> None:
     (run / "result.json").write_text(form)
     with pytest.raises(UserError, match=r"result\.json"):
         find_start(str(run))
-    with pytest.raises(UserError, match=r"result\.json (holds \w+, expected a JSON object|is of another run)"):
+    with pytest.raises(UserError, match=r"result\.json (holds \w+, expected a JSON object|is not the result of a run)"):
         load_run(run)
 
 

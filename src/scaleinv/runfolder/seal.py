@@ -148,7 +148,7 @@ def read_sealed(path: Path, *, nan: bool = False, quiet: bool = False, **options
         raise Damaged(
             f"{path} is damaged or was edited after it was written (its checksum is of other content): {_EDITED}"
         )
-    if is_foreign(path, whole):
+    if (held is not None or TOKEN in whole) and is_foreign(path, whole):  # or no file of ours, as its reader will see
         raise Damaged(f"{path} is of another run (its token is another): put back the one that was here; {_SAYS}")
     return content
 
