@@ -89,12 +89,12 @@ def test_a_cluster_without_the_nodes_for_it_is_told(here: dict[str, bytes], tmp_
 def test_a_node_that_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     with RayCluster(tmp_path / "cluster") as cluster:
-        arguments = f"address={cluster.address},wait=0.1"
+        arguments = f"address={cluster.address},wait=0.1,gpus=0.25"
         done = sweeps.run(sweeps.command(out, "--launcher", "ray", "--launcher-args", arguments, epochs=1))
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         2,
-        "scaleinv: no node of the Ray cluster offers 1 CPU: it has nodes of 0 CPUs; give cpus= or gpus= in "
-        "--launcher-args, or add such a node",
+        "scaleinv: no node of the Ray cluster offers 1 CPU and 0.25 GPU: it has nodes of 0 CPUs; give cpus= or "
+        "gpus= in --launcher-args, or add such a node",
     )
 
 

@@ -67,6 +67,8 @@ def submit(out: Path, count: int, device: str = "cpu", **arguments: object) -> N
         ("cuda", {"gres": "gpu:a100:1"}, ["#SBATCH --gres=gpu:a100:1"]),
         ("cpu", {}, []),
         ("cpu", {"exclusive": "true", "no_requeue": "true"}, ["#SBATCH --exclusive", "#SBATCH --no-requeue"]),
+        ("cpu", {"time": 1}, ["#SBATCH --time=1", "#SBATCH --signal=USR2@20"]),
+        ("cpu", {"time": 60}, ["#SBATCH --time=60", "#SBATCH --signal=USR2@90"]),
         ("cpu", {"nice": 5}, ["#SBATCH --requeue", "#SBATCH --nice=5"]),
         ("cpu", {"partition": "gpu", "qos": "high"}, ["#SBATCH --partition=gpu", "#SBATCH --qos=high"]),
     ],

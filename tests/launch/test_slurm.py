@@ -45,9 +45,15 @@ def hear_interrupts() -> None:
 
 
 def launched(
-    cluster: SlurmCluster, out: Path, *more: str, elr: tuple[float, ...] = sweeps.ELR, epochs: int = LONG
+    cluster: SlurmCluster,
+    out: Path,
+    *more: str,
+    elr: tuple[float, ...] = sweeps.ELR,
+    epochs: int = LONG,
+    minutes: int = 10,
 ) -> subprocess.Popen[str]:
-    words = sweeps.command(out, "--launcher", "slurm", "--launcher-args", "time=10", *more, elr=elr, epochs=epochs)
+    flags = ("--launcher", "slurm", "--launcher-args", f"time={minutes}", *more)
+    words = sweeps.command(out, *flags, elr=elr, epochs=epochs)
     return subprocess.Popen(
         words,
         env=cluster.environment,
@@ -86,6 +92,24 @@ def test_a_job_out_of_time_goes_on_under_its_number(
     assert sweeps.bits(out) == here
     numbers = set(json.loads((out / ".slurm" / "jobs.json").read_text()).values())
     assert set(running) <= numbers
+
+
+@pytest.mark.nightly
+def test_a_run_longer_than_the_time_of_its_jobs(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """Slurm itself warns each job before its minute is over: it goes back into the queue under its number."""
+    whole, out = tmp_path / "whole", tmp_path / "sweep"
+    elr = sweeps.ELR[:1]
+    assert sweeps.run(sweeps.command(tmp_path / "pace", elr=elr, epochs=LONG)).returncode == 0
+    (result,) = (tmp_path / "pace").glob("runs/*/result.json")
+    epochs = round(LONG * 100 / json.loads(result.read_text())["timing"]["seconds"])
+    process = launched(cluster, out, elr=elr, epochs=epochs, minutes=1)
+    assert sweeps.run(sweeps.command(whole, elr=elr, epochs=epochs)).returncode == 0
+    sweeps.ends(process)
+    assert sweeps.bits(out) == sweeps.bits(whole)
+    (number,) = json.loads((out / ".slurm" / "jobs.json").read_text()).values()
+    (log,) = (out / ".slurm").glob("*_log.out")
+    assert log.name.startswith(f"{number}_")
+    assert log.read_text().count("Starting with") > 1  # times it was started
 
 
 def test_a_preempted_job_goes_back_into_the_queue_by_itself(cluster: SlurmCluster, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from tests.launch import sweeps
 
+from scaleinv import cli
+from scaleinv.cli.actions import run_folder
 from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.launch.base import Finished, Job
@@ -203,6 +206,19 @@ def test_a_launcher_of_ones_own(tmp_path: Path) -> None:
         Choice("tests.launch.test_unit:Mine", {"colour": "red"})(place)
     with pytest.raises(UserError, match="unknown launcher 'condor'"):
         Choice("condor")(place)
+
+
+def test_a_folder_that_another_process_is_at_is_to_be_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = job(tmp_path / "run")
+    prepare(one)
+    monkeypatch.setattr(run_folder, "train_folder", functools.partial(train_folder, lock_wait=0.0))
+    with Lock(one.folder):
+        assert cli.run(["run", str(one.folder), "--quiet"]) == 75
+    said = capsys.readouterr().err
+    assert said == f"scaleinv: another process is working on {one.folder}; start it again when that has ended\n"
+    assert cli.run(["run", str(one.folder), "--quiet"]) == 0
 
 
 @pytest.mark.slow

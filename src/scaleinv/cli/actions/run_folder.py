@@ -10,17 +10,28 @@ from scaleinv.lab.launch.job import bugs_kept
 from scaleinv.lab.launch.task import do_task, is_task
 from scaleinv.lab.launch.unit import AGAIN, Stopping, prepared, train_folder
 from scaleinv.lab.train import Stopped, record_verdict
-from scaleinv.runfolder.files import json_text
+from scaleinv.runfolder.files import Busy, json_text
 from scaleinv.studies.progress import ProgressView, describe
 from scaleinv.studies.regime_map import run_row, verdict_of
 from scaleinv.studies.terminal import say
 
 
 def run(command: RunCommand) -> int:
-    """Train the run to its end. Exit status 0: it has ended. 75: stopped in time, to be started again."""
+    """Train the run to its end. Exit status 0: it has ended. 75: to be started again, since it was stopped in time, or
+    since another process is at it.
+    """
     limit = None if command.time_limit is None else 60 * command.time_limit
-    if is_task(command.folder):
-        return _task(command, limit)
+    try:
+        return _task(command, limit) if is_task(command.folder) else _run(command, limit)
+    except Busy:
+        say(
+            f"scaleinv: another process is working on {command.folder}; start it again when that has ended",
+            file=sys.stderr,
+        )
+        return AGAIN
+
+
+def _run(command: RunCommand, limit: float | None) -> int:
     config = prepared(command.folder)
     with Stopping(limit) as stop, ProgressView(total=1, quiet=command.quiet) as view:
         try:

@@ -24,6 +24,8 @@ from scaleinv.runfolder.layout import ERROR, RESULT
 FOLDER = ".slurm"
 #: minutes a job may take where nobody says; it resumes in another one
 TIME = 240
+#: seconds before the end of its time at which Slurm warns a job, at most
+WARNED = 90
 #: elements of an array, below the MaxArraySize that Slurm has where nobody says, 1001; of more several are made
 ELEMENTS = 1000
 #: said at Ctrl-C
@@ -143,6 +145,7 @@ class Slurm(Polled):
         executor.update_parameters(
             job_name="scaleinv",
             time=self.time,
+            signal_delay_s=min(WARNED, 20 * self.time),  # or a job of a minute would be stopped before it begins
             array_parallelism=max(1, self.parallel // len(batches)),
             ntasks_per_node=1,
             cpus_per_task=max(threads),
