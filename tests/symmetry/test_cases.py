@@ -6,6 +6,7 @@ import pytest
 from tests.cases import CASES, Case
 from tests.hostile import HOSTILE
 from tests.kinds import KINDS
+from tests.practice import PRACTICE
 from tests.programs import PROGRAMS
 
 from scaleinv.symmetry import Symmetries, find_symmetries
@@ -35,7 +36,7 @@ def test_groups(case: Case) -> None:
 @pytest.mark.filterwarnings("ignore:.*reentrant")
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")  # by a model that reads numbers
-@pytest.mark.parametrize("case", [*KINDS, *HOSTILE, *PROGRAMS], ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [*KINDS, *HOSTILE, *PROGRAMS, *PRACTICE], ids=lambda c: c.name)
 def test_kinds(case: Case) -> None:
     model, inputs = case.build()
     _as_derived(find_symmetries(model, inputs), case)

@@ -136,6 +136,32 @@ def test_frozen_parameters_are_left_out() -> None:
         param_groups(net, normal(16, 6), lr=0.1, weight_decay=0.01)
 
 
+def test_the_outputs_that_count_are_chosen_as_in_find_symmetries() -> None:
+    """A head that nobody asks about leaves the other one as it is."""
+    net = made(lambda: TwoHeads())
+    x = normal(16, 6)
+    groups = param_groups(net, x, lr=0.1, weight_decay=0.01, outputs=0)
+    assert groups.found.dead == ("second.weight",)
+    found = find_symmetries(net, x, outputs=0)
+    assert groups.tensors == param_groups(net, lr=0.1, weight_decay=0.01, found=found).tensors
+    assert not param_groups(net, x, lr=0.1, weight_decay=0.01).found.dead
+    review = review_optimizer(net, x, torch.optim.SGD(net.parameters(), lr=0.1), outputs=0)
+    assert {t.name for t in review.tensors if t.kind == "dead"} == {"second.weight"}
+
+
+class TwoHeads(nn.Module):
+    """Two results from one normalised layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(6, 8, bias=False), nn.LayerNorm(8)
+        self.first, self.second = nn.Linear(8, 3, bias=False), nn.Linear(8, 2, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.norm(self.layer(x)))
+        return self.first(h), self.second(h)
+
+
 def test_an_answer_can_be_used_again_for_this_model_alone() -> None:
     net, x = made(bn_net), normal(16, 6)
     found = find_symmetries(net, x, defect=False)

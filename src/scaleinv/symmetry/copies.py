@@ -120,14 +120,19 @@ def _plain(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def _without_sharding(model: nn.Module) -> Iterator[None]:
-    """Let modules under ``fully_shard`` be what they were, without its class and hooks, while the context lasts."""
+    """Let modules under ``fully_shard`` and ``parallelize_module`` be what they were, while the context lasts.
+
+    Those have classes and hooks of their own, which know nothing to do with whole tensors.
+    """
     before: list[tuple[nn.Module, type[nn.Module], dict[str, Any]]] = []
     for module in model.modules():
         kind = type(module)
-        if any(base.__name__ == "FSDPModule" for base in kind.__mro__):
+        plain = {k: _own_hooks(v) if k.endswith("_hooks") else v for k, v in module.__dict__.items()}
+        sharded = any(base.__name__ == "FSDPModule" for base in kind.__mro__)
+        if sharded or any(len(v) != len(module.__dict__[k]) for k, v in plain.items() if k.endswith("_hooks")):
             before.append((module, kind, module.__dict__))
-            plain = {k: _own_hooks(v) if k.endswith("_hooks") else v for k, v in module.__dict__.items()}
             module.__dict__ = {k: v for k, v in plain.items() if not k.startswith("__composable_api")}
+        if sharded:
             module.__class__ = next(base for base in kind.__mro__ if not base.__name__.startswith("FSDP"))
     try:
         yield
@@ -138,7 +143,11 @@ def _without_sharding(model: nn.Module) -> Iterator[None]:
 
 
 def _own_hooks(hooks: Any) -> Any:
-    return type(hooks)((k, h) for k, h in hooks.items() if "fsdp" not in f"{getattr(h, '__module__', '')}{h!r}".lower())
+    def theirs(hook: Any) -> bool:
+        where = f"{getattr(hook, '__module__', '')}{hook!r}".lower()
+        return "fsdp" in where or "torch.distributed.tensor" in where
+
+    return type(hooks)((k, h) for k, h in hooks.items() if not theirs(h))
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -273,6 +282,8 @@ def _refuse_views(model: nn.Module, own: Mapping[str, Tensor]) -> None:
             for key, value in vars(module).items():
                 if not isinstance(value, Tensor) or isinstance(value, nn.Parameter) or not value.numel():
                     continue
+                if any(getattr(hook, "name", None) == key for hook in module._forward_pre_hooks.values()):
+                    continue  # made anew before each forward (spectral_norm, weight_norm)
                 name = stores.get(value.untyped_storage().data_ptr())
                 if name is not None:
                     raise UserError(

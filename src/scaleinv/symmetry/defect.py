@@ -149,7 +149,7 @@ def _exactly(own: Probe, group: list[int], factor: float) -> Iterator[None]:
 
 def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[Tensor]:
     """Compute the gradients (flat) of <u, outputs> with the group's weights multiplied by a factor."""
-    exact = factor == 1.0 or (factor == _FAR and all(own.tensors[i].dtype in _WIDE for i in group))
+    exact = factor == 1.0 or all(own.tensors[i].dtype in _WIDE for i in group)  # a power of two
     moved = _exactly(own, group, factor) if exact else own.scaled(dict.fromkeys(group, factor))
     with moved, own.differentiable(group):
         gradients = full_row(own, own.outputs(), u, group, keep=False)
@@ -164,7 +164,8 @@ def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[T
 def _measured(errors: Callable[[float], float], start: float) -> tuple[float, float] | None:
     """Find a factor on the weights at which the error is neither rounding nor saturated, and the error there.
 
-    From the error at factor 1, which may be nothing but rounding, by the law of one norm.
+    From the error at factor 1, which may be nothing but rounding, by the law of one norm. Factors are powers of two,
+    which are taken back without a copy of the weights; the window is wider than the step from one to the next.
     """
     factor, error = 1.0, start
     for _ in range(_STEPS):
@@ -175,5 +176,6 @@ def _measured(errors: Callable[[float], float], start: float) -> tuple[float, fl
         factor = norm_of_error(factor, error, _AIM)
         if not 1e-12 < factor < _FAR:
             return None
+        factor = 2.0 ** round(math.log2(factor))
         error = errors(factor)
     return None

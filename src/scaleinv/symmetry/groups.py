@@ -8,6 +8,7 @@ from torch import nn
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry.find import find_symmetries
+from scaleinv.symmetry.outputs import Outputs
 from scaleinv.symmetry.result import Symmetries
 from scaleinv.symmetry.roles import Kind, Role, roles
 from scaleinv.text import count
@@ -63,6 +64,7 @@ def param_groups(
     weight_decay: float,
     decay_gains: bool = False,
     seed: int = 0,
+    outputs: Outputs = None,
     found: Symmetries | None = None,
 ) -> ParamGroups:
     """Make the parameter groups of a model for a torch optimizer, with the reason for each tensor's weight decay.
@@ -71,7 +73,7 @@ def param_groups(
     A bias that is scale-invariant only together with a matrix goes with the matrix: decay on a part of a joint group
     turns it, and so changes the function. Frozen parameters are left out, tied ones occur once.
 
-    - ``model``, ``inputs``, ``seed``: as for :func:`~scaleinv.find_symmetries`.
+    - ``model``, ``inputs``, ``seed``, ``outputs``: as for :func:`~scaleinv.find_symmetries`.
     - ``lr``: learning rate of every group, > 0.  ``weight_decay``: of those that are decayed, >= 0.
     - ``decay_gains``: decay gains and biases too, all but the dead ones.
     - ``found``: an answer of :func:`~scaleinv.find_symmetries` about this model; ``inputs`` are not needed then.
@@ -91,7 +93,7 @@ def param_groups(
         raise UserError(f"lr {lr} is not a positive number; give the learning rate you train with")
     if not 0 <= weight_decay < math.inf:
         raise UserError(f"weight_decay {weight_decay} is not a number of at least 0")
-    found = given_or_found(model, inputs, found, seed)
+    found = given_or_found(model, inputs, found, seed, outputs)
     named = matching(model, found)
     of = roles(found)
     chosen: dict[tuple[Kind, bool], list[str]] = {}
@@ -115,20 +117,31 @@ def param_groups(
     return ParamGroups(groups, (tuple(chosen[key]) for key in order), of, frozen, found)
 
 
-def given_or_found(model: nn.Module, inputs: Any, found: Symmetries | None, seed: int) -> Symmetries:
+def given_or_found(model: nn.Module, inputs: Any, found: Symmetries | None, seed: int, outputs: Outputs) -> Symmetries:
     """Return ``found``, or else what :func:`find_symmetries` finds with ``inputs``."""
     if found is not None:
         return found
     if inputs is None:
         raise UserError("inputs is None; give inputs of the right shape, or found=find_symmetries(model, inputs)")
-    return find_symmetries(model, inputs, seed=seed, defect=False)
+    return find_symmetries(model, inputs, seed=seed, defect=False, outputs=outputs)
 
 
 def matching(model: nn.Module, found: Symmetries) -> dict[str, nn.Parameter]:
     """Give the model's parameters by name; UserError where ``found`` is about another model."""
     named = {name: p for name, p in model.named_parameters() if p.is_floating_point() or p.is_complex()}
+    # FullyShardedDataParallel puts a part into each name, and this process's share into each tensor
+    part = "_fsdp_wrapped_module."
+    sharded = any(part in name for name in named)
+    if sharded:
+        named = {name.replace(part, "").replace("_orig_mod.", ""): p for name, p in named.items()}
+    if any(name.endswith("_flat_param") for name in named):
+        raise UserError(
+            "FullyShardedDataParallel has joined the parameters, which no groups can tell apart; "
+            "wrap the model with use_orig_params=True, or make the groups before"
+        )
     for name in {*found.shapes, *named}:
-        if name not in named or name not in found.shapes or tuple(named[name].shape) != found.shapes[name]:
+        known = name in named and name in found.shapes
+        if not known or (not sharded and tuple(named[name].shape) != found.shapes[name]):
             raise UserError(f"found is about another model: parameter {name!r} differs; ask find_symmetries again")
     return named
 

@@ -24,8 +24,13 @@ _DROPOUT = frozenset(
     + ["dropout1d", "dropout2d", "dropout3d"]
 )
 #: normalization calls and the place of eps among their positional arguments; of Python functions, by its name
-_EPS_AT = {"batch_norm": 7, "instance_norm": 7, "layer_norm": 4, "group_norm": 4, "rms_norm": 3}
-_PYTHON_EPS = frozenset([*_EPS_AT, "normalize", "cosine_similarity"])
+_EPS_AT = {
+    "batch_norm": 7, "instance_norm": 7, "layer_norm": 4, "group_norm": 4, "rms_norm": 3, "pairwise_distance": 3,
+    "cosine_similarity": 3,
+}  # fmt: skip
+_PYTHON_EPS = frozenset([*_EPS_AT, "normalize"])
+#: those below Python that have an eps of their own where none is given
+_DEFAULT_EPS = frozenset(["pairwise_distance", "cosine_similarity"])
 #: what only asks a tensor about itself: methods, attributes
 _QUESTIONS = frozenset([
     "size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex", "is_contiguous",
@@ -156,9 +161,10 @@ class Factors(TorchFunctionMode):
         if python:
             names = _eps_parameter(func)
             at = names.index("eps") if names else None
-        if "eps" in kwargs or (python and at is not None and len(args) <= at):
+        given = at is not None and len(args) > at
+        if "eps" in kwargs or (not given and at is not None and (python or name in _DEFAULT_EPS)):
             kwargs["eps"] = self.eps
-        elif at is not None and len(args) > at and isinstance(args[at], float):
+        elif at is not None and given and isinstance(args[at], float):
             args = (*args[:at], self.eps, *args[at + 1 :])
         return args, kwargs
 

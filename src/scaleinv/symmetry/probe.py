@@ -152,11 +152,12 @@ class Probe:
         """Run the model and return its result, whatever it is."""
         seed = _SEED + self.place.draw
         self.state.restore(seed)
+        args, kwargs = map_tensors((self.args, self.kwargs), Tensor.clone)  # a forward may use its inputs up
         mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps, stand_in=self.stand_in)
         watch = EpsSites(self.sites, self.eps) if self.sites and self.eps is not None else contextlib.nullcontext()
         kept = self.restored(self.rewritten) if self.rewritten else contextlib.nullcontext()
         with kept, reproducible(self.device, seed) as drew, precision(self.dtype), mode, watch:
-            result = self.model(*self.args, **self.kwargs)
+            result = self.model(*args, **kwargs)
             self.drew = drew() or self.state.draws
         self.order = mode.order
         self.few = mode.few

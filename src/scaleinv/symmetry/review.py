@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from scaleinv.errors import UserError
 from scaleinv.symmetry.groups import given_or_found, matching
+from scaleinv.symmetry.outputs import Outputs
 from scaleinv.symmetry.result import Symmetries
 from scaleinv.symmetry.roles import Role, listed, roles
 from scaleinv.text import count, show
@@ -87,11 +88,12 @@ def review_optimizer(
     optimizer: Optimizer | Sequence[Optimizer] | None = None,
     *,
     seed: int = 0,
+    outputs: Outputs = None,
     found: Symmetries | None = None,
 ) -> OptimizerReview:
     """Tell what an optimizer's present param groups do to each tensor, and which parameters it forgot.
 
-    - ``model``, ``inputs``, ``seed``: as for :func:`~scaleinv.find_symmetries`.
+    - ``model``, ``inputs``, ``seed``, ``outputs``: as for :func:`~scaleinv.find_symmetries`.
     - ``optimizer``: one, or several that share the model (Muon for matrices, AdamW for the rest). It is not changed.
     - ``found``: an answer of :func:`~scaleinv.find_symmetries` about this model; ``inputs`` are not needed then.
     - Raises UserError for an optimizer that is none, a model that cannot be probed, and an answer about another model.
@@ -104,7 +106,7 @@ def review_optimizer(
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or [])
     if not optimizers or not all(isinstance(one, Optimizer) for one in optimizers):
         raise UserError(f"optimizer is {type(optimizer).__name__}; give a torch.optim.Optimizer or a list of them")
-    found = given_or_found(model, inputs, found, seed)
+    found = given_or_found(model, inputs, found, seed, outputs)
     named = matching(model, found)
     held = _held(optimizers)
     by_name = {name: held[id(p)] for name, p in named.items() if id(p) in held}

@@ -53,6 +53,7 @@ def prepare(model: nn.Module, inputs: Any, outputs: Outputs = None) -> FirstRuns
     probe = Probe(model, inputs, dtype=None, eps=None, outputs=outputs)
     notes: list[str] = []
     probe, inputs = _first_run(probe, model, inputs, outputs)
+    probe, inputs = _generic(probe, model, inputs, outputs, notes)
     names = tuple(probe.names)
     written, once, held = _written(probe)
     if once:
@@ -113,6 +114,43 @@ def _first_run(probe: Probe, model: nn.Module, inputs: Any, outputs: Outputs) ->
             other.value()
             return other, inputs
     raise UserError(failure) from cause
+
+
+def _generic(probe: Probe, model: nn.Module, inputs: Any, outputs: Outputs, notes: list[str]) -> tuple[Probe, Any]:
+    """Put other numbers in place of torch.zeros, torch.ones or one sample many times, which hide what a weight does."""
+    main = _main(inputs)
+    if main is None or main.numel() < 2:
+        return probe, inputs
+    one = bool((main == main.reshape(-1)[0]).all())
+    if not one and not (main.shape[0] > 1 and bool((main == main[:1]).all())):
+        return probe, inputs
+    generator = torch.Generator().manual_seed(17)
+    if not one:
+        new = main.reshape(-1)[torch.randperm(main.numel(), generator=generator).to(main.device)].reshape(main.shape)
+        said = "all samples of the inputs are equal: answered for their entries permuted"
+    elif main.is_floating_point():
+        new = torch.randn(main.shape, generator=generator).to(main)
+        said = f"the inputs are {float(main.reshape(-1)[0]):g} everywhere: answered for normal numbers"
+    else:
+        high = max(int(main.reshape(-1)[0]), 0) + 2
+        new = torch.randint(high, main.shape, generator=generator).to(main)
+        said = f"the inputs are {int(main.reshape(-1)[0])} everywhere: answered for whole numbers below {high}"
+    with contextlib.suppress(Exception):  # these inputs are not for this model
+        changed = map_tensors(inputs, lambda t: new if t is main else t)
+        other = Probe(model, changed, dtype=probe.dtype, eps=None, outputs=outputs, checked=True)
+        other.needs_graph = probe.needs_graph
+        if bool(torch.isfinite(other.value()).all()):
+            notes.append(said)
+            return other, changed
+    return probe, inputs
+
+
+def _main(inputs: Any) -> Tensor | None:
+    """Find the first of the largest tensors of the inputs: of real numbers, or else of whole ones."""
+    tensors = [t for t in every_tensor(call_arguments(inputs)) if t.layout is torch.strided and t.dim()]
+    real = [t for t in tensors if t.is_floating_point()]
+    whole = [t for t in tensors if not t.is_complex() and t.dtype is not torch.bool]
+    return max(real or whole, key=Tensor.numel, default=None)
 
 
 def _in_precision(dtype: torch.dtype, t: Tensor) -> Tensor:
