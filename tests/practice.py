@@ -297,6 +297,53 @@ _BATCH_NORMED: dict[str, Any] = {
 }  # fmt: skip
 
 
+def cross_attention() -> nn.Module:
+    """A stream that attends to a context."""
+
+    def forward(s: Any, x: Tensor, context: Tensor) -> Tensor:
+        h = torch.softmax(s.q(x) @ s.k(context).transpose(1, 2), -1) @ s.v(context)
+        return s.o(normed(s.i(x) + s.p(h)))
+
+    return Fn(forward, i=lin(6, 8), q=lin(6, 4), k=lin(5, 4), v=lin(5, 4), p=lin(4, 8), o=nn.Linear(8, 3))
+
+
+def guarded(limit: float) -> nn.Module:
+    """The forward stops the training where its numbers grow."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        h = s.w(x)
+        if h.abs().max() > limit:
+            raise FloatingPointError("activations explode")
+        return s.o(normed(h))
+
+    return Fn(forward, **in_front())
+
+
+def whitened() -> nn.Module:
+    """Features whose covariance is taken out, with an eps on its diagonal."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        h = s.w(x)
+        h = h - h.mean(0)
+        values, vectors = torch.linalg.eigh(h.T @ h / len(h) + 1e-5 * torch.eye(4))
+        return s.o(torch.tanh(h @ (vectors @ torch.diag(values.rsqrt()) @ vectors.T)))
+
+    return Fn(forward, w=lin(6, 4), o=nn.Linear(4, 3))
+
+
+def orthogonalised() -> nn.Module:
+    """A weight made orthogonal by the iteration of Muon, in half precision."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        y = s.w.bfloat16() / (s.w.norm() + 1e-7)
+        for _ in range(5):
+            a = y @ y.T
+            y = 3.4445 * y + (-4.7750 * a + 2.0315 * a @ a) @ y
+        return s.o(torch.tanh(x @ y.T.to(x.dtype)))
+
+    return Fn(forward, w=nn.Parameter(torch.randn(6, 6)), o=nn.Linear(6, 3))
+
+
 # -- gradient and function ---------------------------------------------------------------------------------------------
 
 
@@ -492,6 +539,8 @@ PRACTICE = [
     Case("a modulated convolution", built(modulated_convolution, normal(3, 4, 5, 5), normal(3, 5)), "filters free, the style free with its bias", single=("w",), row=("w",), row_dim={"w": 0}, joint=(("style.weight", "style.bias"),), fixed=("bias", "strength", "o.weight", "o.bias")),
     Case("an angular margin", built(arc_face, X, tokens(4, 9)), "cosines alone count; the clamp is of the cosine", single=("w.weight", "c"), row=("c",), row_dim={"c": 0}),
     Case("generalised-mean pooling", built(pooled, normal(4, 3, 6, 6)), "of the first degree, in front of a norm, but for a bound of 1e-6 that no norm owns and that shows as w shrinks", verdict="undecided", single=("w.weight",), fixed=("p", "o.weight", "o.bias")),
+    Case("a whitening", built(whitened, normal(20, 6)), "an eps on a diagonal cannot be taken out: nearly free, and said so", verdict="undecided", fixed=("w.weight", "o.weight", "o.bias")),
+    Case("an orthogonalised weight", built(orthogonalised, X), "divided by its length first", single=("w",), fixed=("o.weight", "o.bias")),
     _one("a log behind a norm", lambda: Fn(lambda s, x: torch.log(torch.softmax(s.o((lambda h: h / (h.std(-1, keepdim=True) + 1e-5))(s.w(x))), -1) + 1e-9), **in_front()), "two constants, one of them in a norm"),
     # statistics that are held
     Case("a norm left in eval", built(lambda: frozen_norm("eval"), normal(4, 3, 6, 6)), "a train() of its own keeps it there: a fixed affine map", rescaling=({"n.weight": 1, "n.bias": 1, "o.weight": -1},), fixed=("w.weight", "o.bias")),
@@ -508,6 +557,8 @@ PRACTICE = [
     Case("inputs of ones", built(batch_normed, torch.ones(9, 6)), "equal samples have no variance", **_BATCH_NORMED),
     Case("tokens of one kind", built(lambda: Fn(lambda s, i: s.o(torch.relu(s.n(s.e(i).mean(1)))), e=nn.Embedding(12, 8), n=nn.BatchNorm1d(8), o=nn.Linear(8, 3)), torch.ones(9, 4, dtype=torch.long)),
          "torch.ones as tokens: one row, and no variance", single=("e.weight",), row=("e.weight",), row_dim={"e.weight": 1}, rescaling=({"n.weight": 1, "n.bias": 1, "o.weight": -1},), fixed=("o.bias",)),
+    Case("a context of zeros", built(cross_attention, normal(2, 7, 6), torch.zeros(2, 3, 5)), "what reads it is not dead: other numbers are tried as well", joint=(("i.weight", "p.weight"),), rescaling=({"q.weight": 1, "k.weight": -1}, {"v.weight": 1, "p.weight": -1}), fixed=("o.weight", "o.bias")),
+    Case("a limit of its own", built(lambda: guarded(1e3), X), "the forward refuses weights that are far larger: nothing is tested there", verdict="undecided", **_HEAD),
     # gradient and function
     Case("weights of three values", built(bit_linear, X), "the function trades w (of degree 2 behind the square) with o, its gradient does not", verdict="undecided", fixed=("w", "o.weight", "o.bias")),
     Case("a hard choice", built(hard_choice, X), "the function counts by its choice, its gradient is that of a soft one", verdict="undecided", fixed=("w.weight", "w.bias", "book", "o.weight", "o.bias")),

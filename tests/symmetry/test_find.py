@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests import cases, kinds
+from tests import cases, kinds, practice
 from tests.cases import CASES
 from tests.kinds import KINDS
 from torch import Tensor, nn
@@ -479,3 +479,12 @@ def test_a_model_is_converted_for_the_outputs_that_count() -> None:
     assert set(one.kept) <= {"aux.weight", "aux.bias"}
     assert one.found is not None
     assert one.found.single == ("w.weight",)
+
+
+def test_a_forward_that_refuses_moved_weights_is_said_to() -> None:
+    """Its limit lies so near that nothing can be tested: one line, not the model's traceback."""
+    free, _ = kinds.built(lambda: practice.guarded(1e9), kinds.X)()
+    limit = 1.0001 * float(free.get_submodule("w")(kinds.X).detach().abs().max())
+    model, inputs = kinds.built(lambda: practice.guarded(limit), kinds.X)()
+    with pytest.raises(UserError, match=r"the forward refuses the weights.*FloatingPointError: activations explode"):
+        find_symmetries(model, inputs)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from scaleinv.symmetry.probe import Probe
+from scaleinv.symmetry.probe import Probe, refusal
 from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.state import Found
 from scaleinv.symmetry.verify import TOLERANCE, RescalingClaim, applied
@@ -26,6 +26,15 @@ def doubts_from_afar(probe: Probe, found: Found, mask: Tensor, known: Tensor | N
     known: the outputs there, if they are.
     """
     say("claims far away")
+    try:
+        return _doubts(probe, found, mask, known)
+    except Exception as error:
+        if why := refusal(error):  # a check of the model's own, such as one for large activations
+            return [f"far from the present weights nothing could be tested: the forward raises {why}"]
+        raise
+
+
+def _doubts(probe: Probe, found: Found, mask: Tensor, known: Tensor | None) -> list[str]:
     usable, base = mask > 0, probe.value() if known is None else known
     scale = max(float(base[usable].abs().max()) if bool(usable.any()) else 0.0, 1e-300)
     generator = torch.Generator().manual_seed(17)

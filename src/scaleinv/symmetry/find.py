@@ -14,11 +14,15 @@ from scaleinv.symmetry.defect import eps_defect
 from scaleinv.symmetry.fused import Trade, covered
 from scaleinv.symmetry.jacobian import NoGradient
 from scaleinv.symmetry.outputs import Outputs
+from scaleinv.symmetry.probe import refusal
 from scaleinv.symmetry.progress import say, told
 from scaleinv.symmetry.result import Partial, Slice, Sliced, Symmetries, group_name
 from scaleinv.symmetry.settle import Searched, searched_up_to_eps
 from scaleinv.symmetry.trial import FirstRuns, prepare
 from scaleinv.symmetry.verify import TOLERANCE
+
+#: a note
+_DRAWN = "inputs that are one number everywhere hid some tensors: other numbers were tried as well"
 
 
 def find_symmetries(
@@ -63,7 +67,13 @@ def find_symmetries(
 
 def _found(model: nn.Module, inputs: Any, seed: int, defect: bool, precision: str, outputs: Outputs) -> Symmetries:
     setup = prepare(model, inputs, outputs)
-    answer = searched_up_to_eps(setup, seed, precision)
+    try:
+        answer = searched_up_to_eps(setup, seed, precision)
+    except Exception as error:
+        if why := refusal(error):
+            said = f"the forward refuses the weights when they are moved or scaled, as every test must: {why}"
+            raise UserError(f"{said}; switch that check off") from error
+        raise
     found, tested, names = answer.found, answer.tested, setup.names
     reasons = [answer.found.reason, tested.reason, _few(setup), *answer.doubts]
     evidence = _evidence(answer, setup, "; ".join(filter(None, reasons)))
@@ -106,7 +116,7 @@ def _sliced(trade: Trade, names: Sequence[str]) -> Sliced:
 
 
 def _defect(setup: FirstRuns, groups: Mapping[str, Sequence[int]], seed: int) -> dict[str, dict[str, float | None]]:
-    """Measure the eps defect; nothing where the model has no gradient in its own precision."""
+    """Measure the eps defect; nothing where the model has no gradient in its own precision, or refuses others."""
     if not groups:
         return {}
     say("what eps does to the groups")
@@ -115,6 +125,10 @@ def _defect(setup: FirstRuns, groups: Mapping[str, Sequence[int]], seed: int) ->
         return eps_defect(setup.model, setup.inputs, groups, generator, setup.own_probe())
     except NoGradient:
         return {}
+    except Exception as error:
+        if refusal(error):  # weights that large are refused
+            return {}
+        raise
 
 
 def _wide(p: torch.Tensor) -> torch.dtype:
@@ -139,7 +153,7 @@ def _evidence(answer: Searched, setup: FirstRuns, reason: str) -> dict[str, Any]
     return {
         "verdict": "undecided" if reason else "clear",
         "reason": reason,
-        "notes": list(setup.notes),
+        "notes": [*setup.notes, *([_DRAWN] if any(place.drawn for place in state.places) else [])],
         "dtype": f"{dtype}, by differences of the outputs" if state.numeric else dtype,
         "eps": probe.eps,
         "perturbation": 0.2,

@@ -34,6 +34,15 @@ _TILE = 100_003
 #: entries whose norm is taken at a time
 _PIECE = 2**20
 _SEED = 20260
+#: mark on what a model's own code raises
+_OF_FORWARD = "_raised_by_the_forward"
+
+
+def refusal(error: Exception) -> str:
+    """Say in a line what the model's forward raised; empty for an error of another kind."""
+    if isinstance(error, UserError) or not getattr(error, _OF_FORWARD, False):
+        return ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".removesuffix(": ")
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -68,6 +77,7 @@ class Viewpoint(NamedTuple):
     fresh: bool = False  # weights drawn anew, as large as the user's
     quiet: bool = False  # with small vectors, so that biases decide nothing
     longer: int = 0  # the dimension in which the inputs are twice as long; 0: as given
+    drawn: bool = False  # inputs of real numbers that are the same everywhere are drawn anew
 
 
 class Probe:
@@ -157,7 +167,11 @@ class Probe:
         watch = EpsSites(self.sites, self.eps) if self.sites and self.eps is not None else contextlib.nullcontext()
         kept = self.restored(self.rewritten) if self.rewritten else contextlib.nullcontext()
         with kept, reproducible(self.device, seed) as drew, precision(self.dtype), mode, watch:
-            result = self.model(*args, **kwargs)
+            try:
+                result = self.model(*args, **kwargs)
+            except Exception as error:
+                setattr(error, _OF_FORWARD, True)
+                raise
             self.drew = drew() or self.state.draws
         self.order = mode.order
         self.few = mode.few
@@ -196,6 +210,7 @@ class Probe:
         """Go to a place: the weights moved, the inputs permuted, the model's randomness by another seed."""
         self.place = place
         given = self.given if not place.shuffle else map_tensors(self.given, _permuted(place.shuffle))
+        given = given if not place.drawn else map_tensors(given, _drawn)
         self.args, self.kwargs = given if not place.longer else enlarged(given, place.longer, 2)
         self.perturb(torch.Generator().manual_seed(place.seed), fresh=place.fresh, quiet=place.quiet)
 
@@ -321,6 +336,15 @@ def _permuted(seed: int) -> Callable[[Tensor], Tensor]:
         return t.reshape(-1)[order.to(t.device)].reshape(t.shape)
 
     return permute
+
+
+def constant(t: Tensor) -> bool:
+    """Tell whether a tensor of real numbers holds one number again and again."""
+    return t.is_floating_point() and t.numel() > 1 and bool((t == t.reshape(-1)[0]).all())
+
+
+def _drawn(t: Tensor) -> Tensor:
+    return torch.randn(t.shape, generator=torch.Generator().manual_seed(23)).to(t) if constant(t) else t
 
 
 @contextlib.contextmanager

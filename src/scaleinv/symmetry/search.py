@@ -27,7 +27,7 @@ from scaleinv.symmetry.narrow import Narrowed, narrowed
 from scaleinv.symmetry.numeric import difference_rows
 from scaleinv.symmetry.parts import Slices, each_slice, ranges
 from scaleinv.symmetry.precision import Precision
-from scaleinv.symmetry.probe import Probe, Viewpoint, every_tensor, map_tensors
+from scaleinv.symmetry.probe import Probe, Viewpoint, constant, every_tensor, map_tensors
 from scaleinv.symmetry.progress import say
 from scaleinv.symmetry.state import Found, Part, Reach, State
 from scaleinv.symmetry.trial import DRAWS_OF_RANDOM
@@ -143,13 +143,14 @@ def _look_again(probe: Probe, state: State, precision: Precision, generator: tor
     moved = False
     longest = max((t.dim() for t in every_tensor(probe.given)), default=0)
     longer = [(dim, _MORE_LOOKS + dim) for dim in range(1, longest)]  # one step of a recurrence, attention to one token
-    for dim, k in [*longer, *((0, k) for k in range(1, _MORE_LOOKS + 1))]:
+    drawn = [(0, 0)] if any(map(constant, every_tensor(probe.given))) else []  # a context of zeros hides what reads it
+    for dim, k in [*longer, *((0, k) for k in range(1, _MORE_LOOKS + 1)), *drawn]:
         hidden = [i for i, r in enumerate(state.reach) if r is not Reach.SOME]
         if not hidden or state.numeric:
             break
         place = Viewpoint(seed * 1_000_003 + 100 + k, k % 3, shuffle=k if k % 2 else 0, fresh=k > 2, quiet=k % 4 > 1)
-        if dim:
-            place = Viewpoint(seed * 1_000_003 + 100 + k, longer=dim)
+        if dim or not k:
+            place = Viewpoint(seed * 1_000_003 + 100 + k, longer=dim, drawn=not k)
         moved = True
         try:
             probe.goto(place)
