@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,13 @@ def test_a_sweep_that_cannot_be_prolonged(
     with pytest.raises(UserError, match=message):
         sweep(tmp_path / "run", 4, **then)
     assert before == sorted(str(path) for path in (tmp_path / "run").rglob("*"))
+
+
+def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    assert train(tmp_path / "run", "--elr", "0.1", "--epochs", "1") == 0
+    assert train(tmp_path / "run", "--elr", "0.1", "--epochs", "2") == 0
+    assert si.load(tmp_path / "run").series("online", "total", "loss")[0].tolist() == [1, 2]

@@ -482,3 +482,10 @@ def test_a_monitor_that_gives_up_writes_what_it_has(tmp_path: Path, monkeypatch:
     with pytest.warns(RuntimeWarning, match="stopped measuring at step 3"):
         train(model, optimizer, 2, monitor)
     assert rows_of(tmp_path / "run")[0] == [0, 1, 2]
+
+
+def test_a_clock_that_is_set_back_gives_no_negative_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter(range(10**9, 0, -1000))
+    monkeypatch.setattr(time, "time", lambda: float(next(told)))
+    run(tmp_path / "run", steps=2)
+    assert 0 <= json.loads((tmp_path / "run" / "result.json").read_text())["timing"]["seconds"] < 60

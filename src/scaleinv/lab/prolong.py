@@ -8,7 +8,7 @@ from pathlib import Path
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig, read_config
 from scaleinv.runfolder.checkpoint import list_checkpoints
-from scaleinv.runfolder.files import Lock, disk_errors
+from scaleinv.runfolder.files import Lock, content_of, disk_errors, write_bytes
 from scaleinv.runfolder.layout import CONFIG, FINAL_PART, FINAL_STEPS, RESULT, part_name
 from scaleinv.runfolder.manifest import MANIFEST, read_manifest
 from scaleinv.runfolder.seal import read_object, rewrite_sealed, write_sealed
@@ -92,13 +92,21 @@ def _rename(folder: Path, config: RunConfig) -> None:
     rewrite_sealed(folder / CONFIG, {**head, "config": config.to_dict(), "identity": config.identity()})
 
 
+def _name_too(path: Path, name: Path) -> None:
+    """Give a file a second name, or a copy on file systems that have one name a file (FAT, some network ones)."""
+    try:
+        os.link(path, name)
+    except OSError:
+        write_bytes(name, content_of(path))
+
+
 def _open_parts(folder: Path, manifest: Path) -> None:
     """Have the joined parts of a run that has ended be the first of several; a kill leaves one name or the other."""
     content, metrics = read_object(manifest, quiet=True), folder / "metrics"
     for name in content["parts"]:
         if name in _RENAMED and not (metrics / _RENAMED[name]).exists():
             with disk_errors(metrics / name):
-                os.link(metrics / name, metrics / _RENAMED[name])
+                _name_too(metrics / name, metrics / _RENAMED[name])
     content["parts"] = {_RENAMED.get(name, name): checksum for name, checksum in content["parts"].items()}
     write_sealed(manifest, content)
     if (listed := read_manifest(folder)) is not None:

@@ -75,7 +75,7 @@ class RunFolder(Sink):
         self._wanted, self._limit, self._seconds = form, rows, seconds
         self._everything = everything
         self._rows: Rows | None = None
-        self._started = time.time()
+        self._started = time.monotonic()
         self._monitor: weakref.ref[MonitorState] | None = None
         self._kinds: dict[str, str] = {}
         self._first = 0
@@ -85,7 +85,7 @@ class RunFolder(Sink):
         self._monitor = weakref.ref(monitor)
         while not self._open(monitor):
             self._move()
-        self._first, self._started = monitor.step, time.time()
+        self._first, self._started = monitor.step, time.monotonic()
 
     def _move(self) -> None:
         """Take the next free name, and say so."""
@@ -219,7 +219,7 @@ class RunFolder(Sink):
             return
         monitor = self._watched()
         steps = 0 if monitor is None else monitor.step
-        timing = {"seconds": time.time() - self._started, "steps_here": steps - self._first}
+        timing = {"seconds": time.monotonic() - self._started, "steps_here": steps - self._first}
         result = {"status": "finished", "steps": steps, "message": "measured by Monitor", "timing": timing}
         write_sealed(self.folder / RESULT, result)
 
