@@ -163,3 +163,29 @@ def test_config_json_says_what_it_is(tmp_path: Path) -> None:
     assert written["environment"] == ENVIRONMENT
     assert read_config(tmp_path) == CONFIG
     assert read_config(tmp_path / "elsewhere") is None
+
+
+def test_a_run_whose_folder_is_moved_writes_into_no_other(tmp_path: Path) -> None:
+    """Its lock went with the folder; another run may have taken the name."""
+    folder, other = tmp_path / "run", dataclasses.replace(CONFIG, elr=0.5)
+    with open_store(folder, CONFIG, ENVIRONMENT) as store:
+        store.resume()
+        store.append([row(1)])
+        store.checkpoint(1, WEIGHTS, {})
+        folder.rename(tmp_path / "moved")
+        with pytest.raises(UserError, match="was moved, replaced or unlocked"):
+            store.checkpoint(2, WEIGHTS, {})
+        with open_store(folder, other, ENVIRONMENT):
+            before = snapshot(folder)
+            for write in (
+                lambda: store.checkpoint(2, WEIGHTS, {}),
+                lambda: store.keep_weights(1, WEIGHTS),
+                lambda: store.finish(2, WEIGHTS, {}, RESULT),
+            ):
+                with pytest.raises(UserError, match="was moved, replaced or unlocked"):
+                    write()
+            assert snapshot(folder) == before
+    with open_store(tmp_path / "moved", CONFIG, ENVIRONMENT) as store:
+        found, complaints = store.resume()
+        assert found is not None
+        assert (found.step, complaints) == (1, [])

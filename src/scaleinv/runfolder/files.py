@@ -358,6 +358,8 @@ class Lock:
                 self._acquire(path, wait)
             except Timeout:
                 raise Busy(f"{holder} is working on {folder}; {advice}") from None
+            self._path = Path(self._lock.lock_file)
+            self._held = self._path.stat()
 
     def _acquire(self, path: Path, wait: float) -> None:
         try:
@@ -374,6 +376,19 @@ class Lock:
             )
             self._lock = SoftFileLock(link, timeout=wait, thread_local=False)
             self._lock.acquire()
+
+    def check(self) -> None:
+        """Refuse to write where the folder was moved away, and perhaps another one took its name, since it was locked:
+        a :class:`UserError`.
+        """
+        with suppress(FileNotFoundError):
+            # a file that is not open may get another number on some network file systems
+            if os.path.samestat(self._path.stat(), self._held) or isinstance(self._lock, SoftFileLock):
+                return
+        raise UserError(
+            f"{self._path.parent} was moved, replaced or unlocked while it was written to; what was saved before is "
+            "intact where it is now: start the same command with that --out to go on"
+        )
 
     def release(self) -> None:
         """Let the next process in; a second call does nothing."""

@@ -170,6 +170,7 @@ class RunStore:
 
     def keep_weights(self, epoch: int, weights: Mapping[str, torch.Tensor]) -> None:
         """Keep the weights after ``epoch`` for good, whole or not at all."""
+        self._lock.check()
         target = kept_file(self.folder, epoch)
         own_folder(target.parent)
         name, data = f"{target.parent.name}/{target.name}", weights_bytes(weights)
@@ -183,6 +184,7 @@ class RunStore:
 
     def checkpoint(self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
         """Write the rows taken since the last call, then weights and state."""
+        self._lock.check()
         if self._rows:
             self._write_next("part", to_table(self._rows))
             self._rows = []
@@ -210,6 +212,7 @@ class RunStore:
         self, step: int, weights: Mapping[str, torch.Tensor], state: Mapping[str, Any], result: Mapping[str, Any]
     ) -> None:
         """Join all parts of a kind, save the last checkpoint (the only one that stays) and, at last, result.json."""
+        self._lock.check()
         if FINAL_PART not in self._parts:  # else it was killed within this function, after the checkpoint
             rows = self._joined("part", [to_table(self._rows)])
             steps = self._joined("steps", self._steps)

@@ -110,6 +110,7 @@ class Rows:
     def _flush(self) -> None:
         if not (self._fresh or self._alerts) or os.getpid() != self._owner:
             return
+        self._lock.check()
         begin = time.monotonic()
         if self._alerts:
             self._append(ALERTS, self._alerts)
