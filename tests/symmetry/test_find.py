@@ -19,7 +19,7 @@ from scaleinv.errors import UserError
 from scaleinv.symmetry import assert_scale_invariant, find_symmetries, make_scale_invariant
 from scaleinv.symmetry.precision import DOUBLE
 from scaleinv.symmetry.probe import Probe
-from scaleinv.symmetry.render import evidence_line
+from scaleinv.symmetry.render import terminal_table
 from scaleinv.symmetry.verify import RescalingClaim, verify
 
 
@@ -332,7 +332,7 @@ def _kind(name: str, **options: Any) -> Any:
 def test_what_is_unusual_is_said(name: str, words: str) -> None:
     found = _kind(name)
     assert words in " ".join(found.evidence["notes"])
-    assert words in evidence_line(found)
+    assert any(words in str(line) for line in terminal_table(found))
 
 
 @pytest.mark.parametrize(

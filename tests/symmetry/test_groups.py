@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from scaleinv import UserError, find_symmetries, param_groups, review_optimizer
 from scaleinv.symmetry.groups import ParamGroups
+from scaleinv.symmetry.render_optimizer import group_rows
 
 
 class Attention(nn.Module):
@@ -64,7 +65,7 @@ def test_batch_norm() -> None:
         "dead 0": {"0.bias", "3.bias"},
     }
     reason = {name: role.reason for name, role in groups.roles.items()}
-    assert reason["1.weight"].startswith("gain and bias of one norm, scale-invariant together (with 1.bias)")
+    assert reason["1.weight"].startswith("gain and bias of one norm, scale-invariant together: decay")
     assert reason["4.bias"].startswith("input side of 6.weight")
     assert "4.weight, 4.bias" in reason["6.weight"]
     assert "scale of its own" in reason["6.bias"]
@@ -244,3 +245,14 @@ def test_several_optimizers() -> None:
     for wrong in (None, [], "adamw", [net]):
         with pytest.raises(UserError, match=r"give a torch\.optim\.Optimizer"):
             review_optimizer(net, normal(16, 6), wrong)  # type: ignore[arg-type]
+
+
+def test_a_joint_group_has_one_reason_and_a_group_one_row() -> None:
+    """What is said of all tensors alike is said once: a table of a large model stays short."""
+    net = made(lambda: Attention(tied=False))
+    groups = param_groups(net, tokens(11, 4, 6), lr=1e-3, weight_decay=0.1)
+    stream = groups.roles["table.weight"].together
+    assert len(stream) > 2
+    assert len({groups.roles[name].reason for name in stream}) == 1
+    rows = group_rows(groups)
+    assert [row[0].split("\n") for row in rows] == [list(names) for names in groups.tensors]

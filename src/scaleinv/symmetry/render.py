@@ -12,6 +12,7 @@ Row = tuple[str, str, str, str, str, str]
 #: heads of the columns, and how they are set: text or wrapped text to the left, numbers to the right
 _HEADS = (("kind", "text"), ("tensors", "wrap"), ("norm", ""), ("ELR", ""), ("1 % eps", ""), ("remark", "wrap"))
 _ELR = 3
+_POWERS = "rescaling a^+1, b^-1: no output changes when a is multiplied by c and b divided by it."
 
 
 def table_rows(found: Symmetries, lr: float | None, law: rates.Law = "sgd") -> list[Row]:
@@ -53,7 +54,6 @@ def evidence_line(found: Symmetries) -> str:
         parts.append(f"{e['random_draws']} random draws of the model's own randomness")
     if e["outputs_left_out"]:
         parts.append(f"outputs looked at: {', '.join(e['outputs_used'])}; left out: {', '.join(e['outputs_left_out'])}")
-    parts += e["notes"]
     return "; ".join(parts)
 
 
@@ -70,11 +70,14 @@ def terminal_table(found: Symmetries, lr: float | None = None, law: rates.Law | 
         table.add_row(*(Wrapped(cell) for i, cell in enumerate(row) if i != _ELR or lr is not None))
     lines: list[Any] = [Text(found.headline(), style="bold"), Text(""), table, Text("")]
     if found.single or found.joint:
-        note = "Weight decay on these only sets the ELR. "
+        note = "Weight decay on single and joint groups only sets the ELR. "
         note += "'1 % eps' is the norm at which eps makes 1 % error in the effective gradient."
         if lr is not None:
             note = f"{_elr_note(lr, law)} " + note
         lines.append(Text(note, style="dim"))
+    if found.rescaling or found.weighted or found.sliced:
+        lines.append(Text(_POWERS, style="dim"))
+    lines += [Text(f"note: {note}") for note in found.evidence["notes"]]
     lines.append(Text(evidence_line(found), style="dim"))
     return lines
 
@@ -98,6 +101,7 @@ def html_page(
         + "</tr>"
         for row in table_rows(found, lr, law or "sgd")
     )
+    said = "; ".join([evidence_line(found), *found.evidence["notes"]])
     css = files("scaleinv").joinpath("page.css").read_text("utf-8")
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
@@ -106,5 +110,5 @@ def html_page(
         f'<h1>Which weights have no scale</h1><p class="about">{esc(title)}</p>'
         f'<p class="answer">{esc(found.headline())}</p>'
         f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="about">{esc(evidence_line(found))}</p>{more}</main></body></html>\n'
+        f'<p class="about">{esc(said)}</p>{more}</main></body></html>\n'
     )

@@ -4,10 +4,18 @@ from typing import Any
 
 from scaleinv.symmetry.groups import ParamGroups
 from scaleinv.symmetry.review import OptimizerReview
+from scaleinv.symmetry.roles import Kind
 from scaleinv.symmetry.wrapped import Wrapped
 from scaleinv.text import count, esc
 
 _HEADS = ("tensors", "lr", "decay", "what it does")
+_WHY: dict[Kind, str] = {
+    "scale-invariant": "decay sets their ELR and leaves the function alone",
+    "own scale": "decay regularises the function",
+    "gains and biases": "usual practice leaves them out; case by case above",
+    "dead": "decay is all that would move them",
+    "undecided": "matrices decay, vectors not",
+}
 _FINE = "Nothing in its groups is worth a change."
 
 
@@ -21,13 +29,11 @@ def effect_rows(review: OptimizerReview) -> list[tuple[str, str, str, str]]:
 
 
 def group_rows(groups: ParamGroups) -> list[tuple[str, str, str, str]]:
-    """Make a row of the tensors of a group that have one reason: names, lr, weight decay, reason."""
-    alike: dict[tuple[str, str, str], list[str]] = {}
-    for group, names in zip(groups, groups.tensors):
-        for name in names:
-            key = (f"{group['lr']:g}", f"{group['weight_decay']:g}", f"{group['name']}: {groups.roles[name].reason}")
-            alike.setdefault(key, []).append(name)
-    return [("\n".join(names), *key) for key, names in alike.items()]
+    """Make a row of each group: names, lr, weight decay, why; the reasons tensor by tensor stand with the effects."""
+    return [
+        ("\n".join(names), f"{group['lr']:g}", f"{group['weight_decay']:g}", f"{group['name']}: {_WHY[group['name']]}")
+        for group, names in zip(groups, groups.tensors)
+    ]
 
 
 def optimizer_lines(title: str, review: OptimizerReview, groups: ParamGroups) -> list[Any]:

@@ -54,9 +54,11 @@ def roles(found: Symmetries) -> dict[str, Role]:
         elif name in found.single:
             result[name] = _single(vector)
         elif name in joint:
-            result[name] = _joint(found, name, joint[name])
+            result[name] = _joint(found, joint[name])
         elif vector:
-            result[name] = Role("gains and biases", False, _vector_reason(found, name, pairs.get(name)))
+            result[name] = Role(
+                "gains and biases", False, _vector_reason(found, name, pairs.get(name), fused.get(name))
+            )
         else:
             result[name] = Role(
                 "own scale", True, _matrix_reason(name, pairs.get(name), name in parts, fused.get(name))
@@ -71,17 +73,20 @@ def _single(vector: bool) -> Role:
     return Role("scale-invariant", True, "decay leaves the function alone and sets the ELR")
 
 
-def _joint(found: Symmetries, name: str, tensors: tuple[str, ...]) -> Role:
-    others = listed([other for other in tensors if other != name])
+def _joint(found: Symmetries, tensors: tuple[str, ...]) -> Role:
+    """Give one reason to all tensors of a joint group, so that they stand in one row of a table."""
     if found.is_affine(tensors):
         what = "gain and bias of one norm" if len(tensors) == 2 else f"{len(tensors)} gains and biases of one stream"
-        why = f"{what}, scale-invariant together (with {others}): decay on all of them would only set their ELR"
+        why = f"{what}, scale-invariant together: decay on all of them would only set their ELR"
         return Role("gains and biases", False, why, tensors)
-    why = f"scale-invariant together with {others}: decay on all of them sets their ELR; on some, it turns the group"
+    what = f"one of {len(tensors)} that are scale-invariant together ({listed(tensors)})"
+    why = f"{what}: decay on all of them sets their ELR; on some, it turns the group"
     return Role("scale-invariant", True, why, tensors)
 
 
-def _vector_reason(found: Symmetries, name: str, pair: Mapping[str, int] | None) -> str:
+def _vector_reason(found: Symmetries, name: str, pair: Mapping[str, int] | None, trade: str | None) -> str:
+    if pair is None and trade is not None:
+        return f"slices trade their scales ({trade}): decay acts on their products"
     if pair is None:
         return "a scale of its own: decay pulls it to 0 and changes the function"
     with_it, against = _sides(name, pair)
