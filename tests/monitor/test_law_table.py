@@ -106,6 +106,35 @@ class AdamW8bit(Loop):
         return adam(g, state, group["betas"])
 
 
+class SGD(Loop):
+    """heavyball's: its momentum is ``beta``, its decay decoupled."""
+
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+        return state.setdefault("m", torch.zeros_like(g)).mul_(group["beta"]).add_(g)
+
+
+class SGD8bit(Loop):
+    """bitsandbytes': momentum is the first of ``betas``, decay is coupled."""
+
+    def decay(self, group: dict[str, Any]) -> float:
+        return 0.0
+
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+        g = g + group["weight_decay"] * p
+        return state.setdefault("m", torch.zeros_like(g)).mul_(group["betas"][0]).add_(g)
+
+
+class AdaBelief(Loop):
+    """Adam whose second average is that of the surprise ``g - m``."""
+
+    def update(self, p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+        b1, b2 = group["betas"]
+        state["t"] = state.get("t", 0) + 1
+        m = state.setdefault("m", torch.zeros_like(g)).mul_(b1).add_(g, alpha=1 - b1)
+        v = state.setdefault("v", torch.zeros_like(g)).mul_(b2).addcmul_(g - m, g - m, value=1 - b2)
+        return m / (1 - b1 ** state["t"]) / (v / (1 - b2 ** state["t"])).sqrt()
+
+
 class SOAP(Loop):
     """Adam in a basis that is turned now and then."""
 
@@ -166,6 +195,13 @@ def both(make: Callable[[Any], Optimizer], **more: Any) -> dict[str, Any]:
 TABLE: dict[str, dict[str, Any]] = {
     "SGD, coupled": both(lambda p: torch.optim.SGD(p, lr=LR, weight_decay=WD)),
     "SGD, momentum, coupled": both(lambda p: torch.optim.SGD(p, lr=LR / 2, momentum=0.5, weight_decay=WD)),
+    "SGD of heavyball, decoupled": both(lambda p: SGD(p, lr=LR, beta=0.5, weight_decay=WD)),
+    "SGD of bitsandbytes, coupled": both(lambda p: SGD8bit(p, lr=LR / 2, betas=(0.5, 0), weight_decay=WD)),
+    "RAdam, decoupled": both(
+        lambda p: torch.optim.RAdam(p, lr=LR, betas=FAST, weight_decay=WD, decoupled_weight_decay=True),
+        steps=2000,  # the norm falls while its steps are rectified, and has to come back
+    ),
+    "AdaBelief": both(lambda p: AdaBelief(p, lr=LR, betas=FAST, weight_decay=WD)),
     "SGDW, decoupled": both(lambda p: timm("SGDW")(p, lr=LR, momentum=0.5, weight_decay=WD)),
     "SGDP, projected": both(lambda p: timm("SGDP")(p, lr=LR, momentum=0.5, weight_decay=5 * WD, delta=10.0)),
     "AdamP, projected": both(lambda p: timm("AdamP")(p, lr=LR, betas=FAST, weight_decay=10 * WD, delta=10.0)),
@@ -274,7 +310,7 @@ def test_measured_against_predicted(name: str, scheduled: bool, monkeypatch: pyt
     case = TABLE[name]
     if name in OF_TIMM:
         load_timm()
-    steps = 2000 if scheduled else 800
+    steps = case.get("steps", 2000 if scheduled else 800)
     schedule = (lambda k: 1.0 - 0.25 * k / 2000) if scheduled else None
     angles, norms = [], []
     # Muon's norm wanders by 2 % from draw to draw of the gradients (standard deviation), the others' by less

@@ -106,8 +106,11 @@ def test_a_gradient_that_the_step_wrote_into_is_told_of() -> None:
     assert not math.isnan(rows[1][4])
 
 
-@pytest.mark.parametrize("together", [1, 8])
-def test_steps_read_together_are_those_read_one_by_one(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("together", [1, 8, 16])
+def test_steps_read_together_are_those_read_one_by_one(
+    together: int, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Numbers and alerts are the same however many steps wait."""
     monkeypatch.setattr(module, "QUICK", 1e9)
     monkeypatch.setattr(module, "TOGETHER", together)
@@ -116,10 +119,10 @@ def test_steps_read_together_are_those_read_one_by_one(together: int, monkeypatc
         monkeypatch.setattr(module, "TOGETHER", limit)
         model = net()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
-        monitor = Monitor(model, optimizer, groups=FREE, every=1)
-        train(model, optimizer, 45, monitor)
+        monitor = Monitor(model, optimizer, groups=FREE, every=every)
+        train(model, optimizer, 45 * every, monitor)
         optimizer.param_groups[0]["lr"] = 30.0
-        train(model, optimizer, 15, monitor)
+        train(model, optimizer, 15 * every, monitor)
         waits = len(monitor._waiting)
         found.append((monitor.history(), [a.to_dict() for a in monitor.alerts], waits))
         monitor.close()
@@ -161,3 +164,34 @@ def test_many_small_tensors_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(small, "TOGETHER", 100)
     tensors = [torch.randn(60) for _ in range(3)]
     assert small_places(tensors) == {torch.float32: [0]}
+
+
+def test_steps_logged_now_and_then_are_read_together_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps between them that are not logged do not have them read."""
+    monkeypatch.setattr(module, "QUICK", 1e9)
+    monkeypatch.setattr(module, "TOGETHER", 4)
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, optimizer, groups=FREE, every=3)
+    seen = []
+    for _ in range(60):
+        train(model, optimizer, 1, monitor)
+        seen.append(len(monitor._waiting))
+    assert max(seen) == 3
+    assert seen.count(0) < 40
+    monitor.close()
+    assert monitor.history()["step"].tolist() == list(range(0, 60, 3))
+
+
+def test_no_product_is_long_enough_for_the_threads_of_a_blas() -> None:
+    """OpenBLAS splits products of 10000 float64 and more between threads, which wait for cores that train."""
+    lengths = []
+
+    class Spy(np.ndarray[Any, Any]):
+        def __matmul__(self, other: Any) -> Any:
+            lengths.append(len(self))
+            return self.view(np.ndarray) @ np.asarray(other)
+
+    x = np.random.default_rng(0).standard_normal(30_000)
+    assert math.isclose(host.dot(x.view(Spy), x), float(np.sum(x * x)), rel_tol=1e-14)
+    assert max(lengths) < 10_000

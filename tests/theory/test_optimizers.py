@@ -16,6 +16,7 @@ from scaleinv import OptimizerTraits, Sphere, UserError, geometry
 from scaleinv.sphere.traits import traits_of
 from scaleinv.theory import optimizers
 from scaleinv.theory.optimizers import clocks_of, decoupled_clock, law_of, traits_named
+from scaleinv.theory.traits import Measured
 
 
 class Slow(Optimizer):
@@ -126,3 +127,45 @@ def test_rows_are_refused_for_one_that_treats_a_matrix_as_a_whole() -> None:
     w = torch.nn.Parameter(torch.ones(2, 3))
     with pytest.raises(UserError, match="'row' is not exact for Slow"):
         Sphere(Slow([w]), [w], elr=0.1, granularity="row")
+
+
+class _Named(Slow):
+    """Stands for a class of a package, by its name and the options of its param group."""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "decay", "clock", "rests"),
+    [
+        ("SGD", {"betas": (0.5, 0)}, "coupled", 2.0, True),  # bitsandbytes: betas are momentum and dampening
+        ("SGD8bit", {"betas": (0.75, 0)}, "coupled", 4.0, True),
+        ("SGD", {"beta": 0.9}, "decoupled", 1.0, True),  # heavyball
+        ("SGD", {"momentum": 0.9}, "coupled", 10.0, True),
+        ("RAdam", {"weight_decouple": True, "betas": (0.9, 0.999)}, "decoupled", 1.0, True),
+        ("RAdam", {"decoupled_weight_decay": True, "betas": (0.9, 0.999)}, "decoupled", 1.0, True),
+        ("NAdam", {"betas": (0.9, 0.999)}, "coupled", None, False),
+        ("Lamb", {"weight_decouple": True, "betas": (0.9, 0.999)}, "decoupled", 1.0, None),
+        ("Adan", {"weight_decouple": False, "betas": (0.98, 0.92, 0.99)}, "coupled", None, None),
+    ],
+)
+def test_the_names_that_packages_give_to_momentum_and_decay(
+    name: str, options: dict[str, Any], decay: str, clock: float | None, rests: bool | None
+) -> None:
+    optimizer = type(name, (_Named,), {})([weight()])
+    options = {"lr": 0.01, "weight_decay": 0.1, **options}
+    traits = traits_of(optimizer, options)
+    assert (traits.decay, traits.clock(options)) == (decay, pytest.approx(clock) if clock else None)
+    if rests is None:  # no equilibrium is known
+        assert traits.equilibrium is None
+    else:
+        assert traits.equilibrium is not None
+        assert (traits.equilibrium(options, 0.01, 0.1, Measured(1.0, 400, 1.0, None)) is not None) == rests
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.5}, {"betas": (0.5, 0.99)}])
+def test_muon_turns_the_same_whatever_its_momentum_is_called(options: dict[str, Any]) -> None:
+    traits = traits_of(type("Muon", (_Named,), {})([weight()]), options)
+    assert traits.equilibrium is not None
+    (one, other) = (
+        traits.equilibrium(o, 0.01, 0.1, Measured(1.0, 400, 1.0, (20, 20))) for o in (options, {"momentum": 0.5})
+    )
+    assert one == other

@@ -36,8 +36,9 @@ from scaleinv.symmetry.outputs import Outputs
 from scaleinv.symmetry.result import Symmetries
 
 _log = logging.getLogger("scaleinv")
-#: logged steps that wait at most to be read together, and seconds between two below which they do so
-TOGETHER, QUICK = 8, 2e-2
+#: logged steps that wait at most to be read together (an alert comes so many late), and seconds between two below which
+#: they do so
+TOGETHER, QUICK = 16, 6e-2
 #: seconds after which steps that wait are read, also where the loop pauses
 _LATEST = 1.0
 #: rounds, or losses told, without a step of an optimizer, after which that is said
@@ -165,9 +166,11 @@ class Monitor(MonitorState):
         self._waiting: deque[Arrival] = deque()
         self._reader = Reader(self._forces, self._book)
         self._reading, self._busy = threading.RLock(), False
+        self._gathers = False  # the steps that wait do so for others to come
         self._timer: threading.Timer | None = None  # runs while steps wait
         self._last_logged = -math.inf
         self._spent = 0.0
+        self._reading_cost = 0.0  # seconds to read a step of those read last
         self._last_end: float | None = None
         self._started = False
         self._sinks: list[Guard] = open_sinks(sinks, self)
@@ -326,7 +329,7 @@ class Monitor(MonitorState):
             self._finish_round()
 
     def _finish_round(self) -> None:
-        begin = time.perf_counter()
+        begin, reading = time.perf_counter(), 0.0
         measured, losses, steps, numbers = self._measured, self._losses, self._steps, self._numbers
         self._drop()
         steps.stepped.clear()
@@ -345,8 +348,13 @@ class Monitor(MonitorState):
                     self.extra,
                 )
                 self._waiting.append(arrival)
-            if self._waiting and not (measured and self._may_wait(begin)):
+            if measured:
+                self._gathers = self._may_wait(begin)
+            if self._waiting and not self._gathers:
+                count, start = len(self._waiting), time.perf_counter()
                 self._collect(wait=False)
+                reading = time.perf_counter() - start
+                self._reading_cost = reading / count
         except Exception as error:
             self._give_up(error)
         steps.round += 1
@@ -359,14 +367,15 @@ class Monitor(MonitorState):
         if self._last_end is not None:
             self._interval.step(end - self._last_end - spent)
         self._spent, self._last_end = 0.0, end
-        if measured and self._interval.logged(spent):
+        # each logged step costs its share of the reading
+        if measured and self._interval.logged(spent - reading + self._reading_cost):
             self._interval.every = agree(self._interval.choice(self.total_steps), self._roster.tensors)
             steps.reschedule(self._interval.every)
 
     def _may_wait(self, now: float) -> bool:
         """Tell whether the step just logged may be read with the next ones: those come at once, and few wait."""
         quick, self._last_logged = now - self._last_logged < QUICK, now
-        if not quick or not self._interval.given or self._waiting[-1].urgent or len(self._waiting) >= TOGETHER:
+        if not quick or self._waiting[-1].urgent or len(self._waiting) >= TOGETHER:
             return False
         if self._sinks:  # they get every row at once
             return False

@@ -7,6 +7,8 @@ nothing but where the step is radial nearly; there ``d - c w`` is made.
 import math
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors
+
+from scaleinv.monitor.host import ALONE, dot
 
 #: numbers in a tensor that is measured here, and in all of them together: copies of the gradients are held too
 SMALL, TOGETHER = 1 << 14, 1 << 20
@@ -51,18 +55,25 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
     return flat
 
 
+@lru_cache(maxsize=64)
+def _order(sizes: tuple[int, ...]) -> tuple[list[int], int, list[int]]:
+    """Put the tiny ones first; the order, how many are tiny, and where each ends in the vector of all."""
+    tiny = [i for i, size in enumerate(sizes) if size <= TINY]
+    if len(tiny) < 2 or sum(sizes[i] for i in tiny) > _ALL_TINY:
+        tiny = []
+    apart = set(tiny)
+    order = [*tiny, *(i for i in range(len(sizes)) if i not in apart)]
+    return order, len(tiny), list(accumulate(sizes[i] for i in order))
+
+
 class SmallStep:
     """A step of small tensors of one dtype: copies of weights and gradients from before it, then the sums."""
 
     def __init__(self, places: list[int], tensors: Sequence[Tensor]) -> None:
-        tiny = [i for i in places if tensors[i].numel() <= TINY]
-        if len(tiny) < 2 or sum(tensors[i].numel() for i in tiny) > _ALL_TINY:
-            tiny = []
-        self.places = [*tiny, *(i for i in places if i not in tiny)] if tiny else places
-        self._tiny = len(tiny)
+        order, self._tiny, self.ends = _order(tuple([tensors[i].numel() for i in places]))
+        self.places = [places[i] for i in order]
         self.weights = [tensors[i] for i in self.places]
         self.before = _flat(self.weights)
-        self.ends = np.cumsum([w.numel() for w in self.weights]).tolist()
         self.gradients: list[Tensor | None] = [None] * len(places)
         self._versions = [0] * len(places)
         self._slopes: Tensor | None = None
@@ -93,13 +104,18 @@ class SmallStep:
                 begin = self.ends[first - 1]
                 block = _block(old, new, slopes, 0, begin)
                 _sum_together(block, [0, *self.ends[: first - 1]], begin, found[:first])
-            for i, end in enumerate(self.ends[first:], start=first):
+            rows = []
+            for end in self.ends[first:]:
                 w, d, g = _block(old, new, slopes, begin, end)
-                ww, dw, dd = float(w @ w), float(d @ w), float(d @ d)
-                gd, gg, gw = float(g @ d), float(g @ g), float(g @ w)
+                product: Any = dot if end - begin > ALONE else np.dot
+                ww, dw, dd = product(w, w), product(d, w), product(d, d)
                 c = dw / max(ww, _TINY)
-                found[i] = ww, dw, _tangential(w, d, c, dd - c * dw, dd), c * dw, gd, gg, gw
+                qq = c * dw
+                slope = (0.0, 0.0, 0.0) if slopes is None else (product(g, d), product(g, g), product(g, w))
+                rows.append((ww, dw, _tangential(w, d, c, dd - qq, dd), qq, *slope))
                 begin = end
+            if rows:
+                found[first:] = rows
         for i, (weight, gradient) in enumerate(zip(self.weights, self.gradients)):
             if gradient is None or weight.grad is not gradient or gradient._version != self._versions[i]:
                 found[i, 4] = math.nan
@@ -108,28 +124,29 @@ class SmallStep:
 
 def _block(old: Array, new: Array, slopes: Array | None, begin: int, end: int) -> Array:
     """Give weight, step and gradient (without one: zeros) of a part in float64."""
-    block = room(end - begin)
-    block[0], block[1] = old[begin:end], new[begin:end]
-    block[1] -= block[0]
-    block[2] = 0.0 if slopes is None else slopes[begin:end]
+    block = room(3, end - begin)
+    w, d, g = block
+    w[:], d[:] = old[begin:end], new[begin:end]
+    d -= w
+    g[:] = 0.0 if slopes is None else slopes[begin:end]
     return block
 
 
 def _sum_together(block: Array, begins: list[int], size: int, found: Array) -> None:
     """Fill the rows of tensors that lie in one block one behind the other."""
     w, d, g = block
-    products = np.empty((6, size))
-    for row, (x, y) in zip(products, ((w, w), (d, w), (d, d), (g, d), (g, g), (g, w))):
-        np.multiply(x, y, out=row)
-    ww, dw, dd, *slopes = np.add.reduceat(products, begins, axis=1)
+    products = room(6, size)
+    np.multiply(block, w, out=products[:3])
+    np.multiply(block[1:], d, out=products[3:5])
+    np.multiply(g, g, out=products[5])
+    ww, dw, gw, dd, gd, gg = np.add.reduceat(products, begins, axis=1)
     c = dw / np.maximum(ww, _TINY)
     qq = c * dw
     tt = dd - qq
     ends = [*begins[1:], size]
     for i in np.flatnonzero(~(tt >= _RADIAL * dd)).tolist():
         tt[i] = _tangential(w[begins[i] : ends[i]], d[begins[i] : ends[i]], c[i], tt[i], dd[i])
-    for column, values in enumerate((ww, dw, tt, qq, *slopes)):
-        found[:, column] = values
+    found.T[:] = ww, dw, tt, qq, gd, gg, gw
 
 
 def _tangential(w: Array, d: Array, c: float, tt: float, dd: float) -> float:
@@ -139,19 +156,19 @@ def _tangential(w: Array, d: Array, c: float, tt: float, dd: float) -> float:
     if tt < _RADIAL * dd:
         w *= c
         d -= w
-        return float(d @ d)
+        return dot(d, d)
     return tt
 
 
 _local = threading.local()
 
 
-def room(size: int) -> Array:
-    """Give three rows of numbers to work in, the same memory every time."""
-    rooms: Array | None = getattr(_local, "room", None)
-    if rooms is None:
-        rooms = _local.room = np.empty((3, max(SMALL, _ALL_TINY)))
-    return rooms[:, :size]
+def room(rows: int, size: int) -> Array:
+    """Give rows of numbers to work in, the same memory every time that so many rows are asked for."""
+    rooms: dict[int, Array] = _local.__dict__.setdefault("rooms", {})
+    if rows not in rooms:
+        rooms[rows] = np.empty((rows, max(SMALL, _ALL_TINY)))
+    return rooms[rows][:, :size]
 
 
 def _dense(gradient: Tensor | None, weight: Tensor) -> Tensor:

@@ -28,7 +28,9 @@ _WD_RATIO = 0.1
 
 
 def _momentum(options: Options) -> float:
-    return float(options.get("momentum") or 0.0)
+    """Read the momentum of SGD: ``momentum``, ``beta`` (heavyball) or the first of ``betas`` (bitsandbytes)."""
+    betas = options.get("betas")
+    return float(options.get("momentum") or options.get("beta") or (betas[0] if betas else 0.0))
 
 
 def _beta1(options: Options, default: float = 0.9) -> float:
@@ -75,7 +77,7 @@ _averaged_rest = _normalised_rest("muon", "update")
 
 def _muon_rest(options: Options, lr: float, wd: float, measured: Measured) -> Equilibrium | None:
     """Of the polar factor of an average, blended with the gradient (Nesterov) unless the options say that it is not."""
-    momentum, nesterov = float(options.get("momentum", 0.95)), float(bool(options.get("nesterov", True)))
+    momentum, nesterov = _beta1(options, 0.95), float(bool(options.get("nesterov", True)))
     kept = orthogonalised.kept_share(*(measured.sides or (1, 1)))
     turn = orthogonalised.angle(lr, wd, momentum, nesterov, kept)
     if not measured.update > 0:
@@ -184,6 +186,20 @@ def _of_adam(options: Options) -> OptimizerTraits:
     return _ADAMW if _decouples(options) else _ADAM
 
 
+def _of_radam(options: Options) -> OptimizerTraits:
+    return _RADAMW if _decouples(options) else _RADAM
+
+
+def _of_sgd(options: Options) -> OptimizerTraits:
+    """heavyball's SGD, whose momentum is ``beta``, decouples its decay."""
+    return _SGDW if "beta" in options else _SGD
+
+
+def _of_lamb(options: Options) -> OptimizerTraits:
+    """Where decay is outside the trust ratio (pytorch_optimizer), growth and decay are relative; no norm is at rest."""
+    return _LAMB_APART if _decouples(options) else _LAMB
+
+
 _SGD = OptimizerTraits(
     "sgd", clock=_sgd_clock, equilibrium=_sgd_rest, decay_memory=_momentum, first_step=_sgd_first
 )  # fmt: skip
@@ -192,6 +208,8 @@ _ADAM = OptimizerTraits("normalised", equilibrium=_adam_rest, first_step=_sign_f
 _ADAMW = OptimizerTraits(
     "normalised", "decoupled", decoupled_clock, equilibrium=_adamw_rest, first_step=_sign_first
 )  # fmt: skip
+_RADAM = OptimizerTraits("normalised", equilibrium=_adam_rest)
+_RADAMW = OptimizerTraits("normalised", "decoupled", decoupled_clock, equilibrium=_adamw_rest)
 _LION = OptimizerTraits(
     "normalised", "decoupled", decoupled_clock, equilibrium=_normalised_rest("lion", "beta2", "dimension"),
     first_step=_sign_first,
@@ -205,6 +223,7 @@ _ADAFACTOR = OptimizerTraits("relative", "decoupled", decoupled_clock, True)
 _ADAFACTOR_PLAIN = OptimizerTraits("normalised", "decoupled", decoupled_clock, True)
 _LARS = OptimizerTraits("relative", "coupled", decay_in_gradient, rate_factor=_trust, equilibrium=_lars_rest)
 _LAMB = OptimizerTraits("relative", "coupled", decay_in_gradient, equilibrium=_lamb_rest)
+_LAMB_APART = OptimizerTraits("relative", "decoupled", decoupled_clock)
 _ADAMP = OptimizerTraits(
     "normalised", "decoupled", _projected_share, equilibrium=_projected_rest, share=_projected_share
 )
@@ -280,13 +299,13 @@ _PLAIN = OptimizerTraits("normalised", "decoupled", decoupled_clock, equilibrium
 
 #: by name of the class
 KNOWN: dict[str, OptimizerTraits] = {
-    **_named(_SGD, "SGD SGD8bit"),
+    **_named(_with_groups(_SGD, _of_sgd), "SGD SGD8bit"),
     **_named(_SGDW, "SGDW"),
     **_named(_with_groups(_ADAM, _of_adam), "Adam Adam8bit PagedAdam8bit Adam4bit AdamFp8 FusedAdam"),
     **_named(
         _ADAMW,
         "AdamW AdamW8bit AdamW32bit PagedAdamW PagedAdamW8bit PagedAdamW32bit AdamW4bit AdamWFp8 StableAdamW "
-        "DeepSpeedCPUAdam Adan AdaBelief",
+        "DeepSpeedCPUAdam",
     ),
     **_named(_LION, "Lion Lion8bit PagedLion PagedLion8bit"),
     **_named(
@@ -294,11 +313,13 @@ KNOWN: dict[str, OptimizerTraits] = {
         "Muon MuonWithAuxAdam SingleDeviceMuon SingleDeviceMuonWithAuxAdam DistributedMuon MuonAdamW",
     ),
     **_named(_WHITENED, "SOAP Scion"),
-    **_named(_AVERAGED, "SophiaG SophiaH Sophia AdEMAMix"),
+    **_named(_AVERAGED, "SophiaG SophiaH Sophia AdEMAMix AdaBelief"),
+    # its differences of gradients make steps that follow one another opposed, and no equilibrium is known
+    "Adan": OptimizerTraits("normalised", "decoupled", decoupled_clock),
     **_named(_SHAMPOO, "Shampoo DistributedShampoo ScalableShampoo"),
     **_named(_with_groups(_ADAFACTOR, _of_adafactor), "Adafactor AdaFactor"),
     **_named(_LARS, "LARS Lars LARS8bit"),
-    **_named(_LAMB, "LAMB Lamb LAMB8bit FusedLAMB"),
+    **_named(_with_groups(_LAMB, _of_lamb), "LAMB Lamb LAMB8bit FusedLAMB"),
     **_named(_ADAMP, "AdamP"),
     **_named(_SGDP, "SGDP"),
     **_named(_ADAMC, "AdamC AdamWC"),
@@ -307,8 +328,6 @@ KNOWN: dict[str, OptimizerTraits] = {
     "DAdaptSGD": OptimizerTraits("sgd", "decoupled", decoupled_clock, rate_factor=_of_d_sgd),
     **_named(_FREE_ADAM, "AdamWScheduleFree RAdamScheduleFree AdamWScheduleFreeClosure ScheduleFreeAdamW"),
     **_named(_FREE_SGD, "SGDScheduleFree SGDScheduleFreeClosure ScheduleFreeSGD"),
-    **_named(
-        OptimizerTraits("normalised", equilibrium=_adam_rest), "NAdam RAdam"
-    ),
+    **_named(_with_groups(_RADAM, _of_radam), "NAdam RAdam"),
     **_named(_NORMALISED, "Adamax Adagrad RMSprop RMSprop8bit Adagrad8bit"),
 }  # fmt: skip

@@ -28,17 +28,19 @@ JUMP = 0.5
 COLLAPSED, _REST = 1e-3, 0.05
 #: relative change of a norm between two steps that is no rounding
 OUTSIDE = 1e-4
+#: of a norm that nothing made smaller in the steps that were logged
+LOST = 1e-3
 _NORMS = ("sgd", "normalised", "relative")
 
 
 def unusual(monitor: MonitorState, past: Past, block: Any, steps: Any) -> list[bool]:
     """Tell of the last rows of a block (:meth:`Past.expect`) whether a rule of this file may have something to say.
 
-    Cheaply, of all rows at once: what each rule needs at least. Rows that do not follow one another are looked at.
+    Cheaply, of all rows at once: what each rule needs at least.
     """
     matrices, free = past.kinds(monitor)
     column: Any = {
-        name: block[:, :, COLUMN[name]] for name in ("rho", "lr", "angle", "eg", "g", "radial", "tangential")
+        name: block[:, :, COLUMN[name]] for name in ("rho", "lr", "angle", "eg", "g", "radial", "tangential", "decay")
     }
     new = slice(BACK - 1, None)
     with np.errstate(all="ignore"):
@@ -52,8 +54,11 @@ def unusual(monitor: MonitorState, past: Past, block: Any, steps: Any) -> list[b
         found |= (rho[new] > math.exp(JUMP) * rho[BACK - 2 : -1]) | (rho[new] < 0.5 * largest[:, 2])
         found |= rho[new] < 2 * COLLAPSED * past.largest
         then = np.hypot(rho + column["radial"], column["tangential"])[BACK - 2 : -1]
-        found |= np.abs(rho[new] - then) > OUTSIDE * np.maximum(then, rho[new])
-    return (found.any(axis=1) | (np.diff(steps[BACK - 2 :]) != 1)).tolist()  # type: ignore[no-any-return]
+        follows = (np.diff(steps[BACK - 2 :]) == 1)[:, None]
+        other = np.abs(rho[new] - then) > OUTSIDE * np.maximum(then, rho[new])
+        between = (rho[new] < (1 - LOST) * then) & (column["decay"][new] == 0)
+        found |= np.where(follows, other, between)
+    return found.any(axis=1).tolist()  # type: ignore[no-any-return]
 
 
 def _largest_before(rows: Any) -> Any:
@@ -242,7 +247,7 @@ def outside_change(monitor: MonitorState, past: Past, reading: Reading) -> tuple
         else:
             rows = min(len(past), 5)
             grows = past.column("radial")[-rows:] + past.column("growth")[-rows:] >= 0
-            other = (rho[-1] < (1 - 1e-3) * then) & grows.all(axis=0) & (past.column("decay")[-1] == 0)
+            other = (rho[-1] < (1 - LOST) * then) & grows.all(axis=0) & (past.column("decay")[-1] == 0)
             other &= rows >= 4
             other &= np.array([r.law in _NORMS for r in reading.rates])
             # the norms of parts of one sphere trade with each other in steps that nobody logged
