@@ -502,6 +502,41 @@ def second_derivative() -> nn.Module:
     return Fn(forward, a=lin(3, 8), b=nn.Linear(8, 1))
 
 
+def residual(s: Any, x: Tensor) -> Tensor:
+    """A network and its slope along the inputs, which the caller made for derivatives."""
+    u = s.b(torch.tanh(s.a(x)))
+    return torch.cat([u, *torch.autograd.grad(u.sum(), x, create_graph=True)], 1)
+
+
+def momentum_encoder() -> nn.Module:
+    """The forward moves the key encoder towards the query encoder (MoCo)."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            for q, k in zip(s.q.parameters(), s.k.parameters()):
+                k.data = k.data * 0.9 + q.data * 0.1
+            key = functional.normalize(s.k(x), dim=1)
+        return torch.einsum("nc,nc->n", functional.normalize(s.q(x), dim=1), key) / 0.07
+
+    model = Fn(forward, q=lin(6, 8), k=lin(6, 8))
+    model.k.requires_grad_(False)
+    return model
+
+
+def fixed_point() -> nn.Module:
+    """A layer that is repeated until nothing changes (deep equilibrium)."""
+
+    def forward(s: Any, x: Tensor) -> Tensor:
+        z, u = torch.zeros(len(x), 8, dtype=s.o.weight.dtype), s.u(x)
+        for _ in range(50):
+            before, z = z, torch.tanh(normed(0.5 * s.w(z) + u))
+            if float((z - before).norm()) < 1e-3:
+                break
+        return s.o(z)
+
+    return Fn(forward, w=lin(8, 8), u=lin(6, 8), o=nn.Linear(8, 3))
+
+
 def in_autocast() -> nn.Module:
     def forward(s: Any, x: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -578,6 +613,13 @@ PRACTICE = [
     Case("an input popped from a list", lambda: (built(lambda: inputs_in_place("list"))()[0], ([X],)), "a batch that is used up", **_HEAD),
     _one("a table kept by lru_cache", lambda: Fn(lambda s, x: s.o(torch.tanh(normed(s.w(x)) + sinusoid(len(x)))), **in_front()), "made in the precision of the first call"),
     Case("a second derivative", built(second_derivative, normal(9, 3)), "the norm's derivatives are as free as it is", single=("a.weight",), fixed=("b.weight", "b.bias")),
+    Case("a slope along the inputs", built(lambda: Fn(residual, a=nn.Linear(3, 8), b=nn.Linear(8, 1)), normal(9, 3).requires_grad_()), "the input requires a gradient", fixed=("a.weight", "a.bias", "b.weight", "b.bias")),
+    Case("a momentum encoder", built(momentum_encoder, X), "the keys' weights are a mean of both: free together", joint=(("q.weight", "k.weight"),)),
+    Case("a fixed point", built(fixed_point, X), "both go into one norm", joint=(("w.weight", "u.weight"),), fixed=("o.weight", "o.bias")),
+    Case("a graph of torch.fx", built(lambda: torch.fx.symbolic_trace(nn.Sequential(lin(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))), X), "a GraphModule",
+         single=("0.weight",), rescaling=({"1.weight": 1, "1.bias": 1, "3.weight": -1},), fixed=("3.bias",)),
+    Case("a loss alone", built(lambda: Fn(lambda s, x, y: functional.cross_entropy(s.net(x), y), net=nn.Sequential(lin(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))), X, tokens(3, 9)),
+         "one number, looked at in many places", single=("net.0.weight",), rescaling=({"net.1.weight": 1, "net.1.bias": 1, "net.3.weight": -1},), fixed=("net.3.bias",)),
     _one("a part under autocast", in_autocast, "in half precision, whatever the rest is in"),
     Case("logits of two heads", built(lambda: Fn(lambda s, x: (lambda h: Auxiliary(s.o(h), s.c(h)))(normed(s.w(x))), c=nn.Linear(8, 2), **in_front()), X), "a tuple with names", single=("w.weight",), fixed=("o.weight", "o.bias", "c.weight", "c.bias")),
     Case("losses by name", built(lambda: Fn(lambda s, x: {"loss_classifier": s.o(normed(s.w(x))).square().mean(), "loss_box": s.c(normed(s.w(x))).abs().mean()}, c=nn.Linear(8, 2), **in_front()), X),

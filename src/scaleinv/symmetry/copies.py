@@ -127,7 +127,9 @@ def _without_sharding(model: nn.Module) -> Iterator[None]:
     before: list[tuple[nn.Module, type[nn.Module], dict[str, Any]]] = []
     for module in model.modules():
         kind = type(module)
-        plain = {k: _own_hooks(v) if k.endswith("_hooks") else v for k, v in module.__dict__.items()}
+        plain = {
+            k: _own_hooks(v) if k.endswith("_hooks") and isinstance(v, dict) else v for k, v in vars(module).items()
+        }
         sharded = any(base.__name__ == "FSDPModule" for base in kind.__mro__)
         if sharded or any(len(v) != len(module.__dict__[k]) for k, v in plain.items() if k.endswith("_hooks")):
             before.append((module, kind, module.__dict__))

@@ -56,6 +56,11 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
+def _fresh(t: Tensor) -> Tensor:
+    """Copy an input; one that the user made for derivatives along it stays so."""
+    return t.detach().clone().requires_grad_(t.requires_grad)
+
+
 def every_tensor(value: Any) -> list[Tensor]:
     """List all tensors in ``value``, whatever their type, in order."""
     found: list[Tensor] = []
@@ -134,10 +139,10 @@ class Probe:
         self.device = self.tensors[0].device
 
         def move(t: Tensor) -> Tensor:
-            t = t.detach().to(self.device)
+            wanted, t = t.requires_grad, t.detach().to(self.device)
             if dtype is not None and t.is_complex():
                 return t.to(torch.complex128 if dtype is torch.float64 else torch.complex64)
-            return t.to(dtype) if t.is_floating_point() and dtype is not None else t.clone()
+            return (t.to(dtype) if t.is_floating_point() and dtype is not None else t.clone()).requires_grad_(wanted)
 
         self.given = map_tensors(call_arguments(inputs), move)
         self.args, self.kwargs = self.given
@@ -162,7 +167,7 @@ class Probe:
         """Run the model and return its result, whatever it is."""
         seed = _SEED + self.place.draw
         self.state.restore(seed)
-        args, kwargs = map_tensors((self.args, self.kwargs), Tensor.clone)  # a forward may use its inputs up
+        args, kwargs = map_tensors((self.args, self.kwargs), _fresh)  # a forward may use its inputs up
         mode = Factors(self.tensors, factors=factors, dtype=self.dtype, eps=self.eps, stand_in=self.stand_in)
         watch = EpsSites(self.sites, self.eps) if self.sites and self.eps is not None else contextlib.nullcontext()
         kept = self.restored(self.rewritten) if self.rewritten else contextlib.nullcontext()
