@@ -1,7 +1,8 @@
 """A Ray cluster of several nodes on this machine: a head without CPUs, and nodes that come and die.
 
 Nodes are started one after the other: of two that look for a name for their sockets at the same time both take the
-same, and one of them dies half a minute later ("bind: Address already in use" in its log).
+same, and one of them dies half a minute later ("bind: Address already in use" in its log). Under load a head or a node
+dies as well, when its agent takes more than fifteen seconds: it is started again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+import pytest
 from tests.launch import slurm_cluster
 
 HEAD = """
@@ -42,12 +44,8 @@ class RayCluster:
     def __enter__(self) -> RayCluster:
         self.root.mkdir()
         (self.root / "head.py").write_text(HEAD)
-        self._head = self._start("head", [sys.executable, str(self.root / "head.py"), str(self.root / "address")])
-        try:
-            self._wait_for(self._head, "head", self.root / "address", ":", 120)
-        except BaseException:
-            self._close()
-            raise
+        words = [sys.executable, str(self.root / "head.py"), str(self.root / "address")]
+        self._head = self._begin("head", words, self.root / "address", ":")
         self.address = (self.root / "address").read_text()
         return self
 
@@ -63,18 +61,7 @@ class RayCluster:
         """Start a node with one CPU and wait until the head knows it; one that sees an empty folder for ``hidden``."""
         words = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={self.address}", "--num-cpus=1"]
         words += ["--block"]
-        for left in reversed(range(TRIES)):
-            self._number += 1
-            name = f"node-{self._number}"
-            node = self._start(name, words if hidden is None else slurm_cluster.hiding(hidden, *words))
-            self.nodes.append(node)
-            try:
-                self._wait_for(node, name, self.root / f"{name}.log", STARTED, 120)
-                return
-            except ChildProcessError:
-                self.nodes.remove(node)
-                if not left:
-                    raise
+        self.nodes.append(self._begin("node", words if hidden is None else slurm_cluster.hiding(hidden, *words)))
 
     def kill_node(self) -> None:
         """Kill the oldest node and all that runs on it, as a power cut would: they die with the one that began them."""
@@ -86,18 +73,23 @@ class RayCluster:
         """Fail if a node has ended by itself."""
         assert [node.poll() for node in self.nodes] == [None] * len(self.nodes)
 
-    def _start(self, name: str, words: list[str]) -> subprocess.Popen[bytes]:
-        with (self.root / f"{name}.log").open("wb") as log:
-            return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
-
-    def _wait_for(self, process: subprocess.Popen[bytes], name: str, file: Path, text: str, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not file.exists() or text not in file.read_text(errors="replace"):
-            printed = (self.root / f"{name}.log").read_text(errors="replace")[-3000:]
-            if process.poll() is not None:
-                raise ChildProcessError(f"the {name} of the Ray cluster ended with {process.returncode}:\n{printed}")
-            assert time.monotonic() < end, f"no {name} of the Ray cluster within {seconds:.0f} s:\n{printed}"
-            time.sleep(0.2)
+    def _begin(
+        self, name: str, words: list[str], file: Path | None = None, text: str = STARTED
+    ) -> subprocess.Popen[bytes]:
+        """Start a process and wait for a text in a file, by default in what it prints."""
+        for _ in range(TRIES):
+            self._number += 1
+            printed = self.root / f"{name}-{self._number}.log"
+            with printed.open("wb") as log:
+                process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+            end = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < end:
+                if text in _read(file or printed):
+                    return process
+                time.sleep(0.2)
+            process.kill()
+            process.wait()
+        pytest.fail(f"the {name} of the Ray cluster ended with {process.returncode}:\n{_read(printed)}")
 
     def _close(self) -> None:
         for node in self.nodes:
@@ -109,3 +101,7 @@ class RayCluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _read(file: Path) -> str:
+    return file.read_text(errors="replace")[-3000:] if file.exists() else ""

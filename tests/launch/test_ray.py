@@ -15,6 +15,7 @@ import pytest
 from tests.launch import slurm_cluster, sweeps
 from tests.launch.ray_cluster import RayCluster
 
+from scaleinv.errors import UserError
 from scaleinv.lab.config import Settings
 from scaleinv.lab.launch.base import Job
 from scaleinv.lab.launch.carried import needs, pack, unpack
@@ -262,6 +263,34 @@ def test_a_run_asks_for_its_share_of_a_gpu(
     launcher._token, launcher._token_file, launcher._data = "", tmp_path / "token", None
     launcher.submit([job])
     assert fake.asked == [resources]
+
+
+class Slow(Fake):
+    """A Ray whose parts do not start in time, so many times."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **_: object) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise Exception("The current node timed out during startup.\nand so on")
+
+
+def test_a_cluster_of_this_machine_that_does_not_start_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", Slow(2))  # type: ignore[arg-type]
+    ray.Ray(tmp_path, lambda jobs: None)
+    monkeypatch.setitem(sys.modules, "ray", Slow(3))  # type: ignore[arg-type]
+    with pytest.raises(UserError) as caught:
+        ray.Ray(tmp_path, lambda jobs: None)
+    words = "The current node timed out during startup."
+    assert str(caught.value) == f"Ray does not start on this machine: {words}; try again, or use another --launcher"
 
 
 def test_an_address_that_nobody_answers(tmp_path: Path) -> None:

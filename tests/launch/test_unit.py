@@ -98,8 +98,10 @@ class Engine(Polled):
 
 def test_a_lost_job_is_started_again_and_not_for_ever(tmp_path: Path, quick: None) -> None:
     engine = Engine(losses=2)
-    (finished,) = engine.run([job(tmp_path / "run")])
+    seen: list[RunEvent] = []
+    (finished,) = engine.run([job(tmp_path / "run")], lambda _, event: seen.append(event))
     assert (finished.result or {})["status"] == "finished"
+    assert seen == [RunEvent("ended", 24, 24, 6, message="finished")]  # it was never looked at before
     assert engine.starts == 3
     (finished,) = Engine(losses=99).run([job(tmp_path / "other", 0.2)])
     assert finished.error == "the engine ended it 3 times without a result"

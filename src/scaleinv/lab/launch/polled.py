@@ -72,6 +72,7 @@ class Polled:
                 finished = self._ended(job)
                 if finished is not None:
                     del waiting[job.folder]
+                    _tell_end(finished, watch)
                     yield finished
                 else:
                     self._tell(job, watch)
@@ -150,3 +151,12 @@ class Polled:
             where = f"; its output: {gone.log}" if gone.log else ""
             return Finished(job, None, f"{self.engine} ended it {count(TRIES, 'time')} without a result{where}")
         return None
+
+
+def _tell_end(finished: Finished, watch: Watcher) -> None:
+    """Hand on how far a run came in the end; between two looks it may have trained all there was."""
+    job, result = finished.job, finished.result
+    if result is not None and job.task is None:
+        watch(
+            job, RunEvent("ended", result["steps"], job.config.steps, int(result["epochs"]), message=result["status"])
+        )

@@ -17,7 +17,7 @@ from scaleinv.lab.data import Dataset
 from scaleinv.lab.data.sharing import TENSORS
 from scaleinv.lab.launch.base import Finished, Job, Watcher, unwatched
 from scaleinv.lab.launch.carried import lay_out_needs, needs, pack, pack_to_return, unpack
-from scaleinv.lab.launch.polled import Gone, Polled
+from scaleinv.lab.launch.polled import TRIES, Gone, Polled
 from scaleinv.lab.launch.task import is_task
 from scaleinv.lab.launch.unit import attempt
 from scaleinv.runfolder.files import disk_errors
@@ -71,17 +71,7 @@ class Ray(Polled):
         self._since: float | None = None  # when a node began to be missing
         if self._own:
             options: dict[str, Any] = {"num_cpus": workers} if address is None else {"address": address}
-            if address is not None:
-                _answers(address)
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, **options)
-            except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-                words = (str(error).splitlines() or [type(error).__name__])[0]
-                raise UserError(
-                    f"no Ray cluster answers at {address}: {words}; start one, or leave address= out"
-                ) from None
+            _connect(ray, address, options)
 
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends."""
@@ -174,6 +164,31 @@ class Ray(Polled):
         if self._own and self.ray.is_initialized():
             self.ray.shutdown()
             self._own = False
+
+
+def _connect(ray: Any, address: str | None, options: Mapping[str, Any]) -> None:
+    """Join the cluster at an address, or start one here, again where that takes too long: under load Ray gives its own
+    parts up after fifteen seconds. Raises :class:`UserError` where there is none.
+    """
+    if address is not None:
+        _answers(address)
+    for left in reversed(range(1 if address is not None else TRIES)):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, **options)
+            return
+        except Exception as error:  # a bare Exception where a part did not start in time
+            ray.shutdown()
+            words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if address is not None:
+                raise UserError(
+                    f"no Ray cluster answers at {address}: {words}; start one, or leave address= out"
+                ) from None
+            if not left:
+                raise UserError(
+                    f"Ray does not start on this machine: {words}; try again, or use another --launcher"
+                ) from None
 
 
 def _begun(folder: Path) -> bool:

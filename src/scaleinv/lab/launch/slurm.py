@@ -184,15 +184,15 @@ class Slurm(Polled):
 
     def why_waiting(self, jobs: Sequence[Job]) -> str:
         """Name why jobs are pending: what is usual where none runs, anything else always."""
-        numbers = {self._jobs.get(str(job.folder.absolute()), "") for job in jobs}
-        mine = {number: self._living[number] for number in numbers if number in self._living}
-        pending = {number: one.reason for number, one in mine.items() if one.state == "PD"}
+        ours = {number: one for number, one in self._living.items() if number in set(self._jobs.values())}
+        numbers = {self._jobs.get(str(job.folder.absolute())) for job in jobs}
+        pending = {number: one.reason for number, one in ours.items() if one.state == "PD" and number in numbers}
         held = sorted(number for number, reason in pending.items() if "held" in reason.lower())
         if held:
             shown = ",".join(held[:3]) + ("..." if len(held) > 3 else "")
             return f"Slurm holds jobs {shown} ({pending[held[0]]}): scontrol release {shown} lets them go"
         reasons = set(pending.values())
-        if len(pending) < len(mine):  # some run: the others have their turn
+        if any(one.state != "PD" for one in ours.values()):  # the others have their turn, or their runs trained there
             reasons -= _USUAL
         return f"jobs wait in Slurm: {'; '.join(sorted(reasons))}" if reasons else ""
 
