@@ -135,3 +135,22 @@ def test_a_plain_network_has_no_slices_that_trade() -> None:
     found = find_symmetries(model, inputs, defect=False)
     assert found.sliced == ()
     assert len(found.rescaling) == 2
+
+
+@pytest.mark.parametrize("what", ["tokens", "features"])
+def test_what_the_inputs_leave_out_is_no_slice(what: str) -> None:
+    """Half of a table's rows, or of the features, is not in use here: what is seen of it is not a slice of its own."""
+    if what == "tokens":
+        ids = torch.tensor([[1, 3, 5], [3, 3, 1], [5, 1, 1], [5, 5, 3]])
+        model, inputs = built(
+            lambda: Fn(lambda s, i: s.o(torch.relu(s.w(i).sum(1))), w=nn.Embedding(20, 8), o=nn.Linear(8, 3)), ids
+        )()
+    else:
+        x = normal(9, 6) * torch.tensor([1.0, 1, 1, 0, 0, 0])
+        model, inputs = built(
+            lambda: Fn(lambda s, x: s.o(torch.relu(s.w(x))), w=nn.Linear(6, 8, bias=False), o=nn.Linear(8, 3)), x
+        )()
+    found = find_symmetries(model, inputs, defect=False)
+    assert found.rescaling == ({"w.weight": 1, "o.weight": -1},)
+    assert found.sliced == ()
+    assert found.partial == ()

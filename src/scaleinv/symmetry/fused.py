@@ -185,6 +185,8 @@ def _trades_of(
     rows = torch.stack(_sums(slices[i], d, draws))  # (K, n)
     size = slices[i].sizes[d]
     whole = float(size.norm())
+    if any(not float(_take(size[None], spans).max()) > precision.dead * float(size.max()) for spans in cut):
+        return []  # rows of a table that no token uses, features that are zero: the rest is all that is seen of it
     of_bias = None if bias is None else torch.stack(_sums(slices[bias], 0, draws))
     result: list[Trade] = []
     edges = sorted({edge for spans in cut for span in spans for edge in span})
