@@ -28,7 +28,7 @@ from scaleinv.report import write_figures
 from scaleinv.runfolder import files
 from scaleinv.runfolder.files import Lock, append_bytes, own_folder, write_bytes
 from scaleinv.runfolder.inspect import inspect
-from scaleinv.runfolder.manifest import read_manifest
+from scaleinv.runfolder.manifest import Manifest, read_manifest, state_of
 from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.read import load_run, load_sweep
 from scaleinv.runfolder.rows import Row, to_line
@@ -153,6 +153,22 @@ def test_a_part_of_no_list_does_not_count(run: Path) -> None:
     shutil.copy(run / "metrics" / "part-final.parquet", run / "metrics" / "part-00007.parquet")
     assert load_run(run).last_step == rows
     assert read_manifest(run).names("metrics/*") == ["metrics/part-final.parquet"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 20])
+def test_what_is_parsed_beside_its_check_counts_only_if_it_is_whole(size: int, tmp_path: Path) -> None:
+    """A parser that says nothing of damage, and one that says something else of it, are overruled."""
+    data = bytes(size)
+    manifest = Manifest(tmp_path, {"metrics/a": [state_of(data)]})
+    with manifest.checked_beside("metrics/a", data):
+        pass
+    with pytest.raises(ValueError, match="of its own"), manifest.checked_beside("metrics/a", data):
+        raise ValueError("of its own")
+    bad = b"\1" + data[1:]
+    with pytest.raises(Damaged, match="metrics/a is damaged"), manifest.checked_beside("metrics/a", bad):
+        pass
+    with pytest.raises(Damaged, match="metrics/a is damaged"), manifest.checked_beside("metrics/a", bad):
+        raise ValueError("no Parquet")
 
 
 def test_a_seal_is_of_content(tmp_path: Path) -> None:

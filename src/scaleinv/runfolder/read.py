@@ -31,7 +31,7 @@ from scaleinv.runfolder.layout import (
     SWEEP_MAP,
     TASK,
 )
-from scaleinv.runfolder.manifest import damaged
+from scaleinv.runfolder.manifest import damaged, read_manifest
 from scaleinv.runfolder.rows import (
     COLUMNS,
     TEXTS,
@@ -329,10 +329,11 @@ def _read_head(path: Path, key: str) -> dict[str, Any]:
 
 def _read_metrics(folder: Path) -> dict[Key, Series]:
     """Read all parts and split them into series; the order of rows is kept."""
-    tables = read_parts(folder, PARTS, FINAL_PART, _read_rows)
+    manifest = read_manifest(folder.parent) if checking() else None
+    tables = read_parts(folder, PARTS, FINAL_PART, _read_rows, manifest)
     lines = folder.parent / LINES
     try:
-        if counts(lines):  # of a Monitor that had no pyarrow
+        if (manifest is None or LINES in manifest.files) and counts(lines):  # of a Monitor that had no pyarrow
             rows = to_table(read_lines(lines))
             tables.append(rows.cast(tables[0].schema) if tables else rows)
         if not tables:

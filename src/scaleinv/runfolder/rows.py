@@ -71,14 +71,17 @@ def read_part(path: Path, data: bytes | None = None) -> Any:
         raise damaged(path, f"is damaged ({' '.join(str(error).split())})") from None
 
 
-def read_parts(folder: Path, pattern: str, final: str, read: Callable[[Path, bytes], _Read]) -> list[_Read]:
+def read_parts(
+    folder: Path, pattern: str, final: str, read: Callable[[Path, bytes], _Read], listed: Manifest | None = None
+) -> list[_Read]:
     """Read all parts of a ``pattern`` in a run's ``metrics`` folder, in the order of their names, each as it was
-    written; the ``final`` one holds them all, once it is there.
+    written; the ``final`` one holds them all, once it is there. ``listed``: the run's list, where it was just read.
 
     A run that ends joins its parts into one, so a part may be gone since they were listed.
     """
     for _ in range(_TRIES):
-        manifest = read_manifest(folder.parent) if checking() else None
+        manifest = listed or (read_manifest(folder.parent) if checking() else None)
+        listed = None
         if manifest is None:
             paths = sorted(folder.glob(pattern))
         else:
