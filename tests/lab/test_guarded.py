@@ -171,6 +171,19 @@ def test_what_is_parsed_beside_its_check_counts_only_if_it_is_whole(size: int, t
         raise ValueError("no Parquet")
 
 
+def test_a_part_is_compared_where_no_thread_is_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    data = bytes(1 << 20)
+    manifest = Manifest(tmp_path, {"a": [state_of(data)]})
+    with manifest.checked_beside("a", data):
+        pass
+    with pytest.raises(Damaged), manifest.checked_beside("a", b"\1" + data[1:]):
+        pass
+
+
 def test_a_seal_is_of_content(tmp_path: Path) -> None:
     write_sealed(tmp_path / "a.json", {"b": [1.5, None], "a": "ä"})
     assert read_sealed(tmp_path / "a.json") == {"b": [1.5, None], "a": "ä"}

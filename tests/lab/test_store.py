@@ -12,6 +12,7 @@ from test_config import CONFIG
 from scaleinv.errors import UserError
 from scaleinv.lab.config import read_config
 from scaleinv.lab.train import open_store
+from scaleinv.runfolder import inspect
 from scaleinv.runfolder.rows import Row, to_table
 
 ENVIRONMENT = {"scaleinv": "0"}
@@ -189,3 +190,24 @@ def test_a_run_whose_folder_is_moved_writes_into_no_other(tmp_path: Path) -> Non
         found, complaints = store.resume()
         assert found is not None
         assert (found.step, complaints) == (1, [])
+
+
+def test_a_check_of_a_run_that_ends_meanwhile_finds_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts are joined, and all but the last checkpoint go, after the list was read."""
+    folder = tmp_path / "run"
+    with open_store(folder, CONFIG, ENVIRONMENT) as store:
+        store.resume()
+        for step in (1, 2):
+            store.append([row(step)])
+            store.checkpoint(step, WEIGHTS, {})
+        read = inspect.content_of
+
+        def slow(path: Path) -> bytes:
+            if not (folder / "result.json").exists():
+                store.finish(2, WEIGHTS, {}, RESULT)
+            return read(path)
+
+        monkeypatch.setattr(inspect, "content_of", slow)
+        (found,) = inspect.inspect(folder)
+    assert found.damaged == {}
+    assert (folder / "result.json").exists()

@@ -13,6 +13,7 @@ from scaleinv.runfolder.manifest import MANIFEST, Manifest, matching, read_manif
 from scaleinv.runfolder.rows import read_part
 from scaleinv.runfolder.seal import SEAL, digest_of, is_foreign
 
+_TRIES = 5
 _KEPT_RESULTS = "claims"  # of the claims of papers
 
 
@@ -89,6 +90,22 @@ def _kept_results(folder: Path) -> Inspected:
 
 
 def _run(folder: Path) -> Inspected:
+    """Inspect a run; one that is written meanwhile may have replaced what was listed, and is looked at again."""
+    for _ in range(_TRIES):
+        before = _written(folder)
+        found = _run_as_it_is(folder)
+        if not found.damaged or _written(folder) == before:
+            break
+    return found
+
+
+def _written(folder: Path) -> list[tuple[str, int, int]]:
+    """What changes when a run writes: its list and its checkpoints."""
+    paths = [path for path in (folder / MANIFEST, folder / RESULT, folder / "checkpoints") if path.exists()]
+    return [(path.name, path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
+
+
+def _run_as_it_is(folder: Path) -> Inspected:
     found = Inspected(folder, "run")
     for name in (CONFIG, RESULT, LANDSCAPE):
         _sealed(found, name, needed=name == CONFIG)

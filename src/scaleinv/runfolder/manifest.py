@@ -12,7 +12,7 @@ What the list does not name is not part of the run: a killed process wrote it af
 import fnmatch
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,12 +104,11 @@ class Manifest:
         """
         states = self.files.get(name, [])
         found: list[FileState | None] = []
-        if len(data) < _BESIDE:
+        beside = _begun(lambda: found.append(matching(name, data, states))) if len(data) >= _BESIDE else None
+        if beside is None:
             self.checked(name, data)
             yield
             return
-        beside = threading.Thread(target=lambda: found.append(matching(name, data, states)), daemon=True)
-        beside.start()
         try:
             yield
         finally:
@@ -125,6 +124,16 @@ class Manifest:
         """Refuse a file that was read elsewhere, by its state. Errors: :class:`Damaged`."""
         if state not in self.files.get(name, []):
             raise damaged(self.folder / name)
+
+
+def _begun(action: Callable[[], None]) -> threading.Thread | None:
+    """Begin something in a thread; None where the system gives no more threads, or Python is about to end."""
+    thread = threading.Thread(target=action, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
 
 
 def matching(name: str, data: bytes, states: Iterable[FileState | None]) -> FileState | None:
