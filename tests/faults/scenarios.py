@@ -160,7 +160,7 @@ def content(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_dir() or path.name.endswith((".lock", ".html")):
+        if not path.is_file() or path.name.endswith((".lock", ".html")):
             found[name] = path.is_dir()
         elif path.suffix == ".json":
             found[name] = _plain(json.loads(path.read_text()))

@@ -99,6 +99,12 @@ def linked(path: Path, draw: random.Random) -> None:
     path.symlink_to(target)
 
 
+def a_pipe(path: Path, draw: random.Random) -> None:
+    """A pipe that nobody writes to, in its place: who opens it waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def bomb(path: Path, draw: random.Random) -> None:
     """A small file that unpacks to a gigabyte."""
     if draw.random() < 0.5:
@@ -142,7 +148,8 @@ def edited(path: Path, draw: random.Random) -> None:
 
 
 WAYS: tuple[Damage, ...] = (
-    *(flipped,) * 6, truncated, emptied, zeroed, appended, removed, a_folder, swapped, linked, bomb, retyped, edited,
+    *(flipped,) * 6, truncated, emptied, zeroed, appended, removed, a_folder, a_pipe, swapped, linked, bomb, retyped,
+    edited,
 )  # fmt: skip
 
 
