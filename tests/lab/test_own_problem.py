@@ -133,6 +133,7 @@ X, Y = own.arrays()
         ((X, Y), {"loss": "bce"}, "needs floating targets"),
         ((X, Y), {"loss": nn.CrossEntropyLoss(reduction="sum")}, "reduction='sum'"),
         (X, {}, "give (inputs, targets)"),
+        ((X, X, Y), {}, "is 3 arrays; give (inputs, targets), several inputs as one"),
     ],
 )
 def test_data_that_cannot_be_used_is_told_at_once(train: Any, options: dict[str, Any], message: str) -> None:
@@ -183,6 +184,14 @@ def _broken() -> nn.Module:
         ),
         (own.make_net, {"loss": lambda o, t: o.detach().mean()}, "has no gradient"),
         (own.make_net, {"loss": lambda o, t: o.mean() / 0}, "on the first batch, before training"),
+        (own.make_net, {"error": lambda o, t: o.argmin(7)}, "the error of make_net on arrays refuses outputs of shape"),
+        (own.make_net, {"test": (X[:, :1], Y)}, "refuses test inputs of shape (16, 1, 12); its first weight"),
+        (own.make_net, {"test": (X, Y + 1)}, "the test labels of make_net on arrays are 1 to 3, and the model gives 3"),
+        (
+            own.make_net,
+            {"loss": lambda o, t: nn.functional.mse_loss(o, nn.functional.one_hot(t, 3).float()), "test": (X, Y * 1.0)},
+            "the loss of make_net on arrays refuses outputs of shape (16, 3) with targets of shape (16,)",
+        ),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(24, 3)), {}, "has no scale-invariant weights"),
     ],
 )

@@ -1,7 +1,7 @@
 """Try a problem of one's own on its first batch before anything is written, and tell what is wrong in one line."""
 
 import weakref
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,8 @@ def checked(
     """Make the network of a seed twice, pass the first batch, take the gradient; once for each problem and seed.
 
     UserError, before anything is written: a factory that fails or makes other weights twice; inputs with NaN; a network
-    that refuses its inputs; a loss that is no scalar, not finite or without a gradient; no scale-invariant weight.
+    that refuses its inputs, those of the test split too; a loss that is no scalar, not finite or without a gradient; an
+    error that cannot be counted; no scale-invariant weight.
     """
     key = seed, variant, head_norm, batch_size, other_lr
     kept = of_problem(_known, problem)
@@ -63,6 +64,7 @@ def _check(
         if look is not None:
             look(outputs, targets)
         _loss(problem, model, outputs, targets)
+    _try_test(problem, model, batch_size)
     told = names_of_groups(problem, model, variant).words(other_lr)
     model.zero_grad(set_to_none=True)
     if isinstance(outputs, Tensor):
@@ -70,11 +72,23 @@ def _check(
     return Checked(model, weights, outputs, told)
 
 
-def _first_batch(problem: Problem, train: Split, batch_size: int) -> tuple[Any, Any]:
-    numbers = torch.arange(min(batch_size, len(train)), device="cpu")
+def _try_test(problem: Problem, model: nn.Module, batch_size: int) -> None:
+    """Pass the first test batch, which the first evaluation would stop at."""
+    test = problem.split("test")
+    if test is None or not len(test):
+        return
+    inputs, targets = _first_batch(problem, test, batch_size)
+    with seeded(0, PASS, 1), mode(model, False), torch.no_grad():
+        outputs = _outputs(problem, model, inputs, "test inputs")
+        _measure("loss", problem, outputs, targets)
+        _measure("error", problem, outputs, targets)
+
+
+def _first_batch(problem: Problem, split: Split, batch_size: int) -> tuple[Any, Any]:
+    numbers = torch.arange(min(batch_size, len(split)), device="cpu")
     try:
         with seeded(0, PASS):
-            inputs, targets = train.batch(numbers, torch.device("cpu"))
+            inputs, targets = split.batch(numbers, torch.device("cpu"))
     except UserError:
         raise
     except Exception as error:
@@ -89,7 +103,7 @@ def _shapes(value: Any) -> str:
     return ", ".join(str(tuple(t.shape)) for t in leaves(value)) or type(value).__name__
 
 
-def _outputs(problem: Problem, model: nn.Module, inputs: Any) -> Any:
+def _outputs(problem: Problem, model: nn.Module, inputs: Any, what: str = "inputs") -> Any:
     try:
         return problem.call(model, inputs)
     except UserError:
@@ -99,22 +113,27 @@ def _outputs(problem: Problem, model: nn.Module, inputs: Any) -> Any:
         wants = "" if first is None else f"; its first weight has the shape {tuple(first.shape)}"
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"the model of {problem.name} refuses inputs of shape {_shapes(inputs)}{wants} ({why})"
+            f"the model of {problem.name} refuses {what} of shape {_shapes(inputs)}{wants} ({why})"
         ) from error
 
 
-def _loss(problem: Problem, model: nn.Module, outputs: Any, targets: Any) -> None:
+def _measure(what: Literal["loss", "error"], problem: Problem, outputs: Any, targets: Any) -> Any:
+    """Give the mean loss or error of a batch."""
     try:
-        total, weight = problem.loss(outputs, targets)
-        mean = total / weight
+        found = getattr(problem, what)(outputs, targets)
+        return None if found is None else found[0] / found[1]
     except UserError:
         raise
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"the loss of {problem.name} refuses outputs of shape {_shapes(outputs)} with targets of shape "
+            f"the {what} of {problem.name} refuses outputs of shape {_shapes(outputs)} with targets of shape "
             f"{_shapes(targets)} ({why})"
         ) from error
+
+
+def _loss(problem: Problem, model: nn.Module, outputs: Any, targets: Any) -> None:
+    mean = _measure("loss", problem, outputs, targets)
     if not isinstance(mean, Tensor) or mean.numel() != 1 or mean.ndim:
         shape = tuple(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
         raise UserError(f"the loss of {problem.name} is no scalar but {shape}; give the mean over the batch")
@@ -126,6 +145,8 @@ def _loss(problem: Problem, model: nn.Module, outputs: Any, targets: Any) -> Non
     bad = [n for n, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
     if bad:
         raise UserError(f"the gradient of {bad[0]} of {problem.name} is not finite on the first batch, before training")
+    with torch.no_grad():
+        _measure("error", problem, outputs, targets)
     _refuse_sums(problem, outputs, targets, float(mean.detach()))
 
 

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from scaleinv import geometry
+from scaleinv.lab.small import flat, is_small
 from scaleinv.sphere.optimizer import Sphere
 
 #: a plain step shorter than this part of the radius cannot reach the origin
 _SHORT = 0.9
-#: numbers of a tensor from which on torch's own products are as quick
-_SMALL = 2**16
 
 
 class PlainSteps:
@@ -36,9 +35,9 @@ class PlainSteps:
         #: of every param group of the wrapped optimizer, which loading a state replaces
         self.held = [[(p, p.detach()) for p in group["params"]] for group in sphere.optimizer.param_groups]
         self.all = [p for held in self.held for p, _ in held]
-        self.small = all(t.dtype == torch.float32 and t.numel() <= _SMALL and _dense(t) for t in self.weights)
+        self.small = all(is_small(t) for t in self.weights)
         self.squares = [torch.empty_like(w) for w in self.weights] if self.small else []
-        self.flat = [(_flat(w), _flat(s)) for w, s in zip(self.weights, self.squares)]
+        self.flat = [(flat(w), flat(s)) for w, s in zip(self.weights, self.squares)]
         self.rates: list[float] = []  # of the Sphere, as they were last put into the wrapped optimizer
 
     @staticmethod
@@ -97,13 +96,3 @@ class PlainSteps:
 
 def _norm(tensors: Sequence[Tensor]) -> float:
     return float(torch.stack(torch._foreach_norm(list(tensors))).square().sum().sqrt())
-
-
-def _dense(t: Tensor) -> bool:
-    return t.is_contiguous() or (t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last))
-
-
-def _flat(t: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """View a dense tensor in the order of its memory."""
-    flat: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = t.numpy().ravel("K")
-    return flat

@@ -19,7 +19,6 @@ Once in ``RADIAL_EVERY`` steps the cosine between gradient and weights is taken 
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.geometry import summing_dtype
+from scaleinv.lab.small import flat, is_small
 from scaleinv.runfolder.rows import Row
 from scaleinv.theory import rates as theory
 
@@ -38,6 +38,8 @@ Answers = Sequence["tuple[Tensor, Tensor] | BatchCounts"]
 
 #: steps whose numbers wait as single tensors at most
 PACK_EVERY = 256
+#: steps of which several short epochs at most wait to become rows together
+WAIT = 256
 #: steps between measurements of the radial part of the gradient
 RADIAL_EVERY = 64
 
@@ -50,8 +52,21 @@ class BatchCounts(NamedTuple):
     counted: Tensor | float
 
 
+class _Ended(NamedTuple):
+    """An epoch whose rows are still to be made."""
+
+    step: int
+    epoch: int
+    steps: int  # how many it had
+    radial: int  # end of its radial parts, in the arrays
+    norms: Tensor  # after its last step
+
+
 class StepRecorder:
     """Accumulate the steps of an epoch on the device and turn them into rows.
+
+    Rows of short epochs are made many at a time: what is done once an epoch is, at a few steps each, done with code and
+    numbers that the steps have driven out of the processor's caches.
 
     Args:
         groups: names and tensors of the scale-invariant groups.
@@ -79,6 +94,9 @@ class StepRecorder:
         self._firsts = np.cumsum([0, *sizes[:-1]])  # of the tensors, the first of every group
         device = self.tensors[0].device
         self._double = summing_dtype(device)
+        self._capacity, measured = capacity, -(-capacity // RADIAL_EVERY)
+        epochs = max(1, WAIT // capacity)
+        capacity, measured = capacity * epochs, measured * epochs
         self._numbers = torch.zeros((capacity, 3, len(self.tensors)), dtype=self._double, device=device)
         self._losses = torch.zeros((capacity, 2), dtype=self._double, device=device)
         self._sizes = np.zeros(capacity)  # images of each batch, or the weight of its mean loss
@@ -86,13 +104,13 @@ class StepRecorder:
         self._has_error = True
         self._rates = np.zeros((capacity, 1 + len(groups)))  # the learning rates that acted: total, groups
         # the dot of gradient and weights, once in RADIAL_EVERY steps
-        measured = -(-capacity // RADIAL_EVERY)
         self._radial = torch.zeros((measured, len(self.tensors)), dtype=self._double, device=device)
-        small = device.type == "cpu" and all(_is_small(t) for t in self.tensors)
-        self._plain = plain_decay is not None and small
+        self._plain = plain_decay is not None and all(is_small(t) for t in self.tensors)
         self._weights = [_Numbers(t) for t in self.tensors] if self._plain else []
         self._before = [] if self._plain else [torch.empty_like(t) for t in self.tensors]
         self._filled = 0  # steps recorded ...
+        self._start, self._radial_start = 0, 0  # of the present epoch
+        self._ended: list[_Ended] = []
         self._packed = 0  # ... and of these, in the arrays; the numbers of the others wait in lists, in order
         self._waiting: tuple[list[Tensor], ...] = ([], [], [], [])  # losses, g, n, d
         self._answers: list[Answers] = []
@@ -123,9 +141,10 @@ class StepRecorder:
         gradients = [torch.zeros_like(t) if t.grad is None else t.grad for t in self.tensors]
         g += _norms(gradients, self._double)
         n += _norms(self.tensors, self._double)
-        if self._filled % RADIAL_EVERY == 0:
+        done = self._filled - self._start
+        if done % RADIAL_EVERY == 0:
             dots = [p.sum(dtype=self._double) for p in torch._foreach_mul(gradients, self.tensors)]
-            self._radial[self._filled // RADIAL_EVERY] = torch.stack(dots)
+            self._radial[self._radial_start + done // RADIAL_EVERY] = torch.stack(dots)
         torch._foreach_copy_(self._before, self.tensors)
 
     def after_step(self, learning_rates: Sequence[float]) -> None:
@@ -179,62 +198,107 @@ class StepRecorder:
     def first_nonfinite(self, step: int) -> int:
         """The first recorded step that leaves weights of non-finite norm (``step``: done so far); else ``step``."""
         self._pack()
-        finite = np.isfinite(self._after()).all(axis=1)
-        return step - self._filled + (int(np.argmin(finite)) if not finite.all() else self._filled)
+        later = self._numbers[self._start + 1 : self._filled, 1].cpu().numpy()
+        finite = np.isfinite(np.concatenate([later, self._norms_now()[None].cpu().numpy()])).all(axis=1)
+        return step - len(finite) + (int(np.argmin(finite)) if not finite.all() else len(finite))
 
     @torch.no_grad()
-    def _after(self) -> Array:
-        """Norms after every step: those before the next one; after the last, of the weights as they are."""
-        if self._plain:  # as the next step will measure it
-            last = torch.tensor([weight.norm() for weight in self._weights], dtype=torch.float64, device="cpu")
-        else:
-            last = torch.stack(_norms(self.tensors, self._double)).to(self._numbers)
-        norms: Array = torch.cat([self._numbers[1 : self._filled, 1], last[None]]).cpu().numpy()
-        return norms
+    def _norms_now(self) -> Tensor:
+        """The norms of the weights as they are, as the next step will measure them."""
+        if self._plain:
+            return torch.tensor([weight.norm() for weight in self._weights], dtype=torch.float64, device="cpu")
+        return torch.stack(_norms(self.tensors, self._double)).to(self._numbers)
+
+    def end(self, step: int, epoch: int) -> int:
+        """End the epoch at ``step``; its rows wait for :meth:`take_rows`. The number of its steps."""
+        count = self._filled - self._start
+        self._radial_start += -(-count // RADIAL_EVERY)
+        self._start = self._filled
+        self._ended.append(_Ended(step, epoch, count, self._radial_start, self._norms_now()))
+        return count
+
+    def has_room(self) -> bool:
+        """Whether another epoch can be recorded before :meth:`take_rows`."""
+        return self._start + self._capacity <= len(self._numbers)
 
     def flush(self, step: int, epoch: int) -> list[Row]:
         """The rows of the epoch that ends at ``step``; the recorder is empty afterwards."""
+        self.end(step, epoch)
+        return [row for rows in self.take_rows() for row in rows]
+
+    def take_rows(self) -> list[list[Row]]:
+        """The rows of every epoch that has ended since the last call; none of one without a step."""
         self._pack()
-        n = self._filled
-        if n == 0:
-            return []
-        numbers, losses = self._numbers[:n].cpu().numpy(), self._losses[:n].cpu().numpy()
-        sizes, counts, rates = self._sizes[:n], self._counts[:n], self._rates[:n]
-        squares = np.stack([numbers[:, 0], numbers[:, 1], self._after(), numbers[:, 2]]) ** 2
-        rows: list[Row] = []
+        ended, counted = self._ended, [one for one in self._ended if one.steps]
+        made = iter(self._rows_of(counted) if counted else [])
+        self._forget_ended()
+        return [next(made) if one.steps else [] for one in ended]
 
-        def add(group: str, quantity: str, value: float) -> None:
-            rows.append(Row(step, epoch, "online", group, quantity, float(value)))
-
-        add("total", "loss", np.sum(losses[:, 0] * sizes) / sizes.sum())
-        if self._has_error:
-            add("total", "error", 1.0 - losses[:, 1].sum() / counts.sum())
-        rare = self._radial[: -(-n // RADIAL_EVERY)].cpu().numpy()
+    def _rows_of(self, ended: Sequence[_Ended]) -> list[list[Row]]:
+        """Derive what follows from the numbers of all epochs at once, then give the means of each."""
+        whole = slice(0, self._start)
+        numbers, losses = self._numbers[whole].cpu().numpy(), self._losses[whole].cpu().numpy()
+        rates, ends = self._rates[whole], np.cumsum([one.steps for one in ended])
+        after = np.concatenate([numbers[1:, 1], np.zeros_like(numbers[:1, 1])])  # the norm before the next step ...
+        after[ends - 1] = torch.stack([one.norms for one in ended]).cpu().numpy()  # ... and after an epoch's last one
+        products = [numbers[:, 0] ** 2, numbers[:, 1] ** 2, after**2, numbers[:, 2] ** 2]
         with np.errstate(all="ignore"):  # a diverged run: NaN and inf are its result
-            part = dict(zip(("g", "before", "after", "d"), self._by_group(squares)))
             if self._plain and self.plain_decay is not None:
-                dots = self._by_group(numbers[:, 2])
-                turned = _plain_angle(part, dots, rates[:, :1], self.plain_decay)
-                derived, dots = derive(part, rates, self.law, turned), dots[::RADIAL_EVERY]
+                summed = self._by_group(np.stack([*products, numbers[:, 2]]))
+                part, dots = dict(zip(("g", "before", "after", "d"), summed)), summed[4]
+                derived = derive(part, rates, self.law, _plain_angle(part, dots, rates[:, :1], self.plain_decay))
             else:
-                derived, dots = derive(part, rates, self.law), self._by_group(rare)
-            radial = np.abs(dots) / (derived["g"] * derived["rho"])[::RADIAL_EVERY]
-            means = dict(zip(derived, np.stack(list(derived.values())).mean(axis=1)))
-            means["radial"] = radial.mean(axis=0)
-        names = ["total", *self.names]
-        for i, name in enumerate(names):
-            for quantity, mean in means.items():
+                part = dict(zip(("g", "before", "after", "d"), self._by_group(np.stack(products))))
+                derived, dots = derive(part, rates, self.law), None
+            parallel = derived["g"] * derived["rho"]
+            stacked, found, first_radial = np.stack(list(derived.values())), [], 0
+            for one, first, end in zip(ended, [0, *ends.tolist()], ends.tolist()):
+                here, radials = slice(first, end), slice(first_radial, one.radial)
+                rare = (
+                    dots[here][::RADIAL_EVERY]
+                    if dots is not None
+                    else self._by_group(self._radial[radials].cpu().numpy())
+                )
+                radial = np.abs(rare) / parallel[here][::RADIAL_EVERY]
+                means = np.stack([*stacked[:, here].mean(axis=1), radial.mean(axis=0)])
+                found.append(self._rows(one, losses[here], here, [*derived, "radial"], means))
+                if self.keep_steps:
+                    self._keep(losses[here], here, part, derived)
+                first_radial = one.radial
+        return found
+
+    def _rows(self, ended: _Ended, losses: Array, here: slice, quantities: Sequence[str], means: Array) -> list[Row]:
+        """The rows of an epoch; ``means``: (quantities, 1 + groups)."""
+        at = ended.step, ended.epoch, "online"
+        sizes = self._sizes[here]
+        rows = [Row(*at, "total", "loss", float(np.sum(losses[:, 0] * sizes) / sizes.sum()))]
+        if self._has_error:
+            rows.append(Row(*at, "total", "error", float(1.0 - losses[:, 1].sum() / self._counts[here].sum())))
+        for name, values in zip(["total", *self.names], means.T.tolist()):
+            for quantity, value in zip(quantities, values):
                 if quantity != "cosine" or name == "total":
-                    add(name, quantity, mean[i])
-        if self.keep_steps:
-            block = {"loss": losses[:, 0], "lr": rates[:, 0], "total:angle": derived["angle"][:, 0]}
-            per_group = {"rho_sq": part["before"], "g": derived["g"], "angle": derived["angle"]}
-            for i, name in enumerate(self.names, start=1):
-                block |= {f"{name}:{quantity}": values[:, i] for quantity, values in per_group.items()}
-            with np.errstate(over="ignore"):
-                self._blocks.append({column: values.astype(np.float32) for column, values in block.items()})
-        self._filled = self._packed = 0
+                    rows.append(Row(*at, name, quantity, value))
         return rows
+
+    def _keep(self, losses: Array, here: slice, part: Mapping[str, Array], derived: Mapping[str, Array]) -> None:
+        """Keep every step of an epoch, in columns."""
+        block = {"loss": losses[:, 0], "lr": self._rates[here, 0], "total:angle": derived["angle"][here, 0]}
+        per_group = {"rho_sq": part["before"], "g": derived["g"], "angle": derived["angle"]}
+        for i, name in enumerate(self.names, start=1):
+            block |= {f"{name}:{quantity}": values[here, i] for quantity, values in per_group.items()}
+        self._blocks.append({column: values.astype(np.float32) for column, values in block.items()})
+
+    def _forget_ended(self) -> None:
+        """Move the steps of the present epoch to where the first one was."""
+        steps, radial = self._filled - self._start, self._radial_start
+        for name, held in self._held().items():
+            start = radial if name == "radial" else self._start
+            count = -(-steps // RADIAL_EVERY) if name == "radial" else steps
+            if count:
+                held[:count] = _on_cpu(held[start : start + count])
+        self._filled = self._packed = steps
+        self._start = self._radial_start = 0
+        self._ended = []
 
     def _by_group(self, values: Array) -> Array:
         """Sums over all tensors, then over those of every group; (..., tensors) to (..., 1 + groups)."""
@@ -251,7 +315,7 @@ class StepRecorder:
         return {name: getattr(self, f"_{name}") for name in names}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The steps recorded since the last flush."""
+        """The steps of the present epoch. Those before it are taken first: :meth:`take_rows`."""
         self._pack()
         n = self._filled
         counts = {name: -(-n // RADIAL_EVERY) if name == "radial" else n for name in self._held()}
@@ -273,12 +337,6 @@ def _norms(tensors: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return list(torch._foreach_norm(tensors, dtype=dtype))
 
 
-def _is_small(tensor: Tensor) -> bool:
-    """Few numbers, in float32, without gaps between them."""
-    dense = tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
-    return dense and tensor.dtype == torch.float32 and tensor.numel() <= 2**16
-
-
 #: numbers of one dot product in float32: few enough for an error of 1e-7, and for BLAS to stay on one thread
 _PIECE = 9984
 
@@ -292,7 +350,7 @@ class _Numbers:
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
         self.strides = tensor.stride()
-        self.flat = tensor.detach().numpy().ravel("K")
+        self.flat = flat(tensor)
         self.parts = [slice(at, at + _PIECE) for at in range(0, self.flat.size, _PIECE)]
         self.pieces = [self.flat[part] for part in self.parts]
 
@@ -303,7 +361,7 @@ class _Numbers:
             gradient = torch.zeros_like(self.tensor)
         elif gradient.stride() != self.strides:  # the sums would be others
             gradient = torch.empty_like(self.tensor).copy_(gradient)
-        w, g = self.flat, gradient.numpy().ravel("K")  # in the order of the memory: no copy
+        w, g = self.flat, flat(gradient)  # in the order of the memory: no copy
         if len(self.parts) == 1:
             gg, ww, gw = float(g.dot(g)), float(w.dot(w)), float(g.dot(w))
         else:
@@ -324,32 +382,22 @@ class _Numbers:
 
 def _sums(steps: Sequence[Sequence[Any]]) -> Array:
     """Add up the numbers of every step; tensors wait for the device once."""
-    flat = [number for step in steps for number in step]
-    if any(isinstance(number, Tensor) for number in flat):
-        place = next(number.device for number in flat if isinstance(number, Tensor))
+    numbers = [number for step in steps for number in step]
+    if any(isinstance(number, Tensor) for number in numbers):
+        place = next(number.device for number in numbers if isinstance(number, Tensor))
         double = summing_dtype(place)
-        flat = torch.stack([torch.as_tensor(n, device=place).to(double) for n in flat]).cpu().double().tolist()
-    given = iter(flat)
+        numbers = torch.stack([torch.as_tensor(n, device=place).to(double) for n in numbers]).cpu().double().tolist()
+    given = iter(numbers)
     return np.array([sum(float(next(given)) for _ in step) for step in steps])
 
 
 def _right_answers(steps: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> tuple[Tensor, Array]:
-    """Count the right answers of every step, and all; steps of one size at once: many small operations cost more."""
-    if len({logits.shape for step in steps for logits, _ in step}) == 1 == len(steps[0]) == max(map(len, steps)):
-        given, wanted = zip(*(step[0] for step in steps))  # the usual case
-        right = (torch.stack(given).argmax(2) == torch.stack(wanted)).sum(1)
-        return right.to("cpu", torch.float64), np.full(len(steps), float(len(wanted[0])))
-    found, sizes = torch.zeros(len(steps), dtype=torch.float64, device="cpu"), np.zeros(len(steps))
-    by_shape = defaultdict[torch.Size, list[tuple[int, Tensor, Tensor]]](list)
-    for number, answers in enumerate(steps):
-        for logits, labels in answers:
-            by_shape[logits.shape].append((number, logits, labels))
-    for shape, batches in by_shape.items():
-        numbers, given, wanted = zip(*batches)
-        right = (torch.stack(given).argmax(2) == torch.stack(wanted)).sum(1)
-        found.index_add_(0, torch.tensor(numbers, device="cpu"), right.to("cpu", torch.float64))
-        np.add.at(sizes, list(numbers), shape[0])
-    return found, sizes
+    """Count the right answers of every step, and all; the answers of all steps at once: small operations cost more."""
+    given, wanted = zip(*(batch for step in steps for batch in step))
+    right = (torch.cat(given).argmax(1) == torch.cat(wanted)).cpu().numpy()
+    sizes = np.array([sum(len(labels) for _, labels in step) for step in steps])
+    counts = np.add.reduceat(right, np.cumsum(sizes) - sizes, dtype=np.float64)
+    return torch.from_numpy(counts), sizes.astype(np.float64)
 
 
 def _plain_angle(squares: Mapping[str, Array], dot: Array, lr: Array, decay: float) -> Array:

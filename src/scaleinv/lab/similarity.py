@@ -12,11 +12,14 @@ under way; where none is they are the present ones.
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from scaleinv.lab.small import flat, is_small
 from scaleinv.runfolder.rows import Row
 
 
@@ -35,9 +38,11 @@ class EpochSimilarity:
         self._keep_start = keep_start
         self._start = self._copy()
         self._previous = [t.clone() for t in self._start]
-        self._ends = [0, *accumulate(len(tensors) for tensors in groups.values())]
+        ends = [0, *accumulate(len(tensors) for tensors in groups.values())]
+        self._spans = [(0, ends[-1]), *pairwise(ends)]  # of the whole vector, then of every group
+        self._small = all(is_small(t) for t in self._start)
         #: the two in float64, once they have been measured
-        self._known: dict[str, _Measured] = {}
+        self._known: dict[str, Any] = {}
 
     def _copy(self) -> list[Tensor]:
         return [t.detach().clone() for tensors in self._groups.values() for t in tensors]
@@ -50,7 +55,7 @@ class EpochSimilarity:
         out.
         """
         now = self._copy()
-        measured = _measure(now)
+        measured = self._measure(now)
         rows = []
         for quantity, place, others in (
             ("cos_previous_epoch", "previous", self._previous),
@@ -58,16 +63,15 @@ class EpochSimilarity:
         ):
             if whole or quantity == "cos_start":
                 if place not in self._known:
-                    self._known[place] = _measure(others)
-                for name, cosine in zip(["total", *self._groups], self._cosines(measured, self._known[place])):
+                    self._known[place] = self._measure(others)
+                cosines = measured.cosines(self._known[place], self._spans)
+                for name, cosine in zip(["total", *self._groups], cosines):
                     rows.append(Row(step, epoch, "weights", name, quantity, cosine))
         self._previous, self._known["previous"] = now, measured
         return rows
 
-    def _cosines(self, u: "_Measured", v: "_Measured") -> list[float]:
-        """Of the whole vector, then of every group; NaN where a vector has no direction."""
-        spans = [(0, len(u.tensors)), *pairwise(self._ends)]
-        return [_cosine(u.part(a, b), v.part(a, b)) for a, b in spans]
+    def _measure(self, tensors: Sequence[Tensor]) -> Any:
+        return _Small(tensors, self._spans) if self._small else _measure(tensors)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """What cannot be had from the network: the weights of the previous epoch, unless they are the present ones."""
@@ -95,6 +99,46 @@ class _Measured(NamedTuple):
 
     def part(self, first: int, end: int) -> "_Measured":
         return _Measured(self.tensors[first:end], self.squares[first:end])
+
+    def cosines(self, other: "_Measured", spans: Sequence[tuple[int, int]]) -> list[float]:
+        """Of the tensors of every span; NaN where a vector has no direction."""
+        return [_cosine(self.part(a, b), other.part(a, b)) for a, b in spans]
+
+
+class _Small:
+    """The same of few numbers on a CPU, whose directions lie in one array: calls cost more than sums."""
+
+    def __init__(self, tensors: Sequence[Tensor], spans: Sequence[tuple[int, int]]) -> None:
+        self.sizes = [t.numel() for t in tensors]
+        numbers = np.concatenate([flat(t) for t in tensors], dtype=np.float64)
+        squares = self.sums(numbers * numbers)
+        self.norms = [math.sqrt(sum(squares[a:b])) for a, b in spans]
+        #: by the norm of the whole vector, then by those of the groups
+        self.directions = np.empty((2, len(numbers)))
+        ends = [0, *accumulate(self.sizes)]
+        with np.errstate(all="ignore"):  # a diverged run
+            np.divide(numbers, self.norms[0], out=self.directions[0])
+            for (a, b), norm in zip(spans[1:], self.norms[1:]):
+                part = slice(ends[a], ends[b])
+                np.divide(numbers[part], norm, out=self.directions[1, part])
+
+    def sums(self, numbers: npt.NDArray[np.float64]) -> list[float]:
+        """Add up the numbers of every tensor, in torch's order."""
+        rows = numbers.size // sum(self.sizes)
+        parts = torch.split(torch.from_numpy(numbers.ravel()), self.sizes * rows)
+        return [part.sum().item() for part in parts]
+
+    def cosines(self, other: "_Small", spans: Sequence[tuple[int, int]]) -> list[float]:
+        """See :meth:`_Measured.cosines`."""
+        with np.errstate(all="ignore"):
+            difference = self.directions - other.directions
+            difference *= difference
+        distances, shift, found = self.sums(difference), 0, []
+        for (first, end), a, b in zip(spans, self.norms, other.norms):
+            near = 0 < a < math.inf and 0 < b < math.inf
+            found.append(1 - sum(distances[first + shift : end + shift]) / 2 if near else math.nan)
+            shift = len(self.sizes)  # the groups follow the whole vector
+        return found
 
 
 def _measure(tensors: Sequence[Tensor]) -> _Measured:

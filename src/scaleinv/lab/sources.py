@@ -15,6 +15,7 @@ from scaleinv.lab.global_random import READ, seeded
 from scaleinv.lab.problem import Split
 from scaleinv.lab.references import object_of, short_name
 from scaleinv.lab.splits import Held, Streamed, leaves
+from scaleinv.text import count
 
 Augment = Callable[[Any, torch.Generator], Any]
 
@@ -42,6 +43,11 @@ def read_source(given: Any, what: str, reading: HowRead) -> tuple[Split, str, An
         return _named(given, what, reading)
     if isinstance(given, (tuple, list)) and len(given) == 2:
         return _arrays(given[0], given[1], what, reading.augment), "arrays", None
+    if isinstance(given, (tuple, list)) and given and all(_is_array(one) for one in given):
+        raise UserError(
+            f"the {what} data is {count(len(given), 'array')}; give (inputs, targets), several inputs as one: "
+            "((a, b), targets)"
+        )
     if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, (Tensor, np.ndarray)):
         return _data_set(given, what, reading), type(given).__name__, None
     if isinstance(given, Iterable) and not isinstance(given, (Tensor, np.ndarray)):

@@ -91,16 +91,19 @@ class Supervised:
         """Refuse labels outside the classes that the network tells apart."""
         if not (self.integer and isinstance(outputs, Tensor) and outputs.ndim >= 2 and self._error is None):
             return
-        labels = self.splits["train"].targets if isinstance(self.splits["train"], Held) else targets
-        if not isinstance(labels, Tensor):
-            return
-        counted = labels if self.spec.ignore is None else labels[labels != self.spec.ignore]
-        low, high, classes = int(counted.min()), int(counted.max()), outputs.shape[1]
-        if low < 0 or high >= classes:
-            raise UserError(
-                f"the labels of {self.name} are {low} to {high}, and the model gives {classes} numbers for an example: "
-                f"labels are 0 to {classes - 1}"
-            )
+        for name, split in self.splits.items():
+            labels = split.targets if isinstance(split, Held) else targets if name == "train" else None
+            if not isinstance(labels, Tensor):
+                continue
+            counted = labels if self.spec.ignore is None else labels[labels != self.spec.ignore]
+            if not len(counted):
+                continue
+            low, high, classes = int(counted.min()), int(counted.max()), outputs.shape[1]
+            if low < 0 or high >= classes:
+                raise UserError(
+                    f"the {name} labels of {self.name} are {low} to {high}, and the model gives {classes} numbers for "
+                    f"an example: labels are 0 to {classes - 1}"
+                )
 
     @property
     def recipe(self) -> dict[str, Any] | None:

@@ -46,6 +46,8 @@ from scaleinv.text import visible
 CHECKPOINT_SECONDS = 4.0
 #: ... unless writing them would take more than this share of the time
 CHECKPOINT_SHARE = 0.05
+#: seconds for which the numbers of short epochs wait for each other: made together they cost less
+EPOCHS_WAIT = 0.1
 #: seconds within which a process that is about to end leaves a run
 _SOON = 5.0
 _log = logging.getLogger("scaleinv")
@@ -135,6 +137,12 @@ def _accumulate(setup: Setup, parts: Sequence[Batch]) -> tuple[Tensor, list[Any]
     return mean, answers
 
 
+@torch.no_grad()
+def _finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite; where their sum is, they are, and nothing else has to be made."""
+    return math.isfinite(tensor.sum()) or bool(torch.isfinite(tensor).all())
+
+
 def recorder_of(setup: Setup, capacity: int) -> StepRecorder:
     """Make the recorder that suits the optimizer of ``setup``; ``capacity``: steps of the longest epoch."""
     config = setup.config
@@ -166,6 +174,9 @@ class _Run:
         self.evaluated = set(evaluation_epochs(self.epochs, config.eval_every))
         self.step, self.status, self.message = 0, "", ""
         self.next_save = time.monotonic() + CHECKPOINT_SECONDS
+        #: of every epoch that has ended since :meth:`take_epochs` how it stands to others, by step and epoch
+        self.ended: list[tuple[int, int, list[Row]]] = []
+        self.next_told = time.monotonic()
 
     def steps_of(self, epoch: int) -> list[list[Tensor]]:
         """For every step of the epoch the batches, as indices, whose mean gradient it takes."""
@@ -251,6 +262,8 @@ class _Run:
         self.progress.write(self.step, self.step // self.per_epoch)
         started, stop = time.monotonic(), self.stop()
         if started >= self.next_save or stop:
+            for step, epoch, shown in self.take_epochs():
+                self.tell(step, epoch, shown)
             self.store.checkpoint(self.step, self.setup.model.state_dict(), self.state())
             ended = time.monotonic()
             self.next_save = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
@@ -285,12 +298,31 @@ class _Run:
         self.seed_pass()
         self.store.append(reference_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
 
-    def end_epoch(self, epoch: int, *, evaluate: bool = True) -> None:
-        rows = self.recorder.flush(self.step, epoch)
-        self.store.append(rows)
+    def tell(self, step: int, epoch: int, shown: Mapping[str, float]) -> None:
+        self.progress.write(self.step, epoch, shown)
+        self.watch(RunEvent("epoch", step, self.config.steps, epoch, shown))
+
+    def take_epochs(self) -> list[tuple[int, int, dict[str, float]]]:
+        """Give the store the rows of all epochs that have ended; the step, epoch and numbers of each."""
+        self.next_told = time.monotonic() + EPOCHS_WAIT
+        found = []
+        for (step, epoch, similar), rows in zip(self.ended, self.recorder.take_rows()):
+            self.store.append(rows)
+            self.store.append(similar)
+            found.append((step, epoch, {r.quantity: r.value for r in rows if r.group == "total"}))
         self.store.append_steps(self.recorder.take_steps())
-        self.store.append(self.similarity.rows(self.step, epoch, whole=bool(rows) and self.step % self.per_epoch == 0))
-        shown = {r.quantity: r.value for r in rows if r.group == "total"}
+        self.ended = []
+        return found
+
+    def end_epoch(self, epoch: int, *, evaluate: bool = True) -> None:
+        whole = bool(self.recorder.end(self.step, epoch)) and self.step % self.per_epoch == 0
+        self.ended.append((self.step, epoch, self.similarity.rows(self.step, epoch, whole=whole)))
+        if evaluate and epoch not in self.evaluated and self.recorder.has_room() and time.monotonic() < self.next_told:
+            self.keep(epoch)
+            return
+        *earlier, (_, _, shown) = self.take_epochs()
+        for others in earlier:
+            self.tell(*others)
         if evaluate:
             self.keep(epoch)
         if evaluate and epoch in self.evaluated:
@@ -307,8 +339,7 @@ class _Run:
                     draw = reference_generator(self.config, 0)
                     self.store.append(limit_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
             shown |= {f"{r.split}_{r.quantity}": r.value for r in measured if r.group == "total"}
-        self.progress.write(self.step, epoch, shown)
-        self.watch(RunEvent("epoch", self.step, self.config.steps, epoch, shown))
+        self.tell(self.step, epoch, shown)
 
     @np.errstate(over="ignore", invalid="ignore")  # a diverged run: inf and NaN are its result
     def train(self) -> None:
@@ -328,7 +359,7 @@ class _Run:
                     break
                 if self.step % self.per_epoch:
                     self.save_if_due()
-            if not all(bool(torch.isfinite(t).all()) for ts in setup.groups.values() for t in ts):
+            if not all(_finite(t) for ts in setup.groups.values() for t in ts):
                 bad = self.recorder.first_nonfinite(self.step)
                 self.diverged(f"step {bad} leaves weights that are not finite", epoch + 1)
                 return
