@@ -488,3 +488,17 @@ def test_a_forward_that_refuses_moved_weights_is_said_to() -> None:
     model, inputs = kinds.built(lambda: practice.guarded(limit), kinds.X)()
     with pytest.raises(UserError, match=r"the forward refuses the weights.*FloatingPointError: activations explode"):
         find_symmetries(model, inputs)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_two_parameters_on_one_memory_are_refused(transposed: bool) -> None:
+    """Tied by their data, a factor on one is on the other: as two tensors they would have other symmetries."""
+    model = nn.Sequential(nn.Linear(6, 8, bias=False), nn.LayerNorm(8), nn.Linear(8, 6, bias=False))
+    if transposed:
+        model[2].weight = nn.Parameter(model[0].weight.data.t())
+    else:
+        model[2] = nn.Linear(6, 8, bias=False)
+        model[2].weight.data = model[0].weight.data
+        model.insert(2, nn.Linear(8, 6, bias=False))
+    with pytest.raises(UserError, match="two on one memory"):
+        find_symmetries(model, torch.randn(4, 6))

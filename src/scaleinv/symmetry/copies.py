@@ -4,6 +4,7 @@ import contextlib
 import copy
 import ctypes
 import gc
+import itertools
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -277,8 +278,16 @@ def refuse_unreadable(model: nn.Module) -> None:
 
 
 def _refuse_views(model: nn.Module, own: Mapping[str, Tensor]) -> None:
-    """Raise UserError for a tensor that a module keeps as a view of a parameter: a copy would not follow it."""
+    """Raise UserError for parameters on one memory, or a tensor kept as a view of one: a copy would not follow."""
     with contextlib.suppress(RuntimeError, NotImplementedError):  # some parameters have no storage to ask for
+        dense = {name: p for name, p in own.items() if p.numel() and not hasattr(p, "full_tensor")}
+        begun = sorted((p.data_ptr(), _memory(p), name) for name, p in dense.items())
+        for (start, size, one), (after, _, other) in itertools.pairwise(begun):
+            if after < start + size:
+                raise UserError(
+                    f"parameters {one!r} and {other!r} are two on one memory, so that no factor is on one alone; "
+                    "tie them as one parameter (b.weight = a.weight, not b.weight.data = a.weight.data)"
+                )
         stores = {p.untyped_storage().data_ptr(): name for name, p in own.items() if p.numel()}
         for where, module in model.named_modules():
             for key, value in vars(module).items():
@@ -292,6 +301,11 @@ def _refuse_views(model: nn.Module, own: Mapping[str, Tensor]) -> None:
                         f"{'.'.join(filter(None, (where, key)))} is a view of parameter {name!r} that was made before "
                         "the forward, which a copy of the model does not follow; make the view in the forward"
                     )
+
+
+def _memory(p: Tensor) -> int:
+    """Count the bytes from the first entry of a tensor to its last."""
+    return (1 + sum((n - 1) * step for n, step in zip(p.shape, p.stride()))) * p.element_size()
 
 
 def view_real(t: Tensor) -> Tensor:

@@ -123,6 +123,9 @@ class Factors(TorchFunctionMode):
                 return args[0].to(self.dtype)
             args = tuple(self.dtype if a in _LOW else a for a in args) if any(map(_is_low, args)) else args
             kwargs = {k: self.dtype if _is_low(v) else v for k, v in kwargs.items()}
+            if self.dtype is torch.float64 and any(map(_is_low_complex, (*args, *kwargs.values()))):
+                args = tuple(torch.complex128 if _is_low_complex(a) else a for a in args)
+                kwargs = {k: torch.complex128 if _is_low_complex(v) else v for k, v in kwargs.items()}
             if name not in _KEPT:
                 at = 1 if name.endswith("_") and not name.endswith("__") else 0  # in place: the target stays what it is
                 args = (*args[:at], *self._raised(args[at:]))
@@ -312,3 +315,7 @@ def grouped_mm(
 
 def _is_low(value: Any) -> bool:
     return isinstance(value, torch.dtype) and value in _LOW
+
+
+def _is_low_complex(value: Any) -> bool:
+    return isinstance(value, torch.dtype) and value in (torch.complex64, torch.complex32)
