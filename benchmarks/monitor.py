@@ -279,6 +279,7 @@ def main() -> None:
     if options.which in ("mlp", "all"):
         print(f"\nmlp ({mlp.__doc__})")
         whole_runs(mlp, 500, options.rounds)
+        whole_runs(mlp, 3000, max(1, options.rounds // 2))  # the default interval settles within 16 logged steps
         unlogged(mlp)
         identical(mlp, 20)
     for name, make in (("resnet18", resnet18), ("gpt2", gpt2)):

@@ -798,3 +798,17 @@ def test_no_row_of_the_user_is_dropped_by_wandb(habit: str, monkeypatch: pytest.
     if habit in ("step=", "no step", "nothing"):
         assert sorted(set(seen)) == [0, 5, 10, 15]
     assert seen
+
+
+def test_a_gradient_of_rounding_is_no_wrong_bias_correction() -> None:
+    """The gradient of a bias before a batch norm is rounding, as small as Adam's eps: its first step is short."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-8)
+    monitor = Monitor(model, optimizer, every=1)
+    nn.functional.cross_entropy(model(torch.randn(32, 6)), torch.arange(32) % 3).backward()
+    assert 0 < float(model[0].bias.grad.norm()) < 1e-7
+    optimizer.step()
+    assert "0.weight" in monitor.first_steps
+    assert "0.bias" not in monitor.first_steps
+    assert not monitor.alerts

@@ -164,6 +164,10 @@ def _sgd_first(options: Options, lr: float, g: float, entries: int) -> float | N
 
 
 def _sign_first(options: Options, lr: float, g: float, entries: int) -> float | None:
+    """Every number moves by ``lr``; one with a gradient of the size of eps, rounding before a batch norm, does not."""
+    eps = options.get("eps")
+    if isinstance(eps, (int, float)) and g < 100 * eps * math.sqrt(entries):
+        return None
     return lr * math.sqrt(entries)
 
 
