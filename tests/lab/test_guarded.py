@@ -21,6 +21,7 @@ from scaleinv.errors import UserError
 from scaleinv.lab import train
 from scaleinv.lab.config import Settings, read_config
 from scaleinv.lab.launch.here import Here
+from scaleinv.lab.launch.job import bugs_kept
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.start import find_start, read_start
 from scaleinv.monitor.sinks.rows import Rows
@@ -444,3 +445,23 @@ def test_what_a_file_held_is_remembered_while_it_is_not_written(
     files._summed.clear()
     files.sha256(path)
     assert not files._summed  # it was written a moment ago: a change might not show
+
+
+def test_a_bug_leaves_its_traceback_through_no_link(tmp_path: Path) -> None:
+    foreign = tmp_path / "precious.txt"
+    foreign.write_text("precious")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "error.txt").symlink_to(foreign)
+    with pytest.raises(ZeroDivisionError), bugs_kept(run):
+        1 / 0  # noqa: B018
+    assert foreign.read_text() == "precious"
+    assert "ZeroDivisionError" in (run / "error.txt").read_text()
+    assert not (run / "error.txt").is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_nothing_is_written_at_the_end_of_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "alerts.jsonl")
+    with pytest.raises(UserError, match="is a pipe"):
+        append_bytes(tmp_path / "alerts.jsonl", b"{}\n")

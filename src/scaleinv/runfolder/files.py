@@ -144,6 +144,8 @@ def new_file(path: Path) -> Iterator[io.FileIO]:
 def append_bytes(path: Path, data: bytes) -> None:
     """Write at the end of a file, which is made if need be; after an error it is as long as before."""
     with disk_errors(path):
+        with suppress(FileNotFoundError):
+            refuse_other_kinds(path)  # who opens a pipe waits for its reader
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             size = os.fstat(handle).st_size

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.lab.launch.base import Job
-from scaleinv.runfolder.files import disk_errors
+from scaleinv.runfolder.files import disk_errors, write_new
 from scaleinv.runfolder.layout import CONFIG, LOCK, RESULT
 from scaleinv.runfolder.manifest import MANIFEST
 from scaleinv.runfolder.seal import read_object, rewrite_sealed
@@ -40,7 +40,7 @@ def unpack(folder: Path, packed: bytes) -> None:
                 target = part / member.name
                 if content is not None and target.resolve().is_relative_to(part.resolve()):
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(content.read())
+                    write_new(target, [content.read()], flush=False)
         before = part.with_suffix(".before")
         shutil.rmtree(before, ignore_errors=True)
         if folder.exists():

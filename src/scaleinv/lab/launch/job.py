@@ -12,6 +12,7 @@ from scaleinv.lab.launch.base import Job
 from scaleinv.lab.launch.task import do_task, write_task
 from scaleinv.lab.problem import Problem
 from scaleinv.lab.train import RunEvent, Stopped, run
+from scaleinv.runfolder.files import write_bytes
 from scaleinv.runfolder.layout import ERROR
 
 
@@ -27,9 +28,8 @@ def bugs_kept(folder: Path) -> Iterator[None]:
     except (UserError, Stopped):
         raise
     except Exception:
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ERROR).write_text(traceback.format_exc())
+        with suppress(UserError):  # a full disk
+            write_bytes(folder / ERROR, traceback.format_exc().encode("utf-8", "backslashreplace"), parents=True)
         raise
 
 

@@ -20,7 +20,7 @@ from scaleinv.lab.launch.carried import lay_out_needs, needs, pack, pack_to_retu
 from scaleinv.lab.launch.polled import TRIES, Gone, Polled
 from scaleinv.lab.launch.task import is_task
 from scaleinv.lab.launch.unit import attempt
-from scaleinv.runfolder.files import disk_errors
+from scaleinv.runfolder.files import write_bytes
 from scaleinv.runfolder.layout import BEFORE_CONFIG, CONFIG, ERROR, TASK
 
 #: what a node returns that has to be sent a folder as it is
@@ -78,9 +78,7 @@ class Ray(Polled):
         self.why_waiting(jobs)  # raises where a cluster of ours cannot train them
         self._token = secrets.token_hex(8)
         self._token_file = self.out / f"{TOKEN}-{self._token}"
-        with disk_errors(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            self._token_file.write_text(self._token)
+        write_bytes(self._token_file, self._token.encode(), parents=True)
         self._data = self.ray.put(_packed(self.dataset)) if self.dataset is not None else None
         try:
             yield from super().run(jobs, watch)
@@ -244,7 +242,7 @@ def _train(
         unpack(own, head)
         if is_task(own):
             told = f"UserError: the node {socket.gethostname()} does not see {place.parent}, which this needs; share it"
-            (own / ERROR).write_text(f"{told}\n")
+            write_bytes(own / ERROR, f"{told}\n".encode())
             return pack(own)
         lay_out_needs(own, _fetched(needed))
         attempt(own, dataset)
