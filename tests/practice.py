@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import random
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -543,6 +544,13 @@ def polar(s: Any, x: Tensor) -> Tensor:
     return s.o(normed((x.to(torch.cfloat) @ z).abs()))
 
 
+def ragged() -> Tensor:
+    """Two samples of unequal length."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the interface calls itself new
+        return torch.nested.nested_tensor([normal(3, 6), normal(5, 6)])
+
+
 def in_autocast() -> nn.Module:
     def forward(s: Any, x: Tensor) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -627,6 +635,8 @@ PRACTICE = [
     Case("a loss alone", built(lambda: Fn(lambda s, x, y: functional.cross_entropy(s.net(x), y), net=nn.Sequential(lin(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))), X, tokens(3, 9)),
          "one number, looked at in many places", single=("net.0.weight",), rescaling=({"net.1.weight": 1, "net.1.bias": 1, "net.3.weight": -1},), fixed=("net.3.bias",)),
     Case("lengths and angles", built(lambda: Fn(polar, r=nn.Parameter(torch.rand(6, 8) + 0.5), t=nn.Parameter(torch.rand(6, 8)), o=nn.Linear(8, 3)), X), "complex numbers of single precision", single=("r",), fixed=("t", "o.weight", "o.bias")),
+    _one("samples of unequal length", lambda: Fn(lambda s, x: s.o(normed(s.w(torch.nested.to_padded_tensor(x, 0.0)))), **in_front()), "a nested tensor", ragged()),
+    Case("a batch with names", lambda: (built(lambda: Fn(lambda s, b: s.o(normed(s.w(b.logits))), **in_front()))()[0], (Auxiliary(X, X),)), "a named tuple as the input", **_HEAD),
     _one("a part under autocast", in_autocast, "in half precision, whatever the rest is in"),
     Case("logits of two heads", built(lambda: Fn(lambda s, x: (lambda h: Auxiliary(s.o(h), s.c(h)))(normed(s.w(x))), c=nn.Linear(8, 2), **in_front()), X), "a tuple with names", single=("w.weight",), fixed=("o.weight", "o.bias", "c.weight", "c.bias")),
     Case("losses by name", built(lambda: Fn(lambda s, x: {"loss_classifier": s.o(normed(s.w(x))).square().mean(), "loss_box": s.c(normed(s.w(x))).abs().mean()}, c=nn.Linear(8, 2), **in_front()), X),

@@ -345,7 +345,8 @@ def _permuted(seed: int) -> Callable[[Tensor], Tensor]:
 
 def constant(t: Tensor) -> bool:
     """Tell whether a tensor of real numbers holds one number again and again."""
-    return t.is_floating_point() and t.numel() > 1 and bool((t == t.reshape(-1)[0]).all())
+    many = t.is_floating_point() and not t.is_nested and t.layout is torch.strided and t.numel() > 1
+    return many and bool((t == t.reshape(-1)[0]).all())
 
 
 def _drawn(t: Tensor) -> Tensor:

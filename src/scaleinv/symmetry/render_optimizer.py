@@ -79,4 +79,4 @@ def optimizer_html(title: str, review: OptimizerReview, groups: ParamGroups) -> 
 
 
 def _suggestion(groups: ParamGroups) -> str:
-    return f"{count(len(groups), 'group')} by scaleinv.param_groups(model, inputs, lr=..., weight_decay=...)"
+    return f"Better: {count(len(groups), 'group')} by scaleinv.param_groups(model, inputs, lr=..., weight_decay=...)"

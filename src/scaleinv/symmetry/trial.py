@@ -147,7 +147,9 @@ def _generic(probe: Probe, model: nn.Module, inputs: Any, outputs: Outputs, note
 
 def _main(inputs: Any) -> Tensor | None:
     """Find the first of the largest tensors of the inputs: of real numbers, or else of whole ones."""
-    tensors = [t for t in every_tensor(call_arguments(inputs)) if t.layout is torch.strided and t.dim()]
+    tensors = [
+        t for t in every_tensor(call_arguments(inputs)) if t.layout is torch.strided and t.dim() and not t.is_nested
+    ]
     real = [t for t in tensors if t.is_floating_point()]
     whole = [t for t in tensors if not t.is_complex() and t.dtype is not torch.bool]
     return max(real or whole, key=Tensor.numel, default=None)
@@ -317,6 +319,8 @@ def _print(value: Any) -> float:
     for k, t in enumerate(output_tensors(list(value) if isinstance(value, tuple) else value)):
         if torch._C._functorch.is_functorch_wrapped_tensor(t):
             return 0.0
+        if t.is_nested:
+            continue
         flat = torch.nan_to_num(t.detach().reshape(-1).double())
         weights = torch.linspace(1, 2, len(flat), dtype=torch.float64, device=flat.device)
         total += (k + 1) * float((flat * weights).sum())
