@@ -3,7 +3,7 @@
 Needs scikit-learn. BatchNorm makes the convolutions scale-invariant; their biases are dead, and the monitor says so.
 """
 
-import sys
+import argparse
 
 import torch
 from sklearn.datasets import load_digits
@@ -12,7 +12,11 @@ from torch.nn import functional
 
 from scaleinv import Monitor
 
-steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1500
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("steps", nargs="?", type=int, default=1500)
+parser.add_argument("sinks", nargs="*", help="where the monitor writes, such as a folder")
+asked = parser.parse_args()
+steps: int = asked.steps
 torch.manual_seed(0)
 images, labels = load_digits(return_X_y=True)
 x = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 16
@@ -25,7 +29,7 @@ model = nn.Sequential(
     nn.Flatten(), nn.Linear(32 * 4, 10),
 )  # fmt: skip
 optimizer = torch.optim.SGD(model.parameters(), lr=0.2, weight_decay=5e-3)
-monitor = Monitor(model, optimizer, inputs=x[:64], total_steps=steps, sinks=sys.argv[2:])
+monitor = Monitor(model, optimizer, inputs=x[:64], total_steps=steps, sinks=asked.sinks)
 
 for _ in range(steps):
     batch = torch.randint(len(x), (64,))

@@ -1,12 +1,13 @@
-"""A GPT whose query and key matrices keep their norm ("hyperball"): the ELR is scheduled.  python
-examples/gpt_hyperball.py [steps]
+"""A GPT whose query and key matrices keep their norm ("hyperball"): the ELR is scheduled.
+
+python examples/gpt_hyperball.py [steps]
 
 Needs tiny-shakespeare. Sphere takes the scale-invariant matrices; AdamW does the rest as ever. The monitor shows a
 constant norm, and an angle that follows the schedule at once, where weight decay would need 1/(2 lr wd) steps to
 follow.
 """
 
-import sys
+import argparse
 
 import torch
 from gpt import GPT, batch, text
@@ -14,7 +15,9 @@ from torch.nn import functional
 
 from scaleinv import Monitor, Sphere
 
-steps = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("steps", nargs="?", type=int, default=400)
+steps: int = parser.parse_args().steps
 torch.manual_seed(0)
 data = text()
 model = GPT(qk_norm=True)

@@ -6,7 +6,7 @@ everything that writes into the residual stream (embeddings, attention outputs, 
 together, since every reader normalises.
 """
 
-import sys
+import argparse
 
 import torch
 from gpt import GPT, batch, text
@@ -14,11 +14,15 @@ from torch.nn import functional
 
 from scaleinv import Monitor
 
-steps = int(sys.argv[1]) if len(sys.argv) > 1 else 800
-kind = "muon" if "muon" in sys.argv else "adamw"
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("steps", nargs="?", type=int, default=800)
+parser.add_argument("kind", nargs="?", choices=["adamw", "muon"], default="adamw")
+parser.add_argument("attention", nargs="?", choices=["qk", "plain"], default="qk")
+asked = parser.parse_args()
+steps, kind = asked.steps, asked.kind
 torch.manual_seed(0)
 data = text()
-model = GPT(qk_norm="plain" not in sys.argv)
+model = GPT(qk_norm=asked.attention == "qk")
 
 matrices = [p for n, p in model.named_parameters() if n.startswith("blocks")]
 rest = [p for n, p in model.named_parameters() if not n.startswith("blocks")]

@@ -3,8 +3,8 @@
 Needs lightning and scikit-learn. The numbers go to the trainer's own logger.
 """
 
+import argparse
 import logging
-import sys
 import tempfile
 
 import lightning
@@ -16,6 +16,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from scaleinv.monitor.callbacks.lightning import MonitorCallback
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("epochs", nargs="?", type=int, default=10)
+epochs: int = parser.parse_args().epochs
 
 logging.getLogger("lightning").setLevel(logging.ERROR)
 torch.manual_seed(0)
@@ -41,7 +45,7 @@ class Digits(lightning.LightningModule):
 callback = MonitorCallback(groups=["net.0.weight"])
 with tempfile.TemporaryDirectory() as folder:
     trainer = lightning.Trainer(
-        max_epochs=int(sys.argv[1]) if len(sys.argv) > 1 else 10, accelerator="cpu", callbacks=[callback],
+        max_epochs=epochs, accelerator="cpu", callbacks=[callback],
         logger=CSVLogger(folder), enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
     )  # fmt: skip
     trainer.fit(Digits(), DataLoader(data, batch_size=64, shuffle=True))

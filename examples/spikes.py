@@ -4,8 +4,8 @@ python examples/spikes.py [FILE.csv]; then: scaleinv periods FILE.csv --lr 0.5 -
 examples/spikes.csv is what it wrote on one machine; on another the spikes come at other steps.
 """
 
+import argparse
 import csv
-import sys
 from pathlib import Path
 
 import torch
@@ -13,6 +13,10 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from scaleinv import Monitor
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("file", nargs="?", type=Path, default=Path("spikes.csv"), metavar="FILE.csv")
+out: Path = parser.parse_args().file
 
 torch.manual_seed(0)
 pixels, digits = load_digits(return_X_y=True)
@@ -38,7 +42,7 @@ for _ in range(2000):
 
 history = monitor.history()
 columns = {"step": "step", "loss": "loss", "rho": "total/rho", "eg": "total/eg"}
-with Path(sys.argv[1] if len(sys.argv) > 1 else "spikes.csv").open("w", newline="") as file:
+with out.open("w", newline="") as file:
     table = csv.writer(file)
     table.writerow(columns)
     table.writerows([f"{value:.5g}" for value in row] for row in zip(*(history[name] for name in columns.values())))

@@ -5,7 +5,7 @@ scale-invariant; the last layer and most gains and biases of the norms are not, 
 only.
 """
 
-import sys
+import argparse
 
 import torch
 from sklearn.datasets import load_digits
@@ -15,7 +15,9 @@ from scaleinv import Monitor
 from scaleinv.plugins import load_object
 
 create_model = load_object("timm:create_model")  # as `import timm`, which fails where no torchvision fits torch
-steps = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("steps", nargs="?", type=int, default=60)
+steps: int = parser.parse_args().steps
 torch.manual_seed(0)
 images, labels = load_digits(return_X_y=True)
 small = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 16

@@ -4,7 +4,7 @@ Needs transformers, accelerate and scikit-learn. In a loop of your own with Acce
 is enough.
 """
 
-import sys
+import argparse
 import tempfile
 
 import torch
@@ -14,6 +14,10 @@ from torch import nn
 from torch.nn import functional
 
 from scaleinv.monitor.callbacks.huggingface import MonitorCallback
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("steps", nargs="?", type=int, default=300)
+steps: int = parser.parse_args().steps
 
 images, labels = load_digits(return_X_y=True)
 data = [
@@ -35,7 +39,7 @@ class Digits(nn.Module):
 callback = MonitorCallback(inputs=torch.rand(8, 64))
 with tempfile.TemporaryDirectory() as folder:
     options = transformers.TrainingArguments(
-        output_dir=folder, max_steps=int(sys.argv[1]) if len(sys.argv) > 1 else 300, per_device_train_batch_size=64,
+        output_dir=folder, max_steps=steps, per_device_train_batch_size=64,
         learning_rate=1e-2, weight_decay=0.5, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
     transformers.Trainer(Digits(), options, train_dataset=data, callbacks=[callback]).train()

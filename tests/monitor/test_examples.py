@@ -87,3 +87,19 @@ def test_trainer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
     assert "5 groups, 1 scale-invariant" in run(monkeypatch, capsys, "trainer_digits.py", "20")
+
+
+@pytest.mark.parametrize("name", ["digits_loop.py", "gpt_hyperball.py", "gpt_rotation.py", "timm_resnet18.py"])
+def test_odd_arguments_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    pytest.importorskip("sklearn")
+    if name == "timm_resnet18.py":
+        load_timm()
+    monkeypatch.chdir(tmp_path)
+    for argument, code in (("--help", 0), ("many", 2)):
+        with pytest.raises(SystemExit) as stopped:
+            run(monkeypatch, capsys, name, argument)
+        assert stopped.value.code == code
+    assert "invalid int value: 'many'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
