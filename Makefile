@@ -7,8 +7,9 @@ STAMP  := $(VENV)/.ready
 .DEFAULT_GOAL := help
 # small tensors gain nothing from two threads, and waiting threads steal the other core
 export OMP_NUM_THREADS ?= 1
-# a worker for each core; the tests of a file stay together, since they share what they trained
-SPREAD ?= -n auto --dist loadfile
+# a worker for each core; the tests of a file stay together, since they share what they trained; files in their order,
+# not the largest first: the longest, those of clusters, have few tests and would be left for the end, on one core
+SPREAD ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test lint quick nightly kernels mutants faults bench docs dist audit release-check clean
 

@@ -33,7 +33,14 @@ def small_base(scale):
     return replace(_base(scale), model="mlp", width=8, subset=64, weight_decay=0.05)
 
 
-_full, _base = periods._plan, periods.base
+def small_variations(scale):
+    return {
+        name: replace(one, settings=replace(one.settings, steps=min(one.settings.steps, 300)))
+        for name, one in _variations(scale).items()
+    }
+
+
+_full, _base, _variations = periods._plan, periods.base, periods.variations
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,7 @@ def folder(tmp_path_factory):
 def test_a_check_ends(id, folder, monkeypatch):
     monkeypatch.setattr(periods, "_plan", tiny)
     monkeypatch.setattr(periods, "base", small_base)
+    monkeypatch.setattr(periods, "variations", small_variations)
     whole = periods.resting("digits")
     short = [replace(one, settings=replace(one.settings, width=8, steps=200)) for one in whole]
     monkeypatch.setattr(periods, "resting", lambda scale: short)
