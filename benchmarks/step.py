@@ -52,6 +52,7 @@ def bare_step(setup: Setup) -> Callable[[torch.Tensor], None]:
     optimizer = torch.optim.SGD(weights, lr=setup.learning_rates()[0], foreach=True)
 
     def step(index: torch.Tensor) -> None:
+        index = index.to(labels.device)
         optimizer.zero_grad(set_to_none=True)
         functional.cross_entropy(model(pictures[index]), labels[index]).backward()
         optimizer.step()
@@ -59,36 +60,42 @@ def bare_step(setup: Setup) -> Callable[[torch.Tensor], None]:
     return step
 
 
-def steps(name: str, count: int) -> float:
-    """Measure the ratio of a step."""
+def steps(name: str, count: int, device: str = "cpu", together: int = 1) -> float:
+    """Measure the ratio of a step; ``together``: how many between two looks at the clock, for which a GPU is waited."""
     model, batch, goal = STEPS[name]
     data = images(8 * batch) if name == "cifar" else load_dataset("digits")
     settings = Settings(
         data=data.name, model=model, width=16 if name == "cifar" else None, batch_size=batch, steps=count
     )
-    config = resolve(settings, data, elr=1e-3, lr=None, seed=0, threads=1)
+    config = resolve(settings, data, elr=1e-3, lr=None, seed=0, threads=1, device=device)
     ours = build(config, data)
-    recorder = recorder_of(ours, count + WARM)
+    recorder = recorder_of(ours, (count + WARM) * together)
     pictures, labels = ours.train
     ours.model.train()
 
     def step_ours(index: torch.Tensor) -> None:
+        index = index.to(labels.device)
         train_step(ours, recorder, [(pictures[index], labels[index])])
+
+    wait = torch.cuda.synchronize if ours.device.type == "cuda" else lambda: None
 
     turn = [("ours", step_ours), ("bare", bare_step(build(config, data)))]
     order = torch.Generator().manual_seed(1)
     times: dict[str, list[float]] = {"ours": [], "bare": []}
     for k in range(count + WARM):
-        index = torch.randint(len(labels), (batch,), generator=order)
+        indices = [torch.randint(len(labels), (batch,), generator=order) for _ in range(together)]
         for who, step in turn if k % 2 else turn[::-1]:
+            wait()
             start = time.perf_counter()
-            step(index)
-            times[who].append(time.perf_counter() - start)
+            for index in indices:
+                step(index)
+            wait()
+            times[who].append((time.perf_counter() - start) / together)
     ratio = statistics.median(a / b for a, b in zip(times["ours"][WARM:], times["bare"][WARM:]))
     ms = {who: 1e3 * statistics.median(values[WARM:]) for who, values in times.items()}
     print(
-        f"step, {model} of width {config.width} on {data.name}, batch {batch}: bare {ms['bare']:.2f} ms, on the sphere "
-        f"with metrics {ms['ours']:.2f} ms, ratio {ratio:.3f} (goal <= {goal})",
+        f"step on {device}, {model} of width {config.width} on {data.name}, batch {batch}: bare {ms['bare']:.2f} ms, "
+        f"on the sphere with metrics {ms['ours']:.2f} ms, ratio {ratio:.3f} (goal <= {goal})",
         flush=True,
     )
     return ratio
