@@ -16,13 +16,11 @@ from torch.overrides import TorchFunctionMode
 import scaleinv
 
 SOURCE = str(Path(scaleinv.__file__).parent)
-#: rooms whose tensors are copies on the CPU by design
-OTHERS = tuple(f"{SOURCE}/{room}/" for room in ("symmetry", "monitor"))
-_NAMES = (
+NAMES = (
     *("arange", "empty", "empty_strided", "eye", "full", "linspace", "logspace", "normal", "ones", "rand", "randint"),
     *("randn", "randperm", "scalar_tensor", "tensor", "zeros"),
 )
-MAKERS = {getattr(torch, name) for name in _NAMES}
+MAKERS = {getattr(torch, name) for name in NAMES}
 
 
 class ExplicitDevices(TorchFunctionMode):
@@ -36,7 +34,7 @@ class ExplicitDevices(TorchFunctionMode):
             while frame is not None and "torch/overrides" in frame.f_code.co_filename:
                 frame = frame.f_back  # type: ignore[assignment]
             name = "" if frame is None else frame.f_code.co_filename
-            if frame is not None and name.startswith(SOURCE) and not name.startswith(OTHERS):
+            if frame is not None and name.startswith(SOURCE):
                 place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
                 raise AssertionError(f"torch.{func.__name__} without a device at {place}")
         return func(*args, **kwargs)

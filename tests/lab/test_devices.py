@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.lab import own
-from tests.lab.explicit import SOURCE, ExplicitDevices
+from tests.lab.explicit import NAMES, SOURCE, ExplicitDevices
 
 import scaleinv as si
 from scaleinv.cli import run as command
@@ -41,6 +42,18 @@ def test_the_mode_sees_a_tensor_of_the_package_without_a_device() -> None:
     with ExplicitDevices():
         torch.zeros(3)
         exec(compile("import torch\nmade = torch.zeros(3, device='cpu')", f"{SOURCE}/lab/sloppy.py", "exec"), {})
+
+
+def test_every_tensor_of_the_package_names_its_device() -> None:
+    """Where no test of this file passes, too."""
+    silent = []
+    for file in Path(SOURCE).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in NAMES:
+                of_torch = isinstance(node.func.value, ast.Name) and node.func.value.id == "torch"
+                if of_torch and not any(keyword.arg in ("device", None) for keyword in node.keywords):
+                    silent.append(f"{file}:{node.lineno}")
+    assert silent == []
 
 
 @pytest.mark.parametrize(
@@ -197,3 +210,21 @@ def test_devices_that_are_refused(text: str, message: str) -> None:
 
 def test_auto_is_a_gpu_where_there_is_one() -> None:
     assert choose_device("auto") == DEVICES[-1] if len(DEVICES) < 3 else "cuda"
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_a_loop_with_sphere_and_monitor_names_every_device(tmp_path: Path, optimizer: Any) -> None:
+    x, y = (torch.as_tensor(part) for part in own.arrays())
+    net = own.make_net()
+    with ExplicitDevices():
+        groups = si.find_symmetries(net, x[:8].float()).parameters(net)
+        sphere = si.Sphere(optimizer(net.parameters(), lr=0.1), groups, 1e-2)
+        monitor = si.Monitor(net, sphere, groups=groups, sinks=str(tmp_path / "watched"), every=1)
+        for _ in range(3):
+            sphere.zero_grad()
+            loss = torch.nn.functional.cross_entropy(net(x.float()), y)
+            loss.backward()
+            monitor.loss(loss)
+            sphere.step()
+        monitor.close()
+    assert si.load(tmp_path / "watched").metrics

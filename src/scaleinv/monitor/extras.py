@@ -133,7 +133,7 @@ class Extras:
         repeat = 1
         if vector is None or len(vector) != matrix.shape[1]:
             draw = torch.Generator().manual_seed(0)
-            vector = torch.randn(matrix.shape[1], generator=draw).to(matrix)
+            vector = torch.randn(matrix.shape[1], generator=draw, device="cpu").to(matrix)
             repeat = _FIRST_ITERATIONS
         for _ in range(repeat):
             vector = matrix.t() @ (matrix @ (vector / vector.norm().clamp_min(1e-30)))
@@ -168,7 +168,7 @@ def _unit_step(optimizer: Optimizer, group: dict[str, Any], weight: Tensor, befo
             return None
         done: Any = state["step"]  # a tensor: it is not read, so that nothing waits
         if not isinstance(done, Tensor):
-            done = torch.tensor(float(done))
+            done = torch.tensor(float(done), device="cpu")
         done = done.detach().to(weight.device, summing_dtype(weight.device))
         second = state.get("max_exp_avg_sq", state["exp_avg_sq"]) if group.get("amsgrad") else state["exp_avg_sq"]
         size = (second / (1 - b2**done).to(second)).sqrt_().add_(group.get("eps", 1e-8))

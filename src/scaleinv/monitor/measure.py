@@ -138,7 +138,7 @@ def accumulate_steps(rows: Sequence[Sequence[Tensor]]) -> Tensor:
 def _stack(rows: Sequence[Sequence[Tensor]], width: int) -> Tensor:
     numbers = [n for row in rows for n in row]
     if not numbers:
-        return torch.zeros(0, width)
+        return torch.zeros(0, width, device="cpu")
     device = numbers[0].device
     exact = summing_dtype(device)
     if any(n.dtype != numbers[0].dtype or n.device != device for n in numbers):
@@ -149,7 +149,9 @@ def _stack(rows: Sequence[Sequence[Tensor]], width: int) -> Tensor:
 def _add_up(chunks: Tensor, counts: Sequence[int]) -> Tensor:
     if all(c == 1 for c in counts):
         return chunks
-    owner = torch.tensor([i for i, c in enumerate(counts) for _ in range(c)]).to(chunks.device, non_blocking=True)
+    owner = torch.tensor([i for i, c in enumerate(counts) for _ in range(c)], device="cpu").to(
+        chunks.device, non_blocking=True
+    )
     return torch.zeros(len(counts), chunks.shape[1], dtype=chunks.dtype, device=chunks.device).index_add_(
         0, owner, chunks
     )

@@ -133,7 +133,7 @@ class StepProbe:
         for i in places:
             p, copy = self.tensors[i], self._kept[i]
             post.append(still_sums(p) if copy is None else step_sums(copy, p, self._unchanged(p, slopes[i])))
-        nothing = torch.zeros((), dtype=torch.float64)
+        nothing = torch.zeros((), dtype=torch.float64, device="cpu")
         left = accumulate_steps(post)
         # a tensor without a gradient has no row of its own: zeros in its place
         mine = [slopes[i] for i in places]
@@ -141,14 +141,14 @@ class StepProbe:
         # GradScaler's, where the optimizer unscales by itself (fused), so the gradients seen here are scaled
         scale = getattr(self.optimizer, "grad_scale", None)
         if isinstance(scale, Tensor):
-            right = right / scale.to(right) ** torch.tensor([2.0, 1.0]).to(right)
+            right = right / scale.to(right) ** torch.tensor([2.0, 1.0], device="cpu").to(right)
             # the kernel may have unscaled the gradient where it lies: its present size tells
             left[:, 4] *= right[:, 0].sqrt().to(left) / self._present_norms(left)
         return torch.cat([left, right], dim=1)
 
     def _present_norms(self, like: Tensor) -> Tensor:
         """Compute the norm of every gradient as it is after the step; NaN where there is none."""
-        nothing = [torch.full((), torch.nan)] * 2
+        nothing = [torch.full((), torch.nan, device="cpu")] * 2
         rows = [nothing if p.grad is None else gradient_sums(p, p.grad) for p in self.tensors]
         return accumulate(rows, 2)[:, 0].sqrt().to(like)
 
@@ -200,7 +200,7 @@ def to_host(parts: Sequence[Tensor]) -> tuple[list[Tensor], Any]:
     joined = torch.cat([p.to(parts[0].dtype) for p in parts])
     event = None
     if device.type == "cuda":
-        host = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True)
+        host = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True, device="cpu")
         host.copy_(joined, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()

@@ -379,7 +379,7 @@ def mean_loss(losses: Sequence[Tensor | float]) -> Tensor | float | None:
         return sum(x for x in losses if isinstance(x, float)) / len(losses)
     if len(losses) == 1 and isinstance(losses[0], Tensor) and losses[0].is_cpu and losses[0].numel() == 1:
         return losses[0].to(torch.float64, copy=True)
-    tensors = [x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64) for x in losses]
+    tensors = [x if isinstance(x, Tensor) else torch.tensor(x, dtype=torch.float64, device="cpu") for x in losses]
     device = next((t.device for t in tensors if not t.is_cpu), tensors[0].device)
     exact = summing_dtype(device)
     return torch.stack([x.to(device, exact).mean() for x in tensors]).mean()

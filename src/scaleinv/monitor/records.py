@@ -97,9 +97,9 @@ class History:
         return {
             "quantities": list(QUANTITIES),
             "groups": list(self.groups),
-            "step": torch.tensor([r.step for r in self.records], dtype=torch.int64),
+            "step": torch.tensor([r.step for r in self.records], dtype=torch.int64, device="cpu"),
             "epoch": [r.epoch for r in self.records],
-            "loss": torch.tensor([r.loss for r in self.records], dtype=torch.float64),
+            "loss": torch.tensor([r.loss for r in self.records], dtype=torch.float64, device="cpu"),
             "values": torch.from_numpy(self.cube()),
         }
 

@@ -46,7 +46,7 @@ class _Stage(Optimizer):
     """Param groups with the options of an optimizer and nothing else, for a scheduler to play on."""
 
     def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
-        super().__init__([torch.zeros(1)], {})
+        super().__init__([torch.zeros(1, device="cpu")], {})
         kept = ([(k, v) for k, v in group.items() if k != "params"] for group in groups)
         self.param_groups = [
             {**{k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in one}, "params": []} for one in kept

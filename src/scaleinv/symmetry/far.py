@@ -48,7 +48,7 @@ def _doubts(probe: Probe, found: Found, mask: Tensor, known: Tensor | None) -> l
     claims = found.claims(probe.names)
     words = []
     if claims:
-        signs = (torch.randint(0, 2, (len(claims),), generator=generator) * 2 - 1).tolist()
+        signs = (torch.randint(0, 2, (len(claims),), generator=generator, device="cpu") * 2 - 1).tolist()
         worst = max(change(claims, [_FAR ** (s * side) for s in signs]) for side in (1, -1))
         if not worst <= TOLERANCE:
             near = _near(claims, change)
@@ -64,7 +64,7 @@ def _doubts(probe: Probe, found: Found, mask: Tensor, known: Tensor | None) -> l
                 for i, dim in dims.items():
                     p = probe.tensors[i]
                     shape = [n if dim is None or d == dim else 1 for d, n in enumerate(p.shape)]
-                    signs_of = torch.randint(0, 2, shape, generator=generator).double() * 2 - 1
+                    signs_of = torch.randint(0, 2, shape, generator=generator, device="cpu").double() * 2 - 1
                     p.mul_((factor ** (side * signs_of)).to(p))
                 off = max(off, _off(probe.value(), base, usable, scale))
         return off

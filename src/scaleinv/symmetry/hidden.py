@@ -38,7 +38,7 @@ def _moves_outputs(probe: Probe, state: State, i: int, base: Tensor, usable: Ten
     p = probe.tensors[i]
     for size in (1.0, -1.0, 30.0, -30.0, 1e4, -1e4):
         with probe.restored([i]), torch.no_grad():
-            p.mul_((size * (0.5 + torch.rand(p.shape, generator=generator, dtype=torch.float64))).to(p))
+            p.mul_((size * (0.5 + torch.rand(p.shape, generator=generator, dtype=torch.float64, device="cpu"))).to(p))
             moved = probe.value()
         new = probe.touched() - state.touched
         state.gated |= {(i, j) for j in new}

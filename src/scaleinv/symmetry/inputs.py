@@ -46,10 +46,10 @@ def random_inputs(
 
 def _random(shape: tuple[int, ...], high: int | None, generator: torch.Generator) -> Tensor:
     if high is None:
-        return torch.randn(shape, generator=generator)
+        return torch.randn(shape, generator=generator, device="cpu")
     if high:
-        return torch.randint(high, shape, generator=generator)
-    mask = torch.rand(shape, generator=generator) < 0.75
+        return torch.randint(high, shape, generator=generator, device="cpu")
+    mask = torch.rand(shape, generator=generator, device="cpu") < 0.75
     if shape[-1] > 1:
         mask[..., 0], mask[..., -1] = True, False
     return mask

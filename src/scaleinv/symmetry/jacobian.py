@@ -34,7 +34,7 @@ class JacobianRows:
     """
 
     size: Tensor  # (T,)
-    values: Tensor = field(default_factory=lambda: torch.zeros(0))  # (K, T)
+    values: Tensor = field(default_factory=lambda: torch.zeros(0, device="cpu"))  # (K, T)
 
     def add(self, rows: Tensor) -> None:
         self.values = rows if not self.values.numel() else torch.cat([self.values, rows])
@@ -68,7 +68,7 @@ def spectrum(columns: Tensor, *, noise: float = 1e-11, floor: float = 1e-7, gap:
     count = columns.shape[1]
     if count == 0:
         nan = float("nan")
-        return Spectrum(torch.zeros(0), torch.zeros(0, 0), 0, True, nan, nan)
+        return Spectrum(torch.zeros(0, device="cpu"), torch.zeros(0, 0, device="cpu"), 0, True, nan, nan)
     size = torch.linalg.vector_norm(columns, dim=0)
     size = torch.where(size > 0, size, torch.ones_like(size))
     _, singular, right = torch.linalg.svd(columns / size, full_matrices=True)
@@ -112,9 +112,9 @@ def cotangent(mask: Tensor, generator: torch.Generator) -> Tensor:
     generic: what vanishes for every such product is zero, so rows by them have the rank of J with probability one.
     """
     count = len(mask)
-    draw = torch.randn(min(count, _TILE), generator=generator, dtype=torch.float64)
+    draw = torch.randn(min(count, _TILE), generator=generator, dtype=torch.float64, device="cpu")
     if count > _TILE:
-        times = torch.randn(-(-count // _TILE), generator=generator, dtype=torch.float64)
+        times = torch.randn(-(-count // _TILE), generator=generator, dtype=torch.float64, device="cpu")
         draw = torch.outer(times, draw).view(-1)[:count]
     return draw.to(mask.device) * mask
 

@@ -27,26 +27,26 @@ def difference_rows(probe: Probe, mask: Tensor, generator: torch.Generator, rows
     us = torch.stack([cotangent(mask, generator) for _ in range(rows)])
     usable = mask > 0
     base = probe.value()
-    values = torch.zeros(rows, len(probe.tensors), dtype=torch.float64)
-    sizes = torch.zeros(len(probe.tensors), dtype=torch.float64)
+    values = torch.zeros(rows, len(probe.tensors), dtype=torch.float64, device="cpu")
+    sizes = torch.zeros(len(probe.tensors), dtype=torch.float64, device="cpu")
     for i, p in enumerate(probe.tensors):
         slopes = []
         for h in (_STEP, _STEP / 2):
             ends = []
             for sign in (1, -1):
-                with probe.scaled({i: float(torch.tensor(sign * h, dtype=torch.float64).exp())}):
+                with probe.scaled({i: float(torch.tensor(sign * h, dtype=torch.float64, device="cpu").exp())}):
                     ends.append(torch.where(usable, probe.value(), 0.0).double())
             slopes.append((ends[0] - ends[1]) / (2 * h))
         values[:, i] = (us @ ((4 * slopes[1] - slopes[0]) / 3)).cpu()
         with probe.restored([i]), torch.no_grad():
-            p.mul_((0.5 + torch.rand(p.shape, generator=generator, dtype=torch.float64)).to(p.device))
+            p.mul_((0.5 + torch.rand(p.shape, generator=generator, dtype=torch.float64, device="cpu")).to(p.device))
             moved = torch.where(usable, probe.value() - base, 0.0)
         sizes[i] = float((us @ moved.double()).square().mean().sqrt())
     return values, sizes
 
 
 def _slopes(probe: Probe, u: Tensor, spared: frozenset[int]) -> Slopes:
-    dots, sizes = (torch.zeros(len(probe.tensors), dtype=torch.float64) for _ in range(2))
+    dots, sizes = (torch.zeros(len(probe.tensors), dtype=torch.float64, device="cpu") for _ in range(2))
 
     def take(i: int, g: Tensor) -> None:
         g, w = view_real(g), view_real(probe.tensors[i].detach())
@@ -84,10 +84,11 @@ def disagreements(
         ends = []
         for sign in (1, -1):
             factors = {
-                i: float(torch.tensor(sign * _SMALL_STEP * s, dtype=torch.float64).exp()) for i, s in direction.items()
+                i: float(torch.tensor(sign * _SMALL_STEP * s, dtype=torch.float64, device="cpu").exp())
+                for i, s in direction.items()
             }
             if spared:
-                every = [torch.tensor(factors.get(i, 1.0), dtype=torch.float64) for i in range(len(dots))]
+                every = [torch.tensor(factors.get(i, 1.0), dtype=torch.float64, device="cpu") for i in range(len(dots))]
                 with torch.no_grad():
                     ends.append(probe.outputs(every)[usable])
                 continue
@@ -99,7 +100,7 @@ def disagreements(
         torch.linalg.vector_norm(u[usable] * (probe.value() if base is None else base)[usable])
     )
     for _ in range(_DIRECTIONS):
-        draw = torch.randn(len(dots), generator=generator, dtype=torch.float64)
+        draw = torch.randn(len(dots), generator=generator, dtype=torch.float64, device="cpu")
         direction = {i: float(draw[i]) for i in chosen}
         if abs(slope(direction) - float((dots[chosen] * draw[chosen]).sum())) <= allowed:
             return {}

@@ -283,7 +283,9 @@ class Probe:
                     _add_tiles(p, size, generator)
                     continue
                 shape = view_real(p).shape
-                noise = torch.randn(shape, generator=generator, dtype=torch.float32)  # the same in every precision
+                noise = torch.randn(
+                    shape, generator=generator, dtype=torch.float32, device="cpu"
+                )  # the same in every precision
                 if p.is_complex():
                     noise = torch.view_as_complex(noise)
                 if i in self.keep_sign:
@@ -303,7 +305,7 @@ def _rms(t: Tensor) -> float:
 
 def _add_tiles(p: Tensor, size: float, generator: torch.Generator) -> None:
     """Add noise to a large tensor: one tile of it again and again, which no row is as long as."""
-    noise = (torch.randn(_TILE, generator=generator, dtype=torch.float32) * size).to(p)
+    noise = (torch.randn(_TILE, generator=generator, dtype=torch.float32, device="cpu") * size).to(p)
     for part in torch.split(p.view(-1), _TILE):
         part.add_(noise[: len(part)])
 
@@ -323,7 +325,7 @@ def enlarged(value: Any, dim: int, times: int) -> Any:
             return t
         parts = [t]
         for _ in range(times - 1):
-            order = torch.randperm(t.numel(), generator=generator)
+            order = torch.randperm(t.numel(), generator=generator, device="cpu")
             parts.append(t if t.dtype is torch.bool else t.reshape(-1)[order.to(t.device)].reshape(t.shape))
         return torch.cat(parts, dim)
 
@@ -337,7 +339,7 @@ def _permuted(seed: int) -> Callable[[Tensor], Tensor]:
     def permute(t: Tensor) -> Tensor:
         if t.dtype is torch.bool or t.numel() < 2:
             return t
-        order = torch.randperm(t.numel(), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(t.numel(), generator=torch.Generator().manual_seed(seed), device="cpu")
         return t.reshape(-1)[order.to(t.device)].reshape(t.shape)
 
     return permute
@@ -350,7 +352,7 @@ def constant(t: Tensor) -> bool:
 
 
 def _drawn(t: Tensor) -> Tensor:
-    return torch.randn(t.shape, generator=torch.Generator().manual_seed(23)).to(t) if constant(t) else t
+    return torch.randn(t.shape, generator=torch.Generator().manual_seed(23), device="cpu").to(t) if constant(t) else t
 
 
 @contextlib.contextmanager

@@ -52,9 +52,9 @@ def search(probe: Probe, precision: Precision, seed: int, *, random: bool = Fals
     """
     generator = torch.Generator().manual_seed(seed)
     count = len(probe.tensors)
-    state = State(JacobianRows(torch.zeros(count, dtype=torch.float64)), numeric=numeric)
+    state = State(JacobianRows(torch.zeros(count, dtype=torch.float64, device="cpu")), numeric=numeric)
     state.order = [0] * count
-    state.reach, state.sizes = [Reach.NONE] * count, torch.zeros(count, dtype=torch.float64)
+    state.reach, state.sizes = [Reach.NONE] * count, torch.zeros(count, dtype=torch.float64, device="cpu")
     vectors: list[tuple[int, ...]] = []
     reason = settle_signs(probe, _place(seed, 0))
     place, rank, grew = 0, -1, True
@@ -215,7 +215,7 @@ def usable_outputs(probe: Probe, precision: Precision) -> Tensor:
     A constant channel in front of a norm gives 0/sqrt(eps) in exact arithmetic and rounding/sqrt(eps) on a computer:
     what changes with eps between 1e-30 and 1e-20 comes from there.
     """
-    good = torch.zeros(0)
+    good = torch.zeros(0, device="cpu")
     for small, large in filter(None, (precision.eps, precision.moderate)):
         probe.set_eps(large)
         second = probe.value()
@@ -331,7 +331,7 @@ def _by_factors(
 ) -> Tensor:
     """Compute the outputs with a factor on every tensor; note whether rows by them are those of whole gradients."""
     live = state.rows.size > 0
-    outputs = torch.zeros(0)
+    outputs = torch.zeros(0, device="cpu")
     try:
         outputs = probe.outputs(list(factors.unbind()))
         error = (factor_rows(outputs, factors, cotangents) - rows).abs()
@@ -343,7 +343,7 @@ def _by_factors(
 
 def _whole(probe: Probe, state: State, outputs: Tensor, u: Tensor, which: list[int], *, slices: bool) -> Tensor:
     """Compute one row by whole gradients (T,); ``slices`` keeps the sums over slices as well."""
-    row = torch.zeros(len(probe.tensors), dtype=torch.float64)
+    row = torch.zeros(len(probe.tensors), dtype=torch.float64, device="cpu")
 
     def take(i: int, g: Tensor) -> None:
         w = view_real(probe.tensors[i].detach())

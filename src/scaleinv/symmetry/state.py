@@ -34,21 +34,21 @@ class State:
 
     rows: JacobianRows
     slices: dict[int, Slices] = field(default_factory=dict)
-    spectrum: Spectrum = field(default_factory=lambda: spectrum(torch.zeros(0, 0)))
+    spectrum: Spectrum = field(default_factory=lambda: spectrum(torch.zeros(0, 0, device="cpu")))
     single: list[int] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
     signs: list[int] = field(default_factory=list)  # of ``single``, those whose sign alone counts: no gradient
     rest: list[int] = field(default_factory=list)
     fast: bool = True  # rows by activations agree with rows by whole gradients
     numeric: bool = False  # rows by differences of the outputs: there is no gradient, or it is not the function's
-    mask: Tensor = field(default_factory=lambda: torch.zeros(0))
+    mask: Tensor = field(default_factory=lambda: torch.zeros(0, device="cpu"))
     reach: list[Reach] = field(default_factory=list)
     order: list[int] = field(default_factory=list)  # the last call that used each tensor, at any place
     uses: dict[Viewpoint, frozenset[int]] = field(default_factory=dict)  # tensors that ran, place by place
     touched: set[int] = field(default_factory=set)  # tensors that a call has used
     gated: set[tuple[int, int]] = field(default_factory=set)  # (i, j): the numbers of i decide whether j is used
     places: list[Viewpoint] = field(default_factory=list)
-    sizes: Tensor = field(default_factory=lambda: torch.zeros(0))  # (T,) |g| |w|, of dead tensors too
+    sizes: Tensor = field(default_factory=lambda: torch.zeros(0, device="cpu"))  # (T,) |g| |w|, of dead tensors too
 
     def used(self, probe: Probe) -> None:
         """Take in which tensors the last run used, and when."""

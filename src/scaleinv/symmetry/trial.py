@@ -126,14 +126,16 @@ def _generic(probe: Probe, model: nn.Module, inputs: Any, outputs: Outputs, note
         return probe, inputs
     generator = torch.Generator().manual_seed(17)
     if not one:
-        new = main.reshape(-1)[torch.randperm(main.numel(), generator=generator).to(main.device)].reshape(main.shape)
+        new = main.reshape(-1)[torch.randperm(main.numel(), generator=generator, device="cpu").to(main.device)].reshape(
+            main.shape
+        )
         said = "all samples of the inputs are equal: answered for their entries permuted"
     elif main.is_floating_point():
-        new = torch.randn(main.shape, generator=generator).to(main)
+        new = torch.randn(main.shape, generator=generator, device="cpu").to(main)
         said = f"the inputs are {float(main.reshape(-1)[0]):g} everywhere: answered for normal numbers"
     else:
         high = max(int(main.reshape(-1)[0]), 0) + 2
-        new = torch.randint(high, main.shape, generator=generator).to(main)
+        new = torch.randint(high, main.shape, generator=generator, device="cpu").to(main)
         said = f"the inputs are {int(main.reshape(-1)[0])} everywhere: answered for whole numbers below {high}"
     with contextlib.suppress(Exception):  # these inputs are not for this model
         changed = map_tensors(inputs, lambda t: new if t is main else t)

@@ -90,7 +90,7 @@ class Tested:
     residuals: dict[str, Residuals] = field(default_factory=dict)
     dead_change: float = 0.0  # largest change of the outputs when dead tensors are moved
     row_change: float = 0.0  # the same when every row of the tensors of ``row`` takes a factor of its own
-    mask: Tensor = field(default_factory=lambda: torch.zeros(0))
+    mask: Tensor = field(default_factory=lambda: torch.zeros(0, device="cpu"))
     reason: str = ""  # what failed
     slopes: Slopes | None = None  # at the place tested last
     base: Tensor | None = None  # the outputs there
@@ -227,7 +227,7 @@ def verify(
         found = {claim.name: [errors.get(i, 1.0) for i in claim.exponents if i in samples] for claim in moving}
         return {claim.name: max(found.get(claim.name, []), default=0.0) for claim in chosen}
 
-    signs = (torch.randint(0, 2, (len(claims),), generator=generator) * 2 - 1).tolist()
+    signs = (torch.randint(0, 2, (len(claims),), generator=generator, device="cpu") * 2 - 1).tolist()
     designs = [[2.0**s for s in signs], [2.0**-s for s in signs]]
     together = max(change(claims, f) for f in designs)
     laws = law(claims, designs[0]) if gradients else dict.fromkeys(dots, 0.0)
@@ -278,7 +278,7 @@ def verify_moves(
         for i, dim in tensors.items():
             p = probe.tensors[i]
             shape = list(p.shape) if dim is None else [n if d == dim else 1 for d, n in enumerate(p.shape)]
-            p.mul_((0.5 + torch.rand(shape, generator=generator, dtype=torch.float64)).to(p))
+            p.mul_((0.5 + torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu")).to(p))
         moved = probe.value()
     return _largest((moved - base)[usable]) / max(_largest(base[usable]), 1e-300)
 
@@ -328,7 +328,7 @@ def _dots(
     """
     total, g2, w2 = ({claim.name: 0.0 for claim in claims} for _ in range(3))
     samples: dict[int, Tensor] = {}
-    slopes = Slopes(u, *(torch.zeros(len(probe.tensors), dtype=torch.float64) for _ in range(2)))
+    slopes = Slopes(u, *(torch.zeros(len(probe.tensors), dtype=torch.float64, device="cpu") for _ in range(2)))
     by_tensor: dict[int, list[RescalingClaim]] = {}
     for claim in claims:
         for i in claim.exponents:

@@ -46,7 +46,7 @@ def run(command: DemoCommand) -> int:
         if said:
             _row(console, regimes[-1])
     model = _network()
-    found = find_symmetries(model, torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    found = find_symmetries(model, torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0), device="cpu"))
     if command.json:
         say(json.dumps(plain({"toy": regimes, "doctor": found.to_dict()}), allow_nan=False))
         return 0

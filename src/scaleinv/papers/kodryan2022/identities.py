@@ -32,11 +32,11 @@ class _Net:
         sizes = (12, 24, 24, 16)
 
         def draw(*shape: int) -> Any:
-            return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+            return torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu").to(dtype)
 
         self.weights = [(0.3 * draw(out, into)).requires_grad_() for into, out in itertools.pairwise(sizes)]
         self.head = draw(4, sizes[-1])
-        self.x, self.y = draw(256, sizes[0]), torch.randint(4, (256,), generator=generator)
+        self.x, self.y = draw(256, sizes[0]), torch.randint(4, (256,), generator=generator, device="cpu")
 
     def gradients(self, step: int) -> list[np.ndarray]:
         """Return the gradients on one mini-batch of 64, as float64 arrays."""

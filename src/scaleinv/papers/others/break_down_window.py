@@ -67,7 +67,7 @@ def train(case: Case, every: int = 3) -> Monitor:
         )  # fmt: skip
     for p in model.parameters():  # torch's own initialisation, from a generator of ours
         reach = 1 / math.sqrt(p[0].numel() if p.ndim > 1 else p.numel())
-        p.data = (2 * torch.rand(p.shape, generator=draw) - 1) * reach
+        p.data = (2 * torch.rand(p.shape, generator=draw, device="cpu") - 1) * reach
     head = model[-1]
     assert isinstance(head, nn.Linear)
     head.requires_grad_(False)
@@ -76,7 +76,7 @@ def train(case: Case, every: int = 3) -> Monitor:
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=wd)
     monitor = Monitor(model, optimizer, groups=free, every=every, keep=steps)
     for _ in range(steps):
-        batch = torch.randint(len(x), (64,), generator=draw)
+        batch = torch.randint(len(x), (64,), generator=draw, device="cpu")
         optimizer.zero_grad()
         loss = functional.cross_entropy(model(x[batch]), y[batch])
         loss.backward()  # type: ignore[no-untyped-call]

@@ -52,18 +52,20 @@ def _images(standardised: bool) -> torch.Tensor:
     if not standardised:
         return x
     lit = x.std(0) > 0
-    return torch.where(lit, (x - x.mean(0)) / x.std(0).clamp_min(1e-6), torch.zeros(()))
+    return torch.where(lit, (x - x.mean(0)) / x.std(0).clamp_min(1e-6), torch.zeros((), device="cpu"))
 
 
 def _train(make: Any, x: torch.Tensor, seed: int) -> dict[str, Turned]:
     draw = torch.Generator().manual_seed(seed)
-    y = torch.randint(10, (len(x),), generator=draw)
+    y = torch.randint(10, (len(x),), generator=draw, device="cpu")
     model = nn.Sequential(
         nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64, affine=False), nn.ReLU(),
         nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64, affine=False), nn.ReLU(), nn.Linear(64, 10),
     )  # fmt: skip
     for p in model.parameters():
-        p.data = (2 * torch.rand(p.shape, generator=draw) - 1) / 8  # torch's own, from a generator of ours
+        p.data = (
+            2 * torch.rand(p.shape, generator=draw, device="cpu") - 1
+        ) / 8  # torch's own, from a generator of ours
     model[6].requires_grad_(False)
     weights = {name: p for name, p in model.named_parameters() if name in GROUPS}
     optimizer = make(list(weights.values()))
@@ -73,7 +75,7 @@ def _train(make: Any, x: torch.Tensor, seed: int) -> dict[str, Turned]:
     half, before = STEPS // 2, {}
     options = optimizer.param_groups[0]
     for step in range(STEPS):
-        batch = torch.randint(len(x), (64,), generator=draw)
+        batch = torch.randint(len(x), (64,), generator=draw, device="cpu")
         optimizer.zero_grad()
         loss = functional.cross_entropy(model(x[batch]), y[batch])
         loss.backward()  # type: ignore[no-untyped-call]
