@@ -15,6 +15,7 @@ from torch import Tensor
 from scaleinv import Monitor
 from scaleinv.monitor import host, small
 from scaleinv.monitor import monitor as module
+from scaleinv.monitor.extras import TouchedRows
 from scaleinv.monitor.host import HostStep
 from scaleinv.monitor.small import SmallStep, small_places
 
@@ -195,3 +196,21 @@ def test_no_product_is_long_enough_for_the_threads_of_a_blas() -> None:
     x = np.random.default_rng(0).standard_normal(30_000)
     assert math.isclose(host.dot(x.view(Spy), x), float(np.sum(x * x)), rel_tol=1e-14)
     assert max(lengths) < 10_000
+
+
+def test_rows_that_have_all_had_a_gradient_are_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    look = TouchedRows.look
+    monkeypatch.setattr(TouchedRows, "look", lambda self, g: looks.append(len(self.touched)) or look(self, g))
+    model = torch.nn.ParameterList([torch.randn(3, 4), torch.randn(5, 4)])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    monitor = Monitor(model, optimizer, every=1)
+    for _ in range(12):
+        for w in model:
+            w.grad = torch.randn(w.shape)
+        model[1].grad[2:] = 0
+        optimizer.step()
+    monitor.close()
+    assert looks.count(3) == 1
+    assert looks.count(5) == 12
+    assert [a.kind for a in monitor.alerts].count("rows-decay") == 1

@@ -46,11 +46,10 @@ class TouchedRows:
 
     def __init__(self, tensor: Tensor) -> None:
         self.touched = torch.zeros(len(tensor), dtype=torch.bool, device=tensor.device)
-        self.looks = 0
+        self.all = False  # every row has had one, as far as that is known without waiting for a device
 
     def look(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Take a gradient; how many rows had none so far, and how many had their first now."""
-        self.looks += 1
         if gradient.is_sparse:
             now = torch.zeros_like(self.touched)
             now[gradient.coalesce().indices()[0]] = True
@@ -58,7 +57,9 @@ class TouchedRows:
             now = (gradient.flatten(1) != 0).any(1)
         new = (now & ~self.touched).sum()
         self.touched |= now
-        return (~self.touched).sum(), new
+        without = (~self.touched).sum()
+        self.all = without.is_cpu and not without
+        return without, new
 
 
 class Extras:
@@ -122,6 +123,8 @@ class Extras:
                 if t.grad is None or t.ndim < 2 or len(t) < 2 or shard_groups(t) is not None:
                     continue
                 known = self.rows.setdefault(id(t), TouchedRows(t)) if id(t) not in self.rows else self.rows[id(t)]
+                if known.all:
+                    continue
                 without, new = known.look(local(t.grad))
                 numbers.add(("rows", id(t)), without)
                 numbers.add(("new rows", id(t)), new)
