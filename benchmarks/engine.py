@@ -1,12 +1,12 @@
 """What an engine adds to the core-seconds of a sweep: the same run by a worker process and by Slurm or Ray; and what a
 worker process adds to `scaleinv run` in a shell.
 
-python benchmarks/engine.py slurm|ray|processes [--seconds 62] [--runs 2] [--rounds 1]
+python benchmarks/engine.py slurm|ray|processes [--seconds 62 | --steps 200] [--runs 2] [--rounds 1]
 
 Both train at the same time, side by side on two cores, one run after the other of about so many seconds each: what
 disturbs the machine disturbs both. The fewer the runs the more an engine costs, since it starts once. On a machine with
 other work trainings of the same bits differ by some per cent of core-seconds; what an engine adds whatever the length
-of its runs is seen best where they are short (--seconds 1 --rounds 7).
+of its runs is seen best where they are short (--steps 200); what its daemons take while they wait is told as well.
 Core-seconds are those of all processes: the command, its workers, the engine's daemons (started before, and counted
 while the sweeps run) and all they start. The weights must be the same bit for bit. A round takes under four minutes.
 """
@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 MOST = 0.02
 PACE = 8000  # steps of the runs that tell how long a step takes
 LOOK = 0.1
+WAITED = 20.0
 LOCAL = ["--workers", "1"]
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: daemons of ours stay below us
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -155,6 +156,14 @@ def trained(out: Path, runs: int) -> float:
     return float(sum(one["timing"]["seconds"] for one in results))
 
 
+def steps_in(seconds: float, root: Path, environment: dict[str, str]) -> int:
+    """Steps that a run takes in so many seconds while another one trains beside it."""
+    both = [start(command(root / f"pace-{k}", 1, PACE, *LOCAL), environment) for k in range(2)]
+    for one in both:
+        seconds_of(one)
+    return round(seconds * PACE / min(trained(root / f"pace-{k}", 1) for k in range(2)))
+
+
 @contextlib.contextmanager
 def processes(root: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
     yield LOCAL, {}
@@ -172,38 +181,20 @@ def slurm(root: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
         cluster.close()
 
 
-_NODES = """
-import sys, time
-from pathlib import Path
-from ray.cluster_utils import Cluster
-
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-Path(sys.argv[1]).write_text(cluster.address)
-while Path(sys.argv[1]).exists():
-    time.sleep(1)
-cluster.shutdown()
-"""
-
-
 @contextlib.contextmanager
 def ray(root: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
-    root.mkdir()
-    told = root / "address"
-    nodes = subprocess.Popen([sys.executable, "-c", _NODES, str(told)], stderr=subprocess.DEVNULL)
-    try:
-        while not told.exists() or not told.read_text():
-            assert nodes.poll() is None
-            time.sleep(0.2)
-        yield ["--launcher", "ray", "--launcher-args", f"address={told.read_text()}"], dict(os.environ)
-    finally:
-        told.unlink(missing_ok=True)
-        nodes.wait(timeout=60)
+    sys.path.insert(0, str(ROOT))
+    from tests.launch.ray_cluster import RayCluster
+
+    with RayCluster(root, cpus=1) as cluster:
+        yield ["--launcher", "ray", "--launcher-args", f"address={cluster.address}"], dict(os.environ)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engine", choices=("slurm", "ray", "processes"))
     parser.add_argument("--seconds", type=float, default=62.0, help="of a run")
+    parser.add_argument("--steps", type=int, help="of a run, in place of --seconds")
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
     asked = parser.parse_args()
@@ -213,13 +204,13 @@ def main() -> int:
     other, plain = ("run", ["--prepare"]) if asked.engine == "processes" else ("processes", LOCAL)
     with tempfile.TemporaryDirectory() as made, engine(Path(made) / "engine") as (flags, theirs), Clock() as clock:
         root = Path(made)
-        both = [start(command(root / f"pace-{k}", 1, PACE, *LOCAL), environment) for k in range(2)]
-        for one in both:
-            seconds_of(one)
-        steps = round(asked.seconds * PACE / min(trained(root / f"pace-{k}", 1) for k in range(2)))
+        steps = asked.steps or steps_in(asked.seconds, root, environment)
         print(f"{count(asked.runs, 'run')} of {steps} steps by each, at the same time", flush=True)
         rounds: list[tuple[float, float]] = []  # core-seconds of the engine and of the other
         clock.settle()
+        begin = clock.seconds()
+        time.sleep(WAITED)
+        print(f"waiting, it takes {(clock.seconds() - begin) / WAITED:.4f} core-s a second", flush=True)
         for number in range(asked.rounds):
             outs = {name: root / f"{name}-{number}" for name in (other, asked.engine)}
             begin = clock.seconds()

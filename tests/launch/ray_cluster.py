@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine: a head without CPUs, and nodes that come and die.
+"""A Ray cluster on this machine: a head, without CPUs where nothing else is said, and nodes that come and die.
 
 Nodes are started one after the other: of two that look for a name for their sockets at the same time both take the
 same, and one of them dies half a minute later ("bind: Address already in use" in its log). Under load a head or a node
@@ -23,7 +23,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 
 told, parent = Path(sys.argv[1]), os.getppid()
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": int(sys.argv[2])})
 told.write_text(cluster.address)
 while os.getppid() == parent and not told.with_name("over").exists():
     time.sleep(0.2)
@@ -36,15 +36,15 @@ TRIES = 3
 class RayCluster:
     """Started and ended by ``with``; ``root``: an empty folder for what its processes print, shown if a test fails."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, cpus: int = 0) -> None:
+        self.root, self.cpus = root, cpus
         self.nodes: list[subprocess.Popen[bytes]] = []
         self._number = 0
 
     def __enter__(self) -> RayCluster:
         self.root.mkdir()
         (self.root / "head.py").write_text(HEAD)
-        words = [sys.executable, str(self.root / "head.py"), str(self.root / "address")]
+        words = [sys.executable, str(self.root / "head.py"), str(self.root / "address"), str(self.cpus)]
         self._head = self._begin("head", words, self.root / "address", ":")
         self.address = (self.root / "address").read_text()
         return self

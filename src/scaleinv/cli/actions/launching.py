@@ -32,5 +32,7 @@ def cancel_jobs(launch: Choice, out: Path) -> int:
         raise UserError(f"--cancel: the launcher {launch.name} has no jobs that outlive its command")
     launcher = launch(LaunchSite(out, None, 1))
     assert isinstance(launcher, Slurm)
-    say(f"{count(launcher.cancel_jobs(), 'job')} cancelled; the same command without --cancel resumes them")
+    number = launcher.cancel_jobs()
+    then = "the same command without --cancel resumes them" if number else "Slurm has none of them any more"
+    say(f"{count(number, 'job')} cancelled; {then}")
     return 0
