@@ -52,7 +52,9 @@ def test_files_are_written_whole_and_through_no_link() -> None:
     """By runfolder/files.py alone; what Path and open() write ends half-written, and where a link points to."""
     ways = re.compile(r"\.write_(text|bytes)$")
     assert [f"{where}: {name}" for where, _, name in calls() if ways.search(name)] == []
-    opened = [(where, ast.unparse(call)) for where, call, name in calls() if re.search(r"(?<!tarfile)(^|\.)open$", name)]
+    opened = [
+        (where, ast.unparse(call)) for where, call, name in calls() if re.search(r"(?<!tarfile)(^|\.)open$", name)
+    ]
     assert len(opened) > 5  # the search finds those that are there
     mode = re.compile(r"open\([^)]*['\"][rbt]*[wax]")
     assert [one for one in opened if mode.search(one[1]) and one[0] != "runfolder/files.py"] == []

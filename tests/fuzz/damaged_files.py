@@ -33,7 +33,7 @@ from scaleinv.lab.start import find_start, read_start
 from scaleinv.monitor.sinks import RunFolder
 from scaleinv.papers.verify import Outcome, _load, _store
 from scaleinv.runfolder.inspect import inspect
-from scaleinv.runfolder.layout import LANDSCAPE, kept_epochs
+from scaleinv.runfolder.layout import LANDSCAPE, RESULT, SWEEP_MAP, kept_epochs
 from scaleinv.runfolder.manifest import MANIFEST
 from scaleinv.runfolder.progress import read_progress
 from scaleinv.runfolder.read import load_run, load_sweep
@@ -293,8 +293,8 @@ def one(kind: str, folder: Path, twin: Path, before: dict[str, str], draw: rando
             after = read_all(kind, copy)
         except Exception as error:
             return f"{where}: {type(error).__name__}: {error}"
-        if file.name == "result.json" and not file.exists():  # as before the end: a run in progress
-            before = {**before, **{name: value for name, value in after.items() if name.endswith("run")}}
+        if not file.exists():
+            before = {**before, **_before_it_was_made(file.name, folder, after)}
         for name, value in after.items():
             if value not in ("refused", "None", before.get(name)):
                 return f"{where}: {name} is read as something else"
@@ -309,6 +309,18 @@ def one(kind: str, folder: Path, twin: Path, before: dict[str, str], draw: rando
             if wrong and wrong.partition(" ")[0] not in known:
                 return f"{where}: trained on: {wrong}"
     return ""
+
+
+def _before_it_was_made(name: str, folder: Path, after: dict[str, str]) -> dict[str, str]:
+    """What is read where a file is gone that is written last, or by another command: what was read before it was."""
+    if name == RESULT:  # a run in progress
+        return {reader: value for reader, value in after.items() if reader.endswith("run")}
+    if name == SWEEP_MAP:  # a sweep in progress
+        sweep = load_sweep(folder)
+        return {"sweep": repr((sweep.config, None, [run.name for run in sweep.runs]))}
+    if name == LANDSCAPE:  # not measured
+        return {"landscape": repr(read_study(Path("nowhere")))}
+    return {}
 
 
 #: memory where there is a file system of it
