@@ -206,6 +206,15 @@ def test_a_problem_that_cannot_be_trained_is_told_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("loss", ["mse", "l1", "huber", "bce"])
+def test_numbers_that_would_be_taken_each_against_all_others_are_refused(tmp_path: Path, loss: str) -> None:
+    """Of shape (N, 1) against (N,), which torch only warns of."""
+    problem = si.classification(functools.partial(own.make_net, classes=1), (X, Y / 2), loss=loss)
+    with pytest.raises(UserError, match=r"refuses outputs of shape \(16, 1\) with targets of shape \(16,\)"):
+        si.sweep(problem, elr="0.1,1", epochs=1, out=tmp_path / "out", workers=1, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_network_that_is_made_already_is_refused() -> None:
     with pytest.raises(UserError, match="give the function or class that makes it"):
         si.classification(own.make_net(), (X, Y))

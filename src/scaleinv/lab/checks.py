@@ -1,5 +1,6 @@
 """Try a problem of one's own on its first batch before anything is written, and tell what is wrong in one line."""
 
+import warnings
 import weakref
 from typing import Any, Literal, NamedTuple
 
@@ -118,9 +119,14 @@ def _outputs(problem: Problem, model: nn.Module, inputs: Any, what: str = "input
 
 
 def _measure(what: Literal["loss", "error"], problem: Problem, outputs: Any, targets: Any) -> Any:
-    """Give the mean loss or error of a batch."""
+    """Give the mean loss or error of a batch.
+
+    Numbers of shape (N, 1) against targets of shape (N,) are refused: the loss would take each against all others.
+    """
     try:
-        found = getattr(problem, what)(outputs, targets)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Using a target size")  # torch's, of its own losses
+            found = getattr(problem, what)(outputs, targets)
         return None if found is None else found[0] / found[1]
     except UserError:
         raise
