@@ -65,7 +65,7 @@ kernels: $(STAMP) ## all tests and the toy claims as other processors compute th
 mutants: $(STAMP) ## change a constant in each formula and list which test or claim notices (20 minutes)
 	$(BIN)/python benchmarks/mutate_theory.py
 
-faults: $(STAMP) ## damaged files, full disks, kills, odd command lines: how many were lost or silent (20 minutes)
+faults: $(STAMP) ## damaged files, full disks, kills, odd command lines: how many were lost or silent (20 minutes or more)
 	$(BIN)/python benchmarks/faults.py
 
 bench: $(STAMP) ## speed, as ratios in one run
