@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from scaleinv.cli import run
 from scaleinv.cli.landscape import LandscapeCommand
@@ -16,6 +17,7 @@ from scaleinv.cli.reproduce import ReproduceCommand
 from scaleinv.cli.sweep import SweepCommand
 from scaleinv.cli.verify import VerifyCommand
 from scaleinv.errors import UserError
+from scaleinv.runfolder.seal import read_object
 
 SWEEP = (
     "sweep",
@@ -100,6 +102,17 @@ def test_what_slurm_says(capsys: pytest.CaptureFixture[str], tmp_path: Path, mon
     for name in ("time=soon", "runs_per_job=0", "array_parallelism=x"):
         said = refused(capsys, tmp_path / "sweep", "--launcher", "slurm", "--launcher-args", name)
         assert f"--launcher-args {name}: must be a whole number, at least 1" in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_runs_on_gpus_are_prepared_where_there_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """As on the machine that one types on: the nodes have them."""
+    pytest.importorskip("submitit")
+    out = tmp_path / "sweep"
+    words = ("--launcher", "slurm", "--launcher-args", "gpus_per_node=1", "--prepare")
+    assert run([*SWEEP, "--quiet", "--out", str(out), *words]) == 0
+    (folder,) = capsys.readouterr().out.split()
+    assert read_object(Path(folder) / "config.json")["config"]["device"] == "cuda"
 
 
 def test_no_ray_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

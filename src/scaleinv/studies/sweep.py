@@ -109,9 +109,9 @@ def _opened(sweep: SweepConfig, dataset: Dataset | Problem, out: Path, device: s
     refuse_links(out / "runs", *(run_folder(out, config) for config in sweep.runs()))
     _prolong(out, sweep)
     _present(out, sweep)
-    # what it refuses is refused once, before anything is written
+    # what it refuses is refused once, before anything is written; this machine need not have the device of the runs
     if isinstance(dataset, Dataset) or sweep.starts:
-        build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None)
+        build(sweep.base, dataset, start=sweep.starts[0].file if sweep.starts else None, device="cpu")
     with Lock(out, wait=2.0):
         if _present(out, sweep) is None:
             told = sweep.to_dict()
