@@ -19,7 +19,17 @@ from scaleinv.lab.prolong import prolong_all
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
-from scaleinv.runfolder.files import LINK, Busy, Lock, disk_errors, json_text, own_folder, refuse_links, remove_tree
+from scaleinv.runfolder.files import (
+    LINK,
+    Busy,
+    Lock,
+    disk_errors,
+    json_text,
+    own_folder,
+    plain,
+    refuse_links,
+    remove_tree,
+)
 from scaleinv.runfolder.layout import FORMAT, FORMATS_READ, LOCK, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.lineage import Origin, origin_of
 from scaleinv.runfolder.seal import digest_of, read_sealed, write_sealed
@@ -235,7 +245,7 @@ def map_sweep(
     steps = sweep.base.steps
     per_epoch = next((finished.result["steps_per_epoch"] for finished in runs if finished.result), None)
     horizon = {"steps": steps, "steps_per_epoch": per_epoch, "epochs": steps / per_epoch if per_epoch else None}
-    summary = regime_map(ordered, sweep.axis, horizon)
+    summary = plain(regime_map(ordered, sweep.axis, horizon))  # as it is read again: None for NaN
     write_sealed(out / SWEEP_MAP, summary)
     return MappedSweep(summary, failed)
 
