@@ -58,9 +58,18 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name in _PUBLIC:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'scaleinv' has no attribute {name!r}")
+    try:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'scaleinv' has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "scaleinv").partition(".")[0]
+        if missing == "scaleinv":  # a bug of ours
+            raise
+        from scaleinv.errors import UserError, how_to_install
+
+        words = f"scaleinv.{name} needs {missing}, which is missing: {how_to_install(missing, 'lab')}"
+        raise UserError(words) from None
 
 
 def __dir__() -> list[str]:

@@ -42,3 +42,10 @@ def test_core_and_cli_are_enough(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", ALONE, *command.split()], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "scale-invariant" in done.stdout
+
+
+def test_a_name_that_needs_more_than_the_core_says_what_to_install() -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; import scaleinv; scaleinv.Monitor; scaleinv.sweep"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    told = "scaleinv.sweep needs pyarrow, which is missing: pip install pyarrow (or, in a clone, all of its kind:"
+    assert done.stderr.splitlines()[-1].startswith(f"scaleinv.errors.UserError: {told}")
