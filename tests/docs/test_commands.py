@@ -62,6 +62,7 @@ ELSEWHERE = {
     "concepts/symmetry.md": "mynet.py",
     "results/dissertation.md": "hours",
     "results/doctor.md": "benchmarks",
+    "results/gpu.md": "On a GPU",
     "results/periods.md": "an hour",
 }
 

@@ -22,8 +22,8 @@ from scaleinv.lab.recorder import StepRecorder
 from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.lab.train import RunEvent, run
 from scaleinv.runfolder.checkpoint import load_newest
-from scaleinv.runfolder.layout import RESULT
-from scaleinv.runfolder.seal import SEAL, digest_of, read_sealed
+from scaleinv.runfolder.layout import CONFIG, RESULT
+from scaleinv.runfolder.seal import SEAL, TOKEN, digest_of, read_sealed
 
 pytestmark = pytest.mark.numerics
 
@@ -335,4 +335,5 @@ def test_a_diverged_run_is_a_result(tmp_path: Path, rate: dict[str, float], sett
         assert math.isnan(online["rho"])
     held = json.loads((tmp_path / "run" / RESULT).read_text())
     assert held.pop(SEAL) == digest_of(held)
+    assert held.pop(TOKEN) == json.loads((tmp_path / "run" / CONFIG).read_text())[TOKEN]
     assert run(config, data, tmp_path / "run") == held

@@ -200,7 +200,7 @@ def test_what_is_of_runs_that_are_not_there_is_dropped(
     assert found["sharpness"] == measured["sharpness"][1:]
     assert found["paths"] == measured["paths"][1:]
     assert found["walks"] == measured["walks"]
-    assert json.loads((folder / "landscape.json").read_text()) == sealed(found)
+    assert json.loads((folder / "landscape.json").read_text()) == sealed(found, folder / "landscape.json")
 
 
 def test_a_run_is_measured_on_no_more_images_than_it_has(

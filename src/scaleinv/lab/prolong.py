@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from scaleinv.errors import UserError
 from scaleinv.lab.config import RunConfig, read_config
@@ -33,18 +34,32 @@ def prolong(folder: Path, config: RunConfig) -> bool:
     return True
 
 
-def prolong_all(runs: Sequence[tuple[Path, Path, RunConfig]]) -> None:
-    """Prolong the runs of a sweep, each (folder that it has, folder that it shall have, its config with more steps).
+class Waiting(NamedTuple):
+    """A run that is to be prolonged."""
 
-    A run that diverged has the same end, however long it was meant to be, and keeps it. UserError, before anything is
-    changed, where one of the others cannot be prolonged or has not ended. Called again after a kill, it does the rest.
+    folder: Path
+    new: Path  # where it shall be
+    config: RunConfig
+    status: str  # how it ended
+
+
+def to_prolong(runs: Sequence[tuple[Path, Path, RunConfig]]) -> list[Waiting]:
+    """Find the runs of a sweep that are too short, each (folder that it has, folder that it shall have, its config with
+    more steps). UserError where one of them cannot be prolonged or has not ended.
     """
     waiting = []
     for old, new, config in runs:
         folder = new if new.exists() else old
         present = read_config(folder)
         if present is not None and present.steps < config.steps:
-            waiting.append((folder, new, config, _status(folder, present, config)))
+            waiting.append(Waiting(folder, new, config, _status(folder, present, config)))
+    return waiting
+
+
+def prolong_all(waiting: Sequence[Waiting]) -> None:
+    """Prolong runs of a sweep. One that diverged has the same end, however long it was meant to be, and keeps it.
+    Called again after a kill, it does the rest.
+    """
     for folder, new, config, status in waiting:
         if folder != new:
             with disk_errors(new):

@@ -15,7 +15,7 @@ from scaleinv.lab.data import Dataset
 from scaleinv.lab.launch.base import Finished, Job, Launcher, Watcher, unwatched
 from scaleinv.lab.launch.choose import LOCAL, SHARED, LaunchSite, prepare_all
 from scaleinv.lab.problem import Problem
-from scaleinv.lab.prolong import prolong_all
+from scaleinv.lab.prolong import prolong_all, to_prolong
 from scaleinv.lab.start import Start
 from scaleinv.lab.train import record_verdict
 from scaleinv.runfolder.environment import environment
@@ -291,9 +291,10 @@ def _prolong(out: Path, sweep: SweepConfig) -> None:
             for config in sweep.runs()
         ]
         refuse_links(*(old for old, _ in folders))
+        waiting = to_prolong([(*pair, config) for pair, config in zip(folders, sweep.runs())])
         with disk_errors(out / SWEEP_MAP):
             (out / SWEEP_MAP).unlink(missing_ok=True)  # of the shorter runs
-        prolong_all([(*pair, config) for pair, config in zip(folders, sweep.runs())])
+        prolong_all(waiting)
         write_sealed(path, {**(content or {}), "format": FORMAT, "sweep": wanted})
 
 
