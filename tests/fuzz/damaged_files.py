@@ -87,8 +87,8 @@ def a_folder(path: Path, draw: random.Random) -> None:
 
 
 def swapped(path: Path, draw: random.Random) -> None:
-    """Another file of the folder in its place."""
-    others = [p for p in path.parent.iterdir() if p.is_file() and p != path] or [path]
+    """Another file of the folder in its place; not what a killed write left: that would be the write."""
+    others = [p for p in path.parent.iterdir() if p.is_file() and p != path and p.suffix != ".part"] or [path]
     path.write_bytes(draw.choice(others).read_bytes())
 
 

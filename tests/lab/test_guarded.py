@@ -113,6 +113,21 @@ def test_whole_files_of_another_run_are_refused(copied: list[str], bad: list[str
         assert load_run(run).status == "finished"
 
 
+def test_a_flipped_bit_in_the_name_of_a_checksum_is_damage(run: Path) -> None:
+    """It makes a file without a checksum, as earlier versions wrote it, but for the token, which tells it from them."""
+    whole = (run / "result.json").read_bytes()
+    start = whole.index(b'"checksum"') + 1
+    for position in range(start, start + len("checksum")):
+        flip(run / "result.json", position)
+        with pytest.raises(UserError, match=r"a token and no checksum\): .* remove its lines"):
+            load_run(run)
+        (run / "result.json").write_bytes(whole)
+    content = json.loads(whole)
+    del content["checksum"], content["token"]
+    (run / "result.json").write_text(json.dumps(content))
+    assert load_run(run).status == "finished"
+
+
 def test_a_run_of_an_earlier_version_has_no_token(run: Path) -> None:
     """Files that have checksums and no token are read as before; what is written to the folder has none either."""
     for path in (run / "config.json", run / "result.json", *run.rglob("manifest.json")):

@@ -30,7 +30,6 @@ _log = logging.getLogger("scaleinv")
 #: what can be done about a damaged file
 _SAYS = "`scaleinv check` says what can still be used"
 REMEDY = f"restore it or remove the run's folder and run it again; {_SAYS}"
-_EDITED = 'restore it, or remove its line "checksum" to have it read as it is'
 
 
 class Damaged(UserError):
@@ -125,6 +124,11 @@ def _object(content: Any) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _edited(path: Path) -> str:
+    lines = 'line "checksum"' if path.name in HEADS else 'lines "checksum" and "token"'
+    return f"restore it, or remove its {lines} to have it read as it is"
+
+
 def read_sealed(path: Path, *, nan: bool = False, quiet: bool = False, **options: Any) -> Any:
     """Read a JSON file and compare its checksum and its token, which are left out of what is returned.
 
@@ -142,13 +146,15 @@ def read_sealed(path: Path, *, nan: bool = False, quiet: bool = False, **options
     if not checking():
         return content
     if held is None:
+        if TOKEN in whole and path.name not in HEADS:  # one flipped bit makes of "checksum" another name
+            raise Damaged(f"{path} is damaged (it has a token and no checksum): {_edited(path)}")
         if not quiet:
             say_unguarded(path.parent)
     elif held != _digest(whole):
         raise Damaged(
-            f"{path} is damaged or was edited after it was written (its checksum is of other content): {_EDITED}"
+            f"{path} is damaged or was edited after it was written (its checksum is of other content): {_edited(path)}"
         )
-    if (held is not None or TOKEN in whole) and is_foreign(path, whole):  # or no file of ours, as its reader will see
+    if held is not None and is_foreign(path, whole):  # without a checksum: no file of ours, as its reader will see
         raise Damaged(f"{path} is of another run (its token is another): put back the one that was here; {_SAYS}")
     return content
 
