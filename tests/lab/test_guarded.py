@@ -128,6 +128,13 @@ def test_a_flipped_bit_in_the_name_of_a_checksum_is_damage(run: Path) -> None:
     assert load_run(run).status == "finished"
 
 
+def test_a_folder_in_the_place_of_what_a_run_tells_of_its_progress_is_named(run: Path) -> None:
+    (run / "progress.json").mkdir()
+    assert load_run(run).status == "finished"
+    (found,) = inspect(run)
+    assert found.damaged == {"progress.json": "is a folder: remove it"}
+
+
 def test_a_run_of_an_earlier_version_has_no_token(run: Path) -> None:
     """Files that have checksums and no token are read as before; what is written to the folder has none either."""
     for path in (run / "config.json", run / "result.json", *run.rglob("manifest.json")):

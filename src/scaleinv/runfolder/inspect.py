@@ -8,7 +8,7 @@ from typing import Any
 from scaleinv.errors import UserError
 from scaleinv.runfolder.checkpoint import FILES, DamagedCheckpoint, list_checkpoints, read_checkpoint_manifest
 from scaleinv.runfolder.files import content_of, read_json, sha256
-from scaleinv.runfolder.layout import CONFIG, LANDSCAPE, LINES, PARTS, RESULT, STEPS, SWEEP_CONFIG, SWEEP_MAP
+from scaleinv.runfolder.layout import CONFIG, LANDSCAPE, LINES, PARTS, PROGRESS, RESULT, STEPS, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.manifest import MANIFEST, Manifest, matching, read_manifest
 from scaleinv.runfolder.rows import read_part
 from scaleinv.runfolder.seal import SEAL, digest_of, is_foreign
@@ -120,6 +120,8 @@ def _run_as_it_is(folder: Path) -> Inspected:
     elif MANIFEST not in found.damaged:
         _old_metrics(found)
     whole = [path for path in list_checkpoints(folder / "checkpoints") if _checkpoint(found, path)]
+    if (folder / PROGRESS).is_dir():  # a run that ends removes the file, and no folder of others
+        found.damaged[PROGRESS] = "is a folder: remove it"
     if found.damaged:
         found.usable += _usable(found, manifest, whole)
     return found
