@@ -5,7 +5,7 @@
 
 Tests: tests/lab/test_devices.py, which runs over the devices that exist. Steps: those of benchmarks/step.py on the
 device, twenty between two looks at the clock (goal: at most 1.05 of a bare loop). Figure: fig5 at the paper's width on
-all of CIFAR-10 for as long as --minutes allow; what was trained is kept, and the same command goes on. Every number is
+all of CIFAR-10 for as long as --minutes allow; what was trained is kept, and the same command resumes. Every number is
 printed with the command that gave it, for docs/results/gpu.md.
 """
 

@@ -6,6 +6,7 @@ Everything public is resolved on first use, so that ``import scaleinv`` costs no
 import importlib
 
 from scaleinv._version import __version__
+from scaleinv.errors import UserError, how_to_install
 
 # not from typing, and no __future__: with `python -m` a typing.py in the current folder would be it (see __main__)
 TYPE_CHECKING = False
@@ -66,8 +67,6 @@ def __getattr__(name: str) -> object:
         missing = (error.name or "scaleinv").partition(".")[0]
         if missing == "scaleinv":  # a bug of ours
             raise
-        from scaleinv.errors import UserError, how_to_install
-
         words = f"scaleinv.{name} needs {missing}, which is missing: {how_to_install(missing, 'lab')}"
         raise UserError(words) from None
 

@@ -87,6 +87,7 @@ def test_a_cluster_without_the_nodes_for_it_is_told(here: dict[str, bytes], tmp_
     assert sweeps.bits(out) == here
 
 
+@pytest.mark.nightly
 def test_a_node_that_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     with RayCluster(tmp_path / "cluster") as cluster:

@@ -112,6 +112,7 @@ def test_a_run_longer_than_the_time_of_its_jobs(cluster: SlurmCluster, tmp_path:
     assert log.read_text().count("Starting with") > 1  # times it was started
 
 
+@pytest.mark.nightly
 def test_a_preempted_job_goes_back_into_the_queue_by_itself(cluster: SlurmCluster, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "sweep"
     longer: dict[str, Any] = {"elr": sweeps.ELR[:2], "epochs": 3 * LONG}  # they train until Slurm has made up its mind
@@ -154,6 +155,7 @@ def test_a_partition_that_is_down_is_told(cluster: SlurmCluster, here: dict[str,
     assert sweeps.bits(out) == here
 
 
+@pytest.mark.nightly
 def test_jobs_that_are_held_are_told(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     cluster.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
@@ -223,6 +225,7 @@ def _numbers(told: str) -> list[dict[str, object]]:
     return [{k: v for k, v in one.items() if k not in ("seconds", "cached")} for one in json.loads(told)["claims"]]
 
 
+@pytest.mark.nightly
 def test_verify_trains_its_runs_there(cluster: SlurmCluster, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "scaleinv", "verify", "--only", "equal-product", "--scale", "digits", "--json"]
     here = sweeps.run([*words, "--quiet", "--cache", str(tmp_path / "here")])
@@ -238,6 +241,7 @@ def test_verify_trains_its_runs_there(cluster: SlurmCluster, tmp_path: Path) -> 
     assert (cancelled.returncode, cancelled.stdout) == (0, said)
 
 
+@pytest.mark.nightly
 def test_reproduce_trains_its_runs_there(cluster: SlurmCluster, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "scaleinv", "reproduce", "fig6-right", "--scale", "digits", "--format", "svg"]
     words += ["--quiet", "--runs", str(tmp_path / "runs")]
