@@ -34,6 +34,12 @@ def summing_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def all_finite(t: Tensor) -> bool:
+    """Tell whether all numbers of a tensor are finite; where their sum is, they are, and nothing else is made."""
+    t = t.detach()
+    return bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all())
+
+
 def norms(x: Vector) -> list[Tensor]:
     """Compute the Euclidean norm of every tensor; in float32 for tensors of half precision.
 

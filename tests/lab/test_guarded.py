@@ -121,6 +121,8 @@ def test_a_flipped_bit_in_the_name_of_a_checksum_is_damage(run: Path) -> None:
         flip(run / "result.json", position)
         with pytest.raises(UserError, match=r"a token and no checksum\): .* remove its lines"):
             load_run(run)
+        (found,) = inspect(run)
+        assert found.damaged == {"result.json": "has a token and no checksum"}
         (run / "result.json").write_bytes(whole)
     content = json.loads(whole)
     del content["checksum"], content["token"]
@@ -133,6 +135,19 @@ def test_a_folder_in_the_place_of_what_a_run_tells_of_its_progress_is_named(run:
     assert load_run(run).status == "finished"
     (found,) = inspect(run)
     assert found.damaged == {"progress.json": "is a folder: remove it"}
+
+
+def test_nan_for_null_is_named_as_readers_refuse_it(run: Path) -> None:
+    content = json.loads((run / "config.json").read_text())
+    content["config"]["label_noise"] = None
+    (run / "config.json").write_text(json.dumps(sealed({k: v for k, v in content.items() if k != "checksum"})))
+    assert inspect(run)[0].damaged == {}
+    text = (run / "config.json").read_text()
+    assert '"label_noise": null' in text
+    (run / "config.json").write_text(text.replace('"label_noise": null', '"label_noise": NaN'))
+    with pytest.raises(UserError, match="holds NaN"):
+        load_run(run)
+    assert inspect(run)[0].damaged == {"config.json": "was changed after it was written"}
 
 
 def test_a_run_of_an_earlier_version_has_no_token(run: Path) -> None:

@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.gloo import two_processes
 from tests.sphere import table
 from tests.sphere.distributed_worker import OPTIONS, cells
 from tests.sphere.table import Cell
 
 pytestmark = pytest.mark.numerics
 
-ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
-def two_processes(folder: Path, which: str) -> list[dict[str, Any]]:
+def both(folder: Path, which: str) -> list[dict[str, Any]]:
     """What both processes found."""
     pytest.importorskip("torch.distributed.fsdp")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(rank), str(folder), which],
-            env=environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in started:
-        told, _ = process.communicate(timeout=500)
-        assert process.returncode == 0, told
+    two_processes(WORKER, folder, which)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return two_processes(tmp_path_factory.mktemp("gloo"), "some")
+    return both(tmp_path_factory.mktemp("gloo"), "some")
 
 
 def check(cell: Cell, way: str, ranks: list[dict[str, Any]]) -> None:
@@ -60,7 +43,7 @@ def test_two_processes_take_the_path_of_one(cell: Cell, way: str, ranks: list[di
 
 @pytest.mark.nightly
 def test_all_cells_take_the_path_of_one_process(tmp_path: Path) -> None:
-    found = two_processes(tmp_path, "all")
+    found = both(tmp_path, "all")
     for cell, way in cells("all"):
         check(cell, way, found)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import StateError, UserError
+from scaleinv.geometry import all_finite
 from scaleinv.lab.build import Setup, build, reference_generator
 from scaleinv.lab.config import RunConfig, check, present_config
 from scaleinv.lab.data import Dataset, batches
@@ -135,12 +136,6 @@ def _accumulate(setup: Setup, parts: Sequence[Batch]) -> tuple[Tensor, list[Any]
             if p.grad is not None:
                 p.grad.div_(whole)
     return mean, answers
-
-
-@torch.no_grad()
-def _finite(tensor: Tensor) -> bool:
-    """Whether all numbers are finite; where their sum is, they are, and nothing else has to be made."""
-    return math.isfinite(tensor.sum()) or bool(torch.isfinite(tensor).all())
 
 
 def recorder_of(setup: Setup, capacity: int) -> StepRecorder:
@@ -359,7 +354,7 @@ class _Run:
                     break
                 if self.step % self.per_epoch:
                     self.save_if_due()
-            if not all(_finite(t) for ts in setup.groups.values() for t in ts):
+            if not all(all_finite(t) for ts in setup.groups.values() for t in ts):
                 bad = self.recorder.first_nonfinite(self.step)
                 self.diverged(f"step {bad} leaves weights that are not finite", epoch + 1)
                 return

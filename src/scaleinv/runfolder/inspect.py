@@ -11,7 +11,7 @@ from scaleinv.runfolder.files import content_of, read_json, sha256
 from scaleinv.runfolder.layout import CONFIG, LANDSCAPE, LINES, PARTS, PROGRESS, RESULT, STEPS, SWEEP_CONFIG, SWEEP_MAP
 from scaleinv.runfolder.manifest import MANIFEST, Manifest, matching, read_manifest
 from scaleinv.runfolder.rows import read_part
-from scaleinv.runfolder.seal import SEAL, digest_of, is_foreign
+from scaleinv.runfolder.seal import SEAL, fault_of
 
 _TRIES = 5
 _KEPT_RESULTS = "claims"  # of the claims of papers
@@ -140,12 +140,10 @@ def _sealed(found: Inspected, name: str, *, needed: bool = False) -> None:
         return
     if not isinstance(content, dict):
         found.damaged[name] = "is no JSON object"
-    elif SEAL not in content:
+    elif fault := fault_of(path, content):
+        found.damaged[name] = fault.short
+    elif content.get(SEAL) is None:
         found.unguarded.append(name)
-    elif content[SEAL] != digest_of(content):
-        found.damaged[name] = "was changed after it was written"
-    elif is_foreign(path, content):
-        found.damaged[name] = "is of another run"
     else:
         found.whole += 1
 

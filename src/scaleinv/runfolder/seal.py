@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scaleinv.errors import UserError
 from scaleinv.runfolder.files import plain, read_json, write_json
@@ -124,9 +124,30 @@ def _object(content: Any) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _edited(path: Path) -> str:
+class Fault(NamedTuple):
+    """What is wrong with a file."""
+
+    short: str
+    words: str  # more, with what can be done
+
+
+def fault_of(path: Path, content: Mapping[str, Any]) -> Fault | None:
+    """Judge all that a file holds by its checksum and its token; None: nothing is wrong, or nothing guards it."""
     lines = 'line "checksum"' if path.name in HEADS else 'lines "checksum" and "token"'
-    return f"restore it, or remove its {lines} to have it read as it is"
+    edited = f"restore it, or remove its {lines} to have it read as it is"
+    held, others = content.get(SEAL), {name: value for name, value in content.items() if name != SEAL}
+    if held is None:
+        if TOKEN in content and path.name not in HEADS:  # one flipped bit makes of "checksum" another name
+            short = "has a token and no checksum"
+            return Fault(short, f"is damaged (it {short}): {edited}")
+        return None
+    if held != _digest(others):
+        words = f"is damaged or was edited after it was written (its checksum is of other content): {edited}"
+        return Fault("was changed after it was written", words)
+    if is_foreign(path, others):
+        short = "is of another run"
+        return Fault(short, f"{short} (its token is another): put back the one that was here; {_SAYS}")
+    return None
 
 
 def read_sealed(path: Path, *, nan: bool = False, quiet: bool = False, **options: Any) -> Any:
@@ -139,24 +160,13 @@ def read_sealed(path: Path, *, nan: bool = False, quiet: bool = False, **options
     content = read_json(path, nan=nan, **options)
     if not isinstance(content, dict):
         return content
-    held = content.pop(SEAL, None)
-    whole = dict(content)
-    if path.name not in HEADS:
-        content.pop(TOKEN, None)
-    if not checking():
-        return content
-    if held is None:
-        if TOKEN in whole and path.name not in HEADS:  # one flipped bit makes of "checksum" another name
-            raise Damaged(f"{path} is damaged (it has a token and no checksum): {_edited(path)}")
-        if not quiet:
+    if checking():
+        if fault := fault_of(path, content):
+            raise Damaged(f"{path} {fault.words}")
+        if content.get(SEAL) is None and not quiet:
             say_unguarded(path.parent)
-    elif held != _digest(whole):
-        raise Damaged(
-            f"{path} is damaged or was edited after it was written (its checksum is of other content): {_edited(path)}"
-        )
-    if held is not None and is_foreign(path, whole):  # without a checksum: no file of ours, as its reader will see
-        raise Damaged(f"{path} is of another run (its token is another): put back the one that was here; {_SAYS}")
-    return content
+    ours = (SEAL,) if path.name in HEADS else (SEAL, TOKEN)
+    return {name: value for name, value in content.items() if name not in ours}
 
 
 def read_object(path: Path, **options: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from scaleinv.errors import UserError
+from scaleinv.geometry import all_finite
 
 #: what torch keeps in a module's dict for itself
 _OWN = frozenset(["_parameters", "_buffers", "_modules", "training"])
@@ -268,8 +269,7 @@ def refuse_unreadable(model: nn.Module) -> None:
                 f"parameter {name!r} is of {str(p.dtype).removeprefix('torch.')}: quantised weights have no factor; "
                 "give the model before quantising it"
             )
-        # a sum is finite only if all are, and needs no copy
-        if not bool(torch.isfinite(p.detach().sum())) and not bool(torch.isfinite(p.detach()).all()):
+        if not all_finite(p):
             raise UserError(f"parameter {name!r} holds NaN or infinite values; load weights that are finite")
     _refuse_views(model, own)
     for name, b in model.named_buffers():

@@ -214,7 +214,7 @@ class Probe:
     def goto(self, place: Viewpoint) -> None:
         """Go to a place: the weights moved, the inputs permuted, the model's randomness by another seed."""
         self.place = place
-        given = self.given if not place.shuffle else map_tensors(self.given, _permuted(place.shuffle))
+        given = self.given if not place.shuffle else map_tensors(self.given, permuted(place.shuffle))
         given = given if not place.drawn else map_tensors(given, _drawn)
         self.args, self.kwargs = given if not place.longer else enlarged(given, place.longer, 2)
         self.perturb(torch.Generator().manual_seed(place.seed), fresh=place.fresh, quiet=place.quiet)
@@ -283,9 +283,8 @@ class Probe:
                     _add_tiles(p, size, generator)
                     continue
                 shape = view_real(p).shape
-                noise = torch.randn(
-                    shape, generator=generator, dtype=torch.float32, device="cpu"
-                )  # the same in every precision
+                # the same in every precision
+                noise = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
                 if p.is_complex():
                     noise = torch.view_as_complex(noise)
                 if i in self.keep_sign:
@@ -333,7 +332,7 @@ def enlarged(value: Any, dim: int, times: int) -> Any:
     return map_tensors(value, grow) if sizes else value
 
 
-def _permuted(seed: int) -> Callable[[Tensor], Tensor]:
+def permuted(seed: int) -> Callable[[Tensor], Tensor]:
     """Make a function that permutes the entries of every tensor; truth values stay where they are."""
 
     def permute(t: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scaleinv.errors import UserError
 from scaleinv.symmetry.copies import call_arguments
 from scaleinv.symmetry.outputs import Outputs, output_tensors
-from scaleinv.symmetry.probe import TINY, Probe, Viewpoint, enlarged, every_tensor, map_tensors
+from scaleinv.symmetry.probe import TINY, Probe, Viewpoint, enlarged, every_tensor, map_tensors, permuted
 
 #: the random draws that a model with randomness of its own is looked at under, at least
 DRAWS_OF_RANDOM = 6
@@ -126,9 +126,7 @@ def _generic(probe: Probe, model: nn.Module, inputs: Any, outputs: Outputs, note
         return probe, inputs
     generator = torch.Generator().manual_seed(17)
     if not one:
-        new = main.reshape(-1)[torch.randperm(main.numel(), generator=generator, device="cpu").to(main.device)].reshape(
-            main.shape
-        )
+        new = permuted(17)(main)
         said = "all samples of the inputs are equal: answered for their entries permuted"
     elif main.is_floating_point():
         new = torch.randn(main.shape, generator=generator, device="cpu").to(main)

@@ -63,9 +63,8 @@ def _train(make: Any, x: torch.Tensor, seed: int) -> dict[str, Turned]:
         nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64, affine=False), nn.ReLU(), nn.Linear(64, 10),
     )  # fmt: skip
     for p in model.parameters():
-        p.data = (
-            2 * torch.rand(p.shape, generator=draw, device="cpu") - 1
-        ) / 8  # torch's own, from a generator of ours
+        # torch's own, from a generator of ours
+        p.data = (2 * torch.rand(p.shape, generator=draw, device="cpu") - 1) / 8
     model[6].requires_grad_(False)
     weights = {name: p for name, p in model.named_parameters() if name in GROUPS}
     optimizer = make(list(weights.values()))
