@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -264,6 +265,34 @@ def test_a_run_asks_for_its_share_of_a_gpu(
     launcher._token, launcher._token_file, launcher._data = "", tmp_path / "token", None
     launcher.submit([job])
     assert fake.asked == [resources]
+
+
+class Joined(Fake):
+    """A Ray that keeps what it was started with."""
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **options: object) -> None:
+        self.options = options
+
+
+@pytest.mark.parametrize(
+    ("named", "address", "joined"),
+    [(None, None, "local"), ("ray://head:1", None, "ray://head:1"), ("ray://head:1", "auto", "auto")],
+)
+def test_a_cluster_is_joined_where_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, address: str | None, joined: str
+) -> None:
+    """Without address= and RAY_ADDRESS one is started, also beside another one of this machine, which Ray would join."""
+    monkeypatch.setitem(sys.modules, "ray", fake := Joined())  # type: ignore[arg-type]
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if named:
+        monkeypatch.setenv("RAY_ADDRESS", named)
+    ray.Ray(tmp_path, lambda jobs: None, workers=3, address=address)
+    own = {"num_cpus": 3} if joined == "local" else {}
+    expected = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+    assert fake.options == {"address": joined, **own, **expected}
 
 
 class Slow(Fake):

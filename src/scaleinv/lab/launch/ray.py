@@ -1,6 +1,7 @@
 """The launcher for a Ray cluster: tasks that train run folders; the data goes once into the object store."""
 
 import logging
+import os
 import secrets
 import socket
 import tempfile
@@ -32,8 +33,8 @@ WAIT = 30.0
 
 
 class Ray(Polled):
-    """Trains jobs as Ray tasks. ``arguments``: ``address`` (of a cluster; default: one started here with ``workers``
-    CPUs), ``gpus`` (share of a GPU for each run: 0.25 for four at a time; default: 1 on ``cuda``), ``cpus`` (default:
+    """Trains jobs as Ray tasks. ``arguments``: ``address`` (of a cluster, ``auto``: the one on this machine; default:
+    that of the environment variable RAY_ADDRESS, else one started here with ``workers`` CPUs), ``gpus`` (share of a GPU for each run: 0.25 for four at a time; default: 1 on ``cuda``), ``cpus`` (default:
     the threads of a run), ``wait`` (minutes, for a node that offers that; default: 30).
 
     Nodes that do not share the folder with this machine train on their own disk, and the run folder comes back whole
@@ -65,13 +66,15 @@ class Ray(Polled):
         self._tasks: dict[Path, Any] = {}
         self._gone: dict[Path, Gone] = {}
         self._kept: dict[tuple[Path, ...], Any] = {}  # what runs need besides their folders, in the object store
+        address = address or os.environ.get("RAY_ADDRESS")
         self._own = not ray.is_initialized()
         ours = self._own and address is None  # nobody adds nodes to that
         self._wait, self._hint = (0.0, ", or more --workers") if ours else (60.0 * wait, ", or add such a node")
         self._since: float | None = None  # when a node began to be missing
         if self._own:
-            options: dict[str, Any] = {"num_cpus": workers} if address is None else {"address": address}
-            _connect(ray, address, options)
+            # "local": without it, Ray joins any cluster that it finds on this machine
+            new: dict[str, Any] = {"address": "local", "num_cpus": workers}
+            _connect(ray, address, new if address is None else {"address": address})
 
     def run(self, jobs: Sequence[Job], watch: Watcher = unwatched) -> Iterator[Finished]:
         """Yield every job as it ends."""
