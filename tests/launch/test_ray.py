@@ -284,7 +284,7 @@ class Joined(Fake):
 def test_a_cluster_is_joined_where_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, address: str | None, joined: str
 ) -> None:
-    """Without address= and RAY_ADDRESS one is started, also beside another one of this machine, which Ray would join."""
+    """Else one is started, also beside another one of this machine, which Ray would join."""
     monkeypatch.setitem(sys.modules, "ray", fake := Joined())  # type: ignore[arg-type]
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if named:

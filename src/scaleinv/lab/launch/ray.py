@@ -34,8 +34,9 @@ WAIT = 30.0
 
 class Ray(Polled):
     """Trains jobs as Ray tasks. ``arguments``: ``address`` (of a cluster, ``auto``: the one on this machine; default:
-    that of the environment variable RAY_ADDRESS, else one started here with ``workers`` CPUs), ``gpus`` (share of a GPU for each run: 0.25 for four at a time; default: 1 on ``cuda``), ``cpus`` (default:
-    the threads of a run), ``wait`` (minutes, for a node that offers that; default: 30).
+    that of the environment variable RAY_ADDRESS, else one started here with ``workers`` CPUs), ``gpus`` (share of a
+    GPU for each run: 0.25 for four at a time; default: 1 on ``cuda``), ``cpus`` (default: the threads of a run),
+    ``wait`` (minutes, for a node that offers that; default: 30).
 
     Nodes that do not share the folder with this machine train on their own disk, and the run folder comes back whole
     when the run has ended. A task whose node dies is started again elsewhere, and resumes where the folder is shared.
