@@ -7,15 +7,15 @@ Handwritten digits, as images of 3 x 32 x 32. ``variant="si"`` converts the mode
 layer is frozen, and what then keeps a scale is told.
 """
 
+import argparse
 import functools
-import sys
 
-import timm
 import torch
 from torch.nn import functional
 
 import scaleinv as si
 from scaleinv.lab.data import load_dataset
+from scaleinv.plugins import load_object
 
 
 def digits() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
@@ -29,13 +29,19 @@ def digits() -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, tor
 
 
 def main() -> None:
-    model = sys.argv[1] if len(sys.argv) > 1 else "resnet10t"
-    epochs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
-    out = sys.argv[3] if len(sys.argv) > 3 else f"runs/timm-{model}"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="resnet10t")
+    parser.add_argument("epochs", nargs="?", type=int, default=20)
+    parser.add_argument("out", nargs="?")
+    given = parser.parse_args()
     train, test = digits()
-    factory = functools.partial(timm.create_model, model, num_classes=10)
+    create_model = load_object("timm:create_model")  # as `import timm`, which fails where no torchvision fits torch
+    factory = functools.partial(create_model, given.model, num_classes=10)
     problem = si.classification(factory, train, test)
-    sweep = si.sweep(problem, elr="1e-4:1:5", epochs=epochs, out=out, variant="si", batch_size=32, evaluation="online")
+    out = given.out or f"runs/timm-{given.model}"
+    sweep = si.sweep(
+        problem, elr="1e-4:1:5", epochs=given.epochs, out=out, variant="si", batch_size=32, evaluation="online"
+    )
     print(sweep)
 
 

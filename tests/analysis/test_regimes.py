@@ -198,6 +198,16 @@ def test_a_level_that_rises_or_falls_slowly_is_undecided() -> None:
         expect(classify(run(loss, eg=eg)), None, "the level still moves")
 
 
+@pytest.mark.parametrize("factor", [0.85, 0.93, 1.08])
+def test_a_small_drift_that_is_steady_is_no_equilibrium(factor: float) -> None:
+    """A language model at a very low ELR lost 7 % from third to third of ten epochs, epoch by epoch: it is learning."""
+    n = 40
+    loss = 2.2 * factor ** np.linspace(0, 3, n) * noise(n, 0.004)
+    expect(classify(run(loss, eg=np.full(n, 8.0))), None, "slowly and steadily", "train longer")
+    rests = 2.2 * 0.995 ** np.linspace(0, 3, n) * noise(n, 0.0001)  # half a per cent: as good as none
+    expect(classify(run(rests, eg=np.full(n, 8.0))), 2, "stationary")
+
+
 def test_the_approach_to_a_level_is_not_convergence() -> None:
     # falls all the time, gradient and all, but ever more slowly: where it ends is not seen
     loss = 0.4 * (1 + 1.5 * np.exp(-(epochs() - 31) / 6)) * noise(60, 0.01)

@@ -49,6 +49,7 @@ THRESHOLD = 0.01  # of the loss of the best constant answer
 SHARE_CONVERGED, SHARE_STATIONARY = 0.1, 0.5  # of the window's epochs above the threshold
 FALL, FALL_RANK = math.log(1.2), -0.9
 STATIONARY_DRIFT = math.log(1.15)
+STEADY_DRIFT = math.log(1.02)  # a level that moves by less rests, however steadily
 SIGNIFICANT = 3.0  # standard errors
 CORRELATED = 0.3  # |cosine| of consecutive iterates from which they count as correlated
 LATE_SHARE = 0.25  # of a fall that must come after the middle third for it to go on
@@ -199,6 +200,8 @@ def classify(run: Run) -> Verdict:
         where = f"above {threshold:.2g} in {parts} of the thirds of {epochs}"
         return verdict(None, f"intermittent: the loss is {where}, the 1/2 band")
     near = 1 / MOST_STATIONARY <= last / first <= MOST_STATIONARY
+    if _moves_steadily(loss_drift, rank, late[0]):
+        return verdict(None, f"the level still moves, slowly and steadily: {moved} within {epochs}; train longer")
     if not (
         abs(loss_drift.value) <= STATIONARY_DRIFT or (near and abs(loss_drift.value) <= SIGNIFICANT * loss_drift.error)
     ):
@@ -222,6 +225,12 @@ def _thirds(values: Floats) -> tuple[Floats, Floats, Floats]:
 def _falls(change: Estimate, rank: float) -> bool:
     """Whether a logarithm falls: by enough, significantly, and steadily."""
     return change.value <= -FALL and change.value <= -SIGNIFICANT * change.error and rank <= FALL_RANK
+
+
+def _moves_steadily(change: Estimate, rank: float, late: float) -> bool:
+    """Whether a level goes one way all the time, however slowly; an equilibrium scatters."""
+    least = max(STEADY_DRIFT, SIGNIFICANT * change.error)
+    return abs(change.value) > least and abs(rank) >= -FALL_RANK and late >= LATE_SHARE
 
 
 def _late_share(values: Floats) -> float:
