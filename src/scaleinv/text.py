@@ -148,6 +148,26 @@ def count(n: int, noun: str, plural: str | None = None) -> str:
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
+def steps_text(steps: float) -> str:
+    """Write a number of steps, which need not be whole: ``1 step``, ``1.2e+03 steps``, ``less than a step``.
+
+    >>> steps_text(0.3), steps_text(1.001), steps_text(1234.5)
+    ('less than a step', '1 step', '1.23e+03 steps')
+    """
+    shown = f"{steps:.3g}"
+    return "less than a step" if 0 < float(shown) < 1 else f"{shown} step{'' if shown == '1' else 's'}"
+
+
+def range_text(least: float, most: float) -> str:
+    """Write a range, or one number where its ends look the same.
+
+    >>> range_text(0.5, 2.0), range_text(1.0001, 1.0002)
+    ('0.5 to 2', '1')
+    """
+    ends = (f"{least:.3g}", f"{most:.3g}")
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
 def capital(text: str) -> str:
     """The text with a capital first letter; the others stay."""
     return text[:1].upper() + text[1:]

@@ -153,7 +153,7 @@ def test_alert_tells_the_window_sparingly() -> None:
         assert alert.numbers["earliest"] - 30 <= left <= alert.numbers["latest"] + 30
     assert "after 5 break-downs at an ELR about" in said[0].reason
     assert "expected in" in said[0].forecast
-    assert "windows so far held" in said[1].forecast
+    assert "1 of 1 such window held so far" in said[1].forecast
     # after a resume it is not told again at once
     other = Watch(monitor, {})
     other.told(said)

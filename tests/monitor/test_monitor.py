@@ -300,7 +300,7 @@ def test_tables() -> None:
     assert table.index.name == "step"
     assert table["0.weight/rho"].iloc[0] == pytest.approx(float(monitor.history()["0.weight/rho"][0]))
     text = str(monitor.summary())
-    assert text.startswith("12 steps, 12 logged (every 1); 8 groups, 2 scale-invariant.")
+    assert text.startswith("12 steps, 12 logged (every step); 8 groups, 2 scale-invariant.")
     assert "0.weight" in text
     assert monitor._repr_html_().count("<tr>") == 10
     assert len(out.getvalue().splitlines()) == 12

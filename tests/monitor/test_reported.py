@@ -460,7 +460,7 @@ def test_frozen_rows_that_decay_are_named_with_their_end(kind: str) -> None:
         optimizer.step()
     (alert,) = [a for a in monitor.alerts if a.severity == "warning"]
     assert alert.kind == "rows-decay"
-    assert alert.reason.startswith("49 rows of 50 get no gradient and shrink by decay alone, by exp(-0.0005) a step")
+    assert alert.reason.startswith("49 of 50 rows get no gradient and shrink by decay alone, by exp(-0.0005) a step")
     assert alert.numbers["steps_left"] == pytest.approx(87.3 / 5e-4, rel=0.05)
 
 

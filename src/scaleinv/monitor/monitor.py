@@ -34,6 +34,7 @@ from scaleinv.monitor.watch import Watch
 from scaleinv.symmetry import find_symmetries
 from scaleinv.symmetry.outputs import Outputs
 from scaleinv.symmetry.result import Symmetries
+from scaleinv.text import count
 
 _log = logging.getLogger("scaleinv")
 #: logged steps that wait at most to be read together (an alert comes so many late), and seconds between two below which
@@ -267,7 +268,8 @@ class Monitor(MonitorState):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"every {self.every}"
         free = sum(g.kind == FREE for g in self.groups)
-        return f"Monitor({len(self.groups)} groups, {free} scale-invariant; {len(self._history)} steps logged, {state})"
+        groups, logged = count(len(self.groups), "group"), count(len(self._history), "step")
+        return f"Monitor({groups}, {free} scale-invariant; {logged} logged, {state})"
 
     # -- the hooks -----------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ from scaleinv.monitor.groups import FREE, short_name
 from scaleinv.monitor.quantities import COLUMN
 from scaleinv.monitor.rates import engine
 from scaleinv.monitor.records import Alert
+from scaleinv.monitor.rules.ahead import window_text
+from scaleinv.monitor.rules.broken import is_off
 from scaleinv.monitor.state import MonitorState
-from scaleinv.text import count, esc
+from scaleinv.text import count, esc, range_text, steps_text
 
 Array = npt.NDArray[np.float64]
 _HEAD = ("group", "rho", "eg", "ELR", "angle", "expected", "rho there", "steps to it", "phase")
@@ -24,6 +26,8 @@ _HEAD = ("group", "rho", "eg", "ELR", "angle", "expected", "rho there", "steps t
 _ELR_UNIT = {
     "sgd": "lr/rho^2", "normalised": "lr/rho", "relative": "lr", "measured": "angle/eg", "mixed": "by group",
 }  # fmt: skip
+#: a rotation within this share of its equilibrium counts as there
+NEAR = 0.2
 #: more rows than this are cut in the printed table, the fastest turning first
 MOST_ROWS = 24
 
@@ -52,7 +56,7 @@ class Summary:
         """Sum up a monitor as it is now."""
         records = monitor.records
         if not records:
-            told = f"nothing was logged yet (every {monitor.every} steps)"
+            told = f"nothing was logged yet ({_pace(monitor)})"
             return cls((told,), (), (*_forgotten(monitor), *_unseen(monitor)), tuple(monitor.alerts))
         found = {f.group: f for f in monitor.forecasts()}
         last = records[-1]
@@ -89,7 +93,11 @@ class Summary:
 
     def _rest(self) -> list[str]:
         more = len(self.rows) - MOST_ROWS
-        return [f"{more} more groups: monitor.to_pandas()", *self.notes] if more > 0 else list(self.notes)
+        return (
+            [f"{more} more {'group' if more == 1 else 'groups'}: monitor.to_pandas()", *self.notes]
+            if more > 0
+            else list(self.notes)
+        )
 
     def __str__(self) -> str:
         lines, table = list(self.answer), self._table()
@@ -157,7 +165,7 @@ def _units(monitor: MonitorState) -> tuple[str, ...]:
 
 def _answer(monitor: MonitorState, found: dict[str, Any]) -> list[str]:
     free = sum(g.kind == FREE for g in monitor.groups)
-    logged = f"{monitor.step} steps, {len(monitor.records)} logged (every {monitor.every})"
+    logged = f"{count(monitor.step, 'step')}, {len(monitor.records)} logged ({_pace(monitor)})"
     lines = [f"{logged}; {count(len(monitor.groups), 'group')}, {free} scale-invariant."]
     if not free:
         told = "No scale-invariant group is known, so there are angles but no ELR: "
@@ -167,22 +175,26 @@ def _answer(monitor: MonitorState, found: dict[str, Any]) -> list[str]:
     compared = [f for f in known if math.isfinite(f.equilibrium_angle) and f.angle > 0]
     if compared:
         ratios = sorted(f.angle / f.equilibrium_angle for f in compared)
-        near = sum(0.8 <= r <= 1.25 for r in ratios)
-        line = f"{near} of {count(len(compared), 'group')} turn within 20 % of their equilibrium rotation"
-        line += f" (measured / predicted: {ratios[0]:.2g} to {ratios[-1]:.2g}"
+        near = sum(abs(r - 1) <= NEAR for r in ratios)
+        line = f"{near} of {count(len(compared), 'group')} turn{'s' if near == 1 else ''} within {100 * NEAR:.0f} % of "
+        line += f"{'its' if near == 1 else 'their'} equilibrium rotation"
+        line += f" (measured / predicted: {range_text(ratios[0], ratios[-1])}"
         varies = any(f.schedule for f in compared)
         line += ", step by step at the rate of the step)" if varies else ")"
-        slow = max((f.time_to_equilibrium for f in compared if math.isfinite(f.time_to_equilibrium)), default=math.nan)
+        slow = max((t for f in compared if (t := f.time_to_equilibrium) == t), default=math.nan)
         if slow > 0:
-            line += f"; the slowest norm needs {slow:.3g} steps to its equilibrium"
+            takes = f"needs {steps_text(slow)} to its" if math.isfinite(slow) else "does not come near its"
+            line += f"; the slowest norm {takes} equilibrium"
             line += f" ({next(f.schedule for f in compared if f.schedule)})" if varies else ""
             if monitor.total_steps is not None:
-                line += f", {max(0, monitor.total_steps - monitor.step)} are left"
+                left = max(0, monitor.total_steps - monitor.step)
+                line += f", {left} {'is' if left == 1 else 'are'} left"
         lines.append(line + ".")
     falling = [f for f in known if f.phase == "B"]
     if falling:
         ahead = "" if any(f.window for f in found.values()) else _possible(falling)
-        lines.append(f"Phase B in {count(len(falling), 'group')}: norms fall, ELRs grow{ahead}.")
+        told = "its norm falls, its ELR grows" if len(falling) == 1 else "norms fall, ELRs grow"
+        lines.append(f"Phase B in {count(len(falling), 'group')}: {told}{ahead}.")
     told = _break_downs(found)
     if told:
         lines.append(told)
@@ -204,9 +216,7 @@ def _break_downs(found: dict[str, Any]) -> str:
     line += f", at an ELR about {_show(one.window.elr)} ({one.group} now {_show(one.elr)})"
     if not one.window.latest:
         return line + "; the next break-down is overdue."
-    ends = f"{_show(one.window.earliest)} to {_show(one.window.latest)} steps"
-    held = f" ({one.window.held} of {one.window.told} such windows held so far)" if one.window.told else ""
-    return line + f"; the next is expected in {ends}{held}."
+    return line + f"; the next is expected in {window_text(one.window)}."
 
 
 def _possible(falling: list[Any]) -> str:
@@ -217,7 +227,7 @@ def _possible(falling: list[Any]) -> str:
     first = min(ahead, key=lambda f: f.break_earliest)
     size = f"a break-down (a turn of {first.break_angle:.2g} rad in one step)"
     bounds = f"while eg stays in [{first.low:.3g}, {first.high:.3g}]"
-    return f"; {short_name(first.group)}: {size} is possible after {_show(first.break_earliest)} steps {bounds}"
+    return f"; {short_name(first.group)}: {size} is possible after {steps_text(first.break_earliest)} {bounds}"
 
 
 def _notes(found: dict[str, Any]) -> list[str]:
@@ -256,12 +266,24 @@ def _unseen(monitor: MonitorState) -> list[str]:
 
 def _first_steps(monitor: MonitorState) -> list[str]:
     """Say whether the very first step was as long as the formula of the optimizer says."""
-    ratios = sorted(monitor.first_steps.values())
-    if not ratios:
-        return []
-    least, most = f"{ratios[0]:.3g}", f"{ratios[-1]:.3g}"
-    times = least if least == most else f"{least} to {most}"
-    return [f"first step: {count(len(ratios), 'tensor')} moved {times} times as far as the optimizer's formula says"]
+    ratios = list(monitor.first_steps.values())
+    off = sorted(r for r in ratios if is_off(r))
+    rest = [r for r in ratios if not is_off(r)]
+    found = []
+    if off:
+        times = range_text(off[0], off[-1])
+        found.append(
+            f"first step: {count(len(off), 'tensor')} moved {times} times as far as the optimizer's formula says"
+        )
+    if rest:
+        most = math.ceil(100 * max(abs(r - 1) for r in rest) - 1e-9) or 1
+        told = f"moved as far as the optimizer's formula says, within {most} %"
+        found.append(f"first step: {count(len(rest), 'tensor')} {told}")
+    return found
+
+
+def _pace(monitor: MonitorState) -> str:
+    return "every step" if monitor.every == 1 else f"every {monitor.every} steps"
 
 
 def _show(value: float) -> str:

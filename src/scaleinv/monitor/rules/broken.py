@@ -14,6 +14,9 @@ from scaleinv.monitor.rules.past import Past
 from scaleinv.monitor.state import MonitorState
 from scaleinv.text import count
 
+#: share by which a first step may be off its formula
+FIRST_STEP = 0.2
+
 
 def non_finite(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[Alert]:
     """Triggers: a gradient or weight is NaN or infinite, or a loss that was told.
@@ -68,17 +71,25 @@ def law(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[Alert]:
         yield Alert("law", reading.record.step, "total", reason, {"label": label, "acted": acted}, ahead, remedy)
 
 
+def is_off(ratio: float) -> bool:
+    """Tell whether a first step, by its formula, is longer or shorter than it may be."""
+    return not abs(ratio - 1) <= FIRST_STEP
+
+
 def first_step(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[Alert]:
-    """Triggers: the very first step of a tensor is longer or shorter by 20 % than its optimizer's formula says.
+    """Triggers: the very first step of a tensor is longer or shorter by a fifth than its optimizer's formula says.
 
     A wrong bias correction shows here. Silent: optimizers without a formula; a state that was loaded.
     """
-    off = {n: r for n, r in reading.firsts.items() if not 1 / 1.2 < r < 1.2}
+    off = {n: r for n, r in reading.firsts.items() if is_off(r)}
     if not off:
         return
     name = max(off, key=lambda n: abs(math.log(off[n])) if off[n] > 0 else math.inf)
     reason = f"the first step of {name} is {off[name]:.3g} times as long as the formula of its optimizer says"
-    reason += f" ({count(len(off), 'tensor')} of {len(reading.firsts)} are off by more than 20 %)"
+    verb = "is" if len(off) == 1 else "are"
+    reason += (
+        f" ({len(off)} of {count(len(reading.firsts), 'tensor')} {verb} off by more than {100 * FIRST_STEP:.0f} %)"
+    )
     remedy = "nothing, if its class is meant to; else see its bias correction and what scales its rate"
     yield Alert("first-step", reading.record.step, "total", reason, {"ratio": off[name]}, "", remedy)
 

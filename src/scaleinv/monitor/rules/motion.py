@@ -16,6 +16,7 @@ from scaleinv.monitor.records import Alert
 from scaleinv.monitor.rules.past import BACK, Past, is_matrix
 from scaleinv.monitor.state import MonitorState
 from scaleinv.sphere.optimizer import Sphere
+from scaleinv.text import steps_text
 
 #: a spike is so many times the median of the steps before, and so many times their median deviation in logs
 SPIKE = 10.0
@@ -94,8 +95,8 @@ class Spikes:
         so far and the turn is above 0.2 rad.
 
         Silent: vectors (a bias that starts at zero turns by radians), dead tensors, fewer than 16 steps before (8 where
-        the rate jumps), turns
-        below 0.02 rad; within 32 logged steps of the last spike, and then all but the 1st, 2nd, 4th, 8th.
+        the rate jumps), turns below 0.02 rad, the first turn after none; within 32 logged steps of the last spike, and
+        then all but the 1st, 2nd, 4th, 8th.
         """
         if len(past) <= BACK // 4:
             return
@@ -105,19 +106,19 @@ class Spikes:
             size = np.where(free, past.column("eg"), past.column("g"))
             rate = np.where(lr > 0, lr, np.where(np.isnan(lr), 1.0, np.nan))
             raised = lr[-1] > 3 * past.largest_lr
-            ups = {
-                "eg": _stands_out(size, matrices),
-                "angle": _stands_out(turn / rate, matrices & (turn[-1] > SMALL)),
-            }
+            per_rate = turn / rate
+            ups = {"eg": _stands_out(size, matrices), "angle": _stands_out(per_rate, matrices & (turn[-1] > SMALL))}
+            known = {"eg": size, "angle": per_rate * rate[-1]}
             if raised.any():
                 most = np.fmax.reduce(turn[:-1], axis=0)
-                ups["angle"] = ups["angle"] | (matrices & raised & (turn[-1] > WILD) & (turn[-1] > SPIKE * most))
-        for quantity, what in (("eg", "gradient norm"), ("angle", "angle of the step")):
-            yield from self._of(past, reading, quantity, what, ups[quantity], raised, free)
+                wild = matrices & raised & (turn[-1] > WILD) & (turn[-1] > SPIKE * most) & (most > 0)
+                known["angle"] = np.where(wild & ~ups["angle"], turn, known["angle"])
+                ups["angle"] |= wild
+        for quantity, up in ups.items():
+            yield from self._of(past, reading, quantity, known[quantity], up, free)
 
-    def _of(
-        self, past: Past, reading: Reading, quantity: str, what: str, up: Any, raised: Any, free: Any
-    ) -> Iterator[Alert]:
+    def _of(self, past: Past, reading: Reading, quantity: str, values: Any, up: Any, free: Any) -> Iterator[Alert]:
+        """Tell of the groups ``up``, the last of whose ``values`` stands out; angles are as at the present rate."""
         bad, kind, record = np.flatnonzero(up), f"spike-{quantity}", reading.record
         if not len(bad):
             return
@@ -126,11 +127,10 @@ class Spikes:
             return
         so_far = self.count[kind]
         again = "" if so_far == 1 else f" (spike number {so_far}; the next is told at {2 * so_far})"
-        values = past.column(quantity)
         with np.errstate(all="ignore"):
-            usual = {int(i): float(np.nanmedian(values[:-1, i])) for i in bad}  # of each at least 16 are finite
+            usual = {int(i): _typical(values[:-1, i]) for i in bad}
             # one alert: of the group that stands out most
-            worst = max(usual, key=lambda i: values[-1, i] / usual[i] if usual[i] > 0 else 0.0)
+            worst = max(usual, key=lambda i: values[-1, i] / usual[i])
         value, before, name = float(values[-1, worst]), usual[worst], record.groups[worst]
         told = past.losses[:-1][np.isfinite(past.losses[:-1])]
         loss = ahead = ""
@@ -138,16 +138,25 @@ class Spikes:
             usual_loss = float(np.median(told))
             loss = f"; the loss is {record.loss:.4g} (median before {usual_loss:.4g})"
             ahead = "" if record.loss > 1.5 * usual_loss else "the loss has not followed yet"
-        if quantity == "angle" and raised[worst]:
-            most, now = float(past.largest_lr[worst]), record.get(name, "lr")
-            loss = f"; the learning rate was {most:.3g} at most before, now {now:.3g}{loss}"
         others = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        what = "gradient norm" if quantity == "eg" else "angle of the step"
         kind_of = "effective " if quantity == "eg" and free[worst] else ""
         times = f"{value / before:.3g} times its median over {len(values) - 1} logged steps"
+        if quantity == "angle":
+            most, now = float(past.largest_lr[worst]), record.get(name, "lr")
+            if now > 3 * most:
+                loss = f"; the learning rate was {most:.3g} at most before, now {now:.3g}{loss}"
+            if abs(math.log(before / _typical(past.column("angle")[:-1, worst]))) > 0.01:
+                times += ", taken to the present learning rate"
         reason = f"{kind_of}{what} {value:.3g} is {times}{others}{loss}{again}"
         remedy = "lower the learning rate of this group, clip the gradient, or look at this batch"
+        quantity = "g" if quantity == "eg" and not free[worst] else quantity
         numbers = {quantity: value, "median": before, "loss": record.loss, "elr": record.get(name, "elr")}
         yield Alert(kind, record.step, name, reason, numbers, ahead, remedy)
+
+
+def _typical(values: Any) -> float:
+    return float(np.median(values[values > 0]))
 
 
 def _stands_out(values: Any, wanted: Any) -> Any:
@@ -224,7 +233,8 @@ def collapse(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[Al
         ahead = "eps of the normalisation and of the optimizer take over, then rounding"
         if falls[i]:
             each = float(rate[-1, i])
-            ahead = f"it falls by {each:.2g} a step: below 1e-38 in {(math.log(now) + 87.5) / each:.3g} steps; {ahead}"
+            left = steps_text(max(0.0, (math.log(now) + 87.5) / each))
+            ahead = f"it falls by {each:.2g} a step: below 1e-38 in {left}; {ahead}"
         remedy = "less weight decay (lr wd), or none for this group; scaleinv.Sphere keeps the norm"
         numbers = {"rho": now, "largest": most, "rest": float(rest[i])}
         yield Alert("collapse", record.step, g.name, reason, numbers, ahead, remedy)

@@ -12,6 +12,7 @@ from scaleinv.monitor.reading import Reading
 from scaleinv.monitor.records import Alert, Record
 from scaleinv.monitor.rules.past import Past
 from scaleinv.monitor.state import MonitorState
+from scaleinv.text import steps_text
 
 #: |cos(gradient, weight)| sqrt(size) above which a group counts as having a scale: about 1 for a weight with one, below
 #: 1e-3 in float32 and 1e-2 in bfloat16 for one without (rounding errors fall as 1/sqrt(size), like random directions)
@@ -30,7 +31,7 @@ def decay_of_the_dead(monitor: MonitorState, past: Past, reading: Reading) -> It
     reason = f"weight decay {rate.wd:g} acts on a tensor that the output does not depend on"
     if len(dead) > 1:
         reason += f" (so it is with {', '.join(g.name for g, _ in dead[1:4])}{' ...' if len(dead) > 4 else ''})"
-    half = f"its norm halves every {math.log(2) / rate.shrink:.3g} steps" if rate.shrink > 0 else ""
+    half = f"its norm halves every {steps_text(math.log(2) / rate.shrink)}" if rate.shrink > 0 else ""
     remedy = "leave it out of the model (bias=False before a normalisation) or out of the decay"
     yield Alert("dead-decay", reading.record.step, first.name, reason, numbers, half, remedy)
 

@@ -15,7 +15,7 @@ from scaleinv.monitor.reading import Reading
 from scaleinv.monitor.records import Alert
 from scaleinv.monitor.rules.past import Past, is_matrix, trained
 from scaleinv.monitor.state import MonitorState
-from scaleinv.text import count
+from scaleinv.text import count, steps_text
 
 #: steps without turning that are too many, in so many logged ones
 STILL, FEWEST = 8, 3
@@ -67,8 +67,8 @@ def still(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[Alert
         ahead = ""
         if shrink > 0 and reading.record.get(group.name, "rho") > 0 and (gradient == 0 or gradient != gradient):
             left = (math.log(reading.record.get(group.name, "rho")) - _SMALLEST) / shrink
-            ahead = f"weight decay alone acts on it: its norm halves every {math.log(2) / shrink:.3g} steps and is "
-            ahead += f"denormal (slow on a CPU) in {left:.3g}"
+            ahead = f"weight decay alone acts on it: its norm halves every {steps_text(math.log(2) / shrink)} and is "
+            ahead += f"denormal (slow on a CPU) in {steps_text(max(left, 0.0))}"
         numbers = {"g": gradient, "lr": lr, "rho": reading.record.get(group.name, "rho")}
         span = int(past.steps[-1] - past.steps[-rows]) + 1
         if gradient == gradient and gradient > 0:
@@ -151,11 +151,11 @@ class DecayingRows:
         norms = tensor.detach()[~rows.touched].flatten(1).norm(dim=1)
         largest = float(norms.max())
         shown = ", ".join(map(str, dead[:6])) + (" ..." if len(dead) > 6 else "")
-        verb = "gets" if len(dead) == 1 else "get"
-        reason = f"{count(len(dead), 'row')} of {len(tensor)} {verb} no gradient and shrink by decay alone, by "
+        verbs = ("gets", "shrinks") if len(dead) == 1 else ("get", "shrink")
+        reason = f"{len(dead)} of {count(len(tensor), 'row')} {verbs[0]} no gradient and {verbs[1]} by decay alone, by "
         reason += f"exp(-{shrink:.3g}) a step: {shown}"
         left = (math.log(largest) - _SMALLEST) / shrink if largest > 0 else 0.0
-        ahead = f"below 1e-38 in {max(left, 0.0):.3g} steps; such denormal numbers are slow on a CPU"
+        ahead = f"below 1e-38 in {steps_text(max(left, 0.0))}; such denormal numbers are slow on a CPU"
         remedy = (
             "take them out of the weight decay, or see why their outputs are never used (dead units, unused tokens)"
         )
