@@ -29,7 +29,7 @@ from scaleinv.report import write_figures
 from scaleinv.runfolder import files
 from scaleinv.runfolder.files import Lock, append_bytes, own_folder, write_bytes
 from scaleinv.runfolder.inspect import inspect
-from scaleinv.runfolder.manifest import Manifest, read_manifest, state_of
+from scaleinv.runfolder.manifest import Manifest, file_state, read_manifest, state_of
 from scaleinv.runfolder.progress import Progress
 from scaleinv.runfolder.read import load_run, load_sweep
 from scaleinv.runfolder.rows import Row, to_line
@@ -193,33 +193,41 @@ def test_a_part_of_no_list_does_not_count(run: Path) -> None:
     assert read_manifest(run).names("metrics/*") == ["metrics/part-final.parquet"]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("size", [1 << 10, 1 << 20])
-def test_what_is_parsed_beside_its_check_counts_only_if_it_is_whole(size: int, tmp_path: Path) -> None:
-    """A parser that says nothing of damage, and one that says something else of it, are overruled."""
-    data = bytes(size)
-    manifest = Manifest(tmp_path, {"metrics/a": [state_of(data)]})
-    with manifest.checked_beside("metrics/a", data):
-        pass
-    with pytest.raises(ValueError, match="of its own"), manifest.checked_beside("metrics/a", data):
-        raise ValueError("of its own")
-    bad = b"\1" + data[1:]
-    with pytest.raises(Damaged, match="metrics/a is damaged"), manifest.checked_beside("metrics/a", bad):
-        pass
-    with pytest.raises(Damaged, match="metrics/a is damaged"), manifest.checked_beside("metrics/a", bad):
-        raise ValueError("no Parquet")
+def test_readers_compare_the_cheap_checksum_and_check_compares_both(run: Path) -> None:
+    manifest = read_manifest(run)
+    assert manifest is not None
+    name, file = "metrics/part-final.parquet", run / "metrics" / "part-final.parquet"
+    data = file.read_bytes()
+    assert manifest.checked(name, data) == data
+    with pytest.raises(Damaged, match="is damaged"):
+        manifest.checked(name, bytes([data[0] ^ 1]) + data[1:])
+    other = data + b"\0"
+    (state,) = manifest.files[name]
+    assert state is not None
+    manifest.files[name] = [state._replace(bytes=len(other), xxh3=state_of(other).xxh3)]
+    assert manifest.checked(name, other) == other
+    manifest.write()
+    file.write_bytes(other)
+    (found,) = inspect(run)
+    assert found.damaged == {name: "has other content than was written"}
 
 
-def test_a_part_is_compared_where_no_thread_is_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refused)
-    data = bytes(1 << 20)
-    manifest = Manifest(tmp_path, {"a": [state_of(data)]})
-    with manifest.checked_beside("a", data):
-        pass
-    with pytest.raises(Damaged), manifest.checked_beside("a", b"\1" + data[1:]):
-        pass
+@pytest.mark.parametrize("absent", [True, False])
+def test_the_sha256_decides_where_there_is_no_xxh3(
+    absent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder written without xxhash, or by an earlier version; and one read where xxhash is not installed."""
+    data = b"whole"
+    state = state_of(data)
+    if absent:
+        monkeypatch.setattr("scaleinv.runfolder.manifest.xxhash", None)
+        assert state_of(data) == state._replace(xxh3="")
+    else:
+        state = file_state([state.bytes, state.sha256])
+    manifest = Manifest(tmp_path, {"a": [state]})
+    assert manifest.checked("a", data) == data
+    with pytest.raises(Damaged):
+        manifest.checked("a", b"whOle")
 
 
 def test_a_seal_is_of_content(tmp_path: Path) -> None:

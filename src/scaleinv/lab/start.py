@@ -17,7 +17,7 @@ from scaleinv.runfolder.checkpoint import (
 )
 from scaleinv.runfolder.files import sha256
 from scaleinv.runfolder.layout import RESULT, SWEEP_CONFIG, kept_epochs, kept_file, last_epoch
-from scaleinv.runfolder.manifest import FileState, damaged, read_manifest
+from scaleinv.runfolder.manifest import damaged, read_manifest
 from scaleinv.runfolder.seal import checking, read_object
 
 #: what must be the same for weights to fit
@@ -102,7 +102,7 @@ def _compare(file: Path, checksum: str, folder: Path) -> None:
         if read_checkpoint_manifest(file.parent)["sha256"][file.name] != checksum:
             raise damaged(file)
     elif (manifest := read_manifest(folder)) is not None:
-        manifest.check_state(f"{file.parent.name}/{file.name}", FileState(file.stat().st_size, checksum))
+        manifest.check_sha256(f"{file.parent.name}/{file.name}", checksum)
 
 
 def find_starts(text: str) -> tuple[Start, ...]:

@@ -29,7 +29,7 @@ from scaleinv.runfolder.files import (
     sha256,
     write_new,
 )
-from scaleinv.runfolder.manifest import MANIFEST, FileState
+from scaleinv.runfolder.manifest import MANIFEST, FileState, file_state
 from scaleinv.runfolder.seal import checking, read_sealed, sealed
 
 KEEP = 2  #: newest checkpoints that stay on disk
@@ -173,7 +173,7 @@ def read_checkpoint_manifest(path: Path) -> dict[str, Any]:
         if path.name != _name(content["step"]):
             raise DamagedCheckpoint("the step in manifest.json is not its own")
         parts = {str(name): str(checksum) for name, checksum in content["parts"].items()}
-        kept = {str(name): FileState(int(size), str(sha)) for name, (size, sha) in content.get("kept", {}).items()}
+        kept = {str(name): file_state(stored) for name, stored in content.get("kept", {}).items()}
         sums = {name: str(content["sha256"][name]) for name in FILES}
         return {"step": int(content["step"]), "parts": parts, "kept": kept, "sha256": sums}
     except UserError as error:

@@ -163,7 +163,7 @@ def _listed(found: Inspected, manifest: Manifest) -> None:
             if not (isinstance(error, FileNotFoundError) and None in states):
                 found.damaged[name] = "is gone" if isinstance(error, FileNotFoundError) else str(error.strerror)
             continue
-        if matching(name, data, states) is None:
+        if matching(name, data, states, thorough=True) is None:
             found.damaged[name] = "has other content than was written"
         else:
             found.whole += 1

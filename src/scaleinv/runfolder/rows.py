@@ -6,7 +6,7 @@ pyarrow is imported where a part is written or read: a Monitor writes rows witho
 import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -105,9 +105,7 @@ def _read_whole(path: Path, manifest: Manifest | None, read: Callable[[Path, byt
         raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    with nullcontext() if manifest is None else manifest.checked_beside(name, data):
-        found = read(path, data)
-    return [found]
+    return [read(path, data if manifest is None else manifest.checked(name, data))]
 
 
 def to_line(row: tuple[Any, ...]) -> str:
