@@ -91,6 +91,25 @@ def test_files_are_the_same_every_time() -> None:
     assert b"CreationDate" not in first["pdf"]
 
 
+def test_a_figure_is_laid_out_without_being_drawn_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of many figures is made in seconds: matplotlib draws each twice, once to look at sizes."""
+    fig, axes = style.new_figure(4, 3)
+    axes.plot([1, 2], [3, 4])
+    draw, times = type(fig).draw, []
+
+    def counted(*given: object) -> None:
+        times.append(1)
+        draw(*given)
+
+    monkeypatch.setattr(type(fig), "draw", counted)
+    style.to_inline_svg(fig)
+    assert len(times) <= 2
+    first = axes.get_position().bounds
+    fig.set_layout_engine("constrained")
+    fig.draw_without_rendering()
+    assert np.allclose(axes.get_position().bounds, first, rtol=0, atol=1e-6)
+
+
 def test_a_figure_is_written_whole_with_its_numbers(tmp_path: Path) -> None:
     fig, _ = drawn()
     written = write_figure(fig, {"x": [1.0, float("nan")]}, tmp_path / "a", "f", style.FORMATS)
