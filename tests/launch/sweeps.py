@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from scaleinv import cli
+
 ELR = (1e-3, 3e-2, 1.0)
 #: some seconds of training a run: there is time to disturb it
 FLAGS = ("--data", "digits", "--subset", "256", "--model", "mlp", "--width", "16", "--quiet", "--evaluation", "online")
@@ -28,6 +30,11 @@ def run(words: list[str], **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         words, env={**os.environ, **environment}, capture_output=True, text=True, timeout=550, check=False
     )
+
+
+def within(words: list[str]) -> int:
+    """Run such a command in this process, which has loaded torch already; its exit code."""
+    return cli.run(words[3:])
 
 
 def ends(process: subprocess.Popen[str]) -> tuple[str, str]:

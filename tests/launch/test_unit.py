@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from tests import often
 from tests.launch import sweeps
 
 from scaleinv import cli
@@ -224,13 +225,13 @@ def test_a_folder_that_another_process_is_at_is_to_be_started_again(
 
 
 @pytest.mark.slow
-def test_the_command_stops_in_time_and_goes_on(tmp_path: Path) -> None:
+def test_the_command_stops_in_time_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "sweep"
-    words = sweeps.command(out, "--prepare", elr=(0.03,), epochs=2000)
-    (folder,) = sweeps.run(words).stdout.split()
+    assert sweeps.within(sweeps.command(out, "--prepare", elr=(0.03,), epochs=2000)) == 0
+    folder = capsys.readouterr().out.strip()
     one = [sys.executable, "-m", "scaleinv", "run", folder, "--quiet"]
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        process = subprocess.Popen(one, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(one, stderr=subprocess.PIPE, text=True, env=often.environment())
         newest = _steps(folder)
         end = time.monotonic() + 120
         while _steps(folder) == newest:
@@ -243,34 +244,42 @@ def test_the_command_stops_in_time_and_goes_on(tmp_path: Path) -> None:
         assert time.monotonic() - asked < 15
         told = int(errors.split("stopped at step ")[1].split()[0])
         assert max(_steps(folder)) == told
-    assert sweeps.run([*one, "--time-limit", "0.02"]).returncode == 75
-    assert sweeps.run([*one, "--time-limit", "-1"]).returncode == 2
-    assert sweeps.run([*one[:4], str(tmp_path)]).returncode == 2
+    assert sweeps.within([*one, "--time-limit", "0.02"]) == 75
+    assert sweeps.within([*one, "--time-limit", "-1"]) == 2
+    assert sweeps.within([*one[:4], str(tmp_path)]) == 2
 
 
 def _steps(folder: str) -> set[int]:
     return {int(path.name[5:]) for path in Path(folder).glob("checkpoints/step-*")}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The sweep as this process trains it."""
+    out = tmp_path_factory.mktemp("whole") / "sweep"
+    assert sweeps.within(sweeps.command(out, "--workers", "1")) == 0
+    return sweeps.bits(out)
+
+
 @pytest.mark.slow
-def test_folders_trained_one_by_one_make_the_sweep(tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert sweeps.run(sweeps.command(whole)).returncode == 0
-    folders = sweeps.run(sweeps.command(parts, "--prepare")).stdout.split()
+def test_folders_trained_one_by_one_make_the_sweep(
+    tmp_path: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "parts"
+    assert sweeps.within(sweeps.command(out, "--prepare")) == 0
+    folders = capsys.readouterr().out.split()
     assert len(folders) == len(sweeps.ELR)
     for folder in folders:
-        done = sweeps.run([sys.executable, "-m", "scaleinv", "run", folder, "--quiet", "--json"])
-        assert json.loads(done.stdout)["status"] == "finished"
-    assert sweeps.run(sweeps.command(parts)).returncode == 0
-    assert sweeps.bits(parts) == sweeps.bits(whole)
+        assert cli.run(["run", folder, "--quiet", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["status"] == "finished"
+    assert sweeps.within(sweeps.command(out)) == 0
+    assert sweeps.bits(out) == whole
 
 
 @pytest.mark.slow
-def test_the_launcher_of_the_docs(tmp_path: Path) -> None:
+def test_the_launcher_of_the_docs(tmp_path: Path, whole: dict[str, bytes], quick: None) -> None:
     page = (Path(__file__).parents[2] / "docs" / "howto" / "cluster.md").read_text("utf-8")
     (tmp_path / "mycluster.py").write_text(page.split("```python\n")[1].split("```")[0])
-    whole, mine = tmp_path / "whole", tmp_path / "mine"
-    assert sweeps.run(sweeps.command(whole)).returncode == 0
-    done = sweeps.run(sweeps.command(mine, "--launcher", f"{tmp_path}/mycluster.py:launcher"))
-    assert done.returncode == 0, done.stderr
-    assert sweeps.bits(mine) == sweeps.bits(whole)
+    out = tmp_path / "mine"
+    assert sweeps.within(sweeps.command(out, "--launcher", f"{tmp_path}/mycluster.py:launcher")) == 0
+    assert sweeps.bits(out) == whole
