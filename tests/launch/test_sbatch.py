@@ -147,6 +147,8 @@ def test_where_no_controller_answers_the_arguments_are_not_blamed(tmp_path: Path
     ("queue", "told"),
     [
         ("1_0 R None", ""),
+        ("1_0 PD None;1_1 PD None", ""),
+        ("1_0 PD None;1_1 PD Priority", "jobs wait in Slurm: Priority"),
         ("1_0 PD Resources;1_1 PD Priority", "jobs wait in Slurm: Priority; Resources"),
         ("1_0 R None;1_1 PD Resources", ""),
         ("1_0 R None;1_1 PD PartitionDown", "jobs wait in Slurm: PartitionDown"),

@@ -34,7 +34,7 @@ _OWN = {"runs_per_job", "time", "array_parallelism"}
 #: what sbatch says where it finds no cluster, in place of refusing a job
 _UNREACHED = ("failed to fetch config", "Unable to contact slurm controller")
 #: why jobs wait as a matter of course, in squeue's words: told where none of ours runs
-_USUAL = {"None", "Resources", "Priority", "JobArrayTaskLimit", "BeginTime", "Dependency"}
+_USUAL = {"Resources", "Priority", "JobArrayTaskLimit", "BeginTime", "Dependency"}
 _LIVING = {"PD", "R", "CF", "CG", "S", "ST", "RQ", "RS", "SI", "SO", "RH", "RD", "RF", "RV"}
 
 
@@ -191,7 +191,7 @@ class Slurm(Polled):
         if held:
             shown = ",".join(held[:3]) + ("..." if len(held) > 3 else "")
             return f"Slurm holds jobs {shown} ({pending[held[0]]}): scontrol release {shown} lets them go"
-        reasons = set(pending.values())
+        reasons = set(pending.values()) - {"None"}  # Slurm has not looked at it yet
         if any(one.state != "PD" for one in ours.values()):  # the others have their turn, or their runs trained there
             reasons -= _USUAL
         return f"jobs wait in Slurm: {'; '.join(sorted(reasons))}" if reasons else ""
