@@ -102,6 +102,7 @@ def test_every_verdict_is_worded(name: str, words: str, card: str, tmp_path: Pat
     assert ("phase B: norm shrinks" in text) == (name != "equilibrium")  # phases are those of a period
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_without_weight_decay_or_too_short_have_no_such_section(tmp_path: Path) -> None:
     full_space.write_run(tmp_path / "free", full_space.saw(300, 10**6, 1e-3), 0.1, 0.0)
     full_space.write_run(tmp_path / "short", full_space.saw(10, 10**6, 1e-3), 0.1, 1e-2, per_epoch=5)
@@ -163,6 +164,7 @@ def test_boundaries_are_not_mixed_over_weight_decays(tmp_path: Path, capsys: pyt
     assert "4 of 4 runs have periods, of 0.6/(lr wd)" in told[-2]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_weight_decay_has_one_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = write_sweep(tmp_path, (1e-2,))
     assert found["boundaries"] == found["maps"][0]["boundaries"]
@@ -186,6 +188,7 @@ def test_train_tells_the_periods(periodic: Path, capsys: pytest.CaptureFixture[s
     assert f"scaleinv periods {periodic}" in told
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_fixed_norm_is_no_equilibrium_on_the_page(tmp_path: Path) -> None:
     series = quiet_run(6000, 1e-3, 10.0)
     series["rho"] = np.full(6000, 2.0)

@@ -89,12 +89,14 @@ def test_without_a_lineage_the_checksum_stays(sweep: Path, tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_start_is_said_once(tmp_path: Path) -> None:
     reader = Reader(write_report(write(tmp_path, PARENTS[:1])).read_text("utf-8"))
     assert reader.text.count("All runs started from ELR 1e-3, seed 1, epoch 20 (s1/runs/") == 1
     assert "The regimes, by start" not in reader.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_page_says_where_it_went_on_from(sweep: Path, tmp_path: Path) -> None:
     run = load_run(sweep / "runs" / "cc0.001")
     assert run.lineage is not None
@@ -124,6 +126,7 @@ def test_the_terminal_says_it(sweep: Path, capsys: pytest.CaptureFixture[str]) -
     assert max(map(len, headings)) <= 80
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_folder_with_markup_in_its_name_is_escaped(sweep: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(load_sweep(sweep).runs[0].folder, folder)
@@ -153,6 +156,7 @@ def test_the_section_shows_every_start_with_its_parent(page: str) -> None:
     assert page.count("<details><summary>From ELR ") == 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_many_rates_leave_the_maps_open(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["scaleinv.report.sweep_page"], "FEW_RATES", 2)
     page = write_report(sweep, tmp_path).read_text("utf-8")
@@ -190,5 +194,6 @@ def test_a_start_from_within_a_longer_run(sweep: Path, tmp_path: Path) -> None:
     assert found.fig.axes[0].get_xlim() == (-5, 20)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_that_began_afresh_has_no_such_section(sweep: Path, tmp_path: Path) -> None:
     assert "Re-training" not in Reader(write_report(sweep.parent / "s1", tmp_path).read_text("utf-8")).text
