@@ -120,6 +120,25 @@ class _Endless(IterableDataset[Any]):
 X, Y = own.arrays()
 
 
+class _Broken(torch.utils.data.Dataset[Any]):
+    """A data set of which one file is cut off."""
+
+    def __len__(self) -> int:
+        return 30
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 17:
+            raise OSError("17.jpg\nis cut off")
+        return torch.ones(4) * index, index % 3
+
+
+class _Ragged(_Broken):
+    """Examples of two shapes."""
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.ones(4 + index % 2), index % 3
+
+
 @pytest.mark.parametrize(
     ("train", "options", "message"),
     [
@@ -132,6 +151,11 @@ X, Y = own.arrays()
         ((X, Y), {"loss": "cee"}, "unknown loss 'cee', did you mean 'ce'?"),
         ((X, Y), {"loss": "bce"}, "needs floating targets"),
         ((X, Y), {"loss": nn.CrossEntropyLoss(reduction="sum")}, "reduction='sum'"),
+        ((X, Y), {"loss": nn.BCEWithLogitsLoss(weight=None, reduction="none")}, "reduction='none'"),
+        ((X, np.array(["cat", "dog"])[Y % 2]), {}, "they are texts; number them"),
+        ((torch.eye(96).to_sparse(), Y), {}, "inputs are sparse; give them dense"),
+        (_Broken(), {}, "example 17 of the data cannot be read: OSError: 17.jpg is cut off"),
+        (_Ragged(), {}, "examples of the train data cannot be put together: RuntimeError: stack expects"),
         (X, {}, "give (inputs, targets)"),
         ((X, X, Y), {}, "is 3 arrays; give (inputs, targets), several inputs as one"),
     ],
@@ -141,6 +165,29 @@ def test_data_that_cannot_be_used_is_told_at_once(train: Any, options: dict[str,
         si.classification(own.make_net, train, **options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ("to be or not to be", "the tokens are a text; give whole numbers, such as np.frombuffer"),
+        ("to be: or not", "the tokens are a text"),
+        (np.full(400, 7), "all train tokens are 7"),
+        (np.arange(400.0), "give whole numbers"),
+    ],
+)
+def test_tokens_that_cannot_be_used_are_told_at_once(tokens: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        si.language_model(own.make_net, tokens, context=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_arrays_that_are_only_read_are_taken_without_a_word() -> None:
+    inputs = X.copy()
+    inputs.flags.writeable = False  # as those of pandas and of memory maps; torch warns of them
+    assert (
+        si.classification(own.make_net, (inputs, Y)).fingerprint == si.classification(own.make_net, (X, Y)).fingerprint
+    )
 
 
 class _Ever:
@@ -193,12 +240,27 @@ def _broken() -> nn.Module:
             "the loss of make_net on arrays refuses outputs of shape (16, 3) with targets of shape (16,)",
         ),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(24, 3)), {}, "has no scale-invariant weights"),
+        (
+            own.make_net,
+            {"train": (X, Y * 1.0)},
+            "labels of classes are whole numbers of the shape (16,), such as y.ast",
+        ),
+        (
+            own.make_net,
+            {"train": (X, Y[:, None])},
+            "labels of classes are whole numbers of the shape (16,), such as y[",
+        ),
+        (
+            functools.partial(own.make_net, classes=1),
+            {"train": (X, Y % 2), "loss": nn.BCEWithLogitsLoss()},
+            "1 number for an example: labels are 0 to 0; for a single number give targets as float32, and loss bce",
+        ),
     ],
 )
 def test_a_problem_that_cannot_be_trained_is_told_before_anything_is_written(
     tmp_path: Path, model: Any, options: dict[str, Any], message: str
 ) -> None:
-    problem = si.classification(model, (X, Y), **options)
+    problem = si.classification(model, **{"train": (X, Y), **options})
     with pytest.raises(UserError) as caught:
         si.sweep(problem, elr="0.1,1", epochs=1, out=tmp_path / "out", workers=1, quiet=True)
     assert message in str(caught.value)

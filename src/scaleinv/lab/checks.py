@@ -132,10 +132,22 @@ def _measure(what: Literal["loss", "error"], problem: Problem, outputs: Any, tar
         raise
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        if isinstance(error, UserWarning):
+            why = "each number would be held against all others"
         raise UserError(
             f"the {what} of {problem.name} refuses outputs of shape {_shapes(outputs)} with targets of shape "
-            f"{_shapes(targets)} ({why})"
+            f"{_shapes(targets)} ({why}){_labels_meant(outputs, targets)}"
         ) from error
+
+
+def _labels_meant(outputs: Any, targets: Any) -> str:
+    """Say what to do where targets look like the labels of classes in another form."""
+    if not (isinstance(targets, Tensor) and isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] > 1):
+        return ""
+    if targets.shape not in ((len(outputs),), (len(outputs), 1)) or not bool((targets == targets.round()).all()):
+        return ""
+    whole = ", such as y.astype(int)" if targets.is_floating_point() else ", such as y[:, 0]"
+    return f"; labels of classes are whole numbers of the shape ({len(outputs)},){whole}"
 
 
 def _loss(problem: Problem, model: nn.Module, outputs: Any, targets: Any) -> None:

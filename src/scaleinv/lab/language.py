@@ -162,6 +162,8 @@ def language_model(
     """
     if isinstance(context, bool) or not isinstance(context, int) or context < 1:
         raise UserError(f"context {context!r} is not a positive whole number of tokens")
+    if isinstance(tokens, str) and (":" not in tokens or any(c.isspace() for c in tokens)):
+        raise UserError("the tokens are a text; give whole numbers, such as np.frombuffer(text.encode(), np.uint8)")
     if isinstance(tokens, (str, dict)):
         tokens = object_of(tokens)
         tokens = tokens() if callable(tokens) else tokens
@@ -178,6 +180,8 @@ def language_model(
         if split is not None and len(split) < 2:
             raise UserError(f"{len(split.tokens)} {what} tokens are too few for two windows of {context} tokens")
     assert splits[0] is not None
+    if np.all(train[:_CHUNK] == train[0]) and np.count_nonzero(_counts(train)) == 1:
+        raise UserError(f"all train tokens are {train[0]}: at least two are needed to tell apart")
     return LanguageModel(
         model, args, splits[0], splits[1], object_of(call) if isinstance(call, str) else call, name, "tokens"
     )

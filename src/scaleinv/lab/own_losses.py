@@ -73,7 +73,10 @@ def _named(name: str, integer: bool) -> LossSpec:
         raise UserError(f"unknown loss {name!r}{near(name, NAMED)}; choose one of: {', '.join(NAMED)}, or FILE.py:NAME")
     function = NAMED[name][0 if integer else 1]
     if function is None:
-        raise UserError(f"loss {name!r} needs floating targets, and these are whole numbers; use ce")
+        raise UserError(
+            f"loss {name!r} needs floating targets, and these are whole numbers; give them as float32, or use ce for "
+            "classes"
+        )
 
     def measure(outputs: Any, targets: Any) -> tuple[Tensor, float]:
         return function(outputs, targets), examples_in(targets)

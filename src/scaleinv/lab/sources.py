@@ -95,15 +95,25 @@ def as_tensor(value: Any, what: str) -> Any:
     if isinstance(value, tuple):
         return tuple(as_tensor(item, what) for item in value)
     try:
-        tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value), device="cpu")
+        tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(_writable(value), device="cpu")
     except (TypeError, ValueError) as error:
-        raise UserError(f"the {what} cannot be read as an array of numbers ({error})") from None
+        words = np.asarray(value).dtype.kind in "US"
+        why = "they are texts; number them: np.unique(labels, return_inverse=True)[1]" if words else error
+        raise UserError(f"the {what} cannot be read as an array of numbers ({why})") from None
+    if tensor.layout != torch.strided:
+        raise UserError(f"the {what} are sparse; give them dense: x.to_dense()")
     if tensor.is_complex():
         raise UserError(f"the {what} are complex numbers; give their real and imaginary parts")
     wanted = torch.float32 if tensor.is_floating_point() else torch.int64
     if tensor.dtype == torch.uint8 and "inputs" in what and tensor.ndim > 1:
         raise UserError(f"the {what} are bytes (uint8); make floating numbers of them, such as x / 255")
     return tensor.to("cpu", wanted).contiguous()
+
+
+def _writable(value: Any) -> Any:
+    """Take an array; a copy of one that is only read (of pandas, of a file), of which torch warns."""
+    array = np.asarray(value)
+    return array if array.flags.writeable else array.copy()
 
 
 def _arrays(inputs: Any, targets: Any, what: str, augment: Augment | None) -> Held:
@@ -153,7 +163,11 @@ def _data_set(data: Any, what: str, reading: HowRead) -> Split:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"the {what} data cannot be read: {type(error).__name__}: {error}") from error
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"examples of the {what} data cannot be put together: {why}; give a transform that makes tensors of one "
+            "shape, or collate="
+        ) from error
     same = all(torch.equal(a, b) for a, b in zip(leaves(reads[0]), leaves(reads[1])))
     size = sum(t.nbytes for t in leaves(reads[0])) / few.stop * len(data)
     if reading.in_memory or (reading.in_memory is None and same and size <= MOST_HELD):

@@ -7,6 +7,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from scaleinv.errors import UserError
+
 Indices = Tensor | slice
 
 
@@ -70,7 +72,16 @@ class Streamed:
     def read(self, indices: Indices) -> tuple[Any, Any]:
         """Read the examples of a batch."""
         numbers = range(*indices.indices(len(self))) if isinstance(indices, slice) else indices.tolist()
-        return self.pair(self.collate([self.data[int(k)] for k in numbers]))
+        return self.pair(self.collate([self._example(int(k)) for k in numbers]))
+
+    def _example(self, number: int) -> Any:
+        try:
+            return self.data[number]
+        except UserError:
+            raise
+        except Exception as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserError(f"example {number} of the data cannot be read: {why}") from error
 
     def finished(
         self, read: tuple[Any, Any], device: torch.device | None, generator: torch.Generator | None

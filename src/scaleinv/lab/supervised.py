@@ -17,6 +17,7 @@ from scaleinv.lab.problem import Judge, Measured, Split, SplitName, class_errors
 from scaleinv.lab.references import Reference, object_of, reference_to, short_name
 from scaleinv.lab.sources import HowRead, hash_of, read_source
 from scaleinv.lab.splits import Held, examples_in
+from scaleinv.text import count
 from scaleinv.theory.guessing import chance_error, constant_loss
 
 Factory = Callable[..., nn.Module]
@@ -100,9 +101,10 @@ class Supervised:
                 continue
             low, high, classes = int(counted.min()), int(counted.max()), outputs.shape[1]
             if low < 0 or high >= classes:
+                one = "; for a single number give targets as float32, and loss bce for 0 and 1" * (classes == 1)
                 raise UserError(
-                    f"the {name} labels of {self.name} are {low} to {high}, and the model gives {classes} numbers for "
-                    f"an example: labels are 0 to {classes - 1}"
+                    f"the {name} labels of {self.name} are {low} to {high}, and the model gives "
+                    f"{count(classes, 'number')} for an example: labels are 0 to {classes - 1}{one}"
                 )
 
     @property
