@@ -48,6 +48,7 @@ def test_a_section_in_the_tuple_is_on_the_page_and_among_the_files(
     assert [path.stem for path in write_figures(tmp_path / "r", ["svg"])] == on_page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sections_read_no_folder(tmp_path: Path) -> None:
     """All is in the facts: the page is the same once the folders are gone."""
     swept = write(tmp_path)
