@@ -96,8 +96,8 @@ class SlurmCluster:
         key = root / "munge" / "key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
-        host = socket.gethostname().partition(".")[0]
-        self.conf.write_text(CONF.format(host=host, root=root, ports=_ports(2)))
+        self.host = socket.gethostname().partition(".")[0]
+        self.conf.write_text(CONF.format(host=self.host, root=root, ports=_ports(2)))
         self.environment = {**os.environ, "SLURM_CONF": str(self.conf)}
         munge = [f"--{name}-file={root}/munge/{name}" for name in ("key", "pid", "log", "seed")]
         self._run("munged", *munge, f"--socket={root}/munge.socket", "--force")
@@ -141,9 +141,10 @@ class SlurmCluster:
                 if stat.read_bytes().startswith(b"slurmstepd"):
                     os.kill(int(stat.parent.name), signal.SIGKILL)
 
-    def node_is_down(self) -> bool:
-        """Whether the controller has given the node up."""
-        return "down" in self.ask("sinfo", "--noheader", "--format=%T")
+    def give_node_up(self) -> None:
+        """Have the controller see at once that the node is down, as it does itself after some time without an answer."""
+        self.ask("scontrol", "update", f"NodeName={self.host}", "State=DOWN", "Reason=no answer")
+        self.wait_for("the node is down", lambda: "down" in self.ask("sinfo", "--noheader", "--format=%T"))
 
     def _kill(self, name: str) -> None:
         with suppress(OSError, ValueError):

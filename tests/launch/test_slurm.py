@@ -19,23 +19,24 @@ from tests.launch.slurm_cluster import SlurmCluster
 pytest.importorskip("submitit")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("often"),
     pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "there is a cluster"),
 ]
-LONG = 400  # epochs: some seconds a run
+LONG = 150  # epochs: a second or more a run, of which the third begins when another has ended
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+def cluster(often: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     made = SlurmCluster(tmp_path_factory.mktemp("slurm"))
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The sweep as worker processes of this machine train it."""
+def here(often: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The sweep as this process trains it."""
     out = tmp_path_factory.mktemp("here") / "sweep"
-    assert sweeps.run(sweeps.command(out, epochs=LONG)).returncode == 0
+    assert sweeps.within(sweeps.command(out, "--workers", "1", epochs=LONG)) == 0
     return sweeps.bits(out)
 
 
@@ -80,6 +81,7 @@ def test_the_bits_are_those_of_one_machine_after_a_cancelled_job(
     assert sweeps.bits(tmp_path / "sweep") == here
 
 
+@pytest.mark.nightly
 def test_a_job_out_of_time_goes_on_under_its_number(
     cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -115,7 +117,7 @@ def test_a_run_longer_than_the_time_of_its_jobs(cluster: SlurmCluster, tmp_path:
 @pytest.mark.nightly
 def test_a_preempted_job_goes_back_into_the_queue_by_itself(cluster: SlurmCluster, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "sweep"
-    longer: dict[str, Any] = {"elr": sweeps.ELR[:2], "epochs": 3 * LONG}  # they train until Slurm has made up its mind
+    longer: dict[str, Any] = {"elr": sweeps.ELR[:2], "epochs": 8 * LONG}  # they train until Slurm has made up its mind
     assert sweeps.run(sweeps.command(whole, **longer)).returncode == 0
     process = in_training(cluster, out, **longer)
     process.send_signal(signal.SIGINT)  # nobody is there to submit it again
@@ -134,12 +136,13 @@ def test_a_preempted_job_goes_back_into_the_queue_by_itself(cluster: SlurmCluste
 def test_a_dead_node_loses_nothing(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
     process = in_training(cluster, tmp_path / "sweep")
     cluster.kill_node()
-    cluster.wait_for("the controller sees that the node is down", cluster.node_is_down)
+    cluster.give_node_up()
     cluster.start_node()
     sweeps.ends(process)
     assert sweeps.bits(tmp_path / "sweep") == here
 
 
+@pytest.mark.nightly
 def test_a_partition_that_is_down_is_told(cluster: SlurmCluster, here: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     cluster.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
@@ -207,6 +210,7 @@ def test_cancel_ends_the_jobs_and_the_same_command_goes_on(
     assert sweeps.bits(out) == here
 
 
+@pytest.mark.nightly
 def test_a_job_goes_on_with_what_the_others_of_its_array_have_not_begun(cluster: SlurmCluster, tmp_path: Path) -> None:
     """So that the runs of a sweep cost no more starts of Python than there are places."""
     rates = tuple(round(1e-3 * 2.0**k, 6) for k in range(6))
@@ -258,6 +262,7 @@ def test_reproduce_trains_its_runs_there(cluster: SlurmCluster, tmp_path: Path) 
     assert numbers[0] == numbers[1]
 
 
+@pytest.mark.nightly
 def test_landscape_is_measured_there(cluster: SlurmCluster, tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     assert sweeps.run(sweeps.command(out, epochs=2)).returncode == 0
@@ -273,9 +278,12 @@ def test_landscape_is_measured_there(cluster: SlurmCluster, tmp_path: Path) -> N
     assert (out / "landscape.json").read_text() == measured
 
 
-def test_forty_runs_through_two_slots_and_one_that_fails(cluster: SlurmCluster, tmp_path: Path) -> None:
+def test_forty_runs_through_two_slots_and_one_that_fails(
+    cluster: SlurmCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, rates = tmp_path / "sweep", tuple(round(1e-3 * 1.2**k, 6) for k in range(40))
-    prepared = sweeps.run(sweeps.command(out, "--prepare", elr=rates, epochs=1)).stdout.split()
+    assert sweeps.within(sweeps.command(out, "--prepare", elr=rates, epochs=1)) == 0
+    prepared = capsys.readouterr().out.split()
     assert len(prepared) == 40
     (Path(prepared[3]) / "metrics").write_text("in the way")
     more = ("--launcher", "slurm", "--launcher-args", "time=10,runs_per_job=10,array_parallelism=2")
@@ -298,8 +306,9 @@ def test_nodes_that_do_not_share_the_folder_are_told(cluster: SlurmCluster, tmp_
         cluster.kill_node()
         cluster.start_node()
     assert done.returncode == 2, done.stderr
-    assert f"the nodes do not see {tmp_path / 'sweep' / '.slurm'}: 3 jobs have left nothing there" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    *waited, said = done.stderr.strip().splitlines()
+    assert f"the nodes do not see {tmp_path / 'sweep' / '.slurm'}: 3 jobs have left nothing there" in said
+    assert all(line.startswith("scaleinv: ") for line in waited)  # why jobs wait: asked often, it is told soon
 
 
 @pytest.mark.parametrize(
@@ -311,17 +320,24 @@ def test_nodes_that_do_not_share_the_folder_are_told(cluster: SlurmCluster, tmp_
     ],
 )
 def test_what_slurm_refuses_is_told_in_one_line(
-    cluster: SlurmCluster, tmp_path: Path, arguments: str, words: str
+    cluster: SlurmCluster,
+    tmp_path: Path,
+    arguments: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
     more = ("--launcher", "slurm", "--launcher-args", arguments)
-    done = sweeps.run(sweeps.command(tmp_path / "sweep", *more, epochs=1), SLURM_CONF=str(cluster.conf))
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    assert sweeps.within(sweeps.command(tmp_path / "sweep", *more, epochs=1)) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
 
 
-def test_without_sbatch_it_says_so(tmp_path: Path) -> None:
-    done = sweeps.run(
-        sweeps.command(tmp_path / "sweep", "--launcher", "slurm", epochs=1), PATH=os.path.dirname(sys.executable)
-    )
-    assert (done.returncode, "sbatch is not found" in done.stderr) == (2, True)
+def test_without_sbatch_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", os.path.dirname(sys.executable))
+    assert sweeps.within(sweeps.command(tmp_path / "sweep", "--launcher", "slurm", epochs=1)) == 2
+    assert "sbatch is not found" in capsys.readouterr().err
