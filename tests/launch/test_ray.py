@@ -34,20 +34,20 @@ from scaleinv.studies.sweep import run_folder
 
 ray = pytest.importorskip("scaleinv.lab.launch.ray")
 pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
-LONG = 400  # epochs: some seconds a run
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("often")]
+LONG = 150  # epochs: a second or more a run, of which the third begins when another has ended
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def here(often: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("here") / "sweep"
-    assert sweeps.run(sweeps.command(out, epochs=LONG)).returncode == 0
+    assert sweeps.within(sweeps.command(out, "--workers", "1", epochs=LONG)) == 0
     return sweeps.bits(out)
 
 
-def launched(out: Path, arguments: str = "") -> subprocess.Popen[str]:
+def launched(out: Path, arguments: str = "", epochs: int = LONG) -> subprocess.Popen[str]:
     more = ("--launcher", "ray", "--workers", "2", *(("--launcher-args", arguments) if arguments else ()))
-    words = sweeps.command(out, *more, epochs=LONG)
+    words = sweeps.command(out, *more, epochs=epochs)
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -69,11 +69,13 @@ def test_a_killed_driver_leaves_nothing_and_goes_on(here: dict[str, bytes], tmp_
     assert sweeps.bits(out) == here
 
 
-def test_a_cluster_without_the_nodes_for_it_is_told(here: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.nightly
+def test_a_cluster_without_the_nodes_for_it_is_told(tmp_path: Path) -> None:
     """None at first, then one that dies, then another: what is waited for is said, and that it has come."""
-    out = tmp_path / "sweep"
+    out, epochs = tmp_path / "sweep", 8 * LONG  # it has not ended when the second node has been seen twice
+    assert sweeps.within(sweeps.command(tmp_path / "here", "--workers", "1", epochs=epochs)) == 0
     with RayCluster(tmp_path / "cluster") as cluster:
-        process = launched(out, f"address={cluster.address}")
+        process = launched(out, f"address={cluster.address}", epochs)
         assert process.stderr is not None
         lacks = "scaleinv: no node of the Ray cluster offers 1 CPU: waiting; it has nodes of 0 CPUs\n"
         again = "scaleinv: Ray can begin the runs again\n"
@@ -85,7 +87,7 @@ def test_a_cluster_without_the_nodes_for_it_is_told(here: dict[str, bytes], tmp_
         assert process.stderr.readline() == lacks
         cluster.add_node()
         assert sweeps.ends(process)[1] == again
-    assert sweeps.bits(out) == here
+    assert sweeps.bits(out) == sweeps.bits(tmp_path / "here")
 
 
 @pytest.mark.nightly
@@ -101,6 +103,7 @@ def test_a_node_that_does_not_come_is_not_waited_for_for_ever(tmp_path: Path) ->
     )
 
 
+@pytest.mark.nightly
 def test_a_cluster_of_this_machine_that_is_too_small_is_refused_at_once(tmp_path: Path) -> None:
     more = ("--launcher", "ray", "--workers", "2", "--launcher-args", "cpus=3")
     done = sweeps.run(sweeps.command(tmp_path / "sweep", *more, epochs=1))
@@ -293,6 +296,26 @@ def test_a_cluster_is_joined_where_one_is_named(
     own = {"num_cpus": 3} if joined == "local" else {}
     expected = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
     assert fake.options == {"address": joined, **own, **expected}
+
+
+def test_a_cluster_of_ours_that_is_too_small_has_nothing_to_wait_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = Joined()
+    fake.nodes = lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", fake)  # type: ignore[arg-type]
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    config = resolve(SETTINGS, load_data(SETTINGS), elr=0.1, lr=None, seed=0, threads=1)
+    job = Job(config, tmp_path / "run", {})
+    with pytest.raises(UserError) as caught:
+        next(ray.Ray(tmp_path, lambda jobs: None, workers=2, cpus=3).run([job]))
+    assert str(caught.value) == (
+        "no node of the Ray cluster offers 3 CPUs: it has nodes of 2 CPUs; give cpus= or gpus= in "
+        "--launcher-args, or more --workers"
+    )
+    assert ray.Ray(tmp_path, lambda jobs: None, address="auto", cpus=3).why_waiting([job]) == (
+        "no node of the Ray cluster offers 3 CPUs: waiting; it has nodes of 2 CPUs"
+    )
 
 
 class Slow(Fake):

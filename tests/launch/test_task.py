@@ -35,7 +35,7 @@ PARTS = ("sharpness", "paths", "walks")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "sweep"
-    assert sweeps.run(sweeps.command(out, elr=(0.01, 0.1), epochs=2)).returncode == 0
+    assert sweeps.within(sweeps.command(out, "--workers", "1", elr=(0.01, 0.1), epochs=2)) == 0
     return out
 
 
