@@ -8,12 +8,12 @@ squared loss); ``threshold = 0.01 constant_loss``. Where one is missing, so is e
 
 - **3, divergence**: mean error at chance (within 5 % of ``chance_error``, or within 3 standard errors, and an accuracy
   at most half as much again as that of guessing; where ``chance_error`` is not given or the error was not measured, a
-  mean loss not below ``constant_loss`` by 3 standard errors), ``|cos| < 0.3`` for consecutive iterates, and the mean
-  train loss not below the level of divergence of the same network with the same head (by more than 3 standard errors
-  and 15 %). That level is one of three: of random directions before training; of random directions at the norms that
-  the rows have during the window (eps of the norm layers silences rows that became very small, which lowers the level);
-  of SGD in the limit of an infinite ELR, where every iterate is minus the direction of a gradient. Such directions have
-  a loss 0-12 % below random ones on digits (convnet, twelve heads) and a quarter and more below on CIFAR-10. Where 3
+  mean loss not below ``constant_loss`` by 3 standard errors), ``|cos| < 0.3`` for consecutive iterates (with momentum
+  the limit of :func:`correlated_from`), and the mean train loss not below the level of divergence of the same network
+  with the same head (by more than 3 standard errors and 15 %). That level is one of three: of random directions before
+  training; of random directions at the norms that the rows have during the window (eps of the norm layers silences rows
+  that became very small, which lowers the level); of SGD in the limit of an infinite ELR, where every iterate is minus
+  the direction of a gradient. Such directions have a loss 0-12 % below random ones on digits (convnet, twelve heads) and a quarter and more below on CIFAR-10. Where 3
   standard errors of the difference exceed half of the level, nothing is decided.
 - **1, convergence**: the loss is below the threshold in at least 90 % of the epochs of the window and in most of the
   last tenth of them (a run that ends above it has been thrown out, and nobody knows for how long); or it still falls,
@@ -44,6 +44,7 @@ from scaleinv.plots.tables import frame
 from scaleinv.runfolder.read import Run
 from scaleinv.text import esc
 from scaleinv.theory.guessing import CHANCE_ACCURACY, guesses
+from scaleinv.theory.optimizers import memory_of
 
 THRESHOLD = 0.01  # of the loss of the best constant answer
 SHARE_CONVERGED, SHARE_STATIONARY = 0.1, 0.5  # of the window's epochs above the threshold
@@ -182,7 +183,8 @@ def classify(run: Run) -> Verdict:
         if _falls(loss_drift, rank):
             fall = math.exp(loss_drift.value)
             return verdict(None, f"{at_chance}, but the loss still falls (x{fall:.2f}); train longer")
-        return verdict(*_at_chance(at_chance, level, cosine, random, present, limit))
+        limits = random, present, limit
+        return verdict(*_at_chance(at_chance, level, cosine, correlated_from(memory_of(run.config)), *limits))
     if constant is None:
         return verdict(None, _missing(run))
     epochs, moved = f"epochs {w.first}-{w.last}", f"x{math.exp(loss_drift.value):.2f}"
@@ -200,13 +202,13 @@ def classify(run: Run) -> Verdict:
         where = f"above {threshold:.2g} in {parts} of the thirds of {epochs}"
         return verdict(None, f"intermittent: the loss is {where}, the 1/2 band")
     near = 1 / MOST_STATIONARY <= last / first <= MOST_STATIONARY
-    if _moves_steadily(loss_drift, rank, late[0]):
-        return verdict(None, f"the level still moves, slowly and steadily: {moved} within {epochs}; train longer")
     if not (
         abs(loss_drift.value) <= STATIONARY_DRIFT or (near and abs(loss_drift.value) <= SIGNIFICANT * loss_drift.error)
     ):
         how = "falls ever more slowly" if falling else "still moves"
         return verdict(None, f"the level {how}: {moved} within {epochs}; train longer")
+    if _moves_steadily(loss_drift, rank, late[0]):
+        return verdict(None, f"the level still moves, slowly and steadily: {moved} within {epochs}; train longer")
     wrong = "error not measured" if math.isnan(error.value) else f"error {error.value:.0%}"
     at = f"loss {level.value:.3g} +- {level.error:.1g} (drift {moved})"
     return verdict(2, f"stationary at {at}, above {threshold:.2g} in {share:.0%} of {epochs}, {wrong}")
@@ -274,20 +276,40 @@ def _missing(run: Run) -> str:
     )
 
 
+def correlated_from(memory: float) -> float:
+    """Compute the cosine of consecutive iterates from which they are correlated by more than momentum.
+
+    Without momentum :data:`CORRELATED`: that of a step of r = 3.2 times the radius, along no direction of before. Steps
+    of that length whose directions have the cosine ``memory`` give (1 + r memory)/sqrt(1 + r^2 + 2 r memory).
+
+    >>> round(correlated_from(0.0), 3), round(correlated_from(0.9), 3)
+    (0.3, 0.941)
+    """
+    r = math.sqrt(1 / CORRELATED**2 - 1)
+    return (1 + r * memory) / math.sqrt(1 + r**2 + 2 * r * memory)
+
+
 def _at_chance(
-    at_chance: str, level: Estimate, cosine: Estimate, random: Estimate, present: Estimate, limit: Estimate
+    at_chance: str,
+    level: Estimate,
+    cosine: Estimate,
+    most_cosine: float,
+    random: Estimate,
+    present: Estimate,
+    limit: Estimate,
 ) -> tuple[int | None, str]:
     """Tell regime 3 from its onset, for a run no better than a constant answer; ``at_chance`` says so in words."""
     if math.isnan(cosine.value):
         return None, f"{at_chance}, but the cosine of consecutive iterates was not measured"
-    if not abs(cosine.value) < CORRELATED:
+    if not abs(cosine.value) < most_cosine:
         return None, (
             f"{at_chance}, but consecutive iterates are correlated (cos {cosine.value:.2f}): "
             "onset of divergence, or a start that was never left"
         )
     if math.isnan(random.value):
         return None, f"{at_chance}, but the level of random directions was not measured"
-    stated = f"{at_chance}, consecutive iterates are uncorrelated (cos {cosine.value:.2f}), loss {level.value:.3g}"
+    alike = "uncorrelated" if abs(cosine.value) < CORRELATED else "correlated by momentum alone"
+    stated = f"{at_chance}, consecutive iterates are {alike} (cos {cosine.value:.2f}), loss {level.value:.3g}"
     directions = f"random directions ({random.value:.3g} +- {random.error:.1g})"
     if _vague(level, random):
         return None, f"{stated} +- {level.error:.1g}, but this and {directions} are too uncertain to compare"

@@ -18,6 +18,7 @@ The optimizers that are known by name stand in :mod:`scaleinv.theory.known_optim
 here.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,6 +48,8 @@ _TRAITS: dict[str, OptimizerTraits] = dict(KNOWN)
 UNKNOWN = OptimizerTraits(None)
 #: torch's names of the lab's optimizers
 _LAB = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+#: whose direction is an average of gradients with beta_1
+_AVERAGING = {"Adam", "AdamW", "Adamax", "RAdam"}
 
 
 def register_optimizer(name_or_class: str | type, traits: OptimizerTraits) -> None:
@@ -113,6 +116,26 @@ def law_of(config: Mapping[str, Any]) -> str:
         return laws.pop() if len(laws) == 1 and laws <= set(LAWS) else "measured"
     stated = config.get("law")  # measured by the lab, of an optimizer that is not known here
     return traits_named(config).law or (str(stated) if stated in LAWS else "measured")
+
+
+def memory_of(config: Mapping[str, Any]) -> float:
+    """Find the cosine of the directions of two consecutive steps whose gradients have nothing in common: the momentum
+    of SGD, beta_1 of Adam and its kin; 0 for other optimizers.
+
+    - ``config``: of a run of the lab, as stored.
+
+    >>> memory_of({"optimizer": "sgd", "momentum": 0.5}), memory_of({"optimizer": "adam"})
+    (0.5, 0.9)
+    >>> memory_of({"optimizer": "adamw", "optimizer_args": '{"betas": [0.8, 0.95]}'})
+    0.8
+    """
+    name = str(config.get("optimizer") or "sgd")
+    if _LAB.get(name, name) == "SGD":
+        return float(config.get("momentum") or 0.0)
+    if _LAB.get(name, name) not in _AVERAGING:
+        return 0.0
+    given = json.loads(str(config.get("optimizer_args") or "{}"))
+    return float(given.get("betas", (0.9,))[0])
 
 
 def clocks_of(config: Mapping[str, Any]) -> set[float | None]:
