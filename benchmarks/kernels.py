@@ -65,10 +65,16 @@ def run(command: list[str], setting: str, show: Show) -> tuple[bool, str]:
     return process.returncode == 0, counted
 
 
+def marked_files() -> list[str]:
+    """The files that have the mark: to find its tests, pytest would import all."""
+    return [str(file) for file in sorted(ROOT.glob("tests/**/test_*.py")) if "mark.numerics" in file.read_text("utf-8")]
+
+
 def check(setting: str, show: Show, *, numerics: bool) -> list[tuple[str, bool, str]]:
     """Name, success and counts of each command run under the setting."""
     marked = "numerics and not slow and not nightly" if numerics else "not nightly"
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked]
+    files = marked_files() if numerics else []
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-m", marked]
     found = [("tests", *run(tests, setting, show))]
     if not numerics:
         with tempfile.TemporaryDirectory() as kept:  # no result of another setting

@@ -70,6 +70,13 @@ def test_numerics_takes_two_settings_and_no_claims(
     assert lines[0] == lines[1] != lines[2] == lines[3]  # not mixed
 
 
+def test_no_mark_stands_where_its_files_are_not_looked_for(kernels: ModuleType) -> None:
+    files = SCRIPT.parents[1].glob("tests/**/*.py")
+    marked = [str(file) for file in files if "mark.numerics" in file.read_text("utf-8")]
+    assert sorted(marked) == kernels.marked_files()
+    assert len(marked) > 20
+
+
 def test_a_command_sees_its_setting_and_no_other(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     show = [sys.executable, "-c", "import os; print('3 passed', sorted(os.environ.keys() & set(%r)))"]

@@ -142,7 +142,7 @@ class SlurmCluster:
                     os.kill(int(stat.parent.name), signal.SIGKILL)
 
     def give_node_up(self) -> None:
-        """Have the controller see at once that the node is down, as it does itself after some time without an answer."""
+        """Have the controller see at once that the node is down; it would itself after some time without an answer."""
         self.ask("scontrol", "update", f"NodeName={self.host}", "State=DOWN", "Reason=no answer")
         self.wait_for("the node is down", lambda: "down" in self.ask("sinfo", "--noheader", "--format=%T"))
 
