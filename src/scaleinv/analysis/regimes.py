@@ -13,8 +13,9 @@ squared loss); ``threshold = 0.01 constant_loss``. Where one is missing, so is e
   with the same head (by more than 3 standard errors and 15 %). That level is one of three: of random directions before
   training; of random directions at the norms that the rows have during the window (eps of the norm layers silences rows
   that became very small, which lowers the level); of SGD in the limit of an infinite ELR, where every iterate is minus
-  the direction of a gradient. Such directions have a loss 0-12 % below random ones on digits (convnet, twelve heads) and a quarter and more below on CIFAR-10. Where 3
-  standard errors of the difference exceed half of the level, nothing is decided.
+  the direction of a gradient. Such directions have a loss 0-12 % below random ones on digits (convnet, twelve heads)
+  and a quarter and more below on CIFAR-10. Where 3 standard errors of the difference exceed half of the level, nothing
+  is decided.
 - **1, convergence**: the loss is below the threshold in at least 90 % of the epochs of the window and in most of the
   last tenth of them (a run that ends above it has been thrown out, and nobody knows for how long); or it still falls,
   and the effective gradient with it: both drop by a factor >= 1.2 from the first to the last third of the window, by
