@@ -1,8 +1,31 @@
 """Errors that are the user's to mend: one clear line, no traceback on the command line, exit code 2."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """The message names the value, says why it is wrong and what to do. The command line prints it alone."""
+
+
+class MissingPackage(UserError, ModuleNotFoundError):
+    """A package is missing that one part of scaleinv needs; the message says how to install it."""
+
+    def __init__(self, module: str, extra: str) -> None:
+        told = f"this part of scaleinv needs {module}, which is missing: {how_to_install(module, extra)}"
+        ModuleNotFoundError.__init__(self, told, name=module)
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Say, around imports of optional packages, what to install where one is missing. ``extra``: its group."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "scaleinv").partition(".")[0]
+        if module == "scaleinv" or isinstance(error, MissingPackage):
+            raise
+        raise MissingPackage(module, extra) from None
 
 
 class StateError(RuntimeError):

@@ -21,10 +21,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from scaleinv.analysis.statistics import NOWHERE, Floats, Interval
+from scaleinv.errors import needs
 from scaleinv.runfolder.read import Ints, Run
+
+with needs("lab"):
+    from scipy.optimize import isotonic_regression
+
 
 EFFECT = 0.01  # of the error as a fraction: a point
 SIGNIFICANT = 0.01

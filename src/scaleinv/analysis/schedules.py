@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
-from scipy.special import stdtr
 
 from scaleinv.analysis.statistics import Estimate, Interval, sample_mean, t_quantile
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.runfolder.read import Run
+
+with needs("lab"):
+    from scipy.special import stdtr
+
 
 CONFIDENCE = 0.95
 FEWEST_SEEDS = 3

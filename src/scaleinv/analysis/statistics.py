@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+
+from scaleinv.errors import needs
+
+with needs("lab"):
+    from scipy.special import stdtrit
+
 
 Floats = npt.NDArray[np.float64]
 

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.lab.config import RunConfig, read_config
 from scaleinv.runfolder.checkpoint import (
     DamagedCheckpoint,
@@ -19,6 +18,10 @@ from scaleinv.runfolder.files import sha256
 from scaleinv.runfolder.layout import RESULT, SWEEP_CONFIG, kept_epochs, kept_file, last_epoch
 from scaleinv.runfolder.manifest import damaged, read_manifest
 from scaleinv.runfolder.seal import checking, read_object
+
+with needs("lab"):
+    from safetensors import SafetensorError
+
 
 #: what must be the same for weights to fit
 _NETWORK = ("data", "model", "variant", "normalization", "width")

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 
+from scaleinv.errors import needs
 from scaleinv.plots import style
 from scaleinv.text import clean
+
+with needs("lab"):
+    from scipy.optimize import isotonic_regression
+
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +80,8 @@ _XLINK = "http://www.w3.org/1999/xlink"
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """Set our look inside, or in a function as ``@style()``; new_figure, rendered, to_inline_svg do so themselves."""
-    import matplotlib
+    with needs("lab"):
+        import matplotlib
 
     with warnings.catch_warnings(), matplotlib.rc_context(_RC):
         # a user's name may hold characters our font has no glyph for: a box is drawn

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median_low
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from scaleinv.analysis.regimes import CORRELATED
+from scaleinv.errors import needs
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, end_labels, new_drawing
 from scaleinv.plots.style import INK, elr_colours
@@ -18,6 +18,10 @@ from scaleinv.report.facts import AnyFacts
 from scaleinv.report.landscape_words import landscape_answers
 from scaleinv.report.page import Section, fragment
 from scaleinv.text import MISSING, elr_digits, elr_text, percent, show
+
+with needs("lab"):
+    import jinja2
+
 
 _SIZE = (5.3, 3.5)
 _AXES_HEIGHT = 2.8  # what the layout leaves of it for the axes

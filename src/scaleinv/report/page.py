@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Protocol, TypeVar
 
-import jinja2
-from markupsafe import Markup
-
 from scaleinv import text
+from scaleinv.errors import needs
 from scaleinv.plots.drawing import Drawing
 from scaleinv.plots.style import regime_colours, regime_names
+
+with needs("lab"):
+    import jinja2
+    from markupsafe import Markup
+
 
 Facts = TypeVar("Facts", contravariant=True)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
+from scaleinv.errors import needs
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, Span, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK, elr_colour, regime_colours, regime_markers
@@ -20,6 +20,10 @@ from scaleinv.report.words import numbers_line
 from scaleinv.runfolder.lineage import Origin
 from scaleinv.runfolder.read import Floats, Ints, Run
 from scaleinv.text import capital, count, elr_text
+
+with needs("lab"):
+    from matplotlib.axes import Axes
+
 
 #: starts drawn at once; more are folded
 MOST_STARTS = 6

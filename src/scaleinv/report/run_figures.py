@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 
+from scaleinv.errors import needs
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, drawable, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK
 from scaleinv.runfolder.read import Floats, Ints, Run
 from scaleinv.text import clean, count, short, show
+
+with needs("lab"):
+    from matplotlib.axes import Axes
+
 
 #: more groups than this (rows, say) are drawn as every second, third ...
 MOST_GROUPS = 32

@@ -4,8 +4,8 @@ from statistics import median_low
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
+from scaleinv.errors import needs
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, drawable, end_labels, limits, new_drawing, thin
 from scaleinv.plots.style import INK, regime_markers
@@ -14,6 +14,10 @@ from scaleinv.report.sweep_map import mark_look
 from scaleinv.report.words import numbers_line
 from scaleinv.runfolder.read import Floats, Ints, Run
 from scaleinv.text import count
+
+with needs("lab"):
+    from matplotlib.axes import Axes
+
 
 SOURCE = {
     "train": "exact pass over the train set at fixed weights",

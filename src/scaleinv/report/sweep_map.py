@@ -4,9 +4,8 @@ import math
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
+from scaleinv.errors import needs
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, drawable, fit, limits, nothing
 from scaleinv.plots.style import INK, regime_colours, regime_markers, regime_names
@@ -14,6 +13,11 @@ from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.page import regime_text
 from scaleinv.report.words import boundary, boundary_words, numbers_line, reach
 from scaleinv.text import count, number, show
+
+with needs("lab"):
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
 
 #: where on the y axis a run whose value is not finite is marked, from 0 to 1
 _EDGE = 0.975

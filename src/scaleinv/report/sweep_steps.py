@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from scaleinv.analysis.similarity import cosines
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.plots import style
 from scaleinv.plots.drawing import Drawing, Span, fit, limits, new_drawing, nothing
 from scaleinv.plots.style import INK, regime_colours, regime_markers
 from scaleinv.report.facts import SweepFacts, SweptRun
 from scaleinv.report.sweep_map import mark_runs, rate_axis, shade_boundaries
 from scaleinv.theory.optimizers import law_of
+
+with needs("lab"):
+    from matplotlib.axes import Axes
+
 
 _SIZE, _TALLER = (5.3, 3.3), (5.3, 3.5)
 

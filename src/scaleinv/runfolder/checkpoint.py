@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.runfolder.files import (
     content_of,
     disk_errors,
@@ -31,6 +29,11 @@ from scaleinv.runfolder.files import (
 )
 from scaleinv.runfolder.manifest import MANIFEST, FileState, file_state
 from scaleinv.runfolder.seal import checking, read_sealed, sealed
+
+with needs("lab"):
+    from safetensors import SafetensorError
+    from safetensors.torch import load, save
+
 
 KEEP = 2  #: newest checkpoints that stay on disk
 FILES = ("weights.safetensors", "state.pt")

@@ -19,10 +19,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
-
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.reading import parse_json, read_text, refuse_other_kinds
+
+with needs("lab"):
+    from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
 
 try:
     import fcntl

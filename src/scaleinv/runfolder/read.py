@@ -14,10 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.reading import parse_json
 from scaleinv.runfolder.layout import (
     ALERTS,
@@ -46,6 +44,11 @@ from scaleinv.runfolder.seal import checking, read_object
 from scaleinv.runfolder.shown import run_frame, run_html, run_line, run_plot
 from scaleinv.runfolder.stored import complete
 from scaleinv.theory.optimizers import law_of
+
+with needs("lab"):
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
 
 Key = tuple[str, str, str]
 Ints = npt.NDArray[np.int64]

@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.runfolder.checkpoint import (
     Checkpoint,
     keep_newest,
@@ -39,6 +38,9 @@ from scaleinv.runfolder.manifest import FileState, Manifest, read_manifest, stat
 from scaleinv.runfolder.rows import Row, part_bytes, read_part, to_table
 from scaleinv.runfolder.seal import Damaged, write_sealed
 from scaleinv.runfolder.write import complete_head, read_result, write_head
+
+with needs("lab"):
+    import pyarrow as pa
 
 
 def left_over(folder: Path) -> list[Path]:

@@ -5,21 +5,24 @@ import time
 from collections.abc import Mapping
 from typing import TypeVar
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
-
+from scaleinv.errors import needs
 from scaleinv.lab.config import RunConfig
 from scaleinv.lab.train import RunEvent
 from scaleinv.studies.pace import Pace, in_words
 from scaleinv.studies.terminal import Terminal
 from scaleinv.text import visible
+
+with needs("cli"):
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
 
 #: seconds between lines of one run in a log
 LOG_EVERY = 10.0

@@ -4,10 +4,12 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-
+from scaleinv.errors import needs
 from scaleinv.text import visible
+
+with needs("cli"):
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 
 def say(*words: Any, file: TextIO | None = None) -> None:

@@ -19,12 +19,20 @@ from scaleinv.symmetry.copies import view_real
 from scaleinv.symmetry.jacobian import cotangent, full_row
 from scaleinv.symmetry.probe import Probe
 
-#: evaluations per group; the error aimed at, between 1 % and 10 %, and the errors that are good enough to start from
-_STEPS = 8
-_AIM = 0.03
-_WINDOW = (0.008, 0.12)
+#: evaluations per group and error that is looked for
+_STEPS = 12
+#: an error that falls by less than this over a factor of two on the weights and more is rounding
+_FALLS = 0.8
+#: an error this near to the one that is looked for is carried over by the law of one norm
+_CLOSE = 0.1
+#: two factors so near to each other, in powers of two, are interpolated between
+_NARROW = 0.15
+#: entries of a group beyond which its weights are not copied
+_MOST = 2**24
+#: exponents of the powers of two by which weights are multiplied
+_LOWEST, _HIGHEST = -40, 10
 #: factor on the weights at which eps is nothing, a power of two: it is taken back without a copy
-_FAR = 2.0**10
+_FAR = 2.0**_HIGHEST
 #: precisions in which such a factor leaves no number out of range
 _WIDE = (torch.float32, torch.float64, torch.bfloat16)
 #: entries that are compared at a time
@@ -54,8 +62,8 @@ def eps_defect(
     """Measure the defect of every group in the model's own dtype and eps, at its own weights.
 
     ``norm``, ``cosine`` |cos(g, w)|, ``error`` (relative, of the effective gradient; rounding included), and
-    ``norm_1_percent``, ``norm_10_percent``, the norms at which that error is 1 % and 10 %, by the law of one norm from
-    an error measured between the two; None = not reached. ``own``: a probe in the model's own precision and eps.
+    ``norm_1_percent``, ``norm_10_percent``, the norms at which that error is 1 % and 10 %, measured within a tenth of
+    it or on both sides; None = not reached. ``own``: a probe in the model's own precision and eps.
     """
     if not groups:
         return {}
@@ -90,13 +98,16 @@ def eps_defect(
             reference = Effective(_gradients(own, indices, _FAR, u), _FAR)
             start = Effective([present[i] for i in indices]).off(reference)
 
-        def errors(factor: float, indices: list[int] = indices, reference: Effective = reference) -> float:
-            return Effective(_gradients(own, indices, factor, u), factor).off(reference)
+        def error_at(k: float, indices: list[int] = indices, reference: Effective = reference) -> float:
+            return Effective(_gradients(own, indices, 2.0**k, u), 2.0**k).off(reference)
+
+        whole = sum(own.tensors[i].numel() for i in indices) > _MOST
 
         result[name]["error"] = start if math.isfinite(start) else None
-        if measured := _measured(errors, start):
-            result[name]["norm_1_percent"] = rho * norm_of_error(*measured, 0.01)
-            result[name]["norm_10_percent"] = rho * norm_of_error(*measured, 0.10)
+        known = {0.0: start}
+        for key, error in (("norm_1_percent", 0.01), ("norm_10_percent", 0.10)):
+            factor = _factor_of(error, error_at, known, whole)
+            result[name][key] = None if factor is None else rho * factor
     return result
 
 
@@ -149,7 +160,7 @@ def _exactly(own: Probe, group: list[int], factor: float) -> Iterator[None]:
 
 def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[Tensor]:
     """Compute the gradients (flat) of <u, outputs> with the group's weights multiplied by a factor."""
-    exact = factor == 1.0 or all(own.tensors[i].dtype in _WIDE for i in group)  # a power of two
+    exact = math.frexp(factor)[0] == 0.5 and all(own.tensors[i].dtype in _WIDE for i in group)  # a power of two
     moved = _exactly(own, group, factor) if exact else own.scaled(dict.fromkeys(group, factor))
     with moved, own.differentiable(group):
         gradients = full_row(own, own.outputs(), u, group, keep=False)
@@ -161,21 +172,51 @@ def _gradients(own: Probe, group: list[int], factor: float, u: Tensor) -> list[T
     return flat
 
 
-def _measured(errors: Callable[[float], float], start: float) -> tuple[float, float] | None:
-    """Find a factor on the weights at which the error is neither rounding nor saturated, and the error there.
+def _factor_of(
+    error: float, error_at: Callable[[float], float], known: dict[float, float], whole: bool
+) -> float | None:
+    """Find the factor on the weights at which the error is ``error``: measured near it, or on both sides of it.
 
-    From the error at factor 1, which may be nothing but rounding, by the law of one norm. Factors are powers of two,
-    which are taken back without a copy of the weights; the window is wider than the step from one to the next.
+    From one measured error to the next by the law of one norm, which is not exact: units behind it switch on and off.
+    ``known``: errors by the logarithm of the factor, base 2, which grows; the first, of the weights as they are, may be
+    nothing but rounding. ``whole``: powers of two alone, for which no copy of the weights is needed. None where no
+    factor gives that error: it is out of range, or below the rounding.
     """
-    factor, error = 1.0, start
+    sides: list[bool] = []
+    jumps = False
     for _ in range(_STEPS):
-        if not math.isfinite(error) or error <= 0:
+        if not all(math.isfinite(e) and e > 0 for e in known.values()):
             return None
-        if _WINDOW[0] <= error <= _WINDOW[1]:
-            return factor, error
-        factor = norm_of_error(factor, error, _AIM)
-        if not 1e-12 < factor < _FAR:
+        near = min(known, key=lambda k: abs(math.log(known[k] / error)))
+        if abs(known[near] / error - 1) <= _CLOSE:
+            return norm_of_error(2.0**near, known[near], error)
+        low = max((k for k, e in known.items() if e > error), default=None)
+        high = min((k for k, e in known.items() if e <= error and (low is None or k > low)), default=None)
+        if low is None or high is None:
+            k = math.log2(norm_of_error(2.0**near, known[near], error))
+            # beyond what is known, and by a half at least
+            k = (
+                k
+                if low is None and high is None
+                else max(k, low + 0.5)
+                if low is not None
+                else min(k, (high or 0) - 0.5)
+            )
+        else:
+            share = math.log(_x(known[low]) / _x(error)) / math.log(_x(known[low]) / _x(known[high]))
+            k = low + share * (high - low)
+            if high - low <= (1 if whole else _NARROW):
+                return float(2.0**k)
+            k = min(max(k, low + 0.1 * (high - low)), high - 0.1 * (high - low))
+            if jumps or sides[-2:] in ([True, True], [False, False]):  # the law would lead on in ever smaller steps
+                jumps, k = True, min((low + high) / 2, low + 0.5)
+        if whole:
+            k = float(math.floor(k) if math.floor(k) not in known else math.floor(k) + 1)
+        before = [e for k, e in known.items() if low is not None and high is None and k <= low - 1]
+        if before and low is not None and known[low] > _FALLS * min(before):
             return None
-        factor = 2.0 ** round(math.log2(factor))
-        error = errors(factor)
+        if not _LOWEST < k < _HIGHEST or k in known:
+            return None
+        known[k] = error_at(k)
+        sides.append(known[k] > error)
     return None

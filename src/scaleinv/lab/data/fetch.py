@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
-
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.lab.data import digits
 from scaleinv.lab.data.catalog import CATALOG, Form
 from scaleinv.lab.data.dataset import DATASETS
@@ -26,6 +24,10 @@ from scaleinv.lab.data.source import ENVIRONMENT, Source, cache_folder, find, re
 from scaleinv.reading import home_expanded
 from scaleinv.runfolder.files import new_file, remove_tree, write_new
 from scaleinv.text import near
+
+with needs("lab"):
+    from filelock import FileLock, Timeout
+
 
 _TIMEOUT = 30.0  # seconds without a byte from the server
 _PIECE = 1 << 18

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
 from scaleinv.lab.data.dataset import Dataset
 from scaleinv.lab.data.npy import npy_pieces
 from scaleinv.runfolder.files import remove_tree, write_new
+
+with needs("lab"):
+    from filelock import FileLock
+
 
 #: the fields of a data set that are tensors
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")

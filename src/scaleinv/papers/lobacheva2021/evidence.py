@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.special import bdtrc
 
 from scaleinv.analysis.periods import Periods, find_periods
 from scaleinv.analysis.periods.interval import mean_interval
 from scaleinv.analysis.statistics import mean
+from scaleinv.errors import needs
 from scaleinv.landscape.agreement import Agreement
 from scaleinv.papers.claim import Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.draws import grid_error, median
 from scaleinv.runfolder.steps import Steps
 from scaleinv.studies.obtain import Request
+
+with needs("lab"):
+    from scipy.special import bdtrc
+
 
 #: a mean interval times lr wd counts as constant within this factor (Lobacheva et al. 2021, Corollary 1)
 CONSTANT = 1.6

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import linregress
 
 from scaleinv.analysis.statistics import t_quantile
+from scaleinv.errors import needs
 from scaleinv.papers.context import Context
 from scaleinv.papers.figure import Figure, Numbers
 from scaleinv.papers.lobacheva2021 import runs_figures
 from scaleinv.papers.lobacheva2021.traces import Trace, rate_colours, rate_text, read_traces
 from scaleinv.plots.style import INK, log_axis, new_figure, power_of_ten, style
+
+with needs("lab"):
+    from scipy.stats import linregress
 
 
 class Line(NamedTuple):

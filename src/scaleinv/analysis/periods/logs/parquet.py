@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scaleinv.analysis.periods.logs.table import MOST_ROWS, Table
-from scaleinv.errors import UserError
+from scaleinv.errors import UserError, needs
+
+with needs("lab"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 def read_parquet(path: Path) -> Table:
