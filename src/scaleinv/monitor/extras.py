@@ -54,7 +54,11 @@ class TouchedRows:
             now = torch.zeros_like(self.touched)
             now[gradient.coalesce().indices()[0]] = True
         else:
-            now = (gradient.flatten(1) != 0).any(1)
+            flat = gradient.detach().flatten(1)
+            if flat.is_cpu and flat.dtype in (torch.float32, torch.float64):  # numpy's is seven times as fast
+                now = torch.from_numpy(flat.numpy().any(1))
+            else:
+                now = (flat != 0).any(1)
         new = (now & ~self.touched).sum()
         self.touched |= now
         without = (~self.touched).sum()
@@ -93,7 +97,7 @@ class Extras:
         if first and self._fresh:
             for t in probe.tensors:
                 if t.grad is not None and not t.grad.is_sparse and shard_groups(t) is None:
-                    numbers.add(("first", id(t)), (t.grad != 0).sum())
+                    numbers.add(("first", id(t)), torch.count_nonzero(t.grad))
         plain = optimizer is probe.optimizer and not hasattr(optimizer, "grad_scale")
         if plain and (book.hidden or count & (count - 1) == 0):
             self._law(probe, index, optimizer, book, numbers)
