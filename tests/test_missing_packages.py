@@ -54,7 +54,7 @@ _call("importlib.import_module('scaleinv.runfolder.read').load_run(FOLDER).plot(
       "pyarrow", "filelock", "matplotlib")  # fmt: skip
 _call("importlib.import_module('scaleinv.report').write_report", "pyarrow", "scipy", "jinja2", "matplotlib", "filelock")
 _call("importlib.import_module('scaleinv.landscape.sharpness').sharpness", "safetensors", "filelock")
-_call("importlib.import_module('scaleinv.papers.verify').run", "pyarrow", "scipy", "safetensors", "filelock")
+_call("importlib.import_module('scaleinv.papers.verify').run", "pyarrow", "safetensors", "filelock")
 _call("importlib.import_module('scaleinv.monitor').Monitor(*parts(), sinks=importlib.import_module("
       "'scaleinv.monitor.sinks').TensorBoard(HERE))", "tensorboard", "filelock")  # fmt: skip
 _call("importlib.import_module('scaleinv.monitor').Monitor(*parts(), sinks=importlib.import_module("
@@ -95,10 +95,13 @@ def monitored(place: Path) -> Path:
 
     model = torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False), torch.nn.LayerNorm(4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with scaleinv.Monitor(model, optimizer, groups=["0.weight"], every=1, sinks=place / "run"):
-        for _ in range(4):
-            model(torch.randn(8, 4)).pow(3).sum().backward()
+    with scaleinv.Monitor(model, optimizer, groups=["0.weight"], every=1, sinks=place / "run") as monitor:
+        for _ in range(40):
+            loss = (model(torch.randn(8, 4)) - 1).pow(2).mean()
+            loss.backward()
+            monitor.loss(loss)
             optimizer.step()
+            optimizer.zero_grad()
     return place / "run"
 
 
