@@ -72,7 +72,7 @@ def test_a_killed_driver_leaves_nothing_and_goes_on(here: dict[str, bytes], tmp_
 @pytest.mark.nightly
 def test_a_cluster_without_the_nodes_for_it_is_told(tmp_path: Path) -> None:
     """None at first, then one that dies, then another: what is waited for is said, and that it has come."""
-    out, epochs = tmp_path / "sweep", 8 * LONG  # it has not ended when the second node has been seen twice
+    out, epochs = tmp_path / "sweep", 4 * LONG  # it has not ended when the second node has been seen twice
     assert sweeps.within(sweeps.command(tmp_path / "here", "--workers", "1", epochs=epochs)) == 0
     with RayCluster(tmp_path / "cluster") as cluster:
         process = launched(out, f"address={cluster.address}", epochs)
