@@ -6,7 +6,7 @@ Sequences of 40 places and 2 channels in three equally frequent classes, so a ne
 cases. Everything else is measured: which weights have no scale, what a constant answer costs, where the regimes lie.
 """
 
-import sys
+import argparse
 
 import numpy as np
 from torch import nn
@@ -35,16 +35,18 @@ def waves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     phase = rng.uniform(0, 2 * np.pi, (count, 1))
-    inputs = rng.normal(0, 0.7, (count, 2, 40))
+    inputs = rng.normal(0, 0.4, (count, 2, 40))
     inputs[:, 0] += np.sin(0.2 * (labels[:, None] + 2) * np.arange(40) + phase)
     return inputs, labels
 
 
 def main() -> None:
-    out = sys.argv[1] if len(sys.argv) > 1 else "runs/own-problem"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", default="runs/own-problem")
+    out = parser.parse_args().out
     problem = si.classification(make_net, train=waves(240, 0), test=waves(240, 1))
     # si: norms without gains and a frozen last layer, so that every trained weight has no scale
-    sweep = si.sweep(problem, elr="1e-4:1:9", epochs=40, out=out, variant="si", batch_size=16)
+    sweep = si.sweep(problem, elr="1e-3:1:9", epochs=60, out=out, variant="si", batch_size=16)
     print(sweep)
 
 

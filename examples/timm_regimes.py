@@ -4,7 +4,9 @@
     python examples/timm_regimes.py [MODEL] [EPOCHS] [OUT]
 
 Handwritten digits, as images of 3 x 32 x 32. ``variant="si"`` converts the model: its norms lose their gains, the last
-layer is frozen, and what then keeps a scale is told.
+layer is frozen, and what then keeps a scale is told. Some minutes on two cores. In 20 epochs the smallest ELR converges,
+the two largest diverge, and those between are undecided: they come to the minimum and are thrown out again. Finer ELRs
+there and more epochs decide.
 """
 
 import argparse
@@ -40,7 +42,7 @@ def main() -> None:
     problem = si.classification(factory, train, test)
     out = given.out or f"runs/timm-{given.model}"
     sweep = si.sweep(
-        problem, elr="1e-4:1:5", epochs=given.epochs, out=out, variant="si", batch_size=32, evaluation="online"
+        problem, elr="1e-5:1e-1:5", epochs=given.epochs, out=out, variant="si", batch_size=32, evaluation="online"
     )
     print(sweep)
 

@@ -89,6 +89,37 @@ def test_trainer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert "5 groups, 1 scale-invariant" in run(monkeypatch, capsys, "trainer_digits.py", "20")
 
 
+@pytest.mark.slow
+def test_timm_regimes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    load_timm()
+    monkeypatch.chdir(tmp_path)
+    out = run(monkeypatch, capsys, "timm_regimes.py", "test_resnet", "1", str(tmp_path / "map"))
+    assert "Sweep of 5 runs of test_resnet on arrays" in out
+
+
+@pytest.mark.slow
+def test_language_regimes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "tinyshakespeare.txt").write_text("First Citizen: Before we proceed any further, hear me speak.\n" * 70)
+    monkeypatch.setenv("SCALEINV_DATA", str(tmp_path))
+    out = run(monkeypatch, capsys, "language_regimes.py", "1e-3", "1", str(tmp_path / "map"))
+    assert "<language model problem: small GPT on tiny-shakespeare, 57 windows of 64>" in out
+    assert "Sweep of 1 run of small GPT on tiny-shakespeare" in out
+
+
+REGIMES = ["own_problem.py", "timm_regimes.py", "language_regimes.py"]
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_help_of_examples_of_regimes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, capsys, name, "--help")
+    assert (stopped.value.code, list(tmp_path.iterdir())) == (0, [])
+
+
 @pytest.mark.parametrize("name", ["digits_loop.py", "gpt_hyperball.py", "gpt_rotation.py", "timm_resnet18.py"])
 def test_odd_arguments_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str

@@ -21,6 +21,7 @@ from scaleinv.errors import UserError
 from scaleinv.report import write_figures, write_report
 from scaleinv.report.facts import SweepFacts
 from scaleinv.report.gather import sweep_facts as gather
+from scaleinv.report.sweep_map import regime_map
 from scaleinv.report.words import boundary_words, reach, remarks, statement
 from scaleinv.runfolder.read import load_sweep
 
@@ -306,6 +307,22 @@ def test_intervals_that_overlap_over_seeds_are_said() -> None:
     assert remarks(facts) == [
         "3 runs without a folder, so without curves: ELR 0.01, seed 1, ELR 0.1, seed 1, ELR 1.0, seed 1."
     ]
+
+
+@pytest.mark.parametrize("threshold", [0.0115, 0.03, 0.1, 0.5, 3.0])
+def test_the_legend_of_the_map_covers_no_words(sweep: Path, threshold: float) -> None:
+    facts = gather(load_sweep(sweep))
+    for fact in facts.runs:
+        fact.evidence["threshold"] = threshold
+    drawing = regime_map(facts)
+    for figure in (drawing.fig, drawing.narrow.fig):
+        figure.canvas.draw()
+        axes = figure.axes[1]
+        legend = axes.get_legend().get_window_extent()
+        words = [text for text in axes.texts if text.get_text().startswith("converged below")]
+        assert len(words) == 1
+        assert not legend.overlaps(words[0].get_window_extent())
+        assert axes.get_window_extent().contains(*legend.max)
 
 
 def test_figures_as_files(sweep: Path, tmp_path: Path) -> None:

@@ -68,19 +68,22 @@ def _map(facts: SweepFacts, size: tuple[float, float]) -> Drawing:
             axes.axhline(float(np.median(references)), color=INK, alpha=0.6, linewidth=0.9, linestyle=":", zorder=1)
             place = axes.get_yaxis_transform()
             axes.text(0.005, float(references.max()), "random directions", fontsize=8, va="bottom", transform=place)
+        bottom = 0.0  # of the legend: above the threshold and its name where these are low
         thresholds = {number(fact.evidence.get("threshold")) for fact in facts.runs if "threshold" in fact.evidence}
         if len(thresholds) == 1 and around[0] < (threshold := thresholds.pop()) < around[1]:
             axes.axhline(threshold, color=INK, alpha=0.6, linewidth=0.9, linestyle="--", zorder=1)
             place = axes.get_yaxis_transform()
             below = f"converged below {show(threshold)}"
             axes.text(0.995, threshold, below, fontsize=8, ha="right", va="bottom", transform=place)
+            height = math.log(threshold / around[0]) / math.log(around[1] / around[0])
+            bottom = height + 0.05 if height < 0.45 else 0.0
         mark_runs(drawing, axes, facts, "train_loss")
         handles = [
             Line2D([], [], linestyle="none", label=regime_text(regime), **mark_look(regime))
             for regime in (1, 2, 3, None)
             if facts.of_regime(regime)
         ]
-        axes.legend(handles=handles, loc="lower right", handletextpad=0.2)
+        axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, bottom), handletextpad=0.2)
     return drawing
 
 
