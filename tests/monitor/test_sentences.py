@@ -141,3 +141,39 @@ def test_the_first_turn_after_none_is_no_spike() -> None:
     monitor = trained([0.0] * 12 + [1.0] * 4, [0.4] * 16)
     assert float(np.nanmax(monitor.history()["total/angle"])) > 0.2
     assert [a for a in monitor.alerts if a.kind.startswith("spike")] == []
+
+
+def test_an_optimizer_that_another_has_replaced_is_told_once() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(8, 8)
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    monitor = Monitor(model, optimizer, every=7)
+    for i in range(400):
+        if i == 30:
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer.zero_grad()
+        loss = model(torch.ones(4, 8)).pow(2).mean()
+        loss.backward()
+        monitor.loss(loss)
+        optimizer.step()
+        if i == 128:
+            assert not [a for a in monitor.alerts if a.kind == "no-step"]
+    (alert,) = [a for a in monitor.alerts if a.kind == "no-step"]
+    assert alert.step == 30
+    assert alert.reason == "I saw no step of optimizer 1 (Adam) in 100 rounds"
+    assert "a Monitor of its own" in alert.remedy
+    assert len(monitor._losses) < 100  # what nobody reads is not kept
+
+
+def test_losses_of_accumulated_batches_are_no_lack_of_steps() -> None:
+    model = nn.Linear(8, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = Monitor(model, optimizer, every=1)
+    for i in range(600):
+        loss = model(torch.ones(4, 8)).pow(2).mean()
+        (loss / 60).backward()
+        monitor.loss(loss)
+        if i % 60 == 59 and i < 480:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert monitor.alerts == []

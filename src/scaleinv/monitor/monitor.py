@@ -160,7 +160,7 @@ class Monitor(MonitorState):
         self.closed = False
         self._watch = Watch(self, self._extras.rows)
         self._depth = [0] * len(optimizers)  # hooked steps within one another: a subclass calls super().step()
-        self._untaken = 0  # losses told before any step was seen
+        self._untaken, self._patience = 0, NO_STEP  # losses told since a step was seen; with so many that is told
         self._measured: list[tuple[StepProbe, dict[int, Rates]]] = []  # in this round
         self._open: dict[int, StepProbe] = {}  # between the two hooks
         self._losses: list[Tensor | float] = []  # told for the coming step
@@ -185,12 +185,14 @@ class Monitor(MonitorState):
 
         It reads nothing from the device, and does nothing at all for a step that is not logged.
         """
-        if not self.closed and (self._open or self._steps.any_due()):
-            self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
-            if not self._steps.round:
-                self._untaken += 1
-                if self._untaken == NO_STEP:
-                    self._say(self._watch.no_step(self.step, range(len(self.optimizers)), NO_STEP))
+        if self.closed:
+            return
+        self._untaken += 1
+        if self._untaken < self._patience:
+            if self._open or self._steps.any_due():
+                self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
+        elif self._untaken == self._patience:  # a compiled step, or another optimizer has taken its place
+            self._say(self._watch.no_step(self.step, range(len(self.optimizers)), self._patience))
 
     def summary(self) -> Summary:
         """Say what the numbers mean, the answer first; prints as a table, shows itself in a notebook."""
@@ -310,6 +312,9 @@ class Monitor(MonitorState):
         self._depth[index] -= 1
         if self._depth[index] > 0:
             return
+        if self._untaken > 1:  # accumulated batches
+            self._patience = max(self._patience, 4 * self._untaken)
+        self._untaken = 0
         probe = self._open.pop(index, None)
         optimizer = self.optimizers[index]
         if self._steps.skips(optimizer):

@@ -95,12 +95,14 @@ def first_step(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[
 
 
 def no_step(monitor: MonitorState, step: int, unseen: Sequence[int], after: int) -> Iterator[Alert]:
-    """Triggers: 100 steps of the others, or 100 losses told, without a step of an optimizer.
+    """Triggers: 100 steps of the others without any step of an optimizer; or 100 losses told since a step was seen, and
+    four times as many as between two steps before.
 
-    Silent: an optimizer that steps at all.
+    Silent: an optimizer that steps in every k-th round, and batches that are accumulated.
     """
     for i in unseen:
         kind = type(engine(monitor.optimizers[i])).__name__
         reason = f"I saw no step of optimizer {i + 1} ({kind}) in {after} rounds"
-        remedy = "call optimizer.step() itself: a compiled or captured step, or one around torch's, calls no hooks"
+        remedy = "call optimizer.step() itself: a compiled or captured step, or one around torch's, calls no hooks; "
+        remedy += "an optimizer that has taken its place needs a Monitor of its own"
         yield Alert("no-step", step, "total", reason, {"rounds": float(after)}, "its weights are not measured", remedy)
