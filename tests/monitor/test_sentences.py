@@ -177,3 +177,20 @@ def test_losses_of_accumulated_batches_are_no_lack_of_steps() -> None:
             optimizer.step()
             optimizer.zero_grad()
     assert monitor.alerts == []
+
+
+@pytest.mark.parametrize("until", [36, 40, 43])
+def test_a_layer_that_is_set_free_was_frozen_on_purpose(until: int) -> None:
+    """Steps are read together, later: what counts is whether the tensor asked for a gradient then."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+    model[0].weight.requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(model, optimizer, every=1)
+    for i in range(80):
+        if i == until:
+            model[0].weight.requires_grad_(True)
+        optimizer.zero_grad()
+        (model(torch.randn(16, 8)) - 1).pow(2).mean().backward()
+        optimizer.step()
+    assert [str(a) for a in monitor.alerts] == []

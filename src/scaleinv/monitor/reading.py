@@ -92,6 +92,8 @@ class Arrival:
         self.step, self.epoch, self.roster, self.extra = step, epoch, roster, extra
         self.tensors: list[Tensor] = [t for probe, _ in probes for t in probe.tensors]
         self.has = [has for probe, _ in probes for has in probe.has_gradient]
+        #: ids of tensors that ask for no gradient now: numbers are read later, when they may
+        self.frozen = frozenset(id(t) for t, has in zip(self.tensors, self.has) if not has and not t.requires_grad)
         self.numbers = Numbers() if numbers is None else numbers
         keys = {k[0] for k in self.numbers.keys}
         #: it tells what later steps depend on, so it is to be read at once
@@ -251,7 +253,7 @@ class _Step:
         titles = self.layout.roster.titles
         record = Record(self.step, arrival.epoch, self.loss, titles, values, arrival.told, arrival.extra)
         rows = {key[1]: (value, extra["new rows", key[1]]) for key, value in extra.items() if key[0] == "rows"}
-        return Reading(record, self.merged, self.bad, len(arrival.tensors), self.off, self.firsts, rows)
+        return Reading(record, self.merged, self.bad, len(arrival.tensors), self.off, self.firsts, rows, arrival.frozen)
 
     def check_laws(self, book: RateBook) -> dict[tuple[int, int], tuple[float, float]]:
         """Compare the length of steps with what the state says; where they differ, go on with the rate that acted.
@@ -349,6 +351,7 @@ class Reading:
     off: dict[tuple[int, int], tuple[float, float]] = field(default_factory=dict)  # (label, acted) rates that differ
     firsts: dict[str, float] = field(default_factory=dict)  # first steps, measured by predicted
     rows: dict[int, tuple[float, float]] = field(default_factory=dict)  # rows without gradient, and new ones with
+    frozen: frozenset[int] = frozenset()  # ids of tensors that asked for no gradient
 
 
 def _predictions(probes: list[tuple[StepProbe, dict[int, Rates]]]) -> dict[int, Any]:

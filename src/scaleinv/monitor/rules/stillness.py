@@ -50,7 +50,9 @@ def still(monitor: MonitorState, past: Past, reading: Reading) -> Iterator[Alert
     if not moves[1:].any():
         return
     for i, group in enumerate(monitor.groups, start=1):
-        if moves[i] or not is_matrix(group) or not trained(group) or not np.isfinite(angles[:, i]).all():
+        if moves[i] or not is_matrix(group) or not np.isfinite(angles[:, i]).all():
+            continue
+        if not trained(group) or not reading.frozen.isdisjoint(map(id, group.tensors)):
             continue
         gradient, lr = reading.record.get(group.name, "g"), reading.rates[i].lr
         if gradient != gradient:
