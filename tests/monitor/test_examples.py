@@ -90,15 +90,6 @@ def test_trainer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-def test_timm_regimes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    load_timm()
-    monkeypatch.chdir(tmp_path)
-    out = run(monkeypatch, capsys, "timm_regimes.py", "test_resnet", "1", str(tmp_path / "map"))
-    assert "Sweep of 5 runs of test_resnet on arrays" in out
-
-
-@pytest.mark.slow
 def test_language_regimes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "tinyshakespeare.txt").write_text("First Citizen: Before we proceed any further, hear me speak.\n" * 70)
     monkeypatch.setenv("SCALEINV_DATA", str(tmp_path))
