@@ -192,16 +192,12 @@ def _factor_of(
             return norm_of_error(2.0**near, known[near], error)
         low = max((k for k, e in known.items() if e > error), default=None)
         high = min((k for k, e in known.items() if e <= error and (low is None or k > low)), default=None)
-        if low is None or high is None:
-            k = math.log2(norm_of_error(2.0**near, known[near], error))
-            # beyond what is known, and by a half at least
-            k = (
-                k
-                if low is None and high is None
-                else max(k, low + 0.5)
-                if low is not None
-                else min(k, (high or 0) - 0.5)
-            )
+        if low is None or high is None:  # by the law beyond what is known, and by a half at least
+            law = math.log2(norm_of_error(2.0**near, known[near], error))
+            k = min(law, min(known) - 0.5) if low is None else max(law, max(known) + 0.5)
+            before = [e for k, e in known.items() if k <= max(known) - 1]
+            if high is None and before and known[max(known)] > _FALLS * min(before):
+                return None
         else:
             share = math.log(_x(known[low]) / _x(error)) / math.log(_x(known[low]) / _x(known[high]))
             k = low + share * (high - low)
@@ -212,9 +208,6 @@ def _factor_of(
                 jumps, k = True, min((low + high) / 2, low + 0.5)
         if whole:
             k = float(math.floor(k) if math.floor(k) not in known else math.floor(k) + 1)
-        before = [e for k, e in known.items() if low is not None and high is None and k <= low - 1]
-        if before and low is not None and known[low] > _FALLS * min(before):
-            return None
         if not _LOWEST < k < _HIGHEST or k in known:
             return None
         known[k] = error_at(k)
