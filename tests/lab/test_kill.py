@@ -174,6 +174,9 @@ def test_second_process_dead_worker_and_interrupt(tmp_path: Path, uninterrupted:
     wait_for_training(out, process, began)
     training = [pid for pid in workers_of(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(training) == 2
+    while not any(out.glob("runs/*/checkpoints/step-*")):  # it may have been half-written when it was seen
+        assert process.poll() is None
+        time.sleep(0.005)
     for pid in training:  # they do not end before the second process has loaded torch
         os.kill(pid, signal.SIGSTOP)
     second = start(out)
