@@ -93,11 +93,7 @@ class Summary:
 
     def _rest(self) -> list[str]:
         more = len(self.rows) - MOST_ROWS
-        return (
-            [f"{more} more {'group' if more == 1 else 'groups'}: monitor.to_pandas()", *self.notes]
-            if more > 0
-            else list(self.notes)
-        )
+        return [f"{count(more, 'more group')}: monitor.to_pandas()", *self.notes] if more > 0 else list(self.notes)
 
     def __str__(self) -> str:
         lines, table = list(self.answer), self._table()

@@ -137,7 +137,8 @@ class RunStore:
         checkpoint, damaged = load_newest(self._checkpoints, self._metrics)
         complaints = self._complaints + damaged
         parts = checkpoint.parts if checkpoint else {}
-        self._parts = {name: state_of(content_of(self._metrics / name)) for name in parts}
+        # just compared, so not read again for an XXH3: the part that joins them has one
+        self._parts = {name: FileState((self._metrics / name).stat().st_size, parts[name]) for name in parts}
         for name, state in (checkpoint.kept if checkpoint else {}).items():
             self._manifest.files.setdefault(name, [state])
         if damaged:
