@@ -148,6 +148,15 @@ def count(n: int, noun: str, plural: str | None = None) -> str:
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
+def error_text(error: BaseException) -> str:
+    """Write an error in one line: its type and its words.
+
+    >>> error_text(ValueError("two  lines\\nof words"))
+    'ValueError: two lines of words'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def steps_text(steps: float) -> str:
     """Write a number of steps, which need not be whole: ``1 step``, ``1.2e+03 steps``, ``less than a step``.
 

@@ -13,6 +13,7 @@ from scaleinv.lab.global_random import PASS, seeded
 from scaleinv.lab.network import make_network, names_of_groups, of_problem, weights_checksum
 from scaleinv.lab.problem import Problem, Split
 from scaleinv.lab.splits import leaves
+from scaleinv.text import error_text
 
 
 class Checked(NamedTuple):
@@ -112,7 +113,7 @@ def _outputs(problem: Problem, model: nn.Module, inputs: Any, what: str = "input
     except Exception as error:
         first = next((p for p in model.parameters()), None)
         wants = "" if first is None else f"; its first weight has the shape {tuple(first.shape)}"
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        why = error_text(error)[:200]
         raise UserError(
             f"the model of {problem.name} refuses {what} of shape {_shapes(inputs)}{wants} ({why})"
         ) from error
@@ -131,7 +132,7 @@ def _measure(what: Literal["loss", "error"], problem: Problem, outputs: Any, tar
     except UserError:
         raise
     except Exception as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        why = error_text(error)[:200]
         if isinstance(error, UserWarning):
             why = "each number would be held against all others"
         raise UserError(

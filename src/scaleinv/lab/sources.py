@@ -15,7 +15,7 @@ from scaleinv.lab.global_random import READ, seeded
 from scaleinv.lab.problem import Split
 from scaleinv.lab.references import object_of, short_name
 from scaleinv.lab.splits import Held, Streamed, leaves
-from scaleinv.text import count
+from scaleinv.text import count, error_text
 
 Augment = Callable[[Any, torch.Generator], Any]
 
@@ -163,7 +163,7 @@ def _data_set(data: Any, what: str, reading: HowRead) -> Split:
     except UserError:
         raise
     except Exception as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())
+        why = error_text(error)
         raise UserError(
             f"examples of the {what} data cannot be put together: {why}; give a transform that makes tensors of one "
             "shape, or collate="

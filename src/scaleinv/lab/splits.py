@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scaleinv.errors import UserError
+from scaleinv.text import error_text
 
 Indices = Tensor | slice
 
@@ -80,7 +81,7 @@ class Streamed:
         except UserError:
             raise
         except Exception as error:
-            why = " ".join(f"{type(error).__name__}: {error}".split())
+            why = error_text(error)
             raise UserError(f"example {number} of the data cannot be read: {why}") from error
 
     def finished(
