@@ -396,7 +396,9 @@ def test_numbers_with_names_in_a_line(line, found):
         ("empty.json", "[]", "holds no rows"),
         ("bytes.csv", b"step,loss\n\xff\xfe\xfa\n", "is not text"),
         ("zeros.csv", b"step,loss\n\0\0\0\n", "is not text"),
-        ("bad.csv.gz", gzip.compress(b"step,loss\n1,2\n", mtime=0)[:-9], "is packed by gzip and damaged"),
+        ("bad.csv.gz", gzip.compress(b"step,loss\n1,2\n", mtime=0)[:10], "is packed by gzip and damaged"),
+        ("flipped.csv.gz", gzip.compress(b"step,loss\n1,2\n", mtime=0)[:-8] + bytes(8), "is packed by gzip and damaged"),
+        ("cut.json", '[{"loss": 1.5', "is not JSON"),
         ("model.pt", b"PK\x03\x04", "is a checkpoint"),
         ("state.pkl", b"\x80\x04", "is a pickle"),
         ("events.out.tfevents.1.h", b"nonsense", "is no event file of TensorBoard"),
@@ -419,6 +421,84 @@ def test_a_packed_file_has_a_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(source_of, "MOST_BYTES", 1 << 20)
     with pytest.raises(UserError, match="holds more than 1 MiB"):
         read_log(path)
+
+
+ROWS = [f"{k},{LOSS[k]:.17g},{RHO[k]:.17g}\n" for k in N]
+HEAD, WHOLE = "step,loss,rho\n", "step,loss,rho\n" + "".join(ROWS)
+LINES = "".join(json.dumps({"step": int(k), "loss": LOSS[k], "rho": RHO[k]}) + "\n" for k in N)
+TEXT = "".join(f"step:{k} loss:{LOSS[k]:.17g} rho:{RHO[k]:.17g}\n" for k in N)
+QUOTED = "".join(",".join(f'"{cell}"' for cell in row.strip().split(",")) + "\n" for row in WHOLE.splitlines())
+AGAIN, CUT, RESUMED = (
+    "The line of names comes again in line",
+    "is cut short, as a killed run leaves it",
+    "was resumed from",
+)
+#: name of a file that killed and resumed runs leave -> content, what is told
+LEFT = {
+    "cut.csv": (WHOLE + "60,0.5", CUT),
+    "within_number.csv": (WHOLE + "60,0.5,4", CUT),  # of 4.1e-3, may be
+    "within_exponent.csv": (WHOLE + "60,0.5,1e", CUT),
+    "within_word.csv": (WHOLE + "60,na", CUT),
+    "within_quotes.csv": (QUOTED + '"60","0.', CUT),
+    "no_end.csv": (QUOTED.rstrip("\n"), ""),  # as W&B's page writes it: the last quote tells that it is whole
+    "cut_went_on.csv": (HEAD + "".join(ROWS[:40]) + "40,0.5" + "".join(ROWS[39:]), "Left out as rows with too few or too many cells: line 42"),
+    "short.csv": (HEAD + "".join(ROWS[:40]) + "40,0.5\n" + "".join(ROWS[40:]), "Left out as rows with too few or too many cells: line 42"),
+    "names_again.csv": (HEAD + "".join(ROWS[:40]) + HEAD + "".join(ROWS[31:]), AGAIN + " 42"),
+    "names_after_a_cut.csv": (HEAD + "".join(ROWS[:40]) + "40,0." + HEAD + "".join(ROWS[31:]), RESUMED + " step 31"),
+    "another_column.csv": (HEAD + "".join(ROWS[:40]) + "lr,step,loss,rho\n" + "".join("0.1," + row for row in ROWS[31:]), AGAIN + " 42"),
+    "another_order.csv": (
+        HEAD + "".join(ROWS[:40]) + "rho,loss,step\n" + "".join(",".join(row.strip().split(",")[::-1]) + "\n" for row in ROWS[31:]),
+        AGAIN + " 42",
+    ),
+    "fewer_columns.csv": ("step,loss,rho,lr\n" + "".join(row.strip() + ",0.1\n" for row in ROWS[:40]) + HEAD + "".join(ROWS[40:]), AGAIN + " 42"),
+    "two_files.csv": ("\ufeff" + WHOLE + "\ufeff" + WHOLE, AGAIN + " 62"),
+    "blank_lines.csv": ("\n\n" + HEAD + "\n".join(ROWS) + "\n\n", ""),
+    "commas_at_ends.csv": (HEAD + "".join(row.strip() + ",\n" for row in ROWS), ""),
+    "windows.csv": (WHOLE.replace("\n", "\r\n"), ""),
+    "old_mac.csv": (WHOLE.replace("\n", "\r"), ""),
+    "comment.csv": ("# run 1\n" + HEAD + "".join(ROWS[:40]) + "# resumed\n" + HEAD + "".join(ROWS[40:]), AGAIN + " 43"),
+    "zeros_at_end.csv": (WHOLE + "\0" * 512, "Zeros at the end of"),
+    "half_a_character.csv": (("step,loss,rho,note\n" + "".join(row.strip() + ",é\n" for row in ROWS)).encode()[:-2], ""),
+    "utf16.csv": (WHOLE.encode("utf-16") + "6".encode("utf-16-le")[:1], ""),
+    "blanks.txt": (WHOLE.replace(",", " ") + "60 0.5", CUT),
+    "cut.jsonl": (LINES + '{"step": 60, "lo', "Left out as no JSON: line 61."),
+    "cut_went_on.jsonl": ('{"step": 60, "lo' + LINES + LINES, RESUMED),
+    "two_files.jsonl": ("\ufeff" + LINES + "\ufeff" + LINES, RESUMED),
+    "windows.jsonl": (LINES.replace("\n", "\r\n"), ""),
+    "zeros_at_end.jsonl": (LINES + "\0" * 512, "Zeros at the end of"),
+    "cut.txt": (TEXT + "step:60 loss:0", CUT),
+    "zeros_at_end.txt": (TEXT + "\0" * 512, "Zeros at the end of"),
+    "cut.csv.gz": (gzip.compress(WHOLE.encode())[:-4], "is packed and cut short: what it holds up to there is read."),
+    "two_files.csv.gz": (gzip.compress(HEAD.encode() + "".join(ROWS[:40]).encode()) + gzip.compress((HEAD + "".join(ROWS[31:])).encode()), AGAIN),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_killed_and_resumed_runs_leave_is_read(name, tmp_path):
+    content, told = LEFT[name]
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    read = read_log(path)
+    rows = len(N) - (name == "half_a_character.csv")  # which cannot be told from a row that is cut elsewhere
+    assert read.columns["step"].tolist() == N[:rows].tolist()
+    assert read.columns["loss"] == pytest.approx(LOSS[:rows], rel=1e-12)
+    assert read.columns["rho"] == pytest.approx(RHO[:rows], rel=1e-12)
+    said = " ".join(read.said[1:])
+    assert told in said
+    assert bool(told) or not said or rows < len(N)
+
+
+def test_a_packed_file_is_read_up_to_where_it_is_cut(tmp_path):
+    noise = np.random.default_rng(0).random((30_000, 2))
+    path = tmp_path / "log.csv.gz"
+    path.write_bytes(
+        gzip.compress((HEAD + "".join(f"{k},{a},{b}\n" for k, (a, b) in enumerate(noise))).encode())[:-5000]
+    )
+    read = read_log(path)
+    rows = len(read.columns["step"])
+    assert 29_000 < rows < 30_000
+    assert np.array_equal(read.columns["loss"], noise[:rows, 0])
+    assert "packed and cut short" in " ".join(read.said)
 
 
 @pytest.mark.parametrize("text", ["loss", "lost=a", "loss=a,loss=b", ""])

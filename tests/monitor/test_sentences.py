@@ -179,6 +179,37 @@ def test_losses_of_accumulated_batches_are_no_lack_of_steps() -> None:
     assert monitor.alerts == []
 
 
+@pytest.mark.parametrize("batches", [100, 150, 900])
+@pytest.mark.parametrize("every", [1, None])
+def test_many_batches_before_the_very_first_step_are_no_lack_of_steps(batches: int, every: int | None) -> None:
+    """The weights rest meanwhile; those that a step moves which no hook sees do not."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))  # whose statistics move
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = Monitor(model, optimizer, every=every)
+    losses = []
+    for i in range(3 * batches):
+        loss = model(torch.ones(4, 4) * i).pow(2).mean()
+        (loss / batches).backward()
+        monitor.loss(loss)
+        losses.append(loss.item())
+        if i % batches == batches - 1:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert [a.kind for a in monitor.alerts] == []
+    means = np.array(losses).reshape(3, batches).mean(1)
+    np.testing.assert_allclose(monitor.history()["loss"], means[monitor.history()["step"].astype(int)], rtol=1e-6)
+
+
+def test_weights_that_rest_for_a_thousand_losses_are_told() -> None:
+    """The optimizer holds a copy of what is trained, say."""
+    model = nn.Linear(4, 4)
+    monitor = Monitor(model, torch.optim.SGD(model.parameters(), lr=0.01))
+    for i in range(2000):
+        monitor.loss(1.0)
+        assert len(monitor.alerts) == (i >= 999)
+    assert monitor.alerts[0].reason == "I saw no step of optimizer 1 (SGD) in 1000 rounds"
+
+
 @pytest.mark.parametrize("until", [36, 40, 43])
 def test_a_layer_that_is_set_free_was_frozen_on_purpose(until: int) -> None:
     """Steps are read together, later: what counts is whether the tensor asked for a gradient then."""

@@ -21,6 +21,7 @@ from scaleinv.monitor.breakdowns import Journal
 from scaleinv.monitor.extras import Extras, Numbers
 from scaleinv.monitor.forces import Forces
 from scaleinv.monitor.groups import FREE, Given, Roster, bare, held, parameter_names
+from scaleinv.monitor.patience import Patience
 from scaleinv.monitor.probe import StepProbe, agree, attach, steps_on_the_stack
 from scaleinv.monitor.quantities import OPTIONAL
 from scaleinv.monitor.rates import RateBook, Rates, Stated, engine, unwrap
@@ -42,7 +43,7 @@ _log = logging.getLogger("scaleinv")
 TOGETHER, QUICK = 16, 6e-2
 #: seconds after which steps that wait are read, also where the loop pauses
 _LATEST = 1.0
-#: rounds, or losses told, without a step of an optimizer, after which that is said
+#: rounds without a step of an optimizer, after which that is said
 NO_STEP = 100
 
 
@@ -160,7 +161,7 @@ class Monitor(MonitorState):
         self.closed = False
         self._watch = Watch(self, self._extras.rows)
         self._depth = [0] * len(optimizers)  # hooked steps within one another: a subclass calls super().step()
-        self._untaken, self._patience = 0, NO_STEP  # losses told since a step was seen; with so many that is told
+        self._patience = Patience(optimizers)
         self._measured: list[tuple[StepProbe, dict[int, Rates]]] = []  # in this round
         self._open: dict[int, StepProbe] = {}  # between the two hooks
         self._losses: list[Tensor | float] = []  # told for the coming step
@@ -187,12 +188,10 @@ class Monitor(MonitorState):
         """
         if self.closed:
             return
-        self._untaken += 1
-        if self._untaken < self._patience:
-            if self._open or self._steps.any_due():
-                self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
-        elif self._untaken == self._patience:  # a compiled step, or another optimizer has taken its place
-            self._say(self._watch.no_step(self.step, range(len(self.optimizers)), self._patience))
+        if self._patience.told():  # a compiled step, or another optimizer has taken its place
+            self._say(self._watch.no_step(self.step, range(len(self.optimizers)), self._patience.losses))
+        elif (self._open or self._steps.any_due()) and not self._patience.ended:
+            self._losses.append(loss.detach() if isinstance(loss, Tensor) else float(loss))
 
     def summary(self) -> Summary:
         """Say what the numbers mean, the answer first; prints as a table, shows itself in a notebook."""
@@ -312,9 +311,7 @@ class Monitor(MonitorState):
         self._depth[index] -= 1
         if self._depth[index] > 0:
             return
-        if self._untaken > 1:  # accumulated batches
-            self._patience = max(self._patience, 4 * self._untaken)
-        self._untaken = 0
+        self._patience.stepped()
         probe = self._open.pop(index, None)
         optimizer = self.optimizers[index]
         if self._steps.skips(optimizer):

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from scaleinv.analysis.periods.logs.table import MOST_ROWS, Builder, Table, number
+from scaleinv.analysis.periods.logs.source import TextLines
+from scaleinv.analysis.periods.logs.table import MOST_ROWS, Builder, Table, left_out, lines_of, number
 from scaleinv.errors import UserError
 
 #: cells that stand for a value that is not there
@@ -21,6 +22,8 @@ MISSING = frozenset(("", "none", "null", "n/a", "na", "-", "<na>"))
 #: a whole number with commas between its thousands, in a table whose cells commas set apart, and what it counts
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _COUNTS = re.compile(r"step|iter|batch|token|sample|epoch", re.IGNORECASE)
+#: where more rows than this share are not whole, the file is no such table
+_MOST_SHORT = 0.05
 #: the columns of a table with one value a row, and what kind of value it is
 _KEYS = ("key", "metric", "tag", "name", "metric_name", "metrickey")
 
@@ -31,10 +34,15 @@ def split_by(line: str) -> str:
     return max(";\t,", key=bare.count)
 
 
-def read_delimited(path: Path, lines: Iterator[str], comment: str = "#") -> Table:
+def read_delimited(path: Path, lines: Iterator[str], end: TextLines | None = None, comment: str = "#") -> Table:
     """Read a table with a line of names; ``nan`` and ``inf`` are numbers, an empty cell is a missing one.
 
-    Errors: UserError that names file and line, where a line has another number of cells than the line of names.
+    The line of names may come again, with the same columns or others, as a logger writes it that goes on. A line that
+    is not whole is left out, and told.
+
+    - ``end``: the lines of the file, which know whether the last one is cut.
+    - Raises UserError that names file and line, where more than one line in twenty has another number of cells than the
+      line of names.
     """
     first = next((line for line in lines if line.strip() and not line.startswith(comment + " ")), None)
     if first is None:
@@ -45,7 +53,7 @@ def read_delimited(path: Path, lines: Iterator[str], comment: str = "#") -> Tabl
         long = _long(names)
         if long:
             return _pivot(path, names, long, reader)
-        return _columns(path, names, reader, thousands=split_by(first) == ",")
+        return _columns(path, names, reader, split_by(first) == ",", end)
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} is not CSV ({error})") from None
 
@@ -59,46 +67,98 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _columns(path: Path, names: Sequence[str], rows: Any, thousands: bool = False) -> Table:
-    values = [array("d") for _ in names]
-    given = [array("b") for _ in names]
-    wrong: dict[str, str] = {}
-    places = list(enumerate(names))
+class _Column:
+    """The cells of a column so far, and what is wrong with the first that is no number."""
+
+    def __init__(self, name: str, rows: int = 0) -> None:
+        self.name, self.wrong = name, ""
+        self.values, self.given = array("d"), array("b")
+        self.fill(rows)
+
+    def fill(self, rows: int) -> None:
+        """Leave the cells up to ``rows`` empty: of rows below a line of names that lacks this one."""
+        lacking = rows - len(self.values)
+        self.values.extend([float("nan")] * lacking)
+        self.given.extend([0] * lacking)
+
+
+def _columns(path: Path, names: Sequence[str], rows: Any, thousands: bool, end: TextLines | None) -> Table:
+    columns = {name: _Column(name) for name in names}
+    places = list(enumerate(columns.values()))
+    width, count_of, again = len(names), 0, []
+    short: list[tuple[int, int]] = []  # line and number of cells of rows that are not whole
     nan, commas, apart = float("nan"), False, False
     for cells in rows:
-        if len(cells) != len(names):
-            if not any(cell.strip() for cell in cells):
+        if len(cells) != width:
+            if not any(cell.strip() for cell in cells) or cells[0].startswith("# "):
                 continue
-            if len(cells) < len(names) or any(cell.strip() for cell in cells[len(names) :]):
-                raise UserError(f"{path}: line {rows.line_num} has {len(cells)} cells, the line of names {len(names)}")
-        for place, name in places:
+            if _is_names(cells, columns):
+                pass  # other columns from here on
+            elif end is not None and end.at_cut and len(cells) <= width:
+                end.leave_out()
+                continue
+            elif len(cells) < width or any(cell.strip() for cell in cells[width:]):
+                short.append((rows.line_num, len(cells)))
+                continue
+        if not _is_number(cells[0]) and _is_names(cells, columns):
+            again.append(rows.line_num)
+            width, found_names = len(cells), _distinct([cell.strip() for cell in cells])
+            for name in found_names:
+                columns.setdefault(name, _Column(name))
+            for column in columns.values():
+                column.fill(count_of)
+            places = [(place, columns[name]) for place, name in enumerate(found_names)]
+            continue
+        count_of += 1
+        for place, column in places:
             cell = cells[place]
             try:
-                values[place].append(float(cell))
-                given[place].append(1)
+                column.values.append(float(cell))
+                column.given.append(1)
                 continue
             except ValueError:
                 cell = cell.strip()
-            if thousands and _THOUSANDS.fullmatch(cell) and _COUNTS.search(name):
+            if thousands and _THOUSANDS.fullmatch(cell) and _COUNTS.search(column.name):
                 cell, apart = cell.replace(",", ""), True
             found = None if cell.lower() in MISSING else number(cell)
             if found is not None:
                 commas = commas or "," in cell
-            elif cell.lower() not in MISSING and name not in wrong:
-                wrong[name] = f"{path}: line {rows.line_num}, column {name}: {cell[:40]!r} is not a number"
-            values[place].append(nan if found is None else found)
-            given[place].append(found is not None)
-        if len(values[0]) > MOST_ROWS:
+            elif cell.lower() not in MISSING and not column.wrong:
+                column.wrong = f"{path}: line {rows.line_num}, column {column.name}: {cell[:40]!r} is not a number"
+            column.values.append(nan if found is None else found)
+            column.given.append(found is not None)
+        if count_of > MOST_ROWS:
             raise UserError(f"{path} has more than {MOST_ROWS} rows; keep every n-th row")
+    if len(short) > _MOST_SHORT * (count_of + len(short)):
+        line, has = short[0]
+        raise UserError(f"{path}: line {line} has {has} cells, the line of names {len(names)}")
     said: tuple[str, ...] = ("Commas within cells are read as decimal points.",) if commas else ()
     if apart:
         said += ("Commas within steps are read as between thousands.",)
-    columns = {name: np.frombuffer(v, dtype=np.float64) if len(v) else np.empty(0) for name, v in zip(names, values)}
-    known = {
-        name: np.frombuffer(g, dtype=np.int8).astype(bool) if len(g) else np.empty(0, bool)
-        for name, g in zip(names, given)
-    }
-    return Table("a table", columns, known, wrong, said, pandas=True)
+    if again:
+        said += (f"The line of names comes again in {lines_of(again)}: a logger that went on, or files put together.",)
+    if short:
+        said += (left_out([line for line, _ in short], "rows with too few or too many cells"),)
+    for column in columns.values():
+        column.fill(count_of)
+    return Table(
+        "a table",
+        {name: np.array(column.values, dtype=np.float64) for name, column in columns.items()},
+        {name: np.array(column.given, dtype=bool) for name, column in columns.items()},
+        {name: column.wrong for name, column in columns.items() if column.wrong},
+        said,
+        pandas=True,
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1].isdigit() or number(cell.strip()) is not None
+
+
+def _is_names(cells: Sequence[str], known: Iterable[str]) -> bool:
+    """Tell a line of names that comes again, with the same columns or others."""
+    found = [cell.strip() for cell in cells if cell.strip()]
+    return sum(cell in known for cell in found) > 0.5 * len(found) and not any(map(_is_number, found))
 
 
 def _long(names: Sequence[str]) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaleinv.analysis.periods.logs.source import lines, opened
+from scaleinv.analysis.periods.logs.source import TextLines, opened
 from scaleinv.analysis.periods.logs.table import Builder, Table
 from scaleinv.errors import UserError
 
@@ -25,15 +25,18 @@ def read_metrics(files: Sequence[Path]) -> Table:
     Errors: UserError that names file and line, where a line is no time, value and step.
     """
     built = Builder(str(files[0].parent))
+    said: list[str] = []
     for path in files:
         parts = path.parts
         name = "/".join(parts[len(parts) - parts[::-1].index("metrics") :])
         with opened(path) as stream:
-            for number, line in enumerate(lines(path, stream), 1):
+            read = TextLines(path, stream)
+            for number, line in enumerate(read, 1):
                 cells = line.split()
                 try:
                     built.add([("step", float(cells[2])), (name, float(cells[1]))])
                 except (IndexError, ValueError):
                     if cells:
                         raise UserError(f"{path}: line {number} is no time, value and step of MLflow") from None
-    return built.table("metrics of MLflow", long=True)
+            said += read.said
+    return built.table("metrics of MLflow", said=tuple(said), long=True)

@@ -15,7 +15,7 @@ from scaleinv.analysis.periods.logs.folders import files_of
 from scaleinv.analysis.periods.logs.mlflow import is_metric, read_metrics
 from scaleinv.analysis.periods.logs.names import NAMES, asked, plain
 from scaleinv.analysis.periods.logs.parquet import read_parquet
-from scaleinv.analysis.periods.logs.source import lines, opened
+from scaleinv.analysis.periods.logs.source import TextLines, opened
 from scaleinv.analysis.periods.logs.table import Table, number
 from scaleinv.analysis.periods.logs.tensorboard import is_event_file, read_events
 from scaleinv.analysis.periods.logs.text import pairs, read_json, read_jsonl, read_text
@@ -118,25 +118,31 @@ def _table(path: Path) -> Table:
     with opened(path) as stream:
         if is_event_file(path) or _is_events(stream.peek(64)):
             return read_events([path])
-        read = lines(path, stream)
-        head = list(islice(read, 50))
-        first = next((line.strip() for line in head if line.strip()), "")
-        if not first:
-            raise UserError(f"{path} is empty; a line of column names and rows are needed")
-        if first[0] == "{" and first.endswith("}") and first != "{}" and not re.match(r'\{\s*"', first):
-            return read_text(path, chain(head, read))  # as Python prints a dict
-        if first[0] in "{[":
-            second = [line.strip() for line in head if line.strip()][1:2]
-            rows = first[0] == "{" and first.endswith("}") and (not second or second[0].startswith("{"))
-            if first[0] == "{" and (rows and (second or not _one_document(first))):
-                return read_jsonl(path, chain(head, read))
-            if first[0] == "{" or re.match(r'\[\s*($|[\[{"\]])', first):
-                return read_json(path, "".join(chain(head, read)))
-        if _is_columns(head):
-            return read_delimited(path, (",".join(line.split()) + "\n" for line in chain(head, read) if line.strip()))
-        if _is_table(head):
-            return read_delimited(path, chain(head, read))
-        return read_text(path, chain(head, read))
+        read = TextLines(path, stream)
+        table = _of_lines(path, read)
+    return replace(table, said=(*table.said, *read.said))
+
+
+def _of_lines(path: Path, read: TextLines) -> Table:
+    """Read a file of text by the form of its first lines."""
+    head = list(islice(read, 50))
+    first = next((line.strip() for line in head if line.strip()), "")
+    if not first:
+        raise UserError(f"{path} is empty; a line of column names and rows are needed")
+    if first[0] == "{" and first.endswith("}") and first != "{}" and not re.match(r'\{\s*"', first):
+        return read_text(path, chain(head, read))  # as Python prints a dict
+    if first[0] in "{[":
+        second = [line.strip() for line in head if line.strip()][1:2]
+        rows = first[0] == "{" and first.endswith("}") and (not second or second[0].startswith("{"))
+        if first[0] == "{" and (rows and (second or not _one_document(first))):
+            return read_jsonl(path, chain(head, read))
+        if first[0] == "{" or re.match(r'\[\s*($|[\[{"\]])', first):
+            return read_json(path, "".join(chain(head, read)))
+    if _is_columns(head):
+        return read_delimited(path, (",".join(line.split()) + "\n" for line in chain(head, read) if line.strip()), read)
+    if _is_table(head):
+        return read_delimited(path, chain(head, read), read)
+    return read_text(path, chain(head, read))
 
 
 def _one_document(line: str) -> bool:

@@ -1,7 +1,7 @@
 """Hold what a log file has, before it is known which column is what."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,3 +99,23 @@ def number(text: str, *, commas: bool = True) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def lines_of(numbers: Sequence[int]) -> str:
+    """Name lines of a file: the first few.
+
+    >>> lines_of([7]), lines_of([7, 9]), lines_of([1, 2, 3, 4, 5])
+    ('line 7', 'lines 7 and 9', '5 lines, the first is line 1')
+    """
+    if len(numbers) > 2:
+        return f"{len(numbers)} lines, the first is line {numbers[0]}"
+    return "line " + str(numbers[0]) if len(numbers) == 1 else f"lines {numbers[0]} and {numbers[1]}"
+
+
+def left_out(numbers: Sequence[int], what: str) -> str:
+    """Say which lines of a file are left out.
+
+    >>> left_out([7], "no JSON"), left_out([7, 8], "no JSON")
+    ('Left out as no JSON: line 7.', 'Left out as no JSON: lines 7 and 8.')
+    """
+    return f"Left out as {what}: {lines_of(numbers)}."

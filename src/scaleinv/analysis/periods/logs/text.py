@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scaleinv.analysis.periods.logs.names import NAMES, plain
-from scaleinv.analysis.periods.logs.table import Builder, Table
+from scaleinv.analysis.periods.logs.table import Builder, Table, left_out
 from scaleinv.errors import UserError
 from scaleinv.reading import parse_json
 
@@ -110,7 +110,7 @@ def read_jsonl(path: Path, lines: Iterable[str]) -> Table:
             built.add(_flat(row))
     if not built.rows:
         raise UserError(f"{path}: no line is a JSON object with numbers")
-    said = (f"{len(bad)} lines that are no JSON are left out (the first is line {bad[0]}).",) if bad else ()
+    said = (left_out(bad, "no JSON"),) if bad else ()
     return built.table("JSON lines", said=said)
 
 
