@@ -231,8 +231,7 @@ def measure(name: str, make: Callable[[], Any], rounds: int) -> None:
 
 def held(monitor: Monitor) -> int:
     """Bytes of weights a monitor holds."""
-    copies = [c for probe in monitor._open.values() for c in probe.copies if c is not None]
-    return sum(c.numel() * c.element_size() for c in copies)
+    return sum(probe.bytes_held for probe in monitor._open.values())
 
 
 def unlogged(make: Callable[[], Any]) -> None:

@@ -337,19 +337,19 @@ def test_bad_input() -> None:
     assert not optimizer._optimizer_step_pre_hooks
 
 
-def test_one_copy_of_the_weights_during_a_logged_step_and_none_between() -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_one_copy_of_the_weights_during_a_logged_step_and_none_between(large: bool) -> None:
     held = []
 
     def look() -> None:
-        copies = [c for probe in monitor._open.values() for c in probe.copies if c is not None]
-        held.append(sum(c.numel() * c.element_size() for c in copies))
+        held.append(sum(probe.bytes_held for probe in monitor._open.values()))
 
     class Looks(torch.optim.SGD):
         def step(self, closure: object = None) -> None:
             look()
             super().step()
 
-    model = net()
+    model = nn.Sequential(nn.Linear(6, 20_000), nn.Linear(20_000, 6), net()) if large else net()
     optimizer = Looks(model.parameters(), lr=0.1)
     monitor = Monitor(model, optimizer, every=2)
     train(model, optimizer, 4, monitor)

@@ -105,15 +105,16 @@ class Extras:
             self._look_at_rows(probe, optimizer, numbers)
 
     def _law(self, probe: StepProbe, index: int, optimizer: Optimizer, book: RateBook, numbers: Numbers) -> None:
-        place_of = {id(t): i for i, t in enumerate(probe.tensors)}
+        copied = probe.copied
+        place_of = {id(t): i for i, t in enumerate(probe.tensors) if i in copied}
         for place, group in enumerate(optimizer.param_groups):
-            mine = [t for t in group["params"] if id(t) in place_of and probe.copies[place_of[id(t)]] is not None]
+            mine = [t for t in group["params"] if id(t) in place_of]
             mine = [t for t in mine if t.dtype in (torch.float32, torch.float64) and shard_groups(t) is None]
             small = [t for t in mine if t.numel() <= _LARGEST]
             if not mine:
                 continue
             one = max(small, key=Tensor.numel) if small else min(mine, key=Tensor.numel)
-            copy = probe.copies[place_of[id(one)]]
+            copy = probe.copy_of(place_of[id(one)])
             assert copy is not None
             unit = _unit_step(optimizer, group, one, copy)
             if unit is not None:

@@ -58,14 +58,18 @@ def _like(gradient: Tensor, weight: Tensor) -> Tensor:
 
 
 class HostStep:
-    """A step of one tensor: a copy from before it and the sums of its gradient, then the sums of the step."""
+    """A step of one tensor: a copy from before it and the sums of its gradient, then the sums of the step.
+
+    The copy is made of parts that fit what the backward pass has just freed: one large piece of memory would be new,
+    and its pages are given out one by one, in ten times the time of copying (0.64 s for 124 million weights, not 0.07).
+    """
 
     def __init__(self, weight: Tensor, keep: bool) -> None:
         """Copy the weight (``keep``; a tensor without a gradient stays where it is)."""
         self.weight = weight
         self._order = memory_order(weight)
         self._chunks = [(i, min(i + CHUNK, weight.numel())) for i in range(0, weight.numel(), CHUNK)]
-        self._before: Tensor | None = None
+        self._before: list[Array | Tensor] = []  # a part for every chunk
         self._ww: list[float] = []
         self._slopes = [0.0, 0.0]
         self.gradient: Tensor | None = None
@@ -83,27 +87,21 @@ class HostStep:
         if gradient is not None:
             self._version = gradient._version
             self._pass(flat_in_memory(_like(gradient, self.weight), self._order))
-        elif self._keep and self._before is None:
+        elif self._keep and not self._before:
             self._pass(None)
 
     def _pass(self, slope: Tensor | None) -> None:
         flat = flat_in_memory(self.weight.detach(), self._order)
         weights, slopes = _reader(flat), None if slope is None else _reader(slope)
-        copied = self._before is not None
-        if self._before is None:
-            self._before = _empty_like(flat)
-            if flat.dtype in (torch.float32, torch.float64):
-                room = self._before.numpy()
-            else:
-                self._before.copy_(flat)
-                copied = True
+        wide = flat.dtype in (torch.float32, torch.float64)
+        copied = bool(self._before)
         first = not self._ww
         gg = gw = 0.0
         with np.errstate(all="ignore"):  # what is not finite is a result
             for begin, end in self._chunks:
                 w = weights(begin, end)
                 if not copied:
-                    room[begin:end] = w
+                    self._before.append(w.copy() if wide else flat[begin:end].clone())
                 if first:
                     self._ww.append(dot(w, w))
                 if slopes is not None:
@@ -112,18 +110,24 @@ class HostStep:
         self._slopes = [gg, gw]
 
     @property
+    def kept(self) -> int:
+        """Bytes of the copy; 0 where there is none."""
+        return sum(part.nbytes for part in self._before)
+
+    @property
     def before(self) -> Tensor | None:
         """The copy in the shape of the weight."""
-        if self._before is None:
+        if not self._before:
             return None
         shape = [self.weight.shape[i] for i in self._order]
         back = sorted(range(len(shape)), key=self._order.__getitem__)
-        return self._before.view(shape).permute(back)
+        whole = torch.cat([torch.as_tensor(part) for part in self._before])
+        return whole.view(shape).permute(back)
 
     def sums(self) -> list[float]:
         """Compute ``ww, dw, tt, qq, gd, gg, gw``; ``gd`` is NaN where the step has written into the gradient."""
         flat = flat_in_memory(self.weight.detach(), self._order)
-        if self._before is None:
+        if not self._before:
             read = _reader(flat)
             with np.errstate(all="ignore"):
                 ww = math.fsum(dot(w, w) for w in (read(begin, end) for begin, end in self._chunks))
@@ -135,12 +139,12 @@ class HostStep:
             if same and gradient is not None
             else None
         )
-        old, new = _reader(self._before), _reader(flat)
+        new = _reader(flat)
         total = [0.0] * 5
         room: Array | None = None
         with np.errstate(all="ignore"):
-            for (begin, end), ww in zip(self._chunks, self._ww):
-                w, x = old(begin, end), new(begin, end)
+            for (begin, end), ww, kept in zip(self._chunks, self._ww, self._before):
+                w, x = kept.float().numpy() if isinstance(kept, Tensor) else kept, new(begin, end)
                 room = np.empty_like(x) if room is None else room
                 d = np.subtract(x, w, out=room[: end - begin])
                 gd = math.nan if slopes is None else dot(slopes(begin, end), d)
@@ -163,10 +167,3 @@ def _parts(w: Array, d: Array, ww: float, dw: float, dd: float) -> tuple[float, 
     c = float(first) + (rest / ww if ww > 0 else rest)
     tt = square - (rest * rest / ww if ww > 0 else rest)
     return ww, c * ww, tt if not tt < 0 else 0.0, c * c * ww
-
-
-def _empty_like(flat: Tensor) -> Tensor:
-    """Make room for a copy: by numpy, which asks for large pages, so that new memory costs half."""
-    if flat.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.empty(flat.numel(), np.float32 if flat.dtype is torch.float32 else np.float64))
-    return torch.empty_like(flat)

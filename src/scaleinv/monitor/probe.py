@@ -41,13 +41,26 @@ class StepProbe:
     _kept: dict[int, Tensor | None] = field(default_factory=dict)  # copies of the others
 
     @property
-    def copies(self) -> list[Tensor | None]:
-        """The copies of the weights from before the step; None where a tensor has no gradient, or after the step."""
-        found = [self._host[i].before if i in self._host else self._kept.get(i) for i in range(len(self.tensors))]
+    def copied(self) -> set[int]:
+        """The places of the tensors of which there is a copy."""
+        found = {i for i, one in self._host.items() if one.kept}
+        found |= {i for i, copy in self._kept.items() if copy is not None}
+        return found.union(*(small.places for small in self._small))
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory of the copies."""
+        copies = [small.before for small in self._small] + [copy for copy in self._kept.values() if copy is not None]
+        return sum(one.kept for one in self._host.values()) + sum(copy.nbytes for copy in copies)
+
+    def copy_of(self, place: int) -> Tensor | None:
+        """Give the copy of one tensor."""
+        if place in self._host:
+            return self._host[place].before
         for small in self._small:
-            for i, copy in zip(small.places, small.copies()):
-                found[i] = copy
-        return found
+            if place in small.places:
+                return small.copies()[small.places.index(place)]
+        return self._kept.get(place)
 
     @torch.no_grad()
     def before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
