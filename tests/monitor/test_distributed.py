@@ -29,7 +29,7 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     single = run(model, model, 0, 1)
     alone = single.history()
     ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
-    for kind in ("ddp", "fsdp"):
+    for kind in ("ddp", "fsdp", "ddp accumulated", "fsdp accumulated"):  # with no_sync and what fully_shard has of it
         states = [r[kind]["history"] for r in ranks]
         assert states[0]["groups"] == list(single._roster.titles)
         for state in states:

@@ -10,8 +10,8 @@ from scaleinv.errors import UserError
 #: what a column may be -> its names in the wild, the likeliest first; compared without case, "/", ".", "-" and blanks
 NAMES: dict[str, tuple[str, ...]] = {
     "step": (
-        "trainer_global_step", "train_global_step", "global_step", "step", "steps", "num_updates", "iteration",
-        "iterations", "iter", "it", "update", "updates", "train_step", "training_step", "global_steps",
+        "scaleinv_step", "trainer_global_step", "train_global_step", "global_step", "step", "steps", "num_updates",
+        "iteration", "iterations", "iter", "it", "update", "updates", "train_step", "training_step", "global_steps",
         "optimizer_step", "num_steps", "_step", "s", "batch", "num_batches", "train_iter",
     ),
     "epoch": ("epoch", "train_epoch", "epochs", "trainer_epoch", "train_epochs", "train_epoch_step"),
