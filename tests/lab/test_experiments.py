@@ -7,7 +7,7 @@ from scaleinv.lab.resolve import load_data, resolve
 from scaleinv.papers.lobacheva2021 import runs as periods
 from scaleinv.studies.obtain import Request
 
-SCALES = ("digits", "mnist", "cifar-small", "paper")
+SCALES = ("digits", "mnist", "cifar-tiny", "cifar-small", "paper")
 
 
 def product(request: Request) -> float:
@@ -41,10 +41,23 @@ def test_the_warm_up_has_eight_seeds_and_shares_two():
 def test_the_lab_accepts_them():
     data = load_data(periods.base("digits"))
     wanted = [*periods.rates("digits"), *periods.same_product("digits")[1], *periods.large("digits")]
-    wanted += [periods.small("digits"), *periods.fixed_norm("digits"), *periods.spheres("digits")]
+    wanted += [periods.small("digits"), *periods.spheres("digits")]
+    wanted += [request for several in periods.fixed_norm("digits", 4e-3, 8e-3).values() for request in several]
     wanted += [*periods.resting("digits"), *periods.variations("digits").values()]
     names = {resolve(r.settings, data, elr=r.elr, lr=r.lr, seed=r.seed, threads=1).identity() for r in wanted}
     assert len(names) == len(wanted)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_norms_are_fixed_off_the_boundary_and_long_enough_to_tell(scale):
+    by_elr = periods.fixed_norm(scale, 2e-3, 4e-3)
+    assert list(by_elr) == [5e-4, 1.6e-2]
+    for elr, requests in by_elr.items():
+        assert len({r.seed for r in requests}) == len(requests) >= (2 if scale == "digits" else 3)
+        for r in requests:
+            assert r.settings.fix_norm
+            assert r.lr / r.settings.norm**2 == pytest.approx(elr, rel=1e-5)
+            assert product(r) * r.settings.steps >= 2  # shorter ones are "not yet", which decides nothing
 
 
 def test_an_unknown_scale_is_refused():

@@ -29,11 +29,15 @@ class VerifyCommand:
     """
 
     scale: str = "quick"
-    """quick (toy, digits and a few more), all, or one of toy (no network), digits, mnist, cifar-small, paper."""
+    """quick (toy, digits and a few more), all, or one of toy (no network), digits, mnist, cifar-tiny, cifar-small,
+    paper."""
     only: str | None = None
     """Only these claims: a comma list of ids from --list."""
     list: bool = False
-    """Show the claims with their scales and cost in core-seconds; check nothing."""
+    """Show the claims with their scales and declared cost in core-seconds; check nothing."""
+    plan: bool = False
+    """Time 20 steps of every kind of run the claims need, on this machine and device, and show what all of them would
+    take; check nothing."""
     fresh: bool = False
     """Check again even if a result (or a training run) of the same code is kept."""
     cache: Path = Path("runs/verify")
@@ -61,6 +65,8 @@ class VerifyCommand:
         """Refuse an empty --only, unknown claims and scales, and less than one worker."""
         if self.only is not None and not self.ids():
             raise UserError("--only is empty; name claims by their ids, `scaleinv verify --list` shows them")
+        if self.list and self.plan:
+            raise UserError("--list and --plan: give one of the two")
         check_at_least(1, MOST_WORKERS, workers=self.workers)
         check_at_least(0, seed_offset=self.seed_offset)
         check_launcher(self.launcher, self.launcher_args)

@@ -240,7 +240,11 @@ class Claim:
 
     def run(self, context: Context) -> Result:
         """Check the claim at the scale of the context."""
-        module, _, name = self.check.partition(":")
         sheet = Sheet()
-        getattr(importlib.import_module(module), name)(sheet, context)
+        self.fill(sheet, context)
         return sheet.result()
+
+    def fill(self, sheet: Sheet, context: Context) -> None:
+        """Carry the check out on the sheet."""
+        module, _, name = self.check.partition(":")
+        getattr(importlib.import_module(module), name)(sheet, context)

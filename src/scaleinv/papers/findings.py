@@ -18,9 +18,6 @@ class Finding(NamedTuple):
 _PERIODS, _REGIMES, _MONITOR = "docs/results/periods-claims.md", "docs/results/regimes.md", "docs/howto/monitor.md"
 
 FINDINGS: dict[tuple[str, str], Finding] = {
-    ("no-periods-at-fixed-norm", "digits"): Finding(
-        "the initial norm is by chance an ELR within the intermittent band between regimes 1 and 2", _PERIODS
-    ),
     ("norm-at-equilibrium", "digits"): Finding(
         "at lr wd 0.03 the norm follows every swing of the gradients, and the formula is the limit of small lr wd",
         _PERIODS,

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from scaleinv import __version__
@@ -13,6 +14,7 @@ from scaleinv.lab.devices import choose_device
 from scaleinv.papers import verify
 from scaleinv.papers.claim import Claim
 from scaleinv.papers.findings import finding
+from scaleinv.papers.plan import plan
 from scaleinv.papers.records import write_records
 from scaleinv.papers.shelf import claims, present_ids, select
 from scaleinv.papers.verify import Outcome
@@ -20,7 +22,7 @@ from scaleinv.report.page import render
 from scaleinv.runfolder.files import write_bytes
 from scaleinv.studies.progress import Counted
 from scaleinv.studies.terminal import Terminal, say
-from scaleinv.text import count
+from scaleinv.text import count, duration
 
 _STYLES = {"holds": "green", "fails": "bold red", "undecided": "yellow", "broke": "bold magenta"}
 
@@ -40,6 +42,8 @@ def run(command: VerifyCommand) -> int:
         return cancel_jobs(launch, verify.runs_folder(command.cache))
     chosen = select(command.scale, only)
     device = choose_device(command.device)
+    if command.plan:
+        return _plan(command, chosen, device)
     begin = time.perf_counter()
     with jobs_run_on(launch), Counted("checking", len(chosen), quiet=command.quiet) as counted:
         view = _View(counted)
@@ -99,6 +103,26 @@ def _list(command: VerifyCommand, chosen: Any) -> int:
         say(f"{id:<{wide}}  {scale:<11}  {cost:>6g} core-s  {'quick' if quick else '     '}  {claim.statement}")
     total = sum(cost for _, _, cost, quick, _ in rows if quick)
     say(f"{count(len(rows), 'check')}; the quick ones cost {total:g} core-seconds")
+    return 0
+
+
+def _plan(command: VerifyCommand, chosen: Any, device: str) -> int:
+    with Counted("planning", len(chosen), quiet=command.quiet) as counted:
+        planned = plan(chosen, device=device, ended=lambda one: counted.done(f"{one.id} ({one.scale})", ""))
+    planned.sort(key=lambda one: (one.id, one.scale))
+    total = sum(one.seconds for one in planned)
+    if command.json:
+        say(json.dumps({"claims": [asdict(one) for one in planned], "seconds": total}))
+        return 0
+    wide = max(len(one.id) for one in planned)
+    for one in planned:
+        runs = f"{count(one.runs, 'run')}" + (f" + {one.shared} shared" if one.shared else "")
+        more = f"  at least: {one.why}" if one.runs and one.why else ""
+        if one.why and not one.runs and not one.shared:
+            more = f"  not foreseen, {one.why}: {one.declared:,.0f} core-s declared"
+        time_here = f"{one.seconds:>9,.0f} core-s ({duration(one.seconds)})"
+        say(f"{one.id:<{wide}}  {one.scale:<11}  {runs:<21}  {one.steps:>11,} steps  {time_here}{more}")
+    say(f"{count(len(planned), 'check')}: {total:,.0f} core-s ({duration(total)}) of training on this machine")
     return 0
 
 

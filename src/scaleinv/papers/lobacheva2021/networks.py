@@ -1,6 +1,7 @@
 """Claims of Lobacheva, Kodryan et al. 2021 on networks: break-downs, what causes and alters them, minima of periods."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from scaleinv.analysis.periods import find_periods
 from scaleinv.analysis.regimes import boundaries
@@ -40,11 +41,17 @@ def equal_product(sheet: Sheet, context: Context) -> None:
 
 def no_periods(sheet: Sheet, context: Context) -> None:
     """Check ``no-periods-at-fixed-norm``."""
-    for _, request, run in evidence.named_periods(context, runs.fixed_norm(context.scale)):
-        name = "as initialised" if request.settings.norm is None else f"{request.settings.norm:g}"
-        words, count = f"break-downs of the loss, norm fixed {name}", len(run.break_downs)
-        # one or two are not yet periods, nor are they none
-        sheet.true(words, count, 0, given=run.verdict in ("periodic", "equilibrium"))
+    edge = _boundary(sheet, context)
+    if edge is not None:
+        for elr, requests in runs.fixed_norm(context.scale, edge.low, edge.high).items():
+            found = evidence.periods_of(context, requests)
+            # one or two break-downs are not yet periods, nor are they none
+            calm = [not run.break_downs or (None if run.verdict != "periodic" else False) for run in found]
+            where = "below" if elr < edge.low else "above"
+            sheet.every(f"no break-down of the loss, norm fixed at ELR {elr:.3g}, {where} the boundary", calm)
+            counts = ", ".join(str(len(run.break_downs)) for run in found)
+            lasts = ", ".join(f"{float(run.log.loss[-len(run.log) // 5 :].mean()):.2g}" for run in found)
+            sheet.note(f"ELR {elr:.3g}: break-downs of each seed: {counts}; mean loss of the last fifth: {lasts}")
     names = []
     for name, request, run in evidence.named_periods(context, runs.large(context.scale)):
         names.append(f"verdict at {name}")
@@ -77,8 +84,17 @@ def lead(sheet: Sheet, context: Context) -> None:
     evidence.leads(sheet, evidence.periods_of(context, runs.rates(context.scale)))
 
 
-def critical_elr(sheet: Sheet, context: Context) -> None:
-    """Check ``critical-elr``."""
+@dataclass(frozen=True)
+class Edge:
+    """The boundary between regimes 1 and 2 on the sphere: ELRs that bracket it, and how many undecided lie between."""
+
+    low: float
+    high: float
+    inside: int
+
+
+def _boundary(sheet: Sheet, context: Context) -> Edge | None:
+    """Find the boundary by a sweep on the sphere; where it has none, say so on the sheet."""
     requests = runs.spheres(context.scale)
     points = []
     for request, folder in zip(requests, context.folders(requests)):
@@ -87,11 +103,18 @@ def critical_elr(sheet: Sheet, context: Context) -> None:
         points.append((request.elr, request.seed, verdict.regime))
         sheet.note(f"ELR {request.elr:g}: regime {verdict.regime or 'undecided'}")
     edge = boundaries(points)["1/2"]
-    if edge["low"] is None or edge["high"] is None:
+    low, high = edge["low"], edge["high"]
+    if low is None or high is None:
         sheet.undecided("the sweep on the sphere does not bracket the boundary")
-        return
-    inside = sum(edge["low"] < elr < edge["high"] for elr, _, _ in points)
-    evidence.boundary_elr(sheet, backbone(context), edge["low"], edge["high"], inside)
+        return None
+    return Edge(low, high, sum(low < elr < high for elr, _, _ in points))
+
+
+def critical_elr(sheet: Sheet, context: Context) -> None:
+    """Check ``critical-elr``."""
+    edge = _boundary(sheet, context)
+    if edge is not None:
+        evidence.boundary_elr(sheet, backbone(context), edge.low, edge.high, edge.inside)
 
 
 def fixed_norm_late(sheet: Sheet, context: Context) -> None:
