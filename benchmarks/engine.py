@@ -2,11 +2,14 @@
 worker process adds to `scaleinv run` in a shell.
 
 python benchmarks/engine.py slurm|ray|processes [--seconds 62 | --steps 200] [--runs 2] [--rounds 1]
+python benchmarks/engine.py ray --turns 60
 
 Both train at the same time, side by side on two cores, one run after the other of about so many seconds each: what
 disturbs the machine disturbs both. The fewer the runs the more an engine costs, since it starts once. On a machine with
 other work trainings of the same bits differ by some per cent of core-seconds; what an engine adds whatever the length
 of its runs is seen best where they are short (--steps 200); what its daemons take while they wait is told as well.
+Whether training itself is slower in a worker of Ray is seen with --turns: two workers train the same 1000 steps, one of
+Ray and one of Python's process pool, never both at a time, as often as said; a pair's ratio has nobody else in it.
 Core-seconds are those of all processes: the command, its workers, the engine's daemons (started before, and counted
 while the sweeps run) and all they start. The weights must be the same bit for bit. A round takes under four minutes.
 """
@@ -17,9 +20,12 @@ import argparse
 import contextlib
 import ctypes
 import json
+import math
+import multiprocessing
 import os
 import resource
 import shlex
+import shutil
 import signal
 import statistics
 import subprocess
@@ -27,9 +33,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from scaleinv.lab.launch.unit import train_folder
 from scaleinv.text import count
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +45,7 @@ MOST = 0.02
 PACE = 8000  # steps of the runs that tell how long a step takes
 LOOK = 0.1
 WAITED = 20.0
+TURN, WARM = 1000, 2  # steps; turns that do not count
 LOCAL = ["--workers", "1"]
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: daemons of ours stay below us
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -190,6 +199,40 @@ def ray(root: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
         yield ["--launcher", "ray", "--launcher-args", f"address={cluster.address}"], dict(os.environ)
 
 
+def train(folder: Path) -> float:
+    """Train a folder; return the core-seconds that all threads of this process took meanwhile."""
+    begin = time.process_time()
+    train_folder(folder)
+    return time.process_time() - begin
+
+
+def turns(number: int, root: Path) -> int:
+    """Print how much slower training is in a worker of Ray; 0 where that is at most the goal or not seen."""
+    import ray
+
+    prepared = command(root / "made", 1, TURN)
+    subprocess.run([*prepared, "--prepare"], check=True, stdout=subprocess.DEVNULL)
+    (source,) = (root / "made" / "runs").iterdir()
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    remote = ray.remote(train)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        who: dict[str, Callable[[Path], float]] = {
+            "plain": lambda folder: pool.submit(train, folder).result(),
+            "ray": lambda folder: float(ray.get(remote.remote(folder))),
+        }
+        spent: dict[str, list[float]] = {name: [] for name in who}
+        for turn in range(WARM + number):
+            for name in sorted(who, reverse=bool(turn % 2)):
+                place = root / f"{name}-{turn}"
+                shutil.copytree(source, place)
+                spent[name].append(who[name](place))
+    ray.shutdown()
+    ratios = [math.log(b / a) for a, b in zip(spent["plain"][WARM:], spent["ray"][WARM:], strict=True)]
+    more, error = statistics.mean(ratios), statistics.stdev(ratios) / number**0.5
+    print(f"training in a worker of Ray takes {more:+.2%} core-seconds, standard error {error:.2%} ({number} pairs)")
+    return 0 if more - 2 * error <= MOST else 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("engine", choices=("slurm", "ray", "processes"))
@@ -197,7 +240,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="of a run, in place of --seconds")
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--turns", type=int, help="compare training alone, so many times")
     asked = parser.parse_args()
+    if asked.turns:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        with tempfile.TemporaryDirectory() as made:
+            return turns(asked.turns, Path(made))
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     engine = {"slurm": slurm, "ray": ray, "processes": processes}[asked.engine]
