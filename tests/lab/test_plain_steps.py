@@ -48,9 +48,9 @@ def test_the_same_steps(name: str) -> None:
         if setup.plain is not None:
             take = setup.plain.take
 
-            def counted(square: float | None, take: Any = take) -> bool:
+            def counted(rate: float, square: float | None, take: Any = take) -> bool:
                 nonlocal taken
-                done = take(square)
+                done = take(rate, square)
                 taken += done
                 return bool(done)
 
@@ -74,11 +74,11 @@ def test_a_gradient_that_is_not_finite_is_left_to_the_sphere() -> None:
     for p in setup.plain.parameters:
         p.grad = torch.full_like(p, math.nan)
     before = {name: value.clone() for name, value in setup.model.state_dict().items()}
-    assert not setup.plain.take(math.nan)
-    assert not setup.plain.take(None)
+    assert not setup.plain.take(1.0, math.nan)
+    assert not setup.plain.take(1.0, None)
     assert all(torch.equal(before[name], value) for name, value in setup.model.state_dict().items())
     setup.plain.clear()
-    assert not setup.plain.take(None)  # no gradient at all
+    assert not setup.plain.take(1.0, None)  # no gradient at all
 
 
 def test_other_optimizers_and_spheres_step_by_themselves() -> None:

@@ -1,6 +1,9 @@
 """The loss level of divergence (regime 3): at random directions, and in the limit of an infinite ELR."""
 
-from collections.abc import Callable
+import json
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +20,38 @@ REFERENCE_IMAGES = 1024
 #: ConvNet on CIFAR-10 answers a constant after 64; with an eps of 1e-12 its loss stays that of 16 steps)
 LIMIT_STEPS = 16
 
+#: what runs trained on last in this process, and the rows of :func:`shared_rows`, by the config but its rate
+_source: Callable[[], Any] = lambda: None
+_shared: dict[str, list[Row]] = {}
+_SHARED = 64
+_RATES = "elr", "lr"
+
 #: moves the weights, the last argument, to where the k-th random direction leads
 Lead = Callable[[int, list[Tensor], list[Tensor]], None]
+
+
+def shared_rows(source: Any, config: Mapping[str, Any], measure: Callable[[], list[Row]]) -> list[Row]:
+    """Give the level before training, measured once a process for runs on one ``source`` that differ in their rate
+    alone: all of them start at the same weights.
+    """
+    global _source
+    if _source() is not source:
+        _shared.clear()
+        try:
+            _source = weakref.ref(source)
+        except TypeError:  # a Problem with slots
+            return measure()
+    key = json.dumps({name: value for name, value in config.items() if name not in _RATES}, sort_keys=True)
+    if key not in _shared:
+        if len(_shared) >= _SHARED:
+            _shared.clear()
+        _shared[key] = measure()
+    return _shared[key]
+
+
+def forget_shared_rows() -> None:
+    """Measure anew."""
+    _shared.clear()
 
 
 def reference_rows(what: Evaluated, generator: torch.Generator, *, step: int = 0, epoch: int = 0) -> list[Row]:

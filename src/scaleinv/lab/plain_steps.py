@@ -54,10 +54,10 @@ class PlainSteps:
         for p in self.all:
             p.grad = None
 
-    def take(self, square: float | None) -> bool:
+    def take(self, rate: float, square: float | None) -> bool:
         """Take a step; False: it is the Sphere's, and nothing has happened.
 
-        ``square``: the squared norm of the gradient of the weights on the sphere; None: to be measured.
+        ``rate``: the learning rate of the weights on the sphere; ``square``: the squared norm of the gradient of the weights on the sphere; None: to be measured.
         """
         sphere = self.sphere
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -65,7 +65,7 @@ class PlainSteps:
             return False
         size = _norm(gradients) if square is None else math.sqrt(square)
         radius = sphere.units[0].radius
-        if not sphere.learning_rate(0, sphere.elr) * size < _SHORT * radius:  # or not a number
+        if not rate * size < _SHORT * radius:  # or not a number
             return False
         rates = [group["lr"] for group in sphere.param_groups]
         if rates != self.rates:
@@ -85,11 +85,12 @@ class PlainSteps:
         if not self.small:
             torch._foreach_mul_(self.weights, radius / geometry.norm(self.weights))
             return
-        for weight, square in self.flat:
-            np.multiply(weight, weight, out=square)
-        sums = [square.sum() for square in self.squares]  # the order of torch's sums
-        factor = radius / (sums[0].sqrt() if len(sums) == 1 else torch.stack(sums).sum().sqrt())
-        number = np.float32(factor.item())
+        for weight, held in self.flat:
+            np.multiply(weight, weight, out=held)
+        sums = [held.sum() for held in self.squares]  # the order of torch's sums
+        square = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+        # radius / norm as torch divides: its square root is no exactly rounded one
+        number = np.float32(radius) * np.float32(square.sqrt_().reciprocal_().item())
         for weight, _ in self.flat:
             np.multiply(weight, number, out=weight)
 

@@ -40,7 +40,8 @@ class EpochSimilarity:
         self._previous = [t.clone() for t in self._start]
         ends = [0, *accumulate(len(tensors) for tensors in groups.values())]
         self._spans = [(0, ends[-1]), *pairwise(ends)]  # of the whole vector, then of every group
-        self._small = all(is_small(t) for t in self._start)
+        small = all(is_small(t) for t in self._start)
+        self._sums = _Sums.of([t.numel() for t in self._start]) if small else None
         #: the two in float64, once they have been measured
         self._known: dict[str, Any] = {}
 
@@ -71,7 +72,7 @@ class EpochSimilarity:
         return rows
 
     def _measure(self, tensors: Sequence[Tensor]) -> Any:
-        return _Small(tensors, self._spans) if self._small else _measure(tensors)
+        return _Small(tensors, self._spans, self._sums) if self._sums else _measure(tensors)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """What cannot be had from the network: the weights of the previous epoch, unless they are the present ones."""
@@ -105,39 +106,51 @@ class _Measured(NamedTuple):
         return [_cosine(self.part(a, b), other.part(a, b)) for a, b in spans]
 
 
+class _Sums(NamedTuple):
+    """An array of vectors and its parts, a tensor each, which are added up in torch's order: made once for all epochs,
+    since a call costs more than the sums of few numbers.
+    """
+
+    numbers: npt.NDArray[np.float64]  # (1 or 2, all numbers of a vector)
+    one: Sequence[Tensor]  # of the first vector
+    two: Sequence[Tensor]  # of both
+
+    @classmethod
+    def of(cls, sizes: list[int]) -> "_Sums":
+        numbers = np.empty((2, sum(sizes)))
+        parts = torch.split(torch.from_numpy(numbers.ravel()), 2 * sizes)
+        return cls(numbers, parts[: len(sizes)], parts)
+
+
 class _Small:
     """The same of few numbers on a CPU, whose directions lie in one array: calls cost more than sums."""
 
-    def __init__(self, tensors: Sequence[Tensor], spans: Sequence[tuple[int, int]]) -> None:
-        self.sizes = [t.numel() for t in tensors]
+    def __init__(self, tensors: Sequence[Tensor], spans: Sequence[tuple[int, int]], sums: _Sums) -> None:
+        self.sums = sums
         numbers = np.concatenate([flat(t) for t in tensors], dtype=np.float64)
-        squares = self.sums(numbers * numbers)
+        np.multiply(numbers, numbers, out=sums.numbers[0])
+        squares = [part.sum().item() for part in sums.one]
         self.norms = [math.sqrt(sum(squares[a:b])) for a, b in spans]
         #: by the norm of the whole vector, then by those of the groups
         self.directions = np.empty((2, len(numbers)))
-        ends = [0, *accumulate(self.sizes)]
+        ends = [0, *accumulate(len(part) for part in sums.one)]
         with np.errstate(all="ignore"):  # a diverged run
             np.divide(numbers, self.norms[0], out=self.directions[0])
             for (a, b), norm in zip(spans[1:], self.norms[1:]):
                 part = slice(ends[a], ends[b])
                 np.divide(numbers[part], norm, out=self.directions[1, part])
 
-    def sums(self, numbers: npt.NDArray[np.float64]) -> list[float]:
-        """Add up the numbers of every tensor, in torch's order."""
-        rows = numbers.size // sum(self.sizes)
-        parts = torch.split(torch.from_numpy(numbers.ravel()), self.sizes * rows)
-        return [part.sum().item() for part in parts]
-
     def cosines(self, other: "_Small", spans: Sequence[tuple[int, int]]) -> list[float]:
         """See :meth:`_Measured.cosines`."""
+        difference = self.sums.numbers
         with np.errstate(all="ignore"):
-            difference = self.directions - other.directions
-            difference *= difference
-        distances, shift, found = self.sums(difference), 0, []
+            np.subtract(self.directions, other.directions, out=difference)
+            np.multiply(difference, difference, out=difference)
+        distances, shift, found = [part.sum().item() for part in self.sums.two], 0, []
         for (first, end), a, b in zip(spans, self.norms, other.norms):
             near = 0 < a < math.inf and 0 < b < math.inf
             found.append(1 - sum(distances[first + shift : end + shift]) / 2 if near else math.nan)
-            shift = len(self.sizes)  # the groups follow the whole vector
+            shift = len(self.sums.one)  # the groups follow the whole vector
         return found
 
 

@@ -107,9 +107,26 @@ def tree(change: Callable[[Tensor], Any], value: Any) -> Any:
 
 def taken(value: Any, indices: Indices) -> Any:
     """Take the examples of ``indices`` from every tensor."""
-    if isinstance(value, Tensor):  # the usual case, without a call a batch
-        return value[indices]
-    return tree(lambda t: t[indices], value)
+    if isinstance(value, Tensor):  # the usual case, with few calls a batch
+        return _examples(value, indices)
+    return tree(lambda t: _examples(t, indices), value)
+
+
+def _examples(tensor: Tensor, indices: Indices) -> Tensor:
+    """Take examples, laid out in memory as ``tensor[indices]`` has them, which takes thrice the time of a selection."""
+    if isinstance(indices, slice) or not _in_order(tensor):
+        return tensor[indices]
+    return tensor.index_select(0, indices)
+
+
+def _in_order(tensor: Tensor) -> bool:
+    """Tell whether the last dimension is the nearest in memory, and so on, also where a dimension has one number."""
+    step = 1
+    for size, stride in zip(reversed(tensor.shape), reversed(tensor.stride())):
+        if stride != step:
+            return False
+        step *= size
+    return True
 
 
 def moved(value: Any, device: torch.device) -> Any:

@@ -1,5 +1,6 @@
 """Train one run from wherever it stopped to its horizon, bit for bit as if it had never stopped."""
 
+import functools
 import itertools
 import logging
 import math
@@ -23,7 +24,7 @@ from scaleinv.lab.evaluate import evaluation_epochs, exact_metrics, test_rows
 from scaleinv.lab.first_loss import stored_task
 from scaleinv.lab.global_random import FIRST_PASS, PASS, READ, STEP, kept_generators, seed_all, seed_torch
 from scaleinv.lab.images import Images
-from scaleinv.lab.levels import limit_rows, reference_rows
+from scaleinv.lab.levels import limit_rows, reference_rows, shared_rows
 from scaleinv.lab.memory import keep_freed_memory, require_memory
 from scaleinv.lab.problem import Judge, Problem
 from scaleinv.lab.random import TRANSFORM, generator
@@ -49,6 +50,8 @@ CHECKPOINT_SECONDS = 4.0
 CHECKPOINT_SHARE = 0.05
 #: seconds for which the numbers of short epochs wait for each other: made together they cost less
 EPOCHS_WAIT = 0.1
+#: examples whose order is drawn at a time: that of several small epochs
+DRAWN = 2**14
 #: seconds within which a process that is about to end leaves a run
 _SOON = 5.0
 _log = logging.getLogger("scaleinv")
@@ -98,7 +101,7 @@ def train_step(setup: Setup, recorder: StepRecorder, parts: Sequence[Batch], rad
         mean, answers = _accumulate(setup, parts)
     rates = setup.learning_rates()
     recorder.before_step(mean, answers)
-    if plain is None or not plain.take(recorder.gradient_square()):
+    if plain is None or not plain.take(rates[0], recorder.gradient_square()):
         setup.optimizer.step()
     if radius is not None:
         setup.hold_norm(radius)
@@ -153,14 +156,17 @@ class _Run:
     def __init__(
         self,
         config: RunConfig,
+        source: Dataset | Problem,
         setup: Setup,
         store: RunStore,
         watch: Callable[[RunEvent], None],
         stop: Callable[[], bool],
     ) -> None:
-        self.config, self.setup, self.store, self.watch, self.stop = config, setup, store, watch, stop
+        self.config, self.source, self.setup, self.store = config, source, setup, store
+        self.watch, self.stop = watch, stop
         self.progress = Progress(store.folder, config.steps)
         self.count = len(setup.train)
+        self.orders: dict[int, list[Tensor]] = {}  # the batches of this and the next epochs
         self.per_epoch = len(self.steps_of(0))
         self.radius = setup.radius if config.fix_norm else None
         self.recorder = recorder_of(setup, min(self.per_epoch, config.steps))
@@ -178,7 +184,10 @@ class _Run:
         config = self.config
         if config.gradient == "full":
             return [[torch.arange(self.count, device="cpu")]]
-        order = batches(self.count, config.batch_size, seed=config.seed, epoch=epoch)
+        if epoch not in self.orders:
+            draw = functools.partial(batches, self.count, config.batch_size, seed=config.seed)
+            self.orders = {k: draw(epoch=k) for k in range(epoch, epoch + max(1, DRAWN // self.count))}
+        order = self.orders[epoch]
         return [order] if config.gradient == "accumulate" else [[batch] for batch in order]
 
     def read(self, indices: Sequence[Tensor]) -> list[Batch]:
@@ -222,7 +231,8 @@ class _Run:
         if checkpoint is None:
             if self.config.start is not None and not self.setup.started:
                 raise UserError(f"{self.store.folder} starts from another run, whose weights are needed: give --from")
-            self.measure_reference(0)
+            measure = functools.partial(self.measure_reference, 0)
+            self.store.append(shared_rows(self.source, self.config.to_dict(), measure))
             self.evaluate(0)
             self.keep(0)
             return
@@ -288,10 +298,10 @@ class _Run:
         self.store.append(rows)
         return rows
 
-    def measure_reference(self, epoch: int) -> None:
+    def measure_reference(self, epoch: int) -> list[Row]:
         draw = reference_generator(self.config, self.step)
         self.seed_pass()
-        self.store.append(reference_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
+        return reference_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch)
 
     def tell(self, step: int, epoch: int, shown: Mapping[str, float]) -> None:
         self.progress.write(self.step, epoch, shown)
@@ -329,7 +339,7 @@ class _Run:
             else:
                 better = constant is not None and shown["loss"] < GUESSING * constant
             if 2 * epoch > self.epochs and not better:
-                self.measure_reference(epoch)
+                self.store.append(self.measure_reference(epoch))
                 if epoch == self.epochs:
                     draw = reference_generator(self.config, 0)
                     self.store.append(limit_rows(self.setup.evaluated(), draw, step=self.step, epoch=epoch))
@@ -442,7 +452,7 @@ def _run(
             return result
         for sentence in complaints:
             watch(RunEvent("notice", 0, config.steps, message=sentence))
-        live = _Run(config, setup, store, watch, stop)
+        live = _Run(config, source, setup, store, watch, stop)
         live.restore()
         resumed_at = live.step
         if resumed_at and (other := other_hardware(recorded_environment(folder), device or config.device)):
