@@ -81,6 +81,7 @@ def content(folder: Path, old: bool) -> dict[str, dict[str, Any]]:
     identity = RENAMED["identity"].get(config["identity"], config["identity"]) if old else config["identity"]
     result = json.loads((folder / "result.json").read_text())
     del result["timing"]
+    result.pop("checksum", None)  # of all of it, the times included
     found = {"config": named("config", config["config"]), "identity": {"identity": identity}}
     found["result"] = named("result", result)
     (last,) = (folder / "checkpoints").glob("step-*")
