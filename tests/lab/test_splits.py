@@ -1,4 +1,4 @@
-"""Examples taken by number lie in memory as indexing lays them out: a network may compute other bits where they do not."""
+"""Examples taken by number lie in memory as indexing lays them out: other layouts may give other bits."""
 
 from __future__ import annotations
 

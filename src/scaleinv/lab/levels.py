@@ -21,7 +21,7 @@ REFERENCE_IMAGES = 1024
 LIMIT_STEPS = 16
 
 #: what runs trained on last in this process, and the rows of :func:`shared_rows`, by the config but its rate
-_source: Callable[[], Any] = lambda: None
+_source: weakref.ref[Any] | None = None
 _shared: dict[str, list[Row]] = {}
 _SHARED = 64
 _RATES = "elr", "lr"
@@ -35,7 +35,7 @@ def shared_rows(source: Any, config: Mapping[str, Any], measure: Callable[[], li
     alone: all of them start at the same weights.
     """
     global _source
-    if _source() is not source:
+    if _source is None or _source() is not source:
         _shared.clear()
         try:
             _source = weakref.ref(source)

@@ -57,7 +57,8 @@ class PlainSteps:
     def take(self, rate: float, square: float | None) -> bool:
         """Take a step; False: it is the Sphere's, and nothing has happened.
 
-        ``rate``: the learning rate of the weights on the sphere; ``square``: the squared norm of the gradient of the weights on the sphere; None: to be measured.
+        ``rate``: the learning rate of the weights on the sphere. ``square``: the squared norm of their gradient; None:
+        to be measured.
         """
         sphere = self.sphere
         gradients = [p.grad for p in self.parameters if p.grad is not None]
