@@ -248,6 +248,23 @@ def unlogged(make: Callable[[], Any]) -> None:
     print(f"  a step that is not logged: {(time.process_time() - begin) / 1e4 * 1e6:.1f} microseconds")
 
 
+def sums_alone(make: Callable[[], Any]) -> None:
+    """What copies and sums of a logged step cost, without hooks, rates, records and rules: a floor of its cost."""
+    from scaleinv.monitor.small import SmallStep, small_places
+
+    model, _, loss_of = make()
+    loss_of().backward()
+    tensors = list(model.parameters())
+    begin = time.process_time()
+    with torch.no_grad():
+        for _ in range(1000):
+            for places in small_places(tensors).values():
+                step_of = SmallStep(places, tensors)
+                step_of.look()
+                step_of.sums()
+    print(f"  copies and sums of a logged step alone: {(time.process_time() - begin) * 1e3:.0f} microseconds")
+
+
 def identical(make: Callable[[], Any], steps: int) -> None:
     """Losses and weights with and without, bit for bit."""
     results = []
@@ -280,6 +297,7 @@ def main() -> None:
         whole_runs(mlp, 500, options.rounds)
         whole_runs(mlp, 3000, max(1, options.rounds // 2))  # the default interval settles within 16 logged steps
         unlogged(mlp)
+        sums_alone(mlp)
         identical(mlp, 20)
     for name, make in (("resnet18", resnet18), ("gpt2", gpt2)):
         if options.which in (name, "all"):

@@ -1,5 +1,6 @@
 """Choose how often to log by the measured cost."""
 
+from collections import deque
 from itertools import count
 from statistics import median
 
@@ -29,15 +30,14 @@ class LoggingInterval:
     def __init__(self, every: int | None) -> None:
         self.every = every or 2
         self.given = every is not None
-        self._costs: list[float] = []
-        self._steps: list[float] = []
+        self._costs: deque[float] = deque(maxlen=15)
+        self._steps: deque[float] = deque(maxlen=15)
         self._logged = 0
 
     def step(self, seconds: float) -> None:
         """Take the time between two steps, without what logging took."""
         if not self.given:
             self._steps.append(seconds)
-            del self._steps[:-15]
 
     def logged(self, seconds: float) -> bool:
         """Take the cost of a logged step; True if it is time to choose."""
@@ -46,7 +46,6 @@ class LoggingInterval:
         self._logged += 1
         if self._logged > 1:
             self._costs.append(seconds)
-            del self._costs[:-15]
         return self._logged == _FIRST or self._logged in _AGAIN
 
     def choice(self, total_steps: int | None = None) -> int:

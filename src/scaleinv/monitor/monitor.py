@@ -333,10 +333,19 @@ class Monitor(MonitorState):
             self._finish_round()
 
     def _finish_round(self) -> None:
-        begin, reading = time.perf_counter(), 0.0
-        measured, losses, steps, numbers = self._measured, self._losses, self._steps, self._numbers
-        self._drop()
+        steps = self._steps
         steps.stepped.clear()
+        if not (self._measured or self._waiting or self._losses or self._numbers.keys):  # a round that is not logged
+            self._count_round()
+            if not self._interval.given:
+                begin = time.perf_counter()
+                if self._last_end is not None:
+                    self._interval.step(begin - self._last_end - self._spent)
+                self._spent, self._last_end = 0.0, begin
+            return
+        begin, reading = time.perf_counter(), 0.0
+        measured, losses, numbers = self._measured, self._losses, self._numbers
+        self._drop()
         try:
             if measured:
                 step = steps.round - steps.skipped
@@ -361,9 +370,7 @@ class Monitor(MonitorState):
                 self._reading_cost = reading / count
         except Exception as error:
             self._give_up(error)
-        steps.round += 1
-        if steps.round in (NO_STEP, 10 * NO_STEP) and not all(steps.seen):
-            self._say(self._watch.no_step(self.step, [i for i, n in enumerate(steps.seen) if not n], steps.round))
+        self._count_round()
         if self._interval.given:
             return
         end = time.perf_counter()
@@ -375,6 +382,12 @@ class Monitor(MonitorState):
         if measured and self._interval.logged(spent - reading + self._reading_cost):
             self._interval.every = agree(self._interval.choice(self.total_steps), self._roster.tensors)
             steps.reschedule(self._interval.every)
+
+    def _count_round(self) -> None:
+        steps = self._steps
+        steps.round += 1
+        if steps.round in (NO_STEP, 10 * NO_STEP) and not all(steps.seen):
+            self._say(self._watch.no_step(self.step, [i for i, n in enumerate(steps.seen) if not n], steps.round))
 
     def _may_wait(self, now: float) -> bool:
         """Tell whether the step just logged may be read with the next ones: those come at once, and few wait."""
