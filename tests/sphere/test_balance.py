@@ -363,6 +363,23 @@ def test_a_step_in_pieces_has_the_bits_of_the_fused_step() -> None:
         assert size == passes.products([mine])[0]
         if momentum:
             assert torch.equal(buffers[0], optimizer.state[p]["momentum_buffer"])
+            there, carried = x.clone(), b.clone()
+            passes.step_of_sgd([there], [g], [carried], measure=True, carry=0.7, **settings)
+            assert torch.equal(there, mine)
+            assert torch.equal(carried, buffers[0].add(mine, alpha=0.7))
+
+
+def test_exact_steps_make_the_averaged_gradient_tangent_in_their_own_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    w = nn.Parameter(torch.randn(40, 30, generator=torch.Generator().manual_seed(0)))
+    sphere = Sphere(torch.optim.SGD([w], lr=1.0, momentum=0.9), [w], 1e-9)
+    asked = []
+    monkeypatch.setattr(torch, "_foreach_add_", lambda *args, **kwargs: asked.append(args))
+    for step in range(4):
+        draw = torch.randn(w.shape, generator=torch.Generator().manual_seed(step))
+        w.grad = draw - w.detach() * (draw * w.detach()).sum() / w.detach().square().sum()
+        asked.clear()
+        sphere.step()
+        assert len(asked) == (step == 0)  # the optimizer makes the average in the first one
 
 
 def test_parameters_beside_the_spheres_are_stepped_once_and_hooks_of_all_optimizers_are_called() -> None:

@@ -60,6 +60,13 @@ class Plan:
     momentum: float
     dampening: float
     fused: bool = False  # whether torch's fused operation may take it
+    carried: bool = False  # whether the step has made the averaged gradient tangent already
+
+    def radial(self, radius: float) -> float:
+        """Give mu, the coefficient of x in the averaged gradient and in the step."""
+        if not self.rate:
+            return 0.0
+        return self.rate / self.start * self.direction / (radius**2 * (1 + 1 / self.start))
 
 
 def suits(optimizer: Optimizer) -> bool:
@@ -181,16 +188,19 @@ class Balance:
                 group["fused"] = True  # torch may choose, and this one reads once
         return before
 
-    def step(self, plan: Plan, *, measure: bool) -> float | None:
+    def step(self, plan: Plan, *, measure: bool, folded: bool) -> float | None:
         """Take the step apart from the optimizer; returns the squared norm it led to, None unless ``measure``.
 
-        The optimizer has to make the averaged gradient first: see :meth:`alone`.
+        Unless ``folded``, the radial part is taken off the averaged gradient in the same pass. The optimizer has to
+        make the averaged gradient first: see :meth:`alone`.
         """
+        plan.carried = bool(plan.buffers) and not folded
         size = step_of_sgd(
             [p.detach() for p in self.unit.parameters],
             plan.gradients,
             plan.buffers,
             measure=measure,
+            carry=plan.radial(self.unit.radius) if plan.carried else 0.0,
             lr=plan.rate,
             weight_decay=plan.decay,
             momentum=plan.momentum,
@@ -214,10 +224,7 @@ class Balance:
         unit, carried = self.unit, self.carried
         weights = [p.detach() for p in unit.parameters]
         buffers = plan.buffers or (_buffers(state, unit) if plan.momentum else [])
-        # the coefficient of x in the averaged gradient and in the step
-        mu = 0.0
-        if plan.rate:
-            mu = plan.rate / plan.start * plan.direction / (unit.radius**2 * (1 + 1 / plan.start))
+        mu = plan.radial(unit.radius)
         error = 0.0
         radius2 = unit.radius**2
         outward = 0.0  # <d, x>, where it shows
@@ -234,7 +241,8 @@ class Balance:
             if outward or (folded and measure):
                 self._put_right(buffers, weights, plan)
             elif not folded:
-                torch._foreach_add_(buffers, weights, alpha=mu)
+                if not plan.carried:
+                    torch._foreach_add_(buffers, weights, alpha=mu)
                 carried.radial = 0.0
         return abs(error) / 2
 

@@ -97,7 +97,7 @@ class BalancedSteps(ProjectedSteps):
                 self._return_to_sphere(i)
                 continue
             balance = self._balances[i]
-            size = balance.step(plan, measure=measure) if i in alone else None
+            size = balance.step(plan, measure=measure, folded=folded) if i in alone else None
             error = balance.settle(plan, self.optimizer.state, size, measure=measure, folded=folded)
             if math.isinf(error):
                 self._note_lost(i, plan.gradients[0])

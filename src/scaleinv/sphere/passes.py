@@ -46,7 +46,13 @@ def products(
 
 
 def step_of_sgd(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], buffers: Sequence[Tensor], *, measure: bool, **settings: Any
+    weights: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    buffers: Sequence[Tensor],
+    *,
+    measure: bool,
+    carry: float = 0.0,
+    **settings: Any,
 ) -> float:
     """Take a step of torch's fused SGD; returns the squared norm it leads to (0 unless ``measure``).
 
@@ -54,6 +60,7 @@ def step_of_sgd(
     while it is in the cache; the numbers are those of a step over whole tensors.
 
     - ``weights``, ``gradients``, ``buffers``: tensors :func:`alike`; the averaged gradients, none without momentum.
+    - ``carry``: the multiple of the new weights that is added to the averaged gradients, where ``measure``.
     - ``settings``: ``lr``, ``weight_decay``, ``momentum``, ``dampening``.
     """
     settings |= {"nesterov": False, "maximize": False, "is_first_step": False}
@@ -67,6 +74,8 @@ def step_of_sgd(
         for here, gradient, *buffer in zip(*(torch.split(x, wide) for x in vectors)):
             torch._fused_sgd_([here], [gradient], buffer, **settings)
             found += [torch.dot(piece, piece) for piece in _pieces(here)]
+            if carry:
+                buffer[0].add_(here, alpha=carry)
     return _sum(found)
 
 
