@@ -49,6 +49,7 @@ from scaleinv.theory.optimizers import memory_of
 
 THRESHOLD = 0.01  # of the loss of the best constant answer
 SHARE_CONVERGED, SHARE_STATIONARY = 0.1, 0.5  # of the window's epochs above the threshold
+GONE = 0.75  # how much larger that share is in the first third than in the last where the loss went for good
 FALL, FALL_RANK = math.log(1.2), -0.9
 STATIONARY_DRIFT = math.log(1.15)
 STEADY_DRIFT = math.log(1.02)  # a level that moves by less rests, however steadily
@@ -201,6 +202,9 @@ def classify(run: Run) -> Verdict:
     if min(thirds) < SHARE_STATIONARY:
         parts = ", ".join(f"{part:.0%}" for part in thirds)
         where = f"above {threshold:.2g} in {parts} of the thirds of {epochs}"
+        fell = loss_drift.value <= -max(FALL, SIGNIFICANT * loss_drift.error) or thirds[0] - thirds[2] >= GONE
+        if fell and thirds[0] >= thirds[1] >= thirds[2]:
+            return verdict(None, f"the loss falls below the threshold only now: it is {where}; train longer")
         return verdict(None, f"intermittent: the loss is {where}, the 1/2 band")
     near = 1 / MOST_STATIONARY <= last / first <= MOST_STATIONARY
     if not (

@@ -124,26 +124,28 @@ def for_paths(scale: str) -> Net:
 
 
 def sweep(net: Net, seeds: Sequence[int] | None = None, elrs: Sequence[float] | None = None) -> list[Request]:
-    """Request every ELR of the sweep, or of ``elrs``, and every seed; ELR by ELR within a seed."""
+    """Request every ELR of the sweep, or of ``elrs``, and every seed; ELR by ELR within a seed.
+
+    Those of regime 1 are as long as it takes to converge, those above it rest at a level sooner.
+    """
     level = replace(net.settings, eval_every=net.level_eval_every or net.settings.eval_every)
     return [
-        Request(settings=level if elr > net.convergence[-1] else net.settings, elr=elr, seed=seed)
+        Request(settings=level if elr > net.convergence[-1] else _long(net), elr=elr, seed=seed)
         for seed in (net.seeds if seeds is None else seeds)
         for elr in (net.elrs if elrs is None else elrs)
     ]
 
 
-def minima(net: Net, seed: int, elrs: Sequence[float] | None = None) -> list[Request]:
-    """Request runs inside regime 1 from scratch, ``convergence`` or ``elrs``, long enough to converge.
-
-    Those of the sweep itself where its own are long enough.
-    """
-    elrs = net.convergence if elrs is None else elrs
-    if net.convergence_epochs is None:
-        return sweep(net, [seed], elrs)
+def _long(net: Net) -> Settings:
+    """Return the settings of a run inside regime 1."""
     epochs = net.convergence_epochs
-    longer = replace(net.settings, epochs=epochs, keep_every=epochs // 10)
-    return sweep(replace(net, settings=longer), [seed], elrs)
+    return net.settings if epochs is None else replace(net.settings, epochs=epochs, keep_every=epochs // 10)
+
+
+def minima(net: Net, seed: int, elrs: Sequence[float] | None = None) -> list[Request]:
+    """Request runs from scratch, ``convergence`` or ``elrs``, all long enough to converge."""
+    elrs = net.convergence if elrs is None else elrs
+    return sweep(net if net.convergence_epochs is None else replace(net, settings=_long(net)), [seed], elrs)
 
 
 def retrained(
