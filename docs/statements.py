@@ -20,8 +20,8 @@ HEAD = """# The dissertation, statement by statement
 
 What Kodryan's dissertation (HSE, 2023; parts 3.1 and 3.2) says, in our words, and what came out when it was checked. A claim **holds**, **fails** or is
 **undecided** (the evidence does not decide); beside the verdict stands what was compared first, or what decided. A statement is judged by the data nearest
-to the papers'; what smaller data said stands behind it. At `digits` a claim takes seconds to minutes, at `cifar-small` up to hours. Scales: `toy` is formulas and simulators, `digits` 8x8 images, `cifar-small` 5000 images of CIFAR-10
-and a network of a quarter to a half of the paper's width. Any line is made again, with its scale and claim, by
+to the papers'; what smaller data said stands behind it. At `digits` a claim takes seconds to minutes, at `cifar-small` up to hours. Scales: `toy` is formulas and simulators, `digits` 8x8 images, `cifar-tiny` 500 images of
+CIFAR-10, `cifar-small` 5000 of them, and networks of a quarter to a half of the paper's width. Any line is made again, with its scale and claim, by
 
     scaleinv verify --scale digits --only jump-envelope
 

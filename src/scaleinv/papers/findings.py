@@ -18,6 +18,14 @@ class Finding(NamedTuple):
 _PERIODS, _REGIMES, _MONITOR = "docs/results/periods-claims.md", "docs/results/regimes.md", "docs/howto/monitor.md"
 
 FINDINGS: dict[tuple[str, str], Finding] = {
+    ("constant-interval", "cifar-tiny"): Finding(
+        "the larger lr wd, the more of what decay takes do gradients give back between break-downs, which delays them",
+        _PERIODS,
+    ),
+    ("fixed-norm-late", "cifar-tiny"): Finding(
+        "late in phase B the ELR is at the boundary, where a run of fixed norm is thrown out as well, into regime 2",
+        _PERIODS,
+    ),
     ("norm-at-equilibrium", "digits"): Finding(
         "at lr wd 0.03 the norm follows every swing of the gradients, and the formula is the limit of small lr wd",
         _PERIODS,

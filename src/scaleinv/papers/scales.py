@@ -6,7 +6,7 @@ scale           what is trained                                             data
 ``toy``         nothing: formulas and simulators                            none
 ``digits``      networks of width 8 on 8x8 images, seconds                  with scikit-learn
 ``mnist``       width 8, 5000 images, minutes                               ``SCALEINV_DATA``
-``cifar-tiny``  width 16, 500 images, minutes                               ``SCALEINV_DATA``
+``cifar-tiny``  width 16 (periods: 8), 500 images, minutes                  ``SCALEINV_DATA``
 ``cifar-small`` width 8, 5000 images, half an hour                          ``SCALEINV_DATA``
 ``paper``       the papers' own: width 32, all images, days on a CPU        ``SCALEINV_DATA``
 =============== =========================================================== =====================
