@@ -26,6 +26,15 @@ FINDINGS: dict[tuple[str, str], Finding] = {
         "late in phase B the ELR is at the boundary, where a run of fixed norm is thrown out as well, into regime 2",
         _PERIODS,
     ),
+    ("jump-envelope", "cifar-tiny"): Finding(
+        "periods that reach a lower loss than the one before have smaller gradients than its l", _PERIODS
+    ),
+    ("jump-times", "cifar-tiny"): Finding(
+        "a hundredth of the gradients exceed the percentile that stands for L, and one is enough for a jump", _PERIODS
+    ),
+    ("growth-in-phase-b", "cifar-tiny"): Finding(
+        "phase B takes a third of 1/(lr wd): the ELR doubles in it, and the effective gradient falls by more", _PERIODS
+    ),
     ("norm-at-equilibrium", "digits"): Finding(
         "at lr wd 0.03 the norm follows every swing of the gradients, and the formula is the limit of small lr wd",
         _PERIODS,

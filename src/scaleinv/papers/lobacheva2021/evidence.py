@@ -20,6 +20,7 @@ from scaleinv.papers.context import Context
 from scaleinv.papers.draws import grid_error, median
 from scaleinv.runfolder.steps import Steps
 from scaleinv.studies.obtain import Request
+from scaleinv.text import count as counted
 
 with needs("lab"):
     from scipy.special import bdtrc
@@ -232,8 +233,8 @@ def periodic(sheet: Sheet, *runs: Periods) -> None:
         if events:
             factors = np.median([e.loss_factor for e in events]), np.median([e.eg_factor for e in events])
             sheet.note(
-                f"{run.answer}; at {len(events)} break-downs the loss rises {factors[0]:.3g}-fold, the effective "
-                f"gradient {factors[1]:.3g}-fold (medians)"
+                f"{run.answer}; at {counted(len(events), 'break-down')} the loss rises {factors[0]:.3g}-fold, the "
+                f"effective gradient {factors[1]:.3g}-fold (medians)"
             )
     sheet.draws(names)
 
