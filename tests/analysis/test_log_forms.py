@@ -690,3 +690,10 @@ def test_a_comment_above_columns_set_apart_by_tabs(tmp_path):
     log = read_log(path)
     assert log.columns["rho"] == pytest.approx(RHO, rel=1e-12)
     assert np.array_equal(np.isnan(log.columns["loss"]), N % 7 == 0)
+
+
+@pytest.mark.parametrize("half", [b"\xe2\x82", b"\xff\xfe\x00\xd8", b"\xef\xbb\xbf\xe2"])
+def test_half_a_character_alone_is_no_text(tmp_path, half):
+    (tmp_path / "half.csv").write_bytes(half)
+    with pytest.raises(UserError, match="is not text"):
+        read_log(tmp_path / "half.csv")

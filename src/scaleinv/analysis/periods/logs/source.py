@@ -97,6 +97,8 @@ class TextLines:
         self._path, self._stream = path, stream
         self._lines = iter(io.TextIOWrapper(stream, encoding=encoding, errors="scaleinv.end", newline=""))
         self._first, self._last = True, False  # no line was given yet; the line given last has no end
+        # bytes came, and as yet no character: if that stays so, the file is half a one
+        self._half = bool(start.removeprefix(codecs.BOM_UTF8).removeprefix(start[:2] if encoding == "utf-16" else b""))
         self.said: list[str] = []  # what was left out at the end of the file
 
     @property
@@ -113,9 +115,12 @@ class TextLines:
         except UnicodeError:
             raise UserError(_NOT_TEXT.format(self._path)) from None
         except StopIteration:
+            if self._half:  # of all its bytes not one character came
+                raise UserError(_NOT_TEXT.format(self._path)) from None
             if getattr(self._stream.raw, "cut", False):
                 self.said.append(f"{self._path.name} is packed and cut short: what it holds up to there is read.")
             raise
+        self._half = False
         if line[0] == "\ufeff":  # of a file that was added to this one
             line = line.lstrip("\ufeff")
         if line.endswith(("\n", "\r")):
