@@ -51,6 +51,10 @@ FINDINGS: dict[tuple[str, str], Finding] = {
     ("gradient-peak", "digits"): Finding(
         "on digits the gradient grows on from the boundary 1/2 to regime 3; on CIFAR-10 it has its peak there", _REGIMES
     ),
+    ("trajectories-of-regime-1", "cifar-small"): Finding(
+        "its lowest ELRs are 4 to 8 times below the boundary 1/2, too near to it to share a trajectory; on digits 32",
+        _REGIMES,
+    ),
     ("regime-3", "cifar-small"): Finding(
         "with 5000 images SGD's iterates, minus a gradient's direction, lie below random directions, by the drawn head",
         _REGIMES,
