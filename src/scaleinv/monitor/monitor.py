@@ -338,10 +338,7 @@ class Monitor(MonitorState):
         if not (self._measured or self._waiting or self._losses or self._numbers.keys):  # a round that is not logged
             self._count_round()
             if not self._interval.given:
-                begin = time.perf_counter()
-                if self._last_end is not None:
-                    self._interval.step(begin - self._last_end - self._spent)
-                self._spent, self._last_end = 0.0, begin
+                self._tell_interval(time.perf_counter(), self._spent)
             return
         begin, reading = time.perf_counter(), 0.0
         measured, losses, numbers = self._measured, self._losses, self._numbers
@@ -375,13 +372,17 @@ class Monitor(MonitorState):
             return
         end = time.perf_counter()
         spent = self._spent + end - begin
-        if self._last_end is not None:
-            self._interval.step(end - self._last_end - spent)
-        self._spent, self._last_end = 0.0, end
+        self._tell_interval(end, spent)
         # each logged step costs its share of the reading
         if measured and self._interval.logged(spent - reading + self._reading_cost):
             self._interval.every = agree(self._interval.choice(self.total_steps), self._roster.tensors)
             steps.reschedule(self._interval.every)
+
+    def _tell_interval(self, end: float, spent: float) -> None:
+        """Take the end of a round, of which ``spent`` seconds went to logging."""
+        if self._last_end is not None:
+            self._interval.step(end - self._last_end - spent)
+        self._spent, self._last_end = 0.0, end
 
     def _count_round(self) -> None:
         steps = self._steps

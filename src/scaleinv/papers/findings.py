@@ -17,6 +17,11 @@ class Finding(NamedTuple):
 
 _PERIODS, _REGIMES, _MONITOR = "docs/results/periods-claims.md", "docs/results/regimes.md", "docs/howto/monitor.md"
 
+_DEEPER = Finding("periods that reach a lower loss than the one before have smaller gradients than its l", _PERIODS)
+_PERCENTILE = Finding(
+    "a hundredth of the gradients exceed the percentile that stands for L, and one is enough for a jump", _PERIODS
+)
+
 FINDINGS: dict[tuple[str, str], Finding] = {
     ("constant-interval", "cifar-tiny"): Finding(
         "the larger lr wd, the more of what decay takes do gradients give back between break-downs, which delays them",
@@ -26,12 +31,8 @@ FINDINGS: dict[tuple[str, str], Finding] = {
         "late in phase B the ELR is at the boundary, where a run of fixed norm is thrown out as well, into regime 2",
         _PERIODS,
     ),
-    ("jump-envelope", "cifar-tiny"): Finding(
-        "periods that reach a lower loss than the one before have smaller gradients than its l", _PERIODS
-    ),
-    ("jump-times", "cifar-tiny"): Finding(
-        "a hundredth of the gradients exceed the percentile that stands for L, and one is enough for a jump", _PERIODS
-    ),
+    ("jump-envelope", "cifar-tiny"): _DEEPER,
+    ("jump-times", "cifar-tiny"): _PERCENTILE,
     ("growth-in-phase-b", "cifar-tiny"): Finding(
         "phase B takes a third of 1/(lr wd): the ELR doubles in it, and the effective gradient falls by more", _PERIODS
     ),
@@ -39,12 +40,8 @@ FINDINGS: dict[tuple[str, str], Finding] = {
         "at lr wd 0.03 the norm follows every swing of the gradients, and the formula is the limit of small lr wd",
         _PERIODS,
     ),
-    ("jump-envelope", "digits"): Finding(
-        "periods that reach a lower loss than the one before have smaller gradients than its l", _PERIODS
-    ),
-    ("jump-times", "digits"): Finding(
-        "a hundredth of the gradients exceed the percentile that stands for L, and one is enough for a jump", _PERIODS
-    ),
+    ("jump-envelope", "digits"): _DEEPER,
+    ("jump-times", "digits"): _PERCENTILE,
     ("fixed-norm-late", "digits"): Finding(
         "late in phase B the ELR is at the boundary, where a run of fixed norm is thrown out as well", _PERIODS
     ),

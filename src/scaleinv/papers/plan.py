@@ -28,13 +28,11 @@ from scaleinv.lab.data.source import find
 from scaleinv.lab.evaluate import evaluation_epochs, exact_metrics, test_rows
 from scaleinv.lab.images import Images
 from scaleinv.lab.memory import keep_freed_memory
-from scaleinv.lab.resolve import load_data, resolve
-from scaleinv.lab.start import find_start
 from scaleinv.lab.train import recorder_of, run, train_step
 from scaleinv.papers.claim import Claim, Sheet
 from scaleinv.papers.context import Context
 from scaleinv.papers.scales import Scale, data_of
-from scaleinv.studies.obtain import Request
+from scaleinv.studies.obtain import Request, dataset_of, job_of
 
 #: steps that are timed, after some that are not
 TIMED, FIRST = 20, 3
@@ -102,7 +100,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Cost:
     steps: int
     seconds: float
 
@@ -111,9 +109,8 @@ class _Asked:
 class PlanContext(Context):
     """A context that trains placeholders and writes down what was asked for."""
 
-    paces: dict[str, RunPace] = field(default_factory=dict, compare=False)
-    every: dict[str, _Asked] = field(default_factory=dict, compare=False)  # of all claims of the plan
-    asked: dict[str, _Asked] = field(default_factory=dict, compare=False)  # of this one
+    paces: dict[str, RunPace] = field(default_factory=dict, compare=False)  # by kind of run, of all claims of the plan
+    asked: dict[str, _Cost] = field(default_factory=dict, compare=False)  # by request, of this claim
 
     def folders(self, requests: Sequence[Request]) -> list[Path]:
         """Write the requests down; return folders of placeholders."""
@@ -124,14 +121,12 @@ class PlanContext(Context):
         raise NotForeseen("it trains without run folders")
 
     def _placeholder(self, request: Request) -> Path:
-        dataset = _whole(request)
-        key = repr(request)
-        if key not in self.asked:
-            settings = dataclasses.replace(request.settings, label_noise=0.0)
-            at: dict[str, Any] = {"elr": request.elr, "lr": request.lr, "seed": request.seed, "threads": 1}
-            config = resolve(settings, dataset, device=self.device, **at)
-            cost = _Asked(config.steps, self._pace(request, dataset).seconds(config, dataset))
-            self.asked[key] = self.every[key] = cost
+        dataset = dataset_of(request.settings)
+        if repr(request) not in self.asked:
+            # where it starts makes no difference to its time
+            fresh = dataclasses.replace(request, start=None, start_epoch=None)
+            config = job_of(self.root, fresh, dataset, self.device).config
+            self.asked[repr(request)] = _Cost(config.steps, self._pace(request, dataset).seconds(config, dataset))
         return self._short(request, dataset)
 
     def _pace(self, request: Request, dataset: Dataset) -> RunPace:
@@ -145,26 +140,12 @@ class PlanContext(Context):
         few = cut(dataset, FEW, FEW)
         changed: dict[str, Any] = {"steps": SHORT, "batch_size": SMALL, "width": NARROW, "subset": None, "epochs": None}
         changed |= {"schedule": "constant", "warmup": 0, "label_noise": 0.0, "eval_every": 1, "keep_every": 1}
-        settings = dataclasses.replace(request.settings, **changed)
-        start = None if request.start is None else find_start(str(request.start))
-        at: dict[str, Any] = {"elr": request.elr, "lr": request.lr, "seed": request.seed, "threads": 1}
-        config = resolve(settings, few, start=None if start is None else start.checksum, device=self.device, **at)
-        folder = self.root / config.identity()
-        run(config, few, folder, start=start, origin={}, device=self.device)
-        return folder
-
-
-_kept: dict[str, Dataset] = {}
-
-
-def _whole(request: Request) -> Dataset:
-    """Load the data set of a request, its labels as they are; the last one stays in memory."""
-    settings = dataclasses.replace(request.settings, label_noise=0.0)
-    key = repr((settings.data, settings.data_dir, settings.subset))
-    if key not in _kept:
-        _kept.clear()
-        _kept[key] = load_data(settings)
-    return _kept[key]
+        small = dataclasses.replace(
+            request, settings=dataclasses.replace(request.settings, **changed), start_epoch=None
+        )
+        job = job_of(self.root, small, few, self.device)
+        run(job.config, few, job.folder, start=job.start, origin=job.origin, device=self.device)
+        return job.folder
 
 
 def cut(dataset: Dataset, train: int, test: int) -> Dataset:
@@ -181,15 +162,14 @@ def cut(dataset: Dataset, train: int, test: int) -> Dataset:
 
 def measure(request: Request, dataset: Dataset, device: str = "cpu") -> RunPace:
     """Time the median step of a run, and its metrics, on one thread."""
-    size = request.settings.batch_size or 16
-    whole_set = request.settings.gradient != "batch"
-    few = dataset if whole_set else cut(dataset, (FIRST + TIMED) * size, TESTED)
-    few = cut(few, len(few.train_labels), TESTED)
-    settings = dataclasses.replace(
-        request.settings, epochs=None, steps=FIRST + TIMED, schedule="constant", warmup=0, label_noise=0.0
+    changed: dict[str, Any] = {"epochs": None, "steps": FIRST + TIMED, "schedule": "constant", "warmup": 0}
+    asked = dataclasses.replace(
+        request, settings=dataclasses.replace(request.settings, **changed), start=None, start_epoch=None
     )
-    at: dict[str, Any] = {"elr": request.elr, "lr": request.lr, "seed": request.seed, "threads": 1}
-    config = resolve(settings, few, device=device, **at)
+    whole = job_of(Path(), asked, dataset, device).config
+    whole_set = whole.gradient != "batch"
+    few = cut(dataset, len(dataset.train_labels) if whole_set else whole.steps * whole.batch_size, TESTED)
+    config = job_of(Path(), asked, few, device).config
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -208,12 +188,13 @@ def measure(request: Request, dataset: Dataset, device: str = "cpu") -> RunPace:
                 parts = [(setup.problem.augmented(inputs, number), targets) for inputs, targets in parts]
             train_step(setup, recorder, parts, setup.radius if config.fix_norm else None)
             times.append(_now(device) - begin)
-        what, where = setup.evaluated(), {"step": 0, "epoch": 0, "recompute_bn": False}
-        tests = _timed(lambda: test_rows(what, **where), device) if len(few.test_labels) else 0.0  # type: ignore[arg-type]
+        what = setup.evaluated()
+        where: dict[str, Any] = {"step": 0, "epoch": 0, "recompute_bn": False}
+        tests = _timed(lambda: test_rows(what, **where), device) if len(few.test_labels) else 0.0
         train_image = 0.0
         if config.evaluation == "exact":
             rates = setup.learning_rates()
-            both = _timed(lambda: exact_metrics(what, rates, law=setup.law, **where), device)  # type: ignore[arg-type]
+            both = _timed(lambda: exact_metrics(what, rates, law=setup.law, **where), device)
             train_image = max(0.0, both - tests) / len(few.train_labels)
     finally:
         torch.set_num_threads(threads)
@@ -245,18 +226,27 @@ def plan(
     """
     for name in sorted({data for _, scale in chosen if (data := data_of(scale)) is not None}):
         find(name)
-    found = []
-    shared: dict[str, Any] = {"paces": {}, "every": {}}
+    found: list[Planned] = []
+    paces: dict[str, RunPace] = {}
+    seen: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="scaleinv-plan-") as root:
         for claim, scale in chosen:
-            before = set(shared["every"])
-            context = PlanContext(scale, Path(root), device=device, **shared)
+            context = PlanContext(scale, Path(root), device=device, paces=paces)
             why = _foresee(claim, context)
-            new = [cost for key, cost in context.asked.items() if key not in before]
-            steps, seconds = sum(one.steps for one in new), sum(one.seconds for one in new)
-            counts = {"runs": len(new), "shared": len(context.asked) - len(new), "steps": steps, "seconds": seconds}
-            found.append(Planned(claim.id, scale, declared=claim.scales[scale], why=why, **counts))  # type: ignore[arg-type]
-            ended(found[-1])
+            new = [cost for key, cost in context.asked.items() if key not in seen]
+            seen.update(context.asked)
+            one = Planned(
+                claim.id,
+                scale,
+                runs=len(new),
+                shared=len(context.asked) - len(new),
+                steps=sum(cost.steps for cost in new),
+                seconds=sum(cost.seconds for cost in new),
+                declared=claim.scales[scale],
+                why=why,
+            )
+            found.append(one)
+            ended(one)
     return found
 
 

@@ -43,7 +43,13 @@ def _of_data(settings: Settings) -> Settings:
     return Settings(**{name: getattr(settings, name) for name in ("data", "data_dir", "subset", "label_noise")})
 
 
-def _job(root: Path, request: Request, dataset: Dataset, device: str) -> Job:
+def dataset_of(settings: Settings) -> Dataset:
+    """Load the data set of the settings; the last few stay in memory."""
+    return _dataset(_of_data(settings))
+
+
+def job_of(root: Path, request: Request, dataset: Dataset, device: str) -> Job:
+    """Say what is to be trained, on which data, and in which folder below ``root``."""
     epoch = "" if request.start_epoch is None else f"@{request.start_epoch}"
     start = None if request.start is None else find_start(f"{request.start}{epoch}")
     config = resolve(
@@ -116,7 +122,7 @@ def obtain_many(
     Raises :class:`StateError` where a run ends by an error (a diverged run is a result).
     """
     watch = watch or unwatched
-    jobs = [_job(root, request, _dataset(_of_data(request.settings)), device) for request in requests]
+    jobs = [job_of(root, request, dataset_of(request.settings), device) for request in requests]
     missing = {
         job.folder: (job, _of_data(request.settings))
         for job, request in zip(jobs, requests)

@@ -89,18 +89,10 @@ def _columns(path: Path, names: Sequence[str], rows: Any, thousands: bool, end: 
     short: list[tuple[int, int]] = []  # line and number of cells of rows that are not whole
     nan, commas, apart = float("nan"), False, False
     for cells in rows:
-        if len(cells) != width:
-            if not any(cell.strip() for cell in cells) or cells[0].startswith("# "):
-                continue
-            if _is_names(cells, columns):
-                pass  # other columns from here on
-            elif end is not None and end.at_cut and len(cells) <= width:
-                end.leave_out()
-                continue
-            elif len(cells) < width or any(cell.strip() for cell in cells[width:]):
-                short.append((rows.line_num, len(cells)))
-                continue
-        if not _is_number(cells[0]) and _is_names(cells, columns):
+        whole = len(cells) == width
+        if not whole and (not any(cell.strip() for cell in cells) or cells[0].startswith("# ")):
+            continue
+        if not (whole and _is_number(cells[0])) and _is_names(cells, columns):
             again.append(rows.line_num)
             width, found_names = len(cells), _distinct([cell.strip() for cell in cells])
             for name in found_names:
@@ -108,6 +100,12 @@ def _columns(path: Path, names: Sequence[str], rows: Any, thousands: bool, end: 
             for column in columns.values():
                 column.fill(count_of)
             places = [(place, columns[name]) for place, name in enumerate(found_names)]
+            continue
+        if not whole and end is not None and end.at_cut and len(cells) <= width:
+            end.leave_out()
+            continue
+        if not whole and (len(cells) < width or any(cell.strip() for cell in cells[width:])):
+            short.append((rows.line_num, len(cells)))
             continue
         count_of += 1
         for place, column in places:

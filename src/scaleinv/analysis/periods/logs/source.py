@@ -83,7 +83,7 @@ _WITHIN_NUMBERS = frozenset("0123456789.,eE+-")
 
 
 class TextLines:
-    """TextLines of text, UTF-8 or UTF-16 with its mark; as csv wants them, with their ends.
+    """Lines of text, UTF-8 or UTF-16 with its mark; as csv wants them, with their ends.
 
     A last line without its end that ends in a number is left out, since ``4.1e-3`` may have been cut to ``4``; so are
     zeros at the end of a file, which a machine that went down leaves, and marks of byte order before any line.
